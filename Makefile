@@ -1,0 +1,46 @@
+# Everything starts here. `make demo` and `make test` work on a fresh machine and set up what they need.
+SHELL := bash
+PHOTOS ?=
+OUT ?= demo-output
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo models test lint unit integration faults acceptance schemas picture clean
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## the service and the embedded servers, no more
+	@scripts/setup demo
+
+demo: setup ## tag the sample photos end to end on embedded servers (PHOTOS=dir: your own, OUT=dir: where the gallery goes)
+	@$(BIN)/photo-tagger demo $(if $(PHOTOS),--photos "$(PHOTOS)") --output "$(OUT)"
+
+models: ## compose data, train both models, publish a new version into triton_models/
+	@scripts/setup models
+	@$(BIN)/photo-trainer demo-models --repository triton_models
+
+test: test-setup lint ## set up and run all checks and tests
+	@$(BIN)/python -m pytest
+
+.PHONY: test-setup
+test-setup:
+	@scripts/setup test
+
+lint: test-setup ## formatting, lint, types, dependency direction
+	@$(BIN)/ruff format --check --quiet . || { echo 'run: .venv/bin/ruff format .'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+unit integration faults acceptance: test-setup ## one level of the tests
+	@$(BIN)/python -m pytest tests/$@
+
+schemas: ## regenerate docs/schemas from the event classes
+	@$(BIN)/photo-tagger schemas --output docs/schemas
+
+picture: ## regenerate the README's picture from the demo's gallery (needs Chromium)
+	@scripts/picture
+
+clean: ## remove environments, caches and outputs
+	rm -rf .venv .venv-servers .cache demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

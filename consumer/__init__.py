@@ -1,0 +1,1 @@
+"""The photo tagger service: photo-upload events in, quality and brand tags out."""

@@ -1,0 +1,161 @@
+"""What the served models promise, read from their Triton configuration: the only interface to the training package.
+
+Pure: `inference.py` brings the configuration as plain values, this module checks and types it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from consumer.errors import ContractMismatch
+
+RESIZE_RULE: Final = "short-side-center-crop"
+NO_LOGO: Final = "no_logo"
+QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
+
+_BRAND_OUTPUTS: Final = frozenset({"brand_probs"})
+_QUALITY_OUTPUTS: Final = frozenset({"quality_score", "quality_levels"})
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model as Triton describes it: the part of its configuration that the contract speaks about."""
+
+    name: str
+    version: str
+    input_type: str
+    input_dims: tuple[int, ...]
+    output_dims: Mapping[str, tuple[int, ...]]
+    parameters: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How a photo becomes pixels: the short side is resized to `resize_short_side`, then `input_size`² is cut out."""
+
+    input_size: int
+    resize_short_side: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContract:
+    """Both models together: geometry, labels and the decisions that belong to the served versions."""
+
+    geometry: Geometry
+    quality_model: str
+    quality_version: str
+    good_threshold: float
+    brand_model: str
+    brand_version: str
+    brand_threshold: float
+    #: Brand names in the order of `brand_probs`, `no_logo` last.
+    brand_labels: tuple[str, ...]
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The served versions by model name, as they stand in every tag."""
+        return {self.quality_model: self.quality_version, self.brand_model: self.brand_version}
+
+
+def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
+    """The contract of two served models.
+
+    Raises:
+        ContractMismatch: a parameter is missing or contradicts the tensors, or the two models disagree on the geometry;
+            the message names the model and what differs.
+    """
+    geometry = _geometry(quality)
+    if _geometry(brand) != geometry:
+        raise ContractMismatch(
+            f"{quality.name} wants {geometry}, {brand.name} wants {_geometry(brand)}: one photo is prepared once, "
+            "so publish both models with the same input size and resize rule"
+        )
+    levels = _labels(quality, "quality_levels", _QUALITY_OUTPUTS)
+    if levels != QUALITY_LEVELS:
+        raise ContractMismatch(f"{quality.name}: labels are {list(levels)}, expected {list(QUALITY_LEVELS)}")
+    labels = _labels(brand, "brand_probs", _BRAND_OUTPUTS)
+    if labels[-1] != NO_LOGO or len(set(labels)) != len(labels):
+        raise ContractMismatch(f"{brand.name}: labels must be distinct and end with {NO_LOGO}, they are {list(labels)}")
+    return ModelContract(
+        geometry=geometry,
+        quality_model=quality.name,
+        quality_version=quality.version,
+        good_threshold=_decision(quality, "good_threshold"),
+        brand_model=brand.name,
+        brand_version=brand.version,
+        brand_threshold=_decision(brand, "threshold"),
+        brand_labels=labels,
+    )
+
+
+def label_checksum(labels: Sequence[str]) -> str:
+    """SHA-256 over the labels, one per line, without a final newline."""
+    return hashlib.sha256("\n".join(labels).encode()).hexdigest()
+
+
+def _geometry(model: ServedModel) -> Geometry:
+    rule = _parameter(model, "resize_rule")
+    if rule != RESIZE_RULE:
+        raise ContractMismatch(f"{model.name}: resize_rule is {rule!r}, this service knows {RESIZE_RULE!r}")
+    size, short_side = _integer(model, "input_size"), _integer(model, "resize_short_side")
+    if not 0 < size <= short_side:
+        raise ContractMismatch(f"{model.name}: input_size {size} must be 1..resize_short_side ({short_side})")
+    if model.input_type != "UINT8" or model.input_dims != (size, size, 3):
+        raise ContractMismatch(
+            f"{model.name}: input is {model.input_type} {list(model.input_dims)}, expected UINT8 {[size, size, 3]} "
+            "from its parameter input_size"
+        )
+    return Geometry(size, short_side)
+
+
+def _labels(model: ServedModel, output: str, expected: frozenset[str]) -> tuple[str, ...]:
+    missing = expected - model.output_dims.keys()
+    if missing:
+        raise ContractMismatch(f"{model.name}: no output {sorted(missing)}, it has {sorted(model.output_dims)}")
+    labels = _json(model, "labels")
+    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
+        raise ContractMismatch(f"{model.name}: parameter labels must be a JSON list of names")
+    if model.output_dims[output] != (len(labels),):
+        raise ContractMismatch(
+            f"{model.name}: {len(labels)} labels, but output {output} has shape {list(model.output_dims[output])}"
+        )
+    checksum = _parameter(model, "label_checksum")
+    if checksum != label_checksum(labels):
+        raise ContractMismatch(
+            f"{model.name}: label_checksum is {checksum}, its labels give {label_checksum(labels)}: "
+            "the labels were changed after publishing, publish the model again"
+        )
+    return tuple(labels)
+
+
+def _decision(model: ServedModel, name: str) -> float:
+    decision = _json(model, f"decision.{model.version}")
+    value = decision.get(name) if isinstance(decision, dict) else None
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ContractMismatch(f"{model.name}: decision.{model.version} has no {name} between 0 and 1: {decision!r}")
+    return float(value)
+
+
+def _json(model: ServedModel, name: str) -> Any:  # noqa: ANN401 - JSON is any value, each caller checks its own
+    try:
+        return json.loads(_parameter(model, name))
+    except json.JSONDecodeError as error:
+        raise ContractMismatch(f"{model.name}: parameter {name} is not JSON: {error}") from None
+
+
+def _integer(model: ServedModel, name: str) -> int:
+    text = _parameter(model, name)
+    if not text.isdecimal():
+        raise ContractMismatch(f"{model.name}: parameter {name} is {text!r}, expected a whole number")
+    return int(text)
+
+
+def _parameter(model: ServedModel, name: str) -> str:
+    if name not in model.parameters:
+        raise ContractMismatch(
+            f"{model.name} version {model.version}: parameter {name} is missing from its configuration; "
+            "publish it with photo-trainer"
+        )
+    return model.parameters[name]

@@ -1,0 +1,126 @@
+"""What one run of the servers leaves on the machine, and how to remove it.
+
+A *run* is one guardian's life. Its name, `photo-tagger-<guardian pid>-<random>`, is the name of its temporary folder, the
+prefix of its shared-memory segments, and a mark in the environment of each of its processes; so whatever a run left can
+be found from any of the three. A run is alive while its guardian holds the lock in its folder: the kernel lets go of the
+lock however the guardian ends, and no reused pid can fake it.
+
+Standard library only, and light: the guardian imports this.
+"""
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+#: The environment variable that marks every process of a run with the run's name.
+RUN_VARIABLE = "TAGGER_EMBEDDED_RUN"
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (POSIX shared memory has this one place on Linux)
+_RUN = re.compile(r"photo-tagger-(\d+)-[0-9a-f]{8}")
+_LOCK_NAME = "lock"
+
+
+def create_run_folder() -> tuple[Path, int]:
+    """Makes this process's run folder.
+
+    Returns:
+        The folder, named as the run, and the descriptor that holds its lock; keep it open for as long as the run lives.
+    """
+    name = f"photo-tagger-{os.getpid()}-{secrets.token_hex(4)}"
+    folder = Path(tempfile.gettempdir()) / name
+    # It gets its real name only once it is locked, so that nobody's sweep takes it for a dead run's.
+    draft = folder.with_name(f".{name}")
+    draft.mkdir(mode=0o700)
+    lock = os.open(draft / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    draft.rename(folder)
+    return folder, lock
+
+
+def marked_pids(run: str) -> list[int]:
+    """Finds the living processes of a run, by the mark in their environment."""
+    return [pid for pid, name in _marked_processes() if name == run]
+
+
+def remove_shared_memory(prefix: str) -> None:
+    """Unlinks the shared-memory segments whose names start with the prefix."""
+    for segment in SHARED_MEMORY.glob(f"{prefix}*"):
+        segment.unlink(missing_ok=True)
+
+
+def remove_run(folder: Path) -> None:
+    """Kills what still runs of a run, then removes its segments and its folder."""
+    run = folder.name
+    for pid in marked_pids(run):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    remove_shared_memory(run)
+    # Once more: a process that dies slowly may still create a file in a folder that is being emptied.
+    for _ in range(3):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
+
+
+def sweep() -> list[str]:
+    """Removes what dead runs left, and says which runs those were."""
+    temp = Path(tempfile.gettempdir())
+    found = {match.group() for place in (temp, SHARED_MEMORY) for match in map(_RUN.match, os.listdir(place)) if match}
+    found.update(name for _, name in _marked_processes())
+    swept = []
+    for run in sorted(found):
+        folder = temp / run
+        if not _is_alive(folder):
+            remove_run(folder)
+            swept.append(run)
+    return swept
+
+
+def _marked_processes() -> list[tuple[int, str]]:
+    mark = f"{RUN_VARIABLE}=".encode()
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            environment = Path("/proc", entry, "environ").read_bytes()
+        except OSError:
+            continue  # gone meanwhile, or another user's
+        for variable in environment.split(b"\0"):
+            if variable.startswith(mark):
+                found.append((int(entry), variable[len(mark) :].decode()))
+    return found
+
+
+def _is_alive(folder: Path) -> bool:
+    try:
+        lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return _is_guardian(folder.name)
+    except PermissionError:
+        return True  # another user's: not ours to judge
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)
+
+
+def _is_guardian(run: str) -> bool:
+    """Judges a run without a folder here (another TMPDIR, or half removed) by its guardian's pid."""
+    match = _RUN.fullmatch(run)
+    if match is None:
+        return False
+    try:
+        return b"consumer.embedded.guardian" in Path("/proc", match.group(1), "cmdline").read_bytes()
+    except OSError:
+        return False

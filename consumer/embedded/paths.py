@@ -1,0 +1,88 @@
+"""Where the embedded servers find their binaries and keep what outlives a run."""
+
+import os
+import random
+import shutil
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from consumer.embedded.process import EmbeddedServerError
+
+SERVERS_ENV_VARIABLE = "TAGGER_SERVERS_ENV"
+CACHE_VARIABLE = "TAGGER_CACHE_DIR"
+_KEPT_LOG_FOLDERS = 5
+
+
+def repository_root() -> Path:
+    """Returns the folder of pyproject.toml; for an installed package, the current folder."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+def cache_folder() -> Path:
+    """Returns where downloads and logs are kept: `.cache` under the root, or TAGGER_CACHE_DIR."""
+    return Path(os.environ.get(CACHE_VARIABLE) or repository_root() / ".cache").absolute()
+
+
+def servers_environment() -> Path:
+    """Returns the Python environment that holds the servers' binaries.
+
+    Raises:
+        EmbeddedServerError: There is none; the message says how to make it.
+    """
+    folder = Path(os.environ.get(SERVERS_ENV_VARIABLE) or repository_root() / ".venv-servers").absolute()
+    if not (folder / "bin" / "python").exists():
+        message = (
+            f"the servers' environment is missing: {folder}; run `make setup`, or let {SERVERS_ENV_VARIABLE} name one"
+        )
+        raise EmbeddedServerError(message)
+    return folder
+
+
+def packages_of(environment: Path) -> tuple[Path, str]:
+    """Returns an environment's site-packages and its Python's version, like "3.11"."""
+    found = sorted(environment.glob("lib/python3.*/site-packages"))
+    if not found:
+        message = f"no site-packages in the servers' environment {environment}; run `make setup`"
+        raise EmbeddedServerError(message)
+    return found[0], found[0].parent.name.removeprefix("python")
+
+
+def new_logs_folder() -> Path:
+    """Makes a folder for one run's logs in the cache, and drops the oldest beyond the last five."""
+    logs = cache_folder() / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    for old in sorted(entry for entry in logs.iterdir() if entry.is_dir())[: -(_KEPT_LOG_FOLDERS - 1)]:
+        shutil.rmtree(old, ignore_errors=True)
+    folder = logs / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    folder.mkdir()
+    return folder
+
+
+def free_port() -> int:
+    """Returns a loopback TCP port that nobody listens on now.
+
+    It lies below the range from which the kernel gives ports to outgoing connections, so that it is still free when the
+    server starts, and again when it restarts.
+    """
+    start_of_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    highest = start_of_ephemeral if start_of_ephemeral > 12_000 else 32_768  # noqa: PLR2004 (room to choose from)
+    for _ in range(200):
+        port = random.SystemRandom().randrange(highest - 10_000, highest)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    message = "found no free port on 127.0.0.1"
+    raise EmbeddedServerError(message)
+
+
+def require_linux() -> None:
+    """Refuses where the guardian's means (prctl, /proc, /dev/shm) do not exist."""
+    if sys.platform != "linux":
+        message = "the embedded servers run on Linux only; elsewhere start the real stack: docker compose up --wait"
+        raise EmbeddedServerError(message)

@@ -1,0 +1,118 @@
+"""The embedded Triton: the `tritonserver` binary inside the wheel nvidia-pytriton, with its Python backend."""
+
+import http.client
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from consumer.embedded.paths import free_port, packages_of, servers_environment
+from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
+
+_PROBE_TIMEOUT_S = 1.0
+#: Per model instance; it grows by the same step. Docker gives /dev/shm 64 MB, and two models have two instances each.
+_SHM_BYTES = 4 * 1024 * 1024
+#: With less, a stub that is still busy is orphaned and its shared memory stays (measured with 3 s under load).
+_EXIT_TIMEOUT_S = 30
+
+
+class Triton(Server):
+    """A Triton that serves a model repository; models can be loaded and unloaded over its API."""
+
+    def __init__(
+        self,
+        guardian: GuardianClient,
+        repository: Path,
+        config_name: str,
+        models: Sequence[str] | None = None,
+        name: str = "triton",
+    ) -> None:
+        """Chooses free ports; `start` runs it.
+
+        Args:
+            guardian: Runs it.
+            repository: The model repository.
+            config_name: Which of each model's `configs/<name>.pbtxt` to serve.
+            models: What to load at start; all by default. The server refuses to start when one fails to load.
+            name: Tells several apart.
+        """
+        self._http_port, grpc_port, metrics_port = free_port(), free_port(), free_port()
+        self.http_url = f"127.0.0.1:{self._http_port}"
+        self.grpc_url = f"127.0.0.1:{grpc_port}"
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        environment = servers_environment()
+        packages, python = packages_of(environment)
+        shm_prefix = f"{guardian.folder.name}-{name}-"
+        options = {
+            "model-repository": repository.absolute(),
+            "model-config-name": config_name,
+            "model-control-mode": "explicit",
+            "disable-auto-complete-config": "true",
+            "strict-readiness": "true",
+            "exit-timeout-secs": _EXIT_TIMEOUT_S,
+            "http-address": "127.0.0.1",
+            "http-port": self._http_port,
+            "grpc-address": "127.0.0.1",
+            "grpc-port": grpc_port,
+            "metrics-address": "127.0.0.1",
+            "metrics-port": metrics_port,
+            "allow-gpu-metrics": "false",
+            "backend-directory": _backends(guardian.folder / name, packages, python),
+        }
+        argv = [
+            str(packages / "pytriton/tritonserver/bin/tritonserver"),
+            *(f"--{key}={value}" for key, value in options.items()),
+            *(f"--load-model={model}" for model in (_models_in(repository) if models is None else models)),
+            f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+            f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
+            f"--backend-config=python,shm-growth-byte-size={_SHM_BYTES}",
+        ]
+        env = _server_environment(environment, packages)
+        spec = ServerSpec(name, argv, env, self._answers, 120.0, _EXIT_TIMEOUT_S + 5.0, shm_prefix)
+        super().__init__(guardian, spec)
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=_PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def _models_in(repository: Path) -> list[str]:
+    if not repository.is_dir():
+        message = f"no model repository at {repository}"
+        raise EmbeddedServerError(message)
+    return sorted(entry.name for entry in repository.iterdir() if (entry / "config.pbtxt").is_file())
+
+
+def _backends(folder: Path, packages: Path, python: str) -> Path:
+    """Lays out a backend folder: Triton wants the stub beside the backend library, where the wheel has one per Python."""
+    source = packages / "pytriton" / "tritonserver"
+    stub = source / "python_backend_stubs" / python / "triton_python_backend_stub"
+    if not stub.is_file():
+        message = f"no Triton with a stub for Python {python} in {packages}; run `make setup`"
+        raise EmbeddedServerError(message)
+    backend = folder / "backends" / "python"
+    backend.mkdir(parents=True)
+    for file in (*(source / "backends" / "python").iterdir(), stub):
+        (backend / file.name).symlink_to(file)
+    return backend.parent
+
+
+def _server_environment(environment: Path, packages: Path) -> dict[str, str]:
+    # The stub finds its packages through `python3` on PATH, and ignores PYTHONPATH. It needs the wheel's own libraries
+    # and libpython; without them it dies, and loading hangs until the stub's time-out.
+    libraries = [packages / "nvidia_pytriton.libs", _home_of(environment) / "lib"]
+    env = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
+    inherited = [env["LD_LIBRARY_PATH"]] if env.get("LD_LIBRARY_PATH") else []
+    env["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, libraries), *inherited])
+    env["PATH"] = os.pathsep.join([str(environment / "bin"), env.get("PATH", os.defpath)])
+    return env
+
+
+def _home_of(environment: Path) -> Path:
+    """Returns the prefix of the Python that the environment was made from."""
+    return (environment / "bin" / "python").resolve().parents[1]

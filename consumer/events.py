@@ -1,0 +1,214 @@
+"""What travels: Kafka records, the events in them, scores and tags; and their JSON form, the published contract.
+
+Everything here is a frozen value without I/O. The JSON Schemas under `docs/schemas/` are generated from these classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+
+from consumer.errors import PhotoRejected
+
+Headers = tuple[tuple[str, bytes | None], ...]
+Pixels = npt.NDArray[np.uint8]
+
+UPLOADED: Final = "photo.uploaded"
+DELETED: Final = "photo.deleted"
+TAGGED: Final = "photo.tagged"
+
+PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+#: A revision or a time in milliseconds: 13 decimal digits reach to the year 2286.
+MAX_REVISION: Final = 9_999_999_999_999
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What Kafka delivers: bytes with their coordinates, and the epoch of the assignment that delivered them."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int = 0
+    epoch: int = 0
+
+    def header(self, name: str) -> str | None:
+        """The last header of that name as text, None where it is absent or not UTF-8."""
+        for key, value in reversed(self.headers):
+            if key == name and value is not None:
+                try:
+                    return value.decode()
+                except UnicodeDecodeError:
+                    return None
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoUploaded:
+    """A photo was uploaded, or uploaded again: fetch it and tag it. Fields that are not listed here are ignored."""
+
+    photo_id: PhotoId
+    uri: Annotated[str, Field(min_length=1, max_length=4096)]
+    uploaded_at: AwareDatetime
+    #: Orders the contents of one photo; where it is absent the time of the upload does. One pipeline, one of the two.
+    revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
+    uploader: str | None = None
+    place: str | None = None
+    content_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoDeleted:
+    """A photo was deleted: remove its tags and keep older uploads from bringing them back."""
+
+    photo_id: PhotoId
+    deleted_at: AwareDatetime
+    #: The last revision that is deleted, for pipelines that number their uploads.
+    revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """The encoded bytes of one photo, as fetched."""
+
+    photo_id: str
+    uri: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the two models said about one photo, and which versions said it.
+
+    `quality_score` is 0..1, `brand_probs` float32 [brands + no_logo] in the order of the contract's labels.
+    """
+
+    quality_score: float
+    brand_probs: npt.NDArray[np.float32]
+    models: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good the photo is: `score` 0..1, `level` 1 (unusable) to 5 (excellent), `good` above the threshold."""
+
+    score: float
+    level: int
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Brand:
+    """A brand that can be seen in the photo, with its probability 0..1."""
+
+    brand: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The record that these tags come from."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """The decided answer for one photo, and the payload of `photo.tagged`."""
+
+    photo_id: str
+    quality: Quality
+    brands: tuple[Brand, ...]
+    #: Every brand's probability and that of `no_logo`, rounded: a changed threshold needs no new inference.
+    probabilities: dict[str, float]
+    models: dict[str, str]
+    version: str
+    source: Source
+    tagged_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """The decision to remove a photo's tags; `version` is the tombstone's."""
+
+    photo_id: str
+    version: str
+    source: Source
+    deleted_at: datetime
+
+
+Event = PhotoUploaded | PhotoDeleted
+
+UPLOADED_ADAPTER: Final = TypeAdapter(PhotoUploaded)
+DELETED_ADAPTER: Final = TypeAdapter(PhotoDeleted)
+TAGS_ADAPTER: Final = TypeAdapter(Tags)
+
+
+def parse(record: Record) -> Event:
+    """The event in a record; its kind stands in the header `ce_type`, `photo.uploaded` where there is none.
+
+    Raises:
+        PhotoRejected: `invalid_event`, naming the field that is missing or ill-typed.
+    """
+    if record.value is None:
+        raise PhotoRejected("invalid_event", "the record has no value")
+    kind = record.header("ce_type") or UPLOADED
+    try:
+        if kind == UPLOADED:
+            return UPLOADED_ADAPTER.validate_json(record.value)
+        if kind == DELETED:
+            return DELETED_ADAPTER.validate_json(record.value)
+    except ValidationError as error:
+        raise PhotoRejected("invalid_event", _explain(error)) from None
+    raise PhotoRejected("invalid_event", f"header ce_type is {kind!r}, expected {UPLOADED} or {DELETED}")
+
+
+def source_of(record: Record) -> Source:
+    """The coordinates of a record, as they stand in the tags."""
+    return Source(record.topic, record.partition, record.offset)
+
+
+def encode(value: Tags | PhotoUploaded | PhotoDeleted) -> bytes:
+    """The JSON form of an event: UTF-8, absent values as null, times as RFC 3339 in UTC."""
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z)
+
+
+def decode_tags(payload: bytes) -> Tags:
+    """The tags in a `photo.tagged` payload.
+
+    Raises:
+        ValueError: the payload does not follow the schema; the message names the field.
+    """
+    try:
+        return TAGS_ADAPTER.validate_json(payload)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from None
+
+
+def format_time(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds, `2026-11-21T10:15:00.123Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def milliseconds(moment: datetime) -> int:
+    """Whole milliseconds since 1970, by integer arithmetic: `timestamp()` is a float and rounds."""
+    delta = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1_000 + delta.microseconds // 1_000
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "value"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"field {where}: {first['msg']}{more}"

@@ -1,0 +1,246 @@
+"""Every setting of the service: its name, type, default and meaning. Environment over file over default.
+
+`TAGGER_KAFKA__BOOTSTRAP_SERVERS` sets `kafka.bootstrap_servers`; the file is `tagger.toml` in the working directory or
+the one that `TAGGER_CONFIG` names. Unknown keys are errors: a misspelt setting must not pass for a default.
+Only `app.py` and the command line read settings; every other module takes values.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableVariable
+
+from consumer.errors import SettingsError
+
+PREFIX: Final = "TAGGER_"
+CONFIG_VARIABLE: Final = "TAGGER_CONFIG"
+DEFAULT_FILE: Final = Path("tagger.toml")
+#: Variables with our prefix that are not settings of the service: the file's place and the embedded servers'.
+_OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAGGER_CACHE_DIR"})
+
+PositiveInt = Annotated[int, Field(ge=1)]
+#: Lists are written `a,b` in the environment, and as TOML lists in the file.
+CommaSeparated = BeforeValidator(lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value)
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    """Where events come from and results go."""
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated")
+    group_id: str = Field("photo-tagger", description="consumer group; replicas share it")
+    uploads_topic: str = Field("photo-uploads", description="photo-upload events")
+    tags_topic: str = Field("photo-tags", description="results, compacted, keyed by photo id")
+    dead_topic: str = Field("photo-uploads.dead", description="rejected events with their reason")
+    first_position: Literal["earliest", "latest"] = Field(
+        "earliest", description="where a group without committed offsets starts"
+    )
+    extra: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
+    )
+
+
+class RedisSettings(Section):
+    """Where tags are kept."""
+
+    url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
+    timeout_s: Seconds = Field(2.0, description="deadline of one command")
+
+
+class TritonSettings(Section):
+    """Who judges the photos."""
+
+    url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
+    quality_model: str = Field("photo_quality", description="name of the quality model")
+    brand_model: str = Field("brand_logo", description="name of the brand model")
+    deadline_s: Seconds = Field(5.0, description="deadline of one inference call")
+
+
+class FetchSettings(Section):
+    """How photos are fetched, and from where they may come."""
+
+    schemes: Annotated[tuple[Literal["https", "http", "file"], ...], NoDecode, CommaSeparated] = Field(
+        ("https",), description="URI schemes that are allowed"
+    )
+    file_root: Path | None = Field(None, description="file: URIs are read below this folder only")
+    allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
+        (), description="private hosts that may be fetched from: host:port, address:port or CIDR"
+    )
+    max_bytes: PositiveInt = Field(20 * 1024 * 1024, description="largest photo, bytes")
+    max_redirects: Annotated[int, Field(ge=0, le=20)] = Field(3, description="redirects followed, each checked")
+    connect_timeout_s: Seconds = Field(2.0, description="until connected")
+    read_timeout_s: Seconds = Field(3.0, description="between two reads")
+    total_timeout_s: Seconds = Field(10.0, description="of a whole download")
+    attempts: PositiveInt = Field(4, description="tries of a fetch that fails in passing, before the dead letter")
+
+
+class PrepareSettings(Section):
+    """How photos become pixels."""
+
+    max_pixels: PositiveInt = Field(50_000_000, description="largest width x height that is decoded")
+    max_side: PositiveInt = Field(30_000, description="longest side that is decoded, pixels")
+    min_side: PositiveInt = Field(16, description="shortest side that is judged, pixels")
+    max_scans: PositiveInt = Field(100, description="most scans of a progressive JPEG")
+    threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="decoding threads")
+    timeout_s: Seconds = Field(20.0, description="longest decode")
+
+
+class ServiceSettings(Section):
+    """How the service as a whole behaves."""
+
+    max_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(64, description="photos in work at once")
+    drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: time to finish the photos in work")
+    top_k: PositiveInt = Field(5, description="most brands tagged on one photo")
+
+
+class HealthSettings(Section):
+    """The endpoint for probes and metrics: /live, /ready, /metrics."""
+
+    enabled: bool = Field(default=True, description="serve probes and metrics")
+    host: str = Field("127.0.0.1", description="address to bind; 0.0.0.0 in a container")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(9400, description="port to bind; 0 takes a free one")
+
+
+class LogSettings(Section):
+    """What is logged and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON lines")
+
+
+class Settings(BaseSettings):
+    """All settings. Build one with `load`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    redis: RedisSettings = RedisSettings()
+    triton: TritonSettings = TritonSettings()
+    fetch: FetchSettings = FetchSettings()
+    prepare: PrepareSettings = PrepareSettings()
+    service: ServiceSettings = ServiceSettings()
+    health: HealthSettings = HealthSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over what `load` passes in from the file; no .env file, no secrets folder."""
+        return EnvSettingsSource(settings_cls), init_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting as `photo-tagger config` shows it."""
+
+    name: str
+    value: str
+    origin: str
+    description: str
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in force.
+
+    Raises:
+        SettingsError: a file that cannot be read, an unknown key or a bad value, named in the message.
+    """
+    environ = os.environ if environ is None else environ
+    _refuse_unknown_variables(environ)
+    try:
+        return Settings(**_from_file(environ)[1])
+    except ValidationError as error:
+        raise SettingsError(_explain(error, environ)) from None
+    except UnreadableVariable as error:
+        raise SettingsError(f"settings are wrong: {error}; {error.__cause__}") from None
+
+
+def rows(settings: Settings, environ: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """Every setting in order, with the place that decided it and secrets masked."""
+    environ = os.environ if environ is None else environ
+    path, from_file = _from_file(environ)
+    for section_name, section in settings:
+        for name, field in type(section).model_fields.items():
+            variable = f"{PREFIX}{section_name}__{name}".upper()
+            if any(key == variable or key.startswith(f"{variable}__") for key in map(str.upper, environ)):
+                origin = f"environment {variable}"
+            elif name in from_file.get(section_name, {}):
+                origin = f"file {path}"
+            else:
+                origin = "default"
+            yield Row(f"{section_name}.{name}", _masked(getattr(section, name)), origin, field.description or "")
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a setting such as `kafka.group_id`."""
+    return PREFIX + name.upper().replace(".", "__")
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password hidden, for logs."""
+    return re.sub(r"(://[^/@:]*:)[^@]*@", r"\1***@", url)
+
+
+def _masked(value: object) -> str:
+    if isinstance(value, dict):
+        secret = re.compile("password|secret|key|token|credential|jaas", re.IGNORECASE)
+        shown = {key: "***" if secret.search(key) else entry for key, entry in value.items()}
+        return ", ".join(f"{key}={entry}" for key, entry in shown.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else mask_url(str(value))
+
+
+def _from_file(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]:
+    named = environ.get(CONFIG_VARIABLE)
+    path = Path(named) if named else DEFAULT_FILE
+    if not named and not path.is_file():
+        return None, {}
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    known = {variable_of(f"{section}.{name}") for section, name in _names()}
+    sections = {f"{PREFIX}{section}".upper() for section, _ in _names()}
+    for variable in map(str.upper, environ):
+        if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or variable in known | sections:
+            continue
+        if not variable.startswith(f"{PREFIX}KAFKA__EXTRA__"):
+            raise SettingsError(f"environment variable {variable} is no setting; `photo-tagger config` lists them all")
+
+
+def _names() -> Iterator[tuple[str, str]]:
+    for section_name, section in Settings.model_fields.items():
+        section_type = section.annotation
+        if isinstance(section_type, type) and issubclass(section_type, BaseModel):
+            for name in section_type.model_fields:
+                yield section_name, name
+
+
+def _explain(error: ValidationError, environ: Mapping[str, str]) -> str:
+    lines = []
+    for entry in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(part) for part in entry["loc"])
+        variable = variable_of(name)
+        place = variable if variable in map(str.upper, environ) else environ.get(CONFIG_VARIABLE, str(DEFAULT_FILE))
+        lines.append(f"{name} (from {place}): {entry['msg']}")
+    return "settings are wrong:\n  " + "\n  ".join(lines)

@@ -1,0 +1,57 @@
+"""The decision: scores in, tags out. Pure."""
+
+from datetime import datetime
+
+from consumer import versions
+from consumer.contract import NO_LOGO, ModelContract
+from consumer.events import Brand, Deletion, PhotoDeleted, PhotoUploaded, Quality, Scores, Source, Tags
+
+_SCORE_DIGITS = 6
+_PROBABILITY_DIGITS = 4
+
+
+def decide(
+    event: PhotoUploaded, scores: Scores, source: Source, contract: ModelContract, *, top_k: int, tagged_at: datetime
+) -> Tags:
+    """The tags of one photo: its quality, and at most `top_k` brands whose probability reaches the threshold.
+
+    Thresholds compare the rounded values, so that a reader who repeats the decision from the published
+    probabilities gets the same answer.
+    """
+    probabilities = {
+        label: round(float(probability), _PROBABILITY_DIGITS)
+        for label, probability in zip(contract.brand_labels, scores.brand_probs, strict=True)
+    }
+    seen = [
+        Brand(label, probability)
+        for label, probability in probabilities.items()
+        if label != NO_LOGO and probability >= contract.brand_threshold
+    ]
+    seen.sort(key=lambda brand: (-brand.probability, brand.brand))
+    return Tags(
+        photo_id=event.photo_id,
+        quality=quality_of(scores.quality_score, contract.good_threshold),
+        brands=tuple(seen[:top_k]),
+        probabilities=probabilities,
+        models=dict(scores.models),
+        version=versions.version_of(event, _rank(scores, contract)),
+        source=source,
+        tagged_at=tagged_at,
+    )
+
+
+def decide_deletion(event: PhotoDeleted, source: Source) -> Deletion:
+    """The tombstone of a deleted photo."""
+    return Deletion(event.photo_id, versions.tombstone_of(event), source, event.deleted_at)
+
+
+def quality_of(score: float, good_threshold: float) -> Quality:
+    """The quality of a score 0..1: the nearest of the five levels, and whether it is good enough to show."""
+    rounded = round(min(max(float(score), 0.0), 1.0), _SCORE_DIGITS)
+    return Quality(score=rounded, level=1 + int(rounded * 4 + 0.5), good=rounded >= good_threshold)
+
+
+def _rank(scores: Scores, contract: ModelContract) -> int:
+    return versions.model_rank(
+        int(scores.models[contract.quality_model]), int(scores.models[contract.brand_model])
+    )

@@ -1,0 +1,49 @@
+"""The order of everything that is ever written about one photo: fixed-width text, compared as text.
+
+`content_rev(13).model_rank(6).run_seq(13)`, all decimal digits. Text, because Lua's numbers lose whole values above 2^53.
+A newer content beats a newer model, a newer model beats a later run.
+"""
+
+from typing import Final
+
+from consumer.events import MAX_REVISION, PhotoDeleted, PhotoUploaded, milliseconds
+
+MAX_MODEL_VERSION: Final = 999
+LENGTH: Final = 13 + 1 + 6 + 1 + 13
+
+#: Live records and replays with the served models share this run: the same content gets the same version, so that a
+#: duplicate or a replay is a no-op.
+LIVE_RUN: Final = 0
+
+_TOP_RANK: Final = 999_999
+
+
+def model_rank(quality_version: int, brand_version: int) -> int:
+    """Ranks a pair of model versions, 0..999999; it rises when one version rises and the other does not fall.
+
+    Raises:
+        ValueError: a version is outside 0..999, the three digits that each model has.
+    """
+    for version in (quality_version, brand_version):
+        if not 0 <= version <= MAX_MODEL_VERSION:
+            raise ValueError(f"model version {version} is outside 0..{MAX_MODEL_VERSION}")
+    return quality_version * (MAX_MODEL_VERSION + 1) + brand_version
+
+
+def version_of(event: PhotoUploaded, rank: int, run: int = LIVE_RUN) -> str:
+    """The version that the tags of an upload get."""
+    return _format(content_revision(event.revision, milliseconds(event.uploaded_at)), rank, run)
+
+
+def tombstone_of(event: PhotoDeleted) -> str:
+    """The version of a deletion: above every rescoring of the contents that it deletes, below the next upload's."""
+    return _format(content_revision(event.revision, milliseconds(event.deleted_at)), _TOP_RANK, MAX_REVISION)
+
+
+def content_revision(revision: int | None, time_ms: int) -> int:
+    """The uploader's revision where there is one, else the time of the event; clamped into 13 digits."""
+    return min(max(time_ms if revision is None else revision, 0), MAX_REVISION)
+
+
+def _format(content: int, rank: int, run: int) -> str:
+    return f"{content:013d}.{rank:06d}.{run:013d}"

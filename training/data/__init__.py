@@ -1,0 +1,1 @@
+"""Training data made by code: backgrounds, brand marks, composites and graded degradations."""

@@ -1,0 +1,137 @@
+"""Brand marks and look-alikes as coverage masks, rendered from simpleicons' CC0 SVG paths by resvg.
+
+A mask says where a mark's ink is, 0..1; its colour is chosen when it is composed onto a photo.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from resvg import render, usvg
+from simpleicons.all import icons  # type: ignore[import-untyped]
+
+from training.data.backgrounds import Split, random_text
+
+#: Side in pixels of a mask.
+MARK_PX = 128
+#: Brands that the demo model knows, in output order; each has a distinct, mostly pictorial mark in simpleicons 7.21.
+BRANDS = (
+    "adidas",
+    "apple",
+    "burgerking",
+    "mcdonalds",
+    "playstation",
+    "puma",
+    "shell",
+    "starbucks",
+    "underarmour",
+    "volkswagen",
+)
+#: Name of the last output of the brand model.
+NO_LOGO = "no_logo"
+#: How many other marks each split gets; a model never sees in training the look-alikes that it is judged on.
+DISTRACTORS = {Split.TRAIN: 700, Split.VAL: 250, Split.TEST: 250}
+#: Drawn look-alikes (letters, stars, rings) that training adds to the marks of real companies.
+GLYPHS = 300
+#: A mark that overlaps a brand's mark more than this (intersection over union) is too like it to be "no logo".
+_TOO_ALIKE = 0.8
+_SPLIT_SEED = 20260101
+_VIEWBOX_PX = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Masks uint8 [M, 1, MARK_PX, MARK_PX], each mark's own colour float32 [M, 3] in 0..1, and its name."""
+
+    masks: torch.Tensor
+    colours: torch.Tensor
+    names: tuple[str, ...]
+
+
+def render_mask(svg: str, size: int = MARK_PX) -> np.ndarray:
+    """Coverage uint8 [size, size] of an SVG with a 24x24 viewBox, leaving a margin of a twentieth on each side."""
+    margin = size / 20
+    scale = (size - 2 * margin) / _VIEWBOX_PX
+    sized = svg.replace("<svg ", f'<svg width="{size}" height="{size}" ', 1).replace(
+        'viewBox="0 0 24 24"', f'viewBox="0 0 {size} {size}"', 1
+    )
+    tree = usvg.Tree.from_str(sized, usvg.Options.default())
+    png = render(tree, (scale, 0.0, margin, 0.0, scale, margin))
+    with Image.open(io.BytesIO(bytes(png))) as picture:
+        return np.asarray(picture.getchannel("A"))
+
+
+def _marks(names: tuple[str, ...]) -> Marks:
+    masks = np.stack([render_mask(icons[name].svg) for name in names])
+    colours = [[int(icons[name].hex[i : i + 2], 16) / 255 for i in (0, 2, 4)] for name in names]
+    return Marks(torch.from_numpy(masks).unsqueeze(1), torch.tensor(colours, dtype=torch.float32), names)
+
+
+def brand_marks() -> Marks:
+    """The marks of BRANDS, in that order."""
+    return _marks(BRANDS)
+
+
+def distractor_names(split: Split) -> tuple[str, ...]:
+    """Names of a split's distractor marks: other companies' marks, disjoint between splits, none named like a brand."""
+    others = sorted(name for name in icons if not any(brand in name for brand in BRANDS))
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(others))
+    start = 0
+    for candidate, count in DISTRACTORS.items():
+        if candidate is split:
+            return tuple(others[index] for index in order[start : start + count])
+        start += count
+    raise ValueError(split)
+
+
+def distractor_marks(split: Split) -> Marks:
+    """A split's distractors, less those whose shape is nearly a brand's; training also gets GLYPHS drawn ones."""
+    found, brands = _marks(distractor_names(split)), brand_marks().masks.flatten(1) > 127  # noqa: PLR2004
+    ink = found.masks.flatten(1) > 127  # noqa: PLR2004
+    shared = ink.float() @ brands.float().T
+    union = ink.sum(1, keepdim=True) + brands.sum(1) - shared
+    keep = ((shared / union).amax(1) < _TOO_ALIKE).nonzero().flatten()
+    masks, colours = found.masks[keep], found.colours[keep]
+    names = tuple(found.names[int(index)] for index in keep)
+    if split is not Split.TRAIN:
+        return Marks(masks, colours, names)
+    rng = np.random.default_rng(_SPLIT_SEED)
+    glyphs = torch.from_numpy(np.stack([draw_glyph(rng) for _ in range(GLYPHS)])).unsqueeze(1)
+    drawn = torch.from_numpy(rng.random((GLYPHS, 3), np.float32))
+    names += tuple(f"glyph-{index}" for index in range(GLYPHS))
+    return Marks(torch.cat((masks, glyphs)), torch.cat((colours, drawn)), names)
+
+
+def draw_glyph(rng: np.random.Generator, size: int = MARK_PX) -> np.ndarray:
+    """Coverage uint8 [size, size] of a drawn emblem that belongs to nobody: shapes, rings, letters, cut-outs."""
+    picture = Image.new("L", (size, size))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(int(rng.integers(1, 5))):
+        _draw_part(rng, draw, size)
+    if rng.random() < 0.5:
+        font = ImageFont.load_default(float(size * rng.uniform(0.2, 0.7)))
+        ink = 0 if rng.random() < 0.5 else 255
+        draw.text((size / 2, size / 2), random_text(rng, 4), fill=ink, font=font, anchor="mm")
+    return np.asarray(picture)
+
+
+def _draw_part(rng: np.random.Generator, draw: ImageDraw.ImageDraw, size: int) -> None:
+    middle, radius = size / 2, size * rng.uniform(0.15, 0.46)
+    shift_x, shift_y = rng.normal(0, size * 0.06, 2)
+    x, y, ink = middle + shift_x, middle + shift_y, 0 if rng.random() < 0.35 else 255
+    box = (x - radius, y - radius * rng.uniform(0.4, 1), x + radius, y + radius * rng.uniform(0.4, 1))
+    kind = rng.integers(4)
+    if kind == 0:
+        draw.ellipse(box, fill=ink)
+    elif kind == 1:
+        draw.arc(box, rng.uniform(0, 180), rng.uniform(200, 540), fill=ink, width=int(rng.integers(3, 14)))
+    elif kind == 2:  # noqa: PLR2004
+        draw.rounded_rectangle(box, radius=float(rng.uniform(0, radius / 2)), fill=ink)
+    else:
+        points = int(rng.integers(3, 8)) * 2
+        inner = rng.uniform(0.3, 1.0)
+        angles = np.arange(points) * 2 * np.pi / points + rng.uniform(0, 1)
+        reach = radius * np.where(np.arange(points) % 2, inner, 1.0)
+        draw.polygon([(x + r * np.cos(a), y + r * np.sin(a)) for a, r in zip(angles, reach, strict=True)], fill=ink)
