@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from consumer.errors import SettingsError
@@ -27,7 +27,9 @@ _OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAG
 
 PositiveInt = Annotated[int, Field(ge=1)]
 #: Lists are written `a,b` in the environment, and as TOML lists in the file.
-CommaSeparated = BeforeValidator(lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value)
+CommaSeparated = BeforeValidator(
+    lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+)
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -118,7 +120,9 @@ class LogSettings(Section):
     """What is logged and how."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
-    format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, else JSON lines")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON lines"
+    )
 
 
 class Settings(BaseSettings):
@@ -139,10 +143,15 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class passes everything
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over what `load` passes in from the file; no .env file, no secrets folder."""
-        return EnvSettingsSource(settings_cls), init_settings
+        return env_settings, init_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,20 +180,23 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"settings are wrong: {error}; {error.__cause__}") from None
 
 
-def rows(settings: Settings, environ: Mapping[str, str] | None = None) -> Iterator[Row]:
+def rows(settings: Settings, environ: Mapping[str, str] | None = None) -> list[Row]:
     """Every setting in order, with the place that decided it and secrets masked."""
     environ = os.environ if environ is None else environ
     path, from_file = _from_file(environ)
+    shown = []
     for section_name, section in settings:
         for name, field in type(section).model_fields.items():
-            variable = f"{PREFIX}{section_name}__{name}".upper()
+            variable = variable_of(f"{section_name}.{name}")
             if any(key == variable or key.startswith(f"{variable}__") for key in map(str.upper, environ)):
                 origin = f"environment {variable}"
             elif name in from_file.get(section_name, {}):
                 origin = f"file {path}"
             else:
                 origin = "default"
-            yield Row(f"{section_name}.{name}", _masked(getattr(section, name)), origin, field.description or "")
+            value = _masked(getattr(section, name))
+            shown.append(Row(f"{section_name}.{name}", value, origin, field.description or ""))
+    return shown
 
 
 def variable_of(name: str) -> str:

@@ -52,6 +52,4 @@ def quality_of(score: float, good_threshold: float) -> Quality:
 
 
 def _rank(scores: Scores, contract: ModelContract) -> int:
-    return versions.model_rank(
-        int(scores.models[contract.quality_model]), int(scores.models[contract.brand_model])
-    )
+    return versions.model_rank(int(scores.models[contract.quality_model]), int(scores.models[contract.brand_model]))

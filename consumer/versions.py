@@ -1,7 +1,7 @@
 """The order of everything that is ever written about one photo: fixed-width text, compared as text.
 
-`content_rev(13).model_rank(6).run_seq(13)`, all decimal digits. Text, because Lua's numbers lose whole values above 2^53.
-A newer content beats a newer model, a newer model beats a later run.
+`content_rev(13).model_rank(6).run_seq(13)`, all decimal digits. Text, because Lua's numbers lose whole
+values above 2^53. A newer content beats a newer model, a newer model beats a later run.
 """
 
 from typing import Final

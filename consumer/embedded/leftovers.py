@@ -1,14 +1,13 @@
 """What one run of the servers leaves on the machine, and how to remove it.
 
-A *run* is one guardian's life. Its name, `photo-tagger-<guardian pid>-<random>`, is the name of its temporary folder, the
-prefix of its shared-memory segments, and a mark in the environment of each of its processes; so whatever a run left can
-be found from any of the three. A run is alive while its guardian holds the lock in its folder: the kernel lets go of the
-lock however the guardian ends, and no reused pid can fake it.
+A *run* is one guardian's life. Its name, `photo-tagger-<guardian pid>-<random>`, is the name of its temporary folder,
+the prefix of its shared-memory segments, and a mark in the environment of each of its processes; so whatever a run left
+can be found from any of the three. A run is alive while its guardian holds the lock in its folder: the kernel lets go
+of the lock however the guardian ends, and no reused pid can fake it.
 
 Standard library only, and light: the guardian imports this.
 """
 
-import fcntl
 import os
 import re
 import secrets
@@ -30,6 +29,8 @@ def create_run_folder() -> tuple[Path, int]:
     Returns:
         The folder, named as the run, and the descriptor that holds its lock; keep it open for as long as the run lives.
     """
+    import fcntl  # noqa: PLC0415 (not on Windows, where importing this module must still work for the clear error)
+
     name = f"photo-tagger-{os.getpid()}-{secrets.token_hex(4)}"
     folder = Path(tempfile.gettempdir()) / name
     # It gets its real name only once it is locked, so that nobody's sweep takes it for a dead run's.
@@ -71,7 +72,8 @@ def remove_run(folder: Path) -> None:
 def sweep() -> list[str]:
     """Removes what dead runs left, and says which runs those were."""
     temp = Path(tempfile.gettempdir())
-    found = {match.group() for place in (temp, SHARED_MEMORY) for match in map(_RUN.match, os.listdir(place)) if match}
+    entries = [*temp.iterdir(), *SHARED_MEMORY.iterdir()]
+    found = {match.group() for entry in entries if (match := _RUN.match(entry.name))}
     found.update(name for _, name in _marked_processes())
     swept = []
     for run in sorted(found):
@@ -84,21 +86,20 @@ def sweep() -> list[str]:
 
 def _marked_processes() -> list[tuple[int, str]]:
     mark = f"{RUN_VARIABLE}=".encode()
-    found = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+    found: list[tuple[int, str]] = []
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            environment = Path("/proc", entry, "environ").read_bytes()
+            variables = (process / "environ").read_bytes().split(b"\0")
         except OSError:
             continue  # gone meanwhile, or another user's
-        for variable in environment.split(b"\0"):
-            if variable.startswith(mark):
-                found.append((int(entry), variable[len(mark) :].decode()))
+        runs = [variable.removeprefix(mark).decode() for variable in variables if variable.startswith(mark)]
+        found.extend((int(process.name), run) for run in runs)
     return found
 
 
 def _is_alive(folder: Path) -> bool:
+    import fcntl  # noqa: PLC0415 (as above)
+
     try:
         lock = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -42,7 +42,11 @@ def servers_environment() -> Path:
 
 
 def packages_of(environment: Path) -> tuple[Path, str]:
-    """Returns an environment's site-packages and its Python's version, like "3.11"."""
+    """Returns an environment's site-packages and its Python's version, like "3.11".
+
+    Raises:
+        EmbeddedServerError: It holds no Python 3.
+    """
     found = sorted(environment.glob("lib/python3.*/site-packages"))
     if not found:
         message = f"no site-packages in the servers' environment {environment}; run `make setup`"
@@ -66,6 +70,9 @@ def free_port() -> int:
 
     It lies below the range from which the kernel gives ports to outgoing connections, so that it is still free when the
     server starts, and again when it restarts.
+
+    Raises:
+        EmbeddedServerError: 200 guesses were all taken.
     """
     start_of_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
     highest = start_of_ephemeral if start_of_ephemeral > 12_000 else 32_768  # noqa: PLR2004 (room to choose from)
@@ -82,7 +89,11 @@ def free_port() -> int:
 
 
 def require_linux() -> None:
-    """Refuses where the guardian's means (prctl, /proc, /dev/shm) do not exist."""
+    """Refuses where the guardian's means (prctl, /proc, /dev/shm) do not exist.
+
+    Raises:
+        EmbeddedServerError: This is not Linux.
+    """
     if sys.platform != "linux":
         message = "the embedded servers run on Linux only; elsewhere start the real stack: docker compose up --wait"
         raise EmbeddedServerError(message)

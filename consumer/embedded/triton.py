@@ -46,7 +46,6 @@ class Triton(Server):
             "model-repository": repository.absolute(),
             "model-config-name": config_name,
             "model-control-mode": "explicit",
-            "disable-auto-complete-config": "true",
             "strict-readiness": "true",
             "exit-timeout-secs": _EXIT_TIMEOUT_S,
             "http-address": "127.0.0.1",
@@ -60,6 +59,7 @@ class Triton(Server):
         }
         argv = [
             str(packages / "pytriton/tritonserver/bin/tritonserver"),
+            "--disable-auto-complete-config",
             *(f"--{key}={value}" for key, value in options.items()),
             *(f"--load-model={model}" for model in (_models_in(repository) if models is None else models)),
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
@@ -89,7 +89,11 @@ def _models_in(repository: Path) -> list[str]:
 
 
 def _backends(folder: Path, packages: Path, python: str) -> Path:
-    """Lays out a backend folder: Triton wants the stub beside the backend library, where the wheel has one per Python."""
+    """Lays out a backend folder with the stub beside the backend library; the wheel keeps one stub per Python.
+
+    Raises:
+        EmbeddedServerError: The wheel is not there, or has no stub for this Python.
+    """
     source = packages / "pytriton" / "tritonserver"
     stub = source / "python_backend_stubs" / python / "triton_python_backend_stub"
     if not stub.is_file():

@@ -1,0 +1,115 @@
+"""What the command line does once and ends: creating topics, sending one event, reading tags."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from time import monotonic, sleep
+from typing import Final, TypeVar
+from uuid import uuid4
+
+import redis
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from consumer import events, kafka_clients
+from consumer.app import topic_names
+from consumer.errors import DependencyDown
+from consumer.events import PhotoDeleted, PhotoUploaded, Tags
+from consumer.reader import Found, TagReader
+from consumer.settings import Settings
+from consumer.topics import create_topics
+
+T = TypeVar("T")
+
+_AGAIN_S: Final = 0.25
+_SEND_TIMEOUT_S: Final = 10.0
+_EVENT_SOURCE: Final = "/photo-tagger/send"
+
+
+def create_topics_patiently(settings: Settings, partitions: int, replication: int, wait_s: float) -> list[str]:
+    """Creates the missing topics, waiting up to `wait_s` for the cluster; returns the names of the new ones.
+
+    Raises:
+        DependencyDown: the cluster did not answer in time, or refuses a topic.
+    """
+    kafka, deadline = settings.kafka, monotonic() + wait_s
+    while True:
+        try:
+            return create_topics(
+                kafka.bootstrap_servers,
+                topic_names(settings),
+                partitions=partitions,
+                replication=replication,
+                extra=kafka.extra,
+            )
+        except DependencyDown:
+            if monotonic() >= deadline:
+                raise
+            sleep(_AGAIN_S)
+
+
+def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
+    """Publishes one event and returns where it landed, `topic[partition]@offset`.
+
+    Raises:
+        DependencyDown: the brokers did not acknowledge it in time.
+    """
+    kafka = settings.kafka
+    kafka_clients.require_topics(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic])
+    places: list[str] = []
+    errors: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            errors.append(error)
+        else:
+            places.append(f"{message.topic()}[{message.partition()}]@{message.offset()}")
+
+    producer = kafka_clients.producer_client(kafka.bootstrap_servers, kafka.extra)
+    kind = events.DELETED if isinstance(event, PhotoDeleted) else events.UPLOADED
+    headers = {"ce_specversion": "1.0", "ce_id": str(uuid4()), "ce_type": kind, "ce_source": _EVENT_SOURCE}
+    headers["ce_time"] = events.format_time(datetime.now(UTC))
+    try:
+        producer.produce(
+            kafka.uploads_topic,
+            key=event.photo_id.encode(),
+            value=events.encode(event),
+            headers={name: value.encode() for name, value in headers.items()},
+            on_delivery=delivered,
+        )
+        producer.flush(_SEND_TIMEOUT_S)
+    except KafkaException as error:
+        raise DependencyDown("kafka", kafka_clients.explain(error.args[0])) from None
+    if not places:
+        detail = kafka_clients.explain(errors[0]) if errors else "no acknowledgement in time"
+        raise DependencyDown("kafka", detail)
+    return places[0]
+
+
+def read_tags(settings: Settings, photo_ids: Sequence[str], wait_s: float) -> dict[str, Tags]:
+    """The tags of these photos, waiting up to `wait_s` until all have some.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    deadline = monotonic() + wait_s
+    while True:
+        found = _with_reader(settings, lambda reader: reader.get_many(photo_ids))
+        if len(found) == len(set(photo_ids)) or monotonic() >= deadline:
+            return found
+        sleep(_AGAIN_S)
+
+
+def find_photos(settings: Settings, brand: str, min_quality: float, limit: int) -> list[Found]:
+    """The best photos of a brand.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    return _with_reader(settings, lambda reader: reader.find(brand, min_quality, limit=limit))
+
+
+def _with_reader(settings: Settings, read: Callable[[TagReader], T]) -> T:
+    try:
+        with TagReader(settings.redis.url, timeout_s=settings.redis.timeout_s) as reader:
+            return read(reader)
+    except (redis.RedisError, OSError) as error:
+        raise DependencyDown("redis", f"{type(error).__name__}: {error}") from None

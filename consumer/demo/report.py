@@ -1,0 +1,133 @@
+"""What the demo says on the terminal; plain lines where it is none."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from consumer.demo.statistics import Numbers
+from consumer.web.gallery import LEVELS, DeadLetter, TaggedPhoto
+
+_EXAMPLES: Final = 6
+_DEAD_LETTERS_SHOWN: Final = 6
+_PLAIN_STEPS: Final = 4
+_PLAIN_WIDTH: Final = 100
+_LEVEL_COLOURS: Final = ("red", "dark_orange", "yellow", "green", "bold green")
+_NEXT: Final = (
+    ("make demo PHOTOS=dir", "tag your own photos"),
+    ("docker compose up --build --wait", "the same on the real stack"),
+    ("make models", "train both models and publish a new version"),
+    ("photo-tagger replay --help", "rescore what was tagged before"),
+)
+
+
+class Reporter:
+    """Writes to standard output; names of photos are untrusted, so nothing in them reaches the terminal as markup."""
+
+    def __init__(self) -> None:
+        """Takes standard output as it is now; what its encoding lacks becomes a question mark."""
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+        self._console = Console(highlight=False)
+        if not self._console.is_terminal:
+            self._console.width = _PLAIN_WIDTH
+
+    def step(self, text: str) -> None:
+        """Something was done."""
+        self._line(Text.assemble(("✓ ", "green"), printable(text)))
+
+    def note(self, text: str) -> None:
+        """Something that the user should know."""
+        self._line(Text.assemble(("! ", "bold yellow"), printable(text)))
+
+    def problem(self, text: str) -> None:
+        """Something is wrong; lines are kept."""
+        self._line(Text("\n".join(map(printable, text.splitlines())), "bold red"))
+
+    def title(self, text: str) -> None:
+        """What comes now."""
+        self._line(Text(printable(text), "bold"))
+
+    @contextlib.contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
+        """A progress bar; where there is no terminal, a line at each quarter.
+
+        Yields:
+            What to call once for each of `total`.
+        """
+        if self._console.is_terminal:
+            columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+            with Progress(*columns, console=self._console) as bar:
+                task = bar.add_task(what, total=total)
+                yield lambda: bar.advance(task)
+            return
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if done * _PLAIN_STEPS // total > (done - 1) * _PLAIN_STEPS // total:
+                self._line(Text(f"  {what} {done}/{total}"))
+
+        yield advance
+
+    def results(self, photos: Sequence[TaggedPhoto], letters: Sequence[DeadLetter]) -> None:
+        """A handful of examples, from the best photo to the worst, and the first dead letters."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("photo", max_width=34, no_wrap=True)
+        table.add_column("quality", no_wrap=True)
+        table.add_column("brands", overflow="fold")
+        for photo in _spread(sorted(photos, key=lambda photo: -photo.quality.score)):
+            brands = ", ".join(f"{printable(brand.brand)} {brand.probability:.2f}" for brand in photo.brands)
+            table.add_row(Text(printable(photo.name)), _quality(photo), Text(brands or "-"))
+        for letter in letters[:_DEAD_LETTERS_SHOWN]:
+            reason = Text(printable(letter.reason), "red")
+            table.add_row(Text(printable(letter.name)), reason, Text("dead letter", "bright_black"))
+        self._console.print(table)
+        if len(letters) > _DEAD_LETTERS_SHOWN:
+            self._line(Text(f"and {len(letters) - _DEAD_LETTERS_SHOWN} more dead letters"))
+
+    def summary(self, numbers: Numbers, gallery: Path, logs: Path) -> None:
+        """The last lines: numbers, where the gallery is, and what to try next."""
+        parts = [f"tagged {numbers.tagged}", f"dead-lettered {numbers.dead_lettered}"]
+        if numbers.photos_per_s is not None:
+            parts.append(f"{numbers.photos_per_s:.1f} photos/s")
+        if numbers.p50_ms is not None and numbers.p95_ms is not None:
+            parts.append(f"event to tag p50 {numbers.p50_ms:.0f} ms, p95 {numbers.p95_ms:.0f} ms")
+        self._line(Text(" · ".join(parts), "bold"))
+        self._line(Text.assemble("gallery  ", (gallery.resolve().as_uri(), "underline")))
+        self._line(Text(f"logs     {printable(str(logs))}"))
+        self._line(Text("next:", "bold"))
+        width = max(len(command) for command, _ in _NEXT)
+        for command, purpose in _NEXT:
+            self._line(Text.assemble("  ", (command.ljust(width), "cyan"), f"  {purpose}"))
+
+    def _line(self, text: Text) -> None:
+        # Soft-wrapped: a path that is broken over two lines cannot be clicked or copied.
+        self._console.print(text, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """The text with everything that a terminal could take for a command replaced."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _quality(photo: TaggedPhoto) -> Text:
+    level = photo.quality.level
+    bar = "■" * level + "□" * (len(LEVELS) - level)
+    return Text.assemble((bar, _LEVEL_COLOURS[level - 1]), f" {LEVELS[level - 1]} {photo.quality.score:.2f}")
+
+
+def _spread(photos: Sequence[TaggedPhoto]) -> list[TaggedPhoto]:
+    """At most `_EXAMPLES` of them, first and last included, evenly spaced."""
+    if len(photos) <= _EXAMPLES:
+        return list(photos)
+    return [photos[round(number * (len(photos) - 1) / (_EXAMPLES - 1))] for number in range(_EXAMPLES)]

@@ -1,0 +1,199 @@
+"""The demo from end to end: servers, topics, service, events, outcomes, the answer in Redis, the gallery."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from consumer.demo import checks, page, traffic
+from consumer.demo.errors import BadFolder, DemoFailed
+from consumer.demo.failing import write_failing
+from consumer.demo.photos import SAMPLES, DemoPhoto, Found, find_photos, plan
+from consumer.demo.report import Reporter
+from consumer.demo.service import Service
+from consumer.demo.statistics import numbers_of
+from consumer.embedded.paths import repository_root
+from consumer.embedded.photos import PhotoHost
+from consumer.embedded.process import EmbeddedServerError, GuardianClient
+from consumer.embedded.stack import Stack, start_stack
+from consumer.errors import TaggerError
+from consumer.events import Tags
+from consumer.reader import TagReader
+from consumer.topics import TopicNames
+from consumer.web import gallery
+
+_PATIENCE_S: Final = 60.0
+_READ_AT_ONCE: Final = 500
+_OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one run works on."""
+
+    found: Found
+    output: Path
+    report: Reporter
+    samples: bool
+    names: TopicNames
+
+    @property
+    def logs(self) -> Path:
+        return self.output / "logs"
+
+    @property
+    def gallery(self) -> Path:
+        return self.output / "gallery.html"
+
+
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What the servers gave, once they are gone."""
+
+    photos: list[DemoPhoto]
+    ledger: traffic.Ledger
+    stored: dict[str, Tags]
+    pictures: dict[str, str | None]
+    notice: str
+
+
+def run_demo(photos: Path | None, output: Path, kafka: Literal["auto", "real", "mock"] = "auto") -> int:
+    """Tags photos end to end on embedded servers and writes `gallery.html` and `logs/` into `output`.
+
+    Leaves nothing else behind, also when it is interrupted or killed: every process stands under a guardian.
+
+    Args:
+        photos: A folder of the user's own; the built-in samples by default.
+        output: Is made if need be.
+        kafka: Which Kafka; "auto" is the real one where it can run.
+
+    Returns:
+        The exit code: 0 if every photo got the outcome that it should, in the result topic and in Redis alike; 1 if
+        not, or if a server failed; 2 if the photos or the output folder cannot be used; 130 after Ctrl-C.
+    """
+    report = Reporter()
+    try:
+        with _terminable():
+            job = _Job(find_photos(photos or SAMPLES), output, report, photos is None, TopicNames())
+            _prepare_output(job)
+            return _finish(job, _serve(job, kafka))
+    except BadFolder as error:
+        report.problem(str(error))
+        return _USAGE
+    except KeyboardInterrupt:
+        report.note("stopped; nothing is left running")
+        return _INTERRUPTED
+    except (TaggerError, EmbeddedServerError) as error:
+        report.problem(f"{error}\nlogs: {(output / 'logs').resolve()}")
+        return _FAILED
+
+
+def _serve(job: _Job, kafka: Literal["auto", "real", "mock"]) -> _Results:
+    """Everything that needs the servers; they are gone when it returns."""
+    report = job.report
+    own = "sample photos" if job.samples else f"photos from {job.found.folder}"
+    report.title(f"photo-tagger demo: {len(job.found.paths)} {own}, and four that must fail")
+    for note in job.found.notes:
+        report.note(note)
+    with contextlib.ExitStack() as stack:
+        servers = stack.enter_context(
+            start_stack(job.logs, repository_root() / "triton_models", kafka, progress=report.step)
+        )
+        guardian = stack.enter_context(GuardianClient(job.logs))
+        failing = guardian.folder / "failing"
+        failing.mkdir()
+        host = stack.enter_context(PhotoHost(job.found.folder))
+        failing_host = stack.enter_context(PhotoHost(failing))
+        photos = plan(job.found, host.base_url, write_failing(failing), failing_host.base_url)
+        traffic.prepare_topics(servers.kafka.bootstrap_servers, job.names, is_mock=servers.kafka.is_mock)
+        report.step(f"topics {job.names.uploads}, {job.names.tags}, {job.names.dead}")
+        service = Service(guardian, servers, job.names, [host.base_url, failing_host.base_url])
+        _start(service, report)
+        ledger = _tag(job, servers, service, photos)
+        stored = _read_back(servers.redis.url, photos)
+        report.step(f"read the tags of {len(stored)} photos back from Redis")
+        with report.progress("drawing", len(photos)) as advance:
+            pictures = page.draw(photos, ledger, advance)
+        return _Results(photos, ledger, stored, pictures, servers.kafka.notice)
+
+
+def _start(service: Service, report: Reporter) -> None:
+    began_s = time.monotonic()
+    service.start()
+    report.step(f"the service is ready after {time.monotonic() - began_s:.1f} s")
+
+
+def _tag(job: _Job, servers: Stack, service: Service, photos: list[DemoPhoto]) -> traffic.Ledger:
+    """Publishes the events and waits for their outcomes."""
+
+    def still_running() -> None:
+        if not service.running:
+            raise DemoFailed(f"the service has ended; its log is {service.log_path}")
+
+    ledger = traffic.Ledger()
+    kafka = servers.kafka.bootstrap_servers
+    with job.report.progress("tagging", len(photos)) as advance:
+        traffic.publish(kafka, job.names.uploads, photos, ledger)
+        for _ in traffic.watch(kafka, job.names, ledger, _PATIENCE_S, still_running):
+            advance()
+    return ledger
+
+
+def _read_back(redis_url: str, photos: list[DemoPhoto]) -> dict[str, Tags]:
+    """What Redis answers to a reader, by photo id."""
+    ids = [photo.photo_id for photo in photos]
+    stored: dict[str, Tags] = {}
+    with TagReader(redis_url) as reader:
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            stored |= reader.get_many(ids[start : start + _READ_AT_ONCE])
+    return stored
+
+
+def _finish(job: _Job, results: _Results) -> int:
+    """Writes the gallery, says what came out, and judges it."""
+    ledger, report = results.ledger, job.report
+    numbers = numbers_of(ledger)
+    tagged, dead = page.sort_out(results.photos, ledger, results.stored, results.pictures)
+    summary = page.summary_of(numbers, results.stored, results.notice)
+    page.write(job.gallery, gallery.render(tagged, dead, summary))
+    report.results(tagged, dead)
+    report.summary(numbers, job.gallery, job.logs)
+    problems = checks.problems_of(results.photos, ledger, results.stored, all_tagged=job.samples)
+    if problems:
+        report.problem("\n".join([f"{len(problems)} things are wrong:", *problems]))
+    return _FAILED if problems else _OK
+
+
+def _prepare_output(job: _Job) -> None:
+    """Makes the folders; servers append to their logs, so those of an earlier run go first.
+
+    Raises:
+        BadFolder: Nothing can be written there.
+    """
+    try:
+        job.logs.mkdir(parents=True, exist_ok=True)
+        for old in job.logs.glob("*.log"):
+            old.unlink()
+    except OSError as error:
+        raise BadFolder(f"cannot write into {job.output}: {error}") from error
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Makes SIGTERM end the demo as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,65 @@
+"""The service as a child process, configured as an operator would: by environment variables alone."""
+
+import http.client
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from consumer.embedded.paths import free_port
+from consumer.embedded.process import GuardianClient, Server, ServerSpec
+from consumer.embedded.stack import Stack
+from consumer.topics import TopicNames
+
+_READY_TIMEOUT_S: Final = 60.0
+#: More than the service takes to finish the photos in work.
+_STOP_TIMEOUT_S: Final = 15.0
+_PROBE_TIMEOUT_S: Final = 1.0
+
+
+class Service(Server):
+    """The consumer under a guardian; it dies with the demo."""
+
+    def __init__(self, guardian: GuardianClient, stack: Stack, names: TopicNames, photo_hosts: Sequence[str]) -> None:
+        """Chooses a free port for the probes; `start` runs it and waits until it is ready.
+
+        Args:
+            guardian: Runs it.
+            stack: The servers that it uses.
+            names: The topics that it uses.
+            photo_hosts: The base URLs that photos may come from, although they are on loopback.
+        """
+        self._health_port = free_port()
+        settings = {
+            "KAFKA__BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
+            "KAFKA__UPLOADS_TOPIC": names.uploads,
+            "KAFKA__TAGS_TOPIC": names.tags,
+            "KAFKA__DEAD_TOPIC": names.dead,
+            "REDIS__URL": stack.redis.url,
+            "TRITON__URL": stack.triton.grpc_url,
+            "FETCH__SCHEMES": "http",
+            "FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
+            "HEALTH__PORT": str(self._health_port),
+            "LOG__FORMAT": "json",
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("TAGGER_")}
+        env = {
+            **inherited,
+            **{f"TAGGER_{name}": value for name, value in settings.items()},
+            # It runs in the guardian's folder, where a checkout that is not installed would not be found.
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        }
+        argv = [sys.executable, "-m", "consumer.cli", "run"]
+        super().__init__(guardian, ServerSpec("service", argv, env, self._answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self._health_port, timeout=_PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", "/ready")
+            return connection.getresponse().status == http.client.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()

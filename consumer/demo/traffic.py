@@ -1,0 +1,181 @@
+"""The demo's own Kafka clients: topics, the upload events, and the watching of what becomes of them."""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+
+from consumer import kafka_clients
+from consumer.demo.errors import DemoFailed
+from consumer.demo.photos import DemoPhoto
+from consumer.events import UPLOADED, PhotoUploaded, Tags, decode_tags, encode, format_time, milliseconds
+from consumer.topics import TopicNames, create_topics
+
+_METADATA_TIMEOUT_S: Final = 10.0
+_FLUSH_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the headers of a dead letter say."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one photo, and when the broker's record says that it did."""
+
+    result: Tags | Refusal
+    at_ms: int
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Every published event and its outcome.
+
+    Attributes:
+        published_ms: By photo id, the time in the record of its event.
+        outcomes: By photo id, its first outcome.
+        contradictions: A line for each record that does not fit: a second outcome of another kind, or one of no photo.
+    """
+
+    published_ms: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every published event has an outcome."""
+        return self.outcomes.keys() >= self.published_ms.keys()
+
+    def enter(self, photo_id: str, outcome: Outcome) -> None:
+        """Notes an outcome; delivery is at least once, so the same one may come again."""
+        first = self.outcomes.setdefault(photo_id, outcome)
+        if photo_id not in self.published_ms:
+            self.contradictions.append(f"{photo_id}: an outcome without an event")
+        elif type(first.result) is not type(outcome.result):
+            self.contradictions.append(f"{photo_id}: both tags and a dead letter")
+
+
+def prepare_topics(bootstrap_servers: str, names: TopicNames, *, is_mock: bool) -> None:
+    """Makes the topics; the mock broker makes its own when they are asked for."""
+    if not is_mock:
+        create_topics(bootstrap_servers, names)
+        return
+    producer = kafka_clients.producer_client(bootstrap_servers, {})
+    for name in (names.uploads, names.tags, names.dead):
+        producer.list_topics(name, timeout=_METADATA_TIMEOUT_S)
+
+
+def publish(bootstrap_servers: str, topic: str, photos: Sequence[DemoPhoto], ledger: Ledger) -> None:
+    """Publishes one event for each photo, and returns when the broker has them all.
+
+    Raises:
+        DemoFailed: The broker did not take one.
+    """
+    producer = kafka_clients.producer_client(bootstrap_servers, {})
+    failures: list[str] = []
+
+    def delivered(error: object, _message: Message) -> None:
+        if error is not None:
+            failures.append(str(error))
+
+    for photo in photos:
+        now = datetime.now(UTC)
+        at_ms = milliseconds(now)
+        ledger.published_ms[photo.photo_id] = at_ms
+        producer.produce(
+            topic,
+            key=photo.photo_id.encode(),
+            value=encode(PhotoUploaded(photo.photo_id, photo.uri, now)),
+            headers=list(_headers(now).items()),
+            timestamp=at_ms,
+            on_delivery=delivered,
+        )
+        producer.poll(0)
+    left = producer.flush(_FLUSH_TIMEOUT_S)
+    if left or failures:
+        why = failures[0] if failures else "no answer"
+        raise DemoFailed(f"Kafka did not take {left + len(failures)} events: {why}")
+
+
+def watch(
+    bootstrap_servers: str, names: TopicNames, ledger: Ledger, patience_s: float, tick: Callable[[], None]
+) -> Iterator[str]:
+    """Yields each photo id as its outcome arrives, until every published event has one.
+
+    Args:
+        bootstrap_servers: Kafka.
+        names: The topics.
+        ledger: Knows the events, and is told the outcomes.
+        patience_s: The longest time without an outcome.
+        tick: Called several times a second; may raise to end the watching.
+
+    Raises:
+        DemoFailed: No outcome came for `patience_s`.
+    """
+    consumer = kafka_clients.consumer_client(bootstrap_servers, "photo-tagger-demo", {}, {"enable.auto.commit": False})
+    try:
+        consumer.assign(list(_beginnings(consumer, (names.tags, names.dead))))
+        last_s = time.monotonic()
+        while not ledger.complete:
+            tick()
+            message = consumer.poll(_POLL_S)
+            if message is not None and message.error() is None:
+                known = len(ledger.outcomes)
+                photo_id = _note(message, names, ledger)
+                if len(ledger.outcomes) > known:
+                    last_s = time.monotonic()
+                    yield photo_id
+            elif time.monotonic() - last_s > patience_s:
+                missing = sorted(ledger.published_ms.keys() - ledger.outcomes.keys())
+                raise DemoFailed(
+                    f"no outcome for {patience_s:.0f} s; {len(missing)} photos wait, the first is {missing[0]}"
+                )
+    except KafkaException as error:
+        raise DemoFailed(f"cannot read the results from Kafka: {error}") from error
+    finally:
+        consumer.close()
+
+
+def _note(message: Message, names: TopicNames, ledger: Ledger) -> str:
+    _, at_ms = message.timestamp()
+    photo_id = _text(message.key())
+    if message.topic() == names.tags:
+        try:
+            ledger.enter(photo_id, Outcome(decode_tags(message.value() or b""), at_ms))
+        except ValueError as error:
+            raise DemoFailed(f"the result of {photo_id} does not follow the schema: {error}") from error
+    else:
+        headers = dict(message.headers() or ())
+        ledger.enter(photo_id, Outcome(Refusal(_text(headers.get("reason")), _text(headers.get("detail"))), at_ms))
+    return photo_id
+
+
+def _text(value: str | bytes | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
+
+
+def _beginnings(consumer: Consumer, topics: Sequence[str]) -> Iterator[TopicPartition]:
+    for topic in topics:
+        metadata = consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
+        for partition in metadata.partitions:
+            yield TopicPartition(topic, partition, OFFSET_BEGINNING)
+
+
+def _headers(now: datetime) -> dict[str, bytes]:
+    values = {
+        "ce_id": str(uuid.uuid4()),
+        "ce_type": UPLOADED,
+        "ce_source": "/demo",
+        "ce_specversion": "1.0",
+        "ce_time": format_time(now),
+    }
+    return {name: value.encode() for name, value in values.items()}

@@ -1,0 +1,67 @@
+"""librdkafka's mock broker in a process of its own: what stands in for Kafka where there is no Java.
+
+Topics come into being with 4 partitions when they are first used; `create_topics` is not supported. It keeps records in
+memory only, and at most 5 MiB of them per partition.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from consumer.embedded.kafka import INSTALL_COMMAND, VERSION
+from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
+
+
+class MockKafka(Server):
+    """The mock broker, with the interface of `Kafka`; a restart loses its records and changes its port."""
+
+    is_mock = True
+    notice = (
+        "Kafka is librdkafka's mock broker: records live in memory only (a restart loses them) and replay by time does "
+        f"not work; for the real Kafka {VERSION}: {INSTALL_COMMAND}"
+    )
+
+    def __init__(self, guardian: GuardianClient, name: str = "kafka") -> None:
+        """Prepares the broker; `start` runs it."""
+        home = guardian.folder / name
+        home.mkdir()
+        self._address = home / "address"
+        argv = [sys.executable, "-m", "consumer.embedded.mock_kafka", str(self._address)]
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        super().__init__(guardian, ServerSpec(name, argv, env, self._address.exists))
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where clients connect; the broker chooses its port at each start.
+
+        Raises:
+            EmbeddedServerError: It is not running.
+        """
+        try:
+            return self._address.read_text(encoding="ascii")
+        except FileNotFoundError:
+            message = "the mock broker is not running"
+            raise EmbeddedServerError(message) from None
+
+    def start(self) -> None:
+        """Starts an empty broker and waits until it has an address."""
+        self._address.unlink(missing_ok=True)
+        super().start()
+
+
+def main() -> None:
+    """Runs a mock broker until a signal; writes its address into the file that is the only argument."""
+    from confluent_kafka import Producer  # noqa: PLC0415 (only this process needs it)
+
+    producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
+    brokers = producer.list_topics(timeout=10).brokers.values()
+    target = Path(sys.argv[1])
+    draft = target.with_suffix(".draft")
+    draft.write_text(",".join(f"{broker.host}:{broker.port}" for broker in brokers), encoding="ascii")
+    draft.rename(target)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()

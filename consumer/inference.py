@@ -1,0 +1,136 @@
+"""The Triton edge: reads the model contract, asks both models about one photo at once."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import KeepAliveOptions, model_config_pb2
+from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
+from tritonclient.utils import InferenceServerException
+
+from consumer import contract
+from consumer.contract import ModelContract, ServedModel
+from consumer.errors import DependencyDown, PhotoRejected, Retryable
+from consumer.events import Pixels, Scores
+
+_INPUT: Final = "images"
+_UNIT_SLACK: Final = 1e-3
+
+#: Answers that mean "not now" whatever the photo is; `NOT_FOUND` is seen while versions are swapped.
+_NOT_NOW: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "NOT_FOUND", "RESOURCE_EXHAUSTED"})
+#: Answers that no repetition changes.
+_NEVER: Final = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
+
+
+class Inference:
+    """One long-lived gRPC channel to Triton. An async context manager; `read_contract` comes before `infer`."""
+
+    def __init__(self, url: str, *, quality_model: str, brand_model: str, deadline_s: float) -> None:
+        # Keepalive finds a silent host; without it a cut cable looks like a slow answer for ever.
+        keepalive = KeepAliveOptions(
+            keepalive_time_ms=30_000, keepalive_timeout_ms=10_000, keepalive_permit_without_calls=True
+        )
+        self._client = InferenceServerClient(url, keepalive_options=keepalive)
+        self._url = url
+        self._quality_model = quality_model
+        self._brand_model = brand_model
+        self._deadline_s = deadline_s
+        self._contract: ModelContract | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def read_contract(self) -> ModelContract:
+        """The contract of the newest loaded version of both models; later calls ask for exactly these versions.
+
+        Raises:
+            DependencyDown: Triton does not answer, or a model is not loaded (yet).
+            ContractMismatch: the models do not fit this service or each other.
+        """
+        quality, brand = await self._describe(self._quality_model), await self._describe(self._brand_model)
+        self._contract = contract.read(quality, brand)
+        return self._contract
+
+    async def infer(self, pixels: Pixels) -> Scores:
+        """What both models say about one photo; `pixels` is uint8 [size, size, 3].
+
+        Raises:
+            DependencyDown: Triton does not answer in time or refuses work for now.
+            PhotoRejected: `inference_rejected`, Triton refuses these pixels.
+            Retryable: `inference_failed`, a model failed on them.
+        """
+        agreed = self._agreed()
+        quality, brand = await asyncio.gather(
+            self._ask(agreed.quality_model, agreed.quality_version, "quality_score", pixels),
+            self._ask(agreed.brand_model, agreed.brand_version, "brand_probs", pixels),
+        )
+        return Scores(float(quality[0]), brand, agreed.models)
+
+    def _agreed(self) -> ModelContract:
+        if self._contract is None:
+            raise RuntimeError("infer was called before read_contract")
+        return self._contract
+
+    async def _ask(self, model: str, version: str, output: str, pixels: Pixels) -> npt.NDArray[np.float32]:
+        tensor = InferInput(_INPUT, [1, *pixels.shape], "UINT8")
+        tensor.set_data_from_numpy(pixels[np.newaxis])
+        with _mapped(self._url):
+            result: InferResult = await self._client.infer(
+                model,
+                [tensor],
+                model_version=version,
+                outputs=[InferRequestedOutput(output)],
+                client_timeout=self._deadline_s,
+            )
+        values: npt.NDArray[np.float32] = result.as_numpy(output)[0]
+        if not (np.isfinite(values).all() and values.min() >= -_UNIT_SLACK and values.max() <= 1 + _UNIT_SLACK):
+            raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")
+        return values
+
+    async def _describe(self, model: str) -> ServedModel:
+        with _mapped(self._url):
+            metadata = await self._client.get_model_metadata(model, client_timeout=self._deadline_s)
+            answer = await self._client.get_model_config(model, client_timeout=self._deadline_s)
+        config: Any = answer.config
+        versions = [int(version) for version in metadata.versions]
+        if not versions:
+            raise DependencyDown("triton", f"{self._url}: model {model} has no loaded version")
+        return ServedModel(
+            name=model,
+            version=str(max(versions)),
+            input_type=_data_type(config.input[0].data_type) if config.input else "no input",
+            input_dims=tuple(config.input[0].dims) if config.input else (),
+            output_dims={output.name: tuple(output.dims) for output in config.output},
+            parameters={name: value.string_value for name, value in config.parameters.items()},
+        )
+
+
+def _data_type(number: int) -> str:
+    return str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
+
+
+@contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    """Sorts Triton's answers into our three families by gRPC status.
+
+    Raises:
+        DependencyDown: Triton does not answer, or not now.
+        PhotoRejected: it never will, for this request.
+        Retryable: the model failed.
+    """
+    try:
+        yield
+    except InferenceServerException as error:
+        status = str(error.status() or "UNAVAILABLE").removeprefix("StatusCode.")
+        detail = f"{url}: {status}: {error.message()}"
+        if status in _NEVER:
+            raise PhotoRejected("inference_rejected", detail) from None
+        if status in _NOT_NOW:
+            raise DependencyDown("triton", detail) from None
+        raise Retryable("inference_failed", detail) from None

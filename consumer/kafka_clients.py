@@ -1,0 +1,100 @@
+"""Configuration that every Kafka client of the service shares, and the waiting for a cluster that is not there yet."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from consumer.errors import DependencyDown
+
+Properties = Mapping[str, str | int | float | bool]
+
+_METADATA_TIMEOUT_S: Final = 3.0
+
+#: librdkafka's own lines go here and not to stderr: what matters of them reaches us as errors.
+_librdkafka_log = logging.getLogger("librdkafka")
+_librdkafka_log.addHandler(logging.NullHandler())
+_librdkafka_log.propagate = False
+
+
+def consumer_client(
+    bootstrap_servers: str, group_id: str, extra: Properties, special: Mapping[str, object]
+) -> Consumer:
+    """A consumer that commits only what is stored, in the background, and never guesses a position.
+
+    `auto.offset.reset=error` turns an out-of-range position into a visible error instead of silent loss or a full
+    replay. The prefetch is small, because photos are the slow part.
+    """
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": group_id,
+            "client.id": "photo-tagger",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": 10_000,
+            "enable.auto.commit": True,
+            "auto.commit.interval.ms": 1_000,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "queued.max.messages.kbytes": 8_192,
+            "queued.min.messages": 1_000,
+            **extra,
+            **special,
+        },
+        logger=_librdkafka_log,
+    )
+
+
+def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
+    """An idempotent producer; `acks=all` comes with idempotence."""
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "client.id": "photo-tagger",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            **extra,
+        },
+        logger=_librdkafka_log,
+    )
+
+
+def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:
+    """An admin client for topic creation and metadata."""
+    return AdminClient({"bootstrap.servers": bootstrap_servers, **extra}, logger=_librdkafka_log)
+
+
+def require_topics(bootstrap_servers: str, extra: Properties, topics: Iterable[str]) -> None:
+    """Checks that the cluster answers and has these topics.
+
+    Raises:
+        DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
+    """
+    admin = admin_client(bootstrap_servers, extra)
+    try:
+        known = admin.list_topics(timeout=_METADATA_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise DependencyDown("kafka", f"{bootstrap_servers}: {explain(error.args[0])}") from None
+    missing = sorted(set(topics) - known.keys())
+    if missing:
+        raise DependencyDown(
+            "kafka", f"{bootstrap_servers}: no topic {', '.join(missing)}; create it with `photo-tagger topics`"
+        )
+
+
+def low_watermark(consumer: Consumer, topic: str, partition: int) -> int:
+    """The first offset that the log still has.
+
+    Raises:
+        KafkaException: the broker did not answer in time.
+    """
+    low, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_METADATA_TIMEOUT_S)
+    return int(low)
+
+
+def explain(error: KafkaError) -> str:
+    """One line on a Kafka error: its name and text."""
+    return f"{error.name()}: {error.str()}"

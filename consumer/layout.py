@@ -1,0 +1,95 @@
+"""Where and how tags stand in Redis: the keys and fields that readers in any language may rely on. Pure.
+
+`p:{bb}:<photo_id>` is a hash, `b:{bb}:<brand>` a sorted set of photo ids by quality; `bb` is CRC-32 of the photo id
+modulo 64 in two digits. The braces are Redis Cluster's hash tag: a photo and its index entries share a slot, so that
+one script changes both.
+"""
+
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import orjson
+
+from consumer.events import Brand, Deletion, Quality, Source, Tags, format_time
+
+BUCKETS: Final = 64
+
+
+def bucket(photo_id: str) -> str:
+    """The bucket of a photo, "00" to "63"."""
+    return f"{zlib.crc32(photo_id.encode()) % BUCKETS:02d}"
+
+
+def photo_key(photo_id: str) -> str:
+    """The hash of one photo."""
+    return f"p:{{{bucket(photo_id)}}}:{photo_id}"
+
+
+def index_prefix(bucket_name: str) -> str:
+    """What the brand indexes of one bucket start with; the brand follows."""
+    return f"b:{{{bucket_name}}}:"
+
+
+def brand_keys(brand: str) -> list[str]:
+    """The sorted sets that together hold every photo of a brand."""
+    return [index_prefix(f"{number:02d}") + brand for number in range(BUCKETS)]
+
+
+def fields_of(tags: Tags) -> dict[str, str | bytes]:
+    """The hash fields of a photo's tags.
+
+    `ver` version, `q` score, `qc` level, `qg` good, `brands` and `bs` names and probabilities as JSON lists,
+    `m` model versions as JSON, `t` time, `src` topic/partition/offset.
+    """
+    return {
+        "ver": tags.version,
+        "q": repr(tags.quality.score),
+        "qc": str(tags.quality.level),
+        "qg": "1" if tags.quality.good else "0",
+        "brands": orjson.dumps([brand.brand for brand in tags.brands]),
+        "bs": orjson.dumps([brand.probability for brand in tags.brands]),
+        "m": orjson.dumps(tags.models, option=orjson.OPT_SORT_KEYS),
+        "t": format_time(tags.tagged_at),
+        "src": _source_text(tags.source),
+    }
+
+
+def tombstone_of(deletion: Deletion) -> dict[str, str | bytes]:
+    """The hash fields that stay of a deleted photo: `del` marks it, `ver` keeps older uploads away."""
+    return {
+        "ver": deletion.version,
+        "del": "1",
+        "t": format_time(deletion.deleted_at),
+        "src": _source_text(deletion.source),
+    }
+
+
+def tags_of(photo_id: str, fields: Mapping[str, str]) -> Tags | None:
+    """The tags in a photo's hash, without `probabilities`; None where there is no hash or a tombstone.
+
+    Raises:
+        ValueError: a field is missing or malformed: something else writes to these keys.
+    """
+    if not fields or fields.get("del") == "1":
+        return None
+    try:
+        topic, partition, offset = fields["src"].rsplit("/", 2)
+        names, probabilities = orjson.loads(fields["brands"]), orjson.loads(fields["bs"])
+        return Tags(
+            photo_id=photo_id,
+            quality=Quality(float(fields["q"]), int(fields["qc"]), fields["qg"] == "1"),
+            brands=tuple(Brand(name, float(value)) for name, value in zip(names, probabilities, strict=True)),
+            probabilities={},
+            models=orjson.loads(fields["m"]),
+            version=fields["ver"],
+            source=Source(topic, int(partition), int(offset)),
+            tagged_at=datetime.fromisoformat(fields["t"]),
+        )
+    except KeyError as missing:
+        raise ValueError(f"hash {photo_key(photo_id)} has no field {missing}") from None
+
+
+def _source_text(source: Source) -> str:
+    return f"{source.topic}/{source.partition}/{source.offset}"

@@ -1,0 +1,158 @@
+"""The path of one record, from event to commit; read `process` and you know the service."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from time import time
+from typing import Protocol
+
+from consumer import events
+from consumer.errors import PhotoRejected, Reason, Retryable
+from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
+from consumer.resilience import Patience, RetryingCaller
+from consumer.store import Written
+from consumer.telemetry import Log, Metrics, Outcome
+
+_INTERNAL_DETAIL = "a bug in the tagger, see its log; the photo is unchanged and can be sent again"
+
+
+class TagStore(Protocol):
+    """Where tags are written, by version."""
+
+    async def write(self, tags: Tags) -> Written:
+        """Writes tags unless the same or a newer version is there."""
+
+    async def delete(self, deletion: Deletion) -> Written:
+        """Writes a tombstone unless the same or a newer version is there."""
+
+
+class ResultPublisher(Protocol):
+    """Where outcomes are announced; each call returns when the brokers have acknowledged."""
+
+    async def tags(self, tags: Tags, record: Record) -> None:
+        """Publishes tags."""
+
+    async def tombstone(self, photo_id: str, record: Record) -> None:
+        """Publishes that a photo has no tags any more."""
+
+    async def dead_letter(self, record: Record, reason: Reason, detail: str, attempt: int) -> None:
+        """Publishes the original record with the reason of its rejection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The verbs of the path, wired by `app.py`; tests pass fakes."""
+
+    fetch: Callable[[PhotoUploaded], Awaitable[Photo]]
+    prepare: Callable[[Photo], Awaitable[Pixels]]
+    infer: Callable[[Pixels], Awaitable[Scores]]
+    tag: Callable[[PhotoUploaded, Scores, Source], Tags]
+    bury: Callable[[PhotoDeleted, Source], Deletion]
+    store: TagStore
+    publish: ResultPublisher
+    done: Callable[[Record], None]
+
+
+class Pipeline:
+    """Takes each record to exactly one outcome, and only then calls `done`."""
+
+    def __init__(
+        self, steps: Steps, *, patience: Patience, retry: RetryingCaller, attempts: int, log: Log, metrics: Metrics
+    ) -> None:
+        self._steps = steps
+        self._patience = patience
+        self._retry = retry
+        self._attempts = attempts
+        self._log = log
+        self._metrics = metrics
+
+    async def process(self, record: Record) -> Outcome:
+        """Event, photo, pixels, scores, tags; Redis first, then the result topic, both acknowledged.
+
+        Raises:
+            PhotoRejected: the photo can never be tagged.
+            Retryable: it could not be tagged within the budget of attempts.
+        """
+        event = events.parse(record)
+        if isinstance(event, PhotoDeleted):
+            return await self._delete(event, record)
+        photo = await self._fetch(event)
+        pixels = await self._prepare(photo)
+        scores = await self._infer(pixels)
+        tags = self._steps.tag(event, scores, events.source_of(record))
+        written = await self._write(tags)
+        if written.outcome == "superseded" or written.tags is None:
+            return "superseded"
+        await self._publish(written.tags, record)
+        return "tagged" if written.outcome == "written" else "unchanged"
+
+    async def handle(self, record: Record) -> None:
+        """Processes one record to its outcome, counts it and marks it done; never raises for a photo's sake."""
+        try:
+            outcome = await self.process(record)
+        except PhotoRejected as rejected:
+            outcome = await self._reject(record, rejected.reason, rejected.detail, attempt=1)
+        except Retryable as spent:
+            outcome = await self._reject(record, spent.reason, spent.detail, attempt=self._attempts)
+        except Exception:  # noqa: BLE001 - the one broad except: a bug must cost one photo, not the partition
+            self._log.exception("photo.failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            outcome = await self._reject(record, "internal", _INTERNAL_DETAIL, attempt=1)
+        self._metrics.records.labels(outcome).inc()
+        if record.timestamp_ms > 0:
+            self._metrics.event_age_seconds.observe(max(0.0, time() - record.timestamp_ms / 1000))
+        self._steps.done(record)
+
+    async def _fetch(self, event: PhotoUploaded) -> Photo:
+        with self._metrics.stage("fetch"):
+            return await self._retry(self._steps.fetch, event)
+
+    async def _prepare(self, photo: Photo) -> Pixels:
+        with self._metrics.stage("prepare"):
+            return await self._steps.prepare(photo)
+
+    async def _infer(self, pixels: Pixels) -> Scores:
+        with self._metrics.stage("infer"):
+            return await self._patience.outlast("triton", partial(self._retry, self._steps.infer, pixels))
+
+    async def _write(self, tags: Tags) -> Written:
+        with self._metrics.stage("write"):
+            written = await self._patience.outlast("redis", partial(self._steps.store.write, tags))
+        if written.outcome == "written":
+            for brand in tags.brands:
+                self._metrics.brand_tags.labels(brand.brand, tags.version.split(".")[1]).inc()
+        return written
+
+    async def _publish(self, tags: Tags, record: Record) -> None:
+        with self._metrics.stage("publish"):
+            await self._patience.outlast("kafka", partial(self._steps.publish.tags, tags, record))
+        self._log.debug(
+            "photo.tagged",
+            photo_id=tags.photo_id,
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            model_version=tags.models,
+        )
+
+    async def _delete(self, event: PhotoDeleted, record: Record) -> Outcome:
+        deletion = self._steps.bury(event, events.source_of(record))
+        written = await self._patience.outlast("redis", partial(self._steps.store.delete, deletion))
+        if written.outcome == "superseded":
+            return "superseded"
+        await self._patience.outlast("kafka", partial(self._steps.publish.tombstone, event.photo_id, record))
+        return "deleted"
+
+    async def _reject(self, record: Record, reason: Reason, detail: str, attempt: int) -> Outcome:
+        letter = partial(self._steps.publish.dead_letter, record, reason, detail, attempt)
+        await self._patience.outlast("kafka", letter)
+        self._metrics.dead_letters.labels(reason).inc()
+        self._log.warning(
+            "dead_letter.published",
+            photo_id=(record.key or b"").decode(errors="replace"),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            reason=reason,
+            detail=detail,
+        )
+        return "dead_lettered"

@@ -1,0 +1,120 @@
+"""The Kafka edge on the way out: results, tombstones and dead letters, each awaited until it is acknowledged."""
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+from typing import Final, Self
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from consumer import events
+from consumer.errors import DependencyDown, Reason
+from consumer.events import Headers, Record, Tags
+from consumer.kafka_clients import explain
+from consumer.topics import TopicNames
+
+_POLL_S: Final = 0.1
+_FULL_QUEUE_WAIT_S: Final = 0.05
+_FLUSH_S: Final = 5.0
+_SOURCE: Final = "/photo-tagger"
+#: Headers of the original event that belong to its trace and travel on with the result.
+_PASSED_ON: Final = frozenset({"traceparent", "tracestate"})
+
+
+class Publisher:
+    """Produces to the result and dead-letter topics. A context manager inside a running event loop."""
+
+    def __init__(self, producer: Producer, topics: TopicNames) -> None:
+        self._producer = producer
+        self._topics = topics
+        self._loop = asyncio.get_running_loop()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve_deliveries, name="kafka-deliveries", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._thread.join()
+        self._producer.flush(_FLUSH_S)
+
+    async def tags(self, tags: Tags, record: Record) -> None:
+        """Publishes `photo.tagged`, keyed by photo id.
+
+        Raises:
+            DependencyDown: the brokers did not acknowledge it.
+        """
+        headers = _cloud_event(events.TAGGED, record, tags.photo_id)
+        await self._send(self._topics.tags, tags.photo_id.encode(), events.encode(tags), headers)
+
+    async def tombstone(self, photo_id: str, record: Record) -> None:
+        """Publishes an empty value, which lets compaction forget the photo.
+
+        Raises:
+            DependencyDown: as `tags`.
+        """
+        await self._send(self._topics.tags, photo_id.encode(), None, _cloud_event(events.DELETED, record, photo_id))
+
+    async def dead_letter(self, record: Record, reason: Reason, detail: str, attempt: int) -> None:
+        """Publishes the original bytes, key and headers; the reason and the origin follow as further headers.
+
+        Raises:
+            DependencyDown: as `tags`.
+        """
+        added = {
+            "reason": reason,
+            "detail": detail,
+            "attempt": str(attempt),
+            "original_topic": record.topic,
+            "original_partition": str(record.partition),
+            "original_offset": str(record.offset),
+            "failed_at": events.format_time(datetime.now(UTC)),
+        }
+        headers = (*record.headers, *((name, value.encode()) for name, value in added.items()))
+        await self._send(self._topics.dead, record.key, record.value, headers)
+
+    async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            self._loop.call_soon_threadsafe(_resolve, future, error)
+
+        while True:
+            try:
+                self._producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=delivered)
+                break
+            except BufferError:
+                await asyncio.sleep(_FULL_QUEUE_WAIT_S)
+            except KafkaException as error:
+                raise DependencyDown("kafka", explain(error.args[0])) from None
+        await future
+
+    def _serve_deliveries(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(_POLL_S)
+
+
+def _resolve(future: asyncio.Future[None], error: KafkaError | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(DependencyDown("kafka", explain(error)))
+
+
+def _cloud_event(kind: str, record: Record, photo_id: str) -> Headers:
+    """CloudEvents binary mode; the id is the source record's coordinates, so that a repeat has the same id."""
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": f"{record.topic}/{record.partition}/{record.offset}",
+        "ce_type": kind,
+        "ce_source": _SOURCE,
+        "ce_subject": photo_id,
+        "ce_time": events.format_time(datetime.now(UTC)),
+        "content-type": "application/json",
+    }
+    passed_on = tuple((name, value) for name, value in record.headers if name in _PASSED_ON)
+    return (*((name, value.encode()) for name, value in attributes.items()), *passed_on)

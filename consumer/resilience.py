@@ -1,0 +1,96 @@
+"""Waiting and trying again: without end for a dependency, within a budget for a photo."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final, TypeVar
+
+import stamina
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+from consumer.errors import Dependency, DependencyDown, Retryable
+from consumer.telemetry import Log, Metrics
+
+T = TypeVar("T")
+RetryingCaller = stamina.BoundAsyncRetryingCaller
+
+_FIRST_WAIT_S: Final = 0.1
+_LONGEST_WAIT_S: Final = 2.0
+_REMIND_S: Final = 10.0
+
+_RETRY_WAIT_S: Final = 0.2
+_RETRY_WAIT_MAX_S: Final = 5.0
+_RETRY_BUDGET_S: Final = 30.0
+
+
+class Patience:
+    """Waits for dependencies: one log line when one is lost, reminders, one line when it is back."""
+
+    def __init__(self, log: Log, metrics: Metrics) -> None:
+        self._log = log
+        self._metrics = metrics
+        self._lost_s: dict[Dependency, float] = {}
+        self._reminded_s: dict[Dependency, float] = {}
+
+    @property
+    def lost(self) -> tuple[Dependency, ...]:
+        """The dependencies that are being waited for."""
+        return tuple(self._lost_s)
+
+    async def outlast(self, dependency: Dependency, call: Callable[[], Awaitable[T]]) -> T:
+        """The result of `call`, repeated with back-off and jitter for as long as the dependency is down."""
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                result = await call()
+            except DependencyDown as error:
+                self._note_loss(error)
+            else:
+                self._note_recovery(dependency)
+                return result
+            # Full jitter, so that the photos in flight do not knock in step at a server that just came back.
+            await asyncio.sleep(wait_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter is not cryptography
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+    def _note_loss(self, error: DependencyDown) -> None:
+        now = monotonic()
+        self._lost_s.setdefault(error.dependency, now)
+        if now - self._reminded_s.get(error.dependency, -_REMIND_S) >= _REMIND_S:
+            self._reminded_s[error.dependency] = now
+            self._metrics.dependency_up.labels(error.dependency).set(0)
+            self._log.warning(
+                "dependency.lost",
+                dependency=error.dependency,
+                detail=error.detail,
+                waited_s=round(now - self._lost_s[error.dependency], 1),
+            )
+
+    def _note_recovery(self, dependency: Dependency) -> None:
+        since_s = self._lost_s.pop(dependency, None)
+        self._reminded_s.pop(dependency, None)
+        if since_s is not None:
+            self._metrics.dependency_up.labels(dependency).set(1)
+            self._log.info("dependency.recovered", dependency=dependency, waited_s=round(monotonic() - since_s, 1))
+
+
+def retry_within_budget(attempts: int, log: Log, metrics: Metrics) -> RetryingCaller:
+    """Calls again after `Retryable`, with exponential back-off and jitter, then lets the last failure through."""
+
+    def on_retry(details: RetryDetails) -> None:
+        cause = details.caused_by
+        if isinstance(cause, Retryable):
+            metrics.retries.labels(cause.reason).inc()
+            log.info(
+                "photo.retried",
+                reason=cause.reason,
+                detail=cause.detail,
+                attempt=details.retry_num,
+                wait_s=round(details.wait_for, 3),
+            )
+
+    # stamina's own hook logs the arguments, and a URI may hold a signature.
+    set_on_retry_hooks([on_retry])
+    return stamina.AsyncRetryingCaller(
+        attempts=attempts, timeout=_RETRY_BUDGET_S, wait_initial=_RETRY_WAIT_S, wait_max=_RETRY_WAIT_MAX_S
+    ).on(Retryable)

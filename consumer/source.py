@@ -1,0 +1,296 @@
+"""Records in, offsets out: one thread owns the Kafka consumer, and every call on it happens there.
+
+The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. It pauses when
+too much is in flight and resumes at half of that, but it never stops polling: a group member that does not poll is
+thrown out. Only positions below which every record has an outcome are stored, and librdkafka commits what is stored.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Final, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer import kafka_clients
+from consumer.errors import SourceFailed
+from consumer.events import Record
+from consumer.offsets import OffsetTracker, Partition
+from consumer.telemetry import Log, Metrics
+
+_POLL_S: Final = 0.05
+_BATCH: Final = 256
+_REVOKE_DRAIN_S: Final = 5.0
+_HOUSEKEEPING_S: Final = 1.0
+_ALIVE_S: Final = 10.0
+
+_HOPELESS: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._INVALID_ARG,  # noqa: SLF001 - librdkafka's local errors have no public name
+    }
+)
+
+
+class Plan(Protocol):
+    """Which records are read: a subscription that shares partitions with the group, or fixed ranges."""
+
+    properties: dict[str, object]
+
+    def begin(self, consumer: Consumer, source: "Source") -> None:
+        """Subscribes or assigns; called once, in the owner thread."""
+
+    def accepts(self, partition: Partition, offset: int) -> bool:
+        """Whether this record is part of the plan."""
+
+    def delivered(self, partition: Partition, offset: int) -> None:
+        """An accepted record is in flight now."""
+
+    def ended(self, partition: Partition) -> None:
+        """The end of a partition's log was reached."""
+
+
+class Source:
+    """Reads the records of a plan and keeps their offsets. `done` and `stop_intake` may be called from any thread."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        bootstrap_servers: str,
+        group_id: str,
+        extra: kafka_clients.Properties,
+        max_in_flight: int,
+        deliver: Callable[[Sequence[Record]], None],
+        failed: Callable[[SourceFailed], None],
+        log: Log,
+        metrics: Metrics,
+    ) -> None:
+        self._plan = plan
+        self._client = (bootstrap_servers, group_id, extra)
+        self._max_in_flight = max_in_flight
+        self._deliver = deliver
+        self._failed = failed
+        self._log = log
+        self._metrics = metrics
+        self._tracker = OffsetTracker()
+        self._done: deque[Record] = deque()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._draining = threading.Event()
+        self._joined = threading.Event()
+        self._paused = False
+        self._brokers_down = False
+        self._ticked_s = 0.0
+        self._housekept_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an assignment (or standby) was received, the brokers answer and the thread polls."""
+        return self._joined.is_set() and not self._brokers_down and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread polled lately."""
+        return self._thread.is_alive() and monotonic() - self._ticked_s < _ALIVE_S
+
+    @property
+    def in_flight(self) -> int:
+        """Records that were read and have no outcome yet."""
+        return self._tracker.in_flight
+
+    def start(self) -> None:
+        """Starts the owner thread."""
+        self._ticked_s = monotonic()
+        self._thread.start()
+
+    def done(self, record: Record) -> None:
+        """A record reached its outcome; its offset may be committed once all before it have one too."""
+        self._done.append(record)
+        self._wake.set()
+
+    def stop_intake(self) -> None:
+        """Delivers nothing more; polling and offsets go on."""
+        self._draining.set()
+
+    def close(self, timeout_s: float) -> None:
+        """Stores the last positions, leaves the group (which commits them) and ends the thread."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        servers, group_id, extra = self._client
+        try:
+            consumer = kafka_clients.consumer_client(
+                servers, group_id, extra, {"error_cb": self._on_error, **self._plan.properties}
+            )
+        except KafkaException as error:
+            self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
+            return
+        try:
+            self._plan.begin(consumer, self)
+            while not self._closing.is_set():
+                self._ticked_s = monotonic()
+                self._settle(consumer)
+                self._poll(consumer)
+            self._settle(consumer)
+        except KafkaException as error:
+            self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
+        finally:
+            consumer.close()
+
+    def _poll(self, consumer: Consumer) -> None:
+        first = consumer.poll(_POLL_S)
+        if first is None:
+            return
+        room = self._max_in_flight - self._tracker.in_flight - 1
+        messages = [first, *(consumer.consume(min(room, _BATCH), 0) if room > 0 and not self._paused else ())]
+        records = [record for message in messages if (record := self._take(consumer, message)) is not None]
+        if records:
+            self._deliver(records)
+
+    def _take(self, consumer: Consumer, message: Message) -> Record | None:
+        error = message.error()
+        if error is not None:
+            self._on_message_error(consumer, message, error)
+            return None
+        topic, partition, offset = _coordinates(message)
+        if not self._plan.accepts((topic, partition), offset):
+            return None
+        epoch = self._tracker.add((topic, partition), offset)
+        if epoch is None:
+            return None
+        self._plan.delivered((topic, partition), offset)
+        return Record(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            key=message.key(),
+            value=message.value(),
+            headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
+            timestamp_ms=message.timestamp()[1],
+            epoch=epoch,
+        )
+
+    def _settle(self, consumer: Consumer) -> None:
+        """Takes completions, stores positions, pauses or resumes."""
+        while self._done:
+            record = self._done.popleft()
+            if not self._tracker.finish((record.topic, record.partition), record.offset, record.epoch):
+                self._metrics.late.inc()
+        self._store(consumer)
+        in_flight = self._tracker.in_flight
+        self._metrics.in_flight.set(in_flight)
+        if not self._paused and (self._draining.is_set() or in_flight >= self._max_in_flight):
+            self._pause(consumer, paused=True)
+        elif self._paused and not self._draining.is_set() and in_flight <= self._max_in_flight // 2:
+            self._pause(consumer, paused=False)
+        if monotonic() - self._housekept_s > _HOUSEKEEPING_S:
+            self._housekept_s = monotonic()
+            self._keep_house(consumer)
+
+    def _store(self, consumer: Consumer) -> None:
+        for (topic, partition), position in self._tracker.advanced().items():
+            try:
+                consumer.store_offsets(offsets=[TopicPartition(topic, partition, position)])
+            except KafkaException as error:
+                # The partition is being taken away: its new owner starts from what was committed.
+                self._log.debug("kafka.errored", detail=str(error), topic=topic, partition=partition)
+
+    def _pause(self, consumer: Consumer, *, paused: bool) -> None:
+        partitions = [TopicPartition(*partition) for partition in self._tracker.partitions]
+        (consumer.pause if paused else consumer.resume)(partitions)
+        self._paused = paused
+        self._metrics.paused.set(paused)
+
+    def _keep_house(self, consumer: Consumer) -> None:
+        for topic, partition in self._tracker.partitions:
+            position = self._tracker.position((topic, partition))
+            _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            if position is not None and high >= 0:
+                self._metrics.lag.labels(topic, str(partition)).set(max(0, high - position))
+        if self._brokers_down:
+            try:
+                consumer.list_topics(timeout=_POLL_S)
+            except KafkaException:
+                return
+            self._set_brokers_down(down=False, detail="")
+
+    def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Partitions became ours: their windows open, paused if intake is paused."""
+        for partition in partitions:
+            self._tracker.assign((partition.topic, partition.partition))
+        # A pause survives a rebalance inside librdkafka, so the present state is always set.
+        if partitions:
+            (consumer.pause if self._paused else consumer.resume)(list(partitions))
+        self._joined.set()
+        self._metrics.assigned.set(len(self._tracker.partitions))
+        self._log.info("assignment.received", partitions=_names(partitions))
+
+    def revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Partitions will be somebody else's: finish what is in flight within a budget, store, forget."""
+        keys: list[Partition] = [(partition.topic, partition.partition) for partition in partitions]
+        deadline = monotonic() + _REVOKE_DRAIN_S
+        while any(map(self._tracker.busy, keys)) and monotonic() < deadline and not self._closing.is_set():
+            self._wake.wait(_POLL_S)
+            self._wake.clear()
+            self._settle(consumer)
+        self._store(consumer)
+        self._forget(keys)
+        self._log.info("assignment.revoked", partitions=_names(partitions), lost=False)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Partitions are somebody else's already: nothing is stored, late completions are dropped."""
+        self._forget([(partition.topic, partition.partition) for partition in partitions])
+        self._log.warning("assignment.revoked", partitions=_names(partitions), lost=True)
+
+    def _forget(self, keys: Sequence[Partition]) -> None:
+        for topic, partition in keys:
+            self._tracker.forget((topic, partition))
+            self._metrics.lag.labels(topic, str(partition)).set(0)
+        self._metrics.assigned.set(len(self._tracker.partitions))
+
+    def _on_message_error(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
+        topic, partition, _ = _coordinates(message)
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors have no public name
+            self._plan.ended((topic, partition))
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
+            low = kafka_clients.low_watermark(consumer, topic, partition)
+            self._log.error(
+                "offsets.reset", topic=topic, partition=partition, offset=low, detail=kafka_clients.explain(error)
+            )
+            consumer.seek(TopicPartition(topic, partition, low))
+        else:
+            self._on_error(error)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _HOPELESS:
+            self._failed(SourceFailed(kafka_clients.explain(error)))
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
+            self._set_brokers_down(down=True, detail=error.str())
+        else:
+            self._log.debug("kafka.errored", detail=kafka_clients.explain(error))
+
+    def _set_brokers_down(self, *, down: bool, detail: str) -> None:
+        if down == self._brokers_down:
+            return
+        self._brokers_down = down
+        self._metrics.dependency_up.labels("kafka").set(not down)
+        if down:
+            self._log.warning("dependency.lost", dependency="kafka", detail=detail)
+        else:
+            self._log.info("dependency.recovered", dependency="kafka")
+
+
+def _coordinates(message: Message) -> tuple[str, int, int]:
+    """Topic, partition and offset; the client's types allow None, which only messages to be produced have."""
+    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+
+
+def _names(partitions: Sequence[TopicPartition]) -> list[str]:
+    return [f"{partition.topic}[{partition.partition}]" for partition in partitions]

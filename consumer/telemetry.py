@@ -1,0 +1,147 @@
+"""The registry of everything that is measured or logged: metric names and log events, each once, as literals.
+
+A misspelt log event is a type error; a metric is an attribute. No photo or user identifier is ever a label.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, Final, Literal, Protocol, TextIO
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LogEvent = Literal[
+    "assignment.received",
+    "assignment.revoked",
+    "contract.read",
+    "dead_letter.published",
+    "dependency.lost",
+    "dependency.recovered",
+    "kafka.errored",
+    "offsets.reset",
+    "photo.failed",
+    "photo.retried",
+    "photo.skipped",
+    "photo.tagged",
+    "photo.deleted",
+    "replay.finished",
+    "replay.started",
+    "service.drained",
+    "service.drain_timed_out",
+    "service.started",
+    "service.stopped",
+    "service.stopping",
+]
+Outcome = Literal["tagged", "unchanged", "superseded", "deleted", "dead_lettered"]
+Stage = Literal["fetch", "prepare", "infer", "write", "publish"]
+
+_LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_AGE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
+
+
+class Log(Protocol):
+    """The logger that steps are given: `info(event, **fields)`, bound to the registry's events."""
+
+    def debug(self, event: LogEvent, /, **fields: object) -> None:
+        """For people who follow single photos."""
+
+    def info(self, event: LogEvent, /, **fields: object) -> None:
+        """Something changed that an operator wants to find later."""
+
+    def warning(self, event: LogEvent, /, **fields: object) -> None:
+        """Something is wrong that mends itself or concerns one photo."""
+
+    def error(self, event: LogEvent, /, **fields: object) -> None:
+        """Somebody should look."""
+
+    def exception(self, event: LogEvent, /, **fields: object) -> None:
+        """A bug, with its traceback."""
+
+
+class Metrics:
+    """Every metric of one process, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.records = Counter(
+            "tagger_records_total", "Records by their one outcome", ["outcome"], registry=self.registry
+        )
+        self.dead_letters = Counter(
+            "tagger_dead_letters_total", "Dead letters by reason", ["reason"], registry=self.registry
+        )
+        self.retries = Counter(
+            "tagger_retries_total", "Attempts repeated in place, by reason", ["reason"], registry=self.registry
+        )
+        self.late = Counter(
+            "tagger_late_completions_total", "Records finished after their partition was lost", registry=self.registry
+        )
+        self.stage_seconds = Histogram(
+            "tagger_stage_duration_seconds",
+            "Time of one stage for one photo",
+            ["stage"],
+            buckets=_LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self.event_age_seconds = Histogram(
+            "tagger_event_age_seconds",
+            "From the record's timestamp to its outcome",
+            buckets=_AGE_BUCKETS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("tagger_inflight_records", "Records without an outcome yet", registry=self.registry)
+        self.assigned = Gauge("tagger_assigned_partitions", "Partitions assigned to us", registry=self.registry)
+        self.paused = Gauge("tagger_paused", "1 while intake is paused by back-pressure", registry=self.registry)
+        self.dependency_up = Gauge(
+            "tagger_dependency_up", "1 while a dependency answers", ["dependency"], registry=self.registry
+        )
+        self.brand_tags = Counter(
+            "tagger_tags_total", "Brand tags written", ["label", "model_version"], registry=self.registry
+        )
+        self.lag = Gauge(
+            "tagger_consumer_lag_records",
+            "Log end minus committed position",
+            ["topic", "partition"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def stage(self, name: Stage) -> Iterator[None]:
+        """Times one stage; a failed stage counts too."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(name).observe(perf_counter() - start)
+
+
+def configure_logging(level: str, form: Literal["auto", "json", "console"], stream: TextIO = sys.stdout) -> Log:
+    """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger."""
+    console = form == "console" or (form == "auto" and stream.isatty())
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        if console
+        else structlog.processors.JSONRenderer(serializer=_to_json)
+    )
+    formatting: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *formatting,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=False,
+    )
+    log: Log = structlog.get_logger()
+    return log
+
+
+def _to_json(event: MutableMapping[str, Any], **_: object) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,116 @@
+"""What a user reads when an embedded server cannot start."""
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.embedded import kafka
+from consumer.embedded.process import EmbeddedServerError
+from consumer.embedded.servers import Servers
+from consumer.embedded.stack import start_stack
+
+_FAKE_MAVEN = """\
+#!/bin/sh
+for argument in "$@"; do
+  case "$argument" in
+    -DoutputDirectory=*) mkdir -p "${argument#*=}"; echo half > "${argument#*=}/kafka_2.13.jar" ;;
+  esac
+done
+echo "could not resolve" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def own_servers(logs_dir: Path) -> Iterator[Servers]:
+    with Servers(logs_dir) as owner:
+        yield owner
+
+
+@pytest.fixture
+def path_with_java_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    java = shutil.which("java")
+    if java is None:
+        pytest.skip("no Java here")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "java").symlink_to(java)
+    monkeypatch.setenv(
+        "PATH", f"{folder}:/bin:/usr/bin" if not shutil.which("mvn", path="/bin:/usr/bin") else str(folder)
+    )
+    monkeypatch.setenv("TAGGER_CACHE_DIR", str(tmp_path / "cache"))
+    return folder
+
+
+def test_a_missing_servers_environment_names_make_setup(
+    own_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAGGER_SERVERS_ENV", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EmbeddedServerError, match="make setup"):
+        own_servers.start_triton(tmp_path)
+    with pytest.raises(EmbeddedServerError, match="make setup"):
+        own_servers.start_redis()
+
+
+def test_an_environment_without_triton_names_make_setup(
+    own_servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    (tmp_path / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    monkeypatch.setenv("TAGGER_SERVERS_ENV", str(tmp_path))
+    with pytest.raises(EmbeddedServerError, match=r"no Triton .* `make setup`"):
+        own_servers.start_triton(tmp_path)
+
+
+@pytest.mark.usefixtures("path_with_java_only")
+def test_missing_jars_without_maven_name_what_to_install(own_servers: Servers) -> None:
+    with pytest.raises(EmbeddedServerError, match="apt-get install -y maven openjdk-17-jre-headless"):
+        own_servers.start_kafka("real")
+    assert not kafka.can_run()
+
+
+def test_a_failed_download_leaves_no_jars_and_shows_what_maven_said(
+    path_with_java_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maven = path_with_java_only / "mvn"
+    maven.write_text(_FAKE_MAVEN, encoding="utf-8")
+    maven.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path_with_java_only}:/bin:/usr/bin")
+    with pytest.raises(EmbeddedServerError, match="could not resolve"):
+        kafka.fetch_jars()
+    assert not list(kafka.jars_folder().parent.iterdir())
+
+
+def test_a_model_that_fails_to_load_is_an_error_with_the_reason(
+    own_servers: Servers, tiny_repository: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "bad"
+    shutil.copytree(tiny_repository, repository)
+    (repository / "tiny" / "1" / "model.py").write_text("raise RuntimeError('no such weights')\n", encoding="utf-8")
+    began_s = time.monotonic()
+    with pytest.raises(EmbeddedServerError, match="no such weights") as caught:
+        own_servers.start_triton(repository)
+    assert time.monotonic() - began_s < 30
+    assert "triton.log" in str(caught.value)
+
+
+def test_the_stack_stops_the_others_when_one_fails(tmp_path: Path, logs_dir: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match="no model repository"), start_stack(logs_dir, tmp_path / "nowhere"):
+        pytest.fail("the stack started")
+
+
+def test_a_server_that_never_answers_is_an_error_and_is_killed(
+    own_servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = own_servers.start_redis()
+    redis.stop()
+    monkeypatch.setattr(redis, "_spec", dataclasses.replace(redis._spec, answers=lambda: False, ready_timeout_s=1.0))
+    with pytest.raises(EmbeddedServerError, match="did not answer within 1 s"):
+        redis.start()
+    assert not redis.running

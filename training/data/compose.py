@@ -1,0 +1,184 @@
+"""Composes marks onto backgrounds in batches: warp, recolour, plate, occlusion, light, blur, noise and JPEG.
+
+Works on any square size; the mark's coverage is sampled finer than the photo and averaged, as a camera's pixel would.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torchvision.io import decode_jpeg, encode_jpeg
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How marks are placed. Sizes are shares of the photo's side, angles degrees, the rest probabilities."""
+
+    smallest: float = 0.3
+    largest: float = 0.8
+    angle: float = 35.0
+    perspective: float = 0.28
+    plate: float = 0.4
+    occluded: float = 0.25
+    faintest: float = 0.75
+
+
+def _vector(rng: np.random.Generator, low: float, high: float, count: int) -> torch.Tensor:
+    return torch.from_numpy(rng.uniform(low, high, count).astype(np.float32))
+
+
+def _chance(rng: np.random.Generator, probability: float, count: int) -> torch.Tensor:
+    return torch.from_numpy(rng.random(count) < probability)
+
+
+def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor:
+    """Homographies float32 [count, 3, 3] from photo coordinates (-1..1) to mark coordinates (-1..1).
+
+    A mark's centre is drawn such that its square stays inside the photo, give or take a tenth.
+    """
+    size = _vector(rng, look.smallest, look.largest, count)
+    angle = torch.deg2rad(torch.from_numpy(rng.normal(0, look.angle / 2, count).clip(-look.angle, look.angle))).float()
+    stretch = _vector(rng, -0.15, 0.15, count).exp()
+    room = (1.05 - size).clamp(min=0)
+    x, y = (_vector(rng, -1, 1, count) * room for _ in range(2))
+    cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros(count), torch.ones(count)
+    shift = torch.stack((one, zero, -x, zero, one, -y, zero, zero, one), 1).view(-1, 3, 3)
+    turn = torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, one), 1).view(-1, 3, 3)
+    zoom = torch.stack((1 / (size * stretch), zero, zero, zero, stretch / size, zero, zero, zero, one), 1).view(-1, 3, 3)
+    tilt_x, tilt_y = (_vector(rng, -look.perspective, look.perspective, count) for _ in range(2))
+    tilt = torch.stack((one, zero, zero, zero, one, zero, tilt_x, tilt_y, one), 1).view(-1, 3, 3)
+    return tilt @ zoom @ turn @ shift
+
+
+def mark_coordinates(homographies: torch.Tensor, size: int) -> torch.Tensor:
+    """Where each pixel of a size x size photo falls on the mark: float32 [N, size, size, 2]; outside -1..1 is off it."""
+    line = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    x, y, one = homographies.unsqueeze(3).unbind(2)  # each [N, 3, 1]
+    mapped = (x * line).unsqueeze(2) + (y * line + one).unsqueeze(3)
+    depth = mapped[:, 2:].clamp(min=0.2)  # the horizon of a steep tilt lies far outside the mark
+    return (mapped[:, :2] / depth).permute(0, 2, 3, 1)
+
+
+def _occlusion(rng: np.random.Generator, grid: torch.Tensor, probability: float) -> torch.Tensor:
+    """1 where the mark shows, 0 where something in front covers an edge of it (at most about a third)."""
+    count = grid.shape[0]
+    angle, edge = _vector(rng, 0, 2 * np.pi, count), _vector(rng, 0.35, 0.9, count)
+    normal = torch.stack((angle.cos(), angle.sin()), 1).view(-1, 1, 1, 2)
+    covered = ((grid * normal).sum(-1) > edge.view(-1, 1, 1)) & _chance(rng, probability, count).view(-1, 1, 1)
+    return (~covered).float()
+
+
+def _plates(rng: np.random.Generator, grid: torch.Tensor, probability: float) -> torch.Tensor:
+    """1 inside a mark's plate: a super-ellipse in mark coordinates, from disc to square; 0 for marks without one."""
+    count, size = grid.shape[:2]
+    plates = torch.zeros(count, size, size)
+    chosen = _chance(rng, probability, count).nonzero().flatten()
+    power, reach = (_vector(rng, low, high, len(chosen)).view(-1, 1, 1, 1) for low, high in ((2, 9), (0.95, 1.35)))
+    radius = (grid[chosen].abs() / reach).clamp(max=4).pow(power).sum(-1)
+    plates[chosen] = ((1 - radius) * size / 16 + 0.5).clamp(0, 1)
+    return plates
+
+
+def _luminance(colour: torch.Tensor) -> torch.Tensor:
+    return colour @ torch.tensor([0.299, 0.587, 0.114])
+
+
+def _ink(rng: np.random.Generator, own: torch.Tensor, behind: torch.Tensor) -> torch.Tensor:
+    """Colours [N, 3] for marks: their own, black, white or any; black or white where that would not stand out."""
+    count = own.shape[0]
+    pick = torch.from_numpy(rng.choice(4, count, p=[0.4, 0.2, 0.2, 0.2])).unsqueeze(1)
+    anything = torch.from_numpy(rng.random((count, 3), np.float32))
+    black, white = torch.full_like(own, 0.06), torch.full_like(own, 0.95)
+    colour = torch.where(pick == 0, own, torch.where(pick == 1, black, torch.where(pick == 2, white, anything)))  # noqa: PLR2004
+    contrast = (_luminance(colour) - _luminance(behind)).abs() + 0.4 * (colour - behind).abs().amax(1)
+    safe = torch.where((_luminance(behind) > 0.5).unsqueeze(1), black, white)  # noqa: PLR2004
+    return torch.where((contrast < 0.4).unsqueeze(1), safe, colour)  # noqa: PLR2004
+
+
+def paste(
+    rng: np.random.Generator, photos: torch.Tensor, masks: torch.Tensor, own_colours: torch.Tensor, look: Look
+) -> torch.Tensor:
+    """Photos with one mark each.
+
+    Args:
+        rng: The only source of chance.
+        photos: float32 [N, 3, S, S] in 0..1.
+        masks: uint8 [N, 1, M, M], coverage of the marks.
+        own_colours: float32 [N, 3] in 0..1, the colour that each mark's owner uses.
+        look: Ranges of size, angle and so on.
+
+    Returns:
+        float32 [N, 3, S, S] in 0..1.
+    """
+    count, size = photos.shape[0], photos.shape[-1]
+    homographies = placements(rng, count, look)
+    finer = max(1, round(masks.shape[-1] * 1.5 / size))  # samples per pixel and axis, so that thin ink does not alias
+    grid = mark_coordinates(homographies, size)
+    coverage = F.grid_sample(masks.float() / 255, mark_coordinates(homographies, size * finer), align_corners=False)
+    shown = _occlusion(rng, grid, look.occluded).unsqueeze(1)
+    inside = _plates(rng, grid, look.plate).unsqueeze(1) * shown
+    ink_share = F.avg_pool2d(coverage, finer) * shown
+
+    plate_colour = torch.from_numpy(rng.random((count, 3), np.float32))
+    plain = _chance(rng, 0.5, count).unsqueeze(1)
+    plate_colour = torch.where(plain, _chance(rng, 0.6, count).float().unsqueeze(1) * 0.9 + 0.05, plate_colour)
+    weight = ink_share + 1e-4
+    around = (photos * weight).sum((2, 3)) / weight.sum((2, 3))
+    has_plate = (inside.amax((1, 2, 3)) > 0).unsqueeze(1)
+    behind = torch.where(has_plate, plate_colour, around)
+    ink = _ink(rng, own_colours, behind)
+
+    shade = blur(photos.mean(1, keepdim=True), size / 24)
+    shade = 1 + (shade - shade.mean((2, 3), keepdim=True)) * _vector(rng, 0, 0.7, count).view(-1, 1, 1, 1)
+    strength = _vector(rng, look.faintest, 1.0, count).view(-1, 1, 1, 1)
+    result = photos.lerp(plate_colour[:, :, None, None] * shade, inside * strength)
+    return result.lerp(ink[:, :, None, None] * shade, ink_share * strength).clamp(0, 1)
+
+
+def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.Tensor:
+    """Random square windows of canvases, mirrored half the time: uint8 [N, 3, C, C] to float32 [N, 3, size, size]."""
+    count = canvases.shape[0]
+    scale = _vector(rng, 0.55, 1.0, count)
+    x, y = (_vector(rng, -1, 1, count) * (1 - scale) for _ in range(2))
+    mirror = torch.where(_chance(rng, 0.5, count), -1.0, 1.0)
+    zero = torch.zeros(count)
+    theta = torch.stack((scale * mirror, zero, x, zero, scale, y), 1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
+    return F.grid_sample(canvases.float(), grid, padding_mode="border", align_corners=False).div_(255).clamp_(0, 1)
+
+
+def _blur_matrix(size: int, sigma: float) -> torch.Tensor:
+    line = torch.arange(size, dtype=torch.float32)
+    weights = torch.exp(-((line[:, None] - line) ** 2) / (2 * sigma**2))
+    return weights / weights.sum(1, keepdim=True)
+
+
+def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian blur of [..., H, W] by `sigma` px, as two matrix products: on a CPU faster than a convolution."""
+    height, width = images.shape[-2:]
+    return _blur_matrix(height, sigma) @ images @ _blur_matrix(width, sigma).T
+
+
+def jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
+    """One image float32 [3, H, W] in 0..1 after a JPEG round trip at `quality` 1..100."""
+    return decode_jpeg(encode_jpeg((image * 255).round().to(torch.uint8), quality)).float() / 255
+
+
+def camera(rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
+    """What a camera and an upload do to photos [N, 3, S, S]: colour cast, exposure, some blur, noise and JPEG."""
+    count = photos.shape[0]
+    gain = torch.from_numpy(rng.normal(1, 0.08, (count, 3, 1, 1)).astype(np.float32))
+    gamma = _vector(rng, -0.45, 0.45, count).exp().view(-1, 1, 1, 1)
+    grey = (_chance(rng, 0.06, count)).view(-1, 1, 1, 1)
+    photos = (photos.clamp(1e-4, 1) ** gamma * gain).clamp(0, 1)
+    photos = torch.where(grey, photos.mean(1, keepdim=True), photos)
+    blurred = rng.permutation(count)[: count // 3]
+    if blurred.size:
+        photos[blurred] = blur(photos[blurred], float(rng.uniform(0.3, 1.3)))
+    noise = torch.from_numpy(rng.standard_normal(photos.shape, np.float32))
+    photos = photos + noise * (_vector(rng, -0.03, 0.06, count).clamp(min=0)).view(-1, 1, 1, 1)
+    photos = photos.clamp(0, 1)
+    for index in rng.permutation(count)[: count // 4]:
+        photos[index] = jpeg(photos[index], int(rng.integers(35, 96)))
+    return photos

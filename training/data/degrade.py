@@ -1,0 +1,120 @@
+"""Damage of known severity: what turns an undamaged photo of level 5 into one of level 4, 3, 2 or 1.
+
+Strengths are relative to the photo's short side, so that the same severity looks the same on a 192 px training canvas
+and on a 1,000 px sample. Severity is 0 (untouched) to 4 (ruined); fractions lie between.
+"""
+
+from enum import StrEnum
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from training.data.compose import blur, jpeg
+
+#: Severity of the worst grade; level = 5 - severity.
+WORST = 4
+_REFERENCE_PX = 192
+
+
+class Damage(StrEnum):
+    """One kind of damage."""
+
+    BLUR = "blur"
+    MOTION = "motion"
+    NOISE = "noise"
+    DARK = "dark"
+    BRIGHT = "bright"
+    JPEG = "jpeg"
+    LOW_RESOLUTION = "low_resolution"
+
+
+#: Strength of each kind at severity 0..4, for a short side of 192 px.
+_STRENGTH: dict[Damage, tuple[float, ...]] = {
+    Damage.BLUR: (0.0, 1.3, 2.4, 3.8, 6.5),  # sigma, px
+    Damage.MOTION: (0.0, 6.0, 11.0, 18.0, 30.0),  # length of the smear, px
+    Damage.NOISE: (0.0, 0.09, 0.17, 0.28, 0.45),  # deviation, share of full scale
+    Damage.DARK: (0.0, 1.0, 1.8, 2.6, 3.6),  # stops
+    Damage.BRIGHT: (0.0, 0.7, 1.2, 1.8, 2.6),  # stops
+    Damage.JPEG: (60.0, 22.0, 12.0, 7.0, 3.0),  # quality
+    Damage.LOW_RESOLUTION: (1.0, 2.8, 4.2, 6.5, 10.0),  # px merged into one
+}
+
+
+def strength(damage: Damage, severity: float) -> float:
+    """The strength of a kind of damage at a severity 0..4, interpolated between the five grades."""
+    return float(np.interp(severity, range(WORST + 1), _STRENGTH[damage]))
+
+
+def _motion(image: torch.Tensor, length: float, angle: float) -> torch.Tensor:
+    """Averages the image over a straight line of `length` px, as a moving camera does."""
+    taps = max(3, min(int(length), 25))
+    along = torch.linspace(-0.5, 0.5, taps) * length
+    dx, dy = along * np.cos(angle) * 2 / image.shape[2], along * np.sin(angle) * 2 / image.shape[1]
+    theta = torch.zeros(taps, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = 1
+    theta[:, 0, 2], theta[:, 1, 2] = dx, dy
+    grid = F.affine_grid(theta, [taps, *image.shape], align_corners=False)
+    return F.grid_sample(image.expand(taps, -1, -1, -1), grid, padding_mode="border", align_corners=False).mean(0)
+
+
+def _noise(rng: np.random.Generator, image: torch.Tensor, deviation: float) -> torch.Tensor:
+    """Sensor noise, half of it coloured; grains grow with the image, so that a resize does not remove them."""
+    _, height, width = image.shape
+    grain = max(1.0, min(height, width) / _REFERENCE_PX)
+    shape = (1, 3, round(height / grain), round(width / grain))
+    grey = rng.standard_normal((1, 1, *shape[2:]), np.float32)
+    field = torch.from_numpy(0.8 * grey + 0.6 * rng.standard_normal(shape, np.float32))
+    return (image + deviation * F.interpolate(field, (height, width), mode="nearest")[0]).clamp(0, 1)
+
+
+def _low_resolution(image: torch.Tensor, merged: float) -> torch.Tensor:
+    _, height, width = image.shape
+    small = (max(2, round(height / merged)), max(2, round(width / merged)))
+    coarse = F.interpolate(image[None], small, mode="bilinear", antialias=True)
+    return F.interpolate(coarse, (height, width), mode="bilinear")[0].clamp(0, 1)
+
+
+def _coarse_jpeg(image: torch.Tensor, quality: float) -> torch.Tensor:
+    """JPEG at the reference size, so that its 8 px blocks keep their share of the photo."""
+    _, height, width = image.shape
+    shrink = max(1.0, min(height, width) / _REFERENCE_PX)
+    small = (round(height / shrink), round(width / shrink))
+    if small == (height, width):
+        return jpeg(image, round(quality))
+    coarse = F.interpolate(image[None], small, mode="bilinear", antialias=True)[0]
+    lost = F.interpolate((jpeg(coarse, round(quality)) - coarse)[None], (height, width), mode="nearest")[0]
+    return (image + lost).clamp(0, 1)
+
+
+def degrade(rng: np.random.Generator, image: torch.Tensor, damage: Damage, severity: float) -> torch.Tensor:
+    """An image float32 [3, H, W] in 0..1 with one kind of damage at a severity 0..4; severity 0 returns it as it is."""
+    if severity <= 0:
+        return image
+    amount = strength(damage, severity)
+    scale = min(image.shape[1:]) / _REFERENCE_PX
+    match damage:
+        case Damage.BLUR:
+            return blur(image, amount * scale)
+        case Damage.MOTION:
+            return _motion(image, amount * scale, float(rng.uniform(0, np.pi)))
+        case Damage.NOISE:
+            return _noise(rng, image, amount)
+        case Damage.DARK:
+            return _noise(rng, image * 2**-amount, 0.012 * amount)
+        case Damage.BRIGHT:
+            return (image * 2**amount).clamp(0, 1)
+        case Damage.JPEG:
+            return _coarse_jpeg(image, amount)
+        case Damage.LOW_RESOLUTION:
+            return _low_resolution(image, amount)
+
+
+def damaged(rng: np.random.Generator, image: torch.Tensor, severity: int) -> torch.Tensor:
+    """An image with a random damage of a grade 0..4: one kind, or two kinds that are each one grade milder."""
+    kinds = list(Damage)
+    first, second = (kinds[int(index)] for index in rng.choice(len(kinds), 2, replace=False))
+    jitter = float(rng.uniform(-0.3, 0.3))
+    if severity >= 2 and rng.random() < 0.3:  # noqa: PLR2004
+        return degrade(rng, degrade(rng, image, first, severity - 1 + jitter), second, severity - 1 + jitter)
+    return degrade(rng, image, first, min(severity + jitter, WORST) if severity else 0)

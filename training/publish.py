@@ -1,0 +1,188 @@
+"""Publishes a version into the Triton model repository: staged beside its place, checked, renamed.
+
+A version directory is immutable: nothing here ever writes into one that exists. The configs are derived from the
+manifests of the versions that are there, so they can be made again at any time.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from training.export import Exported, write
+from training.model_config import VARIANTS, Decisions, ModelSpec, config_text
+
+MANIFEST = "MANIFEST.json"
+MODEL_FILE = "model.onnx"
+_HIDDEN = "."
+
+
+class PublishError(Exception):
+    """The version cannot be published: it does not match the model's other versions, or somebody was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a manifest says about a version besides its files."""
+
+    data_manifest_sha256: str
+    metrics: Mapping[str, Any]
+    #: The values of the decision, as the config's `decision.<version>` repeats them.
+    calibration: Mapping[str, float]
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def versions(model_dir: Path) -> list[int]:
+    """Published versions, oldest first; directories being staged are hidden and do not count."""
+    if not model_dir.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in model_dir.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def read_manifest(model_dir: Path, version: int) -> dict[str, Any]:
+    """The manifest of a published version. Raises FileNotFoundError or ValueError if it is missing or no JSON."""
+    manifest: dict[str, Any] = json.loads((model_dir / str(version) / MANIFEST).read_text())
+    return manifest
+
+
+def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Type and dimensions, without the batch, of every input and output: what versions of one model must share."""
+    return {
+        value.name: (value.type.tensor_type.elem_type, *(d.dim_value for d in value.type.tensor_type.shape.dim[1:]))
+        for value in (*model.graph.input, *model.graph.output)
+    }
+
+
+def _check_same_contract(spec: ModelSpec, model_dir: Path, existing: list[int], model: onnx.ModelProto) -> None:
+    expected = {"images": (spec.input_px, spec.input_px, 3), **{name: (width,) for name, width in spec.outputs}}
+    if {name: shape[1:] for name, shape in tensor_shapes(model).items()} != expected:
+        raise PublishError(f"the graph's tensors {tensor_shapes(model)} are not those of {spec.name}: {expected}")
+    for version in existing:
+        manifest = read_manifest(model_dir, version)
+        if manifest["labels"] != list(spec.labels):
+            raise PublishError(
+                f"labels differ from {spec.name} version {version}: tags would change their meaning. "
+                "Publish under a new model name."
+            )
+        if tensor_shapes(onnx.load(model_dir / str(version) / MODEL_FILE)) != tensor_shapes(model):
+            raise PublishError(
+                f"inputs or outputs differ from {spec.name} version {version}. Publish under a new model name."
+            )
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit checked out where `folder` lies, or None outside a repository or before its first commit."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    asked = subprocess.run([git, "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def _manifest(spec: ModelSpec, version: int, staged: Path, evidence: Evidence) -> dict[str, Any]:
+    return {
+        "model": spec.name,
+        "version": version,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": git_commit(Path(__file__).parent),
+        "files": {entry.name: sha256(entry) for entry in sorted(staged.iterdir())},
+        "data_manifest_sha256": evidence.data_manifest_sha256,
+        "environment": {
+            "python": platform.python_version(),
+            **{name: installed(name) for name in ("torch", "onnx", "onnxruntime")},
+        },
+        "labels": list(spec.labels),
+        "label_checksum": spec.label_checksum,
+        "metrics": dict(evidence.metrics),
+        "calibration": dict(evidence.calibration),
+        "training": dict(evidence.training),
+    }
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's or directory's content survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old text or the new one, never a part."""
+    staged = path.with_name(f"{_HIDDEN}{path.name}.new")
+    staged.write_text(text)
+    _sync(staged)
+    staged.rename(path)
+
+
+def write_configs(spec: ModelSpec, model_dir: Path, decisions: Decisions) -> None:
+    """Writes labels.txt and every variant of the config."""
+    (model_dir / "configs").mkdir(parents=True, exist_ok=True)
+    _replace(model_dir / "labels.txt", "\n".join(spec.labels) + "\n")
+    for variant in VARIANTS:
+        _replace(model_dir / "configs" / f"{variant}.pbtxt", config_text(spec, variant, decisions))
+    _sync(model_dir)
+
+
+def _stage(spec: ModelSpec, staged: Path, version: int, exported: Exported, evidence: Evidence) -> None:
+    staged.mkdir()
+    write(exported, staged / MODEL_FILE)
+    (staged / "model.py").write_bytes(files("training.serving").joinpath("model.py").read_bytes())
+    (staged / MANIFEST).write_text(json.dumps(_manifest(spec, version, staged, evidence), indent=2) + "\n")
+    for entry in (*staged.iterdir(), staged):
+        _sync(entry)
+
+
+def publish(spec: ModelSpec, repository: Path, exported: Exported, evidence: Evidence) -> Path:
+    """Publishes the next version of a model and returns its directory.
+
+    The order is: stage the version in a hidden sibling, write the configs that know its decision, rename. A server
+    that polls therefore never sees a version without its decision; a decision without its version harms nobody.
+
+    Raises:
+        PublishError: Labels or tensors differ from the versions there, or another publisher took the number. The
+            repository is then as it was before.
+    """
+    model_dir = repository / spec.name
+    existing = versions(model_dir)
+    _check_same_contract(spec, model_dir, existing, exported.model)
+    version = max(existing, default=0) + 1
+    decisions: dict[int, Mapping[str, float]] = {old: read_manifest(model_dir, old)["calibration"] for old in existing}
+    model_dir.mkdir(parents=True, exist_ok=True)
+    staged, final = model_dir / f"{_HIDDEN}{version}.{os.getpid()}", model_dir / str(version)
+    try:
+        _stage(spec, staged, version, exported, evidence)
+        write_configs(spec, model_dir, {**decisions, version: evidence.calibration})
+        staged.rename(final)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        _restore(spec, model_dir)
+        raise PublishError(f"{spec.name} version {version} could not be published: {error}") from error
+    _sync(model_dir)
+    return final
+
+
+def _restore(spec: ModelSpec, model_dir: Path) -> None:
+    """Derives the configs again from the versions that are there, or removes a model that has none."""
+    kept = versions(model_dir)
+    if not kept:
+        shutil.rmtree(model_dir, ignore_errors=True)
+        return
+    write_configs(spec, model_dir, {version: read_manifest(model_dir, version)["calibration"] for version in kept})
