@@ -10,12 +10,11 @@ import redis
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from consumer import events, kafka_clients
-from consumer.app import topic_names
 from consumer.errors import DependencyDown
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.reader import Found, TagReader
 from consumer.settings import Settings
-from consumer.topics import create_topics
+from consumer.topics import TopicNames, create_topics
 
 T = TypeVar("T")
 
@@ -35,7 +34,7 @@ def create_topics_patiently(settings: Settings, partitions: int, replication: in
         try:
             return create_topics(
                 kafka.bootstrap_servers,
-                topic_names(settings),
+                TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic),
                 partitions=partitions,
                 replication=replication,
                 extra=kafka.extra,

@@ -145,7 +145,8 @@ class Service:
             return work.result()
         finally:
             stop.cancel()
-            work.cancel()
+            if work.cancel():
+                await asyncio.wait([work])
 
     def _source_of(self, plan: Plan, group_id: str) -> Source:
         kafka = self._settings.kafka

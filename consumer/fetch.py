@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from aiohttp.http_exceptions import TransferEncodingError
+from aiohttp.http_exceptions import PayloadEncodingError
 from yarl import URL
 
 from consumer.addresses import AllowList, host_fault, parse_allow_list, refusal
@@ -166,9 +166,11 @@ def _parsed(uri: str) -> URL:
     if any(character <= " " or ord(character) == _DELETE for character in uri):
         raise PhotoRejected("url_not_allowed", "the URI holds spaces or control characters")
     try:
-        return URL(uri, encoded=uri.isascii())
+        url = URL(uri, encoded=uri.isascii())
+        url.port  # noqa: B018 - yarl looks at the port when it is first asked for
     except ValueError:
         raise PhotoRejected("url_not_allowed", "the URI cannot be read as a URL") from None
+    return url
 
 
 def _check_url(url: URL, limits: FetchLimits) -> None:
@@ -230,14 +232,18 @@ def _read_file(uri: str, limits: FetchLimits) -> bytes:
         raise PhotoRejected("http_4xx", f"no such file: {path}") from None
     except OSError as error:
         raise PhotoRejected("http_4xx", f"cannot open {path}: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             raise PhotoRejected("url_not_allowed", f"{path} is not a regular file")
-        body = b"" if facts.st_size > limits.max_bytes else file.read(limits.max_bytes + 1)
-        if max(facts.st_size, len(body)) > limits.max_bytes:
-            raise PhotoRejected("too_many_bytes", f"{path}: more than {limits.max_bytes} bytes")
-        return body
+        if facts.st_size > limits.max_bytes:
+            raise PhotoRejected("too_many_bytes", f"{path}: {facts.st_size} bytes, {limits.max_bytes} are allowed")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(facts.st_size)
+    except OSError as error:
+        raise Retryable("short_body", f"cannot read {path}: {error.strerror}") from None
+    finally:
+        os.close(handle)
 
 
 def _allowed_path(uri: str, limits: FetchLimits) -> str:
@@ -270,9 +276,7 @@ def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[Transient
             return "fetch_timeout", f"{'no more bytes' if answered else 'no answer'} in time"
         case aiohttp.ClientConnectorDNSError():
             return "dns_failed", "the name cannot be resolved"
-        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, TransferEncodingError):
-            return "malformed_response", "the body breaks the rules of its transfer encoding"
-        case aiohttp.ClientPayloadError():
+        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, PayloadEncodingError | None):
             return "short_body", "the body ends early"
         case OSError() | aiohttp.ServerDisconnectedError():
             cause = getattr(error, "strerror", None) or "the connection was closed"

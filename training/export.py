@@ -51,7 +51,7 @@ def deployable(net: ResNet10) -> ResNet10:
         block.conv2, block.norm2 = fuse_conv_bn_eval(block.conv2, block.norm2), nn.Identity()  # type: ignore[assignment]
         if isinstance(block.shortcut, nn.Sequential):
             conv, norm = block.shortcut
-            block.shortcut = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var]
+            block.shortcut = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var, arg-type]
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(parameter.half().float())
@@ -59,7 +59,7 @@ def deployable(net: ResNet10) -> ResNet10:
 
 
 def _store_fp16(model: onnx.ModelProto) -> None:
-    """Replaces float32 weights by fp16 initializers that a Cast turns back, in place; small tensors stay as they are."""
+    """Replaces float32 weights by fp16 initializers that a Cast turns back, in place; small tensors stay."""
     graph, casts = model.graph, []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)

@@ -135,8 +135,9 @@ def _ort(spec: ModelSpec) -> list[str]:
             [
                 "graph { level: 1 }",
                 "execution_accelerators {",
-                '  gpu_execution_accelerator [ { name: "cuda"'
-                ' parameters { key: "cudnn_conv_use_max_workspace" value: "1" } } ]',
+                "  gpu_execution_accelerator [ {",
+                '    name: "cuda" parameters { key: "cudnn_conv_use_max_workspace" value: "1" }',
+                "  } ]",
                 "}",
             ],
         ),

@@ -13,7 +13,11 @@ _LINES = 5
 
 @contextmanager
 def task(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows how far a task over `total` images is; yields the function to call with each finished count."""
+    """Shows how far a task over `total` images is.
+
+    Yields:
+        The function to call with the number of images of each finished part.
+    """
     show = _bar if console.is_terminal else _lines
     with show(console, what, total) as advance:
         yield advance

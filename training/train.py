@@ -4,19 +4,22 @@ Budgets are steps, never seconds, so that the same seed gives the same model on 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.models import normalise
 
 #: Called with a step's index; returns uint8 images [N, 3, H, W] and int64 labels [N].
 NextBatch = Callable[[int], tuple[Tensor, Tensor]]
 Loss = Callable[[Tensor, Tensor], Tensor]
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Recipe:
 
 def brand_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy with a little smoothing, which keeps probabilities usable for a threshold."""
-    return F.cross_entropy(logits, labels, label_smoothing=0.05)
+    return functional.cross_entropy(logits, labels, label_smoothing=0.05)
 
 
 def quality_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,8 +46,8 @@ def quality_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     The distance makes a miss by two levels cost more than a miss by one; the cross-entropy keeps the peak sharp.
     """
-    steps = torch.softmax(logits, 1).cumsum(1) - F.one_hot(labels, logits.shape[1]).cumsum(1)
-    return steps.square().sum(1).mean() + 0.2 * F.cross_entropy(logits, labels)
+    steps = torch.softmax(logits, 1).cumsum(1) - functional.one_hot(labels, logits.shape[1]).cumsum(1)
+    return steps.square().sum(1).mean() + 0.2 * functional.cross_entropy(logits, labels)
 
 
 def learning_rate(step: int, recipe: Recipe) -> float:
@@ -76,9 +79,26 @@ def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
             kept.lerp_(new, 1 - decay)
 
 
+def _ahead(next_batch: NextBatch, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of all steps, each made by another thread while the step before it trains.
+
+    One thread composes and one trains: on two shared cores that is faster than both in turn with two OpenMP threads.
+
+    Yields:
+        Images and labels of each step, in order.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next_batch, 0)
+        for step in range(steps):
+            batch = coming.result()
+            if step + 1 < steps:
+                coming = pool.submit(next_batch, step + 1)
+            yield batch
+
+
 def fit(
-    net: nn.Module, next_batch: NextBatch, loss: Loss, recipe: Recipe, on_step: Callable[[int], None] = lambda _n: None
-) -> nn.Module:
+    net: Net, next_batch: NextBatch, loss: Loss, recipe: Recipe, on_step: Callable[[int], None] = lambda _n: None
+) -> Net:
     """Trains `net` in place and returns the moving average of it, in evaluation mode.
 
     Args:
@@ -93,8 +113,7 @@ def fit(
     average = deepcopy(net)
     optimiser = torch.optim.AdamW(_parameter_groups(net, recipe.weight_decay), lr=recipe.peak_rate)
     bf16 = fast_bf16()
-    for step in range(recipe.steps):
-        images, labels = next_batch(step)
+    for step, (images, labels) in enumerate(_ahead(next_batch, recipe.steps)):
         pixels = normalise(images).to(memory_format=torch.channels_last)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, recipe)

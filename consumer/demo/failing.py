@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from consumer.errors import Reason
 
-#: 900 million pixels in a few bytes; more than any limit, but within the sides that PNG allows.
-_BOMB_SIDE: Final = 30_000
+#: 169 million pixels in a few hundred bytes: half a gigabyte when unpacked, and more than the service decodes.
+_BOMB_SIDE: Final = 13_000
 _HTML: Final = b"""<!doctype html>
 <title>Please sign in</title>
 <h1>Please sign in</h1>

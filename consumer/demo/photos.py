@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -100,7 +101,7 @@ def _interleave(many: Sequence[DemoPhoto], few: Sequence[DemoPhoto]) -> Iterator
     for number, photo in enumerate(many, 1):
         yield photo
         if number % step == 0:
-            yield from (photo for photo, _ in zip(waiting, range(1), strict=False))
+            yield from islice(waiting, 1)
     yield from waiting
 
 

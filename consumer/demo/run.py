@@ -27,7 +27,7 @@ from consumer.topics import TopicNames
 from consumer.web import gallery
 
 _PATIENCE_S: Final = 60.0
-_READ_AT_ONCE: Final = 500
+_PROBLEMS_SHOWN: Final = 10
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 
@@ -145,12 +145,8 @@ def _tag(job: _Job, servers: Stack, service: Service, photos: list[DemoPhoto]) -
 
 def _read_back(redis_url: str, photos: list[DemoPhoto]) -> dict[str, Tags]:
     """What Redis answers to a reader, by photo id."""
-    ids = [photo.photo_id for photo in photos]
-    stored: dict[str, Tags] = {}
     with TagReader(redis_url) as reader:
-        for start in range(0, len(ids), _READ_AT_ONCE):
-            stored |= reader.get_many(ids[start : start + _READ_AT_ONCE])
-    return stored
+        return reader.get_many(photo.photo_id for photo in photos)
 
 
 def _finish(job: _Job, results: _Results) -> int:
@@ -164,7 +160,7 @@ def _finish(job: _Job, results: _Results) -> int:
     report.summary(numbers, job.gallery, job.logs)
     problems = checks.problems_of(results.photos, ledger, results.stored, all_tagged=job.samples)
     if problems:
-        report.problem("\n".join([f"{len(problems)} things are wrong:", *problems]))
+        report.problem("\n".join([f"{len(problems)} things are wrong:", *problems[:_PROBLEMS_SHOWN]]))
     return _FAILED if problems else _OK
 
 

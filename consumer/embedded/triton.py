@@ -61,7 +61,7 @@ class Triton(Server):
             str(packages / "pytriton/tritonserver/bin/tritonserver"),
             "--disable-auto-complete-config",
             *(f"--{key}={value}" for key, value in options.items()),
-            *(f"--load-model={model}" for model in (_models_in(repository) if models is None else models)),
+            *(f"--load-model={model}" for model in (_models_in(repository, config_name) if models is None else models)),
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
             f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
             f"--backend-config=python,shm-growth-byte-size={_SHM_BYTES}",
@@ -81,11 +81,18 @@ class Triton(Server):
             connection.close()
 
 
-def _models_in(repository: Path) -> list[str]:
+def _models_in(repository: Path, config_name: str) -> list[str]:
     if not repository.is_dir():
         message = f"no model repository at {repository}"
         raise EmbeddedServerError(message)
-    return sorted(entry.name for entry in repository.iterdir() if (entry / "config.pbtxt").is_file())
+    configs = (Path("config.pbtxt"), Path("configs") / f"{config_name}.pbtxt")
+    models = sorted(
+        entry.name for entry in repository.iterdir() if any((entry / config).is_file() for config in configs)
+    )
+    if not models:
+        message = f"no model with a configuration {config_name!r} in {repository}"
+        raise EmbeddedServerError(message)
+    return models
 
 
 def _backends(folder: Path, packages: Path, python: str) -> Path:

@@ -6,6 +6,7 @@ Photos are split by name, so that no pixel of a validation or test photo is ever
 import colorsys
 import string
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -18,6 +19,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 CANVAS_PX = 192
 #: Share of canvases that start from a sample photo; the rest start from procedural colour.
 PHOTO_SHARE = 0.55
+#: Threads that make data; each item has a seed of its own, so their number changes nothing but the time.
+WORKERS = 2
 
 
 class Split(StrEnum):
@@ -52,7 +55,6 @@ PHOTOS: dict[Split, tuple[tuple[str, str], ...]] = {
 _FOLDERS = {_SKIMAGE: ("data",), _SKLEARN: ("datasets", "images")}
 
 
-
 def sample_photo(package: str, name: str) -> Image.Image:
     """One photo that a dependency ships, as RGB. Raises FileNotFoundError when the wheel lacks it."""
     folder = files(package).joinpath(*_FOLDERS[package])
@@ -80,7 +82,8 @@ def noise_field(rng: np.random.Generator, size: int, roughness: float) -> np.nda
         octave = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
         field += np.asarray(octave.resize((size, size), Image.Resampling.BICUBIC)) * cells**-roughness
         cells *= 2
-    return (field - field.mean()) / (field.std() + 1e-6)
+    normal: np.ndarray = (field - field.mean()) / (field.std() + 1e-6)
+    return normal
 
 
 def _gradient(rng: np.random.Generator, size: int) -> Image.Image:
@@ -118,8 +121,37 @@ def _bokeh(rng: np.random.Generator, size: int) -> Image.Image:
     draw = ImageDraw.Draw(picture, "RGBA")
     for _ in range(int(rng.integers(8, 40))):
         x, y, radius = rng.uniform(0, size), rng.uniform(0, size), rng.uniform(0.01, 0.09) * size
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), (*random_colour(rng), int(rng.integers(60, 220))))
+        draw.ellipse(
+            (x - radius, y - radius, x + radius, y + radius), (*random_colour(rng), int(rng.integers(60, 220)))
+        )
     return picture.filter(ImageFilter.GaussianBlur(size * rng.uniform(0.002, 0.012)))
+
+
+def _rosette(rng: np.random.Generator, size: int) -> Image.Image:
+    """A round, patterned thing on a plain ground: flower, wheel, plate or lamp, which is no emblem."""
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
+    x, y = columns - rng.normal(0, 0.08), (rows - rng.normal(0, 0.08)) * rng.uniform(0.7, 1.4)
+    radius, angle = np.hypot(x, y), np.arctan2(y, x)
+    petals, rings, twist = rng.integers(3, 25), rng.uniform(5, 45), rng.choice([0, 1, -1]) * rng.uniform(0, 20)
+    wave = np.sin(petals * angle + twist * radius) * rng.uniform(0, 1) + np.sin(
+        rings * radius + 3 * np.sin(petals * angle)
+    )
+    edge = rng.uniform(0.15, 0.5) * (1 + rng.uniform(0, 0.15) * np.sin(petals * angle))
+    inside = np.clip((edge - radius) * size / rng.uniform(1, 6), 0, 1)[..., None]
+    first, second = (np.array(random_colour(rng), np.float32) for _ in range(2))
+    thing = first + (second - first) * (wave[..., None] * 0.25 + 0.5) + noise_field(rng, size, 0.8)[..., None] * 10
+    ground = np.asarray((_gradient, _cloud)[int(rng.integers(2))](rng, size), np.float32)
+    return Image.fromarray((ground + (thing - ground) * inside).clip(0, 255).astype(np.uint8))
+
+
+#: Backgrounds drawn by code, each a function of a generator and a side in pixels.
+PROCEDURAL: dict[str, Callable[[np.random.Generator, int], Image.Image]] = {
+    "gradient": _gradient,
+    "cloud": _cloud,
+    "stripes": _stripes,
+    "bokeh": _bokeh,
+    "rosette": _rosette,
+}
 
 
 def photo_crop(rng: np.random.Generator, photo: Image.Image, size: int) -> Image.Image:
@@ -163,12 +195,12 @@ def add_leaves(rng: np.random.Generator, picture: Image.Image) -> None:
     draw = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(3, 60))):
         _leaf(rng, size, draw, random_colour(rng))
-    for make in rng.choice([_cloud, _stripes, _gradient], int(rng.integers(0, 3))):
+    for kind in rng.choice(["cloud", "stripes", "gradient"], int(rng.integers(0, 3))):
         mask = Image.new("L", picture.size)
         mask_draw = ImageDraw.Draw(mask)
         for _ in range(int(rng.integers(1, 8))):
             _leaf(rng, size, mask_draw, 255)
-        picture.paste(make(rng, size), (0, 0), mask)
+        picture.paste(PROCEDURAL[str(kind)](rng, size), (0, 0), mask)
 
 
 def random_text(rng: np.random.Generator, longest: int) -> str:
@@ -216,8 +248,8 @@ def scene(rng: np.random.Generator, split: Split, size: int = CANVAS_PX) -> Imag
         picture = photo_crop(rng, photos[int(rng.integers(len(photos)))], size)
         clutter = 0.25
     else:
-        makers: tuple[Callable[[np.random.Generator, int], Image.Image], ...] = (_gradient, _cloud, _stripes, _bokeh)
-        picture = makers[int(rng.choice(4, p=[0.3, 0.35, 0.15, 0.2]))](rng, size)
+        kind = str(rng.choice(list(PROCEDURAL), p=[0.26, 0.28, 0.12, 0.14, 0.2]))
+        picture = PROCEDURAL[kind](rng, size)
         clutter = 0.6
     for add in (add_leaves, add_strokes, add_text):
         if rng.random() < clutter:
@@ -229,9 +261,14 @@ def background_bank(
     seed: int, split: Split, count: int, size: int = CANVAS_PX, on_done: Callable[[int], None] = lambda _count: None
 ) -> torch.Tensor:
     """`count` scenes as uint8 [count, 3, size, size]; equal for equal arguments. Calls `on_done(1)` after each."""
-    rng = np.random.default_rng(seed)
     bank = torch.empty((count, 3, size, size), dtype=torch.uint8)
-    for index in range(count):
-        bank[index] = torch.from_numpy(np.asarray(scene(rng, split, size)).transpose(2, 0, 1).copy())
-        on_done(1)
+
+    def fill(index: int) -> None:
+        made = scene(np.random.default_rng((seed, index)), split, size)
+        bank[index] = torch.from_numpy(np.asarray(made).transpose(2, 0, 1).copy())
+
+    _photos(split)  # read once, before the threads ask for them
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for _ in pool.map(fill, range(count)):
+            on_done(1)
     return bank

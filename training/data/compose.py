@@ -3,12 +3,13 @@
 Works on any square size; the mark's coverage is sampled finer than the photo and averaged, as a camera's pixel would.
 """
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torchvision.io import decode_jpeg, encode_jpeg
+from PIL import Image
+from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Look:
     plate: float = 0.4
     occluded: float = 0.25
     faintest: float = 0.75
+    #: Half the side of the square that marks stay within, as a share of half the photo's; over 1 lets edges be cut.
+    reach: float = 1.05
 
 
 def _vector(rng: np.random.Generator, low: float, high: float, count: int) -> torch.Tensor:
@@ -35,24 +38,26 @@ def _chance(rng: np.random.Generator, probability: float, count: int) -> torch.T
 def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor:
     """Homographies float32 [count, 3, 3] from photo coordinates (-1..1) to mark coordinates (-1..1).
 
-    A mark's centre is drawn such that its square stays inside the photo, give or take a tenth.
+    A mark's centre is drawn such that its upright square stays within `look.reach`.
     """
     size = _vector(rng, look.smallest, look.largest, count)
     angle = torch.deg2rad(torch.from_numpy(rng.normal(0, look.angle / 2, count).clip(-look.angle, look.angle))).float()
     stretch = _vector(rng, -0.15, 0.15, count).exp()
-    room = (1.05 - size).clamp(min=0)
+    room = (look.reach - size).clamp(min=0)
     x, y = (_vector(rng, -1, 1, count) * room for _ in range(2))
     cos, sin, zero, one = angle.cos(), angle.sin(), torch.zeros(count), torch.ones(count)
     shift = torch.stack((one, zero, -x, zero, one, -y, zero, zero, one), 1).view(-1, 3, 3)
     turn = torch.stack((cos, sin, zero, -sin, cos, zero, zero, zero, one), 1).view(-1, 3, 3)
-    zoom = torch.stack((1 / (size * stretch), zero, zero, zero, stretch / size, zero, zero, zero, one), 1).view(-1, 3, 3)
+    zoom = torch.stack((1 / (size * stretch), zero, zero, zero, stretch / size, zero, zero, zero, one), 1).view(
+        -1, 3, 3
+    )
     tilt_x, tilt_y = (_vector(rng, -look.perspective, look.perspective, count) for _ in range(2))
     tilt = torch.stack((one, zero, zero, zero, one, zero, tilt_x, tilt_y, one), 1).view(-1, 3, 3)
     return tilt @ zoom @ turn @ shift
 
 
 def mark_coordinates(homographies: torch.Tensor, size: int) -> torch.Tensor:
-    """Where each pixel of a size x size photo falls on the mark: float32 [N, size, size, 2]; outside -1..1 is off it."""
+    """Where each pixel of a size x size photo falls on the mark: float32 [N, size, size, 2]; outside -1..1 is off."""
     line = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
     x, y, one = homographies.unsqueeze(3).unbind(2)  # each [N, 3, 1]
     mapped = (x * line).unsqueeze(2) + (y * line + one).unsqueeze(3)
@@ -90,10 +95,10 @@ def _ink(rng: np.random.Generator, own: torch.Tensor, behind: torch.Tensor) -> t
     pick = torch.from_numpy(rng.choice(4, count, p=[0.4, 0.2, 0.2, 0.2])).unsqueeze(1)
     anything = torch.from_numpy(rng.random((count, 3), np.float32))
     black, white = torch.full_like(own, 0.06), torch.full_like(own, 0.95)
-    colour = torch.where(pick == 0, own, torch.where(pick == 1, black, torch.where(pick == 2, white, anything)))  # noqa: PLR2004
+    colour = torch.where(pick == 0, own, torch.where(pick == 1, black, torch.where(pick == 2, white, anything)))
     contrast = (_luminance(colour) - _luminance(behind)).abs() + 0.4 * (colour - behind).abs().amax(1)
-    safe = torch.where((_luminance(behind) > 0.5).unsqueeze(1), black, white)  # noqa: PLR2004
-    return torch.where((contrast < 0.4).unsqueeze(1), safe, colour)  # noqa: PLR2004
+    safe = torch.where((_luminance(behind) > 0.5).unsqueeze(1), black, white)
+    return torch.where((contrast < 0.4).unsqueeze(1), safe, colour)
 
 
 def paste(
@@ -115,10 +120,12 @@ def paste(
     homographies = placements(rng, count, look)
     finer = max(1, round(masks.shape[-1] * 1.5 / size))  # samples per pixel and axis, so that thin ink does not alias
     grid = mark_coordinates(homographies, size)
-    coverage = F.grid_sample(masks.float() / 255, mark_coordinates(homographies, size * finer), align_corners=False)
+    coverage = functional.grid_sample(
+        masks.float() / 255, mark_coordinates(homographies, size * finer), align_corners=False
+    )
     shown = _occlusion(rng, grid, look.occluded).unsqueeze(1)
     inside = _plates(rng, grid, look.plate).unsqueeze(1) * shown
-    ink_share = F.avg_pool2d(coverage, finer) * shown
+    ink_share = functional.avg_pool2d(coverage, finer) * shown
 
     plate_colour = torch.from_numpy(rng.random((count, 3), np.float32))
     plain = _chance(rng, 0.5, count).unsqueeze(1)
@@ -136,6 +143,14 @@ def paste(
     return result.lerp(ink[:, :, None, None] * shade, ink_share * strength).clamp(0, 1)
 
 
+def cover(
+    rng: np.random.Generator, photos: torch.Tensor, masks: torch.Tensor, fillings: torch.Tensor, look: Look
+) -> torch.Tensor:
+    """Photos float32 [N, 3, S, S] with a shape cut from another photo on each: objects that are no emblems."""
+    grid = mark_coordinates(placements(rng, len(photos), look), photos.shape[-1])
+    return photos.lerp(fillings, functional.grid_sample(masks.float() / 255, grid, align_corners=False))
+
+
 def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.Tensor:
     """Random square windows of canvases, mirrored half the time: uint8 [N, 3, C, C] to float32 [N, 3, size, size]."""
     count = canvases.shape[0]
@@ -144,8 +159,12 @@ def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.
     mirror = torch.where(_chance(rng, 0.5, count), -1.0, 1.0)
     zero = torch.zeros(count)
     theta = torch.stack((scale * mirror, zero, x, zero, scale, y), 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
-    return F.grid_sample(canvases.float(), grid, padding_mode="border", align_corners=False).div_(255).clamp_(0, 1)
+    grid = functional.affine_grid(theta, [count, 3, size, size], align_corners=False)
+    return (
+        functional.grid_sample(canvases.float(), grid, padding_mode="border", align_corners=False)
+        .div_(255)
+        .clamp_(0, 1)
+    )
 
 
 def _blur_matrix(size: int, sigma: float) -> torch.Tensor:
@@ -162,7 +181,11 @@ def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
 
 def jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     """One image float32 [3, H, W] in 0..1 after a JPEG round trip at `quality` 1..100."""
-    return decode_jpeg(encode_jpeg((image * 255).round().to(torch.uint8), quality)).float() / 255
+    stream = io.BytesIO()
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+    with Image.open(stream) as lossy:
+        return torch.from_numpy(np.array(lossy, np.float32).transpose(2, 0, 1)) / 255
 
 
 def camera(rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:

@@ -4,11 +4,12 @@ Strengths are relative to the photo's short side, so that the same severity look
 and on a 1,000 px sample. Severity is 0 (untouched) to 4 (ruined); fractions lie between.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 from training.data.compose import blur, jpeg
 
@@ -46,16 +47,20 @@ def strength(damage: Damage, severity: float) -> float:
     return float(np.interp(severity, range(WORST + 1), _STRENGTH[damage]))
 
 
-def _motion(image: torch.Tensor, length: float, angle: float) -> torch.Tensor:
-    """Averages the image over a straight line of `length` px, as a moving camera does."""
+def _motion(rng: np.random.Generator, image: torch.Tensor, length: float) -> torch.Tensor:
+    """Averages the image over a straight line of `length` reference px at any angle, as a moving camera does."""
+    angle = float(rng.uniform(0, np.pi))
+    length *= min(image.shape[1:]) / _REFERENCE_PX
     taps = max(3, min(int(length), 25))
     along = torch.linspace(-0.5, 0.5, taps) * length
     dx, dy = along * np.cos(angle) * 2 / image.shape[2], along * np.sin(angle) * 2 / image.shape[1]
     theta = torch.zeros(taps, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 1
     theta[:, 0, 2], theta[:, 1, 2] = dx, dy
-    grid = F.affine_grid(theta, [taps, *image.shape], align_corners=False)
-    return F.grid_sample(image.expand(taps, -1, -1, -1), grid, padding_mode="border", align_corners=False).mean(0)
+    grid = functional.affine_grid(theta, [taps, *image.shape], align_corners=False)
+    return functional.grid_sample(
+        image.expand(taps, -1, -1, -1), grid, padding_mode="border", align_corners=False
+    ).mean(0)
 
 
 def _noise(rng: np.random.Generator, image: torch.Tensor, deviation: float) -> torch.Tensor:
@@ -65,49 +70,54 @@ def _noise(rng: np.random.Generator, image: torch.Tensor, deviation: float) -> t
     shape = (1, 3, round(height / grain), round(width / grain))
     grey = rng.standard_normal((1, 1, *shape[2:]), np.float32)
     field = torch.from_numpy(0.8 * grey + 0.6 * rng.standard_normal(shape, np.float32))
-    return (image + deviation * F.interpolate(field, (height, width), mode="nearest")[0]).clamp(0, 1)
+    return (image + deviation * functional.interpolate(field, (height, width), mode="nearest")[0]).clamp(0, 1)
 
 
-def _low_resolution(image: torch.Tensor, merged: float) -> torch.Tensor:
+def _low_resolution(_rng: np.random.Generator, image: torch.Tensor, merged: float) -> torch.Tensor:
     _, height, width = image.shape
     small = (max(2, round(height / merged)), max(2, round(width / merged)))
-    coarse = F.interpolate(image[None], small, mode="bilinear", antialias=True)
-    return F.interpolate(coarse, (height, width), mode="bilinear")[0].clamp(0, 1)
+    coarse = functional.interpolate(image[None], small, mode="bilinear", antialias=True)
+    return functional.interpolate(coarse, (height, width), mode="bilinear")[0].clamp(0, 1)
 
 
-def _coarse_jpeg(image: torch.Tensor, quality: float) -> torch.Tensor:
+def _coarse_jpeg(_rng: np.random.Generator, image: torch.Tensor, quality: float) -> torch.Tensor:
     """JPEG at the reference size, so that its 8 px blocks keep their share of the photo."""
     _, height, width = image.shape
     shrink = max(1.0, min(height, width) / _REFERENCE_PX)
     small = (round(height / shrink), round(width / shrink))
     if small == (height, width):
         return jpeg(image, round(quality))
-    coarse = F.interpolate(image[None], small, mode="bilinear", antialias=True)[0]
-    lost = F.interpolate((jpeg(coarse, round(quality)) - coarse)[None], (height, width), mode="nearest")[0]
+    coarse = functional.interpolate(image[None], small, mode="bilinear", antialias=True)[0]
+    lost = functional.interpolate((jpeg(coarse, round(quality)) - coarse)[None], (height, width), mode="nearest")[0]
     return (image + lost).clamp(0, 1)
+
+
+def _blur(_rng: np.random.Generator, image: torch.Tensor, sigma: float) -> torch.Tensor:
+    return blur(image, sigma * min(image.shape[1:]) / _REFERENCE_PX)
+
+
+def _dark(rng: np.random.Generator, image: torch.Tensor, stops: float) -> torch.Tensor:
+    return _noise(rng, image * 2**-stops, 0.012 * stops)
+
+
+def _bright(_rng: np.random.Generator, image: torch.Tensor, stops: float) -> torch.Tensor:
+    return (image * 2**stops).clamp(0, 1)
+
+
+_DO: dict[Damage, Callable[[np.random.Generator, torch.Tensor, float], torch.Tensor]] = {
+    Damage.BLUR: _blur,
+    Damage.MOTION: _motion,
+    Damage.NOISE: _noise,
+    Damage.DARK: _dark,
+    Damage.BRIGHT: _bright,
+    Damage.JPEG: _coarse_jpeg,
+    Damage.LOW_RESOLUTION: _low_resolution,
+}
 
 
 def degrade(rng: np.random.Generator, image: torch.Tensor, damage: Damage, severity: float) -> torch.Tensor:
     """An image float32 [3, H, W] in 0..1 with one kind of damage at a severity 0..4; severity 0 returns it as it is."""
-    if severity <= 0:
-        return image
-    amount = strength(damage, severity)
-    scale = min(image.shape[1:]) / _REFERENCE_PX
-    match damage:
-        case Damage.BLUR:
-            return blur(image, amount * scale)
-        case Damage.MOTION:
-            return _motion(image, amount * scale, float(rng.uniform(0, np.pi)))
-        case Damage.NOISE:
-            return _noise(rng, image, amount)
-        case Damage.DARK:
-            return _noise(rng, image * 2**-amount, 0.012 * amount)
-        case Damage.BRIGHT:
-            return (image * 2**amount).clamp(0, 1)
-        case Damage.JPEG:
-            return _coarse_jpeg(image, amount)
-        case Damage.LOW_RESOLUTION:
-            return _low_resolution(image, amount)
+    return image if severity <= 0 else _DO[damage](rng, image, strength(damage, severity))
 
 
 def damaged(rng: np.random.Generator, image: torch.Tensor, severity: int) -> torch.Tensor:
@@ -115,6 +125,6 @@ def damaged(rng: np.random.Generator, image: torch.Tensor, severity: int) -> tor
     kinds = list(Damage)
     first, second = (kinds[int(index)] for index in rng.choice(len(kinds), 2, replace=False))
     jitter = float(rng.uniform(-0.3, 0.3))
-    if severity >= 2 and rng.random() < 0.3:  # noqa: PLR2004
+    if severity >= 2 and rng.random() < 0.3:
         return degrade(rng, degrade(rng, image, first, severity - 1 + jitter), second, severity - 1 + jitter)
     return degrade(rng, image, first, min(severity + jitter, WORST) if severity else 0)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from resvg import render, usvg
-from simpleicons.all import icons  # type: ignore[import-untyped]
+from simpleicons.all import icons
 
 from training.data.backgrounds import Split, random_text
 
@@ -75,7 +75,11 @@ def brand_marks() -> Marks:
 
 
 def distractor_names(split: Split) -> tuple[str, ...]:
-    """Names of a split's distractor marks: other companies' marks, disjoint between splits, none named like a brand."""
+    """Names of a split's distractor marks: other companies' marks, disjoint between splits, none named like a brand.
+
+    Raises:
+        ValueError: `split` has no entry in DISTRACTORS.
+    """
     others = sorted(name for name in icons if not any(brand in name for brand in BRANDS))
     order = np.random.default_rng(_SPLIT_SEED).permutation(len(others))
     start = 0
@@ -88,8 +92,8 @@ def distractor_names(split: Split) -> tuple[str, ...]:
 
 def distractor_marks(split: Split) -> Marks:
     """A split's distractors, less those whose shape is nearly a brand's; training also gets GLYPHS drawn ones."""
-    found, brands = _marks(distractor_names(split)), brand_marks().masks.flatten(1) > 127  # noqa: PLR2004
-    ink = found.masks.flatten(1) > 127  # noqa: PLR2004
+    found, brands = _marks(distractor_names(split)), brand_marks().masks.flatten(1) > 127
+    ink = found.masks.flatten(1) > 127
     shared = ink.float() @ brands.float().T
     union = ink.sum(1, keepdim=True) + brands.sum(1) - shared
     keep = ((shared / union).amax(1) < _TOO_ALIKE).nonzero().flatten()
@@ -127,7 +131,7 @@ def _draw_part(rng: np.random.Generator, draw: ImageDraw.ImageDraw, size: int) -
         draw.ellipse(box, fill=ink)
     elif kind == 1:
         draw.arc(box, rng.uniform(0, 180), rng.uniform(200, 540), fill=ink, width=int(rng.integers(3, 14)))
-    elif kind == 2:  # noqa: PLR2004
+    elif kind == 2:
         draw.rounded_rectangle(box, radius=float(rng.uniform(0, radius / 2)), fill=ink)
     else:
         points = int(rng.integers(3, 8)) * 2

@@ -1,14 +1,15 @@
 """The two labelled data sets: composites with brand labels, and damaged photos with levels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
-from training.data.backgrounds import Split
-from training.data.compose import Look, camera, paste, views
+from training.data.backgrounds import WORKERS, Split
+from training.data.compose import Look, camera, cover, paste, views
 from training.data.degrade import WORST, damaged
 from training.data.marks import BRANDS, Marks
 
@@ -28,7 +29,9 @@ class Mix:
     """Shares of a brand batch: photos with a brand, with a look-alike; the rest are clean."""
 
     brand: float = 0.5
-    distractor: float = 0.28
+    distractor: float = 0.25
+    #: Share of all photos that have an object cut from another photo on them.
+    objects: float = 0.15
 
 
 class Origin:
@@ -53,8 +56,8 @@ class BrandComposer:
     bank: torch.Tensor
     brands: Marks
     distractors: Marks
-    mix: Mix = Mix()
-    look: Look = Look()
+    mix: Mix = field(default_factory=Mix)
+    look: Look = field(default_factory=Look)
 
     def batch(self, rng: np.random.Generator, count: int) -> Batch:
         """`count` photos; brands are equally likely, and the shares of `mix` hold exactly (rounded down)."""
@@ -64,13 +67,21 @@ class BrandComposer:
         origins = torch.full((count,), Origin.CLEAN)
         origins[:branded], origins[branded : branded + alike] = Origin.BRAND, Origin.DISTRACTOR
         canvases = self.bank[torch.from_numpy(rng.integers(len(self.bank), size=count))]
-        photos = views(rng, canvases, INPUT_PX)
+        photos = self._with_objects(rng, views(rng, canvases, INPUT_PX))
         other = torch.from_numpy(rng.integers(len(self.distractors.names), size=alike))
         masks = torch.cat((self.brands.masks[labels[:branded]], self.distractors.masks[other]))
         colours = torch.cat((self.brands.colours[labels[:branded]], self.distractors.colours[other]))
         marked = branded + alike
         photos[:marked] = paste(rng, photos[:marked], masks, colours, self.look)
         return Batch((camera(rng, photos) * 255).round().to(torch.uint8), labels, origins)
+
+    def _with_objects(self, rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
+        """Photos of which a share shows a shape cut from its neighbour, before any mark is pasted."""
+        chosen = torch.from_numpy(rng.permutation(len(photos))[: int(len(photos) * self.mix.objects)])
+        shapes = torch.from_numpy(rng.integers(len(self.distractors.names), size=len(chosen)))
+        filling = photos[(chosen + 1) % len(photos)]
+        photos[chosen] = cover(rng, photos[chosen], self.distractors.masks[shapes], filling, self.look)
+        return photos
 
     def fixed(self, seed: int, count: int) -> Batch:
         """A data set of `count` photos to evaluate on; equal for equal arguments."""
@@ -80,13 +91,18 @@ class BrandComposer:
 
 
 def composer(split: Split, bank: torch.Tensor, brands: Marks, distractors: Marks) -> BrandComposer:
-    """The composer of a split: training shows more look-alikes than the even mix that is evaluated on.
+    """The composer of a split: evaluation sees more clean photos than training, to bound their false-positive rate.
 
     The canvases are shrunk once to BRAND_CANVAS_PX, which is what sampling a window from them later needs.
     """
     sizes = (BRAND_CANVAS_PX, BRAND_CANVAS_PX)
-    small = torch.cat([F.interpolate(part.float(), sizes, mode="area").round().to(torch.uint8) for part in bank.split(64)])
-    return BrandComposer(small, brands, distractors, Mix() if split is Split.TRAIN else Mix(0.5, 0.25))
+    small = torch.cat(
+        [
+            functional.interpolate(part.float(), sizes, mode="area").round().to(torch.uint8)
+            for part in torch.split(bank, 64)
+        ]
+    )
+    return BrandComposer(small, brands, distractors, Mix() if split is Split.TRAIN else Mix(0.45, 0.25))
 
 
 def quality_set(
@@ -97,18 +113,25 @@ def quality_set(
     Half of the canvases get a mark first, so that a brand is neither good nor bad. Damage is done on the whole canvas
     before the resize to INPUT_PX, as it happens to photos. Calls `on_done` with each finished chunk's size.
     """
-    rng = np.random.default_rng(seed)
-    levels = torch.from_numpy(rng.permutation(count) % len(LEVELS))
+    levels = torch.from_numpy(np.random.default_rng(seed).permutation(count) % len(LEVELS))
     images = torch.empty((count, 3, INPUT_PX, INPUT_PX), dtype=torch.uint8)
-    for start in range(0, count, _CHUNK):
-        picked = torch.from_numpy(rng.integers(len(bank), size=min(_CHUNK, count - start)))
-        canvases = bank[picked].float() / 255
-        half = len(picked) // 2
-        chosen = torch.from_numpy(rng.integers(len(marks.names), size=half))
-        canvases[:half] = paste(rng, canvases[:half], marks.masks[chosen], marks.colours[chosen], Look())
-        for offset, canvas in enumerate(canvases):
-            photo = damaged(rng, canvas, WORST - int(levels[start + offset]))
-            small = F.interpolate(photo[None], (INPUT_PX, INPUT_PX), mode="bilinear", antialias=True)[0]
-            images[start + offset] = (small.clamp(0, 1) * 255).round().to(torch.uint8)
-        on_done(len(picked))
+
+    def fill(start: int) -> int:
+        stop = min(start + _CHUNK, count)
+        images[start:stop] = _damaged_chunk(np.random.default_rng((seed, start)), bank, marks, levels[start:stop])
+        return stop - start
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for done in pool.map(fill, range(0, count, _CHUNK)):
+            on_done(done)
     return Batch(images, levels, torch.zeros(count, dtype=torch.int64))
+
+
+def _damaged_chunk(rng: np.random.Generator, bank: torch.Tensor, marks: Marks, levels: torch.Tensor) -> torch.Tensor:
+    canvases = bank[torch.from_numpy(rng.integers(len(bank), size=len(levels)))].float() / 255
+    half = len(levels) // 2
+    chosen = torch.from_numpy(rng.integers(len(marks.names), size=half))
+    canvases[:half] = paste(rng, canvases[:half], marks.masks[chosen], marks.colours[chosen], Look())
+    photos = torch.stack([damaged(rng, c, WORST - int(level)) for c, level in zip(canvases, levels, strict=True)])
+    small = functional.interpolate(photos, (INPUT_PX, INPUT_PX), mode="bilinear", antialias=True)
+    return (small.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -1,0 +1,15 @@
+# The official Triton with ONNX Runtime for its Python backend, which runs the `cpu` configuration of the models.
+# 26.07 is the first release that has both TensorRT 11 and ONNX Runtime 1.27; the tag stands here and nowhere else.
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.07-py3
+FROM ${TRITON_IMAGE}
+COPY deploy/triton-requirements.txt /tmp/requirements.txt
+COPY deploy/serve-models /usr/local/bin/serve-models
+# An environment of its own: the system's Python is managed by its distribution and stays untouched.
+RUN chmod 755 /usr/local/bin/serve-models \
+ && python3 -m venv --without-pip /opt/models-python \
+ && python3 -m pip --disable-pip-version-check --python /opt/models-python/bin/python install \
+        --no-cache-dir --no-deps --only-binary=:all: -r /tmp/requirements.txt
+# The Python backend takes its packages from the `python3` that it finds on PATH, and ignores PYTHONPATH.
+ENV PATH=/opt/models-python/bin:$PATH
+USER 1000:1000
+CMD ["serve-models", "--model-repository=/models"]

@@ -1,0 +1,86 @@
+"""A model repository whose answers a test can predict: brightness is quality, the dominant colour is the brand.
+
+The models run on the real tritonserver (python backend) and need numpy alone, so they load in a second.
+"""
+
+import json
+from pathlib import Path
+
+from consumer.contract import label_checksum
+
+BRANDS = ("crimson", "azure", "no_logo")
+SIZE = 32
+GOOD_THRESHOLD = 0.5
+BRAND_THRESHOLD = 0.6
+
+_MODEL = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [pb_utils.InferenceResponse(answer(pb_utils.get_input_tensor_by_name(r, "images").as_numpy()))
+                for r in requests]
+
+def quality(images):
+    score = images.reshape(len(images), -1).mean(1, keepdims=True).astype(np.float32) / 255
+    levels = np.zeros((len(images), 5), np.float32)
+    levels[:, 4] = 1
+    return [pb_utils.Tensor("quality_score", score), pb_utils.Tensor("quality_levels", levels)]
+
+def brand(images):
+    red, _, blue = (images.reshape(len(images), -1, 3).mean(1) / 255).T
+    crimson, azure = np.clip(red - blue, 0, 1), np.clip(blue - red, 0, 1)
+    probs = np.stack([crimson, azure, 1 - crimson - azure], 1).astype(np.float32)
+    return [pb_utils.Tensor("brand_probs", probs)]
+
+answer = ANSWER
+"""
+
+
+def write_repository(
+    folder: Path, *, version: int = 1, quality: dict[str, str] | None = None, brand: dict[str, str] | None = None
+) -> Path:
+    """Writes both models; `quality` and `brand` override parameters of their configuration ("" removes one)."""
+    outputs = {
+        "photo_quality": {"quality_score": 1, "quality_levels": 5},
+        "brand_logo": {"brand_probs": len(BRANDS)},
+    }
+    labels = {"photo_quality": ("1", "2", "3", "4", "5"), "brand_logo": BRANDS}
+    decisions = {
+        "photo_quality": {"good_threshold": GOOD_THRESHOLD},
+        "brand_logo": {"threshold": BRAND_THRESHOLD},
+    }
+    overrides = {"photo_quality": quality or {}, "brand_logo": brand or {}}
+    for model, dims in outputs.items():
+        parameters = {
+            "input_size": str(SIZE),
+            "resize_rule": "short-side-center-crop",
+            "resize_short_side": str(SIZE),
+            "labels": json.dumps(labels[model]),
+            "label_checksum": label_checksum(labels[model]),
+            f"decision.{version}": json.dumps(decisions[model]),
+            **overrides[model],
+        }
+        _write_model(folder / model, model, version, dims, {key: value for key, value in parameters.items() if value})
+    return folder
+
+
+def _write_model(folder: Path, model: str, version: int, dims: dict[str, int], parameters: dict[str, str]) -> None:
+    lines = [
+        f'name: "{model}"',
+        'backend: "python"',
+        "max_batch_size: 8",
+        f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {SIZE}, {SIZE}, 3 ] }} ]',
+        *(f'output [ {{ name: "{name}" data_type: TYPE_FP32 dims: [ {count} ] }} ]' for name, count in dims.items()),
+        "instance_group [ { kind: KIND_CPU count: 2 } ]",
+        *(
+            f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(value)} }} }}'
+            for key, value in parameters.items()
+        ),
+    ]
+    (folder / "configs").mkdir(parents=True, exist_ok=True)
+    (folder / "configs" / "cpu.pbtxt").write_text("\n".join(lines), encoding="utf-8")
+    (folder / str(version)).mkdir(exist_ok=True)
+    function = "quality" if model == "photo_quality" else "brand"
+    (folder / str(version) / "model.py").write_text(_MODEL.replace("ANSWER", function), encoding="utf-8")

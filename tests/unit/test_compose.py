@@ -1,0 +1,257 @@
+import re
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from consumer import __version__
+from consumer.settings import HealthSettings, ServiceSettings, load
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+ONE_SHOT = {"topics"}
+LONG_RUNNING = sorted(SERVICES.keys() - ONE_SHOT)
+DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+
+#: What `tritonserver --help` of 2.51 lists, less the deprecated ones.
+TRITON_FLAGS = """
+    allow-cpu-metrics allow-gpu-metrics allow-grpc allow-http allow-metrics allow-sagemaker allow-vertex-ai
+    backend-config backend-directory buffer-manager-thread-count cache-config cache-directory
+    cuda-memory-pool-byte-size cuda-virtual-address-size disable-auto-complete-config enable-peer-access
+    exit-on-error exit-timeout-secs grpc-address grpc-header-forward-pattern grpc-infer-allocation-pool-size
+    grpc-infer-response-compression-level grpc-keepalive-permit-without-calls grpc-keepalive-time
+    grpc-keepalive-timeout grpc-max-connection-age grpc-max-connection-age-grace grpc-port grpc-restricted-protocol
+    grpc-root-cert grpc-server-cert grpc-server-key grpc-use-ssl grpc-use-ssl-mutual host-policy http-address
+    http-header-forward-pattern http-port http-restricted-api http-thread-count id load-model log-error log-file
+    log-format log-info log-verbose log-warning metrics-address metrics-config metrics-interval-ms metrics-port
+    min-supported-compute-capability model-config-name model-control-mode model-load-gpu-limit
+    model-load-retry-count model-load-thread-count model-namespacing model-repository pinned-memory-pool-byte-size
+    rate-limit rate-limit-resource repoagent-directory repository-poll-secs reuse-grpc-port reuse-http-port
+    strict-readiness trace-config
+"""
+
+
+def environment_of(service: str) -> dict[str, str]:
+    return {name: str(value) for name, value in SERVICES[service].get("environment", {}).items()}
+
+
+def defaulted(text: str) -> str:
+    """The text as Compose reads it where no variable is set."""
+    return re.sub(r"\$\{[A-Za-z_]+:-([^}]*)\}", r"\1", text)
+
+
+def pins(path: str) -> dict[str, str]:
+    lines = (ROOT / path).read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_every_image_is_pinned_to_a_release() -> None:
+    named = [service["image"] for service in SERVICES.values() if "build" not in service]
+    for dockerfile in DOCKERFILES:
+        named += re.findall(r"^ARG \w+_IMAGE=(\S+)$", dockerfile.read_text(), re.MULTILINE)
+        assert set(re.findall(r"^FROM (\S+)", dockerfile.read_text(), re.MULTILINE)) <= {
+            "${PYTHON_IMAGE}",
+            "${TRITON_IMAGE}",
+        }
+    assert len(named) == 4
+    for image in named:
+        assert re.search(r":v?\d+\.\d+[\w.-]*$", image), f"{image} is not pinned"
+
+
+def test_images_that_are_built_here_carry_the_version_of_the_project() -> None:
+    built = {service["image"] for service in SERVICES.values() if "build" in service}
+    assert built == {f"photo-tagger/consumer:{__version__}", f"photo-tagger/triton:{__version__}"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_published_port_is_for_this_machine_only(service: str) -> None:
+    for port in SERVICES[service].get("ports", []):
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+", port)
+
+
+def test_the_inference_server_is_not_published() -> None:
+    assert "ports" not in SERVICES["triton"]
+
+
+@pytest.mark.parametrize("service", ["consumer", "topics"])
+def test_the_taggers_environment_holds_settings_that_exist(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment_of(service).items():
+        monkeypatch.setenv(name, defaulted(value))
+    settings = load()
+    assert settings.kafka.bootstrap_servers == "kafka:9092"
+    assert settings.redis.url == "redis://redis:6379/0"
+    assert settings.triton.url == "triton:8001"
+    assert settings.fetch.schemes == ("https", "file")
+    assert settings.fetch.file_root == Path("/photos")
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_a_dockerfiles_variables_of_ours_are_settings(dockerfile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in re.findall(r"\b(TAGGER_\w+)=(\S+)", dockerfile.read_text()):
+        monkeypatch.setenv(name, value)
+    load()
+
+
+@pytest.mark.parametrize("service", LONG_RUNNING)
+def test_every_long_running_service_has_a_health_check_and_comes_back(service: str) -> None:
+    assert SERVICES[service]["healthcheck"]["test"]
+    assert SERVICES[service]["restart"] == "unless-stopped"
+
+
+def test_up_wait_ends_well_because_a_running_service_waits_for_each_one_shot() -> None:
+    adopted = {
+        dependency
+        for service in LONG_RUNNING
+        for dependency, how in SERVICES[service].get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    assert adopted == ONE_SHOT
+
+
+def test_the_tagger_starts_after_what_it_needs_and_counts_as_healthy_once_it_is_ready() -> None:
+    consumer = SERVICES["consumer"]
+    assert consumer["depends_on"]["redis"] == consumer["depends_on"]["triton"] == {"condition": "service_healthy"}
+    assert consumer["healthcheck"]["test"] == ["CMD", "probe", "/ready"]
+    assert f'"TAGGER_HEALTH__PORT", "{HealthSettings().port}"' in (ROOT / "deploy/probe").read_text()
+    assert consumer["ports"][0].endswith(f":{HealthSettings().port}")
+
+
+def test_a_health_check_of_the_image_does_not_depend_on_other_services() -> None:
+    probe = re.search(r"^HEALTHCHECK .*$", (ROOT / "deploy/consumer.Dockerfile").read_text(), re.MULTILINE)
+    assert probe is not None
+    assert probe[0].endswith('CMD ["probe", "/live"]')
+
+
+def test_the_tagger_may_finish_its_photos_before_it_is_killed() -> None:
+    assert int(SERVICES["consumer"]["stop_grace_period"].removesuffix("s")) > ServiceSettings().drain_timeout_s + 10
+
+
+def test_triton_is_given_longer_to_stop_than_it_gives_its_models() -> None:
+    (timeout_s,) = [flag.partition("=")[2] for flag in triton_flags() if flag.startswith("--exit-timeout-secs=")]
+    assert int(SERVICES["triton"]["stop_grace_period"].removesuffix("s")) > int(timeout_s) >= 30
+
+
+def test_the_tagger_runs_confined() -> None:
+    for service in ("consumer", "topics"):
+        assert SERVICES[service]["read_only"] is True
+    for service in SERVICES.values():
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "privileged" not in service
+    for dockerfile in DOCKERFILES:
+        user = re.findall(r"^USER (\d+):\d+$", dockerfile.read_text(), re.MULTILINE)
+        assert user, f"{dockerfile.name} ends as root"
+        assert user[-1] != "0"
+
+
+def test_the_consumers_image_installs_the_core_list_and_nothing_else() -> None:
+    text = (ROOT / "deploy/consumer.Dockerfile").read_text()
+    instructions = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert re.findall(r"-r (\S+)", instructions) == ["/tmp/core.txt"]
+    assert "requirements/core.txt" in instructions
+    assert "--no-deps" in instructions
+    assert not re.search(r"apt-get|gcc|torch", instructions)
+    assert not {"torch", "torchvision", "onnx", "onnxruntime"} & pins("requirements/core.txt").keys()
+
+
+def test_models_run_on_the_versions_that_they_were_tested_with() -> None:
+    image, tested = pins("deploy/triton-requirements.txt"), pins("requirements/servers.txt")
+    assert {"numpy", "onnxruntime"} <= image.keys()
+    assert image.items() <= tested.items()
+
+
+def triton_flags() -> list[str]:
+    started = SERVICES["triton"]["command"]
+    assert started[0] == "serve-models"
+    script = re.findall(r'"(--[\w-]+=)', (ROOT / "deploy/serve-models").read_text())
+    return [*script, *started[1:]]
+
+
+def test_triton_knows_the_flags_that_it_is_given() -> None:
+    names = [flag.removeprefix("--").partition("=")[0] for flag in triton_flags()]
+    assert set(names) <= set(TRITON_FLAGS.split())
+
+
+def test_triton_serves_the_cpu_configuration_and_fails_without_both_models() -> None:
+    flags = triton_flags()
+    assert "--model-config-name=cpu" in flags
+    assert "--model-control-mode=explicit" in flags
+    assert {"--load-model=photo_quality", "--load-model=brand_logo"} <= set(flags)
+
+
+def test_triton_closes_what_changes_it_and_leaves_open_what_the_tagger_asks() -> None:
+    closed = re.search(r'closed="([\w,-]+):admin-key=\$key"', (ROOT / "deploy/serve-models").read_text())
+    assert closed is not None
+    assert set(closed[1].split(",")) == {"model-repository", "shared-memory", "trace", "logging"}
+
+
+def test_redis_keeps_what_it_acknowledged_and_evicts_nothing() -> None:
+    command = SERVICES["redis"]["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+    assert options["--appendonly"] == "yes"
+    assert options["--maxmemory-policy"] == "noeviction"
+
+
+def test_kafka_makes_no_topic_by_accident() -> None:
+    assert environment_of("kafka")["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+
+
+def test_kafka_is_reached_on_the_published_port() -> None:
+    kafka = environment_of("kafka")
+    published, inside = re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", defaulted(SERVICES["kafka"]["ports"][0])).groups()
+    assert f"HOST://:{inside}" in kafka["KAFKA_LISTENERS"].split(",")
+    assert f"HOST://127.0.0.1:{published}" in defaulted(kafka["KAFKA_ADVERTISED_LISTENERS"]).split(",")
+
+
+@pytest.mark.parametrize("service", ["kafka", "redis"])
+def test_data_outlives_the_container(service: str) -> None:
+    (volume,) = SERVICES[service]["volumes"]
+    assert volume.partition(":")[0] in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("service", ["consumer", "triton"])
+def test_folders_of_this_machine_are_mounted_read_only_and_never_made(service: str) -> None:
+    for mount in SERVICES[service]["volumes"]:
+        assert mount["type"] == "bind"
+        assert mount["read_only"] is True
+        assert mount["bind"]["create_host_path"] is False
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".env",
+        ".git/config",
+        ".venv-servers/bin/python",
+        ".venv/bin/python",
+        "README.md",
+        "consumer/embedded/samples/a.jpg",
+        "tagger.env",
+        "tests/conftest.py",
+        "training/cli.py",
+        "triton_models/brand_logo/1/model.onnx",
+    ],
+)
+def test_the_build_context_leaves_out(path: str) -> None:
+    assert not in_context(path)
+
+
+def test_the_build_context_holds_all_that_is_copied() -> None:
+    for dockerfile in DOCKERFILES:
+        for source in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile.read_text(), re.MULTILINE):
+            assert in_context(f"{source}/cli.py" if (ROOT / source).is_dir() else source), source
+
+
+def in_context(path: str) -> bool:
+    """What .dockerignore decides: the last pattern that matches the path or a folder above it."""
+    names = [path, *map(str, Path(path).parents)][:-1]
+    included = True
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line and not line.startswith("#"):
+            pattern = line.removeprefix("!").removeprefix("**/")
+            if any(fnmatch(name, pattern) for name in names):
+                included = line.startswith("!")
+    return included

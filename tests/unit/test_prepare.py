@@ -1,0 +1,481 @@
+import asyncio
+import io
+import struct
+import threading
+import time
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, PngImagePlugin
+
+from consumer import prepare
+from consumer.contract import Geometry
+from consumer.errors import PhotoRejected
+from consumer.events import Photo, Pixels
+from consumer.prepare import PrepareLimits, Preparer, sniff, to_pixels
+from tests.unit.photos import difference, encoded, photo
+
+GEOMETRY = Geometry(input_size=224, resize_short_side=232)
+LIMITS = PrepareLimits()
+HOSTILE = Path(__file__).parents[3] / "shared" / "data" / "hostile"
+UPLOADS = HOSTILE.parent / "uploads"
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF"]
+WHITE, BLACK = 255, 0
+
+
+def pixels_of(body: bytes, limits: PrepareLimits = LIMITS) -> Pixels:
+    pixels = to_pixels(body, GEOMETRY, limits)
+    assert pixels.shape == (224, 224, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.c_contiguous
+    return pixels
+
+
+def rejection(body: bytes, limits: PrepareLimits = LIMITS) -> str:
+    with pytest.raises(PhotoRejected) as caught:
+        to_pixels(body, GEOMETRY, limits)
+    assert "object at" not in caught.value.detail
+    return caught.value.reason
+
+
+def reference(body: bytes) -> Pixels:
+    """What training sees: torchvision on the full decode."""
+    transforms = pytest.importorskip("torchvision.transforms")
+    rule = transforms.Compose(
+        [transforms.Resize(GEOMETRY.resize_short_side), transforms.CenterCrop(GEOMETRY.input_size)]
+    )
+    with Image.open(io.BytesIO(body)) as image:
+        return np.asarray(rule(image.convert("RGB")))
+
+
+def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of these chunks with correct checksums."""
+    written = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return png_chunks((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+
+
+def with_scans(body: bytes, more: int) -> bytes:
+    """A JPEG whose last scan is repeated: each repetition costs the decoder a walk over the image."""
+    last = body.rindex(b"\xff\xda")
+    return body[:-2] + body[last:-2] * more + body[-2:]
+
+
+class TestParity:
+    SIZES = ((640, 427), (500, 375), (301, 299), (2000, 333), (233, 232), (232, 232), (231, 100), (90, 61), (17, 16))
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_without_scaled_decoding_pixels_are_those_of_the_training_transform(self, size: tuple[int, int]) -> None:
+        body = encoded(photo(*size, seed=1), "PNG")
+        assert difference(pixels_of(body), reference(body)) <= 0.02
+
+    def test_where_the_decoder_resizes_columns_first_pixels_differ_by_one_level_at_most(self) -> None:
+        # Pillow takes the cheaper order of rows and columns, which may be another one for the crop than for the whole.
+        body = encoded(photo(427, 640, seed=1), "PNG")
+        assert difference(pixels_of(body), reference(body)) <= 0.2
+        assert np.abs(pixels_of(body).astype(int) - reference(body)).max() <= 1
+
+    def test_with_scaled_decoding_pixels_stay_near_the_training_transform(self) -> None:
+        errors = []
+        for seed, size in enumerate([(1632, 1224), (1224, 1632), (933, 1401), (1857, 1857), (2401, 1603)]):
+            body = encoded(photo(*size, seed=seed), "JPEG", quality=88)
+            errors.append(difference(pixels_of(body), reference(body)))
+        assert np.mean(errors) <= 0.4
+        assert max(errors) <= 1.0
+
+    def test_camera_files_stay_near_the_training_transform(self) -> None:
+        paths = sorted(path for path in UPLOADS.rglob("*.jpg") if path.stat().st_size > 300_000)[:12]
+        if not paths:
+            pytest.skip("no camera files beside the checkout")
+        errors = []
+        for body in map(Path.read_bytes, paths):
+            with Image.open(io.BytesIO(body)) as image:
+                if image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1:
+                    errors.append(difference(pixels_of(body), reference(body)))
+        assert np.mean(errors) <= 0.4
+        assert max(errors) <= 1.0
+
+    def test_a_geometry_without_margin_takes_the_whole_short_side(self) -> None:
+        image = photo(300, 200)
+        pixels = to_pixels(encoded(image, "PNG"), Geometry(64, 64), LIMITS)
+        want = image.resize((96, 64), Image.Resampling.BILINEAR).crop((16, 0, 80, 64))
+        assert difference(pixels, want) <= 0.02
+
+
+class TestFormats:
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_every_allowed_format_shows_the_same_picture(self, name: str) -> None:
+        image = photo(320, 240)
+        assert sniff(body := encoded(image, name)) == name
+        assert difference(pixels_of(body), pixels_of(encoded(image, "PNG"))) <= (12 if name == "GIF" else 5)
+
+    @pytest.mark.parametrize("name", ["BMP", "TIFF", "ICO", "PPM", "TGA", "PDF", "EPS", "JPEG2000", "DDS", "PCX"])
+    def test_other_formats_of_the_decoder_are_not_reached(self, name: str) -> None:
+        assert rejection(encoded(photo(64, 64), name)) == "unsupported_format"
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"<!doctype html><html>not found</html>",
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+            b"%!PS-Adobe-3.0\n",
+            b"\x00",
+            b"RIFF",
+            b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic",
+            b"\xff\n\xfa",
+            b"PK\x03\x04",
+            b"text",
+        ],
+    )
+    def test_what_is_no_photo_is_unsupported(self, body: bytes) -> None:
+        assert rejection(body) == "unsupported_format"
+
+    def test_no_bytes_are_an_empty_body(self) -> None:
+        assert rejection(b"") == "empty_body"
+
+    @pytest.mark.parametrize("name", ["GIF", "WEBP", "PNG", "AVIF"])
+    def test_of_an_animation_the_first_frame_counts(self, name: str) -> None:
+        first, second = photo(120, 90, seed=1), photo(120, 90, seed=2)
+        moving = encoded(first, name, save_all=True, append_images=[second], duration=50)
+        assert difference(pixels_of(moving), pixels_of(encoded(first, "PNG"))) <= 12
+        assert difference(pixels_of(moving), pixels_of(encoded(second, "PNG"))) > 20
+
+    def test_of_a_multi_picture_jpeg_the_first_picture_counts(self) -> None:
+        first, second = photo(640, 480, seed=1), photo(640, 480, seed=2)
+        body = encoded(first, "MPO", save_all=True, append_images=[second])
+        assert difference(pixels_of(body), pixels_of(encoded(first, "PNG"))) <= 5
+
+    def test_trailing_bytes_are_ignored(self) -> None:
+        body = encoded(photo(320, 240), "JPEG")
+        assert np.array_equal(pixels_of(body + b"\xff\xda<html>" * 1000), pixels_of(body))
+
+
+class TestModes:
+    def test_grey_has_three_equal_channels(self) -> None:
+        image = photo(320, 240).convert("L")
+        pixels = pixels_of(encoded(image, "PNG"))
+        assert np.array_equal(pixels[..., 0], pixels[..., 1])
+        assert difference(pixels, pixels_of(encoded(image.convert("RGB"), "PNG"))) == 0
+
+    def test_one_bit_is_resized_smoothly(self) -> None:
+        pixels = pixels_of(encoded(photo(1000, 1000).convert("1"), "PNG"))
+        assert len(np.unique(pixels)) > 50
+
+    @pytest.mark.parametrize("level", [0, 64, 127, 255])
+    def test_sixteen_bit_grey_is_scaled_and_not_clipped_to_white(self, level: int) -> None:
+        deep = Image.fromarray(np.full((64, 64), level << 8 | level, np.uint16))
+        assert np.all(pixels_of(encoded(deep, "PNG")) == level)
+
+    def test_sixteen_bit_grey_with_a_transparent_value_lies_on_white(self) -> None:
+        deep = np.full((64, 64), 0x2020, np.uint16)
+        deep[:, 32:] = 0x0001
+        pixels = pixels_of(encoded(Image.fromarray(deep), "PNG", transparency=1))
+        assert pixels[:, :100].max() == 0x20
+        assert pixels[:, 124:].min() == WHITE
+
+    def test_sixteen_bit_colour_with_a_transparent_value_lies_on_white(self) -> None:
+        row = b"\0" + b"\x20\x10\x40\x10\x60\x10" * 32 + b"\xff\xfe\x00\x07\x00\x07" * 32
+        body = png_chunks(
+            (b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)),
+            (b"tRNS", b"\xff\xfe\x00\x07\x00\x07"),
+            (b"IDAT", zlib.compress(row * 64)),
+            (b"IEND", b""),
+        )
+        pixels = pixels_of(body)
+        assert pixels[:, :100].reshape(-1, 3).tolist()[0] == [0x20, 0x40, 0x60]
+        assert pixels[:, 124:].min() == WHITE
+
+    @pytest.mark.parametrize("mode", ["RGBA", "LA"])
+    @pytest.mark.parametrize("name", ["PNG", "WEBP"])
+    def test_invisible_colours_do_not_show_and_do_not_bleed(self, mode: str, name: str) -> None:
+        image = photo(300, 300).convert(mode)
+        alpha = Image.new("L", image.size, BLACK)
+        alpha.paste(WHITE, (0, 0, 150, 300))
+        image.putalpha(alpha)
+        colours = Image.new("RGB", image.size, (255, 255, 255))
+        colours.paste(image.convert("RGB"), mask=alpha)
+        pixels = pixels_of(encoded(image, name, **({"lossless": True, "exact": True} if name == "WEBP" else {})))
+        assert difference(pixels, pixels_of(encoded(colours, "PNG"))) <= 0.1
+
+    def test_half_transparency_mixes_with_white(self) -> None:
+        pixels = pixels_of(encoded(Image.new("RGBA", (64, 64), (0, 100, 200, 128)), "PNG"))
+        assert np.abs(pixels[0, 0].astype(int) - [127, 177, 227]).max() <= 1
+
+    @pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255])])
+    def test_a_palette_with_transparency_lies_on_white(self, transparency: int | bytes) -> None:
+        image = Image.new("P", (64, 64), 0)
+        image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+        image.paste(2, (32, 0, 64, 64))
+        pixels = pixels_of(encoded(image, "PNG", transparency=transparency))
+        assert pixels[:, :100].min() == WHITE
+        assert pixels[:, 124:].reshape(-1, 3).tolist()[0] == [0, 0, 200]
+
+    @pytest.mark.parametrize(("mode", "transparency"), [("L", 9), ("RGB", (9, 9, 9)), ("1", 0)])
+    def test_a_transparent_colour_lies_on_white(self, mode: str, transparency: object) -> None:
+        image = Image.new(mode, (64, 64), 0 if mode == "1" else transparency)
+        assert pixels_of(encoded(image, "PNG", transparency=transparency)).min() == WHITE
+
+    def test_a_transparent_gif_lies_on_white(self) -> None:
+        image = Image.new("P", (64, 64), 1)
+        image.putpalette([0, 0, 0, 10, 20, 30])
+        assert pixels_of(encoded(image, "GIF", transparency=1)).min() == WHITE
+
+    def test_cmyk_without_a_profile_is_converted_by_arithmetic(self) -> None:
+        image = photo(320, 240)
+        body = encoded(image.convert("CMYK"), "JPEG", quality=95)
+        assert difference(pixels_of(body), pixels_of(encoded(image, "JPEG", quality=95))) <= 4
+
+    def test_cmyk_with_a_useless_profile_is_converted_by_arithmetic(self) -> None:
+        image = photo(320, 240).convert("CMYK")
+        rgb_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        plain = pixels_of(encoded(image, "JPEG"))
+        for profile in (b"broken", rgb_profile):
+            assert np.array_equal(pixels_of(encoded(image, "JPEG", icc_profile=profile)), plain)
+
+    def test_cmyk_goes_through_its_embedded_profile(self) -> None:
+        path = next(HOSTILE.rglob("Kiara_limited_progressive_four_components.jpg"), None)
+        if path is None:
+            pytest.skip("no CMYK file with a profile beside the checkout")
+        body = path.read_bytes()
+        with Image.open(path) as image:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            plain = encoded(image.convert("RGB"), "PNG")
+        # The profile is applied after the resize, which is not quite the same and far cheaper.
+        assert difference(pixels_of(body), pixels_of(encoded(converted, "PNG"))) <= 2
+        assert difference(pixels_of(body), pixels_of(plain)) > 4
+
+    def test_an_rgb_profile_is_ignored_as_in_training(self) -> None:
+        image = photo(320, 240)
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+        assert np.array_equal(pixels_of(encoded(image, "PNG", icc_profile=profile)), pixels_of(encoded(image, "PNG")))
+
+
+class TestOrientation:
+    @staticmethod
+    def turned(image: Image.Image, orientation: int) -> Image.Image:
+        """What a camera stores for this orientation, so that the viewer's turn gives the image back."""
+        turns = [None, None, *prepare._TURNS.values()]
+        inverse = {6: 8, 8: 6}.get(orientation, orientation)
+        turn = turns[inverse]
+        return image if turn is None else image.transpose(turn)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("size", [(501, 374), (375, 500), (233, 400)])
+    @pytest.mark.parametrize("name", ["PNG", "WEBP"])
+    def test_every_orientation_of_a_photo_gives_the_same_pixels(
+        self, orientation: int, size: tuple[int, int], name: str
+    ) -> None:
+        image = photo(*size)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options = {"lossless": True} if name == "WEBP" else {}
+        body = encoded(self.turned(image, orientation), name, exif=exif.tobytes(), **options)
+        # Rows and columns are resized one after the other and rounded between: turned, that is not the same order.
+        assert difference(pixels_of(body), pixels_of(encoded(image, "PNG"))) <= 0.2
+
+    @pytest.mark.parametrize("orientation", range(2, 9))
+    def test_every_orientation_of_a_scaled_jpeg_gives_the_same_pixels(self, orientation: int) -> None:
+        image = photo(1601, 1199)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        body = encoded(self.turned(image, orientation), "JPEG", quality=95, exif=exif.tobytes())
+        assert difference(pixels_of(body), pixels_of(encoded(image, "JPEG", quality=95))) <= 1.0
+
+    @given(st.binary(max_size=120))
+    @settings(max_examples=150, deadline=None)
+    def test_broken_exif_does_not_cost_a_photo_its_tags(self, exif: bytes) -> None:
+        pixels_of(SMALL_JPEG[:2] + segment(0xE1, b"Exif\0\0" + exif) + SMALL_JPEG[2:])
+
+    @pytest.mark.parametrize("orientation", [0, 9, 65_535])
+    def test_an_orientation_outside_the_standard_is_upright(self, orientation: int) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image = photo(120, 80)
+        assert np.array_equal(pixels_of(encoded(image, "PNG", exif=exif.tobytes())), pixels_of(encoded(image, "PNG")))
+
+
+class TestGuards:
+    def test_a_bomb_is_refused_by_its_header_and_costs_no_memory(self) -> None:
+        body = png_header(60_000, 60_000)
+        tracemalloc.start()
+        assert rejection(body) == "too_many_pixels"
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        tracemalloc.stop()
+
+    @pytest.mark.parametrize("size", [(12_000, 10_000), (30_001, 20), (20, 30_001)])
+    def test_too_many_pixels_and_too_long_sides_are_refused(self, size: tuple[int, int]) -> None:
+        assert rejection(png_header(*size)) == "too_many_pixels"
+
+    def test_the_decoder_s_own_limit_counts_as_too_many_pixels(self) -> None:
+        body = png_header(20_000, 20_000)
+        assert rejection(body, PrepareLimits(max_pixels=10**9)) == "too_many_pixels"
+
+    def test_a_photo_beyond_the_decoder_s_warning_is_still_decoded(self) -> None:
+        body = encoded(Image.new("1", (10_000, 9_000)), "PNG")
+        assert pixels_of(body, PrepareLimits(max_pixels=10**8)).max() == BLACK
+
+    @pytest.mark.parametrize(
+        ("width", "height", "refused"), [(15, 400, True), (400, 15, True), (16, 400, False), (1, 1, True)]
+    )
+    def test_the_shortest_side_is_bounded(self, width: int, height: int, refused: bool) -> None:
+        body = encoded(Image.new("RGB", (width, height)), "PNG")
+        if refused:
+            assert rejection(body) == "image_too_small"
+        else:
+            pixels_of(body)
+
+    def test_a_sliver_costs_what_its_crop_costs(self) -> None:
+        started = time.process_time()
+        pixels_of(encoded(Image.new("RGB", (16, 30_000)), "PNG"))
+        assert time.process_time() - started < 1
+
+    def test_a_progressive_scan_bomb_is_refused(self) -> None:
+        body = encoded(photo(64, 64), "JPEG", progressive=True)
+        pixels_of(body)
+        assert rejection(with_scans(body, 200)) == "too_many_scans"
+
+    def test_a_sequential_scan_bomb_is_refused(self) -> None:
+        # One component per scan makes a baseline file buffered and its scans repeatable, as in a progressive one.
+        body = encoded(photo(64, 64), "JPEG", subsampling=0)
+        split = one_component_per_scan(body)
+        pixels_of(split)
+        assert rejection(with_scans(split, 200)) == "too_many_scans"
+
+    def test_scans_hidden_behind_an_end_marker_inside_a_segment_are_counted(self) -> None:
+        body = with_scans(encoded(photo(64, 64), "JPEG", progressive=True), 200)
+        at = body.index(b"\xff\xda")
+        assert rejection(body[:at] + segment(0xFE, b"\xff\xd9") + body[at:]) == "too_many_scans"
+
+    def test_a_thumbnail_s_scans_do_not_count(self) -> None:
+        body = encoded(photo(64, 64), "JPEG", progressive=True)
+        pixels_of(body[:2] + segment(0xEF, b"\xff\xda\x00\x02" * 500) + body[2:])
+
+    def test_a_flood_of_segments_is_refused(self) -> None:
+        body = encoded(photo(64, 64), "JPEG", progressive=True)
+        at = body.rindex(b"\xff\xda")
+        assert rejection(body[:at] + segment(0xFE, b"") * 30_000 + body[at:]) == "too_many_scans"
+
+    @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF"])
+    def test_a_truncated_photo_is_corrupt(self, name: str) -> None:
+        body = encoded(photo(300, 200), name)
+        assert rejection(body[: len(body) // 2]) == "corrupt_image"
+
+    @pytest.mark.parametrize("name", FORMATS)
+    def test_a_bare_signature_is_corrupt(self, name: str) -> None:
+        assert rejection(encoded(photo(20, 20), name)[:32]) == "corrupt_image"
+
+    def test_a_text_bomb_in_a_png_is_corrupt(self) -> None:
+        info = PngImagePlugin.PngInfo()
+        info.add_text("bomb", "a" * (2 * 1024 * 1024), zip=True)
+        assert rejection(encoded(photo(20, 20), "PNG", pnginfo=info)) == "corrupt_image"
+
+    @pytest.mark.parametrize("name", FORMATS)
+    @given(data=st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_flipped_bytes_give_pixels_or_a_rejection(self, name: str, data: st.DataObject) -> None:
+        body = bytearray(SEEDS[name])
+        for _ in range(data.draw(st.integers(1, 8))):
+            body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+        one_outcome(bytes(body))
+
+    @given(st.binary(max_size=200))
+    def test_any_bytes_give_pixels_or_a_rejection(self, body: bytes) -> None:
+        for start in (
+            b"",
+            b"\xff\xd8\xff",
+            b"\x89PNG\r\n\x1a\n",
+            b"GIF89a",
+            b"RIFF\0\0\0\0WEBP",
+            b"\0\0\0\x1cftypavif",
+        ):
+            one_outcome(start + body)
+
+    def test_hostile_files_have_one_outcome_each(self) -> None:
+        paths = sorted(path for path in HOSTILE.rglob("*") if path.is_file())
+        if not paths:
+            pytest.skip("the hostile files are not beside the checkout")
+        for path in paths[:: max(len(paths) // 400, 1)]:
+            one_outcome(path.read_bytes())
+
+
+class TestPreparer:
+    async def test_photos_become_pixels_in_threads(self) -> None:
+        bodies = [encoded(photo(300, 200, seed=seed), "JPEG") for seed in range(6)]
+        with Preparer(GEOMETRY, LIMITS, threads=2) as preparer:
+            found = await asyncio.gather(*(preparer.prepare(Photo("p", "u", body)) for body in bodies))
+        assert all(np.array_equal(pixels, pixels_of(body)) for pixels, body in zip(found, bodies, strict=True))
+
+    async def test_a_rejection_keeps_its_reason(self) -> None:
+        with Preparer(GEOMETRY, LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
+            await preparer.prepare(Photo("p", "u", b"<html>"))
+        assert caught.value.reason == "unsupported_format"
+
+    async def test_a_decode_that_hangs_is_rejected_and_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        release = threading.Event()
+
+        def decode(body: bytes, *_: object) -> Pixels:
+            if body == b"hangs":
+                assert release.wait(30)
+            return np.zeros((1, 1, 3), np.uint8)
+
+        monkeypatch.setattr(prepare, "to_pixels", decode)
+        with Preparer(GEOMETRY, LIMITS, threads=1, timeout_s=0.05) as preparer:
+            for overdue in (1, 2):
+                with pytest.raises(PhotoRejected) as caught:
+                    await preparer.prepare(Photo("p", "u", b"hangs"))
+                assert caught.value.reason == "decode_timeout"
+                assert preparer.overdue == overdue
+                assert (await preparer.prepare(Photo("p", "u", b"fine"))).shape == (1, 1, 3)
+            release.set()
+
+    async def test_waiting_for_a_thread_does_not_count_as_decoding(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def decode(*_: object) -> Pixels:
+            return np.array(sum(range(2_000_000)))
+
+        monkeypatch.setattr(prepare, "to_pixels", decode)
+        started = time.perf_counter()
+        decode()
+        one = time.perf_counter() - started
+        with Preparer(GEOMETRY, LIMITS, threads=1, timeout_s=one * 6 + 0.1) as preparer:
+            await asyncio.gather(*(preparer.prepare(Photo("p", "u", b"")) for _ in range(20)))
+
+
+def one_outcome(body: bytes) -> str:
+    started = time.process_time()
+    try:
+        pixels = to_pixels(body, GEOMETRY, LIMITS)
+    except PhotoRejected as error:
+        outcome = error.reason
+    else:
+        outcome = "pixels"
+        assert pixels.shape == (224, 224, 3)
+    assert time.process_time() - started < 2
+    return outcome
+
+
+def segment(marker: int, payload: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def one_component_per_scan(body: bytes) -> bytes:
+    """A one-scan JPEG whose scan header names only the first of its components."""
+    at = body.index(b"\xff\xda")
+    length = int.from_bytes(body[at + 2 : at + 4], "big")
+    first = body[at + 5 : at + 7]
+    return body[:at] + segment(0xDA, b"\x01" + first + b"\x00\x3f\x00") + body[at + 2 + length :]
+
+
+SMALL_JPEG = encoded(photo(32, 24), "JPEG")
+SEEDS = {name: encoded(photo(48, 40), name) for name in FORMATS}

@@ -1,0 +1,140 @@
+"""Composed data: shapes, balance, disjoint splits, and damage that grows with its grade."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from training.data.backgrounds import PHOTOS, Split, background_bank
+from training.data.compose import Look, mark_coordinates, paste, placements
+from training.data.degrade import WORST, Damage, damaged, degrade
+from training.data.marks import BRANDS, Marks, brand_marks, distractor_names, render_mask
+from training.data.sets import INPUT_PX, LEVELS, NO_LOGO_INDEX, BrandComposer, Origin, quality_set
+
+
+@pytest.fixture(scope="module")
+def bank() -> torch.Tensor:
+    return background_bank(7, Split.TEST, 12, 128)
+
+
+@pytest.fixture(scope="module")
+def brands() -> Marks:
+    return brand_marks()
+
+
+@pytest.fixture
+def composer(bank: torch.Tensor, brands: Marks) -> BrandComposer:
+    return BrandComposer(bank, brands, brands)
+
+
+def psnr(left: torch.Tensor, right: torch.Tensor) -> float:
+    return float(-10 * (left - right).square().mean().clamp(min=1e-12).log10())
+
+
+def test_no_photo_or_mark_is_in_two_splits() -> None:
+    photos = [photo for split in Split for photo in PHOTOS[split]]
+    marks = [name for split in Split for name in distractor_names(split)]
+    assert len(set(photos)) == len(photos)
+    assert len(set(marks)) == len(marks)
+    assert not [name for name in marks if any(brand in name for brand in BRANDS)]
+
+
+def test_a_bank_depends_on_its_seed_alone(bank: torch.Tensor) -> None:
+    assert torch.equal(bank[:4], background_bank(7, Split.TEST, 4, 128))
+    assert not torch.equal(bank[:4], background_bank(8, Split.TEST, 4, 128))
+
+
+def test_every_brand_has_ink_that_no_other_brand_has(brands: Marks) -> None:
+    assert brands.names == BRANDS
+    ink = brands.masks.flatten(1).float() / 255
+    assert (ink.mean(1) > 0.03).all()
+    overlap = torch.corrcoef(ink) - torch.eye(len(BRANDS))
+    assert overlap.max() < 0.8
+
+
+def test_a_mask_keeps_its_margin() -> None:
+    mask = render_mask(
+        '<svg viewBox="0 0 24 24" xmlns="http://www.w3.org/2000/svg"><path d="M0 0h24v24H0z"/></svg>', 100
+    )
+    assert mask[50, 50] == 255
+    assert mask[2].max() == 0
+    assert mask[:, 97].max() == 0
+
+
+@settings(max_examples=6, deadline=None)
+@given(count=st.integers(10, 40), seed=st.integers(0, 1000))
+def test_a_batch_is_uint8_balanced_and_labelled_by_origin(
+    composer_example: BrandComposer, count: int, seed: int
+) -> None:
+    made = composer_example.batch(np.random.default_rng(seed), count)
+    assert made.images.dtype == torch.uint8
+    assert made.images.shape == (count, 3, INPUT_PX, INPUT_PX)
+    branded = made.labels[made.origins == Origin.BRAND]
+    assert len(branded) == count // 2
+    per_brand = torch.bincount(branded, minlength=len(BRANDS))
+    assert per_brand.max() - per_brand.min() <= 1
+    assert (made.labels[made.origins != Origin.BRAND] == NO_LOGO_INDEX).all()
+
+
+@pytest.fixture(scope="module")
+def composer_example(bank: torch.Tensor, brands: Marks) -> BrandComposer:
+    return BrandComposer(bank, brands, brands)
+
+
+def test_a_fixed_set_can_be_made_again(composer: BrandComposer) -> None:
+    first, second = composer.fixed(3, 20), composer.fixed(3, 20)
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.labels, second.labels)
+
+
+def test_a_pasted_mark_changes_the_photo_only_where_it_lies(brands: Marks) -> None:
+    photos = torch.full((8, 3, 96, 96), 0.5)
+    look = Look(smallest=0.3, largest=0.3, plate=0, occluded=0, perspective=0)
+    made = paste(np.random.default_rng(0), photos.clone(), brands.masks[:8], brands.colours[:8], look)
+    changed = ((made - 0.5).abs().amax(1) > 0.05).float().mean((1, 2))
+    assert (changed > 0.005).all()
+    assert (changed < 0.2).all()
+    assert made.min() >= 0
+    assert made.max() <= 1
+
+
+def test_marks_stay_in_reach_and_have_the_size_that_was_asked() -> None:
+    look = Look(smallest=0.5, largest=0.5, angle=0, perspective=0, reach=1.0)
+    grid = mark_coordinates(placements(np.random.default_rng(1), 50, look), 64)
+    inside = (grid.abs() <= 1).all(-1)
+    assert torch.allclose(inside.float().mean((1, 2)), torch.tensor(0.25), atol=0.03)
+    assert not inside[:, 0, :].any(1).all()
+
+
+@pytest.mark.parametrize("damage", list(Damage))
+def test_damage_grows_with_severity(damage: Damage, bank: torch.Tensor) -> None:
+    photo = bank[1].float() / 255
+    seen = [psnr(photo, degrade(np.random.default_rng(0), photo, damage, severity)) for severity in range(WORST + 1)]
+    assert seen == sorted(seen, reverse=True)
+    assert seen[1] - seen[WORST] > 3
+    assert torch.equal(photo, degrade(np.random.default_rng(0), photo, damage, 0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), severity=st.integers(0, WORST), width=st.integers(40, 90))
+def test_damage_keeps_shape_and_range(seed: int, severity: int, width: int) -> None:
+    photo = torch.from_numpy(np.random.default_rng(seed).random((3, 48, width), np.float32))
+    made = damaged(np.random.default_rng(seed), photo, severity)
+    assert made.shape == photo.shape
+    assert made.min() >= 0
+    assert made.max() <= 1
+
+
+def test_damage_looks_the_same_at_any_size(bank: torch.Tensor) -> None:
+    small = torch.nn.functional.interpolate(bank[:1].float() / 255, (96, 96), mode="bilinear", antialias=True)[0]
+    large = torch.nn.functional.interpolate(small[None], (384, 384), mode="bilinear")[0]
+    loss = [psnr(photo, degrade(np.random.default_rng(0), photo, Damage.BLUR, 3)) for photo in (small, large)]
+    assert abs(loss[0] - loss[1]) < 1.5
+
+
+def test_levels_are_equally_frequent_and_repeatable(bank: torch.Tensor, brands: Marks) -> None:
+    first, second = (quality_set(5, bank, brands, 70) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    assert torch.bincount(first.labels).tolist() == [70 // len(LEVELS)] * len(LEVELS)
+    assert first.images.shape == (70, 3, INPUT_PX, INPUT_PX)
