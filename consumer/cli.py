@@ -67,11 +67,11 @@ def _explained() -> Iterator[None]:
 @app.command()
 def run() -> None:
     """Run the service until SIGTERM; every setting comes from the environment, tagger.toml or its default."""
-    from consumer.app import run_live  # noqa: PLC0415 - `--help` must not load Kafka, Triton and Pillow
-    from consumer.telemetry import configure_logging  # noqa: PLC0415 - as above
-
     with _explained():
         loaded = settings.load()
+        from consumer.app import run_live  # noqa: PLC0415 - `--help` must not load Kafka, Triton and Pillow
+        from consumer.telemetry import configure_logging  # noqa: PLC0415 - as above
+
         asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
 
 

@@ -48,7 +48,7 @@ class FixedRanges:
     def begin(self, consumer: Consumer, source: Source) -> None:
         """Assigns the ranges; no group member is asked."""
         partitions = [TopicPartition(*partition, entry.start) for partition, entry in self._open.items()]
-        consumer.assign(partitions)
+        consumer.incremental_assign(partitions)
         source.assigned(consumer, partitions)
 
     def accepts(self, partition: Partition, offset: int) -> bool:

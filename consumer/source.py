@@ -1,8 +1,10 @@
 """Records in, offsets out: one thread owns the Kafka consumer, and every call on it happens there.
 
-The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. It pauses when
-too much is in flight and resumes at half of that, but it never stops polling: a group member that does not poll is
-thrown out. Only positions below which every record has an outcome are stored, and librdkafka commits what is stored.
+The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. While the window is
+full it waits for a completion; a second later it pauses the partitions and polls again, because a group member that
+does not poll is thrown out, and resumes at half of the window. (A pause throws the prefetched records away, so it is
+for outages, not for every full window.) Only positions below which every record has an outcome are stored, and
+librdkafka commits what is stored.
 """
 
 import threading
@@ -23,6 +25,7 @@ _POLL_S: Final = 0.05
 _BATCH: Final = 256
 _REVOKE_DRAIN_S: Final = 5.0
 _HOUSEKEEPING_S: Final = 1.0
+_PAUSE_AFTER_S: Final = 1.0
 _ALIVE_S: Final = 10.0
 
 _HOPELESS: Final = frozenset(
@@ -83,6 +86,7 @@ class Source:
         self._draining = threading.Event()
         self._joined = threading.Event()
         self._paused = False
+        self._full_since_s: float | None = None
         self._brokers_down = False
         self._ticked_s = 0.0
         self._housekept_s = 0.0
@@ -137,7 +141,11 @@ class Source:
             while not self._closing.is_set():
                 self._ticked_s = monotonic()
                 self._settle(consumer)
-                self._poll(consumer)
+                if self._full_since_s is None or self._paused:
+                    self._poll(consumer)
+                else:
+                    self._wake.wait(_POLL_S)
+                    self._wake.clear()
             self._settle(consumer)
         except KafkaException as error:
             self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
@@ -148,8 +156,8 @@ class Source:
         first = consumer.poll(_POLL_S)
         if first is None:
             return
-        room = self._max_in_flight - self._tracker.in_flight - 1
-        messages = [first, *(consumer.consume(min(room, _BATCH), 0) if room > 0 and not self._paused else ())]
+        room = min(self._max_in_flight - self._tracker.in_flight - 1, _BATCH)
+        messages = [first, *(consumer.consume(room, 0) if room > 0 and not self._paused else ())]
         records = [record for message in messages if (record := self._take(consumer, message)) is not None]
         if records:
             self._deliver(records)
@@ -186,7 +194,12 @@ class Source:
         self._store(consumer)
         in_flight = self._tracker.in_flight
         self._metrics.in_flight.set(in_flight)
-        if not self._paused and (self._draining.is_set() or in_flight >= self._max_in_flight):
+        if in_flight < self._max_in_flight:
+            self._full_since_s = None
+        elif self._full_since_s is None:
+            self._full_since_s = monotonic()
+        stalled = self._full_since_s is not None and monotonic() - self._full_since_s > _PAUSE_AFTER_S
+        if not self._paused and (self._draining.is_set() or stalled):
             self._pause(consumer, paused=True)
         elif self._paused and not self._draining.is_set() and in_flight <= self._max_in_flight // 2:
             self._pause(consumer, paused=False)
@@ -264,7 +277,10 @@ class Source:
             self._log.error(
                 "offsets.reset", topic=topic, partition=partition, offset=low, detail=kafka_clients.explain(error)
             )
-            consumer.seek(TopicPartition(topic, partition, low))
+            # A partition whose position is gone has stopped: `seek` is refused, so it is assigned anew.
+            there = TopicPartition(topic, partition, low)
+            consumer.incremental_unassign([there])
+            consumer.incremental_assign([there])
         else:
             self._on_error(error)
 

@@ -33,7 +33,7 @@ def decide(
         quality=quality_of(scores.quality_score, contract.good_threshold),
         brands=tuple(seen[:top_k]),
         probabilities=probabilities,
-        models=dict(scores.models),
+        models=dict(sorted(scores.models.items())),
         version=versions.version_of(event, _rank(scores, contract)),
         source=source,
         tagged_at=tagged_at,

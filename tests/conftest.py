@@ -18,6 +18,8 @@ from consumer.embedded.triton import Triton
 
 _ADMIN_TIMEOUT_S = 10
 
+pytest_plugins = ["tests.world_fixtures"]
+
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:

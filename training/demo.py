@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from training import evaluate, train
-from training.data.backgrounds import CANVAS_PX, PHOTO_SHARE, PHOTOS, Split, background_bank
-from training.data.marks import BRANDS, Marks, brand_marks, distractor_marks
+from training import data, evaluate, train
+from training.data.backgrounds import Split, background_bank
+from training.data.marks import Marks, brand_marks, distractor_marks
 from training.data.sets import INPUT_PX, Batch, composer, quality_set
 from training.export import deployable, export
 from training.model_config import BRAND, QUALITY
@@ -23,6 +24,8 @@ from training.models import ResNet10, ServedBrand, ServedQuality
 from training.progress import task
 from training.publish import Evidence, publish
 
+#: Modules of `training.data` that decide what the training data is.
+_DATA_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "marks.py", "sets.py")
 #: Photos that torch and ONNX Runtime are compared on.
 _PARITY_PHOTOS = 64
 
@@ -35,7 +38,7 @@ class Plan:
     held_out_scenes: int = 350
     held_out_photos: int = 2400
     quality_photos: int = 8000
-    brand: train.Recipe = field(default_factory=lambda: train.Recipe(steps=1200, seed=1))
+    brand: train.Recipe = field(default_factory=lambda: train.Recipe(steps=1100, seed=1))
     quality: train.Recipe = field(default_factory=lambda: train.Recipe(steps=600, seed=2))
     #: OpenMP threads of an operation; data is made by other threads meanwhile.
     threads: int = 1
@@ -84,15 +87,13 @@ class Timer:
 
 
 def data_manifest(plan: Plan) -> str:
-    """SHA-256 of everything that decides the composed data, which stands for it: photos, marks, sizes and seeds."""
-    content = {
-        "plan": asdict(plan),
-        "photos": PHOTOS,
-        "photo_share": PHOTO_SHARE,
-        "canvas_px": CANVAS_PX,
-        "brands": BRANDS,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of what decides the composed data, and stands for it: the code that makes it, its sources, the plan."""
+    digest = hashlib.sha256(json.dumps(asdict(plan), sort_keys=True).encode())
+    for name in _DATA_MODULES:
+        digest.update(Path(data.__file__).with_name(name).read_bytes())
+    for package in ("simpleicons", "scikit-image", "scikit-learn"):
+        digest.update(f"{package}=={installed(package)}".encode())
+    return digest.hexdigest()
 
 
 def make_scenes(plan: Plan, console: Console) -> dict[Split, Scenes]:
@@ -105,7 +106,7 @@ def make_scenes(plan: Plan, console: Console) -> dict[Split, Scenes]:
         }
 
 
-def _shuffled(data: Batch, seed: int, batch: int) -> Callable[[int], tuple[torch.Tensor, torch.Tensor]]:
+def _shuffled(made: Batch, seed: int, batch: int) -> Callable[[int], tuple[torch.Tensor, torch.Tensor]]:
     """Endless random batches of a fixed set; half of them mirrored, which damages nothing."""
     rng = np.random.default_rng(seed)
     order: Iterator[torch.Tensor] = iter(())
@@ -114,16 +115,16 @@ def _shuffled(data: Batch, seed: int, batch: int) -> Callable[[int], tuple[torch
         nonlocal order
         chosen = next(order, None)
         if chosen is None or len(chosen) < batch:
-            order = iter(torch.split(torch.from_numpy(rng.permutation(len(data.labels))), batch))
+            order = iter(torch.split(torch.from_numpy(rng.permutation(len(made.labels))), batch))
             chosen = next(order)
-        images = data.images[chosen]
-        return (images.flip(3) if rng.random() < 0.5 else images), data.labels[chosen]
+        images = made.images[chosen]
+        return (images.flip(3) if rng.random() < 0.5 else images), made.labels[chosen]
 
     return next_batch
 
 
-def _nhwc(data: Batch) -> np.ndarray:
-    return data.images[:_PARITY_PHOTOS].permute(0, 2, 3, 1).contiguous().numpy()
+def _nhwc(made: Batch) -> np.ndarray:
+    return made.images[:_PARITY_PHOTOS].permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def make_brand(plan: Plan, scenes: dict[Split, Scenes], repository: Path, console: Console) -> Published:

@@ -101,7 +101,7 @@ class Reporter:
         if numbers.photos_per_s is not None:
             parts.append(f"{numbers.photos_per_s:.1f} photos/s")
         if numbers.p50_ms is not None and numbers.p95_ms is not None:
-            parts.append(f"event to tag p50 {numbers.p50_ms:.0f} ms, p95 {numbers.p95_ms:.0f} ms")
+            parts.append(f"event to tag p50 {numbers.p50_ms:.0f} ms, p95 {numbers.p95_ms:.0f} ms (all sent at once)")
         self._line(Text(" · ".join(parts), "bold"))
         self._line(Text.assemble("gallery  ", (gallery.resolve().as_uri(), "underline")))
         self._line(Text(f"logs     {printable(str(logs))}"))

@@ -16,6 +16,8 @@ from training.data.compose import blur, jpeg
 #: Severity of the worst grade; level = 5 - severity.
 WORST = 4
 _REFERENCE_PX = 192
+#: JPEG is applied at this short side: blocks of a larger photo would vanish when it is resized for the model.
+_JPEG_PX = 96
 
 
 class Damage(StrEnum):
@@ -37,7 +39,7 @@ _STRENGTH: dict[Damage, tuple[float, ...]] = {
     Damage.NOISE: (0.0, 0.09, 0.17, 0.28, 0.45),  # deviation, share of full scale
     Damage.DARK: (0.0, 1.0, 1.8, 2.6, 3.6),  # stops
     Damage.BRIGHT: (0.0, 0.7, 1.2, 1.8, 2.6),  # stops
-    Damage.JPEG: (60.0, 22.0, 12.0, 7.0, 3.0),  # quality
+    Damage.JPEG: (70.0, 26.0, 15.0, 9.0, 4.0),  # quality
     Damage.LOW_RESOLUTION: (1.0, 2.8, 4.2, 6.5, 10.0),  # px merged into one
 }
 
@@ -81,9 +83,9 @@ def _low_resolution(_rng: np.random.Generator, image: torch.Tensor, merged: floa
 
 
 def _coarse_jpeg(_rng: np.random.Generator, image: torch.Tensor, quality: float) -> torch.Tensor:
-    """JPEG at the reference size, so that its 8 px blocks keep their share of the photo."""
+    """JPEG of a small copy, so that its 8 px blocks keep their share of the photo; what it loses is put on the photo."""
     _, height, width = image.shape
-    shrink = max(1.0, min(height, width) / _REFERENCE_PX)
+    shrink = max(1.0, min(height, width) / _JPEG_PX)
     small = (round(height / shrink), round(width / shrink))
     if small == (height, width):
         return jpeg(image, round(quality))

@@ -27,7 +27,7 @@ class TritonPythonModel:
         self.outputs = [output.name for output in self.session.get_outputs()]
         self.sides = tuple(config["input"][0]["dims"])
 
-    def _images(self, request: Any) -> np.ndarray:
+    def _images(self, request: object) -> np.ndarray:
         images: np.ndarray = pb_utils.get_input_tensor_by_name(request, "images").as_numpy()
         if images.dtype != np.uint8 or images.shape[1:] != tuple(int(side) for side in self.sides):
             raise ValueError(f"images must be UINT8 [N, {self.sides}], got {images.dtype} {list(images.shape)}")

@@ -1,0 +1,327 @@
+"""Stand-ins that are passed in by constructor, and builders of the values that travel, for tests without a server."""
+
+import json
+import queue
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from confluent_kafka import KafkaError
+
+from consumer import contract, tagging, versions
+from consumer.contract import Geometry, ModelContract, ServedModel
+from consumer.errors import Reason
+from consumer.events import (
+    Brand,
+    Deletion,
+    Headers,
+    Photo,
+    PhotoDeleted,
+    PhotoUploaded,
+    Pixels,
+    Quality,
+    Record,
+    Scores,
+    Source,
+    Tags,
+)
+from consumer.pipeline import Steps
+from consumer.store import Written
+
+MOMENT = datetime(2026, 11, 21, 10, 15, 0, 123_000, tzinfo=UTC)
+BRANDS = ("crimson", "azure", "no_logo")
+CONTRACT = ModelContract(
+    geometry=Geometry(32, 32),
+    quality_model="photo_quality",
+    quality_version="3",
+    good_threshold=0.5,
+    brand_model="brand_logo",
+    brand_version="7",
+    brand_threshold=0.6,
+    brand_labels=BRANDS,
+)
+
+
+def uploaded_json(**changes: object) -> bytes:
+    """A valid `photo.uploaded` payload; a change to `...` removes the field."""
+    fields: dict[str, object] = {
+        "photo_id": "photo-1",
+        "uri": "https://photos.example/1.jpg",
+        "uploaded_at": "2026-11-21T10:15:00.123Z",
+        **changes,
+    }
+    return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()
+
+
+def deleted_json(**changes: object) -> bytes:
+    """A valid `photo.deleted` payload; a change to `...` removes the field."""
+    fields: dict[str, object] = {"photo_id": "photo-1", "deleted_at": "2026-11-21T10:20:00Z", **changes}
+    return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()
+
+
+def record(
+    value: bytes | None = None, *, kind: str | None = None, offset: int = 0, headers: Headers = (), partition: int = 0
+) -> Record:
+    """A record of the uploads topic; without a value it holds a valid upload."""
+    said: Headers = () if kind is None else (("ce_type", kind.encode()),)
+    payload = uploaded_json() if value is None else value
+    return Record("photo-uploads", partition, offset, b"photo-1", payload, (*said, *headers))
+
+
+def tags(**changes: Any) -> Tags:  # noqa: ANN401 - any field of Tags
+    """Tags of `photo-1`, with changes."""
+    base = Tags(
+        photo_id="photo-1",
+        quality=Quality(0.75, 4, good=True),
+        brands=(Brand("crimson", 0.9),),
+        probabilities={"crimson": 0.9, "azure": 0.05, "no_logo": 0.05},
+        models={"photo_quality": "3", "brand_logo": "7"},
+        version="0000000000001.003007.0000000000000",
+        source=Source("photo-uploads", 0, 0),
+        tagged_at=MOMENT,
+    )
+    return replace(base, **changes)
+
+
+def served_models(
+    *, quality: dict[str, str | None] | None = None, brand: dict[str, str | None] | None = None, version: int = 1
+) -> tuple[ServedModel, ServedModel]:
+    """Both models as Triton describes those of `tests/fake_models.py`; None removes a parameter."""
+    labels = {"photo_quality": contract.QUALITY_LEVELS, "brand_logo": BRANDS}
+    decisions = {"photo_quality": {"good_threshold": 0.5}, "brand_logo": {"threshold": 0.6}}
+    outputs: dict[str, dict[str, tuple[int, ...]]] = {
+        "photo_quality": {"quality_score": (1,), "quality_levels": (5,)},
+        "brand_logo": {"brand_probs": (len(BRANDS),)},
+    }
+    changes = {"photo_quality": quality or {}, "brand_logo": brand or {}}
+    models = []
+    for name, dims in outputs.items():
+        parameters: dict[str, str | None] = {
+            "input_size": "32",
+            "resize_rule": "short-side-center-crop",
+            "resize_short_side": "32",
+            "labels": json.dumps(labels[name]),
+            "label_checksum": contract.label_checksum(labels[name]),
+            f"decision.{version}": json.dumps(decisions[name]),
+            **changes[name],
+        }
+        kept = {key: value for key, value in parameters.items() if value is not None}
+        models.append(ServedModel(name, str(version), "UINT8", (32, 32, 3), dims, kept))
+    return models[0], models[1]
+
+
+class RecordingLog:
+    """Keeps what was logged: (level, event, fields)."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, str, dict[str, object]]] = []
+
+    def named(self, event: str) -> list[dict[str, object]]:
+        """The fields of every line of one event."""
+        return [fields for _, name, fields in self.lines if name == event]
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        self.lines.append(("debug", event, fields))
+
+    def info(self, event: str, /, **fields: object) -> None:
+        self.lines.append(("info", event, fields))
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        self.lines.append(("warning", event, fields))
+
+    def error(self, event: str, /, **fields: object) -> None:
+        self.lines.append(("error", event, fields))
+
+    def exception(self, event: str, /, **fields: object) -> None:
+        self.lines.append(("exception", event, fields))
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What a publisher was asked to bury."""
+
+    record: Record
+    reason: Reason
+    detail: str
+    attempt: int
+
+
+Fault = Callable[[str], Awaitable[None]]
+
+
+async def no_fault(verb: str) -> None:
+    """The fault that never strikes."""
+
+
+@dataclass(slots=True)
+class World:
+    """Every edge of the pipeline in memory; `fault` is awaited before each effect and may raise or wait.
+
+    Tags and tombstones are kept by version, as Redis keeps them.
+    """
+
+    fault: Fault = no_fault
+    effects: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, Tags] = field(default_factory=dict)
+    published: list[tuple[Record, Tags]] = field(default_factory=list)
+    tombstones: list[tuple[Record, str]] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    done: list[Record] = field(default_factory=list)
+
+    def steps(self) -> Steps:
+        """The steps of the pipeline over this world."""
+        return Steps(
+            fetch=self._fetch,
+            prepare=self._prepare,
+            infer=self._infer,
+            tag=self._tag,
+            bury=self._bury,
+            store=_Store(self),
+            publish=_Publisher(self),
+            done=self._done,
+        )
+
+    def outcomes_of(self, one: Record) -> list[str]:
+        """What became known of a record outside the service."""
+        return (
+            ["published" for source, _ in self.published if source is one]
+            + ["tombstone" for source, _ in self.tombstones if source is one]
+            + ["dead" for letter in self.dead if letter.record is one]
+        )
+
+    async def effect(self, verb: str) -> None:
+        """Notes an effect once its fault let it pass."""
+        await self.fault(verb)
+        self.effects.append(verb)
+
+    async def _fetch(self, event: PhotoUploaded) -> Photo:
+        await self.effect("fetch")
+        return Photo(event.photo_id, event.uri, b"jpeg")
+
+    async def _prepare(self, photo: Photo) -> Pixels:
+        assert photo.body == b"jpeg"
+        await self.effect("prepare")
+        return np.zeros((32, 32, 3), np.uint8)
+
+    async def _infer(self, pixels: Pixels) -> Scores:
+        assert pixels.shape == (32, 32, 3)
+        await self.effect("infer")
+        return Scores(0.75, np.array([0.9, 0.05, 0.05], np.float32), CONTRACT.models)
+
+    def _tag(self, event: PhotoUploaded, scores: Scores, source: Source) -> Tags:
+        self.effects.append("tag")
+        later = MOMENT + timedelta(seconds=len(self.effects))
+        return tagging.decide(event, scores, source, CONTRACT, top_k=5, tagged_at=later)
+
+    def _bury(self, event: PhotoDeleted, source: Source) -> Deletion:
+        self.effects.append("bury")
+        return Deletion(event.photo_id, versions.tombstone_of(event), source, event.deleted_at)
+
+    def _done(self, one: Record) -> None:
+        self.effects.append("done")
+        self.done.append(one)
+
+
+class _Store:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def write(self, decided: Tags) -> Written:
+        await self._world.effect("write")
+        present = self._world.versions.get(decided.photo_id, "")
+        if decided.version > present:
+            self._world.versions[decided.photo_id] = decided.version
+            self._world.stored[decided.photo_id] = decided
+            return Written("written", decided)
+        outcome = "unchanged" if decided.version == present else "superseded"
+        return Written(outcome, self._world.stored.get(decided.photo_id))
+
+    async def delete(self, deletion: Deletion) -> Written:
+        await self._world.effect("delete")
+        present = self._world.versions.get(deletion.photo_id, "")
+        if deletion.version > present:
+            self._world.versions[deletion.photo_id] = deletion.version
+            self._world.stored.pop(deletion.photo_id, None)
+            return Written("written", None)
+        return Written("unchanged" if deletion.version == present else "superseded", None)
+
+
+class _Publisher:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def tags(self, decided: Tags, source: Record) -> None:
+        await self._world.effect("publish")
+        self._world.published.append((source, decided))
+
+    async def tombstone(self, photo_id: str, source: Record) -> None:
+        await self._world.effect("tombstone")
+        self._world.tombstones.append((source, photo_id))
+
+    async def dead_letter(self, source: Record, reason: Reason, detail: str, attempt: int) -> None:
+        await self._world.effect("dead_letter")
+        self._world.dead.append(DeadLetter(source, reason, detail, attempt))
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """One message that a producer accepted."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+    def header(self, name: str) -> str | None:
+        """The last header of that name as text."""
+        values = [value for key, value in self.headers if key == name and value is not None]
+        return values[-1].decode() if values else None
+
+
+class FakeProducer:
+    """A Kafka producer whose deliveries end with the given errors, one each, and well after those."""
+
+    def __init__(self, *, full: int = 0, errors: Sequence[KafkaError] = (), refusal: Exception | None = None) -> None:
+        self.full = full
+        self.refusal = refusal
+        self.produced: list[Produced] = []
+        self.flushed = False
+        self._errors = list(errors)
+        self._deliveries: queue.SimpleQueue[Callable[[KafkaError | None, object], None]] = queue.SimpleQueue()
+
+    def produce(
+        self,
+        topic: str,
+        *,
+        value: bytes | None,
+        key: bytes | None,
+        headers: list[tuple[str, bytes | None]],
+        on_delivery: Callable[[KafkaError | None, object], None],
+    ) -> None:
+        """Accepts a message, or raises BufferError while the queue is full."""
+        if self.refusal is not None:
+            raise self.refusal
+        if self.full:
+            self.full -= 1
+            raise BufferError("queue full")
+        self.produced.append(Produced(topic, key, value, headers))
+        self._deliveries.put(on_delivery)
+
+    def poll(self, timeout: float) -> int:
+        """Serves one delivery report."""
+        try:
+            report = self._deliveries.get(timeout=timeout)
+        except queue.Empty:
+            return 0
+        report(self._errors.pop(0) if self._errors else None, None)
+        return 1
+
+    def flush(self, timeout: float) -> int:
+        """Serves the reports that are left."""
+        while self.poll(0):
+            pass
+        self.flushed = timeout > 0
+        return 0

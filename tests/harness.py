@@ -1,0 +1,215 @@
+"""Runs the service in the test's own event loop against real servers, and looks at what it left behind."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from io import BytesIO, StringIO
+from typing import Any
+
+from aiohttp import web
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from PIL import Image
+
+from consumer import events, telemetry
+from consumer.app import Service
+from consumer.events import PhotoDeleted, PhotoUploaded
+from consumer.settings import Settings
+from consumer.subscription import Subscription
+from consumer.topics import TopicNames, create_topics
+
+DEADLINE_S = 30.0
+
+
+def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (80, 60)) -> bytes:
+    """A photo of one colour: crimson for red, azure for blue, no logo for grey (see `fake_models`)."""
+    buffer = BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+RED = jpeg((250, 20, 20))
+BLUE = jpeg((20, 20, 250))
+BRIGHT = jpeg((240, 240, 240))
+DARK = jpeg((10, 10, 10))
+
+
+async def eventually(check: Callable[[], object], *, deadline_s: float = DEADLINE_S) -> None:
+    """Polls until `check` is true; fails the test at the deadline."""
+    end = time.monotonic() + deadline_s
+    while not check():
+        assert time.monotonic() < end, f"did not happen within {deadline_s} s"
+        await asyncio.sleep(0.02)
+
+
+@dataclass
+class PhotoServer:
+    """A photo host whose answers a test decides while it runs: a body, a status, or an event to wait for."""
+
+    url: str = ""
+    answers: dict[str, bytes | int | Callable[[], Awaitable[web.StreamResponse]]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """Host and port, for `fetch.allow_addresses`."""
+        return self.url.removeprefix("http://")
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        name = request.path.lstrip("/")
+        self.requests.append(name)
+        answer = self.answers.get(name, 404)
+        if isinstance(answer, bytes):
+            return web.Response(body=answer)
+        if isinstance(answer, int):
+            return web.Response(status=answer)
+        return await answer()
+
+
+@asynccontextmanager
+async def photo_server() -> AsyncIterator[PhotoServer]:
+    """A photo host on loopback."""
+    server = PhotoServer()
+    app = web.Application()
+    app.router.add_get("/{name:.*}", server.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class World:
+    """One installation of its own on shared servers: fresh topics, a fresh group, an empty Redis."""
+
+    settings: Settings
+    log: StringIO
+    producer: Producer
+    photos: PhotoServer
+
+    @property
+    def kafka(self) -> str:
+        return self.settings.kafka.bootstrap_servers
+
+    def upload(
+        self, photo_id: str, name: str | None = None, *, revision: int | None = None, **extra: Any
+    ) -> PhotoUploaded:
+        """Publishes an upload event of a photo that the photo host serves under `name`."""
+        uri = f"{self.photos.url}/{name or photo_id}"
+        event = PhotoUploaded(photo_id, uri, datetime.now(UTC), revision=revision, **extra)
+        self.send(photo_id, events.encode(event), events.UPLOADED)
+        return event
+
+    def delete(self, photo_id: str, *, revision: int | None = None) -> None:
+        event = PhotoDeleted(photo_id, datetime.now(UTC), revision=revision)
+        self.send(photo_id, events.encode(event), events.DELETED)
+
+    def send(
+        self, key: str, value: bytes, kind: str, *, partition: int = -1, headers: dict[str, bytes] | None = None
+    ) -> None:
+        self.producer.produce(
+            self.settings.kafka.uploads_topic,
+            value,
+            key,
+            partition=partition,
+            headers={"ce_type": kind.encode(), **(headers or {})},
+        )
+        self.producer.flush(10)
+
+    def events_logged(self, name: str) -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.log.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == name]
+
+    def read(self, topic: str) -> list[Message]:
+        """Every record of a topic, in order of partition and offset."""
+        return read_topic(self.kafka, topic)
+
+    def tags(self) -> list[Message]:
+        return self.read(self.settings.kafka.tags_topic)
+
+    def dead(self) -> list[Message]:
+        return self.read(self.settings.kafka.dead_topic)
+
+    def committed(self, group: str | None = None) -> dict[int, int]:
+        """The committed offset of every partition of the uploads topic (-1001 where there is none)."""
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": group or self.settings.kafka.group_id})
+        try:
+            topic = self.settings.kafka.uploads_topic
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            answers = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=10)
+            return {answer.partition: answer.offset for answer in answers}
+        finally:
+            consumer.close()
+
+    @asynccontextmanager
+    async def service(self, settings: Settings | None = None) -> AsyncIterator[Service]:
+        """The service at work on the live topic; drained at the end of the context."""
+        settings = settings or self.settings
+        service = Service(settings, telemetry.configure_logging("debug", "json", self.log))
+        plan = Subscription(settings.kafka.uploads_topic, settings.kafka.first_position)
+        async with service.working(plan, settings.kafka.group_id):
+            yield service
+
+
+def make_world(kafka: str, redis_url: str, triton: str, photos: PhotoServer, **service: Any) -> World:
+    """A world whose names no other test uses; Redis is the caller's to empty."""
+    mark = uuid.uuid4().hex[:12]
+    names = TopicNames(f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}")
+    create_topics(kafka, names, partitions=4)
+    settings = Settings(
+        kafka={
+            "bootstrap_servers": kafka,
+            "group_id": f"group-{mark}",
+            "uploads_topic": names.uploads,
+            "tags_topic": names.tags,
+            "dead_topic": names.dead,
+            "extra": {"heartbeat.interval.ms": 500},
+        },
+        redis={"url": redis_url},
+        triton={"url": triton},
+        fetch={"schemes": ("http",), "allow_addresses": (photos.address,), "attempts": 2},
+        service={"drain_timeout_s": 5.0, **service},
+    )
+    return World(settings, StringIO(), Producer({"bootstrap.servers": kafka}), photos)
+
+
+def read_topic(kafka: str, topic: str) -> list[Message]:
+    """Every record of a topic, in order of partition and offset, by a plain consumer without a group."""
+    consumer = Consumer(
+        {"bootstrap.servers": kafka, "group.id": "reader", "enable.auto.commit": False, "enable.partition.eof": True}
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        messages: list[Message] = []
+        ended: set[int] = set()
+        end = time.monotonic() + DEADLINE_S
+        while len(ended) < len(partitions):
+            assert time.monotonic() < end, f"{topic} could not be read"
+            message = consumer.poll(0.2)
+            if message is not None:
+                if message.error() is None:
+                    messages.append(message)
+                else:
+                    ended.add(message.partition())
+        return sorted(messages, key=lambda message: (message.partition(), message.offset()))
+    finally:
+        consumer.close()
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    """The headers as text; the last of a name wins."""
+    return {name: value.decode() for name, value in message.headers() or ()}
+
+
+def by_key(messages: Sequence[Message]) -> dict[str, Message]:
+    """The last record of each key."""
+    return {message.key().decode(): message for message in messages}

@@ -1,0 +1,112 @@
+"""Runs `photo-tagger` as a user does: a process of its own, configured by its environment."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consumer.settings import Settings
+
+_READY_S = 30.0
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """The environment that gives a process these settings."""
+    values = {
+        "TAGGER_KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "TAGGER_KAFKA__GROUP_ID": settings.kafka.group_id,
+        "TAGGER_KAFKA__UPLOADS_TOPIC": settings.kafka.uploads_topic,
+        "TAGGER_KAFKA__TAGS_TOPIC": settings.kafka.tags_topic,
+        "TAGGER_KAFKA__DEAD_TOPIC": settings.kafka.dead_topic,
+        "TAGGER_REDIS__URL": settings.redis.url,
+        "TAGGER_TRITON__URL": settings.triton.url,
+        "TAGGER_FETCH__SCHEMES": "http",
+        "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(settings.fetch.allow_addresses),
+        "TAGGER_LOG__FORMAT": "json",
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAGGER_")}
+    return {**inherited, **values, **more}
+
+
+def photo_tagger(
+    *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs one command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "consumer.cli", *arguments],
+        env=env,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+
+@dataclass
+class RunningTagger:
+    """A running `photo-tagger run`, its log and its health endpoint."""
+
+    process: subprocess.Popen[bytes]
+    log_path: Path
+    port: int
+
+    def log(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The log's lines, or those of one event."""
+        lines = [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if event is None or line["event"] == event]
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of the health endpoint; status 0 where nothing listens."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def wait_ready(self) -> None:
+        """Polls /ready until it answers 200."""
+        end = time.monotonic() + _READY_S
+        while self.get("/ready")[0] != 200:
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log_path.read_text()}"
+            assert time.monotonic() < end, f"not ready: {self.get('/ready')}, {self.log_path.read_text()}"
+            time.sleep(0.05)
+
+    def terminate(self, number: int = signal.SIGTERM) -> tuple[int, float]:
+        """Sends a signal and returns the exit code and the seconds that it took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        return self.process.wait(30), time.monotonic() - began
+
+
+@contextmanager
+def running_tagger(
+    settings: Settings, folder: Path, *, port: int, name: str = "tagger", **more: str
+) -> Iterator[RunningTagger]:
+    """`photo-tagger run` in a process of its own; killed at the end if it still runs."""
+    log_path = folder / f"{name}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "consumer.cli", "run"],
+            env=environment(settings, TAGGER_HEALTH__PORT=str(port), **more),
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield RunningTagger(process, log_path, port)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

@@ -1,0 +1,245 @@
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from consumer import events
+from consumer.errors import PhotoRejected
+from consumer.events import MAX_REVISION, Brand, PhotoDeleted, PhotoUploaded, Quality, Record, Source, Tags
+from tests.fakes import deleted_json, record, tags, uploaded_json
+
+#: Far enough from the first and the last year that no zone leaves the calendar.
+moments = st.datetimes(
+    datetime(2, 1, 1),  # noqa: DTZ001 - hypothesis adds the zone
+    datetime(9998, 12, 31),  # noqa: DTZ001 - as above
+    timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+units = st.floats(0, 1)
+
+
+def explanation(value: bytes | None, kind: str | None = None) -> str:
+    with pytest.raises(PhotoRejected) as caught:
+        events.parse(Record("t", 0, 0, None, value, () if kind is None else (("ce_type", kind.encode()),)))
+    assert caught.value.reason == "invalid_event"
+    return caught.value.detail
+
+
+def test_an_event_needs_no_more_than_its_required_fields() -> None:
+    assert events.parse(record()) == PhotoUploaded(
+        "photo-1", "https://photos.example/1.jpg", datetime(2026, 11, 21, 10, 15, 0, 123_000, tzinfo=UTC)
+    )
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert events.parse(record(uploaded_json(camera="X100", nested={"a": [1]}))) == events.parse(record())
+    assert events.parse(record(deleted_json(why="spam"), kind="photo.deleted")) == events.parse(
+        record(deleted_json(), kind="photo.deleted")
+    )
+
+
+def test_optional_fields_are_kept() -> None:
+    event = events.parse(
+        record(uploaded_json(revision=4, uploader="u", place="p", content_sha256="0" * 64, metadata={"iso": 100}))
+    )
+    assert isinstance(event, PhotoUploaded)
+    assert (event.revision, event.uploader, event.place) == (4, "u", "p")
+    assert (event.content_sha256, event.metadata) == ("0" * 64, {"iso": 100})
+
+
+@pytest.mark.parametrize("field", ["photo_id", "uri", "uploaded_at"])
+def test_an_upload_without_a_required_field_is_refused_by_its_name(field: str) -> None:
+    assert f"field {field}:" in explanation(uploaded_json(**{field: ...}))
+
+
+@pytest.mark.parametrize("field", ["photo_id", "deleted_at"])
+def test_a_deletion_without_a_required_field_is_refused_by_its_name(field: str) -> None:
+    assert f"field {field}:" in explanation(deleted_json(**{field: ...}), "photo.deleted")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("photo_id", value) for value in (None, 7, True, [], {}, "", "x" * 201, "a\nb", "a\x00", "a\x7f", "end\n")],
+        *[("uri", value) for value in (None, 7, [], {}, "", "h" * 4097)],
+        *[("uploaded_at", value) for value in (None, [], {}, "", "soon", "2026-11-21", "2026-11-21T10:00:00", True)],
+        *[("revision", value) for value in (-1, 1.5, "x", [], MAX_REVISION + 1)],
+        *[("content_sha256", value) for value in ("", "0" * 63, "G" * 64, "A" * 64, 5)],
+        ("metadata", "text"),
+        ("metadata", None),
+        ("uploader", 5),
+        ("place", {"city": "Bern"}),
+    ],
+)
+def test_an_ill_typed_field_is_refused_by_its_name(field: str, value: object) -> None:
+    assert f"field {field}:" in explanation(uploaded_json(**{field: value}))
+
+
+@pytest.mark.parametrize("value", [1_700_000_000, "1700000000"])
+@pytest.mark.xfail(reason="pydantic's lax mode takes numbers for times, which the schema does not allow", strict=True)
+def test_a_bare_number_is_no_time(value: object) -> None:
+    assert "field uploaded_at:" in explanation(uploaded_json(uploaded_at=value))
+
+
+@pytest.mark.parametrize("value", ["7", True])
+@pytest.mark.xfail(reason="pydantic's lax mode converts to integers, which the schema does not allow", strict=True)
+def test_a_revision_that_is_no_integer_is_refused(value: object) -> None:
+    assert "field revision:" in explanation(uploaded_json(revision=value))
+
+
+def test_an_ill_typed_deletion_is_refused_by_the_fields_name() -> None:
+    assert "field deleted_at:" in explanation(deleted_json(deleted_at="2026-11-21T10:00:00"), "photo.deleted")
+    assert "field photo_id:" in explanation(deleted_json(photo_id=1), "photo.deleted")
+
+
+def test_every_fault_is_counted_and_the_first_is_named() -> None:
+    assert explanation(b"{}").endswith("(and 2 more)")
+
+
+def test_a_refusal_repeats_nothing_of_the_payload() -> None:
+    assert "hunter2" not in explanation(uploaded_json(uploaded_at="hunter2", uri=["hunter2"]))
+
+
+@pytest.mark.parametrize(("length", "fits"), [(1, True), (200, True), (201, False)])
+def test_a_photo_id_has_1_to_200_characters_of_any_script(length: int, fits: bool) -> None:
+    value = uploaded_json(photo_id="ß" * length)
+    if fits:
+        assert events.parse(record(value)).photo_id == "ß" * length
+    else:
+        assert "field photo_id:" in explanation(value)
+
+
+def test_the_header_tells_uploads_from_deletions() -> None:
+    assert isinstance(events.parse(record(kind="photo.uploaded")), PhotoUploaded)
+    assert isinstance(events.parse(record(deleted_json(), kind="photo.deleted")), PhotoDeleted)
+
+
+def test_without_the_header_an_event_is_an_upload() -> None:
+    assert isinstance(events.parse(record()), PhotoUploaded)
+    assert isinstance(events.parse(record(headers=(("ce_type", None),))), PhotoUploaded)
+
+
+def test_the_last_of_repeated_headers_counts() -> None:
+    both = (("ce_type", b"photo.uploaded"), ("ce_type", b"photo.deleted"))
+    assert isinstance(events.parse(record(deleted_json(), headers=both)), PhotoDeleted)
+
+
+@pytest.mark.parametrize("kind", ["photo.renamed", "PHOTO.UPLOADED", "photo.tagged"])
+def test_an_unknown_kind_is_refused_by_its_name(kind: str) -> None:
+    assert repr(kind) in explanation(uploaded_json(), kind)
+
+
+@pytest.mark.xfail(
+    reason="Record.header gives None for what is not UTF-8, and parse takes None for absent", strict=True
+)
+def test_a_kind_that_is_not_text_is_refused() -> None:
+    with pytest.raises(PhotoRejected):
+        events.parse(record(headers=(("ce_type", b"\xff"),)))
+
+
+def test_a_record_without_a_value_is_refused() -> None:
+    assert "no value" in explanation(None)
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"null", b"[]", b'"text"', b"\xff\xfe", b'{"photo_id": "\\ud800"}', b"[" * 9999]
+)
+def test_what_is_no_json_object_is_refused(value: bytes) -> None:
+    assert explanation(value).startswith("field ")
+
+
+@given(
+    st.binary(max_size=80) | st.recursive(st.none() | texts, st.lists).map(lambda value: json.dumps(value).encode()),
+    st.sampled_from([None, "photo.uploaded", "photo.deleted", "other"]),
+)
+def test_no_bytes_raise_anything_but_a_refusal(value: bytes, kind: str | None) -> None:
+    assert explanation(value, kind)
+
+
+@given(
+    st.sampled_from(["photo_id", "uri", "uploaded_at", "revision", "uploader", "content_sha256", "metadata"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10), st.lists, max_leaves=3
+    ),
+)
+def test_no_value_of_a_field_raises_anything_but_a_refusal(field: str, value: object) -> None:
+    try:
+        event = events.parse(record(uploaded_json(**{field: value})))
+    except PhotoRejected as rejected:
+        assert rejected.detail.startswith("field ")  # noqa: PT017 - both ends are right
+    else:
+        assert isinstance(event, PhotoUploaded)
+
+
+@st.composite
+def any_tags(draw: st.DrawFn) -> Tags:
+    utc = st.datetimes(datetime(1970, 1, 1), datetime(2286, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+    return tags(
+        photo_id=draw(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=200)),
+        quality=Quality(draw(units), draw(st.integers(1, 5)), draw(st.booleans())),
+        brands=tuple(draw(st.lists(st.builds(Brand, texts, units), max_size=4))),
+        probabilities=draw(st.dictionaries(texts, units, max_size=4)),
+        models=draw(st.dictionaries(texts, texts, max_size=3)),
+        source=Source(draw(texts), draw(st.integers(0, 9999)), draw(st.integers(0, 2**63 - 1))),
+        tagged_at=draw(utc),
+    )
+
+
+@given(any_tags())
+def test_tags_survive_their_json_form(decided: Tags) -> None:
+    assert events.decode_tags(events.encode(decided)) == decided
+
+
+@given(st.builds(PhotoUploaded, st.just("a b/ü"), st.just("https://h/x?y=1#z"), moments, st.integers(0, MAX_REVISION)))
+def test_an_event_that_we_encode_is_the_event_that_we_parse(event: PhotoUploaded) -> None:
+    assert events.parse(record(events.encode(event))) == event
+
+
+def test_encoded_times_carry_their_zone() -> None:
+    assert json.loads(events.encode(tags()))["tagged_at"] == "2026-11-21T10:15:00.123000Z"
+
+
+@pytest.mark.parametrize("payload", [b"{}", b"", b"null", b'{"photo_id": 1}'])
+def test_a_payload_that_is_no_tags_is_a_value_error_that_names_a_field(payload: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^field \w+:"):
+        events.decode_tags(payload)
+
+
+@given(moments)
+@example(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
+@example(datetime(2009, 3, 1, 0, 0, 0, 1_000, tzinfo=UTC))
+def test_milliseconds_are_exact(moment: datetime) -> None:
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    exact = Fraction(since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds, 1_000)
+    assert events.milliseconds(moment) == exact.__floor__()
+
+
+@given(moments.filter(lambda moment: moment.year > 1000))
+def test_a_formatted_time_is_the_millisecond_that_it_lies_in(moment: datetime) -> None:
+    text = events.format_time(moment)
+    assert len(text) == len("2026-11-21T10:15:00.123Z")
+    assert events.milliseconds(datetime.fromisoformat(text)) == events.milliseconds(moment)
+
+
+@pytest.mark.xfail(reason="strftime's %Y does not pad years below 1000", strict=True)
+def test_a_formatted_time_has_four_digits_of_the_year() -> None:
+    assert events.format_time(datetime(500, 1, 1, tzinfo=UTC)) == "0500-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
+@pytest.mark.xfail(reason="astimezone(UTC) leaves the calendar: OverflowError", strict=True, raises=OverflowError)
+def test_the_first_and_the_last_day_of_the_calendar_are_refused_or_ordered_in_any_zone(text: str) -> None:
+    try:
+        event = events.parse(record(uploaded_json(uploaded_at=text)))
+    except PhotoRejected:
+        return
+    assert isinstance(event, PhotoUploaded)
+    events.milliseconds(event.uploaded_at)
+
+
+def test_a_header_is_its_last_value_and_none_where_absent_empty_or_no_text() -> None:
+    one = record(headers=(("a", b"1"), ("a", b"2"), ("b", None), ("c", b"\xff")))
+    assert [one.header(name) for name in "abcd"] == ["2", None, None, None]
