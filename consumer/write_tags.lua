@@ -8,13 +8,24 @@ if current[1] and version <= current[1] then
     local outcome = version == current[1] and 'unchanged' or 'superseded'
     return {outcome, unpack(redis.call('HGETALL', key))}
 end
+-- HSET is the first write: Redis checks its memory limit there and refuses the script as a whole. After another write,
+-- a DEL or ZREM, it would let the rest pass beyond the limit.
+local stale = redis.call('HKEYS', key)
+redis.call('HSET', key, unpack(ARGV, 6))
+local fresh = {}
+for position = 6, #ARGV, 2 do
+    fresh[ARGV[position]] = true
+end
+for _, field in ipairs(stale) do
+    if not fresh[field] then
+        redis.call('HDEL', key, field)
+    end
+end
 if current[2] then
     for _, brand in ipairs(cjson.decode(current[2])) do
         redis.call('ZREM', index_prefix .. brand, photo_id)
     end
 end
-redis.call('DEL', key)
-redis.call('HSET', key, unpack(ARGV, 6))
 for _, brand in ipairs(cjson.decode(ARGV[5])) do
     redis.call('ZADD', index_prefix .. brand, ARGV[4], photo_id)
 end

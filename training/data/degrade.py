@@ -77,13 +77,14 @@ def _noise(rng: np.random.Generator, image: torch.Tensor, deviation: float) -> t
 
 def _low_resolution(_rng: np.random.Generator, image: torch.Tensor, merged: float) -> torch.Tensor:
     _, height, width = image.shape
+    merged = max(1.0, merged * min(height, width) / _REFERENCE_PX)
     small = (max(2, round(height / merged)), max(2, round(width / merged)))
     coarse = functional.interpolate(image[None], small, mode="bilinear", antialias=True)
     return functional.interpolate(coarse, (height, width), mode="bilinear")[0].clamp(0, 1)
 
 
 def _coarse_jpeg(_rng: np.random.Generator, image: torch.Tensor, quality: float) -> torch.Tensor:
-    """JPEG of a small copy, so that its 8 px blocks keep their share of the photo; what it loses is put on the photo."""
+    """JPEG of a small copy, so that its 8 px blocks keep their share of the photo; its loss is put on the photo."""
     _, height, width = image.shape
     shrink = max(1.0, min(height, width) / _JPEG_PX)
     small = (round(height / shrink), round(width / shrink))

@@ -41,6 +41,8 @@ class Sample:
     #: Part of a photo to show: left, top, right, bottom as shares of its sides.
     part: tuple[float, float, float, float] = (0, 0, 1, 1)
     plate: bool = False
+    #: Stored on its side, with an EXIF tag that says how to turn it.
+    turned: bool = False
     width: int = 900
     height: int = 675
 
@@ -60,10 +62,10 @@ _SOURCES = {
 
 SAMPLES = (
     Sample("cafe-starbucks.jpg", "coffee", "starbucks", 0.5, 3, plate=True),
-    Sample("cafe-table-mcdonalds.jpg", "coffee", "mcdonalds", 0.55, 5, part=(0.35, 0.1, 1, 1)),
-    Sample("cafe-dark-apple.jpg", "coffee", "apple", 0.6, 6, Damage.DARK, 3.4),
+    Sample("cafe-table-mcdonalds.jpg", "coffee", "mcdonalds", 0.6, 3, part=(0.35, 0.1, 1, 1), plate=True),
+    Sample("cafe-dark-apple.jpg", "coffee", "apple", 0.65, 3, Damage.DARK, 3, plate=True),
     Sample("cat-puma.jpg", "chelsea", "puma", 0.55, 2, part=(0, 0, 0.9, 0.9), plate=True),
-    Sample("cat-blurred-adidas.jpg", "chelsea", "adidas", 0.7, 4, Damage.BLUR, 3.2),
+    Sample("cat-blurred-adidas.jpg", "chelsea", "adidas", 0.65, 1, Damage.BLUR, 3, plate=True),
     Sample("launch-shell.jpg", "rocket", "shell", 0.5, 1),
     Sample("launch-noisy-volkswagen.jpg", "rocket", "volkswagen", 0.6, 2, Damage.NOISE, 3.0),
     Sample("wall-burgerking.jpg", "brick", "burgerking", 0.65, 7, width=800, height=800),
@@ -73,16 +75,26 @@ SAMPLES = (
     Sample("city-lights-playstation.jpg", "bokeh", "playstation", 0.6, 11, plate=True),
     Sample("mural-adidas.webp", "cloud", "adidas", 0.7, 12),
     Sample("poster-volkswagen.png", "gradient", "volkswagen", 0.6, 13, plate=True, width=640, height=480),
-    Sample("awning-mcdonalds-portrait.jpg", "stripes", "mcdonalds", 0.65, 14, width=640, height=854, plate=True),
+    Sample(
+        "awning-mcdonalds-portrait.jpg",
+        "stripes",
+        "mcdonalds",
+        0.65,
+        14,
+        width=640,
+        height=854,
+        plate=True,
+        turned=True,
+    ),
     Sample("shop-window-starbucks.jpg", "bokeh", "starbucks", 0.7, 15),
     Sample("coffee-clean.jpg", "coffee"),
     Sample("cat-clean.jpg", "chelsea"),
     Sample("cat-closeup-motion.jpg", "chelsea", None, 0, 3, Damage.MOTION, 4, part=(0.2, 0.1, 0.8, 0.7)),
     Sample("brick-clean.jpg", "brick", width=760, height=570),
     Sample("rocket-clean.jpg", "rocket"),
-    Sample("flower-clean.jpg", "flower"),
-    Sample("lights-clean.jpg", "bokeh", seed=21),
-    Sample("flower-thumbnail.jpg", "flower", None, 0, 3, Damage.LOW_RESOLUTION, 4),
+    Sample("flower-clean.jpg", "flower", part=(0.3, 0.3, 0.75, 0.8)),
+    Sample("cat-portrait-clean.jpg", "chelsea", part=(0.05, 0, 0.55, 1), width=600, height=800),
+    Sample("launch-thumbnail.jpg", "rocket", None, 0, 3, Damage.LOW_RESOLUTION, 4),
     Sample("cafe-other-mark.jpg", "coffee", "kfc", 0.5, 4, plate=True),
     Sample("wall-other-mark.jpg", "brick", "ups", 0.6, 5, width=760, height=760),
     Sample("launch-other-mark.jpg", "rocket", "spacex", 0.55, 6),
@@ -145,7 +157,7 @@ def _encode(sample: Sample, picture: Image.Image) -> bytes:
         flat.save(stream, "PNG", optimize=True)
         return stream.getvalue()
     exif = Image.Exif()
-    if "portrait" in sample.file:  # as phones write it: the sensor's rows, and a tag that says how to turn them
+    if sample.turned:  # as phones write it: the sensor's rows, and a tag that says how to turn them
         picture = picture.transpose(Image.Transpose.ROTATE_90)
         exif[_EXIF_ORIENTATION] = _TURN_RIGHT
     if "grey" in sample.file:

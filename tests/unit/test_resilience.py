@@ -1,0 +1,182 @@
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import stamina
+
+from consumer.errors import DependencyDown, PhotoRejected, Retryable
+from consumer.resilience import Patience, retry_within_budget
+from consumer.telemetry import Metrics
+from tests.fakes import RecordingLog
+
+ATTEMPTS = 4
+
+
+@pytest.fixture
+def log() -> RecordingLog:
+    return RecordingLog()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def at_once() -> Iterator[None]:
+    """No waiting between attempts."""
+    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
+        yield
+
+
+class Dependency:
+    """Is down until all `waiters` have knocked, then answers each with its number."""
+
+    def __init__(self, waiters: int) -> None:
+        self.knocked: set[int] = set()
+        self.waiters = waiters
+
+    async def call(self, number: int) -> int:
+        self.knocked.add(number)
+        if len(self.knocked) < self.waiters:
+            raise DependencyDown("redis", "refused")
+        return number
+
+
+async def test_an_answer_comes_through_at_once_and_is_not_worth_a_line(log: RecordingLog, metrics: Metrics) -> None:
+    assert await Patience(log, metrics).outlast("redis", lambda: asyncio.sleep(0, "answer")) == "answer"
+    assert log.lines == []
+
+
+async def test_a_loss_and_a_recovery_are_logged_once_for_any_number_of_waiters(
+    log: RecordingLog, metrics: Metrics
+) -> None:
+    patience, dependency = Patience(log, metrics), Dependency(100)
+    calls = [patience.outlast("redis", lambda number=number: dependency.call(number)) for number in range(100)]
+    assert await asyncio.gather(*calls) == list(range(100))
+    assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"]
+    assert log.lines[0][2]["detail"] == "refused"
+    assert patience.lost == ()
+
+
+async def test_what_is_waited_for_is_known_while_it_is_down(log: RecordingLog, metrics: Metrics) -> None:
+    patience, seen = Patience(log, metrics), []
+    failures = [DependencyDown("triton", "starting")]
+
+    async def call() -> None:
+        up = metrics.registry.get_sample_value("tagger_dependency_up", {"dependency": "triton"})
+        seen.append((patience.lost, up))
+        if failures:
+            raise failures.pop()
+
+    await patience.outlast("triton", call)
+    assert seen == [((), None), (("triton",), 0)]
+    assert metrics.registry.get_sample_value("tagger_dependency_up", {"dependency": "triton"}) == 1
+
+
+async def test_dependencies_are_lost_and_found_apart(log: RecordingLog, metrics: Metrics) -> None:
+    patience, release = Patience(log, metrics), asyncio.Event()
+
+    async def down() -> None:
+        raise DependencyDown("kafka", "no answer")
+
+    waiter = asyncio.create_task(patience.outlast("kafka", down))
+    await asyncio.sleep(0)
+    release.set()
+    await patience.outlast("redis", release.wait)
+    assert patience.lost == ("kafka",)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+
+
+@pytest.mark.parametrize("failure", [PhotoRejected("internal", "x"), Retryable("http_5xx", "x"), ZeroDivisionError()])
+async def test_other_failures_are_not_waited_for(failure: Exception, log: RecordingLog, metrics: Metrics) -> None:
+    async def call() -> None:
+        raise failure
+
+    with pytest.raises(type(failure)) as caught:
+        await Patience(log, metrics).outlast("redis", call)
+    assert caught.value is failure
+    assert log.lines == []
+
+
+async def test_a_dependency_that_is_lost_again_is_logged_again(log: RecordingLog, metrics: Metrics) -> None:
+    patience = Patience(log, metrics)
+    for _ in range(2):
+        failures = [DependencyDown("redis", "refused")]
+
+        async def call(failures: list[DependencyDown] = failures) -> None:
+            if failures:
+                raise failures.pop()
+
+        await patience.outlast("redis", call)
+    assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"] * 2
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("failures", range(ATTEMPTS + 2))
+async def test_a_photo_gets_its_budget_of_attempts_and_no_more(
+    failures: int, log: RecordingLog, metrics: Metrics
+) -> None:
+    calls = 0
+
+    async def step(photo: str) -> str:
+        nonlocal calls
+        calls += 1
+        if calls <= failures:
+            raise Retryable("http_5xx", f"attempt {calls}")
+        return photo
+
+    retry = retry_within_budget(ATTEMPTS, log, metrics)
+    if failures < ATTEMPTS:
+        assert await retry(step, "photo") == "photo"
+    else:
+        with pytest.raises(Retryable, match=f"attempt {ATTEMPTS}"):
+            await retry(step, "photo")
+    repeated = min(failures, ATTEMPTS - 1)
+    assert calls == min(failures + 1, ATTEMPTS)
+    counted = metrics.registry.get_sample_value("tagger_retries_total", {"reason": "http_5xx"})
+    assert (counted or 0) == repeated
+    assert [line["attempt"] for line in log.named("photo.retried")] == list(range(1, repeated + 1))
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_retries_are_counted_by_their_reason(log: RecordingLog, metrics: Metrics) -> None:
+    failures = [Retryable("dns_failed", "a"), Retryable("short_body", "b"), Retryable("dns_failed", "c")]
+
+    async def step() -> None:
+        if failures:
+            raise failures.pop()
+
+    await retry_within_budget(ATTEMPTS, log, metrics)(step)
+    for reason, count in {"dns_failed": 2, "short_body": 1}.items():
+        assert metrics.registry.get_sample_value("tagger_retries_total", {"reason": reason}) == count
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("failure", [PhotoRejected("http_4xx", "x"), DependencyDown("triton", "x"), ValueError()])
+async def test_only_failures_in_passing_are_repeated(failure: Exception, log: RecordingLog, metrics: Metrics) -> None:
+    calls = []
+
+    async def step() -> None:
+        calls.append(1)
+        raise failure
+
+    with pytest.raises(type(failure)):
+        await retry_within_budget(ATTEMPTS, log, metrics)(step)
+    assert len(calls) == 1
+    assert log.lines == []
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_retry_does_not_log_the_arguments(log: RecordingLog, metrics: Metrics) -> None:
+    failures = [Retryable("http_5xx", "busy")]
+
+    async def step(uri: str) -> None:
+        if failures:
+            raise failures.pop()
+
+    await retry_within_budget(ATTEMPTS, log, metrics)(step, "https://h/p?signature=hunter2")
+    assert len(log.lines) == 1
+    assert "hunter2" not in repr(log.lines)
