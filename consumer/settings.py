@@ -23,7 +23,7 @@ PREFIX: Final = "TAGGER_"
 CONFIG_VARIABLE: Final = "TAGGER_CONFIG"
 DEFAULT_FILE: Final = Path("tagger.toml")
 #: Variables with our prefix that are not settings of the service: the file's place and the embedded servers'.
-_OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAGGER_CACHE_DIR"})
+_OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAGGER_CACHE_DIR", "TAGGER_EMBEDDED_RUN"})
 
 PositiveInt = Annotated[int, Field(ge=1)]
 #: Lists are written `a,b` in the environment, and as TOML lists in the file.
