@@ -70,7 +70,7 @@ def record(
     return Record("photo-uploads", partition, offset, b"photo-1", payload, (*said, *headers))
 
 
-def tags(**changes: Any) -> Tags:  # noqa: ANN401 - any field of Tags
+def tags(**changes: Any) -> Tags:
     """Tags of `photo-1`, with changes."""
     base = Tags(
         photo_id="photo-1",

@@ -41,7 +41,9 @@ def test_ages_are_counted_from_now() -> None:
     assert before <= parsed + timedelta(hours=1) <= after
 
 
-@pytest.mark.parametrize("text", ["", " ", "h", "2", "2w", "-2h", "1.5h", "²h", "tomorrow", "Now", "2026-13-01", "10:00"])
+@pytest.mark.parametrize(
+    "text", ["", " ", "h", "2", "2w", "-2h", "1.5h", "²h", "tomorrow", "Now", "2026-13-01", "10:00"]
+)
 def test_anything_else_is_an_error_that_shows_the_forms(text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_time(text, NOW)

@@ -15,7 +15,7 @@ class Assigning:
         self.at: list[tuple[str, int, int]] = []
         self.told: list[tuple[str, int]] = []
 
-    def assign(self, partitions: list[Any]) -> None:
+    def incremental_assign(self, partitions: list[Any]) -> None:
         self.at = [(entry.topic, entry.partition, entry.offset) for entry in partitions]
 
     def assigned(self, consumer: object, partitions: list[Any]) -> None:
@@ -74,7 +74,7 @@ def test_a_range_that_ends_before_it_starts_is_empty() -> None:
 
 def test_reading_begins_at_the_start_of_every_range_that_has_records() -> None:
     plan, edge = FixedRanges({A: Range(5, 9), B: Range(3, 3), C: Range(0, 1)}), Assigning()
-    plan.begin(edge, edge)  # type: ignore[arg-type]
+    plan.begin(edge, edge)
     assert edge.at == [("t", 0, 5), ("t", 2, 0)]
     assert edge.told == [A, C]
 

@@ -173,9 +173,10 @@ async def test_only_failures_in_passing_are_repeated(failure: Exception, log: Re
 async def test_a_retry_does_not_log_the_arguments(log: RecordingLog, metrics: Metrics) -> None:
     failures = [Retryable("http_5xx", "busy")]
 
-    async def step(uri: str) -> None:
+    async def step(uri: str) -> str:
         if failures:
             raise failures.pop()
+        return uri
 
     await retry_within_budget(ATTEMPTS, log, metrics)(step, "https://h/p?signature=hunter2")
     assert len(log.lines) == 1

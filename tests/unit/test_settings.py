@@ -100,9 +100,7 @@ def test_a_file_that_is_no_toml_is_an_error_that_names_it(content: bytes, bare: 
         ('[kafka]\nfirst_position = "middle"\n', "kafka.first_position"),
     ],
 )
-def test_a_wrong_key_or_value_of_the_file_is_an_error_that_names_key_and_file(
-    text: str, name: str, bare: Path
-) -> None:
+def test_a_wrong_key_or_value_of_the_file_is_an_error_that_names_key_and_file(text: str, name: str, bare: Path) -> None:
     (bare / "tagger.toml").write_text(text)
     assert f"{name} (from tagger.toml)" in refusal()
 
@@ -225,9 +223,7 @@ def test_every_setting_can_be_set_by_the_variable_that_is_told() -> None:
     assert settings.variable_of("kafka.bootstrap_servers") == "TAGGER_KAFKA__BOOTSTRAP_SERVERS"
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in settings.rows(Settings(), {}) if row.value], ids=lambda row: row.name
-)
+@pytest.mark.parametrize("row", [row for row in settings.rows(Settings(), {}) if row.value], ids=lambda row: row.name)
 def test_a_value_that_is_shown_can_be_set_in_the_environment(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(settings.variable_of(row.name), row.value)
     assert load() == Settings()

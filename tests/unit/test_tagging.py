@@ -10,7 +10,7 @@ from consumer.contract import NO_LOGO
 from consumer.events import Brand, PhotoDeleted, PhotoUploaded, Scores, Source, Tags
 from tests.fakes import CONTRACT, MOMENT
 
-LABELS = tuple(f"brand-{letter}" for letter in "abcdefgh") + (NO_LOGO,)
+LABELS = (*(f"brand-{letter}" for letter in "abcdefgh"), NO_LOGO)
 WIDE = replace(CONTRACT, brand_labels=LABELS)
 EVENT = PhotoUploaded("p", "https://h/p", MOMENT)
 SOURCE = Source("photo-uploads", 2, 41)
