@@ -237,19 +237,19 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
         return now
     if text == "beginning":
         return datetime(1970, 1, 1, tzinfo=UTC)
-    if text[:-1].isdecimal() and text[-1] in units:
-        return now - timedelta(**{units[text[-1]]: int(text[:-1])})
     try:
+        if text[:-1].isdecimal() and text[-1] in units:
+            return now - timedelta(**{units[text[-1]]: int(text[:-1])})
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None:
-        raise SettingsError(f"{text!r} is no time: use 2026-11-21T10:00:00Z, 2h, now or beginning")
-    return moment if moment.tzinfo else moment.astimezone()
+        return moment if moment.tzinfo else moment.astimezone()
+    except (ValueError, OverflowError):
+        raise SettingsError(f"{text!r} is no time: use 2026-11-21T10:00:00Z, 2h, now or beginning") from None
 
 
 def _tags_table(rows: list[Tags]) -> Table:
-    table = Table("photo", "quality", "good", "brands", "models", "tagged at", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("photo", "quality", "good", "brands", "models", "tagged at"):
+        table.add_column(column, overflow="fold")
     for row in rows:
         brands = " · ".join(f"{brand.brand} {brand.probability:.2f}" for brand in row.brands) or "none"
         models = ", ".join(f"{name} {number}" for name, number in row.models.items())

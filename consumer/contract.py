@@ -13,6 +13,8 @@ from consumer.errors import ContractMismatch
 
 RESIZE_RULE: Final = "short-side-center-crop"
 NO_LOGO: Final = "no_logo"
+#: Three digits of every tag's version are a model's.
+MAX_MODEL_VERSION: Final = 999
 QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
 
 _BRAND_OUTPUTS: Final = frozenset({"brand_probs"})
@@ -66,12 +68,17 @@ def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
         ContractMismatch: a parameter is missing or contradicts the tensors, or the two models disagree on the geometry;
             the message names the model and what differs.
     """
+    for model in (quality, brand):
+        if not (model.version.isdecimal() and int(model.version) <= MAX_MODEL_VERSION):
+            raise ContractMismatch(f"{model.name}: version {model.version} is outside 1..{MAX_MODEL_VERSION}")
     geometry = _geometry(quality)
     if _geometry(brand) != geometry:
         raise ContractMismatch(
             f"{quality.name} wants {geometry}, {brand.name} wants {_geometry(brand)}: one photo is prepared once, "
             "so publish both models with the same input size and resize rule"
         )
+    if quality.output_dims.get("quality_score", (1,)) != (1,):
+        raise ContractMismatch(f"{quality.name}: output quality_score has shape {quality.output_dims['quality_score']}")
     levels = _labels(quality, "quality_levels", _QUALITY_OUTPUTS)
     if levels != QUALITY_LEVELS:
         raise ContractMismatch(f"{quality.name}: labels are {list(levels)}, expected {list(QUALITY_LEVELS)}")
@@ -133,7 +140,7 @@ def _labels(model: ServedModel, output: str, expected: frozenset[str]) -> tuple[
 def _decision(model: ServedModel, name: str) -> float:
     decision = _json(model, f"decision.{model.version}")
     value = decision.get(name) if isinstance(decision, dict) else None
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ContractMismatch(f"{model.name}: decision.{model.version} has no {name} between 0 and 1: {decision!r}")
     return float(value)
 

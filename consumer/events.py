@@ -6,12 +6,12 @@ Everything here is a frozen value without I/O. The JSON Schemas under `docs/sche
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from consumer.errors import PhotoRejected
 
@@ -22,6 +22,33 @@ UPLOADED: Final = "photo.uploaded"
 DELETED: Final = "photo.deleted"
 TAGGED: Final = "photo.tagged"
 
+
+def _with_a_date(value: object) -> object:
+    """The value, unless it is a text of digits, which would be read as seconds or milliseconds since 1970.
+
+    Raises:
+        ValueError: it is.
+    """
+    if isinstance(value, str) and "-" not in value[1:]:
+        raise ValueError("not a date and time")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC.
+
+    Raises:
+        ValueError: at the ends of the calendar, where there is none.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is outside the calendar") from None
+
+
+#: "7" is no revision and 1700000000 no time: what the schema forbids must not be guessed.
+_STRICT: Final = ConfigDict(strict=True)
+Moment = Annotated[AwareDatetime, BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
 PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 #: A revision or a time in milliseconds: 13 decimal digits reach to the year 2286.
 MAX_REVISION: Final = 9_999_999_999_999
@@ -40,24 +67,23 @@ class Record:
     timestamp_ms: int = 0
     epoch: int = 0
 
-    def header(self, name: str) -> str | None:
-        """The last header of that name as text, None where it is absent or not UTF-8."""
+    def header(self, name: str, absent: str) -> str:
+        """The last header of that name as text, with escapes where it is not UTF-8; `absent` where there is none."""
         for key, value in reversed(self.headers):
             if key == name and value is not None:
-                try:
-                    return value.decode()
-                except UnicodeDecodeError:
-                    return None
-        return None
+                return value.decode(errors="backslashreplace")
+        return absent
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoUploaded:
     """A photo was uploaded, or uploaded again: fetch it and tag it. Fields that are not listed here are ignored."""
 
+    __pydantic_config__: ClassVar = _STRICT
+
     photo_id: PhotoId
     uri: Annotated[str, Field(min_length=1, max_length=4096)]
-    uploaded_at: AwareDatetime
+    uploaded_at: Moment
     #: Orders the contents of one photo; where it is absent the time of the upload does. One pipeline, one of the two.
     revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
     uploader: str | None = None
@@ -70,8 +96,10 @@ class PhotoUploaded:
 class PhotoDeleted:
     """A photo was deleted: remove its tags and keep older uploads from bringing them back."""
 
+    __pydantic_config__: ClassVar = _STRICT
+
     photo_id: PhotoId
-    deleted_at: AwareDatetime
+    deleted_at: Moment
     #: The last revision that is deleted, for pipelines that number their uploads.
     revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
 
@@ -163,7 +191,7 @@ def parse(record: Record) -> Event:
     """
     if record.value is None:
         raise PhotoRejected("invalid_event", "the record has no value")
-    kind = record.header("ce_type") or UPLOADED
+    kind = record.header("ce_type", UPLOADED)
     try:
         if kind == UPLOADED:
             return UPLOADED_ADAPTER.validate_json(record.value)
@@ -180,7 +208,7 @@ def source_of(record: Record) -> Source:
 
 
 def encode(value: Tags | PhotoUploaded | PhotoDeleted) -> bytes:
-    """The JSON form of an event: UTF-8, absent values as null, times as RFC 3339 in UTC."""
+    """The JSON form of an event: UTF-8, absent values as null, times as RFC 3339."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
 
 
@@ -198,12 +226,12 @@ def decode_tags(payload: bytes) -> Tags:
 
 def format_time(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds, `2026-11-21T10:15:00.123Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def milliseconds(moment: datetime) -> int:
     """Whole milliseconds since 1970, by integer arithmetic: `timestamp()` is a float and rounds."""
-    delta = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 1_000 + delta.microseconds // 1_000
 
 

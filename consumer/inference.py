@@ -20,7 +20,17 @@ _INPUT: Final = "images"
 _UNIT_SLACK: Final = 1e-3
 
 #: Answers that mean "not now" whatever the photo is; `NOT_FOUND` is seen while versions are swapped.
-_NOT_NOW: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "NOT_FOUND", "RESOURCE_EXHAUSTED"})
+_NOT_NOW: Final = frozenset(
+    {
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "CANCELLED",
+        "NOT_FOUND",
+        "RESOURCE_EXHAUSTED",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+    }
+)
 #: Answers that no repetition changes.
 _NEVER: Final = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
 
@@ -88,7 +98,9 @@ class Inference:
                 outputs=[InferRequestedOutput(output)],
                 client_timeout=self._deadline_s,
             )
-        values: npt.NDArray[np.float32] = result.as_numpy(output)[0]
+        values = _only_row(result, output)
+        if values is None:
+            raise Retryable("inference_failed", f"{model} answered without a row of {output}")
         if not (np.isfinite(values).all() and values.min() >= -_UNIT_SLACK and values.max() <= 1 + _UNIT_SLACK):
             raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")
         return values
@@ -109,6 +121,15 @@ class Inference:
             output_dims={output.name: tuple(output.dims) for output in config.output},
             parameters={name: value.string_value for name, value in config.parameters.items()},
         )
+
+
+def _only_row(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:
+    """The one row of an answer; None where it is missing or its bytes do not fill its shape."""
+    try:
+        rows: npt.NDArray[np.float32] | None = result.as_numpy(output)
+    except ValueError:
+        return None
+    return rows[0] if rows is not None and rows.size and len(rows) == 1 else None
 
 
 def _data_type(number: int) -> str:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import DependencyDown
@@ -56,6 +56,8 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
             "enable.idempotence": True,
             "linger.ms": 5,
             "compression.type": "lz4",
+            # A dead letter is its event and some headers: what the topic's limit let in must get out again.
+            "message.max.bytes": 16 * 1024 * 1024,
             **extra,
         },
         logger=_librdkafka_log,
@@ -83,16 +85,6 @@ def require_topics(bootstrap_servers: str, extra: Properties, topics: Iterable[s
         raise DependencyDown(
             "kafka", f"{bootstrap_servers}: no topic {', '.join(missing)}; create it with `photo-tagger topics`"
         )
-
-
-def low_watermark(consumer: Consumer, topic: str, partition: int) -> int:
-    """The first offset that the log still has.
-
-    Raises:
-        KafkaException: the broker did not answer in time.
-    """
-    low, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_METADATA_TIMEOUT_S)
-    return int(low)
 
 
 def explain(error: KafkaError) -> str:

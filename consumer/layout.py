@@ -89,6 +89,8 @@ def tags_of(photo_id: str, fields: Mapping[str, str]) -> Tags | None:
         )
     except KeyError as missing:
         raise ValueError(f"hash {photo_key(photo_id)} has no field {missing}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"hash {photo_key(photo_id)}: {error}") from None
 
 
 def _source_text(source: Source) -> str:

@@ -95,7 +95,7 @@ class Pipeline:
         except Retryable as spent:
             outcome = await self._reject(record, spent.reason, spent.detail, attempt=self._attempts)
         except Exception:  # noqa: BLE001 - the one broad except: a bug must cost one photo, not the partition
-            self._log.exception("photo.failed", topic=record.topic, partition=record.partition, offset=record.offset)
+            self._log.exception("photo.failed", **_place(record))
             outcome = await self._reject(record, "internal", _INTERNAL_DETAIL, attempt=1)
         self._metrics.records.labels(outcome).inc()
         if record.timestamp_ms > 0:
@@ -128,9 +128,7 @@ class Pipeline:
         self._log.debug(
             "photo.tagged",
             photo_id=tags.photo_id,
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
+            **_place(record),
             model_version=tags.models,
         )
 
@@ -140,6 +138,7 @@ class Pipeline:
         if written.outcome == "superseded":
             return "superseded"
         await self._patience.outlast("kafka", partial(self._steps.publish.tombstone, event.photo_id, record))
+        self._log.debug("photo.deleted", photo_id=event.photo_id, **_place(record))
         return "deleted"
 
     async def _reject(self, record: Record, reason: Reason, detail: str, attempt: int) -> Outcome:
@@ -149,10 +148,13 @@ class Pipeline:
         self._log.warning(
             "dead_letter.published",
             photo_id=(record.key or b"").decode(errors="replace"),
-            topic=record.topic,
-            partition=record.partition,
-            offset=record.offset,
+            **_place(record),
             reason=reason,
             detail=detail,
         )
         return "dead_lettered"
+
+
+def _place(record: Record) -> dict[str, object]:
+    """The fields that tie a log line to its record."""
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}

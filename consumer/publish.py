@@ -8,7 +8,7 @@ from typing import Final, Self
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer import events
-from consumer.errors import DependencyDown, Reason
+from consumer.errors import DependencyDown, Reason, TaggerError
 from consumer.events import Headers, Record, Tags
 from consumer.kafka_clients import explain
 from consumer.topics import TopicNames
@@ -17,8 +17,13 @@ _POLL_S: Final = 0.1
 _FULL_QUEUE_WAIT_S: Final = 0.05
 _FLUSH_S: Final = 5.0
 _SOURCE: Final = "/photo-tagger"
+_TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 #: Headers of the original event that belong to its trace and travel on with the result.
 _PASSED_ON: Final = frozenset({"traceparent", "tracestate"})
+
+
+class TooLarge(TaggerError):
+    """The brokers will never take this record: it is above the topic's limit."""
 
 
 class Publisher:
@@ -60,6 +65,9 @@ class Publisher:
     async def dead_letter(self, record: Record, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original bytes, key and headers; the reason and the origin follow as further headers.
 
+        A record that fills the topic's limit leaves no room for them: its value and headers are left out then, and
+        `value_omitted_bytes` says so.
+
         Raises:
             DependencyDown: as `tags`.
         """
@@ -72,8 +80,14 @@ class Publisher:
             "original_offset": str(record.offset),
             "failed_at": events.format_time(datetime.now(UTC)),
         }
-        headers = (*record.headers, *((name, value.encode()) for name, value in added.items()))
-        await self._send(self._topics.dead, record.key, record.value, headers)
+        # A detail may quote a file name that is not UTF-8.
+        marks = [(name, value.encode(errors="backslashreplace")) for name, value in added.items()]
+        try:
+            await self._send(self._topics.dead, record.key, record.value, (*record.headers, *marks))
+        except TooLarge:
+            # The event itself is still in the upload topic, at the origin that the headers name.
+            marks.append(("value_omitted_bytes", str(len(record.value or b"")).encode()))
+            await self._send(self._topics.dead, record.key, None, tuple(marks))
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         future: asyncio.Future[None] = self._loop.create_future()
@@ -88,7 +102,7 @@ class Publisher:
             except BufferError:
                 await asyncio.sleep(_FULL_QUEUE_WAIT_S)
             except KafkaException as error:
-                raise DependencyDown("kafka", explain(error.args[0])) from None
+                raise _mapped(error.args[0]) from None
         await future
 
     def _serve_deliveries(self) -> None:
@@ -102,7 +116,11 @@ def _resolve(future: asyncio.Future[None], error: KafkaError | None) -> None:
     if error is None:
         future.set_result(None)
     else:
-        future.set_exception(DependencyDown("kafka", explain(error)))
+        future.set_exception(_mapped(error))
+
+
+def _mapped(error: KafkaError) -> TaggerError:
+    return TooLarge(explain(error)) if error.code() in _TOO_LARGE else DependencyDown("kafka", explain(error))
 
 
 def _cloud_event(kind: str, record: Record, photo_id: str) -> Headers:

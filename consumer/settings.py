@@ -77,7 +77,9 @@ class FetchSettings(Section):
     schemes: Annotated[tuple[Literal["https", "http", "file"], ...], NoDecode, CommaSeparated] = Field(
         ("https",), description="URI schemes that are allowed"
     )
-    file_root: Path | None = Field(None, description="file: URIs are read below this folder only")
+    file_root: Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+        None, description="file: URIs are read below this folder only"
+    )
     allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
         (), description="private hosts that may be fetched from: host:port, address:port or CIDR"
     )
@@ -164,13 +166,13 @@ class Row:
     description: str
 
 
-def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings in force.
+def load() -> Settings:
+    """The settings in force, from the process's environment and the file.
 
     Raises:
         SettingsError: a file that cannot be read, an unknown key or a bad value, named in the message.
     """
-    environ = os.environ if environ is None else environ
+    environ = os.environ
     _refuse_unknown_variables(environ)
     try:
         return Settings(**_from_file(environ)[1])
@@ -180,9 +182,8 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"settings are wrong: {error}; {error.__cause__}") from None
 
 
-def rows(settings: Settings, environ: Mapping[str, str] | None = None) -> list[Row]:
+def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Row]:
     """Every setting in order, with the place that decided it and secrets masked."""
-    environ = os.environ if environ is None else environ
     path, from_file = _from_file(environ)
     shown = []
     for section_name, section in settings:
@@ -206,7 +207,7 @@ def variable_of(name: str) -> str:
 
 def mask_url(url: str) -> str:
     """The URL with its password hidden, for logs."""
-    return re.sub(r"(://[^/@:]*:)[^@]*@", r"\1***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^/@:]*:).*@", r"\1***@", url))
 
 
 def _masked(value: object) -> str:
@@ -232,9 +233,8 @@ def _from_file(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = {variable_of(f"{section}.{name}") for section, name in _names()}
-    sections = {f"{PREFIX}{section}".upper() for section, _ in _names()}
     for variable in map(str.upper, environ):
-        if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or variable in known | sections:
+        if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or variable in known:
             continue
         if not variable.startswith(f"{PREFIX}KAFKA__EXTRA__"):
             raise SettingsError(f"environment variable {variable} is no setting; `photo-tagger config` lists them all")
@@ -252,7 +252,7 @@ def _explain(error: ValidationError, environ: Mapping[str, str]) -> str:
     lines = []
     for entry in error.errors(include_url=False, include_input=False):
         name = ".".join(str(part) for part in entry["loc"])
-        variable = variable_of(name)
+        variable = variable_of(".".join(str(part) for part in entry["loc"][:2]))
         place = variable if variable in map(str.upper, environ) else environ.get(CONFIG_VARIABLE, str(DEFAULT_FILE))
         lines.append(f"{name} (from {place}): {entry['msg']}")
     return "settings are wrong:\n  " + "\n  ".join(lines)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer import kafka_clients
 from consumer.errors import SourceFailed
@@ -149,6 +149,9 @@ class Source:
             self._settle(consumer)
         except KafkaException as error:
             self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
+        except Exception as bug:  # noqa: BLE001 - a thread that ends in silence would leave a service that does nothing
+            self._log.exception("kafka.errored", detail="the Kafka thread ended by a bug")
+            self._failed(SourceFailed(f"the Kafka thread ended by a bug: {bug!r}"))
         finally:
             consumer.close()
 
@@ -273,16 +276,18 @@ class Source:
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors have no public name
             self._plan.ended((topic, partition))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
-            low = kafka_clients.low_watermark(consumer, topic, partition)
-            self._log.error(
-                "offsets.reset", topic=topic, partition=partition, offset=low, detail=kafka_clients.explain(error)
-            )
-            # A partition whose position is gone has stopped: `seek` is refused, so it is assigned anew.
-            there = TopicPartition(topic, partition, low)
-            consumer.incremental_unassign([there])
-            consumer.incremental_assign([there])
+            self._reset(consumer, topic, partition, kafka_clients.explain(error))
         else:
             self._on_error(error)
+
+    def _reset(self, consumer: Consumer, topic: str, partition: int, detail: str) -> None:
+        """The position is gone (retention, or a topic made anew): reads on from the first record that is left."""
+        self._log.error("offsets.reset", topic=topic, partition=partition, detail=detail)
+        self._tracker.assign((topic, partition))
+        # Such a partition has stopped and refuses `seek`, so it is assigned anew.
+        there = TopicPartition(topic, partition, OFFSET_BEGINNING)
+        consumer.incremental_unassign([there])
+        consumer.incremental_assign([there])
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _HOPELESS:

@@ -19,7 +19,7 @@ def decide(
     probabilities gets the same answer.
     """
     probabilities = {
-        label: round(float(probability), _PROBABILITY_DIGITS)
+        label: round(min(max(float(probability), 0.0), 1.0), _PROBABILITY_DIGITS)
         for label, probability in zip(contract.brand_labels, scores.brand_probs, strict=True)
     }
     seen = [

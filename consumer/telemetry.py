@@ -8,11 +8,13 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol, TextIO
+from typing import Any, Final, Literal, Protocol, TextIO, get_args
 
 import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from consumer.errors import Dependency
 
 LogEvent = Literal[
     "assignment.received",
@@ -25,7 +27,6 @@ LogEvent = Literal[
     "offsets.reset",
     "photo.failed",
     "photo.retried",
-    "photo.skipped",
     "photo.tagged",
     "photo.deleted",
     "replay.finished",
@@ -98,6 +99,8 @@ class Metrics:
         self.dependency_up = Gauge(
             "tagger_dependency_up", "1 while a dependency answers", ["dependency"], registry=self.registry
         )
+        for dependency in get_args(Dependency):
+            self.dependency_up.labels(dependency).set(1)
         self.brand_tags = Counter(
             "tagger_tags_total", "Brand tags written", ["label", "model_version"], registry=self.registry
         )

@@ -1,5 +1,6 @@
 """Creation of the topics that the service reads and writes."""
 
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Final
 
@@ -51,5 +52,7 @@ def create_topics(
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue
             raise DependencyDown("kafka", f"topic {name}: {kafka_clients.explain(error.args[0])}") from None
+        except FutureTimeout:
+            raise DependencyDown("kafka", f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s") from None
         created.append(str(name))
     return created

@@ -6,9 +6,9 @@ values above 2^53. A newer content beats a newer model, a newer model beats a la
 
 from typing import Final
 
+from consumer.contract import MAX_MODEL_VERSION
 from consumer.events import MAX_REVISION, PhotoDeleted, PhotoUploaded, milliseconds
 
-MAX_MODEL_VERSION: Final = 999
 LENGTH: Final = 13 + 1 + 6 + 1 + 13
 
 #: Live records and replays with the served models share this run: the same content gets the same version, so that a

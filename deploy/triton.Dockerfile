@@ -10,6 +10,7 @@ RUN chmod 755 /usr/local/bin/serve-models \
  && python3 -m pip --disable-pip-version-check --python /opt/models-python/bin/python install \
         --no-cache-dir --no-deps --only-binary=:all: -r /tmp/requirements.txt
 # The Python backend takes its packages from the `python3` that it finds on PATH, and ignores PYTHONPATH.
-ENV PATH=/opt/models-python/bin:$PATH
+# ONNX Runtime reports usage over the network unless it is told not to.
+ENV PATH=/opt/models-python/bin:$PATH ORT_DISABLE_TELEMETRY=1
 USER 1000:1000
 CMD ["serve-models", "--model-repository=/models"]

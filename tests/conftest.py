@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis as redis_client
 from confluent_kafka.admin import AdminClient
@@ -17,6 +18,10 @@ from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 
 _ADMIN_TIMEOUT_S = 10
+
+# An example may take long on a busy machine; a wrong answer is what these tests look for.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 pytest_plugins = ["tests.world_fixtures"]
 

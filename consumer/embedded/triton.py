@@ -120,6 +120,8 @@ def _server_environment(environment: Path, packages: Path) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
     inherited = [env["LD_LIBRARY_PATH"]] if env.get("LD_LIBRARY_PATH") else []
     env["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, libraries), *inherited])
+    # ONNX Runtime's wheels report usage over the network and leave files in the temporary folder unless told not to.
+    env["ORT_DISABLE_TELEMETRY"] = "1"
     env["PATH"] = os.pathsep.join([str(environment / "bin"), env.get("PATH", os.defpath)])
     return env
 

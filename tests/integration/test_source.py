@@ -64,7 +64,7 @@ async def test_records_that_retention_took_are_reported_and_reading_goes_on(worl
     async with world.service() as service:
         await eventually(lambda: service.outcomes() == {"dead_lettered": 4})
         (line,) = world.events_logged("offsets.reset")
-    assert (line["partition"], line["offset"]) == (0, 16)
+    assert line["partition"] == 0
     assert world.committed()[0] == 20
 
 

@@ -60,10 +60,7 @@ def test_no_text_raises_anything_but_a_settings_error(text: str) -> None:
     assert parsed.tzinfo is not None
 
 
-@pytest.mark.parametrize("text", ["9999999d", "99999999999d", "9" * 30 + "s", "0001-01-01"])
-@pytest.mark.xfail(reason="timedelta and astimezone overflow: OverflowError or ValueError, a traceback", strict=True)
+@pytest.mark.parametrize("text", ["9999999d", "99999999999d", "9" * 30 + "s"])
 def test_a_time_before_the_calendar_is_a_settings_error(text: str) -> None:
-    if text == "0001-01-01" and datetime.now(UTC).astimezone().utcoffset() != timedelta(0):
-        pytest.xfail("whether this day is outside depends on the local zone")
     with pytest.raises(SettingsError):
         parse_time(text, NOW)

@@ -161,19 +161,16 @@ def test_a_missing_output_is_refused_by_its_name(missing: str) -> None:
     assert f"photo_quality: no output ['{missing}']" in text
 
 
-@pytest.mark.xfail(reason="only quality_levels is compared with the labels, quality_score with nothing", strict=True)
 def test_a_quality_score_that_is_not_one_value_is_refused() -> None:
     quality, brand = served_models()
     refusal(replace(quality, output_dims={**quality.output_dims, "quality_score": (5,)}), brand)
 
 
-@pytest.mark.xfail(reason="bool is an int: true counts as the threshold 1", strict=True)
 def test_a_threshold_that_is_true_is_refused() -> None:
     refusal(*served_models(brand={"decision.1": '{"threshold": true}'}))
 
 
 @pytest.mark.parametrize("position", [0, 1])
-@pytest.mark.xfail(reason="versions.model_rank refuses it later, for every photo, as a bug", strict=True)
 def test_a_model_version_that_has_no_rank_is_refused_at_start(position: int) -> None:
     models = list(served_models(version=1000))
     models[1 - position] = served_models()[1 - position]

@@ -79,13 +79,11 @@ def test_an_ill_typed_field_is_refused_by_its_name(field: str, value: object) ->
 
 
 @pytest.mark.parametrize("value", [1_700_000_000, "1700000000"])
-@pytest.mark.xfail(reason="pydantic's lax mode takes numbers for times, which the schema does not allow", strict=True)
 def test_a_bare_number_is_no_time(value: object) -> None:
     assert "field uploaded_at:" in explanation(uploaded_json(uploaded_at=value))
 
 
 @pytest.mark.parametrize("value", ["7", True])
-@pytest.mark.xfail(reason="pydantic's lax mode converts to integers, which the schema does not allow", strict=True)
 def test_a_revision_that_is_no_integer_is_refused(value: object) -> None:
     assert "field revision:" in explanation(uploaded_json(revision=value))
 
@@ -132,9 +130,6 @@ def test_an_unknown_kind_is_refused_by_its_name(kind: str) -> None:
     assert repr(kind) in explanation(uploaded_json(), kind)
 
 
-@pytest.mark.xfail(
-    reason="Record.header gives None for what is not UTF-8, and parse takes None for absent", strict=True
-)
 def test_a_kind_that_is_not_text_is_refused() -> None:
     with pytest.raises(PhotoRejected):
         events.parse(record(headers=(("ce_type", b"\xff"),)))
@@ -224,13 +219,11 @@ def test_a_formatted_time_is_the_millisecond_that_it_lies_in(moment: datetime) -
     assert events.milliseconds(datetime.fromisoformat(text)) == events.milliseconds(moment)
 
 
-@pytest.mark.xfail(reason="strftime's %Y does not pad years below 1000", strict=True)
 def test_a_formatted_time_has_four_digits_of_the_year() -> None:
     assert events.format_time(datetime(500, 1, 1, tzinfo=UTC)) == "0500-01-01T00:00:00.000Z"
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
-@pytest.mark.xfail(reason="astimezone(UTC) leaves the calendar: OverflowError", strict=True, raises=OverflowError)
 def test_the_first_and_the_last_day_of_the_calendar_are_refused_or_ordered_in_any_zone(text: str) -> None:
     try:
         event = events.parse(record(uploaded_json(uploaded_at=text)))
@@ -240,6 +233,6 @@ def test_the_first_and_the_last_day_of_the_calendar_are_refused_or_ordered_in_an
     events.milliseconds(event.uploaded_at)
 
 
-def test_a_header_is_its_last_value_and_none_where_absent_empty_or_no_text() -> None:
+def test_a_header_is_its_last_value_and_its_default_where_absent_or_empty() -> None:
     one = record(headers=(("a", b"1"), ("a", b"2"), ("b", None), ("c", b"\xff")))
-    assert [one.header(name) for name in "abcd"] == ["2", None, None, None]
+    assert [one.header(name, "-") for name in "abcd"] == ["2", "-", "\\xff", "-"]

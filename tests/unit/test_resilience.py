@@ -70,7 +70,7 @@ async def test_what_is_waited_for_is_known_while_it_is_down(log: RecordingLog, m
             raise failures.pop()
 
     await patience.outlast("triton", call)
-    assert seen == [((), None), (("triton",), 0)]
+    assert seen == [((), 1), (("triton",), 0)]
     assert metrics.registry.get_sample_value("tagger_dependency_up", {"dependency": "triton"}) == 1
 
 

@@ -263,15 +263,13 @@ def test_a_record_of_a_partition_that_is_not_ours_is_not_delivered() -> None:
 def test_a_lost_position_starts_again_at_the_first_record_that_is_left_and_is_told() -> None:
     bench = Bench(FakeMessage(-1001, fault=KafkaError(KafkaError._AUTO_OFFSET_RESET)))
     bench.turn()
-    assert bench.consumer.calls == [("unassign", [(TOPIC, 0, 0)]), ("assign", [(TOPIC, 0, 0)])]
-    assert [line["offset"] for line in bench.log.named("offsets.reset")] == [0]
+    assert bench.consumer.calls == [
+        ("unassign", [(TOPIC, 0, OFFSET_BEGINNING)]),
+        ("assign", [(TOPIC, 0, OFFSET_BEGINNING)]),
+    ]
+    assert [line["partition"] for line in bench.log.named("offsets.reset")] == [0]
 
 
-@pytest.mark.xfail(
-    reason="the window keeps its old position, so OffsetTracker.add raises and ends the thread",
-    strict=True,
-    raises=ValueError,
-)
 def test_a_topic_that_begins_anew_is_read_from_its_new_beginning() -> None:
     bench = Bench(*messages(50))
     bench.turn()

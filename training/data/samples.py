@@ -71,7 +71,7 @@ SAMPLES = (
     Sample("wall-burgerking.jpg", "brick", "burgerking", 0.65, 7, width=800, height=800),
     Sample("wall-underarmour-grey.jpg", "brick", "underarmour", 0.65, 8, width=720, height=720),
     Sample("dahlia-apple.jpg", "flower", "apple", 0.5, 3, part=(0.2, 0, 1, 0.9)),
-    Sample("dahlia-overexposed-shell.jpg", "flower", "shell", 0.6, 9, Damage.BRIGHT, 3.2),
+    Sample("dahlia-overexposed-shell.jpg", "flower", "shell", 0.6, 9, Damage.BRIGHT, 4),
     Sample("city-lights-playstation.jpg", "bokeh", "playstation", 0.6, 11, plate=True),
     Sample("mural-adidas.webp", "cloud", "adidas", 0.7, 12),
     Sample("poster-volkswagen.png", "gradient", "volkswagen", 0.6, 13, plate=True, width=640, height=480),

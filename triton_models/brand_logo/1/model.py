@@ -4,10 +4,14 @@ Triton copies nothing: it executes this file from the version directory, so it m
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# Its wheels report usage over the network and leave files in the temporary folder unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 
