@@ -24,13 +24,13 @@ TAGGED: Final = "photo.tagged"
 
 
 def _with_a_date(value: object) -> object:
-    """The value, unless it is a text of digits, which would be read as seconds or milliseconds since 1970.
+    """The value, if it is a text with a date: a number would be read as seconds or milliseconds since 1970.
 
     Raises:
-        ValueError: it is.
+        ValueError: it is none.
     """
-    if isinstance(value, str) and "-" not in value[1:]:
-        raise ValueError("not a date and time")
+    if not isinstance(value, str) or "-" not in value[1:]:
+        raise ValueError("not a date and time such as 2026-11-21T10:15:00Z")
     return value
 
 
@@ -48,7 +48,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 #: "7" is no revision and 1700000000 no time: what the schema forbids must not be guessed.
 _STRICT: Final = ConfigDict(strict=True)
-Moment = Annotated[AwareDatetime, BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
 PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 #: A revision or a time in milliseconds: 13 decimal digits reach to the year 2286.
 MAX_REVISION: Final = 9_999_999_999_999
