@@ -2,6 +2,7 @@
 SHELL := bash
 PHOTOS ?=
 OUT ?= demo-output
+KEEP ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -13,8 +14,8 @@ help: ## show this list
 setup: ## the service and the embedded servers, no more
 	@scripts/setup demo
 
-demo: setup ## tag the sample photos end to end on embedded servers (PHOTOS=dir: your own, OUT=dir: where the gallery goes)
-	@$(BIN)/photo-tagger demo $(if $(PHOTOS),--photos "$(PHOTOS)") --output "$(OUT)"
+demo: setup ## tag the sample photos end to end on embedded servers (PHOTOS=dir: your own; KEEP=1: stay up; OUT=dir)
+	@$(BIN)/photo-tagger demo $(if $(PHOTOS),--photos "$(PHOTOS)") --output "$(OUT)" $(if $(KEEP),--keep)
 
 models: ## compose data, train both models, publish a new version into triton_models/
 	@scripts/setup models

@@ -52,7 +52,6 @@ def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
         DependencyDown: the brokers did not acknowledge it in time.
     """
     kafka = settings.kafka
-    kafka_clients.require_topics(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic])
     places: list[str] = []
     errors: list[KafkaError] = []
 
@@ -63,6 +62,7 @@ def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
             places.append(f"{message.topic()}[{message.partition()}]@{message.offset()}")
 
     producer = kafka_clients.producer_client(kafka.bootstrap_servers, kafka.extra)
+    kafka_clients.require_topics(producer, kafka.bootstrap_servers, [kafka.uploads_topic])
     kind = events.DELETED if isinstance(event, PhotoDeleted) else events.UPLOADED
     headers = {"ce_specversion": "1.0", "ce_id": str(uuid4()), "ce_type": kind, "ce_source": _EVENT_SOURCE}
     headers["ce_time"] = events.format_time(datetime.now(UTC))

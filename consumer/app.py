@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
+from confluent_kafka import Producer
+
 from consumer import kafka_clients, tagging
 from consumer.contract import ModelContract
 from consumer.errors import SourceFailed, TaggerError
@@ -84,10 +86,10 @@ class Service:
         async with AsyncExitStack() as stack:
             inference = await stack.enter_async_context(inference_of(settings))
             store = await stack.enter_async_context(Store(settings.redis.url, timeout_s=settings.redis.timeout_s))
-            contract = await self._await_dependencies(inference, store, names)
+            producer = kafka_clients.producer_client(settings.kafka.bootstrap_servers, settings.kafka.extra)
+            contract = await self._await_dependencies(inference, store, producer)
             fetcher = await stack.enter_async_context(Fetcher(fetch_limits(settings)))
             preparer = stack.enter_context(preparer_of(settings, contract))
-            producer = kafka_clients.producer_client(settings.kafka.bootstrap_servers, settings.kafka.extra)
             publisher = stack.enter_context(Publisher(producer, names))
             source = self._source_of(plan, group_id)
             steps = Steps(
@@ -109,16 +111,12 @@ class Service:
             finally:
                 await self._drain(source)
 
-    async def _await_dependencies(self, inference: Inference, store: Store, names: TopicNames) -> ModelContract:
+    async def _await_dependencies(self, inference: Inference, store: Store, producer: Producer) -> ModelContract:
         """Waits until Triton serves both models, Redis answers and Kafka has the topics."""
-        kafka = self._settings.kafka
-        check = partial(
-            asyncio.to_thread,
-            kafka_clients.require_topics,
-            kafka.bootstrap_servers,
-            kafka.extra,
-            (names.uploads, names.tags, names.dead),
-        )
+        names = topic_names(self._settings)
+        topics = (names.uploads, names.tags, names.dead)
+        servers = self._settings.kafka.bootstrap_servers
+        check = partial(asyncio.to_thread, kafka_clients.require_topics, producer, servers, topics)
         answers = asyncio.gather(
             self.patience.outlast("triton", inference.read_contract),
             self.patience.outlast("redis", store.ping),

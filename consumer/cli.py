@@ -211,12 +211,14 @@ def demo(
     photos: Annotated[Path | None, typer.Option(help="a folder of your own photos")] = None,
     output: Annotated[Path, typer.Option(help="where the gallery and the logs go")] = Path("demo-output"),
     kafka: Annotated[Literal["auto", "real", "mock"], typer.Option(help="auto: real where Java is there")] = "auto",
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="leave everything up until Ctrl-C, to look around")] = False,
 ) -> None:
     """Tag sample photos end to end on embedded servers, and write a gallery."""
     from consumer.demo.run import run_demo  # noqa: PLC0415 - as in `run`
 
     with _explained():
-        raise typer.Exit(run_demo(photos, output, kafka=kafka))
+        raise typer.Exit(run_demo(photos, output, kafka=kafka, keep=keep))
 
 
 @app.command()

@@ -69,15 +69,16 @@ def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap_servers, **extra}, logger=_librdkafka_log)
 
 
-def require_topics(bootstrap_servers: str, extra: Properties, topics: Iterable[str]) -> None:
-    """Checks that the cluster answers and has these topics.
+def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: Iterable[str]) -> None:
+    """Checks through a client that its cluster answers and has these topics.
+
+    It also opens the client's connections: the first record of an idle producer would wait a second for them.
 
     Raises:
         DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
     """
-    admin = admin_client(bootstrap_servers, extra)
     try:
-        known = admin.list_topics(timeout=_METADATA_TIMEOUT_S).topics
+        known = client.list_topics(timeout=_METADATA_TIMEOUT_S).topics
     except KafkaException as error:
         raise DependencyDown("kafka", f"{bootstrap_servers}: {explain(error.args[0])}") from None
     missing = sorted(set(topics) - known.keys())

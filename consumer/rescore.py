@@ -122,9 +122,9 @@ def ranges_between(settings: Settings, group_id: str, since: datetime, until: da
         DependencyDown: Kafka does not answer, or the topic is missing.
     """
     kafka = settings.kafka
-    kafka_clients.require_topics(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic])
     consumer = kafka_clients.consumer_client(kafka.bootstrap_servers, group_id, kafka.extra, {})
     try:
+        kafka_clients.require_topics(consumer, kafka.bootstrap_servers, [kafka.uploads_topic])
         metadata = consumer.list_topics(kafka.uploads_topic, timeout=_METADATA_TIMEOUT_S)
         partitions = sorted(metadata.topics[kafka.uploads_topic].partitions)
         starts = _offsets_at(consumer, kafka.uploads_topic, partitions, milliseconds(since))

@@ -56,6 +56,17 @@ class Reporter:
         """What comes now."""
         self._line(Text(printable(text), "bold"))
 
+    def holding(self, environment: Path, redis_url: str) -> None:
+        """Everything stays up; this is how to look around."""
+        self.title("everything stays up until Ctrl-C; in another terminal:")
+        for line in (
+            f"source {environment}",
+            "photo-tagger find puma",
+            "photo-tagger replay --from 1h",
+            f"redis-cli -u {redis_url} --scan",
+        ):
+            self._line(Text(f"  {line}"))
+
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
         """A progress bar; where there is no terminal, a line at each quarter.

@@ -1,10 +1,13 @@
 """The demo from end to end: servers, topics, service, events, outcomes, the answer in Redis, the gallery."""
 
 import contextlib
+import os
+import shlex
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,19 +54,26 @@ class _Job:
     def gallery(self) -> Path:
         return self.output / "gallery.html"
 
+    @property
+    def environment(self) -> Path:
+        return self.output / "env.sh"
+
 
 @dataclass(frozen=True, slots=True)
 class _Results:
-    """What the servers gave, once they are gone."""
+    """What the servers gave."""
 
     photos: list[DemoPhoto]
     ledger: traffic.Ledger
     stored: dict[str, Tags]
     pictures: dict[str, str | None]
     notice: str
+    settings: Mapping[str, str]
 
 
-def run_demo(photos: Path | None, output: Path, kafka: Literal["auto", "real", "mock"] = "auto") -> int:
+def run_demo(
+    photos: Path | None, output: Path, kafka: Literal["auto", "real", "mock"] = "auto", *, keep: bool = False
+) -> int:
     """Tags photos end to end on embedded servers and writes `gallery.html` and `logs/` into `output`.
 
     Leaves nothing else behind, also when it is interrupted or killed: every process stands under a guardian.
@@ -72,6 +82,7 @@ def run_demo(photos: Path | None, output: Path, kafka: Literal["auto", "real", "
         photos: A folder of the user's own; the built-in samples by default.
         output: Is made if need be.
         kafka: Which Kafka; "auto" is the real one where it can run.
+        keep: Leaves everything up until Ctrl-C, with its settings in `env.sh` for other programs.
 
     Returns:
         The exit code: 0 if every photo got the outcome that it should, in the result topic and in Redis alike; 1 if
@@ -82,7 +93,11 @@ def run_demo(photos: Path | None, output: Path, kafka: Literal["auto", "real", "
         with _terminable():
             job = _Job(find_photos(photos or SAMPLES), output, report, photos is None, TopicNames())
             _prepare_output(job)
-            return _finish(job, _serve(job, kafka))
+            with _served(job, kafka) as results:
+                code = _finish(job, results)
+                if keep:
+                    _hold(job, results.settings)
+            return code
     except BadFolder as error:
         report.problem(str(error))
         return _USAGE
@@ -94,8 +109,13 @@ def run_demo(photos: Path | None, output: Path, kafka: Literal["auto", "real", "
         return _FAILED
 
 
-def _serve(job: _Job, kafka: Literal["auto", "real", "mock"]) -> _Results:
-    """Everything that needs the servers; they are gone when it returns."""
+@contextlib.contextmanager
+def _served(job: _Job, kafka: Literal["auto", "real", "mock"]) -> Iterator[_Results]:
+    """Everything that needs the servers.
+
+    Yields:
+        What came out; the servers are up until the context ends.
+    """
     report = job.report
     own = "sample photos" if job.samples else f"photos from {job.found.folder}"
     report.title(f"photo-tagger demo: {len(job.found.paths)} {own}, and four that must fail")
@@ -120,7 +140,22 @@ def _serve(job: _Job, kafka: Literal["auto", "real", "mock"]) -> _Results:
         report.step(f"read the tags of {len(stored)} photos back from Redis")
         with report.progress("drawing", len(photos)) as advance:
             pictures = page.draw(photos, ledger, advance)
-        return _Results(photos, ledger, stored, pictures, servers.kafka.notice)
+        yield _Results(photos, ledger, stored, pictures, servers.kafka.notice, service.settings)
+
+
+def _hold(job: _Job, settings: Mapping[str, str]) -> None:
+    """Waits for Ctrl-C; meanwhile `env.sh` gives another terminal the settings and the commands."""
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}$PATH"}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    lines += [f'export {name}="{value}"' for name, value in path.items()]
+    job.environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        job.report.holding(job.environment, settings["TAGGER_REDIS__URL"])
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        job.report.note("stopping")
+    finally:
+        job.environment.unlink(missing_ok=True)
 
 
 def _say(report: Reporter, line: str) -> None:
@@ -144,7 +179,7 @@ def _tag(job: _Job, servers: Stack, service: Service, photos: list[DemoPhoto]) -
     ledger = traffic.Ledger()
     kafka = servers.kafka.bootstrap_servers
     with job.report.progress("tagging", len(photos)) as advance:
-        traffic.publish(kafka, job.names.uploads, photos, ledger)
+        traffic.publish(kafka, job.names, photos, ledger)
         for _ in traffic.watch(kafka, job.names, ledger, _PATIENCE_S, still_running):
             advance()
     return ledger

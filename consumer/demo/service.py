@@ -32,22 +32,23 @@ class Service(Server):
             photo_hosts: The base URLs that photos may come from, although they are on loopback.
         """
         self._health_port = free_port()
-        settings = {
-            "KAFKA__BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
-            "KAFKA__UPLOADS_TOPIC": names.uploads,
-            "KAFKA__TAGS_TOPIC": names.tags,
-            "KAFKA__DEAD_TOPIC": names.dead,
-            "REDIS__URL": stack.redis.url,
-            "TRITON__URL": stack.triton.grpc_url,
-            "FETCH__SCHEMES": "http",
-            "FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
-            "HEALTH__PORT": str(self._health_port),
-            "LOG__FORMAT": "json",
+        #: What another program needs to work on the same installation.
+        self.settings = {
+            "TAGGER_KAFKA__BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
+            "TAGGER_KAFKA__UPLOADS_TOPIC": names.uploads,
+            "TAGGER_KAFKA__TAGS_TOPIC": names.tags,
+            "TAGGER_KAFKA__DEAD_TOPIC": names.dead,
+            "TAGGER_REDIS__URL": stack.redis.url,
+            "TAGGER_TRITON__URL": stack.triton.grpc_url,
+            "TAGGER_FETCH__SCHEMES": "http",
+            "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
         }
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("TAGGER_")}
         env = {
             **inherited,
-            **{f"TAGGER_{name}": value for name, value in settings.items()},
+            **self.settings,
+            "TAGGER_HEALTH__PORT": str(self._health_port),
+            "TAGGER_LOG__FORMAT": "json",
             # It runs in the guardian's folder, where a checkout that is not installed would not be found.
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }

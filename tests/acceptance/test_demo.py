@@ -2,6 +2,7 @@
 
 import html
 import io
+import json
 import os
 import re
 import signal
@@ -13,11 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from PIL import Image
 
 from consumer.demo.photos import SAMPLES, SUFFIXES
 from consumer.embedded import leftovers
 from consumer.embedded.kafka import INSTALL_COMMAND
+from tests.harness import headers_of, read_topic
+from tests.harness_process import photo_tagger
 
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = {
@@ -193,3 +197,58 @@ def test_sigkill_leaves_nothing(start: Callable[..., Demo]) -> None:
     assert runs
     demo.process.kill()
     until(lambda: not demo.left_behind(runs), 30, lambda: f"left behind: {demo.left_behind(runs)}")
+
+
+def tagged_in(page: str) -> dict[str, tuple[float, list[str]]]:
+    """What the gallery shows of each photo by its id: quality score, and brands in order."""
+    cards = re.findall(r'<li class="photo" data-photo="([^"]*)"[^>]* data-score="([^"]*)"(.*?)</li>', page, re.DOTALL)
+    return {
+        html.unescape(photo_id): (float(score), re.findall(r'<span class="chip"[^>]*>(.*?) <b>', body))
+        for photo_id, score, body in cards
+    }
+
+
+def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(start: Callable[..., Demo]) -> None:
+    demo = start("--kafka", "real", "--keep")
+    environment = demo.output / "env.sh"
+    until(lambda: environment.is_file() or demo.process.poll() is not None, TIMEOUT_S, lambda: demo.said)
+    until(lambda: "until Ctrl-C" in demo.said, 10, lambda: demo.said)
+    pairs = (line.removeprefix("export ").split("=", 1) for line in environment.read_text().splitlines())
+    settings = {name: value for name, value in pairs if name.startswith("TAGGER_")}
+    kafka, redis_url = settings["TAGGER_KAFKA__BOOTSTRAP_SERVERS"], settings["TAGGER_REDIS__URL"]
+
+    published = {
+        message.key().decode(): json.loads(message.value())
+        for message in read_topic(kafka, settings["TAGGER_KAFKA__TAGS_TOPIC"])
+    }
+    dead = {
+        message.key().decode(): headers_of(message)["reason"]
+        for message in read_topic(kafka, settings["TAGGER_KAFKA__DEAD_TOPIC"])
+    }
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        stored = {key.split("}:", 1)[1]: client.hgetall(key) for key in client.keys("p:*")}
+    before = raw_dump(redis_url)
+    shown = tagged_in(demo.page)
+    assert shown.keys() == published.keys() == stored.keys()
+    assert dead == reasons_in(demo.page) == REASONS
+    for photo_id, (score, brands) in shown.items():
+        tags, fields = published[photo_id], stored[photo_id]
+        assert tags["quality"]["score"] == float(fields["q"]) == score
+        assert [brand["brand"] for brand in tags["brands"]] == json.loads(fields["brands"]) == brands
+
+    ended = photo_tagger("replay", "--from", "1h", env={**os.environ, **settings})
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["outcomes"] == {"unchanged": len(shown), "dead_lettered": len(REASONS)}
+    assert raw_dump(redis_url) == before
+
+    runs = demo.runs()
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.wait(30) == 0, demo.said
+    assert not environment.exists()
+    assert demo.left_behind(runs) == []
+
+
+def raw_dump(redis_url: str) -> dict[bytes, bytes]:
+    """Every key of Redis with its serialised value."""
+    with redis.Redis.from_url(redis_url) as client:
+        return {key: client.dump(key) for key in client.keys("*")}
