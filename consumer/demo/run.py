@@ -89,6 +89,8 @@ def run_demo(
         not, or if a server failed; 2 if the photos or the output folder cannot be used; 130 after Ctrl-C.
     """
     report = Reporter()
+    # The servers run in folders of their own.
+    output = output.resolve()
     try:
         with _terminable():
             job = _Job(find_photos(photos or SAMPLES), output, report, photos is None, TopicNames())
@@ -105,7 +107,7 @@ def run_demo(
         report.note("stopped; nothing is left running")
         return _INTERRUPTED
     except (TaggerError, EmbeddedServerError) as error:
-        report.problem(f"{error}\nlogs: {(output / 'logs').resolve()}")
+        report.problem(f"{error}\nlogs: {output / 'logs'}")
         return _FAILED
 
 

@@ -60,7 +60,8 @@ class GuardianClient:
 
     def __init__(self, logs_dir: Path) -> None:
         """Starts the guardian; its log and the servers' are in `logs_dir`, which is kept."""
-        self.logs_dir = logs_dir
+        # The servers do not share our working directory.
+        self.logs_dir = logs_dir.resolve()
         self._changed = threading.Condition()
         self._send_lock = threading.Lock()
         self._next_id = 0

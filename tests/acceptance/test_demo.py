@@ -53,7 +53,8 @@ class Demo:
         self._temp = folder / "temp"
         self._temp.mkdir()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "consumer.cli", "demo", "--output", str(self.output), *options],
+            # As `make demo` does it: with a relative output folder.
+            [sys.executable, "-m", "consumer.cli", "demo", "--output", os.path.relpath(self.output, ROOT), *options],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(self._temp), "PYTHONUTF8": "1"},
             stdin=subprocess.DEVNULL,
