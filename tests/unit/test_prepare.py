@@ -17,7 +17,8 @@ from consumer import prepare
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.events import Photo, Pixels
-from consumer.prepare import PrepareLimits, Preparer, sniff, to_pixels
+from consumer.formats import sniff
+from consumer.prepare import PrepareLimits, Preparer, to_pixels
 from tests.unit.photos import difference, encoded, photo
 
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)

@@ -1,0 +1,110 @@
+"""Photos a second through the whole path, on embedded servers: `.venv/bin/python benchmarks/path.py`.
+
+One service process tags the demo's sample photos, read from files, in bursts; servers, producer and service share the
+machine's cores. Prints the median of the bursts after the first, and where a photo's time goes.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import UTC, datetime
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from consumer import events, kafka_clients
+from consumer.demo.photos import SAMPLES, SUFFIXES
+from consumer.embedded.paths import free_port, repository_root
+from consumer.embedded.stack import Stack, start_stack
+from consumer.reader import TagReader
+from consumer.topics import TopicNames, create_topics
+
+DEADLINE_S = 120.0
+
+
+def start_service(stack: Stack, port: int) -> subprocess.Popen[bytes]:
+    """The service, reading the sample photos as files; returns when it is ready."""
+    settings = {
+        "TAGGER_KAFKA__BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
+        "TAGGER_REDIS__URL": stack.redis.url,
+        "TAGGER_TRITON__URL": stack.triton.grpc_url,
+        "TAGGER_FETCH__SCHEMES": "file",
+        "TAGGER_FETCH__FILE_ROOT": str(SAMPLES),
+        "TAGGER_HEALTH__PORT": str(port),
+        "TAGGER_LOG__LEVEL": "warning",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "consumer.cli", "run"], env={**os.environ, **settings})
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=1)
+        except OSError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise
+            time.sleep(0.05)
+        else:
+            return process
+
+
+def burst(stack: Stack, name: str, count: int) -> float:
+    """Sends `count` events at once and returns the seconds until the last has its tags."""
+    files = sorted(path for path in SAMPLES.iterdir() if path.suffix in SUFFIXES)
+    producer = kafka_clients.producer_client(stack.kafka.bootstrap_servers, {})
+    kafka_clients.require_topics(producer, stack.kafka.bootstrap_servers, [TopicNames().uploads])
+    ids = [f"{name}-{number}" for number in range(count)]
+    began = time.perf_counter()
+    for number, photo_id in enumerate(ids):
+        event = events.PhotoUploaded(photo_id, files[number % len(files)].as_uri(), datetime.now(UTC))
+        producer.produce(TopicNames().uploads, events.encode(event), photo_id)
+    producer.flush()
+    with TagReader(stack.redis.url) as reader:
+        while len(reader.get_many(ids[-64:])) < len(ids[-64:]) or len(reader.get_many(ids)) < count:
+            if time.perf_counter() - began > DEADLINE_S:
+                raise TimeoutError(f"{name} was not tagged within {DEADLINE_S} s")
+            time.sleep(0.02)
+    return time.perf_counter() - began
+
+
+def stage_table(port: int) -> list[tuple[str, float]]:
+    """Mean milliseconds of each stage, waiting for its turn included."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+    sums: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for sample in families["tagger_stage_duration_seconds"].samples:
+        target = {"_sum": sums, "_count": counts}.get(sample.name.removeprefix("tagger_stage_duration_seconds"))
+        if target is not None:
+            target[sample.labels["stage"]] = sample.value
+    return [(stage, 1000 * total / counts[stage]) for stage, total in sums.items() if counts[stage]]
+
+
+def main() -> None:
+    """Runs the bursts and prints their rate."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=600, help="photos in one burst")
+    parser.add_argument("--bursts", type=int, default=5, help="bursts; the first one warms up")
+    arguments = parser.parse_args()
+    port = free_port()
+    with start_stack(None, repository_root() / "triton_models", "real") as stack:
+        create_topics(stack.kafka.bootstrap_servers, TopicNames())
+        service = start_service(stack, port)
+        try:
+            rates = [
+                arguments.photos / burst(stack, f"burst{number}", arguments.photos)
+                for number in range(arguments.bursts)
+            ]
+            stages = stage_table(port)
+        finally:
+            service.terminate()
+            service.wait()
+    shown = ", ".join(f"{rate:.0f}" for rate in rates)
+    print(f"photos/s of each burst: {shown}; median after the first: {statistics.median(rates[1:]):.0f}")
+    for stage, mean_ms in stages:
+        print(f"  {stage:<8} {mean_ms:8.1f} ms a photo, waiting for its turn included")
+
+
+if __name__ == "__main__":
+    main()
