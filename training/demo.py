@@ -38,8 +38,8 @@ class Plan:
     held_out_scenes: int = 350
     held_out_photos: int = 2400
     quality_photos: int = 8000
-    brand: train.Recipe = field(default_factory=lambda: train.Recipe(steps=1100, seed=1))
-    quality: train.Recipe = field(default_factory=lambda: train.Recipe(steps=600, seed=2))
+    brand: train.Recipe = field(default_factory=lambda: train.Recipe(steps=1000, seed=1))
+    quality: train.Recipe = field(default_factory=lambda: train.Recipe(steps=540, seed=2))
     #: OpenMP threads of an operation; data is made by other threads meanwhile.
     threads: int = 1
 
