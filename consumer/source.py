@@ -15,9 +15,10 @@ from typing import Final, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumer import kafka_clients
+from consumer import kafka_clients, offset_map
 from consumer.errors import SourceFailed
 from consumer.events import Record
+from consumer.intake import Intake
 from consumer.offsets import OffsetTracker, Partition
 from consumer.telemetry import Log, Metrics
 
@@ -25,7 +26,7 @@ _POLL_S: Final = 0.05
 _BATCH: Final = 256
 _REVOKE_DRAIN_S: Final = 5.0
 _HOUSEKEEPING_S: Final = 1.0
-_PAUSE_AFTER_S: Final = 1.0
+_STORE_S: Final = 0.25
 _ALIVE_S: Final = 10.0
 
 _HOPELESS: Final = frozenset(
@@ -57,7 +58,7 @@ class Plan(Protocol):
 
 
 class Source:
-    """Reads the records of a plan and keeps their offsets. `done` and `stop_intake` may be called from any thread."""
+    """Reads the records of a plan and keeps their offsets; its public methods may be called from any thread."""
 
     def __init__(
         self,
@@ -74,19 +75,17 @@ class Source:
     ) -> None:
         self._plan = plan
         self._client = (bootstrap_servers, group_id, extra)
-        self._max_in_flight = max_in_flight
         self._deliver = deliver
         self._failed = failed
         self._log = log
         self._metrics = metrics
         self._tracker = OffsetTracker()
+        self._intake = Intake(self._tracker, max_in_flight, metrics)
         self._done: deque[Record] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._draining = threading.Event()
         self._joined = threading.Event()
-        self._paused = False
-        self._full_since_s: float | None = None
+        self._stored_s = 0.0
         self._brokers_down = False
         self._ticked_s = 0.0
         self._housekept_s = 0.0
@@ -119,7 +118,15 @@ class Source:
 
     def stop_intake(self) -> None:
         """Delivers nothing more; polling and offsets go on."""
-        self._draining.set()
+        self._intake.stop()
+
+    def hold(self) -> None:
+        """Delivers nothing until `release`; polling and offsets go on."""
+        self._intake.hold()
+
+    def release(self) -> None:
+        """Delivers again."""
+        self._intake.release()
 
     def close(self, timeout_s: float) -> None:
         """Stores the last positions, leaves the group (which commits them) and ends the thread."""
@@ -141,12 +148,13 @@ class Source:
             while not self._closing.is_set():
                 self._ticked_s = monotonic()
                 self._settle(consumer)
-                if self._full_since_s is None or self._paused:
-                    self._poll(consumer)
-                else:
+                if self._intake.waiting:
                     self._wake.wait(_POLL_S)
                     self._wake.clear()
+                else:
+                    self._poll(consumer)
             self._settle(consumer)
+            self._store(consumer)
         except KafkaException as error:
             self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
         except Exception as bug:  # noqa: BLE001 - a thread that ends in silence would leave a service that does nothing
@@ -159,8 +167,8 @@ class Source:
         first = consumer.poll(_POLL_S)
         if first is None:
             return
-        room = min(self._max_in_flight - self._tracker.in_flight - 1, _BATCH)
-        messages = [first, *(consumer.consume(room, 0) if room > 0 and not self._paused else ())]
+        more = min(self._intake.room - 1, _BATCH)
+        messages = [first, *(consumer.consume(more, 0) if more > 0 else ())]
         records = [record for message in messages if (record := self._take(consumer, message)) is not None]
         if records:
             self._deliver(records)
@@ -174,9 +182,10 @@ class Source:
         if not self._plan.accepts((topic, partition), offset):
             return None
         epoch = self._tracker.add((topic, partition), offset)
-        if epoch is None:
-            return None
         self._plan.delivered((topic, partition), offset)
+        if epoch is None:
+            self._metrics.restored.inc()
+            return None
         return Record(
             topic=topic,
             partition=partition,
@@ -194,35 +203,33 @@ class Source:
             record = self._done.popleft()
             if not self._tracker.finish((record.topic, record.partition), record.offset, record.epoch):
                 self._metrics.late.inc()
-        self._store(consumer)
-        in_flight = self._tracker.in_flight
-        self._metrics.in_flight.set(in_flight)
-        if in_flight < self._max_in_flight:
-            self._full_since_s = None
-        elif self._full_since_s is None:
-            self._full_since_s = monotonic()
-        stalled = self._full_since_s is not None and monotonic() - self._full_since_s > _PAUSE_AFTER_S
-        if not self._paused and (self._draining.is_set() or stalled):
-            self._pause(consumer, paused=True)
-        elif self._paused and not self._draining.is_set() and in_flight <= self._max_in_flight // 2:
-            self._pause(consumer, paused=False)
+        if monotonic() - self._stored_s > _STORE_S:
+            self._store(consumer)
+        self._metrics.in_flight.set(self._tracker.in_flight)
+        self._intake.update(consumer)
         if monotonic() - self._housekept_s > _HOUSEKEEPING_S:
             self._housekept_s = monotonic()
             self._keep_house(consumer)
 
     def _store(self, consumer: Consumer) -> None:
-        for (topic, partition), position in self._tracker.advanced().items():
-            try:
-                consumer.store_offsets(offsets=[TopicPartition(topic, partition, position)])
-            except KafkaException as error:
-                # The partition is being taken away: its new owner starts from what was committed.
-                self._log.debug("kafka.errored", detail=str(error), topic=topic, partition=partition)
+        """Stores what changed; librdkafka commits it on its timer, at a revoke and at the end.
 
-    def _pause(self, consumer: Consumer, *, paused: bool) -> None:
-        partitions = [TopicPartition(*partition) for partition in self._tracker.partitions]
-        (consumer.pause if paused else consumer.resume)(partitions)
-        self._paused = paused
-        self._metrics.paused.set(paused)
+        It does not commit a position again for its metadata's sake, so while a partition's head is stuck the map is
+        committed by hand: only here, in the owner thread, and only for partitions that are ours.
+        """
+        self._stored_s = monotonic()
+        moved, remapped = self._tracker.take_commits()
+        for commits, by_hand in ((moved, False), (remapped, True)):
+            for (topic, partition), commit in commits.items():
+                offsets = [TopicPartition(topic, partition, commit.position, commit.metadata)]
+                try:
+                    # Stored in any case: an older map that is stored would replace the one committed by hand.
+                    consumer.store_offsets(offsets=offsets)
+                    if by_hand:
+                        consumer.commit(offsets=offsets, asynchronous=True)
+                except KafkaException as error:
+                    # The partition is being taken away: its new owner starts from what was committed.
+                    self._log.debug("kafka.errored", detail=str(error), topic=topic, partition=partition)
 
     def _keep_house(self, consumer: Consumer) -> None:
         for topic, partition in self._tracker.partitions:
@@ -238,12 +245,15 @@ class Source:
             self._set_brokers_down(down=False, detail="")
 
     def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions became ours: their windows open, paused if intake is paused."""
+        """Partitions became ours, each with its position and the map that was committed with it."""
         for partition in partitions:
-            self._tracker.assign((partition.topic, partition.partition))
-        # A pause survives a rebalance inside librdkafka, so the present state is always set.
-        if partitions:
-            (consumer.pause if self._paused else consumer.resume)(list(partitions))
+            key = (partition.topic, partition.partition)
+            if partition.offset >= 0:
+                done = offset_map.decode(partition.offset, partition.metadata)
+                self._tracker.assign(key, partition.offset, done)
+            else:
+                self._tracker.assign(key)
+        self._intake.opened(consumer, partitions)
         self._joined.set()
         self._metrics.assigned.set(len(self._tracker.partitions))
         self._log.info("assignment.received", partitions=_names(partitions))
@@ -266,6 +276,7 @@ class Source:
         self._log.warning("assignment.revoked", partitions=_names(partitions), lost=True)
 
     def _forget(self, keys: Sequence[Partition]) -> None:
+        self._intake.forget(keys)
         for topic, partition in keys:
             self._tracker.forget((topic, partition))
             self._metrics.lag.labels(topic, str(partition)).set(0)

@@ -29,8 +29,9 @@ class Subscription:
         """Joins the group; the callbacks run inside `poll`, in the owner thread."""
 
         def on_assign(_: Consumer, partitions: list[TopicPartition]) -> None:
-            consumer.incremental_assign(self._positions(consumer, partitions))
-            source.assigned(consumer, partitions)
+            positions = self._positions(consumer, partitions)
+            consumer.incremental_assign(positions)
+            source.assigned(consumer, positions)
 
         def on_revoke(_: Consumer, partitions: list[TopicPartition]) -> None:
             source.revoked(consumer, partitions)
@@ -62,6 +63,6 @@ class Subscription:
             # librdkafka asks again by itself; a partition without a commit then reports an offset reset.
             return [TopicPartition(entry.topic, entry.partition, OFFSET_STORED) for entry in partitions]
         return [
-            TopicPartition(entry.topic, entry.partition, entry.offset if entry.offset >= 0 else self._first)
+            entry if entry.offset >= 0 else TopicPartition(entry.topic, entry.partition, self._first)
             for entry in committed
         ]

@@ -77,6 +77,11 @@ class Metrics:
         self.retries = Counter(
             "tagger_retries_total", "Attempts repeated in place, by reason", ["reason"], registry=self.registry
         )
+        self.restored = Counter(
+            "tagger_restored_records_total",
+            "Records that an earlier owner of the partition finished",
+            registry=self.registry,
+        )
         self.late = Counter(
             "tagger_late_completions_total", "Records finished after their partition was lost", registry=self.registry
         )

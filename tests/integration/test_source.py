@@ -1,13 +1,20 @@
 """Partitions that come and go, positions that are gone, topics that are not there yet; on a real Kafka."""
 
 import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
 
-from confluent_kafka import TopicPartition
+import pytest
+from aiohttp import web
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from consumer import events, offset_map
+from consumer.embedded.paths import free_port
 from consumer.settings import Settings
 from consumer.topics import TopicNames, create_topics
 from tests.harness import BRIGHT, World, by_key, eventually
+from tests.harness_process import running_tagger
 
 
 def renamed(settings: Settings, **names: str) -> Settings:
@@ -98,3 +105,45 @@ async def started(world: World, settings: Settings) -> None:
     """Returns once the service has started, and stopped again."""
     async with world.service(settings):
         pass
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_a_restart_repeats_only_what_was_not_finished(world: World, tmp_path: Path, how: str) -> None:
+    async def hang() -> web.Response:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    world.photos.answers.update({"stuck": hang, "fine": BRIGHT})
+    for photo_id in ("stuck", *(f"fine-{number}" for number in range(30))):
+        uri = f"{world.photos.url}/{photo_id.split('-')[0]}"
+        event = events.PhotoUploaded(photo_id, uri, datetime.now(UTC))
+        world.send(photo_id, events.encode(event), events.UPLOADED, partition=0)
+    slow = {"TAGGER_FETCH__READ_TIMEOUT_S": "60", "TAGGER_FETCH__TOTAL_TIMEOUT_S": "60"}
+    drain = {"TAGGER_SERVICE__DRAIN_TIMEOUT_S": "0.5"}
+    with running_tagger(world.settings, tmp_path, port=free_port(), **slow, **drain) as tagger:
+        await eventually(lambda: len(world.tags()) == 30)
+        if how == "killed":
+            await eventually(lambda: len(offset_map.decode(0, committed_metadata(world))) == 30)
+            tagger.process.kill()
+        else:
+            assert (await asyncio.to_thread(tagger.terminate))[0] == 0
+    assert world.committed()[0] == 0
+    assert offset_map.decode(0, committed_metadata(world)) == frozenset(range(1, 31))
+    world.photos.answers["stuck"] = BRIGHT
+    world.photos.requests.clear()
+    async with world.service() as service:
+        await eventually(lambda: service.outcomes() == {"tagged": 1})
+        await eventually(lambda: service.metrics.restored._value.get() == 30)
+    assert world.photos.requests == ["stuck"]
+    assert world.committed()[0] == 31
+
+
+def committed_metadata(world: World) -> str | None:
+    """The metadata of the first partition's commit."""
+    kafka = world.settings.kafka
+    consumer = Consumer({"bootstrap.servers": world.kafka, "group.id": kafka.group_id})
+    try:
+        (answer,) = consumer.committed([TopicPartition(kafka.uploads_topic, 0)], timeout=10)
+        return answer.metadata
+    finally:
+        consumer.close()

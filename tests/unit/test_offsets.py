@@ -3,6 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from consumer import offset_map
 from consumer.offsets import OffsetTracker
 
 PARTITIONS = [("t", 0), ("t", 1)]
@@ -27,6 +28,12 @@ class Assignment:
             finished = [offset for offset in self.delivered if offset < open_below]
             return finished[-1] + 1 if finished else self.delivered[0]
         return self.delivered[-1] + 1
+
+
+def positions(tracker: OffsetTracker) -> dict[tuple[str, int], int]:
+    """The positions that moved since they were taken last."""
+    moved, _ = tracker.take_commits()
+    return {partition: commit.position for partition, commit in moved.items()}
 
 
 class Tracking(RuleBasedStateMachine):
@@ -90,13 +97,13 @@ class Tracking(RuleBasedStateMachine):
 
     @rule()
     def store(self) -> None:
-        moved = self.tracker.advanced()
+        moved = positions(self.tracker)
         wanted = {p: model.watermark for p, model in self.model.items() if model.watermark is not None}
         assert moved == {p: position for p, position in wanted.items() if self.stored.get(p) != position}
         for partition, position in moved.items():
             assert position > self.stored.get(partition, -1)
         self.stored.update(moved)
-        assert self.tracker.advanced() == {}
+        assert self.tracker.take_commits() == ({}, {})
 
     @invariant()
     def the_watermark_is_never_above_an_unfinished_record(self) -> None:
@@ -183,7 +190,7 @@ def test_a_partition_that_comes_back_starts_anew_and_its_old_records_no_longer_c
     assert not tracker.finish(A, 50, old)
     assert not tracker.finish(A, 40, old)
     assert tracker.finish(A, 40, new)
-    assert tracker.advanced() == {A: 41}
+    assert positions(tracker) == {A: 41}
 
 
 def test_a_partition_that_is_not_ours_takes_no_records() -> None:
@@ -197,5 +204,80 @@ def test_a_partition_that_is_not_ours_takes_no_records() -> None:
 def test_the_place_where_reading_began_is_reported_before_anything_is_finished() -> None:
     tracker = assigned(A)
     tracker.add(A, 7)
-    assert tracker.advanced() == {A: 7}
-    assert tracker.advanced() == {}
+    assert positions(tracker) == {A: 7}
+    assert positions(tracker) == {}
+
+
+class Handover(RuleBasedStateMachine):
+    """One partition that changes its owner again and again; each starts from what the last one committed."""
+
+    LOG_LENGTH = 60
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tracker = OffsetTracker()
+        self.finished: set[int] = set()
+        self.committed = (0, "")
+        self.safe: set[int] = set()
+        self.take_over()
+
+    def take_over(self) -> None:
+        position, metadata = self.committed
+        self.tracker.assign(A, position, offset_map.decode(position, metadata))
+        self.read_to = position
+        self.open: dict[int, int] = {}
+        self.committed_now()
+
+    def committed_now(self) -> None:
+        position, metadata = self.committed
+        self.safe = set(range(position)) | offset_map.decode(position, metadata)
+
+    @precondition(lambda self: self.read_to < self.LOG_LENGTH)
+    @rule(gap=st.sampled_from([0, 0, 0, 2]))
+    def read(self, gap: int) -> None:
+        offset = self.read_to + gap
+        epoch = self.tracker.add(A, offset)
+        assert (epoch is None) == (offset in self.safe), "work that was committed as done is repeated, or lost"
+        if epoch is not None:
+            self.open[offset] = epoch
+        self.read_to = offset + 1
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        offset = data.draw(st.sampled_from(sorted(self.open)))
+        assert self.tracker.finish(A, offset, self.open.pop(offset))
+        self.finished.add(offset)
+
+    @rule()
+    def commit(self) -> None:
+        moved, remapped = self.tracker.take_commits()
+        for commit in (*moved.values(), *remapped.values()):
+            assert commit.position >= self.committed[0]
+            self.committed = (commit.position, commit.metadata)
+            assert len(commit.metadata) < 4_096
+
+    @rule()
+    def crash(self) -> None:
+        self.take_over()
+
+    @invariant()
+    def nothing_unfinished_is_committed_as_done(self) -> None:
+        position, metadata = self.committed
+        assert all(offset not in self.open for offset in offset_map.decode(position, metadata))
+        assert not any(offset < position for offset in self.open)
+
+
+TestHandover = Handover.TestCase
+TestHandover.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_a_stuck_head_shows_in_the_span_and_the_map_still_fits() -> None:
+    tracker = assigned(A)
+    tracker.add(A, 0)
+    for offset in range(1, offset_map.CAPACITY):
+        tracker.finish(A, offset, tracker.add(A, offset) or 0)
+    assert tracker.span(A) == offset_map.CAPACITY
+    moved, _ = tracker.take_commits()
+    assert len(moved[A].metadata) < 4_096
+    assert offset_map.decode(0, moved[A].metadata) == frozenset(range(1, offset_map.CAPACITY))

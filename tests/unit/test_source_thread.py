@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_STORED, KafkaError, KafkaException, TopicPartition
 
+from consumer import offset_map
 from consumer.events import Record
 from consumer.source import Source
 from consumer.subscription import Subscription
@@ -61,6 +62,7 @@ class FakeConsumer:
         self.messages = list(messages)
         self.calls: list[tuple[str, list[tuple[str, int, int]]]] = []
         self.stored: dict[int, int] = {}
+        self.committed_by_hand: list[tuple[int, int, str | None]] = []
         self.subscribed: dict[str, object] = {}
         self.on_assign = self.on_revoke = self.on_lost = lambda _consumer, _partitions: None
         self.offsets: dict[int, int] | None = {}
@@ -77,6 +79,10 @@ class FakeConsumer:
         if self.refuses_positions:
             raise KafkaException(KafkaError(KafkaError._STATE))
         self.stored.update({entry.partition: entry.offset for entry in offsets})
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        assert asynchronous, "a commit that waits for the coordinator would stop the polling"
+        self.committed_by_hand += [(entry.partition, entry.offset, entry.metadata) for entry in offsets]
 
     def note(self, name: str, partitions: list[TopicPartition]) -> None:
         self.calls.append((name, [(entry.topic, entry.partition, entry.offset) for entry in partitions]))
@@ -146,6 +152,7 @@ class Bench:
         for one in records:
             self.source.done(one)
         self.source._settle(self.consumer)
+        self.source._store(self.consumer)
 
 
 def partitions(*numbers: int) -> list[TopicPartition]:
@@ -215,7 +222,7 @@ def test_partitions_that_are_assigned_later_are_paused_as_the_others_are(paused:
 def test_a_record_that_finishes_after_its_partition_was_lost_moves_nothing() -> None:
     bench = Bench(*messages(5))
     bench.turn()
-    bench.source._settle(bench.consumer)
+    bench.source._store(bench.consumer)
     bench.source.lost(partitions(0))
     bench.finish(*bench.records)
     assert bench.consumer.stored == {0: 5}
@@ -359,3 +366,28 @@ def test_what_is_logged_of_an_assignment_is_json() -> None:
     bench = Bench(assigned=(0, 1))
     (line,) = bench.log.named("assignment.received")
     assert json.loads(json.dumps(line)) == {"partitions": [f"{TOPIC}[0]", f"{TOPIC}[1]"]}
+
+
+def test_while_the_head_is_stuck_the_map_behind_it_is_committed_by_hand() -> None:
+    bench = Bench(*messages(0, 1, 2))
+    bench.turn()
+    bench.source._store(bench.consumer)
+    assert bench.consumer.stored == {0: 0}
+    bench.finish(bench.records[2])
+    ((partition, offset, metadata),) = bench.consumer.committed_by_hand
+    assert (partition, offset) == (0, 0)
+    assert offset_map.decode(0, metadata) == {2}
+    bench.finish(bench.records[0])
+    assert bench.consumer.stored == {0: 1}
+
+
+def test_what_an_earlier_owner_finished_is_not_delivered_again() -> None:
+    bench = Bench(assigned=())
+    metadata = offset_map.encode(5, {6, 8})
+    bench.source.assigned(bench.consumer, [TopicPartition(TOPIC, 0, 5, metadata)])
+    bench.consumer.messages = messages(5, 6, 7, 8)
+    bench.turn()
+    assert [record.offset for record in bench.records] == [5, 7]
+    bench.finish(*bench.records)
+    assert bench.consumer.stored == {0: 9}
+    assert bench.metrics.registry.get_sample_value("tagger_restored_records_total") == 2
