@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from datetime import UTC, datetime
 
 import redis
@@ -140,6 +141,26 @@ async def test_an_older_upload_that_arrives_late_is_refused(world: World) -> Non
     assert tags is not None
     assert [brand.brand for brand in tags.brands] == ["azure"]
     assert len(world.tags()) == 1
+
+
+async def test_the_events_of_one_photo_take_effect_in_order(world: World) -> None:
+    released = asyncio.Event()
+
+    async def slowly() -> web.Response:
+        await released.wait()
+        return web.Response(body=RED)
+
+    world.photos.answers.update({"slow": slowly, "quick": BLUE})
+    world.upload("photo", "slow", revision=1)
+    world.upload("photo", "quick", revision=2)
+    world.upload("other", "quick")
+    async with world.service() as service:
+        await eventually(lambda: service.outcomes() == outcomes(("tagged", 1)))
+        released.set()
+        await eventually(lambda: service.outcomes() == outcomes(("tagged", 3)))
+    versions = [json.loads(message.value())["version"] for message in world.tags() if message.key() == b"photo"]
+    assert len(versions) == 2
+    assert versions == sorted(versions)
 
 
 async def test_a_newer_upload_moves_the_photo_between_brand_indexes(world: World) -> None:
