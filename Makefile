@@ -37,6 +37,10 @@ lint: test-setup ## formatting, lint, types, dependency direction
 unit integration faults acceptance: test-setup ## one level of the tests
 	@$(BIN)/python -m pytest tests/$@
 
+.PHONY: faults-table
+faults-table: test-setup ## every fault experiment with SEEDS seeds; writes the table of docs/reliability.md
+	@$(BIN)/python scripts/faults $(or $(SEEDS),3)
+
 schemas: ## regenerate docs/schemas from the event classes
 	@$(BIN)/photo-tagger schemas --output docs/schemas
 

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from consumer.embedded.paths import free_port
 from tests.harness import BLUE, BRIGHT, RED, World, by_key, eventually, headers_of
 from tests.harness_process import environment, photo_tagger, running_tagger
 from tests.ledger import Ledger
+
+Record = Callable[[str, object], None]
 
 SEED = int(os.environ.get("FAULT_SEED", "20261121"))
 REPLAY = (sys.executable, "-m", "consumer.cli", "replay", "--from", "beginning")
@@ -28,7 +31,7 @@ def chance() -> random.Random:
     return random.Random(SEED)
 
 
-async def test_rolling_restarts_repeat_no_photo(world: World, tmp_path: Path) -> None:
+async def test_rolling_restarts_repeat_no_photo(world: World, tmp_path: Path, record_property: Record) -> None:
     ledger = Ledger(world)
     world.photos.answers["photo"] = BRIGHT
     for round_number in range(3):
@@ -41,12 +44,14 @@ async def test_rolling_restarts_repeat_no_photo(world: World, tmp_path: Path) ->
             assert seconds < 10
     async with world.service():
         await eventually(ledger.settled)
-    assert ledger.close() == 0
+    repeated = ledger.close()
+    record_property("repeated", repeated)
+    assert repeated == 0
     assert len(world.photos.requests) == ledger.produced.total(), "a photo was fetched twice"
 
 
 async def test_members_that_join_and_leave_lose_nothing_and_keep_each_photos_order(
-    world: World, chance: random.Random
+    world: World, chance: random.Random, record_property: Record
 ) -> None:
     ledger = Ledger(world)
     world.photos.answers.update({"red": RED, "blue": BLUE})
@@ -61,13 +66,15 @@ async def test_members_that_join_and_leave_lose_nothing_and_keep_each_photos_ord
                     ledger.upload(f"photo-{photo}", chance.choice(["red", "blue"]), revision=revisions[photo])
                 await asyncio.sleep(chance.uniform(0.2, 1.5))  # the storm: a member leaves at a random moment
         await eventually(ledger.settled, deadline_s=60)
-    ledger.close()
+    record_property("repeated", ledger.close())
     final = {key: message.value() for key, message in by_key(world.tags()).items()}
     for photo, revision in revisions.items():
         assert f'"version":"{revision:013d}.'.encode() in final[f"photo-{photo}"]
 
 
-async def test_a_frozen_member_that_wakes_up_neither_commits_nor_overwrites(world: World, tmp_path: Path) -> None:
+async def test_a_frozen_member_that_wakes_up_neither_commits_nor_overwrites(
+    world: World, tmp_path: Path, record_property: Record
+) -> None:
     ledger = Ledger(world)
     asked, released = asyncio.Event(), asyncio.Event()
 
@@ -95,10 +102,12 @@ async def test_a_frozen_member_that_wakes_up_neither_commits_nor_overwrites(worl
             ledger.upload("other", "new")
             await eventually(ledger.settled, deadline_s=60)
         assert by_key(world.tags())["photo"].value() == newest
-    ledger.close()
+    record_property("repeated", ledger.close())
 
 
-async def test_poison_becomes_dead_letters_and_nobody_else_waits(world: World, chance: random.Random) -> None:
+async def test_poison_becomes_dead_letters_and_nobody_else_waits(
+    world: World, chance: random.Random, record_property: Record
+) -> None:
     async def hang() -> web.Response:
         await asyncio.Event().wait()
         return web.Response()
@@ -127,7 +136,9 @@ async def test_poison_becomes_dead_letters_and_nobody_else_waits(world: World, c
         assert headers_of(letter)["reason"] == reasons[letter.key().decode().rsplit("-", 1)[0]]
 
 
-async def test_a_replay_that_is_killed_changes_nothing_and_can_be_repeated(world: World) -> None:
+async def test_a_replay_that_is_killed_changes_nothing_and_can_be_repeated(
+    world: World, record_property: Record
+) -> None:
     ledger = Ledger(world)
     world.photos.answers["photo"] = BRIGHT
     for number in range(150):
@@ -150,6 +161,6 @@ async def test_a_replay_that_is_killed_changes_nothing_and_can_be_repeated(world
         await eventually(lambda: sum(service.outcomes().values()) == 170)
         ended = await asyncio.to_thread(photo_tagger, *REPLAY[3:], env=environment(world.settings))
         assert ended.returncode == 0, ended.stderr
-    ledger.close()
+    record_property("repeated", ledger.close())
     after = {key: message.value() for key, message in by_key(world.tags()).items()}
     assert {key: after[key] for key in before} == before
