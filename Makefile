@@ -34,12 +34,11 @@ lint: test-setup ## formatting, lint, types, dependency direction
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-unit integration faults acceptance: test-setup ## one level of the tests
+unit integration acceptance: test-setup ## one level of the tests
 	@$(BIN)/python -m pytest tests/$@
 
-.PHONY: faults-table
-faults-table: test-setup ## every fault experiment with SEEDS seeds; writes the table of docs/reliability.md
-	@$(BIN)/python scripts/faults $(or $(SEEDS),3)
+faults: test-setup ## the fault experiments; SEEDS=20 runs each 20 times and writes the table of docs/reliability.md
+	@$(BIN)/python $(if $(SEEDS),scripts/faults $(SEEDS),-m pytest tests/faults)
 
 schemas: ## regenerate docs/schemas from the event classes
 	@$(BIN)/photo-tagger schemas --output docs/schemas

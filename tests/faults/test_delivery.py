@@ -131,7 +131,7 @@ async def test_poison_becomes_dead_letters_and_nobody_else_waits(
     )
     async with world.service(impatient):
         await eventually(ledger.settled, deadline_s=60)
-    ledger.close(dead=len(poison))
+    record_property("repeated", ledger.close(dead=len(poison)))
     for letter in world.dead():
         assert headers_of(letter)["reason"] == reasons[letter.key().decode().rsplit("-", 1)[0]]
 
