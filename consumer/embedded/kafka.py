@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -18,6 +19,7 @@ from consumer.embedded.paths import cache_folder, free_port
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
 
 VERSION = "4.3.0"
+OLDEST_JAVA = 17
 INSTALL_COMMAND = "apt-get install -y maven openjdk-17-jre-headless"
 _PROBE_TIMEOUT_S = 1.0
 _FETCH_TIMEOUT_S = 600.0
@@ -132,8 +134,15 @@ def jars_folder() -> Path:
 
 
 def can_run() -> bool:
-    """Says whether a real Kafka can start here: Java, and the jars or a Maven that can bring them."""
-    return _find_java() is not None and (jars_folder().is_dir() or shutil.which("mvn") is not None)
+    """Says whether a real Kafka can start here: a Java that is new enough, and the jars or a Maven that brings them."""
+    java = _find_java()
+    if java is None or _java_version(java) < OLDEST_JAVA:
+        return False
+    try:
+        fetch_jars()
+    except EmbeddedServerError:
+        return False
+    return True
 
 
 def fetch_jars() -> Path:
@@ -185,6 +194,13 @@ def _find_java() -> str | None:
     home = os.environ.get("JAVA_HOME")
     inside = shutil.which("java", path=str(Path(home) / "bin")) if home else None
     return inside or shutil.which("java")
+
+
+def _java_version(java: str) -> int:
+    """The feature release, such as 17; 0 where it cannot be told."""
+    told = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    version = re.search(r'version "(\d+)', told.stderr)
+    return int(version[1]) if version else 0
 
 
 def main() -> int:
