@@ -35,6 +35,8 @@ def start_service(stack: Stack, port: int) -> subprocess.Popen[bytes]:
         "TAGGER_FETCH__FILE_ROOT": str(SAMPLES),
         "TAGGER_HEALTH__PORT": str(port),
         "TAGGER_LOG__LEVEL": "warning",
+        # The bursts repeat a few photos, and every one is to be judged.
+        "TAGGER_DEDUPE__ENABLED": "false",
     }
     process = subprocess.Popen([sys.executable, "-m", "consumer.cli", "run"], env={**os.environ, **settings})
     deadline = time.monotonic() + DEADLINE_S

@@ -34,7 +34,7 @@ def create_topics_patiently(settings: Settings, partitions: int, replication: in
         try:
             return create_topics(
                 kafka.bootstrap_servers,
-                TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic),
+                TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic),
                 partitions=partitions,
                 replication=replication,
                 extra=kafka.extra,

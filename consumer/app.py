@@ -2,22 +2,28 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from time import monotonic
 from typing import Any, Final, ParamSpec, TypeVar
 
 from confluent_kafka import Producer
 
 from consumer import kafka_clients, tagging
+from consumer.admission import Admission
+from consumer.breaker import BreakerLimits
+from consumer.cache import ScoreCache, judged, mark_of
 from consumer.contract import ModelContract
-from consumer.errors import SourceFailed, TaggerError
+from consumer.errors import DecodeHangs, SourceFailed, TaggerError
 from consumer.events import PhotoUploaded, Record, Scores, Tags
 from consumer.events import Source as Origin
 from consumer.fetch import Fetcher, FetchLimits
 from consumer.health import serve_health
 from consumer.inference import Inference
+from consumer.marks import RetrySchedule
+from consumer.order import KeyedTasks
 from consumer.pipeline import Pipeline, Steps
 from consumer.prepare import PrepareLimits, Preparer
 from consumer.publish import Publisher
@@ -30,6 +36,9 @@ from consumer.telemetry import Log, Metrics
 from consumer.topics import TopicNames
 
 _CLOSE_TIMEOUT_S: Final = 10.0
+_WATCH_S: Final = 0.25
+#: One of so many places for photos in work is for those from the retry topic.
+_RETRY_SHARE: Final = 4
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -38,27 +47,33 @@ P = ParamSpec("P")
 class Service:
     """One service in one event loop: opens everything that a plan's records need, and closes it again."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    def __init__(self, settings: Settings, log: Log, *, max_in_flight: int | None = None) -> None:
         self._settings = settings
+        self._max_in_flight = max_in_flight or settings.service.max_in_flight
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._pipeline: Pipeline | None = None
+        self._tasks: dict[str, KeyedTasks] = {}
         self._source: Source | None = None
+        self._retries: Source | None = None
+        self._admission: Admission | None = None
         self.metrics = Metrics()
         self.patience = Patience(log, self.metrics)
         self.stopping = asyncio.Event()
-        self.failure: SourceFailed | None = None
+        self.failure: SourceFailed | DecodeHangs | None = None
 
     def live(self) -> bool:
         """Whether the process works: it waits for its dependencies, or its Kafka thread polls."""
-        return self._source is None or self._source.alive
+        return all(source is None or source.alive for source in (self._source, self._retries))
 
     def not_ready(self) -> list[str]:
         """What the service still waits for; empty while photos can be tagged."""
         waiting: list[str] = list(self.patience.lost)
         if self._source is None or not self._source.ready:
             waiting.append("assignment")
+        if self._retries is not None and not self._retries.ready:
+            waiting.append("assignment of retries")
+        if self._admission is not None and self._admission.complaint is not None:
+            waiting.append(self._admission.complaint)
         return [*waiting, "stopping"] if self.stopping.is_set() else waiting
 
     @property
@@ -76,8 +91,11 @@ class Service:
         self.stopping.set()
 
     @asynccontextmanager
-    async def working(self, plan: Plan, group_id: str) -> AsyncIterator[None]:
+    async def working(self, plan: Plan, group_id: str, retries: Plan | None = None) -> AsyncIterator[None]:
         """Waits for the dependencies, then processes the plan's records until the context ends; drains at its end.
+
+        `retries` is the plan of the retry topic, where this service reads it too. Its group is one of its own: records
+        that sleep there hold up no rebalance of the live partitions, and a static member's name is used once a group.
 
         Yields:
             Nothing; `stopping` is set when the source failed.
@@ -91,7 +109,9 @@ class Service:
             fetcher = await stack.enter_async_context(Fetcher(fetch_limits(settings)))
             preparer = stack.enter_context(preparer_of(settings, contract))
             publisher = stack.enter_context(Publisher(producer, names))
-            source = self._source_of(plan, group_id)
+            source = self._source_of(plan, group_id, self._max_in_flight, self.metrics)
+            window, its_metrics = settings.retry.max_waiting, self.metrics.for_retries()
+            later = None if retries is None else self._source_of(retries, f"{group_id}.retry", window, its_metrics)
             steps = Steps(
                 fetch=fetcher.fetch,
                 prepare=preparer.prepare,
@@ -100,21 +120,27 @@ class Service:
                 bury=tagging.decide_deletion,
                 store=store,
                 publish=publisher,
-                done=source.done,
+                done=partial(_finish, source, later, names.retry),
+                score=await self._scoring(stack, contract),
             )
-            self._pipeline = self._pipeline_of(steps)
+            self._admission = self._admission_of(self._pipeline_of(steps), source, later)
             source.start()
             self._source = source
+            if later is not None:
+                later.start()
+            self._retries = later
             self._log.info("service.started", group_id=group_id, models=contract.models)
+            watch = self._loop.create_task(self._watch_decodes(preparer))
             try:
                 yield
             finally:
-                await self._drain(source)
+                watch.cancel()
+                await self._drain([source] if later is None else [source, later])
 
     async def _await_dependencies(self, inference: Inference, store: Store, producer: Producer) -> ModelContract:
         """Waits until Triton serves both models, Redis answers and Kafka has the topics."""
         names = topic_names(self._settings)
-        topics = (names.uploads, names.tags, names.dead)
+        topics = (names.uploads, names.tags, names.retry, names.dead)
         servers = self._settings.kafka.bootstrap_servers
         check = partial(asyncio.to_thread, kafka_clients.require_topics, producer, servers, topics)
         answers = asyncio.gather(
@@ -133,6 +159,20 @@ class Service:
         )
         return contract
 
+    async def _scoring(self, stack: AsyncExitStack, contract: ModelContract) -> Callable[..., Awaitable[Scores]]:
+        settings = self._settings
+        if not settings.dedupe.enabled:
+            return judged
+        cache = ScoreCache(
+            settings.redis.url,
+            contract,
+            mark_of(contract, settings.prepare.model_dump()),
+            ttl_s=settings.dedupe.ttl_s,
+            timeout_s=settings.redis.timeout_s,
+            count=lambda result: self.metrics.dedupe.labels(result).inc(),
+        )
+        return (await stack.enter_async_context(cache)).score
+
     async def _unless_stopped(self, work: asyncio.Future[T]) -> T:
         stop = self._loop.create_task(self.stopping.wait())
         try:
@@ -146,30 +186,47 @@ class Service:
             if work.cancel():
                 await asyncio.wait([work])
 
-    def _source_of(self, plan: Plan, group_id: str) -> Source:
+    def _source_of(self, plan: Plan, group_id: str, max_in_flight: int, metrics: Metrics) -> Source:
         kafka = self._settings.kafka
         return Source(
             plan,
             bootstrap_servers=kafka.bootstrap_servers,
             group_id=group_id,
             extra=kafka.extra,
-            max_in_flight=self._settings.service.max_in_flight,
+            max_in_flight=max_in_flight,
             deliver=lambda records: self._in_loop(self._accept, records),
             failed=lambda failure: self._in_loop(self._fail, failure),
+            log=self._log,
+            metrics=metrics,
+        )
+
+    def _pipeline_of(self, steps: Steps) -> Pipeline:
+        return Pipeline(
+            steps,
+            patience=self.patience,
+            retry=retry_within_budget(self._settings.fetch.attempts, self._log, self.metrics),
+            schedule=RetrySchedule(self._settings.retry.rounds, self._settings.retry.delays_s),
             log=self._log,
             metrics=self.metrics,
         )
 
-    def _pipeline_of(self, steps: Steps) -> Pipeline:
-        attempts = self._settings.fetch.attempts
-        return Pipeline(
-            steps,
-            patience=self.patience,
-            retry=retry_within_budget(attempts, self._log, self.metrics),
-            attempts=attempts,
+    def _admission_of(self, pipeline: Pipeline, source: Source, retries: Source | None) -> Admission:
+        service = self._settings.service
+        admission = Admission(
+            pipeline.handle,
+            BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s),
+            # What was late already must not crowd out what is new.
+            together=max(1, self._max_in_flight // _RETRY_SHARE),
             log=self._log,
             metrics=self.metrics,
         )
+        admission.gates.append(source)
+        names = topic_names(self._settings)
+        self._tasks = {names.uploads: KeyedTasks(admission.handle)}
+        if retries is not None:
+            admission.gates.append(retries)
+            self._tasks[names.retry] = KeyedTasks(partial(admission.handle_when_due, gate=retries))
+        return admission
 
     def _in_loop(self, call: Callable[P, None], *arguments: P.args, **_: P.kwargs) -> None:
         """Runs a callback of the Kafka thread in the event loop; after the loop's end there is nobody to tell."""
@@ -177,31 +234,45 @@ class Service:
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _accept(self, records: Sequence[Record]) -> None:
-        if self._pipeline is None:
-            return
         for record in records:
-            task = self._loop.create_task(self._pipeline.handle(record))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if record.topic in self._tasks:
+                self._tasks[record.topic].start(record)
 
     def _fail(self, failure: SourceFailed) -> None:
         self.failure = self.failure or failure
         self._log.error("kafka.errored", detail=str(failure))
         self.stop()
 
-    async def _drain(self, source: Source) -> None:
-        """Finishes what is in flight within the budget; the rest stays uncommitted and is read again."""
-        source.stop_intake()
-        self._log.info("service.stopping", in_flight=len(self._tasks))
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._settings.service.drain_timeout_s)
-        left = list(self._tasks)
+    async def _watch_decodes(self, preparer: Preparer) -> None:
+        """Stops the service when a decode runs on after its photo was given up: only a new process frees the core."""
+        grace_s = self._settings.prepare.overdue_grace_s
+        since_s: float | None = None
+        while since_s is None or monotonic() - since_s < grace_s:
+            await asyncio.sleep(min(_WATCH_S, grace_s))
+            since_s = (since_s or monotonic()) if preparer.overdue else None
+        text = f"{preparer.overdue} decodes still run {grace_s:g} s after their limit"
+        self.failure = self.failure or DecodeHangs(f"{text}; this process ends to be replaced")
+        self._log.error("decode.hung", detail=text)
+        self.stop()
+
+    async def _drain(self, sources: Sequence[Source]) -> None:
+        """Finishes what is in work within the budget; the rest stays uncommitted and is read again."""
+        for source in sources:
+            source.stop_intake()
+        if self._admission is not None:
+            self._admission.close()
+        # What the Kafka thread hands over from now on is not started: nobody would wait for it, and the steps close.
+        tasks, self._tasks = frozenset(task for each in self._tasks.values() for task in each.running), {}
+        self._log.info("service.stopping", in_flight=len(tasks))
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._settings.service.drain_timeout_s)
+        left = [task for task in tasks if not task.done()]
         if left:
             self._log.warning("service.drain_timed_out", in_flight=len(left))
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.to_thread(source.close, _CLOSE_TIMEOUT_S)
+        await asyncio.gather(*(asyncio.to_thread(source.close, _CLOSE_TIMEOUT_S) for source in sources))
         self._log.info("service.drained")
 
 
@@ -209,14 +280,29 @@ class StopRequested(TaggerError):
     """The service was asked to stop while it waited for its dependencies."""
 
 
-async def run_live(settings: Settings, log: Log) -> None:
-    """Runs the service on the live topic until SIGTERM or SIGINT.
+def live_plan(settings: Settings) -> Subscription:
+    """The plan of the live service: its share of the upload topic."""
+    kafka = settings.kafka
+    membership = kafka_clients.membership(kafka.group_protocol, kafka.instance_id)
+    return Subscription(kafka.uploads_topic, kafka.first_position, membership)
+
+
+def retry_plan(settings: Settings) -> Subscription:
+    """The plan of the live service for the retry topic; every record counts, wherever `first_position` starts."""
+    kafka = settings.kafka
+    membership = kafka_clients.membership(kafka.group_protocol, kafka.instance_id)
+    return Subscription(kafka.retry_topic, "earliest", membership)
+
+
+async def run_live(settings: Settings, log: Log, listening: Callable[[int], None] = lambda _: None) -> None:
+    """Runs the service on the live topic until SIGTERM or SIGINT; `listening` gets the health endpoint's port.
 
     Raises:
         SourceFailed: Kafka refuses this consumer for good.
+        DecodeHangs: a decode cannot be stopped; the process is to end without waiting for its threads.
     """
     service = Service(settings, log)
-    plan = Subscription(settings.kafka.uploads_topic, settings.kafka.first_position)
+    plan = live_plan(settings)
     async with AsyncExitStack() as stack:
         if settings.health.enabled:
             endpoint = serve_health(
@@ -226,10 +312,10 @@ async def run_live(settings: Settings, log: Log) -> None:
                 live=service.live,
                 not_ready=service.not_ready,
             )
-            await stack.enter_async_context(endpoint)
+            listening(await stack.enter_async_context(endpoint))
         stack.enter_context(stop_on_signal(service))
         with suppress(StopRequested):
-            async with service.working(plan, settings.kafka.group_id):
+            async with service.working(plan, settings.kafka.group_id, retry_plan(settings)):
                 await service.stopping.wait()
     log.info("service.stopped")
     if service.failure is not None:
@@ -252,7 +338,13 @@ def stop_on_signal(service: Service) -> Iterator[None]:
 
 def topic_names(settings: Settings) -> TopicNames:
     """The topics of this installation."""
-    return TopicNames(settings.kafka.uploads_topic, settings.kafka.tags_topic, settings.kafka.dead_topic)
+    kafka = settings.kafka
+    return TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
+
+
+def _finish(source: Source, retries: Source | None, retry_topic: str, record: Record) -> None:
+    """Tells the reader that delivered the record that it is done."""
+    (retries if retries is not None and record.topic == retry_topic else source).done(record)
 
 
 def fetch_limits(settings: Settings) -> FetchLimits:
@@ -271,7 +363,7 @@ def inference_of(settings: Settings) -> Inference:
 def preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
     """The decoding threads."""
     prepare = settings.prepare
-    limits = PrepareLimits(**prepare.model_dump(exclude={"threads", "timeout_s"}))
+    limits = PrepareLimits(**prepare.model_dump(exclude={"threads", "timeout_s", "overdue_grace_s"}))
     return Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
 
 

@@ -1,23 +1,24 @@
 """`photo-tagger`: every verb that a user needs. Thin: it parses, calls, and prints."""
 
 import asyncio
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from enum import IntEnum
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from consumer import __version__, events, settings
-from consumer.errors import ContractMismatch, DependencyDown, SettingsError, SourceFailed, TaggerError
+from consumer import __version__, cli_dlq, cli_redis, events, settings, worker
+from consumer.console import Exit, err, out, progress_bar
+from consumer.console import explained as _explained
 from consumer.events import Tags
+from consumer.times import parse_time
 
 app = typer.Typer(
     name="photo-tagger",
@@ -26,53 +27,60 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+app.add_typer(cli_dlq.app, name="dlq")
+app.add_typer(cli_redis.app)
 
-
-class Exit(IntEnum):
-    """Exit codes, for scripts."""
-
-    OK = 0
-    FAILED = 1
-    USAGE = 2
-    SETTINGS = 3
-    CONTRACT = 4
-    DEPENDENCY = 5
-    NOT_FOUND = 6
-
-
-_CODES: dict[type[TaggerError], Exit] = {
-    SettingsError: Exit.SETTINGS,
-    ContractMismatch: Exit.CONTRACT,
-    DependencyDown: Exit.DEPENDENCY,
-    SourceFailed: Exit.DEPENDENCY,
-}
+#: With these no restart helps: the supervisor ends as its worker did.
+_FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
-    """Turns our errors into one line and an exit code; anything else is a bug and keeps its traceback.
+def _leaving_hung_threads() -> Iterator[None]:
+    """Ends the process at once if a decode still hangs at the end: the interpreter would wait for its thread.
 
-    Raises:
-        Exit: with the code of the error.
+    Yields:
+        Nothing.
     """
+    code = int(Exit.FAILED)
     try:
         yield
-    except TaggerError as error:
-        err.print(f"photo-tagger: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
+        code = int(Exit.OK)
+    except typer.Exit as ended:
+        code = ended.exit_code
+        raise
+    finally:
+        if any(thread.name.startswith("decode") and thread.is_alive() for thread in threading.enumerate()):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
 
 @app.command()
-def run() -> None:
+@_leaving_hung_threads()
+def run(
+    workers: Annotated[
+        int | None, typer.Option(help="processes in one group; service.workers by default", min=1)
+    ] = None,
+) -> None:
     """Run the service until SIGTERM; every setting comes from the environment, tagger.toml or its default."""
+    member = worker.join_supervisor()
     with _explained():
         loaded = settings.load()
-        from consumer.app import run_live  # noqa: PLC0415 - `--help` must not load Kafka, Triton and Pillow
-        from consumer.telemetry import configure_logging  # noqa: PLC0415 - as above
+        count = workers or loaded.service.workers
+        from consumer.telemetry import configure_logging  # noqa: PLC0415 - `--help` must not load what only `run` needs
 
-        asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
+        if count > 1:
+            from consumer.supervisor import run_workers  # noqa: PLC0415 - as above
+
+            log = configure_logging(loaded.log.level, loaded.log.format)
+            raise typer.Exit(asyncio.run(run_workers(loaded, count, log, _FINAL)))
+        from consumer.app import run_live  # noqa: PLC0415 - as above
+
+        if member is None:
+            asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
+        else:
+            log = configure_logging(loaded.log.level, loaded.log.format, worker=member.number)
+            asyncio.run(run_live(loaded, log, member.report_port))
 
 
 @app.command()
@@ -162,6 +170,7 @@ def find(
 
 
 @app.command()
+@_leaving_hung_threads()
 def replay(
     since: Annotated[str, typer.Option("--from", help="2026-11-21T10:00:00Z, 2h (ago) or beginning")],
     until: Annotated[str, typer.Option("--to", help="the same forms, or now")] = "now",
@@ -174,18 +183,8 @@ def replay(
         begin, end = parse_time(since), parse_time(until)
         loaded = settings.load()
         log = configure_logging("warning" if err.is_terminal else loaded.log.level, loaded.log.format, sys.stderr)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-            task = bar.add_task("replaying", total=None)
-            result = asyncio.run(
-                replay_range(
-                    loaded,
-                    log,
-                    since=begin,
-                    until=end,
-                    progress=lambda finished, total: bar.update(task, completed=finished, total=total),
-                )
-            )
+        with progress_bar("replaying") as progress:
+            result = asyncio.run(replay_range(loaded, log, since=begin, until=end, progress=progress))
     if out.is_terminal:
         parts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()))
         out.print(f"replayed {sum(result.outcomes.values())} of {result.total} records: {parts or 'nothing in range'}")
@@ -225,27 +224,6 @@ def demo(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def parse_time(text: str, now: datetime | None = None) -> datetime:
-    """A time with a zone: RFC 3339, `now`, `beginning`, or an age such as `90s`, `15m`, `2h`, `3d`.
-
-    Raises:
-        SettingsError: none of these.
-    """
-    now = now or datetime.now(UTC)
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    if text == "now":
-        return now
-    if text == "beginning":
-        return datetime(1970, 1, 1, tzinfo=UTC)
-    try:
-        if text[:-1].isdecimal() and text[-1] in units:
-            return now - timedelta(**{units[text[-1]]: int(text[:-1])})
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo else moment.astimezone()
-    except (ValueError, OverflowError):
-        raise SettingsError(f"{text!r} is no time: use 2026-11-21T10:00:00Z, 2h, now or beginning") from None
 
 
 def _tags_table(rows: list[Tags]) -> Table:

@@ -87,5 +87,9 @@ class SettingsError(TaggerError):
     """The settings are wrong: the message names the setting and what it may be."""
 
 
+class DecodeHangs(TaggerError):
+    """A decode runs on far beyond its limit: a thread cannot be stopped, so the process ends to be replaced."""
+
+
 class SourceFailed(TaggerError):
     """The Kafka consumer cannot go on (refused credentials, unknown topic, fenced): the service stops."""

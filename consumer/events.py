@@ -22,6 +22,11 @@ UPLOADED: Final = "photo.uploaded"
 DELETED: Final = "photo.deleted"
 TAGGED: Final = "photo.tagged"
 
+#: A tombstone in the result topic has no value: what Redis keeps of the deletion stands in these headers.
+VERSION_HEADER: Final = "version"
+DELETED_AT_HEADER: Final = "deleted_at"
+SOURCE_HEADER: Final = "source"
+
 
 def _with_a_date(value: object) -> object:
     """The value, if it is a text with a date: a number would be read as seconds or milliseconds since 1970.
@@ -205,6 +210,21 @@ def parse(record: Record) -> Event:
 def source_of(record: Record) -> Source:
     """The coordinates of a record, as they stand in the tags."""
     return Source(record.topic, record.partition, record.offset)
+
+
+def format_source(source: Source) -> str:
+    """`topic/partition/offset`."""
+    return f"{source.topic}/{source.partition}/{source.offset}"
+
+
+def parse_source(text: str) -> Source:
+    """What `format_source` wrote.
+
+    Raises:
+        ValueError: it is none of its texts.
+    """
+    topic, partition, offset = text.rsplit("/", 2)
+    return Source(topic, int(partition), int(offset))
 
 
 def encode(value: Tags | PhotoUploaded | PhotoDeleted) -> bytes:

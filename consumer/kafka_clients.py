@@ -27,13 +27,13 @@ def consumer_client(
     `auto.offset.reset=error` turns an out-of-range position into a visible error instead of silent loss or a full
     replay. The prefetch is small, because photos are the slow part.
     """
+    classic: dict[str, object] = {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 10_000}
     return Consumer(
         {
             "bootstrap.servers": bootstrap_servers,
             "group.id": group_id,
             "client.id": "photo-tagger",
-            "partition.assignment.strategy": "cooperative-sticky",
-            "session.timeout.ms": 10_000,
+            **({} if special.get("group.protocol") == "consumer" else classic),
             "enable.auto.commit": True,
             "auto.commit.interval.ms": 1_000,
             "enable.auto.offset.store": False,
@@ -45,6 +45,12 @@ def consumer_client(
         },
         logger=_librdkafka_log,
     )
+
+
+def membership(protocol: str, instance_id: str) -> dict[str, object]:
+    """How a consumer is a member of its group: the protocol, and its name if the membership is static."""
+    static = {"group.instance.id": instance_id} if instance_id else {}
+    return {"group.protocol": protocol, **static}
 
 
 def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:

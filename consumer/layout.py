@@ -6,13 +6,14 @@ one script changes both.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
 import orjson
 
-from consumer.events import Brand, Deletion, Quality, Source, Tags, format_time
+from consumer.events import Brand, Deletion, Quality, Tags, format_source, format_time, parse_source
 
 BUCKETS: Final = 64
 
@@ -52,18 +53,31 @@ def fields_of(tags: Tags) -> dict[str, str | bytes]:
         "bs": orjson.dumps([brand.probability for brand in tags.brands]),
         "m": orjson.dumps(tags.models, option=orjson.OPT_SORT_KEYS),
         "t": format_time(tags.tagged_at),
-        "src": _source_text(tags.source),
+        "src": format_source(tags.source),
     }
 
 
-def tombstone_of(deletion: Deletion) -> dict[str, str | bytes]:
+def tombstone_of(deletion: Deletion) -> dict[str, str]:
     """The hash fields that stay of a deleted photo: `del` marks it, `ver` keeps older uploads away."""
     return {
         "ver": deletion.version,
         "del": "1",
         "t": format_time(deletion.deleted_at),
-        "src": _source_text(deletion.source),
+        "src": format_source(deletion.source),
     }
+
+
+def deletion_of(photo_id: str, fields: Mapping[str, str]) -> Deletion | None:
+    """The deletion in a photo's hash; None where there is no hash or one with tags.
+
+    Raises:
+        ValueError: as `tags_of`.
+    """
+    if fields.get("del") != "1":
+        return None
+    with _named(photo_id):
+        source, deleted_at = parse_source(fields["src"]), datetime.fromisoformat(fields["t"])
+        return Deletion(photo_id, fields["ver"], source, deleted_at)
 
 
 def tags_of(photo_id: str, fields: Mapping[str, str]) -> Tags | None:
@@ -74,8 +88,7 @@ def tags_of(photo_id: str, fields: Mapping[str, str]) -> Tags | None:
     """
     if not fields or fields.get("del") == "1":
         return None
-    try:
-        topic, partition, offset = fields["src"].rsplit("/", 2)
+    with _named(photo_id):
         names, probabilities = orjson.loads(fields["brands"]), orjson.loads(fields["bs"])
         return Tags(
             photo_id=photo_id,
@@ -84,14 +97,21 @@ def tags_of(photo_id: str, fields: Mapping[str, str]) -> Tags | None:
             probabilities={},
             models=orjson.loads(fields["m"]),
             version=fields["ver"],
-            source=Source(topic, int(partition), int(offset)),
+            source=parse_source(fields["src"]),
             tagged_at=datetime.fromisoformat(fields["t"]),
         )
+
+
+@contextmanager
+def _named(photo_id: str) -> Iterator[None]:
+    """Says which hash it is that cannot be read.
+
+    Raises:
+        ValueError: a field is missing or malformed.
+    """
+    try:
+        yield
     except KeyError as missing:
         raise ValueError(f"hash {photo_key(photo_id)} has no field {missing}") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"hash {photo_key(photo_id)}: {error}") from None
-
-
-def _source_text(source: Source) -> str:
-    return f"{source.topic}/{source.partition}/{source.offset}"

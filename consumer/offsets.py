@@ -141,6 +141,11 @@ class OffsetTracker:
         window.finish(offset)
         return True
 
+    def holds(self, partition: Partition, epoch: int) -> bool:
+        """Whether the assignment of that epoch still lasts."""
+        window = self._partitions.get(partition)
+        return window is not None and window.epoch == epoch
+
     def position(self, partition: Partition) -> int | None:
         """The next offset to commit, None before the first record."""
         window = self._partitions.get(partition)

@@ -2,16 +2,23 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from random import random
 from time import time
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from consumer import events
+from consumer.cache import Judge, judged
 from consumer.errors import PhotoRejected, Reason, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
+from consumer.marks import Deferral, RetrySchedule, deferral_of, origin_of
 from consumer.resilience import Patience, RetryingCaller
 from consumer.store import Written
 from consumer.telemetry import Log, Metrics, Outcome
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 _INTERNAL_DETAIL = "a bug in the tagger, see its log; the photo is unchanged and can be sent again"
 
@@ -32,11 +39,14 @@ class ResultPublisher(Protocol):
     async def tags(self, tags: Tags, record: Record) -> None:
         """Publishes tags."""
 
-    async def tombstone(self, photo_id: str, record: Record) -> None:
+    async def tombstone(self, deletion: Deletion, record: Record) -> None:
         """Publishes that a photo has no tags any more."""
 
     async def dead_letter(self, record: Record, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original record with the reason of its rejection."""
+
+    async def retry(self, record: Record, deferral: Deferral) -> bool:
+        """Publishes the original record to the topic where it waits; False where it is too large for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +61,59 @@ class Steps:
     store: TagStore
     publish: ResultPublisher
     done: Callable[[Record], None]
+    #: The scores of a photo, where they are known already; else from the judge that it is given.
+    score: Callable[[Photo, Judge], Awaitable[Scores]] = judged
+
+
+@dataclass(slots=True)
+class Tries:
+    """The tries of one record that failed in passing, those before its waits in the retry topic included."""
+
+    failed: int
+
+    @classmethod
+    def of(cls, record: Record) -> "Tries":
+        """What the record's headers say of earlier rounds."""
+        deferral = deferral_of(record)
+        return cls(0 if deferral is None else deferral.attempt)
+
+    def counted(self, step: Callable[[T], Awaitable[U]]) -> Callable[[T], Awaitable[U]]:
+        """The step, whose failures in passing are counted."""
+
+        async def call(value: T) -> U:
+            try:
+                return await step(value)
+            except Retryable:
+                self.failed += 1
+                raise
+
+        return call
 
 
 class Pipeline:
     """Takes each record to exactly one outcome, and only then calls `done`."""
 
     def __init__(
-        self, steps: Steps, *, patience: Patience, retry: RetryingCaller, attempts: int, log: Log, metrics: Metrics
+        self,
+        steps: Steps,
+        *,
+        patience: Patience,
+        retry: RetryingCaller,
+        schedule: RetrySchedule,
+        log: Log,
+        metrics: Metrics,
     ) -> None:
         self._steps = steps
         self._patience = patience
         self._retry = retry
-        self._attempts = attempts
+        self._schedule = schedule
         self._log = log
         self._metrics = metrics
 
-    async def process(self, record: Record) -> Outcome:
-        """Event, photo, pixels, scores, tags; Redis first, then the result topic, both acknowledged.
+    async def process(self, record: Record, tries: Tries) -> Outcome:
+        """Event, photo, scores (known or judged), tags; Redis first, then the result topic, both acknowledged.
+
+        `tries` counts the failures in passing on the way.
 
         Raises:
             PhotoRejected: the photo can never be tagged.
@@ -76,43 +122,50 @@ class Pipeline:
         event = events.parse(record)
         if isinstance(event, PhotoDeleted):
             return await self._delete(event, record)
-        photo = await self._fetch(event)
-        pixels = await self._prepare(photo)
-        scores = await self._infer(pixels)
-        tags = self._steps.tag(event, scores, events.source_of(record))
+        photo = await self._fetch(event, tries)
+        scores = await self._steps.score(photo, partial(self._judge, tries=tries))
+        tags = self._steps.tag(event, scores, origin_of(record))
         written = await self._write(tags)
         if written.outcome == "superseded" or written.tags is None:
             return "superseded"
         await self._publish(written.tags, record)
         return "tagged" if written.outcome == "written" else "unchanged"
 
-    async def handle(self, record: Record) -> None:
+    async def handle(self, record: Record) -> Outcome:
         """Processes one record to its outcome, counts it and marks it done; never raises for a photo's sake."""
+        tries = Tries.of(record)
         try:
-            outcome = await self.process(record)
+            outcome = await self.process(record, tries)
         except PhotoRejected as rejected:
-            outcome = await self._reject(record, rejected.reason, rejected.detail, attempt=1)
+            outcome = await self._reject(record, rejected.reason, rejected.detail, tries.failed + 1)
         except Retryable as spent:
-            outcome = await self._reject(record, spent.reason, spent.detail, attempt=self._attempts)
+            outcome = await self._defer(record, spent, tries.failed)
         except Exception:  # noqa: BLE001 - the one broad except: a bug must cost one photo, not the partition
             self._log.exception("photo.failed", **_place(record))
-            outcome = await self._reject(record, "internal", _INTERNAL_DETAIL, attempt=1)
+            outcome = await self._reject(record, "internal", _INTERNAL_DETAIL, tries.failed + 1)
         self._metrics.records.labels(outcome).inc()
         if record.timestamp_ms > 0:
             self._metrics.event_age_seconds.observe(max(0.0, time() - record.timestamp_ms / 1000))
         self._steps.done(record)
+        return outcome
 
-    async def _fetch(self, event: PhotoUploaded) -> Photo:
+    async def _fetch(self, event: PhotoUploaded, tries: Tries) -> Photo:
         with self._metrics.stage("fetch"):
-            return await self._retry(self._steps.fetch, event)
+            return await self._retry(tries.counted(self._steps.fetch), event)
+
+    async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
+        """Pixels, then what both models say about them."""
+        pixels = await self._prepare(photo)
+        return await self._infer(pixels, tries)
 
     async def _prepare(self, photo: Photo) -> Pixels:
         with self._metrics.stage("prepare"):
             return await self._steps.prepare(photo)
 
-    async def _infer(self, pixels: Pixels) -> Scores:
+    async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
+        infer = tries.counted(self._steps.infer)
         with self._metrics.stage("infer"):
-            return await self._patience.outlast("triton", partial(self._retry, self._steps.infer, pixels))
+            return await self._patience.outlast("triton", partial(self._retry, infer, pixels))
 
     async def _write(self, tags: Tags) -> Written:
         with self._metrics.stage("write"):
@@ -133,13 +186,33 @@ class Pipeline:
         )
 
     async def _delete(self, event: PhotoDeleted, record: Record) -> Outcome:
-        deletion = self._steps.bury(event, events.source_of(record))
+        deletion = self._steps.bury(event, origin_of(record))
         written = await self._patience.outlast("redis", partial(self._steps.store.delete, deletion))
-        if written.outcome == "superseded":
+        if written.outcome == "superseded" or written.deletion is None:
             return "superseded"
-        await self._patience.outlast("kafka", partial(self._steps.publish.tombstone, event.photo_id, record))
+        await self._patience.outlast("kafka", partial(self._steps.publish.tombstone, written.deletion, record))
         self._log.debug("photo.deleted", photo_id=event.photo_id, **_place(record))
         return "deleted"
+
+    async def _defer(self, record: Record, spent: Retryable, attempt: int) -> Outcome:
+        """Sends the record to the retry topic; after the last round, or where that cannot take it, it is rejected."""
+        before = deferral_of(record)
+        later = self._schedule.next_after(before, datetime.now(UTC), random())  # noqa: S311 - not cryptography
+        if later is None:
+            return await self._reject(record, spent.reason, spent.detail, attempt)
+        number, not_before = later
+        deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, origin_of(record))
+        if not await self._patience.outlast("kafka", partial(self._steps.publish.retry, record, deferral)):
+            return await self._reject(record, spent.reason, spent.detail, attempt)
+        self._log.info(
+            "photo.deferred",
+            photo_id=(record.key or b"").decode(errors="replace"),
+            **_place(record),
+            reason=spent.reason,
+            round=number,
+            not_before=events.format_time(not_before),
+        )
+        return "deferred"
 
     async def _reject(self, record: Record, reason: Reason, detail: str, attempt: int) -> Outcome:
         letter = partial(self._steps.publish.dead_letter, record, reason, detail, attempt)

@@ -7,9 +7,9 @@ from typing import Final, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from consumer import events
+from consumer import events, marks
 from consumer.errors import DependencyDown, Reason, TaggerError
-from consumer.events import Headers, Record, Tags
+from consumer.events import Deletion, Headers, Record, Tags
 from consumer.kafka_clients import explain
 from consumer.topics import TopicNames
 
@@ -54,40 +54,53 @@ class Publisher:
         headers = _cloud_event(events.TAGGED, record, tags.photo_id)
         await self._send(self._topics.tags, tags.photo_id.encode(), events.encode(tags), headers)
 
-    async def tombstone(self, photo_id: str, record: Record) -> None:
+    async def tombstone(self, deletion: Deletion, record: Record) -> None:
         """Publishes an empty value, which lets compaction forget the photo.
+
+        What Redis keeps of the deletion stands in the headers, so that the topic can restore it.
 
         Raises:
             DependencyDown: as `tags`.
         """
-        await self._send(self._topics.tags, photo_id.encode(), None, _cloud_event(events.DELETED, record, photo_id))
+        said = {
+            events.VERSION_HEADER: deletion.version,
+            events.DELETED_AT_HEADER: events.format_time(deletion.deleted_at),
+            events.SOURCE_HEADER: events.format_source(deletion.source),
+        }
+        headers = _cloud_event(events.DELETED, record, deletion.photo_id)
+        added = tuple((name, value.encode()) for name, value in said.items())
+        await self._send(self._topics.tags, deletion.photo_id.encode(), None, (*headers, *added))
 
     async def dead_letter(self, record: Record, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original bytes, key and headers; the reason and the origin follow as further headers.
 
+        Where the record comes from the retry topic, its origin is where it was first read.
         A record that fills the topic's limit leaves no room for them: its value and headers are left out then, and
         `value_omitted_bytes` says so.
 
         Raises:
             DependencyDown: as `tags`.
         """
-        added = {
-            "reason": reason,
-            "detail": detail,
-            "attempt": str(attempt),
-            "original_topic": record.topic,
-            "original_partition": str(record.partition),
-            "original_offset": str(record.offset),
-            "failed_at": events.format_time(datetime.now(UTC)),
-        }
-        # A detail may quote a file name that is not UTF-8.
-        marks = [(name, value.encode(errors="backslashreplace")) for name, value in added.items()]
+        verdict = marks.Verdict(reason, detail, attempt, marks.origin_of(record), datetime.now(UTC))
+        added = marks.dead_headers(verdict)
         try:
-            await self._send(self._topics.dead, record.key, record.value, (*record.headers, *marks))
+            await self._send(self._topics.dead, record.key, record.value, (*marks.sent_headers(record), *added))
         except TooLarge:
             # The event itself is still in the upload topic, at the origin that the headers name.
-            marks.append(("value_omitted_bytes", str(len(record.value or b"")).encode()))
-            await self._send(self._topics.dead, record.key, None, tuple(marks))
+            omitted = (marks.VALUE_OMITTED, str(len(record.value or b"")).encode())
+            await self._send(self._topics.dead, record.key, None, (*added, omitted))
+
+    async def retry(self, record: Record, deferral: marks.Deferral) -> bool:
+        """Publishes the original bytes, key and headers to the retry topic; False where they are too large for it.
+
+        Raises:
+            DependencyDown: as `tags`.
+        """
+        try:
+            await self._send(self._topics.retry, record.key, record.value, marks.retry_headers(record, deferral))
+        except TooLarge:
+            return False
+        return True
 
     async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         future: asyncio.Future[None] = self._loop.create_future()
@@ -124,10 +137,10 @@ def _mapped(error: KafkaError) -> TaggerError:
 
 
 def _cloud_event(kind: str, record: Record, photo_id: str) -> Headers:
-    """CloudEvents binary mode; the id is the source record's coordinates, so that a repeat has the same id."""
+    """CloudEvents binary mode; the id is where the record was first read, so that a repeat has the same id."""
     attributes = {
         "ce_specversion": "1.0",
-        "ce_id": f"{record.topic}/{record.partition}/{record.offset}",
+        "ce_id": events.format_source(marks.origin_of(record)),
         "ce_type": kind,
         "ce_source": _SOURCE,
         "ce_subject": photo_id,

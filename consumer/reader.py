@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any, Final, Self
 
+import orjson
 import redis
 
 from consumer import layout
@@ -75,9 +76,12 @@ class TagReader:
     def find(self, brand: str, min_quality: float = 0.0, *, limit: int = 100) -> list[Found]:
         """The best photos that show a brand, best first, at most `limit` of at least `min_quality`.
 
+        Photos that the index names but that have no such tags (any more) are left out, so that a page may be shorter
+        until the sweeper ran.
+
         Raises:
             redis.RedisError: as `get`.
-            ValueError: `limit` is below 1.
+            ValueError: `limit` is below 1, or something else writes to these keys.
         """
         if limit < 1:
             raise ValueError("limit must be at least 1")
@@ -85,4 +89,15 @@ class TagReader:
         for key in layout.brand_keys(brand):
             pipeline.zrevrangebyscore(key, "+inf", min_quality, start=0, num=limit, withscores=True)
         candidates = (Found(photo_id, float(score)) for bucket in pipeline.execute() for photo_id, score in bucket)
-        return nlargest(limit, candidates, key=lambda found: (found.quality, found.photo_id))
+        return self._shown(brand, nlargest(limit, candidates, key=lambda found: (found.quality, found.photo_id)))
+
+    def _shown(self, brand: str, page: list[Found]) -> list[Found]:
+        """The photos whose hash lists the brand."""
+        pipeline: Any = self._redis.pipeline(transaction=False)
+        for found in page:
+            pipeline.hget(layout.photo_key(found.photo_id), "brands")
+        return [
+            found
+            for found, brands in zip(page, pipeline.execute(), strict=True)
+            if brands is not None and brand in orjson.loads(brands)
+        ]

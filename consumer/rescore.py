@@ -88,7 +88,7 @@ async def replay(
     Raises:
         SourceFailed: Kafka refuses the consumer.
     """
-    service = Service(settings, log)
+    service = Service(settings, log, max_in_flight=settings.service.replay_in_flight)
     group_id = f"{settings.kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
     ranges = await service.patience.outlast(
         "kafka", lambda: asyncio.to_thread(ranges_between, settings, group_id, since, until)

@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
@@ -23,7 +23,12 @@ PREFIX: Final = "TAGGER_"
 CONFIG_VARIABLE: Final = "TAGGER_CONFIG"
 DEFAULT_FILE: Final = Path("tagger.toml")
 #: Variables with our prefix that are not settings of the service: the file's place and the embedded servers'.
-_OTHER_VARIABLES: Final = frozenset({CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAGGER_CACHE_DIR", "TAGGER_EMBEDDED_RUN"})
+_OTHER_VARIABLES: Final = frozenset(
+    {CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAGGER_CACHE_DIR", "TAGGER_EMBEDDED_RUN", "TAGGER_WORKER"}
+)
+
+#: What the KIP-848 group protocol leaves to the broker; librdkafka refuses a client that sets one of them.
+_BROKER_SIDE: Final = frozenset({"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"})
 
 PositiveInt = Annotated[int, Field(ge=1)]
 #: Lists are written `a,b` in the environment, and as TOML lists in the file.
@@ -47,12 +52,30 @@ class KafkaSettings(Section):
     uploads_topic: str = Field("photo-uploads", description="photo-upload events")
     tags_topic: str = Field("photo-tags", description="results, compacted, keyed by photo id")
     dead_topic: str = Field("photo-uploads.dead", description="rejected events with their reason")
+    retry_topic: str = Field("photo-uploads.retry", description="events that wait for another round of attempts")
     first_position: Literal["earliest", "latest"] = Field(
         "earliest", description="where a group without committed offsets starts"
+    )
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="how the group shares partitions; consumer is KIP-848, for brokers from 4.0"
+    )
+    instance_id: str = Field(
+        "", description="static membership: a name that only this member has; workers append their number"
     )
     extra: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
     )
+
+    @model_validator(mode="after")
+    def _group_fits(self) -> Self:
+        own = {"group.protocol": "group_protocol", "group.instance.id": "instance_id"}
+        for name in own.keys() & self.extra.keys():
+            raise ValueError(f"{name} is set by kafka.{own[name]}, not in kafka.extra")
+        refused = _BROKER_SIDE & self.extra.keys()
+        if self.group_protocol == "consumer" and refused:
+            names = ", ".join(sorted(refused))
+            raise ValueError(f"group_protocol consumer leaves {names} to the broker: take it out of kafka.extra")
+        return self
 
 
 class RedisSettings(Section):
@@ -60,6 +83,13 @@ class RedisSettings(Section):
 
     url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
+
+
+class DedupeSettings(Section):
+    """Copies of a photo that was judged before are tagged from a cache in Redis."""
+
+    enabled: bool = Field(default=True, description="keep scores by content hash and model versions")
+    ttl_s: PositiveInt = Field(7 * 24 * 3600, description="how long a score is kept, seconds")
 
 
 class TritonSettings(Section):
@@ -88,7 +118,9 @@ class FetchSettings(Section):
     connect_timeout_s: Seconds = Field(2.0, description="until connected")
     read_timeout_s: Seconds = Field(3.0, description="between two reads")
     total_timeout_s: Seconds = Field(10.0, description="of a whole download")
-    attempts: PositiveInt = Field(4, description="tries of a fetch that fails in passing, before the dead letter")
+    attempts: PositiveInt = Field(
+        4, description="tries of a fetch that fails in passing, before it waits in the retry topic"
+    )
 
 
 class PrepareSettings(Section):
@@ -100,14 +132,37 @@ class PrepareSettings(Section):
     max_scans: PositiveInt = Field(100, description="most scans of a progressive JPEG")
     threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="decoding threads")
     timeout_s: Seconds = Field(20.0, description="longest decode")
+    overdue_grace_s: Seconds = Field(
+        10.0, description="a decode that still runs this long after its limit ends the process, to be replaced"
+    )
 
 
 class ServiceSettings(Section):
     """How the service as a whole behaves."""
 
     max_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(64, description="photos in work at once")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that `run` starts, in one group")
+    replay_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(
+        16, description="photos that a replay has in work at once, beside the live ones"
+    )
     drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: time to finish the photos in work")
     top_k: PositiveInt = Field(5, description="most brands tagged on one photo")
+    dead_letter_limit: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="share of dead letters, of at least 50 photos in a minute, that stops the intake; 0 never does"
+    )
+    dead_letter_pause_s: Seconds = Field(30.0, description="how long it stops, before a few photos are tried again")
+
+
+class RetrySettings(Section):
+    """How long a photo whose attempts all failed in passing is tried again, before the dead letter."""
+
+    rounds: Annotated[int, Field(ge=0, le=100)] = Field(3, description="waits in the retry topic; 0 is none")
+    delays_s: Annotated[tuple[Seconds, ...], NoDecode, CommaSeparated, Field(min_length=1)] = Field(
+        (10.0, 60.0, 300.0), description="length of each wait; the last one serves the rounds that are left"
+    )
+    max_waiting: Annotated[int, Field(ge=1, le=8_192)] = Field(
+        1_024, description="events of the retry topic that one process holds until their time"
+    )
 
 
 class HealthSettings(Section):
@@ -136,10 +191,12 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
+    dedupe: DedupeSettings = DedupeSettings()
     triton: TritonSettings = TritonSettings()
     fetch: FetchSettings = FetchSettings()
     prepare: PrepareSettings = PrepareSettings()
     service: ServiceSettings = ServiceSettings()
+    retry: RetrySettings = RetrySettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
 

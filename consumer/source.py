@@ -35,6 +35,8 @@ _HOPELESS: Final = frozenset(
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError._INVALID_ARG,  # noqa: SLF001 - librdkafka's local errors have no public name
+        # How a fatal error (a fenced static member) reaches a consumer: its own `fatal()` is false.
+        KafkaError._FATAL,  # noqa: SLF001 - as above
     }
 )
 
@@ -127,6 +129,10 @@ class Source:
     def release(self) -> None:
         """Delivers again."""
         self._intake.release()
+
+    def holds(self, record: Record) -> bool:
+        """Whether the assignment that delivered the record still lasts, as of a moment ago."""
+        return self._tracker.holds((record.topic, record.partition), record.epoch)
 
     def close(self, timeout_s: float) -> None:
         """Stores the last positions, leaves the group (which commits them) and ends the thread."""

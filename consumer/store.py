@@ -15,6 +15,8 @@ from consumer.errors import DependencyDown
 from consumer.events import Deletion, Tags
 
 WriteOutcome = Literal["written", "unchanged", "superseded"]
+#: What Redis holds of a photo, compared with what it should hold.
+Difference = Literal["missing", "older", "different", "not indexed"]
 
 _MAX_CONNECTIONS: Final = 16
 _SCRIPT: Final = "write_tags.lua"
@@ -22,10 +24,11 @@ _SCRIPT: Final = "write_tags.lua"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did, and the tags in force after it (None after a tombstone)."""
+    """What a write did, and what is in force after it: tags or a deletion."""
 
     outcome: WriteOutcome
     tags: Tags | None
+    deletion: Deletion | None = None
 
 
 class Store:
@@ -66,9 +69,7 @@ class Store:
         Raises:
             DependencyDown: Redis does not answer or cannot take writes now (out of memory, loading, read-only).
         """
-        fields = layout.fields_of(tags)
-        brands = [brand.brand for brand in tags.brands]
-        outcome, present = await self._run(tags.photo_id, tags.version, tags.quality.score, brands, fields)
+        outcome, present = await self._run(tags)
         if outcome == "written":
             return Written(outcome, tags)
         in_force = layout.tags_of(tags.photo_id, present)
@@ -79,29 +80,93 @@ class Store:
     async def delete(self, deletion: Deletion) -> Written:
         """Replaces the tags by a tombstone unless the same or a newer version is there.
 
+        The answer to a repeated deletion is the one that Redis holds, as with `write`.
+
         Raises:
             DependencyDown: as `write`.
         """
-        fields = layout.tombstone_of(deletion)
-        outcome, _ = await self._run(deletion.photo_id, deletion.version, 0.0, [], fields)
-        return Written(outcome, None)
+        outcome, present = await self._run(deletion)
+        if outcome == "written":
+            return Written(outcome, None, deletion)
+        return Written(outcome, None, layout.deletion_of(deletion.photo_id, present))
 
-    async def _run(
-        self, photo_id: str, version: str, quality: float, brands: Sequence[str], fields: Mapping[str, str | bytes]
-    ) -> tuple[WriteOutcome, dict[str, str]]:
-        arguments: list[str | bytes] = [
-            photo_id,
-            layout.index_prefix(layout.bucket(photo_id)),
-            version,
-            repr(quality),
-            orjson.dumps(brands),
-        ]
-        for name, value in fields.items():
-            arguments += (name, value)
+    async def write_all(self, decisions: Sequence[Tags | Deletion]) -> list[WriteOutcome]:
+        """`write` or `delete` of each in one round trip; each is atomic by itself, and all may be repeated.
+
+        Raises:
+            DependencyDown: as `write`; some of them may have been written.
+        """
         with _mapped():
-            outcome, *present = await self._write(keys=[layout.photo_key(photo_id)], args=arguments)
+            pipeline = self._redis.pipeline(transaction=False)
+            for decision in decisions:
+                key = layout.photo_key(decision.photo_id)
+                await self._write(keys=[key], args=_arguments(decision), client=pipeline)
+            replies = await pipeline.execute()
+        return [outcome.decode() for outcome, *_ in replies]
+
+    async def differences(self, decisions: Sequence[Tags | Deletion]) -> list[Difference | None]:
+        """What Redis lacks of each, in one round trip; None where it holds the same or something newer.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        with _mapped():
+            pipeline = self._redis.pipeline(transaction=False)
+            for decision in decisions:
+                pipeline.hgetall(layout.photo_key(decision.photo_id))
+                for key in _index_keys(decision):
+                    pipeline.zscore(key, decision.photo_id)
+            replies = iter(await pipeline.execute())
+        return [
+            _difference(decision, next(replies), [next(replies) for _ in _index_keys(decision)])
+            for decision in decisions
+        ]
+
+    async def _run(self, decision: Tags | Deletion) -> tuple[WriteOutcome, dict[str, str]]:
+        with _mapped():
+            key = layout.photo_key(decision.photo_id)
+            outcome, *present = await self._write(keys=[key], args=_arguments(decision))
         texts = [entry.decode() for entry in present]
         return outcome.decode(), dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _arguments(decision: Tags | Deletion) -> list[str | bytes]:
+    """What the script takes after the key."""
+    quality, brands, fields = 0.0, list[str](), _fields(decision)
+    if isinstance(decision, Tags):
+        quality, brands = decision.quality.score, [brand.brand for brand in decision.brands]
+    prefix = layout.index_prefix(layout.bucket(decision.photo_id))
+    arguments: list[str | bytes] = [decision.photo_id, prefix, decision.version, repr(quality), orjson.dumps(brands)]
+    for name, value in fields.items():
+        arguments += (name, value)
+    return arguments
+
+
+def _fields(decision: Tags | Deletion) -> Mapping[str, str | bytes]:
+    return layout.fields_of(decision) if isinstance(decision, Tags) else layout.tombstone_of(decision)
+
+
+def _index_keys(decision: Tags | Deletion) -> list[str]:
+    prefix = layout.index_prefix(layout.bucket(decision.photo_id))
+    return [prefix + brand.brand for brand in decision.brands] if isinstance(decision, Tags) else []
+
+
+def _difference(
+    decision: Tags | Deletion, present: Mapping[bytes, bytes], scores: Sequence[float | None]
+) -> Difference | None:
+    version = present.get(b"ver", b"").decode()
+    if version > decision.version:
+        return None
+    if version < decision.version:
+        return "older" if present else "missing"
+    expected = {
+        name.encode(): value if isinstance(value, bytes) else value.encode()
+        for name, value in _fields(decision).items()
+    }
+    if present != expected:
+        return "different"
+    listed = isinstance(decision, Deletion) or all(score == decision.quality.score for score in scores)
+    return None if listed else "not indexed"
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The live plan: the partitions of one topic, shared with the consumer group."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from confluent_kafka import (
@@ -20,10 +21,10 @@ _COMMITTED_TIMEOUT_S: Final = 5.0
 class Subscription:
     """Reads what the group assigns to this member, from where the group left off."""
 
-    def __init__(self, topic: str, first_position: str) -> None:
+    def __init__(self, topic: str, first_position: str, membership: Mapping[str, object] | None = None) -> None:
         self._topic = topic
         self._first = OFFSET_BEGINNING if first_position == "earliest" else OFFSET_END
-        self.properties: dict[str, object] = {}
+        self.properties: dict[str, object] = dict(membership or {})
 
     def begin(self, consumer: Consumer, source: Source) -> None:
         """Joins the group; the callbacks run inside `poll`, in the owner thread."""

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from copy import copy
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, TextIO, get_args
 
@@ -19,16 +20,24 @@ from consumer.errors import Dependency
 LogEvent = Literal[
     "assignment.received",
     "assignment.revoked",
+    "breaker.closed",
+    "breaker.opened",
+    "breaker.probed",
     "contract.read",
+    "decode.hung",
     "dead_letter.published",
     "dependency.lost",
     "dependency.recovered",
     "kafka.errored",
     "offsets.reset",
+    "photo.deferred",
     "photo.failed",
     "photo.retried",
     "photo.tagged",
     "photo.deleted",
+    "rebuild.finished",
+    "rebuild.record_skipped",
+    "rebuild.started",
     "replay.finished",
     "replay.started",
     "service.drained",
@@ -36,8 +45,16 @@ LogEvent = Literal[
     "service.started",
     "service.stopped",
     "service.stopping",
+    "worker.ended",
+    "worker.hung",
+    "worker.killed",
+    "worker.restarted",
+    "worker.started",
+    "workers.started",
+    "workers.stopped",
+    "workers.stopping",
 ]
-Outcome = Literal["tagged", "unchanged", "superseded", "deleted", "dead_lettered"]
+Outcome = Literal["tagged", "unchanged", "superseded", "deleted", "deferred", "dead_lettered"]
 Stage = Literal["fetch", "prepare", "infer", "write", "publish"]
 
 _LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -82,6 +99,9 @@ class Metrics:
             "Records that an earlier owner of the partition finished",
             registry=self.registry,
         )
+        self.dedupe = Counter(
+            "tagger_dedupe_total", "Photos by what the score cache said", ["result"], registry=self.registry
+        )
         self.late = Counter(
             "tagger_late_completions_total", "Records finished after their partition was lost", registry=self.registry
         )
@@ -101,6 +121,18 @@ class Metrics:
         self.in_flight = Gauge("tagger_inflight_records", "Records without an outcome yet", registry=self.registry)
         self.assigned = Gauge("tagger_assigned_partitions", "Partitions assigned to us", registry=self.registry)
         self.paused = Gauge("tagger_paused", "1 while intake is paused by back-pressure", registry=self.registry)
+        self.breaker_open = Gauge(
+            "tagger_breaker_open", "1 while intake is stopped by the rate of dead letters", registry=self.registry
+        )
+        self._retry_in_flight = Gauge(
+            "tagger_retry_inflight_records",
+            "Records of the retry topic that wait or are in work",
+            registry=self.registry,
+        )
+        self._retry_assigned = Gauge(
+            "tagger_retry_assigned_partitions", "Partitions of the retry topic assigned to us", registry=self.registry
+        )
+        self._retry_paused = Gauge("tagger_retry_paused", "1 while the retry topic is not read", registry=self.registry)
         self.dependency_up = Gauge(
             "tagger_dependency_up", "1 while a dependency answers", ["dependency"], registry=self.registry
         )
@@ -116,6 +148,12 @@ class Metrics:
             registry=self.registry,
         )
 
+    def for_retries(self) -> "Metrics":
+        """The same metrics for the reader of the retry topic, with its gauges in place of the live reader's."""
+        own = copy(self)
+        own.in_flight, own.assigned, own.paused = self._retry_in_flight, self._retry_assigned, self._retry_paused
+        return own
+
     @contextmanager
     def stage(self, name: Stage) -> Iterator[None]:
         """Times one stage; a failed stage counts too."""
@@ -126,8 +164,21 @@ class Metrics:
             self.stage_seconds.labels(name).observe(perf_counter() - start)
 
 
-def configure_logging(level: str, form: Literal["auto", "json", "console"], stream: TextIO = sys.stdout) -> Log:
-    """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger."""
+class SupervisorMetrics:
+    """What a supervisor counts of its workers, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.workers = Gauge("tagger_workers", "Worker processes that run now", registry=self.registry)
+        self.restarts = Counter(
+            "tagger_worker_restarts_total", "Workers replaced after an unexpected end", registry=self.registry
+        )
+
+
+def configure_logging(
+    level: str, form: Literal["auto", "json", "console"], stream: TextIO = sys.stdout, **bound: object
+) -> Log:
+    """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger with `bound`."""
     console = form == "console" or (form == "auto" and stream.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
@@ -144,10 +195,11 @@ def configure_logging(level: str, form: Literal["auto", "json", "console"], stre
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        # One write a line: workers share their output, and `print` writes the line's end apart.
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    log: Log = structlog.get_logger()
+    log: Log = structlog.get_logger(**bound)
     return log
 
 

@@ -12,6 +12,8 @@ from consumer.errors import DependencyDown
 
 _CREATE_TIMEOUT_S: Final = 15.0
 _DEAD_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
+#: Tombstones outlive compaction for as long as an old upload may be replayed; Kafka's own default is a day.
+_RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class TopicNames:
     uploads: str = "photo-uploads"
     tags: str = "photo-tags"
     dead: str = "photo-uploads.dead"
+    retry: str = "photo-uploads.retry"
 
 
 def create_topics(
@@ -33,7 +36,8 @@ def create_topics(
 ) -> list[str]:
     """Creates the topics that are missing and returns their names; existing ones are left as they are.
 
-    Results are compacted, so that the topic stays the source to rebuild Redis from; dead letters are kept for 90 days.
+    Results are compacted, so that the topic stays the source to rebuild Redis from, with its tombstones for 30 days;
+    dead letters and records that wait for a retry are kept for 90 days.
 
     Raises:
         DependencyDown: the cluster does not answer, or refuses a topic.
@@ -41,7 +45,8 @@ def create_topics(
     admin = kafka_clients.admin_client(bootstrap_servers, extra or {})
     wanted = [
         NewTopic(names.uploads, partitions, replication),
-        NewTopic(names.tags, partitions, replication, config={"cleanup.policy": "compact"}),
+        NewTopic(names.tags, partitions, replication, config=_RESULTS),
+        NewTopic(names.retry, partitions, replication, config={"retention.ms": str(_DEAD_RETENTION_MS)}),
         NewTopic(names.dead, 1, replication, config={"retention.ms": str(_DEAD_RETENTION_MS)}),
     ]
     created = []

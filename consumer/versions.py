@@ -4,6 +4,7 @@
 values above 2^53. A newer content beats a newer model, a newer model beats a later run.
 """
 
+import re
 from typing import Final
 
 from consumer.contract import MAX_MODEL_VERSION
@@ -16,6 +17,7 @@ LENGTH: Final = 13 + 1 + 6 + 1 + 13
 LIVE_RUN: Final = 0
 
 _TOP_RANK: Final = 999_999
+_FORM: Final = re.compile(r"[0-9]{13}\.[0-9]{6}\.[0-9]{13}")
 
 
 def model_rank(quality_version: int, brand_version: int) -> int:
@@ -38,6 +40,11 @@ def version_of(event: PhotoUploaded, rank: int, run: int = LIVE_RUN) -> str:
 def tombstone_of(event: PhotoDeleted) -> str:
     """The version of a deletion: above every rescoring of the contents that it deletes, below the next upload's."""
     return _format(content_revision(event.revision, milliseconds(event.deleted_at)), _TOP_RANK, MAX_REVISION)
+
+
+def is_version(text: str) -> bool:
+    """Whether a text from outside may take part in the comparison: any other would win or lose by accident."""
+    return _FORM.fullmatch(text) is not None
 
 
 def content_revision(revision: int | None, time_ms: int) -> int:

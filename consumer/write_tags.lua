@@ -10,16 +10,13 @@ if current[1] and version <= current[1] then
 end
 -- HSET is the first write: Redis checks its memory limit there and refuses the script as a whole. After another write,
 -- a DEL or ZREM, it would let the rest pass beyond the limit.
-local stale = redis.call('HKEYS', key)
+local present = redis.call('EXISTS', key) == 1
 redis.call('HSET', key, unpack(ARGV, 6))
-local fresh = {}
-for position = 6, #ARGV, 2 do
-    fresh[ARGV[position]] = true
-end
-for _, field in ipairs(stale) do
-    if not fresh[field] then
-        redis.call('HDEL', key, field)
-    end
+if present then
+    -- Written anew, so that no old field stays and the stored bytes depend on the newest version alone, not on what
+    -- was there before: a Redis that was rebuilt from the result topic is the same, byte for byte.
+    redis.call('DEL', key)
+    redis.call('HSET', key, unpack(ARGV, 6))
 end
 if current[2] then
     for _, brand in ipairs(cjson.decode(current[2])) do

@@ -27,6 +27,7 @@ from consumer.events import (
     Source,
     Tags,
 )
+from consumer.marks import Deferral
 from consumer.pipeline import Steps
 from consumer.store import Written
 
@@ -163,12 +164,14 @@ class World:
     """
 
     fault: Fault = no_fault
+    takes_retries: bool = True
     effects: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     stored: dict[str, Tags] = field(default_factory=dict)
     published: list[tuple[Record, Tags]] = field(default_factory=list)
     tombstones: list[tuple[Record, str]] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    deferred: list[tuple[Record, Deferral]] = field(default_factory=list)
     done: list[Record] = field(default_factory=list)
 
     def steps(self) -> Steps:
@@ -190,6 +193,7 @@ class World:
             ["published" for source, _ in self.published if source is one]
             + ["tombstone" for source, _ in self.tombstones if source is one]
             + ["dead" for letter in self.dead if letter.record is one]
+            + ["deferred" for source, _ in self.deferred if source is one]
         )
 
     async def effect(self, verb: str) -> None:
@@ -245,8 +249,10 @@ class _Store:
         if deletion.version > present:
             self._world.versions[deletion.photo_id] = deletion.version
             self._world.stored.pop(deletion.photo_id, None)
-            return Written("written", None)
-        return Written("unchanged" if deletion.version == present else "superseded", None)
+            return Written("written", None, deletion)
+        if deletion.version == present:
+            return Written("unchanged", None, deletion)
+        return Written("superseded", None)
 
 
 class _Publisher:
@@ -257,13 +263,19 @@ class _Publisher:
         await self._world.effect("publish")
         self._world.published.append((source, decided))
 
-    async def tombstone(self, photo_id: str, source: Record) -> None:
+    async def tombstone(self, deletion: Deletion, source: Record) -> None:
         await self._world.effect("tombstone")
-        self._world.tombstones.append((source, photo_id))
+        self._world.tombstones.append((source, deletion.photo_id))
 
     async def dead_letter(self, source: Record, reason: Reason, detail: str, attempt: int) -> None:
         await self._world.effect("dead_letter")
         self._world.dead.append(DeadLetter(source, reason, detail, attempt))
+
+    async def retry(self, source: Record, deferral: Deferral) -> bool:
+        await self._world.effect("retry")
+        if self._world.takes_retries:
+            self._world.deferred.append((source, deferral))
+        return self._world.takes_retries
 
 
 @dataclass(frozen=True, slots=True)

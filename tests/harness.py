@@ -16,10 +16,9 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from PIL import Image
 
 from consumer import events, telemetry
-from consumer.app import Service
+from consumer.app import Service, live_plan, retry_plan
 from consumer.events import PhotoDeleted, PhotoUploaded
 from consumer.settings import Settings
-from consumer.subscription import Subscription
 from consumer.topics import TopicNames, create_topics
 
 DEADLINE_S = 30.0
@@ -138,6 +137,10 @@ class World:
     def dead(self) -> list[Message]:
         return self.read(self.settings.kafka.dead_topic)
 
+    def waiting(self) -> list[Message]:
+        """What was sent to the retry topic."""
+        return self.read(self.settings.kafka.retry_topic)
+
     def committed(self, group: str | None = None) -> dict[int, int]:
         """The committed offset of every partition of the uploads topic (-1001 where there is none)."""
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": group or self.settings.kafka.group_id})
@@ -154,15 +157,14 @@ class World:
         """The service at work on the live topic; drained at the end of the context."""
         settings = settings or self.settings
         service = Service(settings, telemetry.configure_logging("debug", "json", self.log))
-        plan = Subscription(settings.kafka.uploads_topic, settings.kafka.first_position)
-        async with service.working(plan, settings.kafka.group_id):
+        async with service.working(live_plan(settings), settings.kafka.group_id, retry_plan(settings)):
             yield service
 
 
 def make_world(kafka: str, redis_url: str, triton: str, photos: PhotoServer, **service: Any) -> World:
     """A world whose names no other test uses; Redis is the caller's to empty."""
     mark = uuid.uuid4().hex[:12]
-    names = TopicNames(f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}")
+    names = TopicNames(f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}", f"retry-{mark}")
     create_topics(kafka, names, partitions=4)
     settings = Settings(
         kafka={
@@ -171,12 +173,14 @@ def make_world(kafka: str, redis_url: str, triton: str, photos: PhotoServer, **s
             "uploads_topic": names.uploads,
             "tags_topic": names.tags,
             "dead_topic": names.dead,
+            "retry_topic": names.retry,
             "extra": {"heartbeat.interval.ms": 500},
         },
         redis={"url": redis_url},
         triton={"url": triton},
         fetch={"schemes": ("http",), "allow_addresses": (photos.address,), "attempts": 2},
         service={"drain_timeout_s": 5.0, **service},
+        retry={"rounds": 1, "delays_s": (0.2,)},
     )
     return World(settings, StringIO(), Producer({"bootstrap.servers": kafka}), photos)
 

@@ -27,6 +27,9 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "TAGGER_KAFKA__UPLOADS_TOPIC": settings.kafka.uploads_topic,
         "TAGGER_KAFKA__TAGS_TOPIC": settings.kafka.tags_topic,
         "TAGGER_KAFKA__DEAD_TOPIC": settings.kafka.dead_topic,
+        "TAGGER_KAFKA__RETRY_TOPIC": settings.kafka.retry_topic,
+        "TAGGER_RETRY__ROUNDS": str(settings.retry.rounds),
+        "TAGGER_RETRY__DELAYS_S": ",".join(map(str, settings.retry.delays_s)),
         "TAGGER_REDIS__URL": settings.redis.url,
         "TAGGER_TRITON__URL": settings.triton.url,
         "TAGGER_FETCH__SCHEMES": "http",
@@ -92,13 +95,13 @@ class RunningTagger:
 
 @contextmanager
 def running_tagger(
-    settings: Settings, folder: Path, *, port: int, name: str = "tagger", **more: str
+    settings: Settings, folder: Path, *arguments: str, port: int, name: str = "tagger", **more: str
 ) -> Iterator[RunningTagger]:
     """`photo-tagger run` in a process of its own; killed at the end if it still runs."""
     log_path = folder / f"{name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "consumer.cli", "run"],
+            [sys.executable, "-m", "consumer.cli", "run", *arguments],
             env=environment(settings, TAGGER_HEALTH__PORT=str(port), **more),
             cwd=folder,
             stdout=log,

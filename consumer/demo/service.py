@@ -38,6 +38,7 @@ class Service(Server):
             "TAGGER_KAFKA__UPLOADS_TOPIC": names.uploads,
             "TAGGER_KAFKA__TAGS_TOPIC": names.tags,
             "TAGGER_KAFKA__DEAD_TOPIC": names.dead,
+            "TAGGER_KAFKA__RETRY_TOPIC": names.retry,
             "TAGGER_REDIS__URL": stack.redis.url,
             "TAGGER_TRITON__URL": stack.triton.grpc_url,
             "TAGGER_FETCH__SCHEMES": "http",

@@ -70,7 +70,7 @@ def prepare_topics(bootstrap_servers: str, names: TopicNames, *, is_mock: bool) 
         create_topics(bootstrap_servers, names)
         return
     producer = kafka_clients.producer_client(bootstrap_servers, {})
-    for name in _all(names):
+    for name in (*_all(names), names.retry):
         producer.list_topics(name, timeout=_METADATA_TIMEOUT_S)
 
 

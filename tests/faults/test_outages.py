@@ -40,7 +40,6 @@ def fragile(breakable: dict[str, Server], photos: PhotoServer) -> World:
     kafka, store, triton = breakable["kafka"], breakable["redis"], breakable["triton"]
     with redis.Redis.from_url(store.url) as client:
         client.flushall()
-    photos.answers["red"] = RED
     return make_world(kafka.bootstrap_servers, store.url, triton.grpc_url, photos)
 
 
@@ -57,9 +56,11 @@ async def ledger_holds(world: World, photo_ids: set[str]) -> None:
 
 
 def send(world: World, prefix: str, count: int) -> set[str]:
+    """Uploads photos of different bytes, so that each needs Triton."""
     ids = {f"{prefix}{number}" for number in range(count)}
     for photo_id in sorted(ids):
-        world.upload(photo_id, "red")
+        world.photos.answers[photo_id] = RED + photo_id.encode()
+        world.upload(photo_id)
     return ids
 
 

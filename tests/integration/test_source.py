@@ -10,9 +10,10 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer import events, offset_map
+from consumer.app import topic_names
 from consumer.embedded.paths import free_port
 from consumer.settings import Settings
-from consumer.topics import TopicNames, create_topics
+from consumer.topics import create_topics
 from tests.harness import BRIGHT, World, by_key, eventually
 from tests.harness_process import running_tagger
 
@@ -96,8 +97,7 @@ async def test_a_topic_that_is_not_there_yet_is_waited_for_and_named(world: Worl
         (line, *_) = world.events_logged("dependency.lost")
         assert elsewhere.kafka.uploads_topic in line["detail"]
         assert "photo-tagger topics" in line["detail"]
-        kafka = elsewhere.kafka
-        create_topics(world.kafka, TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic))
+        create_topics(world.kafka, topic_names(elsewhere))
         await waiting
 
 

@@ -2,18 +2,22 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import stamina
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable
-from consumer.events import Record
+from consumer.events import Record, source_of
+from consumer.marks import Deferral, RetrySchedule, retry_headers
 from consumer.pipeline import Pipeline
 from consumer.resilience import Patience, retry_within_budget
 from consumer.telemetry import Metrics
-from tests.fakes import RecordingLog, World, deleted_json, record, uploaded_json
+from tests.fakes import MOMENT, RecordingLog, World, deleted_json, record, uploaded_json
 
 ATTEMPTS = 3
+NO_ROUNDS = RetrySchedule(0, (1.0,))
 TAGGED = ["fetch", "prepare", "infer", "tag", "write", "publish", "done"]
 
 
@@ -26,7 +30,7 @@ def no_waiting_between_attempts() -> Iterator[None]:
 class Bench:
     """A pipeline over a world in memory."""
 
-    def __init__(self, world: World | None = None) -> None:
+    def __init__(self, world: World | None = None, schedule: RetrySchedule = NO_ROUNDS) -> None:
         self.world = world or World()
         self.log = RecordingLog()
         self.metrics = Metrics()
@@ -34,7 +38,7 @@ class Bench:
             self.world.steps(),
             patience=Patience(self.log, self.metrics),
             retry=retry_within_budget(ATTEMPTS, self.log, self.metrics),
-            attempts=ATTEMPTS,
+            schedule=schedule,
             log=self.log,
             metrics=self.metrics,
         )
@@ -180,6 +184,58 @@ async def test_a_failure_that_outlasts_the_budget_is_a_dead_letter_with_the_numb
     await bench.handle(one)
     (letter,) = bench.world.dead
     assert (letter.reason, letter.detail, letter.attempt) == ("http_5xx", "busy", ATTEMPTS)
+    assert bench.world.done == [one]
+
+
+@pytest.mark.parametrize("at", ["fetch", "infer"])
+async def test_a_failure_that_outlasts_the_budget_waits_for_a_round_and_is_done_when_that_is_acknowledged(
+    at: str,
+) -> None:
+    busy = [Retryable("http_5xx", "busy")] * ATTEMPTS
+    bench, one = Bench(World(failing(at, *busy)), RetrySchedule(2, (60.0,))), record(offset=7)
+    before = datetime.now(UTC)
+    await bench.handle(one)
+    ((waiting, deferral),) = bench.world.deferred
+    assert waiting is one
+    assert (deferral.reason, deferral.detail, deferral.attempt, deferral.round) == ("http_5xx", "busy", ATTEMPTS, 1)
+    assert deferral.origin == source_of(one)
+    assert timedelta(seconds=60) <= deferral.not_before - before <= timedelta(seconds=90)
+    assert bench.world.effects[-2:] == ["retry", "done"]
+    assert bench.outcomes() == {"deferred": 1}
+    assert bench.world.dead == []
+
+
+async def test_rounds_add_their_attempts_up_and_the_last_one_ends_in_a_dead_letter() -> None:
+    busy = [Retryable("http_5xx", "busy")] * (3 * ATTEMPTS)
+    bench, one = Bench(World(failing("fetch", *busy)), RetrySchedule(2, (60.0,))), record(offset=7)
+    await bench.handle(one)
+    for _ in range(2):
+        _, deferral = bench.world.deferred[-1]
+        await bench.handle(replace(record(offset=99), headers=retry_headers(one, deferral)))
+    assert [(deferral.round, deferral.attempt) for _, deferral in bench.world.deferred] == [(1, 3), (2, 6)]
+    assert {deferral.origin for _, deferral in bench.world.deferred} == {source_of(one)}
+    (letter,) = bench.world.dead
+    assert (letter.reason, letter.attempt) == ("http_5xx", 3 * ATTEMPTS)
+    assert bench.outcomes() == {"deferred": 2, "dead_lettered": 1}
+
+
+async def test_a_rejection_counts_the_attempts_before_it_and_tags_name_the_first_record() -> None:
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, source_of(record(offset=7)))
+    later = replace(record(offset=99), headers=retry_headers(record(), deferral))
+    fault = failing("fetch", Retryable("http_5xx", "busy"), PhotoRejected("http_4xx", "gone"))
+    bench = Bench(World(fault), RetrySchedule(2, (60.0,)))
+    await bench.handle(later, later)
+    (letter,) = bench.world.dead
+    assert (letter.reason, letter.attempt) == ("http_4xx", 6)
+    assert bench.world.stored["photo-1"].source == source_of(record(offset=7))
+
+
+async def test_a_record_that_the_retry_topic_cannot_take_is_a_dead_letter() -> None:
+    busy = [Retryable("http_5xx", "busy")] * ATTEMPTS
+    bench, one = Bench(World(failing("fetch", *busy), takes_retries=False), RetrySchedule(2, (60.0,))), record()
+    await bench.handle(one)
+    assert bench.world.outcomes_of(one) == ["dead"]
+    assert bench.world.dead[0].attempt == ATTEMPTS
     assert bench.world.done == [one]
 
 

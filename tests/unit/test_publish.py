@@ -6,13 +6,15 @@ from confluent_kafka import KafkaError, KafkaException
 
 from consumer import events
 from consumer.errors import DependencyDown
-from consumer.events import Record
+from consumer.events import Deletion, Record, Source
+from consumer.marks import DEAD_HEADERS, RETRY_HEADERS, Deferral, retry_headers
 from consumer.publish import Publisher
 from consumer.topics import TopicNames
-from tests.fakes import FakeProducer, Produced, record, tags
+from tests.fakes import MOMENT, FakeProducer, Produced, record, tags
 
 TRACE = (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", b"a=1"))
-TOPICS = TopicNames("uploads", "tags", "dead")
+TOPICS = TopicNames("uploads", "tags", "dead", "retry")
+DELETION = Deletion("photo-1", "0000000000001.999999.9999999999999", Source("photo-uploads", 3, 7), MOMENT)
 
 
 async def letter_of(one: Record, detail: str = "cut off") -> Produced:
@@ -64,11 +66,21 @@ async def test_the_trace_of_the_event_travels_on_and_nothing_else_of_it() -> Non
 async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tombstone("photo-1", record(headers=TRACE))
+        await publisher.tombstone(DELETION, record(headers=TRACE))
     (produced,) = producer.produced
     assert (produced.topic, produced.key, produced.value) == ("tags", b"photo-1", None)
     assert produced.header("ce_type") == "photo.deleted"
     assert produced.header("traceparent")
+
+
+async def test_a_tombstone_says_in_headers_what_redis_keeps_of_it() -> None:
+    producer = FakeProducer()
+    with Publisher(producer, TOPICS) as publisher:
+        await publisher.tombstone(DELETION, record(offset=9))
+    (produced,) = producer.produced
+    assert produced.header("version") == DELETION.version
+    assert produced.header("deleted_at") == "2026-11-21T10:15:00.123Z"
+    assert produced.header("source") == "photo-uploads/3/7"
 
 
 @pytest.mark.parametrize(("key", "value"), [(b"k", b"\xff\x00 not JSON"), (None, None), (b"", b"")])
@@ -89,6 +101,33 @@ async def test_a_dead_letter_says_why_when_and_where_it_comes_from() -> None:
     assert (said["reason"], said["detail"], said["attempt"]) == ("corrupt_image", "ungültig: 破", "3")
     assert (said["original_topic"], said["original_partition"], said["original_offset"]) == ("photo-uploads", "2", "41")
     assert datetime.fromisoformat(said["failed_at"] or "").utcoffset() == timedelta(0)
+
+
+async def test_a_record_that_waits_keeps_key_value_and_headers_and_says_until_when() -> None:
+    producer, one = FakeProducer(), record(offset=41, partition=2, headers=(("reason", b"of the sender"), *TRACE))
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
+    with Publisher(producer, TOPICS) as publisher:
+        assert await publisher.retry(one, deferral)
+    (produced,) = producer.produced
+    assert (produced.topic, produced.key, produced.value) == ("retry", one.key, one.value)
+    assert tuple(produced.headers[: len(one.headers)]) == one.headers
+    assert [name for name, _ in produced.headers[len(one.headers) :]] == list(RETRY_HEADERS)
+    assert produced.header("not_before") == "2026-11-21T10:15:00.123Z"
+
+
+async def test_a_dead_letter_after_a_wait_names_the_first_record_and_keeps_no_header_of_the_wait() -> None:
+    first = record(offset=41, partition=2, headers=TRACE)
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
+    produced = await letter_of(Record("retry", 0, 3, first.key, first.value, retry_headers(first, deferral)))
+    assert tuple(produced.headers[: len(TRACE)]) == TRACE
+    assert [name for name, _ in produced.headers[len(TRACE) :]] == list(DEAD_HEADERS)
+    assert (produced.header("original_topic"), produced.header("original_offset")) == ("photo-uploads", "41")
+
+
+async def test_what_the_retry_topic_will_never_take_is_told_and_is_no_outage() -> None:
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
+    with Publisher(FakeProducer(errors=[KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)]), TOPICS) as publisher:
+        assert not await publisher.retry(record(), deferral)
 
 
 async def test_a_detail_of_any_text_is_published() -> None:
@@ -115,7 +154,7 @@ async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> Non
 async def test_a_message_that_is_not_taken_is_an_outage() -> None:
     producer = FakeProducer(refusal=KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC)))
     with Publisher(producer, TOPICS) as publisher, pytest.raises(DependencyDown, match="_UNKNOWN_TOPIC"):
-        await publisher.tombstone("photo-1", record())
+        await publisher.tombstone(DELETION, record())
 
 
 async def test_many_messages_at_once_each_get_their_own_answer() -> None:

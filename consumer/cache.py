@@ -1,0 +1,148 @@
+"""What the models said about bytes that were seen before: a copy of a photo is neither decoded nor inferred again.
+
+Scores, not tags, are kept: thresholds, ids and versions are decided anew for each photo, so that a copy gets the tags
+that it would have got without the cache. The cache only ever saves work; where it fails, the photo is judged.
+"""
+
+import asyncio
+import hashlib
+import struct
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal, Self
+
+import numpy as np
+import orjson
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
+
+from consumer import __version__
+from consumer.contract import ModelContract
+from consumer.events import Photo, Scores
+
+#: `shared`: another photo with the same bytes was being judged at that moment.
+CacheResult = Literal["hit", "miss", "shared", "failed"]
+Judge = Callable[[Photo], Awaitable[Scores]]
+
+_MAX_CONNECTIONS: Final = 16
+#: Below this, hashing costs less than changing threads: 64 KiB take 0.04 ms.
+_INLINE_BYTES: Final = 64 * 1024
+#: CRC-32 of the rest, quality score; the brands' float32 probabilities follow.
+_HEAD: Final = struct.Struct("<Id")
+
+
+class ScoreCache:
+    """Scores by content in Redis. An async context manager that owns the connections; one for one contract.
+
+    `mark` tells apart what gives other scores for the same bytes, see `mark_of`. An entry lives for `ttl_s`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        contract: ModelContract,
+        mark: str,
+        *,
+        ttl_s: int,
+        timeout_s: float,
+        count: Callable[[CacheResult], None],
+    ) -> None:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_MAX_CONNECTIONS,
+            timeout=timeout_s,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+        )
+        self._redis = Redis.from_pool(pool)
+        self._contract = contract
+        self._mark = mark
+        self._ttl_s = ttl_s
+        self._count = count
+        self._running: dict[str, asyncio.Future[Scores | None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._redis.aclose()
+
+    async def score(self, photo: Photo, judge: Judge) -> Scores:
+        """The scores of a photo, from `judge` where its bytes are new. Copies in work at once are judged once.
+
+        Raises nothing of its own: what `judge` raises passes through, and concerns this photo alone.
+        """
+        key = f"c:{await _digest(photo.body)}:{self._mark}"
+        if key in self._running and (scores := await asyncio.shield(self._running[key])) is not None:
+            self._count("shared")
+            return scores
+        ready: asyncio.Future[Scores | None] = asyncio.get_running_loop().create_future()
+        self._running[key] = ready
+        try:
+            scores = await self._recalled_or_judged(key, photo, judge)
+            ready.set_result(scores)
+            return scores
+        finally:
+            if not ready.done():
+                ready.set_result(None)
+            if self._running.get(key) is ready:
+                del self._running[key]
+
+    async def _recalled_or_judged(self, key: str, photo: Photo, judge: Judge) -> Scores:
+        try:
+            value: bytes | None = await self._redis.get(key)  # type: ignore[assignment]  # nothing is decoded here
+        except (RedisError, OSError, TimeoutError):
+            self._count("failed")
+            # The write that follows notices an outage of Redis and waits for it.
+            return await judge(photo)
+        scores = None if value is None else decode(value, self._contract)
+        if scores is not None:
+            self._count("hit")
+            return scores
+        scores = await judge(photo)
+        try:
+            await self._redis.set(key, encode(scores), ex=self._ttl_s)
+        except (RedisError, OSError, TimeoutError):
+            self._count("failed")
+        else:
+            self._count("miss")
+        return scores
+
+
+async def judged(photo: Photo, judge: Judge) -> Scores:
+    """The path without a cache."""
+    return await judge(photo)
+
+
+def mark_of(contract: ModelContract, limits: Mapping[str, object]) -> str:
+    """12 hexadecimal digits that change with all that decides the scores of given bytes, or whether they are refused.
+
+    That is the models and their versions, geometry and labels, the limits of a photo, and this program's version.
+    """
+    geometry, labels = contract.geometry, contract.brand_labels
+    parts = [__version__, contract.models, geometry.input_size, geometry.resize_short_side, labels, limits]
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+
+
+def encode(scores: Scores) -> bytes:
+    """CRC-32, quality as float64, probabilities as float32, little-endian: 12 bytes and 4 for each brand."""
+    probabilities = scores.brand_probs.astype("<f4").tobytes()
+    body = struct.pack("<d", scores.quality_score) + probabilities
+    return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def decode(value: bytes, contract: ModelContract) -> Scores | None:
+    """What `encode` wrote; None where the value is damaged or has another number of brands."""
+    if len(value) != _HEAD.size + 4 * len(contract.brand_labels):
+        return None
+    checksum, quality = _HEAD.unpack_from(value)
+    if checksum != zlib.crc32(value[4:]):
+        return None
+    probabilities = np.frombuffer(value, "<f4", offset=_HEAD.size).astype(np.float32)
+    return Scores(quality, probabilities, contract.models)
+
+
+async def _digest(body: bytes) -> str:
+    if len(body) <= _INLINE_BYTES:
+        return hashlib.sha256(body).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())

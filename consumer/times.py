@@ -1,0 +1,26 @@
+"""Times as people write them on a command line. Pure."""
+
+from datetime import UTC, datetime, timedelta
+
+from consumer.errors import SettingsError
+
+
+def parse_time(text: str, now: datetime | None = None) -> datetime:
+    """A time with a zone: RFC 3339, `now`, `beginning`, or an age such as `90s`, `15m`, `2h`, `3d`.
+
+    Raises:
+        SettingsError: none of these.
+    """
+    now = now or datetime.now(UTC)
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    if text == "now":
+        return now
+    if text == "beginning":
+        return datetime(1970, 1, 1, tzinfo=UTC)
+    try:
+        if text[:-1].isdecimal() and text[-1] in units:
+            return now - timedelta(**{units[text[-1]]: int(text[:-1])})
+        moment = datetime.fromisoformat(text)
+        return moment if moment.tzinfo else moment.astimezone()
+    except (ValueError, OverflowError):
+        raise SettingsError(f"{text!r} is no time: use 2026-11-21T10:00:00Z, 2h, now or beginning") from None

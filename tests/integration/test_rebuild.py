@@ -1,0 +1,255 @@
+"""Redis from the result topic on real servers: the same bytes, whatever the order, and nothing taken back."""
+
+import asyncio
+import json
+import random
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis
+from confluent_kafka import Producer
+
+from consumer import events, rebuild, telemetry
+from consumer.events import Brand, Deletion, Quality, Source, Tags
+from consumer.rebuild import RebuildResult
+from consumer.store import Difference, Store
+from tests.harness import BLUE, BRIGHT, RED, World, eventually
+from tests.harness_process import environment
+
+NOW = datetime(2026, 11, 21, 10, 0, 0, 123_000, tzinfo=UTC)
+
+
+def dump(url: str) -> dict[bytes, bytes]:
+    """Photos and indexes with their serialised values, without TTL."""
+    with redis.Redis.from_url(url) as client:
+        return {key: client.dump(key) for key in client.keys("[pb]:*")}
+
+
+def flush(url: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+
+
+def make_tags(photo_id: str, number: int, *brands: str, score: float = 0.5) -> Tags:
+    return Tags(
+        photo_id=photo_id,
+        quality=Quality(score, 3, good=False),
+        brands=tuple(Brand(brand, 0.9) for brand in brands),
+        probabilities=dict.fromkeys(("adidas", "puma", "shell", "no_logo"), 0.1),
+        models={"photo_quality": "1", "brand_logo": "1"},
+        version=f"{number:013d}.001001.0000000000000",
+        source=Source("uploads", 0, number),
+        tagged_at=NOW,
+    )
+
+
+def make_deletion(photo_id: str, number: int) -> Deletion:
+    return Deletion(photo_id, f"{number:013d}.999999.9999999999999", Source("uploads", 0, number), NOW)
+
+
+def produce(world: World, *decisions: Tags | Deletion) -> None:
+    producer = Producer({"bootstrap.servers": world.kafka, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
+    for decision in decisions:
+        value, headers = None, None
+        if isinstance(decision, Tags):
+            value = events.encode(decision)
+        else:
+            headers = {
+                "version": decision.version,
+                "deleted_at": events.format_time(decision.deleted_at),
+                "source": events.format_source(decision.source),
+            }
+        producer.produce(world.settings.kafka.tags_topic, value, decision.photo_id, headers=headers)
+    producer.flush(30)
+
+
+def ignore(passed: int, total: int) -> None:
+    assert 0 <= passed <= total
+
+
+async def run_rebuild(world: World) -> RebuildResult:
+    log = telemetry.configure_logging("debug", "json", world.log)
+    return await rebuild.rebuild(world.settings, log, ignore)
+
+
+async def run_check(world: World) -> tuple[RebuildResult, dict[str, Difference]]:
+    log = telemetry.configure_logging("debug", "json", world.log)
+    found: dict[str, Difference] = {}
+    result = await rebuild.check(world.settings, log, ignore, found.__setitem__)
+    return result, found
+
+
+async def settled(service: Any, **expected: int) -> None:
+    await eventually(lambda: {name: service.outcomes().get(name, 0) for name in expected} == expected)
+
+
+async def test_redis_rebuilt_from_the_topic_is_the_same_byte_for_byte(world: World) -> None:
+    world.photos.answers.update({"red": RED, "blue": BLUE, "bright": BRIGHT})
+    for number in range(6):
+        for name in ("red", "blue", "bright"):
+            world.upload(f"{name}{number}", name, revision=1)
+    async with world.service() as service:
+        await settled(service, tagged=18)
+        for photo_id in ("red0", "blue1", "bright2"):
+            world.delete(photo_id, revision=1)
+        await settled(service, deleted=3)
+        world.delete("red0", revision=1)
+        world.upload("red3", "blue", revision=2)
+        world.upload("blue1", "red", revision=2)
+        await settled(service, tagged=20, deleted=4)
+    before = dump(world.settings.redis.url)
+    flush(world.settings.redis.url)
+    progress: list[tuple[int, int]] = []
+    log = telemetry.configure_logging("debug", "json", world.log)
+    result = await rebuild.rebuild(world.settings, log, lambda passed, total: progress.append((passed, total)))
+    assert dump(world.settings.redis.url) == before
+    assert (result.records, result.malformed) == (24, 0)
+    assert progress[0] == (0, 24)
+    assert progress[-1] == (24, 24)
+    again, differences = await run_check(world)
+    assert (again.outcomes, differences) == ({"same": 24}, {})
+
+
+async def test_a_second_rebuild_changes_nothing(world: World) -> None:
+    produce(world, make_tags("a", 1, "puma"), make_deletion("b", 1))
+    assert (await run_rebuild(world)).outcomes == {"written": 2}
+    before = dump(world.settings.redis.url)
+    assert (await run_rebuild(world)).outcomes == {"unchanged": 2}
+    assert dump(world.settings.redis.url) == before
+
+
+async def test_the_order_and_the_duplicates_in_the_topic_do_not_matter(world: World) -> None:
+    chance = random.Random(20261121)
+    decisions: list[Tags | Deletion] = []
+    for photo_id in ("a", "b", "c {x} ü"):
+        for number in range(40):
+            brands = sorted(chance.sample(("adidas", "puma", "shell"), chance.randrange(4)))
+            tags = make_tags(photo_id, number, *brands, score=round(chance.random(), 6))
+            decisions.append(make_deletion(photo_id, number) if chance.random() < 0.2 else tags)
+    url = world.settings.redis.url
+    async with Store(url, timeout_s=5) as store:
+        await store.write_all(list({decision.photo_id: decision for decision in decisions}.values()))
+    newest = dump(url)
+    flush(url)
+    shuffled = decisions * 2
+    chance.shuffle(shuffled)
+    produce(world, *shuffled)
+    assert (await run_rebuild(world)).records == 240
+    assert dump(url) == newest
+
+
+async def test_a_live_service_may_write_during_a_rebuild(world: World) -> None:
+    world.photos.answers.update({"old": RED, "new": BLUE})
+    for number in range(40):
+        world.upload(f"p{number}", "old", revision=1)
+    async with world.service() as service:
+        await settled(service, tagged=40)
+        flush(world.settings.redis.url)
+        for number in range(0, 40, 2):
+            world.upload(f"p{number}", "new", revision=2)
+            if number % 8 == 0:
+                world.delete(f"p{number}", revision=3)
+        await asyncio.gather(run_rebuild(world), run_rebuild(world))
+        await eventually(lambda: sum(service.outcomes().values()) == 65)
+    before = dump(world.settings.redis.url)
+    flush(world.settings.redis.url)
+    await run_rebuild(world)
+    assert dump(world.settings.redis.url) == before
+
+
+async def test_a_malformed_record_is_counted_logged_and_skipped(world: World) -> None:
+    topic = world.settings.kafka.tags_topic
+    good = events.encode(make_tags("good", 1, "puma"))
+    deletion = {"deleted_at": "2026-11-21T10:00:00.123Z", "source": "uploads/0/1"}
+    bad: list[tuple[str | bytes | None, bytes | None, dict[str, str] | None]] = [
+        ("no-json", b"{", None),
+        ("other-id", good, None),
+        (b"\xff", good, None),
+        ("good", good.replace(b"0000000000001.", b"v1."), None),
+        ("good", good.replace(b'"score":0.5', b'"score":NaN'), None),
+        ("good", good.replace(b"2026-11-21T10", b"2026-11-21T99"), None),
+        ("good", good.replace(b"2026-11-21T10:00:00.123000Z", b"0001-01-01T00:00:00+14:00"), None),
+        ("old-tombstone", None, None),
+        ("bad-version", None, {**deletion, "version": "zzz"}),
+        ("bad-source", None, {**deletion, "version": make_deletion("", 1).version, "source": "x"}),
+    ]
+    for key, value, headers in bad:
+        world.producer.produce(topic, value, key, headers=headers)
+    world.producer.flush(10)
+    produce(world, make_tags("good", 1, "puma"))
+    result = await run_rebuild(world)
+    assert (result.records, result.malformed, result.outcomes) == (11, 10, {"written": 1})
+    lines = world.events_logged("rebuild.record_skipped")
+    assert len(lines) == 10
+    assert all(line["detail"] and line["topic"] == topic for line in lines)
+
+
+async def test_a_check_writes_nothing_and_lists_what_redis_lacks(world: World) -> None:
+    produce(
+        world,
+        *(make_tags(name, 2, "puma") for name in ("same", "missing", "older", "other", "unlisted", "newer")),
+        make_deletion("undeleted", 2),
+    )
+    url = world.settings.redis.url
+    await run_rebuild(world)
+    with redis.Redis.from_url(url) as client:
+        for key in client.keys("p:*:missing") + client.keys("p:*:older") + client.keys("p:*:undeleted"):
+            client.delete(key)
+        client.hset(client.keys("p:*:other")[0], "q", "0.6")
+        for key in client.keys("b:*"):
+            client.zrem(key, "unlisted")
+    async with Store(url, timeout_s=5) as store:
+        await store.write_all([make_tags("older", 1), make_tags("undeleted", 1), make_tags("newer", 3)])
+    before = dump(url)
+    result, found = await run_check(world)
+    assert found == {
+        "missing": "missing",
+        "older": "older",
+        "undeleted": "older",
+        "other": "different",
+        "unlisted": "not indexed",
+    }
+    assert result.outcomes == {"different": 1, "missing": 1, "not indexed": 1, "older": 2, "same": 2}
+    assert dump(url) == before
+
+
+async def test_an_empty_topic_ends_at_once(world: World) -> None:
+    assert (await run_rebuild(world)).outcomes == {}
+
+
+async def test_ten_thousand_photos_are_restored(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    count = 10_000
+    produce(world, *(make_tags(f"photo-{number:08d}", 1, *("puma",) * (number % 2)) for number in range(count)))
+    result = await run_rebuild(world)
+    assert result.outcomes == {"written": count}
+    with capsys.disabled():
+        print(f"\nrebuild: {count / result.duration_s:.0f} photos/s ({result.duration_s:.2f} s)")  # noqa: T201 - a measurement
+
+
+async def test_the_command_line_rebuilds_compares_and_sweeps(world: World) -> None:
+    produce(world, make_tags("a", 1, "puma"), make_deletion("b", 1))
+
+    async def run(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "consumer.cli", *arguments),
+            env=environment(world.settings),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        printed, _ = await process.communicate()
+        return process.returncode or 0, [json.loads(line) for line in printed.splitlines()]
+
+    code, (missing_a, missing_b, result) = await run("rebuild", "--check")
+    assert (code, result["outcomes"]) == (1, {"missing": 2})
+    assert {line["photo_id"] for line in (missing_a, missing_b)} == {"a", "b"}
+    code, (result,) = await run("rebuild")
+    assert (code, result["records"], result["outcomes"]) == (0, 2, {"written": 2})
+    code, (result,) = await run("rebuild", "--check")
+    assert (code, result["outcomes"]) == (0, {"same": 2})
+    with redis.Redis.from_url(world.settings.redis.url) as client:
+        client.delete(*client.keys("p:*:a"))
+    assert await run("sweep") == (0, [{"entries": 1, "orphans": 1, "outcomes": {}}])
+    assert await run("sweep", "--execute") == (0, [{"entries": 1, "orphans": 1, "outcomes": {"removed": 1}}])
+    assert await run("sweep") == (0, [{"entries": 0, "orphans": 0, "outcomes": {}}])
