@@ -4,36 +4,32 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
 from typing import Any, Final, ParamSpec, TypeVar
 
 from confluent_kafka import Producer
 
-from consumer import kafka_clients, tagging
+from consumer import kafka_clients, tagging, wiring
 from consumer.admission import Admission
 from consumer.breaker import BreakerLimits
-from consumer.cache import ScoreCache, judged, mark_of
+from consumer.cache import judged
 from consumer.contract import ModelContract
 from consumer.errors import DecodeHangs, SourceFailed, TaggerError
-from consumer.events import PhotoUploaded, Record, Scores, Tags
-from consumer.events import Source as Origin
-from consumer.fetch import Fetcher, FetchLimits
+from consumer.events import Record, Scores
+from consumer.fetch import Fetcher
 from consumer.health import serve_health
 from consumer.inference import Inference
 from consumer.marks import RetrySchedule
 from consumer.order import KeyedTasks
 from consumer.pipeline import Pipeline, Steps
-from consumer.prepare import PrepareLimits, Preparer
+from consumer.prepare import Preparer
 from consumer.publish import Publisher
 from consumer.resilience import Patience, retry_within_budget
 from consumer.settings import Settings
 from consumer.source import Plan, Source
 from consumer.store import Store
-from consumer.subscription import Subscription
 from consumer.telemetry import Log, Metrics
-from consumer.topics import TopicNames
 
 _CLOSE_TIMEOUT_S: Final = 10.0
 _WATCH_S: Final = 0.25
@@ -100,14 +96,14 @@ class Service:
         Yields:
             Nothing; `stopping` is set when the source failed.
         """
-        settings, names = self._settings, topic_names(self._settings)
+        settings, names = self._settings, wiring.topic_names(self._settings)
         async with AsyncExitStack() as stack:
-            inference = await stack.enter_async_context(inference_of(settings))
+            inference = await stack.enter_async_context(wiring.inference_of(settings))
             store = await stack.enter_async_context(Store(settings.redis.url, timeout_s=settings.redis.timeout_s))
             producer = kafka_clients.producer_client(settings.kafka.bootstrap_servers, settings.kafka.extra)
             contract = await self._await_dependencies(inference, store, producer)
-            fetcher = await stack.enter_async_context(Fetcher(fetch_limits(settings)))
-            preparer = stack.enter_context(preparer_of(settings, contract))
+            fetcher = await stack.enter_async_context(Fetcher(wiring.fetch_limits(settings)))
+            preparer = stack.enter_context(wiring.preparer_of(settings, contract))
             publisher = stack.enter_context(Publisher(producer, names))
             source = self._source_of(plan, group_id, self._max_in_flight, self.metrics)
             window, its_metrics = settings.retry.max_waiting, self.metrics.for_retries()
@@ -116,7 +112,7 @@ class Service:
                 fetch=fetcher.fetch,
                 prepare=preparer.prepare,
                 infer=inference.infer,
-                tag=partial(_tag, contract, settings.service.top_k),
+                tag=partial(wiring.tag, contract, settings.service.top_k),
                 bury=tagging.decide_deletion,
                 store=store,
                 publish=publisher,
@@ -139,7 +135,7 @@ class Service:
 
     async def _await_dependencies(self, inference: Inference, store: Store, producer: Producer) -> ModelContract:
         """Waits until Triton serves both models, Redis answers and Kafka has the topics."""
-        names = topic_names(self._settings)
+        names = wiring.topic_names(self._settings)
         topics = (names.uploads, names.tags, names.retry, names.dead)
         servers = self._settings.kafka.bootstrap_servers
         check = partial(asyncio.to_thread, kafka_clients.require_topics, producer, servers, topics)
@@ -163,14 +159,7 @@ class Service:
         settings = self._settings
         if not settings.dedupe.enabled:
             return judged
-        cache = ScoreCache(
-            settings.redis.url,
-            contract,
-            mark_of(contract, settings.prepare.model_dump()),
-            ttl_s=settings.dedupe.ttl_s,
-            timeout_s=settings.redis.timeout_s,
-            count=lambda result: self.metrics.dedupe.labels(result).inc(),
-        )
+        cache = wiring.cache_of(settings, contract, count=lambda result: self.metrics.dedupe.labels(result).inc())
         return (await stack.enter_async_context(cache)).score
 
     async def _unless_stopped(self, work: asyncio.Future[T]) -> T:
@@ -214,14 +203,14 @@ class Service:
         service = self._settings.service
         admission = Admission(
             pipeline.handle,
-            BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s),
+            BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
             # What was late already must not crowd out what is new.
             together=max(1, self._max_in_flight // _RETRY_SHARE),
             log=self._log,
             metrics=self.metrics,
         )
         admission.gates.append(source)
-        names = topic_names(self._settings)
+        names = wiring.topic_names(self._settings)
         self._tasks = {names.uploads: KeyedTasks(admission.handle)}
         if retries is not None:
             admission.gates.append(retries)
@@ -280,20 +269,6 @@ class StopRequested(TaggerError):
     """The service was asked to stop while it waited for its dependencies."""
 
 
-def live_plan(settings: Settings) -> Subscription:
-    """The plan of the live service: its share of the upload topic."""
-    kafka = settings.kafka
-    membership = kafka_clients.membership(kafka.group_protocol, kafka.instance_id)
-    return Subscription(kafka.uploads_topic, kafka.first_position, membership)
-
-
-def retry_plan(settings: Settings) -> Subscription:
-    """The plan of the live service for the retry topic; every record counts, wherever `first_position` starts."""
-    kafka = settings.kafka
-    membership = kafka_clients.membership(kafka.group_protocol, kafka.instance_id)
-    return Subscription(kafka.retry_topic, "earliest", membership)
-
-
 async def run_live(settings: Settings, log: Log, listening: Callable[[int], None] = lambda _: None) -> None:
     """Runs the service on the live topic until SIGTERM or SIGINT; `listening` gets the health endpoint's port.
 
@@ -302,7 +277,7 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
         DecodeHangs: a decode cannot be stopped; the process is to end without waiting for its threads.
     """
     service = Service(settings, log)
-    plan = live_plan(settings)
+    plan = wiring.live_plan(settings)
     async with AsyncExitStack() as stack:
         if settings.health.enabled:
             endpoint = serve_health(
@@ -315,7 +290,7 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
             listening(await stack.enter_async_context(endpoint))
         stack.enter_context(stop_on_signal(service))
         with suppress(StopRequested):
-            async with service.working(plan, settings.kafka.group_id, retry_plan(settings)):
+            async with service.working(plan, settings.kafka.group_id, wiring.retry_plan(settings)):
                 await service.stopping.wait()
     log.info("service.stopped")
     if service.failure is not None:
@@ -336,39 +311,6 @@ def stop_on_signal(service: Service) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def topic_names(settings: Settings) -> TopicNames:
-    """The topics of this installation."""
-    kafka = settings.kafka
-    return TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
-
-
 def _finish(source: Source, retries: Source | None, retry_topic: str, record: Record) -> None:
     """Tells the reader that delivered the record that it is done."""
     (retries if retries is not None and record.topic == retry_topic else source).done(record)
-
-
-def fetch_limits(settings: Settings) -> FetchLimits:
-    """The limits of a fetch."""
-    return FetchLimits(**settings.fetch.model_dump(exclude={"attempts"}))
-
-
-def inference_of(settings: Settings) -> Inference:
-    """The channel to Triton."""
-    triton = settings.triton
-    return Inference(
-        triton.url, quality_model=triton.quality_model, brand_model=triton.brand_model, deadline_s=triton.deadline_s
-    )
-
-
-def preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
-    """The decoding threads."""
-    prepare = settings.prepare
-    limits = PrepareLimits(**prepare.model_dump(exclude={"threads", "timeout_s", "overdue_grace_s"}))
-    return Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
-
-
-def _tag(contract: ModelContract, top_k: int, event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
-    now = datetime.now(UTC)
-    # Whole milliseconds: Redis keeps no more, and the result topic must say the same.
-    tagged_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    return tagging.decide(event, scores, origin, contract, top_k=top_k, tagged_at=tagged_at)

@@ -16,7 +16,7 @@ class BreakerLimits:
 
     ratio: float
     cool_down_s: float
-    least: int = 50
+    least: int
     window_s: float = 60.0
     probes: int = 5
 

@@ -88,6 +88,9 @@ async def replay(
     Raises:
         SourceFailed: Kafka refuses the consumer.
     """
+    # A stretch of bad events must not stop a run that ends by itself.
+    unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
+    settings = settings.model_copy(update={"service": unbroken})
     service = Service(settings, log, max_in_flight=settings.service.replay_in_flight)
     group_id = f"{settings.kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
     ranges = await service.patience.outlast(

@@ -148,8 +148,10 @@ class ServiceSettings(Section):
     drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: time to finish the photos in work")
     top_k: PositiveInt = Field(5, description="most brands tagged on one photo")
     dead_letter_limit: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="share of dead letters, of at least 50 photos in a minute, that stops the intake; 0 never does"
+        0.5, description="share of dead letters among the photos of a minute that stops the intake; 0 never does"
     )
+    # Fewer are somebody's bad folder; more are a broken host, model or release.
+    dead_letter_least: PositiveInt = Field(200, description="photos in that minute below which it never stops")
     dead_letter_pause_s: Seconds = Field(30.0, description="how long it stops, before a few photos are tried again")
 
 

@@ -16,10 +16,11 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from PIL import Image
 
 from consumer import events, telemetry
-from consumer.app import Service, live_plan, retry_plan
+from consumer.app import Service
 from consumer.events import PhotoDeleted, PhotoUploaded
 from consumer.settings import Settings
 from consumer.topics import TopicNames, create_topics
+from consumer.wiring import live_plan, retry_plan
 
 DEADLINE_S = 30.0
 

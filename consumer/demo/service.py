@@ -39,6 +39,8 @@ class Service(Server):
             "TAGGER_KAFKA__TAGS_TOPIC": names.tags,
             "TAGGER_KAFKA__DEAD_TOPIC": names.dead,
             "TAGGER_KAFKA__RETRY_TOPIC": names.retry,
+            # A folder of bad photos is what somebody may want to see.
+            "TAGGER_SERVICE__DEAD_LETTER_LIMIT": "0",
             "TAGGER_REDIS__URL": stack.redis.url,
             "TAGGER_TRITON__URL": stack.triton.grpc_url,
             "TAGGER_FETCH__SCHEMES": "http",

@@ -92,6 +92,11 @@ def _models_in(repository: Path, config_name: str) -> list[str]:
     if not models:
         message = f"no model with a configuration {config_name!r} in {repository}"
         raise EmbeddedServerError(message)
+    for version in (entry for model in models for entry in (repository / model).iterdir() if entry.name.isdecimal()):
+        # Triton hangs over a version without a model until its time-out.
+        if not any(entry.is_file() for entry in version.iterdir()):
+            message = f"the model version {version} is empty; delete that folder"
+            raise EmbeddedServerError(message)
     return models
 
 
@@ -122,6 +127,8 @@ def _server_environment(environment: Path, packages: Path) -> dict[str, str]:
     env["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, libraries), *inherited])
     # ONNX Runtime's wheels report usage over the network and leave files in the temporary folder unless told not to.
     env["ORT_DISABLE_TELEMETRY"] = "1"
+    # Published versions are never changed, not even by a __pycache__.
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
     env["PATH"] = os.pathsep.join([str(environment / "bin"), env.get("PATH", os.defpath)])
     return env
 

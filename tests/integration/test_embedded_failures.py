@@ -114,3 +114,13 @@ def test_a_server_that_never_answers_is_an_error_and_is_killed(
     with pytest.raises(EmbeddedServerError, match="did not answer within 1 s"):
         redis.start()
     assert not redis.running
+
+
+def test_an_empty_model_version_is_named_instead_of_waited_for(
+    servers: Servers, tiny_repository: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(tiny_repository, repository)
+    (repository / "tiny" / "2" / "__pycache__").mkdir(parents=True)
+    with pytest.raises(EmbeddedServerError, match="tiny/2 is empty"):
+        servers.start_triton(repository, name="empty-version")

@@ -85,7 +85,7 @@ async def test_what_sleeps_delays_neither_live_photos_nor_the_stop_and_the_next_
 
 async def test_a_burst_of_dead_letters_stops_the_intake_loudly_until_good_photos_come(world: World) -> None:
     world.photos.answers["fine"] = BLUE
-    touchy = changed(world.settings, "service", dead_letter_pause_s=0.3, max_in_flight=4)
+    touchy = changed(world.settings, "service", dead_letter_least=50, dead_letter_pause_s=0.3, max_in_flight=4)
     async with world.service(touchy) as service:
         for number in range(60):
             world.send(f"poison{number}", b"{", events.UPLOADED)
@@ -106,7 +106,7 @@ async def test_a_burst_of_dead_letters_stops_the_intake_loudly_until_good_photos
 
 
 async def test_a_stop_while_the_intake_is_stopped_ends_at_once_and_loses_nothing(world: World) -> None:
-    stubborn = changed(world.settings, "service", dead_letter_pause_s=3600.0, max_in_flight=4)
+    stubborn = changed(world.settings, "service", dead_letter_least=50, dead_letter_pause_s=3600.0, max_in_flight=4)
     async with world.service(stubborn) as service:
         for number in range(80):
             world.send(f"poison{number}", b"{", events.UPLOADED)

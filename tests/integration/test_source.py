@@ -10,10 +10,10 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer import events, offset_map
-from consumer.app import topic_names
 from consumer.embedded.paths import free_port
 from consumer.settings import Settings
 from consumer.topics import create_topics
+from consumer.wiring import topic_names
 from tests.harness import BRIGHT, World, by_key, eventually
 from tests.harness_process import running_tagger
 
