@@ -41,6 +41,8 @@ class Service(Server):
             "TAGGER_KAFKA__RETRY_TOPIC": names.retry,
             # A folder of bad photos is what somebody may want to see.
             "TAGGER_SERVICE__DEAD_LETTER_LIMIT": "0",
+            # Nobody waits minutes at a terminal for a host to come back.
+            "TAGGER_RETRY__ROUNDS": "0",
             "TAGGER_REDIS__URL": stack.redis.url,
             "TAGGER_TRITON__URL": stack.triton.grpc_url,
             "TAGGER_FETCH__SCHEMES": "http",
