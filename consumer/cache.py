@@ -13,18 +13,17 @@ from typing import Final, Literal, Self
 
 import numpy as np
 import orjson
-from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from consumer import __version__
 from consumer.contract import ModelContract
 from consumer.events import Photo, Scores
+from consumer.redis_clients import open_redis
 
 #: `shared`: another photo with the same bytes was being judged at that moment.
 CacheResult = Literal["hit", "miss", "shared", "failed"]
 Judge = Callable[[Photo], Awaitable[Scores]]
 
-_MAX_CONNECTIONS: Final = 16
 #: Below this, hashing costs less than changing threads: 64 KiB take 0.04 ms.
 _INLINE_BYTES: Final = 64 * 1024
 #: CRC-32 of the rest, quality score; the brands' float32 probabilities follow.
@@ -47,14 +46,7 @@ class ScoreCache:
         timeout_s: float,
         count: Callable[[CacheResult], None],
     ) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_MAX_CONNECTIONS,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-        )
-        self._redis = Redis.from_pool(pool)
+        self._redis = open_redis(url, timeout_s)
         self._contract = contract
         self._mark = mark
         self._ttl_s = ttl_s

@@ -7,18 +7,17 @@ from importlib.resources import files
 from typing import Final, Literal, Self
 
 import orjson
-from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from consumer import layout
 from consumer.errors import DependencyDown
 from consumer.events import Deletion, Tags
+from consumer.redis_clients import open_redis
 
 WriteOutcome = Literal["written", "unchanged", "superseded"]
 #: What Redis holds of a photo, compared with what it should hold.
 Difference = Literal["missing", "older", "different", "not indexed"]
 
-_MAX_CONNECTIONS: Final = 16
 _SCRIPT: Final = "write_tags.lua"
 
 
@@ -35,14 +34,7 @@ class Store:
     """Writes to Redis. An async context manager that owns the connections."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_MAX_CONNECTIONS,
-            timeout=timeout_s,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-        )
-        self._redis = Redis.from_pool(pool)
+        self._redis = open_redis(url, timeout_s)
         self._write = self._redis.register_script(files("consumer").joinpath(_SCRIPT).read_text(encoding="utf-8"))
 
     async def __aenter__(self) -> Self:
