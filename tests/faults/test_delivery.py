@@ -94,10 +94,10 @@ async def test_a_frozen_member_that_wakes_up_neither_commits_nor_overwrites(
             ledger.upload("photo", "new", revision=2)
             await eventually(ledger.settled, deadline_s=60)
             newest = by_key(world.tags())["photo"].value()
-            released.set()
             zombie.process.send_signal(signal.SIGCONT)
             # It finds its partitions lost, finishes its old photo, and takes part in the group again.
             await eventually(lambda: [line for line in zombie.log("assignment.revoked") if line["lost"]], deadline_s=60)
+            released.set()
             await eventually(lambda: "tagger_late_completions_total 1.0" in zombie.get("/metrics")[1], deadline_s=60)
             ledger.upload("other", "new")
             await eventually(ledger.settled, deadline_s=60)
