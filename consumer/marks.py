@@ -64,6 +64,12 @@ class RetrySchedule:
         delay_s = self.delay_s(number)
         return None if delay_s is None else (number, now + timedelta(seconds=delay_s * (1 + jitter / 10)))
 
+    def again(self, before: Deferral | None, now: datetime, jitter: float) -> tuple[int, datetime]:
+        """Round and time of another wait that uses up no round: the photo was not to blame."""
+        number = 0 if before is None else before.round
+        delay_s = self.delays_s[min(max(number, 1), len(self.delays_s)) - 1]
+        return number, now + timedelta(seconds=delay_s * (1 + jitter / 10))
+
 
 def deferral_of(record: Record) -> Deferral | None:
     """What the headers of a record from the retry topic say; None on any other record."""

@@ -43,14 +43,25 @@ class Patience:
         """The dependencies that are being waited for."""
         return tuple(self._lost_s)
 
-    async def outlast(self, dependency: Dependency, call: Callable[[], Awaitable[T]]) -> T:
-        """The result of `call`, repeated with back-off and jitter for as long as the dependency is down."""
+    async def outlast(
+        self,
+        dependency: Dependency,
+        call: Callable[[], Awaitable[T]],
+        waits: Callable[[], bool] = lambda: True,
+    ) -> T:
+        """The result of `call`, repeated with back-off and jitter for as long as the dependency is down.
+
+        Raises:
+            DependencyDown: it is down and `waits` says not to wait for it (any longer).
+        """
         wait_s = _FIRST_WAIT_S
         while True:
             began_s = monotonic()
             try:
                 result = await call()
             except DependencyDown as error:
+                if not waits():
+                    raise
                 self._note_loss(error, began_s)
             else:
                 self._note_recovery(dependency, began_s)
