@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,8 +117,11 @@ def moving(cluster: RedisCluster, slot: int, target: Redis) -> Iterator[Iterator
     yield _keys_moved(source, target, slot)
     for _ in _keys_moved(source, target, slot):
         pass
-    for node in (target, source, *masters_of(cluster)):
-        command(node, "CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(target))
+    command(target, "CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(target))
+    for node in masters_of(cluster):
+        # A master that lost its last slot follows another one from then on, and takes no such command.
+        with suppress(redis.ResponseError):
+            command(node, "CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(target))
 
 
 def move_slots(cluster: RedisCluster, slots: Sequence[int], pause_s: float) -> None:
@@ -134,6 +137,6 @@ def move_slots(cluster: RedisCluster, slots: Sequence[int], pause_s: float) -> N
 
 def _keys_moved(source: Redis, target: Redis, slot: int) -> Iterator[str]:
     while keys := command(source, "CLUSTER", "GETKEYSINSLOT", slot, 1):
-        # Without REPLACE: a key that is on both nodes at once fails the test.
-        assert command(source, "MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5_000) == "OK"
+        # Without REPLACE: a key that is on both nodes at once fails the test. NOKEY: an index has lost its last photo.
+        assert command(source, "MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5_000) in {"OK", "NOKEY"}
         yield keys[0]
