@@ -88,7 +88,9 @@ class Store:
         return [outcome.decode() for outcome, *_ in await self._run(decisions)]
 
     async def in_force(self, photo_id: str) -> Tags | Deletion | None:
-        """What Redis holds of a photo, tags without `probabilities`; None where it holds nothing.
+        """What Redis holds of a photo; None where it holds nothing.
+
+        The `probabilities` of tags are those of their brands: Redis keeps no others.
 
         Raises:
             DependencyDown: Redis does not answer.
@@ -96,7 +98,10 @@ class Store:
         with redis_failures():
             (present,) = await self._redis.run([("HGETALL", layout.photo_key(photo_id))])
         fields = {name.decode(): value.decode() for name, value in present.items()}
-        return layout.tags_of(photo_id, fields) or layout.deletion_of(photo_id, fields)
+        tags = layout.tags_of(photo_id, fields)
+        if tags is None:
+            return layout.deletion_of(photo_id, fields)
+        return replace(tags, probabilities={brand.brand: brand.probability for brand in tags.brands})
 
     async def differences(self, decisions: Sequence[Tags | Deletion]) -> list[Difference | None]:
         """What Redis lacks of each, in one round trip; None where it holds the same or something newer.
