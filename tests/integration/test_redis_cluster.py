@@ -22,7 +22,7 @@ from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 from tests.harness import BLUE, RED, World, eventually
 from tests.harness_process import environment, photo_tagger
-from tests.harness_redis import RedisPlace, move_slots, moving, owner_of, slot_of_bucket
+from tests.harness_redis import RedisPlace, move_slots, moving, owner_of, slot_of_bucket, start_cluster
 from tests.integration.test_store import make_deletion, make_tags
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def settings_of(world: World, cluster: RedisPlace) -> Settings:
 @pytest.fixture(scope="module")
 def with_replica(servers: Servers) -> Iterator[RedisPlace]:
     """A cluster of three masters, the first of which has a replica."""
-    cluster = servers.start_redis_cluster("with-replica", replicas=1)
+    cluster = start_cluster(servers, "with-replica", replicas=1)
     yield RedisPlace(cluster.url, cluster)
     for node in cluster.nodes:
         node.kill()
