@@ -83,6 +83,7 @@ class RedisSettings(Section):
 
     url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
+    cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster; it tells of the others")
 
 
 class DedupeSettings(Section):
@@ -90,6 +91,7 @@ class DedupeSettings(Section):
 
     enabled: bool = Field(default=True, description="keep scores by content hash and model versions")
     ttl_s: PositiveInt = Field(7 * 24 * 3600, description="how long a score is kept, seconds")
+    max_entries: PositiveInt = Field(200_000, description="most scores that are kept; new ones overwrite old ones")
 
 
 class TritonSettings(Section):

@@ -62,11 +62,10 @@ def preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
 def cache_of(settings: Settings, contract: ModelContract, count: Callable[[str], None]) -> ScoreCache:
     """The cache of scores; another contract, or other limits of a decode, see none of its entries."""
     return ScoreCache(
-        settings.redis.url,
-        contract,
-        mark_of(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
-        ttl_s=settings.dedupe.ttl_s,
-        timeout_s=settings.redis.timeout_s,
+        contract=contract,
+        mark=mark_of(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
+        **settings.dedupe.model_dump(exclude={"enabled"}),
+        **settings.redis.model_dump(),
         count=count,
     )
 

@@ -31,6 +31,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "TAGGER_RETRY__ROUNDS": str(settings.retry.rounds),
         "TAGGER_RETRY__DELAYS_S": ",".join(map(str, settings.retry.delays_s)),
         "TAGGER_REDIS__URL": settings.redis.url,
+        "TAGGER_REDIS__CLUSTER": str(settings.redis.cluster),
         "TAGGER_TRITON__URL": settings.triton.url,
         "TAGGER_FETCH__SCHEMES": "http",
         "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(settings.fetch.allow_addresses),

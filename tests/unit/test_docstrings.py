@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis.exceptions
 
 from consumer import errors
 
@@ -28,8 +29,9 @@ def public(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[
 
 
 def known_names(tree: ast.Module) -> set[str]:
-    """What a reader of the module can look up: its classes and imports, our errors and the language's."""
+    """What a reader of the module can look up: its classes and imports, our errors, the language's and Redis'."""
     names = {name for name in vars(errors) if not name.startswith("_")} | set(vars(builtins))
+    names |= {"redis", *vars(redis.exceptions)}
     for node in ast.walk(tree):
         match node:
             case ast.ClassDef():
