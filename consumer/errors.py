@@ -62,12 +62,20 @@ class PhotoRejected(TaggerError):
 
 
 class Retryable(TaggerError):
-    """This attempt failed, a later one may not: repeated within a budget, then rejected with this reason."""
+    """This attempt failed, a later one may not: repeated within a budget, then rejected with this reason.
 
-    def __init__(self, reason: TransientReason, detail: str) -> None:
+    `origin` names the place that failed (`https://host:443`, `s3://bucket`) where other photos of it would fail too;
+    None where the failure says something of this photo alone. `retry_after_s` is how long the place asked to be left.
+    """
+
+    def __init__(
+        self, reason: Reason, detail: str, *, origin: str | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason: TransientReason = reason
+        self.reason: Reason = reason
         self.detail = detail
+        self.origin = origin
+        self.retry_after_s = retry_after_s
 
 
 class DependencyDown(TaggerError):

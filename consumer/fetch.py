@@ -32,7 +32,11 @@ _BODIES: Final = frozenset({200, 203})
 _EMPTY: Final = frozenset({204, 205})
 #: Client errors that say "later": timeout, too early, too many requests.
 _TRANSIENT: Final = frozenset({408, 425, 429})
+#: Of those, the ones that other photos of the host would meet too.
+_OF_THE_HOST: Final = frozenset({429})
 _HTTP: Final = frozenset({"http", "https"})
+#: Failures before an answer that say something of the host, not of the photo.
+_HOST_REASONS: Final = frozenset({"dns_failed", "connect_failed", "fetch_timeout"})
 _DELETE: Final = 0x7F
 _MAX_SHOWN: Final = 200
 
@@ -197,7 +201,10 @@ def _check_answer(url: URL, response: aiohttp.ClientResponse, max_bytes: int) ->
     status, text = response.status, f"{_status(response)} from {_shown(url)}"
     if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         after = response.headers.get("Retry-After", "")
-        raise Retryable("http_5xx", f"{text}, Retry-After {after}" if after.isdecimal() and len(after) < 7 else text)  # noqa: PLR2004 - eleven days
+        after_s = float(after) if after.isdecimal() and len(after) < 7 else None  # noqa: PLR2004 - eleven days
+        origin = _origin(url) if status in _OF_THE_HOST or status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+        detail = text if after_s is None else f"{text}, Retry-After {after}"
+        raise Retryable("http_5xx", detail, origin=origin, retry_after_s=after_s)
     if status >= HTTPStatus.BAD_REQUEST:
         raise PhotoRejected("http_4xx", text)
     if status in _EMPTY:
@@ -267,7 +274,8 @@ def _mapped(error: aiohttp.ClientError, url: URL, hop: _Hop) -> PhotoRejected | 
     if isinstance(error, aiohttp.InvalidURL):
         return PhotoRejected("url_not_allowed", f"{place}: the URL cannot be requested")
     reason, what = _transient(error, answered=hop.answered)
-    return Retryable(reason, f"{place}: {what}")
+    origin = _origin(url) if reason in _HOST_REASONS and not hop.answered else None
+    return Retryable(reason, f"{place}: {what}", origin=origin)
 
 
 def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[TransientReason, str]:
@@ -283,6 +291,11 @@ def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[Transient
             return "short_body" if answered else "connect_failed", cause
         case _:
             return "malformed_response", type(error).__name__
+
+
+def _origin(url: URL) -> str:
+    """The place that other photos share: `https://host:443`."""
+    return f"{url.scheme}://{url.host_subcomponent}:{url.port}"
 
 
 def _shown(url: URL) -> str:

@@ -306,7 +306,9 @@ class TestBounds:
             closed.bind(("127.0.0.1", 0))
             port = closed.getsockname()[1]
             limits = limits_for(host, allow_addresses=(f"127.0.0.1:{port}",))
-            assert await retryable(f"http://127.0.0.1:{port}/a{SECRET}", limits) == "connect_failed"
+            error = await failure(f"http://127.0.0.1:{port}/a{SECRET}", limits)
+            assert isinstance(error, Retryable)
+            assert (error.reason, error.origin) == ("connect_failed", f"http://127.0.0.1:{port}")
 
     async def test_a_host_that_speaks_no_tls_is_retried(self, host: Host) -> None:
         host.terminator = b"\x16"
@@ -342,6 +344,8 @@ class TestStatuses:
         assert error.reason == "http_5xx"
         assert error.detail.startswith(status)
         assert error.detail.endswith("Retry-After 7")
+        assert error.retry_after_s == 7
+        assert error.origin == (None if status[:3] in {"408", "425"} else f"http://127.0.0.1:{host.port}")
 
     async def test_a_host_s_own_words_are_not_passed_on(self, host: Host) -> None:
         error = await failure(host.serve("/a", response("404 hunter2", Retry_After="hunter2")), limits_for(host))
