@@ -123,7 +123,10 @@ class Pipeline:
         if isinstance(event, PhotoDeleted):
             return await self._delete(event, record)
         photo = await self._fetch(event, tries)
-        scores = await self._steps.score(photo, partial(self._judge, tries=tries))
+        try:
+            scores = await self._steps.score(photo, partial(self._judge, tries=tries))
+        finally:
+            photo.drop()
         tags = self._steps.tag(event, scores, origin_of(record))
         written = await self._write(tags)
         if written.outcome == "superseded" or written.tags is None:
@@ -154,8 +157,9 @@ class Pipeline:
             return await self._retry(tries.counted(self._steps.fetch), event)
 
     async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
-        """Pixels, then what both models say about them."""
+        """Pixels, then what both models say about them; the bytes go before the wait for Triton, which may be long."""
         pixels = await self._prepare(photo)
+        photo.drop()
         return await self._infer(pixels, tries)
 
     async def _prepare(self, photo: Photo) -> Pixels:

@@ -5,14 +5,16 @@ from datetime import UTC, datetime
 from typing import Final
 
 from consumer import kafka_clients, tagging
+from consumer.budget import Budget
 from consumer.cache import ScoreCache, mark_of
 from consumer.contract import ModelContract
 from consumer.events import PhotoUploaded, Scores, Source, Tags
-from consumer.fetch import FetchLimits
+from consumer.fetch import Fetcher, FetchLimits
 from consumer.inference import Inference
 from consumer.prepare import PrepareLimits, Preparer
 from consumer.settings import Settings
 from consumer.subscription import Subscription
+from consumer.telemetry import Metrics
 from consumer.topics import TopicNames
 
 #: Settings of `prepare` that say how long a decode may take and where, not which pixels it gives.
@@ -42,6 +44,13 @@ def retry_plan(settings: Settings) -> Subscription:
 def fetch_limits(settings: Settings) -> FetchLimits:
     """The limits of a fetch."""
     return FetchLimits(**settings.fetch.model_dump(exclude={"attempts"}))
+
+
+def fetcher_of(settings: Settings, metrics: Metrics) -> Fetcher:
+    """The photo fetcher, whose bytes in flight are bounded and measured."""
+    budget = Budget(settings.service.max_in_flight_bytes)
+    metrics.in_flight_bytes.set_function(lambda: budget.used)
+    return Fetcher(fetch_limits(settings), budget)
 
 
 def inference_of(settings: Settings) -> Inference:
