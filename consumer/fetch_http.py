@@ -9,6 +9,8 @@ import ipaddress
 import socket
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, Self
 
@@ -29,8 +31,8 @@ _EMPTY: Final = frozenset({204, 205})
 #: Client errors that say "later": timeout, too early, too many requests; the last one to every photo of the host.
 _TRANSIENT: Final = frozenset({408, 425, 429})
 _BUSY: Final = 429
-#: Longer waits than an hour are not asked for in earnest; the retry topic bounds them further.
-_MAX_RETRY_AFTER_S: Final = 3600
+#: Eleven days and more are not meant.
+_MAX_DIGITS: Final = 6
 
 
 @dataclass(slots=True)
@@ -178,11 +180,25 @@ def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
 def _busy(url: URL, response: aiohttp.ClientResponse) -> Retryable:
     status, text = response.status, f"{_status(response)} from {shown(url)}"
     place = origin(url) if status == _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
-    after = response.headers.get("Retry-After", "")
-    if not after.isdecimal() or not after.isascii() or len(after) > len(str(_MAX_RETRY_AFTER_S)):
+    after_s = retry_after_s(response.headers.get("Retry-After", ""), datetime.now(UTC))
+    if after_s is None:
         return Retryable("http_5xx", text, origin=place)
-    after_s = min(int(after), _MAX_RETRY_AFTER_S)
-    return Retryable("http_5xx", f"{text}, Retry-After {after_s}", origin=place, retry_after_s=after_s)
+    return Retryable("http_5xx", f"{text}, Retry-After {after_s:.0f}", origin=place, retry_after_s=after_s)
+
+
+def retry_after_s(header: str, now: datetime) -> float | None:
+    """How long a host asks to be left, from seconds or an HTTP date; None where it says nothing that can be read."""
+    text = header.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text) if len(text) <= _MAX_DIGITS else None
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    left_s = (moment - now).total_seconds()
+    return max(left_s, 0.0) if left_s < 10**_MAX_DIGITS else None
 
 
 async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) -> bytes:

@@ -201,7 +201,8 @@ class Pipeline:
     async def _defer(self, record: Record, spent: Retryable, attempt: int) -> Outcome:
         """Sends the record to the retry topic; after the last round, or where that cannot take it, it is rejected."""
         before = deferral_of(record)
-        later = self._schedule.next_after(before, datetime.now(UTC), random())  # noqa: S311 - not cryptography
+        asked_s = spent.retry_after_s
+        later = self._schedule.next_after(before, datetime.now(UTC), random(), asked_s)  # noqa: S311 - not cryptography
         if later is None:
             return await self._reject(record, spent.reason, spent.detail, attempt)
         number, not_before = later
