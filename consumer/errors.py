@@ -41,7 +41,7 @@ TransientReason = Literal[
 Reason = Literal[PermanentReason, TransientReason]
 
 #: The outside systems whose outage is waited for.
-Dependency = Literal["kafka", "redis", "triton"]
+Dependency = Literal["kafka", "redis", "triton", "photos"]
 
 REASONS: Final[tuple[str, ...]] = tuple(
     reason for group in (PermanentReason, TransientReason) for reason in get_args(group)
@@ -85,6 +85,14 @@ class DependencyDown(TaggerError):
         super().__init__(f"{dependency} is down: {detail}")
         self.dependency: Dependency = dependency
         self.detail = detail
+
+
+class PhotoHostDown(DependencyDown):
+    """The host of this photo is gone, not the photo: it waits, in its place or aside, without using up its tries."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__("photos", detail)
+        self.reason: Reason = reason
 
 
 class ContractMismatch(TaggerError):

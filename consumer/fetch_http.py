@@ -31,8 +31,8 @@ _EMPTY: Final = frozenset({204, 205})
 #: Client errors that say "later": timeout, too early, too many requests; the last one to every photo of the host.
 _TRANSIENT: Final = frozenset({408, 425, 429})
 _BUSY: Final = 429
-#: Eleven days and more are not meant.
-_MAX_DIGITS: Final = 6
+#: A host that wants to be left for longer is asked again nevertheless.
+_LONGEST_ASKED_S: Final = 3600.0
 
 
 @dataclass(slots=True)
@@ -187,18 +187,16 @@ def _busy(url: URL, response: aiohttp.ClientResponse) -> Retryable:
 
 
 def retry_after_s(header: str, now: datetime) -> float | None:
-    """How long a host asks to be left, from seconds or an HTTP date; None where it says nothing that can be read."""
+    """How long a host asks to be left, from seconds or an HTTP date, up to an hour; None where that cannot be read."""
     text = header.strip()
     if text.isascii() and text.isdecimal():
-        return float(text) if len(text) <= _MAX_DIGITS else None
+        return min(float(text), _LONGEST_ASKED_S)
     try:
         moment = parsedate_to_datetime(text)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    left_s = (moment - now).total_seconds()
-    return max(left_s, 0.0) if left_s < 10**_MAX_DIGITS else None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max((moment - now).total_seconds(), 0.0), _LONGEST_ASKED_S)
 
 
 async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) -> bytes:

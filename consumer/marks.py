@@ -21,9 +21,6 @@ REDRIVEN_FROM: Final = "redriven_from"
 REDRIVEN: Final = "redriven"
 
 
-_LONGEST_ASKED_S: Final = 3600.0
-
-
 @dataclass(frozen=True, slots=True)
 class Deferral:
     """Why and until when a record waits in the retry topic; `attempt` counts all tries so far, `round` the waits."""
@@ -61,18 +58,16 @@ class RetrySchedule:
             return None
         return self.delays_s[min(round_number, len(self.delays_s)) - 1]
 
-    def next_after(
-        self, before: Deferral | None, now: datetime, jitter: float, asked_s: float | None = None
-    ) -> tuple[int, datetime] | None:
-        """Round and time of the next try, up to a tenth later by `jitter` in 0..1; None after the last round.
-
-        Where the photo host asked to be left for `asked_s`, it is left at least that long, up to an hour.
-        """
+    def next_after(self, before: Deferral | None, now: datetime, jitter: float) -> tuple[int, datetime] | None:
+        """Round and time of the next try, up to a tenth later by `jitter` in 0..1; None after the last round."""
         number = 1 if before is None else before.round + 1
         delay_s = self.delay_s(number)
-        if delay_s is None:
-            return None
-        delay_s = max(delay_s, min(asked_s or 0.0, _LONGEST_ASKED_S))
+        return None if delay_s is None else (number, now + timedelta(seconds=delay_s * (1 + jitter / 10)))
+
+    def again(self, before: Deferral | None, now: datetime, jitter: float) -> tuple[int, datetime]:
+        """Round and time of another wait that uses up no round: the photo was not to blame."""
+        number = 0 if before is None else before.round
+        delay_s = self.delays_s[min(max(number, 1), len(self.delays_s)) - 1]
         return number, now + timedelta(seconds=delay_s * (1 + jitter / 10))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import random
 from time import time
@@ -10,8 +10,9 @@ from typing import Protocol, TypeVar
 
 from consumer import events
 from consumer.cache import Judge, judged
-from consumer.errors import PhotoRejected, Reason, Retryable
+from consumer.errors import PhotoHostDown, PhotoRejected, Reason, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
+from consumer.hosts import Hosts
 from consumer.marks import Deferral, RetrySchedule, deferral_of, origin_of
 from consumer.resilience import Patience, RetryingCaller
 from consumer.store import Written
@@ -106,6 +107,7 @@ class Pipeline:
         self._steps = steps
         self._patience = patience
         self._retry = retry
+        self._hosts = Hosts(steps.fetch, log, metrics)
         self._schedule = schedule
         self._log = log
         self._metrics = metrics
@@ -117,6 +119,7 @@ class Pipeline:
 
         Raises:
             PhotoRejected: the photo can never be tagged.
+            PhotoHostDown: its host is gone, and it must not keep its place any longer.
             Retryable: it could not be tagged within the budget of attempts.
         """
         event = events.parse(record)
@@ -141,7 +144,7 @@ class Pipeline:
             outcome = await self.process(record, tries)
         except PhotoRejected as rejected:
             outcome = await self._reject(record, rejected.reason, rejected.detail, tries.failed + 1)
-        except Retryable as spent:
+        except (Retryable, PhotoHostDown) as spent:
             outcome = await self._defer(record, spent, tries.failed)
         except Exception:  # noqa: BLE001 - the one broad except: a bug must cost one photo, not the partition
             self._log.exception("photo.failed", **_place(record))
@@ -153,8 +156,10 @@ class Pipeline:
         return outcome
 
     async def _fetch(self, event: PhotoUploaded, tries: Tries) -> Photo:
+        attempt = tries.counted(self._steps.fetch)
         with self._metrics.stage("fetch"):
-            return await self._retry(tries.counted(self._steps.fetch), event)
+            fetch = partial(self._hosts.fetch, event, attempt, self._retry)
+            return await self._patience.outlast("photos", fetch, waits=self._hosts.patience(event))
 
     async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
         """Pixels, then what both models say about them; the bytes go before the wait for Triton, which may be long."""
@@ -198,14 +203,19 @@ class Pipeline:
         self._log.debug("photo.deleted", photo_id=event.photo_id, **_place(record))
         return "deleted"
 
-    async def _defer(self, record: Record, spent: Retryable, attempt: int) -> Outcome:
-        """Sends the record to the retry topic; after the last round, or where that cannot take it, it is rejected."""
-        before = deferral_of(record)
-        asked_s = spent.retry_after_s
-        later = self._schedule.next_after(before, datetime.now(UTC), random(), asked_s)  # noqa: S311 - not cryptography
+    async def _defer(self, record: Record, spent: Retryable | PhotoHostDown, attempt: int) -> Outcome:
+        """Sends the record to the retry topic; after the last round, or where that cannot take it, it is rejected.
+
+        A photo whose host is gone waits as often as it takes.
+        """
+        before, moment, jitter = deferral_of(record), datetime.now(UTC), random()  # noqa: S311 - not cryptography
+        plan = self._schedule.again if isinstance(spent, PhotoHostDown) else self._schedule.next_after
+        later = plan(before, moment, jitter)
         if later is None:
             return await self._reject(record, spent.reason, spent.detail, attempt)
         number, not_before = later
+        if isinstance(spent, Retryable) and spent.retry_after_s is not None:
+            not_before = max(not_before, moment + timedelta(seconds=spent.retry_after_s))
         deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, origin_of(record))
         if not await self._patience.outlast("kafka", partial(self._steps.publish.retry, record, deferral)):
             return await self._reject(record, spent.reason, spent.detail, attempt)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
@@ -20,6 +20,8 @@ from consumer.telemetry import Log
 
 _METADATA_TIMEOUT_S: Final = 10.0
 _PROGRESS_S: Final = 0.2
+#: Records carry whole milliseconds, cut off: one of this very millisecond was written before a later moment in it.
+_ROUND_UP: Final = timedelta(microseconds=999)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def ranges_between(settings: Settings, group_id: str, since: datetime, until: da
         metadata = consumer.list_topics(kafka.uploads_topic, timeout=_METADATA_TIMEOUT_S)
         partitions = sorted(metadata.topics[kafka.uploads_topic].partitions)
         starts = _offsets_at(consumer, kafka.uploads_topic, partitions, milliseconds(since))
-        ends = _offsets_at(consumer, kafka.uploads_topic, partitions, milliseconds(until))
+        ends = _offsets_at(consumer, kafka.uploads_topic, partitions, milliseconds(until + _ROUND_UP))
     except KafkaException as error:
         raise DependencyDown("kafka", kafka_clients.explain(error.args[0])) from None
     finally:

@@ -25,35 +25,54 @@ _RETRY_BUDGET_S: Final = 30.0
 
 
 class Patience:
-    """Waits for dependencies: one log line when one is lost, reminders, one line when it is back."""
+    """Waits for dependencies: one log line when one is lost, reminders, one line when it is back.
+
+    An answer to a call that began before the loss says nothing of its end, and a failure of one that began before the
+    recovery says nothing of a new loss: many calls are in flight, and the edge of one outage is not several.
+    """
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self._log = log
         self._metrics = metrics
         self._lost_s: dict[Dependency, float] = {}
         self._reminded_s: dict[Dependency, float] = {}
+        self._recovered_s: dict[Dependency, float] = {}
 
     @property
     def lost(self) -> tuple[Dependency, ...]:
         """The dependencies that are being waited for."""
         return tuple(self._lost_s)
 
-    async def outlast(self, dependency: Dependency, call: Callable[[], Awaitable[T]]) -> T:
-        """The result of `call`, repeated with back-off and jitter for as long as the dependency is down."""
+    async def outlast(
+        self,
+        dependency: Dependency,
+        call: Callable[[], Awaitable[T]],
+        waits: Callable[[], bool] = lambda: True,
+    ) -> T:
+        """The result of `call`, repeated with back-off and jitter for as long as the dependency is down.
+
+        Raises:
+            DependencyDown: it is down and `waits` says not to wait for it (any longer).
+        """
         wait_s = _FIRST_WAIT_S
         while True:
+            began_s = monotonic()
             try:
                 result = await call()
             except DependencyDown as error:
-                self._note_loss(error)
+                if not waits():
+                    raise
+                self._note_loss(error, began_s)
             else:
-                self._note_recovery(dependency)
+                self._note_recovery(dependency, began_s)
                 return result
             # Full jitter, so that the photos in flight do not knock in step at a server that just came back.
             await asyncio.sleep(wait_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter is not cryptography
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
-    def _note_loss(self, error: DependencyDown) -> None:
+    def _note_loss(self, error: DependencyDown, began_s: float) -> None:
+        if began_s < self._recovered_s.get(error.dependency, 0.0):
+            return
         now = monotonic()
         self._lost_s.setdefault(error.dependency, now)
         if now - self._reminded_s.get(error.dependency, -_REMIND_S) >= _REMIND_S:
@@ -66,12 +85,15 @@ class Patience:
                 waited_s=round(now - self._lost_s[error.dependency], 1),
             )
 
-    def _note_recovery(self, dependency: Dependency) -> None:
-        since_s = self._lost_s.pop(dependency, None)
+    def _note_recovery(self, dependency: Dependency, began_s: float) -> None:
+        since_s = self._lost_s.get(dependency)
+        if since_s is None or began_s < since_s:
+            return
+        del self._lost_s[dependency]
         self._reminded_s.pop(dependency, None)
-        if since_s is not None:
-            self._metrics.dependency_up.labels(dependency).set(1)
-            self._log.info("dependency.recovered", dependency=dependency, waited_s=round(monotonic() - since_s, 1))
+        now = self._recovered_s[dependency] = monotonic()
+        self._metrics.dependency_up.labels(dependency).set(1)
+        self._log.info("dependency.recovered", dependency=dependency, waited_s=round(now - since_s, 1))
 
 
 def retry_within_budget(attempts: int, log: Log, metrics: Metrics) -> RetryingCaller:

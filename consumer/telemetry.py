@@ -28,6 +28,8 @@ LogEvent = Literal[
     "dead_letter.published",
     "dependency.lost",
     "dependency.recovered",
+    "host.lost",
+    "host.recovered",
     "kafka.errored",
     "offsets.reset",
     "photo.deferred",
@@ -141,6 +143,7 @@ class Metrics:
         )
         for dependency in get_args(Dependency):
             self.dependency_up.labels(dependency).set(1)
+        self.hosts_down = Gauge("tagger_photo_hosts_down", "Photo hosts that are waited for", registry=self.registry)
         self.brand_tags = Counter(
             "tagger_tags_total", "Brand tags written", ["label", "model_version"], registry=self.registry
         )

@@ -12,7 +12,7 @@ from io import BytesIO, StringIO
 from typing import Any
 
 from aiohttp import web
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from PIL import Image
 
 from consumer import events, telemetry
@@ -148,7 +148,7 @@ class World:
         try:
             topic = self.settings.kafka.uploads_topic
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-            answers = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=10)
+            answers = committed_offsets(consumer, [TopicPartition(topic, partition) for partition in partitions])
             return {answer.partition: answer.offset for answer in answers}
         finally:
             consumer.close()
@@ -184,6 +184,17 @@ def make_world(kafka: str, redis_url: str, triton: str, photos: PhotoServer, **s
         retry={"rounds": 1, "delays_s": (0.2,)},
     )
     return World(settings, StringIO(), Producer({"bootstrap.servers": kafka}), photos)
+
+
+def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """What the group committed; a coordinator that is still loading or moving is asked again."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            return consumer.committed(partitions, timeout=10)
+        except KafkaException:
+            if time.monotonic() > end:
+                raise
 
 
 def read_topic(kafka: str, topic: str) -> list[Message]:

@@ -14,7 +14,7 @@ from consumer.marks import Deferral, RetrySchedule, retry_headers
 from consumer.pipeline import Pipeline
 from consumer.resilience import Patience, retry_within_budget
 from consumer.telemetry import Metrics
-from tests.fakes import MOMENT, RecordingLog, World, deleted_json, record, uploaded_json
+from tests.fakes import MOMENT, RecordingLog, World, deleted_json, no_fault, record, uploaded_json
 
 ATTEMPTS = 3
 NO_ROUNDS = RetrySchedule(0, (1.0,))
@@ -270,6 +270,41 @@ async def test_an_outage_delays_a_photo_and_never_rejects_it(
     assert bench.world.outcomes_of(one) in (["published"], ["tombstone"])
     assert bench.world.done == [one]
     assert [len(bench.log.named(name)) for name in ("dependency.lost", "dependency.recovered")] == [1, 1]
+
+
+HOST = "https://photos.example:443"
+
+
+def unreachable() -> Retryable:
+    return Retryable("connect_failed", "refused", origin=HOST)
+
+
+async def test_a_photo_whose_host_worked_and_is_gone_waits_for_it_in_its_place() -> None:
+    bench, one = Bench(World(failing("fetch", *[unreachable()] * (ATTEMPTS + 2)))), record(offset=1)
+    bench.world.fault, broken = no_fault, bench.world.fault
+    await bench.handle(record())
+    bench.world.fault = broken
+    await bench.handle(one)
+    assert bench.world.dead == []
+    assert bench.world.deferred == []
+    assert bench.world.outcomes_of(one) == ["published"]
+    lost, back = bench.log.named("dependency.lost"), bench.log.named("dependency.recovered")
+    assert [line["dependency"] for line in (*lost, *back)] == ["photos", "photos"]
+
+
+async def test_a_photo_whose_host_is_gone_while_others_answer_steps_aside_and_uses_up_no_round() -> None:
+    bench = Bench(World(), RetrySchedule(1, (60.0,)))
+    elsewhere = record(uploaded_json(uri="https://elsewhere.example/1.jpg"), offset=1)
+    await bench.handle(record(), elsewhere)
+    bench.world.fault = failing("fetch", *[unreachable()] * 10)
+    one = record(offset=2)
+    await bench.handle(one)
+    for _ in range(3):
+        _, deferral = bench.world.deferred[-1]
+        await bench.handle(replace(record(offset=99), headers=retry_headers(one, deferral)))
+    assert [deferral.round for _, deferral in bench.world.deferred] == [0, 0, 0, 0]
+    assert {deferral.reason for _, deferral in bench.world.deferred} == {"connect_failed"}
+    assert bench.world.dead == []
 
 
 async def test_a_dead_letter_waits_for_the_brokers_too() -> None:

@@ -181,3 +181,38 @@ async def test_a_retry_does_not_log_the_arguments(log: RecordingLog, metrics: Me
     await retry_within_budget(ATTEMPTS, log, metrics)(step, "https://h/p?signature=hunter2")
     assert len(log.lines) == 1
     assert "hunter2" not in repr(log.lines)
+
+
+async def test_answers_and_failures_from_before_the_edge_of_an_outage_do_not_make_it_several(
+    log: RecordingLog, metrics: Metrics
+) -> None:
+    patience = Patience(log, metrics)
+    on_the_way, refused, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answered_before_it_died() -> None:
+        await on_the_way.wait()
+
+    async def refused_before_it_was_back() -> None:
+        if not late.is_set():
+            await late.wait()
+            raise DependencyDown("redis", "refused")
+
+    async def waits() -> None:
+        if not refused.is_set():
+            raise DependencyDown("redis", "refused")
+
+    early = asyncio.create_task(patience.outlast("redis", answered_before_it_died))
+    slow = asyncio.create_task(patience.outlast("redis", refused_before_it_was_back))
+    await asyncio.sleep(0)
+    waiter = asyncio.create_task(patience.outlast("redis", waits))
+    await asyncio.sleep(0)
+    assert patience.lost == ("redis",)
+    on_the_way.set()
+    await early
+    assert patience.lost == ("redis",), "the answer is older than the loss"
+    refused.set()
+    await waiter
+    assert patience.lost == ()
+    late.set()
+    await slow
+    assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"]

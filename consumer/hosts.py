@@ -1,0 +1,187 @@
+"""Which photo hosts answer: a host that is gone is told apart from a photo that cannot be had.
+
+The first is an outage, waited for like any other; the second is that photo's own trouble, and must end. What no photo
+can cause decides at once: a host that worked refuses connections or has no name any more. Silence and 5xx may be
+about the photos asked for, so a host that worked is asked for the last photo that it gave. A host that never answered
+is a typing error, unless nothing has answered at all.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Final
+from urllib.parse import urlsplit
+
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
+from consumer.events import Photo, PhotoUploaded
+from consumer.resilience import RetryingCaller
+from consumer.telemetry import Log, Metrics
+
+Fetch = Callable[[PhotoUploaded], Awaitable[Photo]]
+
+#: Nothing about a photo makes its host unreachable.
+_UNREACHABLE: Final = frozenset({"connect_failed", "dns_failed"})
+#: Refused before anything was asked of the host.
+_NOT_ASKED: Final = frozenset({"url_not_allowed", "address_not_allowed"})
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+#: Events name hosts as they like: the one that was heard of longest ago is forgotten.
+_MAX_HOSTS: Final = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """When a host counts as down, and how long that excuses its photos."""
+
+    #: Different photos in a row without an answer, before a host that worked is asked for one that it gave.
+    photos: int = 3
+    #: Different photos that could not be fetched from anywhere, where nothing has answered since the start.
+    photos_from_nowhere: int = 5
+    #: Another host that answered within this time is proof that photos flow.
+    alive_s: float = 30.0
+    #: How long a photo keeps its place in the window while it waits for its host.
+    in_place_s: float = 60.0
+    #: A host that has been gone for so long is not coming back: its photos are judged one by one.
+    gone_s: float = 86_400.0
+    #: Between two questions to a host that is suspected.
+    probe_every_s: float = 1.0
+
+
+@dataclass(slots=True)
+class _Host:
+    answered_s: float | None = None
+    failing_s: float | None = None
+    unreachable: bool = False
+    photos: set[str] = field(default_factory=set)
+    #: The last photo that it gave.
+    good: PhotoUploaded | None = None
+    silent: bool = False
+    probed_s: float | None = None
+    probe: asyncio.Future[None] | None = None
+    reported: bool = False
+
+
+class Hosts:
+    """The photo hosts as this process has come to know them; for one event loop."""
+
+    def __init__(self, fetch: Fetch, log: Log, metrics: Metrics, limits: HostLimits | None = None) -> None:
+        self._fetch = fetch
+        self._log = log
+        self._metrics = metrics
+        self._limits = limits or HostLimits()
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+
+    async def fetch(self, event: PhotoUploaded, attempt: Fetch, retry: RetryingCaller) -> Photo:
+        """The photo by some attempts within the budget of `retry`, by a single one while its host is down.
+
+        Raises:
+            PhotoHostDown: its host is down, whatever the photo is.
+            PhotoRejected: as the fetch.
+            Retryable: as the fetch; the host is not to blame, or not known to work.
+        """
+        name = origin_of(event.uri)
+        try:
+            photo = await (attempt(event) if self._is_down(self._known(name)) else retry(attempt, event))
+        except PhotoRejected as rejected:
+            if rejected.reason not in _NOT_ASKED:
+                self._answered(name)
+            raise
+        except Retryable as failure:
+            if failure.origin is None or not await self._blamed(failure.origin, event, failure):
+                raise
+            raise PhotoHostDown(failure.reason, failure.detail) from None
+        # The same photo may be asked for again: as it is now, not as this event knows it.
+        self._answered(name, PhotoUploaded(event.photo_id, event.uri, event.uploaded_at))
+        return photo
+
+    def patience(self, event: PhotoUploaded) -> Callable[[], bool]:
+        """Whether this photo waits in its place for its host: not while others give photos, and not for ever."""
+        name, until_s = origin_of(event.uri), monotonic() + self._limits.in_place_s
+        return lambda: monotonic() < until_s and not self._others_answer(name)
+
+    def _known(self, name: str) -> _Host:
+        host = self._hosts.setdefault(name, _Host())
+        self._hosts.move_to_end(name)
+        if len(self._hosts) > _MAX_HOSTS:
+            self._hosts.popitem(last=False)
+        return host
+
+    def _answered(self, name: str, good: PhotoUploaded | None = None) -> None:
+        host = self._known(name)
+        host.good = good or host.good
+        host.answered_s = monotonic()
+        host.failing_s, host.unreachable, host.silent = None, False, False
+        host.photos.clear()
+        if host.reported:
+            host.reported = False
+            self._metrics.hosts_down.dec()
+            self._log.info("host.recovered", host=name)
+
+    async def _blamed(self, name: str, event: PhotoUploaded, failure: Retryable) -> bool:
+        """Notes a failure; whether the host as a whole is down."""
+        host = self._known(name)
+        host.failing_s = host.failing_s or monotonic()
+        host.unreachable = failure.reason in _UNREACHABLE
+        if len(host.photos) < max(self._limits.photos, self._limits.photos_from_nowhere):
+            host.photos.add(event.photo_id)
+        if host.good is not None and not host.unreachable and len(host.photos) >= self._limits.photos:
+            await self._ask(host, host.good)
+        down = self._is_down(host)
+        if down and not host.reported:
+            host.reported = True
+            self._metrics.hosts_down.inc()
+            self._log.warning("host.lost", host=name, detail=failure.detail)
+        return down
+
+    async def _ask(self, host: _Host, good: PhotoUploaded) -> None:
+        """Asks a host that gave this photo for it again: whether the host is silent, or only these photos are bad."""
+        if host.probe is not None:
+            await asyncio.shield(host.probe)
+            return
+        if host.probed_s is not None and monotonic() - host.probed_s < self._limits.probe_every_s:
+            return
+        host.probe = asyncio.get_running_loop().create_future()
+        try:
+            (await self._fetch(good)).drop()
+            host.silent = False
+        except PhotoRejected:
+            host.silent = False
+        except Retryable as failure:
+            host.silent = failure.origin is not None
+        finally:
+            host.probed_s = monotonic()
+            host.probe.set_result(None)
+            host.probe = None
+        if not host.silent:
+            host.photos.clear()
+
+    def _is_down(self, host: _Host) -> bool:
+        limits = self._limits
+        if host.failing_s is None or monotonic() - host.failing_s > limits.gone_s:
+            return False
+        if host.answered_s is not None:
+            return host.silent or host.unreachable
+        nowhere = all(other.answered_s is None for other in self._hosts.values())
+        return nowhere and host.unreachable and len(host.photos) >= limits.photos_from_nowhere
+
+    def _others_answer(self, name: str) -> bool:
+        since_s = monotonic() - self._limits.alive_s
+        return any(
+            other.answered_s is not None and other.answered_s > since_s and other.failing_s is None
+            for key, other in self._hosts.items()
+            if key != name
+        )
+
+
+def origin_of(uri: str) -> str:
+    """The place that photos share, as failures of the fetch name it: `https://host:443`, or `s3://bucket`."""
+    try:
+        parts = urlsplit(uri)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return ""
+    if port is None:
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    host = parts.hostname or ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
