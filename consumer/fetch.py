@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from consumer.addresses import STORE_ENDPOINTS, parse_allow_list
-from consumer.attempt import Attempt, Crowded, NotThere
+from consumer.attempt import OPEN_WAIT_S, Attempt, Crowded, NotThere
 from consumer.budget import Budget
 from consumer.errors import PhotoRejected, Retryable
 from consumer.events import Photo, PhotoUploaded
@@ -53,9 +53,15 @@ class Fetcher:
     """
 
     def __init__(
-        self, limits: FetchLimits, budget: Budget | None = None, *, resolver: AbstractResolver | None = None
+        self,
+        limits: FetchLimits,
+        budget: Budget | None = None,
+        *,
+        resolver: AbstractResolver | None = None,
+        open_wait_s: float = OPEN_WAIT_S,
     ) -> None:
         self._limits = limits
+        self._open_wait_s = open_wait_s
         self._budget = budget or Budget(_UNBOUNDED)
         self._web = Web(_web_limits(limits), resolver=resolver)
         self._stores = Stores(_store_limits(limits))
@@ -82,7 +88,7 @@ class Fetcher:
                 or `http_4xx` within the grace.
         """
         url = parsed(event.uri)
-        attempt = Attempt(self._budget, self._limits.max_bytes)
+        attempt = Attempt(self._budget, self._limits.max_bytes, open_wait_s=self._open_wait_s)
         try:
             body = await self._body(event.uri, url, attempt)
             attempt.keep(len(body))

@@ -9,6 +9,7 @@ from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 from tests.fake_models import write_repository
 from tests.harness import PhotoServer, World, make_world, photo_server
+from tests.photo_host import Host, hosting
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +29,10 @@ async def photos() -> AsyncIterator[PhotoServer]:
 def world(kafka: Kafka, redis_db: str, predictable_triton: Triton, photos: PhotoServer) -> World:
     """Fresh topics, a fresh group and an empty Redis on the session's servers."""
     return make_world(kafka.bootstrap_servers, redis_db, predictable_triton.grpc_url, photos)
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    """A photo host that may misbehave down to its last byte."""
+    async with hosting() as running:
+        yield running
