@@ -18,6 +18,7 @@ STORE_ENDPOINTS: Final = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
 _BUCKET: Final = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _ENDPOINT: Final = re.compile(r"https?://(?P<host>\[[^\]]+\]|[^\[\]:/@?#\s]+)(:\d{1,5})?(/[^?#\s]*)?", re.ASCII)
 _PORT: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^\[\]:/@?#\s]+):(?P<port>\d{1,5})", re.ASCII)
+_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII | re.IGNORECASE)
 _NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
 _MAX_PORT: Final = 65_535
 _MAX_HOST: Final = 253
@@ -158,8 +159,8 @@ def host_fault(host: str) -> str | None:
     if ":" in host:
         return None
     labels = host.removesuffix(".").split(".")
-    if len(host) > _MAX_HOST or not all(0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035
-        return "a host name has labels of 1 to 63 bytes, 253 in all"
+    if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
+        return "a host name has labels of 1 to 63 letters, digits and hyphens, 253 in all"
     if not _NUMBER.fullmatch(labels[-1]):
         return None
     try:

@@ -16,7 +16,8 @@ from consumer.fetch import Fetcher, FetchLimits
 BODY = b"\xff\xd8\xff" + bytes(range(256)) * 300
 SECRET = "?X-Signature=0123456789abcdef&token=hunter2"
 
-Answer = bytes | Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Answer = bytes | Handler
 
 
 def response(status: str, body: bytes = b"", **headers: object) -> bytes:
@@ -52,17 +53,15 @@ class Host:
         return self.url(path)
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(self.terminator)
-            self.requests.append(head)
-            path = head.split()[1].decode().partition("?")[0] if len(head) > 1 else ""
-            answer = self.answers.get(path, response("404 Not Found"))
-            if isinstance(answer, bytes):
-                writer.write(answer)
-                await writer.drain()
-            else:
-                await answer(reader, writer)
-        writer.close()
+        head = await reader.readuntil(self.terminator)
+        self.requests.append(head)
+        path = head.split()[1].decode().partition("?")[0] if len(head) > 1 else ""
+        answer = self.answers.get(path, response("404 Not Found"))
+        if isinstance(answer, bytes):
+            writer.write(answer)
+            await writer.drain()
+        else:
+            await answer(reader, writer)
 
     async def hang(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.released.wait()
@@ -70,15 +69,30 @@ class Host:
 
 
 @contextlib.asynccontextmanager
+async def serving(handle: Handler, address: str = "127.0.0.1") -> AsyncIterator[int]:
+    """A TCP server on a free port, which is yielded; its connections end with it."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await handle(reader, writer)
+
+    server = await asyncio.start_server(lambda r, w: tasks.add(asyncio.create_task(serve(r, w))), address, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
 async def hosting(address: str = "127.0.0.1") -> AsyncIterator[Host]:
     host = Host(address, 0)
-    server = await asyncio.start_server(host.handle, address, 0)
-    host.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(host.handle, address) as host.port:
         yield host
-    finally:
-        host.released.set()
-        server.close()
+    host.released.set()
 
 
 def event(uri: str, sha256: str | None = None) -> PhotoUploaded:

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch import FetchLimits
-from tests.photo_host import BODY, SECRET, Host, failure, fetch, response
+from tests.photo_host import BODY, SECRET, Host, failure, fetch, response, serving
 
 PASSWORD = "me:hunter2"
 
@@ -22,7 +22,6 @@ class Proxy:
         self.port = 0
         self.requests: list[str] = []
         self.refused: set[str] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
         self._target = target
         self._password = password
 
@@ -30,23 +29,19 @@ class Proxy:
     def url(self) -> str:
         return f"http://{self._password}{'@' if self._password else ''}127.0.0.1:{self.port}"
 
-    def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.tasks.add(asyncio.create_task(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            line, _, headers = head.partition(b"\r\n")
-            self.requests.append(line.decode())
-            method, place, _ = line.decode().split()
-            wanted = base64.b64encode(self._password.encode())
-            if self._password and b"Proxy-Authorization: Basic " + wanted not in headers:
-                writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
-            elif place in self.refused:
-                writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
-            else:
-                await self._pass_on(method, place, headers, reader, writer)
-            await writer.drain()
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        line, _, headers = head.partition(b"\r\n")
+        self.requests.append(line.decode())
+        method, place, _ = line.decode().split()
+        wanted = base64.b64encode(self._password.encode())
+        if self._password and b"Proxy-Authorization: Basic " + wanted not in headers:
+            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        elif place in self.refused:
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        else:
+            await self._pass_on(method, place, headers, reader, writer)
+        await writer.drain()
 
     async def _pass_on(
         self, method: str, place: str, headers: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -73,15 +68,8 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 @contextlib.asynccontextmanager
 async def proxying(target: Host, password: str = "") -> AsyncIterator[Proxy]:
     proxy = Proxy(target, password)
-    server = await asyncio.start_server(proxy.handle, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
+    async with serving(proxy.handle) as proxy.port:
         yield proxy
-    finally:
-        server.close()
-        for task in proxy.tasks:
-            task.cancel()
-        await asyncio.gather(*proxy.tasks, return_exceptions=True)
 
 
 @pytest.fixture
