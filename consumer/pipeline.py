@@ -17,6 +17,7 @@ from consumer.marks import Deferral, RetrySchedule, deferral_of, origin_of
 from consumer.resilience import Patience, RetryingCaller
 from consumer.store import Written
 from consumer.telemetry import Log, Metrics, Outcome
+from consumer.truncation import ends_early
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -71,12 +72,14 @@ class Tries:
     """The tries of one record that failed in passing, those before its waits in the retry topic included."""
 
     failed: int
+    #: The reason of its last wait in the retry topic.
+    waited_for: str = ""
 
     @classmethod
     def of(cls, record: Record) -> "Tries":
         """What the record's headers say of earlier rounds."""
         deferral = deferral_of(record)
-        return cls(0 if deferral is None else deferral.attempt)
+        return cls(0) if deferral is None else cls(deferral.attempt, deferral.reason)
 
     def counted(self, step: Callable[[T], Awaitable[U]]) -> Callable[[T], Awaitable[U]]:
         """The step, whose failures in passing are counted."""
@@ -163,13 +166,27 @@ class Pipeline:
 
     async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
         """Pixels, then what both models say about them; the bytes go before the wait for Triton, which may be long."""
-        pixels = await self._prepare(photo)
+        pixels = await self._prepare(photo, tries)
         photo.drop()
         return await self._infer(pixels, tries)
 
-    async def _prepare(self, photo: Photo) -> Pixels:
+    async def _prepare(self, photo: Photo, tries: Tries) -> Pixels:
+        """The pixels; a photo that stops in the middle is fetched once more later, when its upload may be whole.
+
+        Raises:
+            PhotoRejected: as the step.
+            Retryable: `corrupt_image`, the photo stops early and was not waited for yet.
+        """
         with self._metrics.stage("prepare"):
-            return await self._steps.prepare(photo)
+            try:
+                return await self._steps.prepare(photo)
+            except PhotoRejected as rejected:
+                if rejected.reason != "corrupt_image" or tries.waited_for == "corrupt_image":
+                    raise
+                if not ends_early(photo.body):
+                    raise
+                tries.failed += 1
+                raise Retryable("corrupt_image", f"{rejected.detail}; the photo stops early") from None
 
     async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
         infer = tries.counted(self._steps.infer)
