@@ -62,10 +62,14 @@ def inference_of(settings: Settings) -> Inference:
     )
 
 
+def prepare_limits(settings: Settings) -> PrepareLimits:
+    """What a photo may be."""
+    return PrepareLimits(**settings.prepare.model_dump(exclude=set(_NOT_LIMITS)))
+
+
 def preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
     """The decoding threads."""
-    prepare = settings.prepare
-    limits = PrepareLimits(**prepare.model_dump(exclude=set(_NOT_LIMITS)))
+    prepare, limits = settings.prepare, prepare_limits(settings)
     return Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
 
 

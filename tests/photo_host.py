@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -69,7 +70,7 @@ class Host:
 
 
 @contextlib.asynccontextmanager
-async def serving(handle: Handler, address: str = "127.0.0.1") -> AsyncIterator[int]:
+async def serving(handle: Handler, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A TCP server on a free port, which is yielded; its connections end with it."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -77,7 +78,7 @@ async def serving(handle: Handler, address: str = "127.0.0.1") -> AsyncIterator[
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await handle(reader, writer)
 
-    server = await asyncio.start_server(lambda r, w: tasks.add(asyncio.create_task(serve(r, w))), address, 0)
+    server = await asyncio.start_server(lambda r, w: tasks.add(asyncio.create_task(serve(r, w))), address, 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -88,9 +89,9 @@ async def serving(handle: Handler, address: str = "127.0.0.1") -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def hosting(address: str = "127.0.0.1") -> AsyncIterator[Host]:
+async def hosting(address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Host]:
     host = Host(address, 0)
-    async with serving(host.handle, address) as host.port:
+    async with serving(host.handle, address, tls) as host.port:
         yield host
     host.released.set()
 
