@@ -6,14 +6,19 @@ is being connected, after name resolution, and looks into IPv6 forms that carry 
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+#: The kinds of object stores, and what the client of each calls its address.
+STORE_ENDPOINTS: Final = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
+_BUCKET: Final = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
+_ENDPOINT: Final = re.compile(r"https?://(?P<host>\[[^\]]+\]|[^\[\]:/@?#\s]+)(:\d{1,5})?(/[^?#\s]*)?", re.ASCII)
 _PORT: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^\[\]:/@?#\s]+):(?P<port>\d{1,5})", re.ASCII)
+_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII | re.IGNORECASE)
 _NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
 _MAX_PORT: Final = 65_535
 _MAX_HOST: Final = 253
@@ -122,6 +127,27 @@ def embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
     return tuple(map(ipaddress.IPv4Address, found))
 
 
+def store_fault(name: str, options: Mapping[str, str]) -> str | None:
+    """Why a configured bucket is none, None where it is one.
+
+    Its endpoint may be private, since it was named by the operator, but metadata services are no stores for anybody.
+    """
+    if not _BUCKET.fullmatch(name):
+        return f"{name!r} is no bucket: write s3://bucket, gs://bucket or az://container"
+    endpoint = options.get(STORE_ENDPOINTS[name[:2]])
+    if endpoint is None:
+        return None
+    match = _ENDPOINT.fullmatch(endpoint)
+    host = match["host"].strip("[]") if match else ""
+    if host_fault(host):
+        return f"{name}: the endpoint is http://host:port or https://host:port"
+    try:
+        why = refusal(host, host, 0, AllowList(endpoints=frozenset({(host_key(host), 0)})))
+    except ValueError:
+        return None
+    return why and f"{name}: the endpoint's address is {why}"
+
+
 def host_fault(host: str) -> str | None:
     """Why a host name is none, None where it is one.
 
@@ -133,8 +159,8 @@ def host_fault(host: str) -> str | None:
     if ":" in host:
         return None
     labels = host.removesuffix(".").split(".")
-    if len(host) > _MAX_HOST or not all(0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035
-        return "a host name has labels of 1 to 63 bytes, 253 in all"
+    if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
+        return "a host name has labels of 1 to 63 letters, digits and hyphens, 253 in all"
     if not _NUMBER.fullmatch(labels[-1]):
         return None
     try:

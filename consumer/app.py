@@ -17,7 +17,6 @@ from consumer.cache import judged
 from consumer.contract import ModelContract
 from consumer.errors import DecodeHangs, SourceFailed, TaggerError
 from consumer.events import Record, Scores
-from consumer.fetch import Fetcher
 from consumer.health import serve_health
 from consumer.inference import Inference
 from consumer.marks import RetrySchedule
@@ -102,7 +101,7 @@ class Service:
             store = await stack.enter_async_context(Store(**settings.redis.model_dump()))
             producer = kafka_clients.producer_client(settings.kafka.bootstrap_servers, settings.kafka.extra)
             contract = await self._await_dependencies(inference, store, producer)
-            fetcher = await stack.enter_async_context(Fetcher(wiring.fetch_limits(settings)))
+            fetcher = await stack.enter_async_context(wiring.fetcher_of(settings, self.metrics))
             preparer = stack.enter_context(wiring.preparer_of(settings, contract))
             publisher = stack.enter_context(Publisher(producer, names))
             source = self._source_of(plan, group_id, self._max_in_flight, self.metrics)

@@ -14,7 +14,7 @@ import orjson
 import typer
 from rich.table import Table
 
-from consumer import __version__, cli_dlq, cli_redis, events, settings, worker
+from consumer import __version__, cli_check, cli_dlq, cli_redis, events, settings, worker
 from consumer.console import Exit, err, out, progress_bar
 from consumer.console import explained as _explained
 from consumer.events import Tags
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_dlq.app, name="dlq")
 app.add_typer(cli_redis.app)
+app.add_typer(cli_check.app)
 
 #: With these no restart helps: the supervisor ends as its worker did.
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})

@@ -26,6 +26,7 @@ class Exit(IntEnum):
     DEPENDENCY = 5
     NOT_FOUND = 6
     DECODE_HANGS = 7
+    REFUSED = 8
 
 
 _CODES: Final[dict[type[TaggerError], Exit]] = {

@@ -3,7 +3,7 @@
 Everything here is a frozen value without I/O. The JSON Schemas under `docs/schemas/` are generated from these classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final
@@ -109,13 +109,21 @@ class PhotoDeleted:
     revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Photo:
-    """The encoded bytes of one photo, as fetched."""
+    """The encoded bytes of one photo, as fetched, until they are dropped: who needs pixels need not hold both."""
 
     photo_id: str
     uri: str
     body: bytes
+    #: Called when the bytes are dropped; gives back their room among the bytes in flight.
+    on_drop: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    def drop(self) -> None:
+        """Lets go of the bytes; again does nothing."""
+        self.body = b""
+        if self.on_drop is not None:
+            self.on_drop()
 
 
 @dataclass(frozen=True, slots=True)

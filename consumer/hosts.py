@@ -143,7 +143,7 @@ class Hosts:
             return
         host.probe = asyncio.get_running_loop().create_future()
         try:
-            await self._fetch(good)
+            (await self._fetch(good)).drop()
             host.silent = False
         except PhotoRejected:
             host.silent = False

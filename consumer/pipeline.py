@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import random
 from time import time
@@ -17,6 +17,7 @@ from consumer.marks import Deferral, RetrySchedule, deferral_of, origin_of
 from consumer.resilience import Patience, RetryingCaller
 from consumer.store import Written
 from consumer.telemetry import Log, Metrics, Outcome
+from consumer.truncation import ends_early
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -74,12 +75,14 @@ class Tries:
     """The tries of one record that failed in passing, those before its waits in the retry topic included."""
 
     failed: int
+    #: The reason of its last wait in the retry topic.
+    waited_for: str = ""
 
     @classmethod
     def of(cls, record: Record) -> "Tries":
         """What the record's headers say of earlier rounds."""
         deferral = deferral_of(record)
-        return cls(0 if deferral is None else deferral.attempt)
+        return cls(0) if deferral is None else cls(deferral.attempt, deferral.reason)
 
     def counted(self, step: Callable[[T], Awaitable[U]]) -> Callable[[T], Awaitable[U]]:
         """The step, whose failures in passing are counted."""
@@ -129,7 +132,10 @@ class Pipeline:
         if isinstance(event, PhotoDeleted):
             return await self._delete(event, record)
         photo = await self._fetch(event, tries)
-        scores = await self._steps.score(photo, partial(self._judge, tries=tries))
+        try:
+            scores = await self._steps.score(photo, partial(self._judge, tries=tries))
+        finally:
+            photo.drop()
         tags = self._steps.tag(event, scores, origin_of(record))
         written = await self._write(tags)
         if written.outcome == "superseded" or written.tags is None:
@@ -162,13 +168,28 @@ class Pipeline:
             return await self._patience.outlast("photos", fetch, waits=self._hosts.patience(event))
 
     async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
-        """Pixels, then what both models say about them."""
-        pixels = await self._prepare(photo)
+        """Pixels, then what both models say about them; the bytes go before the wait for Triton, which may be long."""
+        pixels = await self._prepare(photo, tries)
+        photo.drop()
         return await self._infer(pixels, tries)
 
-    async def _prepare(self, photo: Photo) -> Pixels:
+    async def _prepare(self, photo: Photo, tries: Tries) -> Pixels:
+        """The pixels; a photo that stops in the middle is fetched once more later, when its upload may be whole.
+
+        Raises:
+            PhotoRejected: as the step.
+            Retryable: `corrupt_image`, the photo stops early and was not waited for yet.
+        """
         with self._metrics.stage("prepare"):
-            return await self._steps.prepare(photo)
+            try:
+                return await self._steps.prepare(photo)
+            except PhotoRejected as rejected:
+                if rejected.reason != "corrupt_image" or tries.waited_for == "corrupt_image":
+                    raise
+                if not ends_early(photo.body):
+                    raise
+                tries.failed += 1
+                raise Retryable("corrupt_image", f"{rejected.detail}; the photo stops early") from None
 
     async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
         infer = tries.counted(self._steps.infer)
@@ -233,6 +254,8 @@ class Pipeline:
         if later is None:
             return await self._reject(record, spent.reason, spent.detail, attempt)
         number, not_before = later
+        if isinstance(spent, Retryable) and spent.retry_after_s is not None:
+            not_before = max(not_before, moment + timedelta(seconds=spent.retry_after_s))
         deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, origin_of(record))
         if not await self._patience.outlast("kafka", partial(self._steps.publish.retry, record, deferral)):
             return await self._reject(record, spent.reason, spent.detail, attempt)

@@ -97,7 +97,10 @@ class Patience:
 
 
 def retry_within_budget(attempts: int, log: Log, metrics: Metrics) -> RetryingCaller:
-    """Calls again after `Retryable`, with exponential back-off and jitter, then lets the last failure through."""
+    """Calls again after `Retryable`, with exponential back-off and jitter, then lets the last failure through.
+
+    A host that asks to be left alone for long (Retry-After) is: the failure passes through at once.
+    """
 
     def on_retry(details: RetryDetails) -> None:
         cause = details.caused_by
@@ -115,4 +118,13 @@ def retry_within_budget(attempts: int, log: Log, metrics: Metrics) -> RetryingCa
     set_on_retry_hooks([on_retry])
     return stamina.AsyncRetryingCaller(
         attempts=attempts, timeout=_RETRY_BUDGET_S, wait_initial=_RETRY_WAIT_S, wait_max=_RETRY_WAIT_MAX_S
-    ).on(Retryable)
+    ).on(_again)
+
+
+def _again(error: Exception) -> bool | float:
+    """Whether to try again in place, and after which wait where the host asked for one; a long one is not for here."""
+    if not isinstance(error, Retryable):
+        return False
+    if error.retry_after_s is None:
+        return True
+    return max(error.retry_after_s, _RETRY_WAIT_S) if error.retry_after_s <= _RETRY_WAIT_MAX_S else False

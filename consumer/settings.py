@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
+import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
+from consumer.addresses import parse_allow_list, store_fault
 from consumer.errors import SettingsError
 
 PREFIX: Final = "TAGGER_"
@@ -36,6 +38,26 @@ CommaSeparated = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 )
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _stores(value: object) -> object:
+    """Buckets without options are written `a,b` in the environment or as a list; with options as JSON or tables.
+
+    Raises:
+        ValueError: it is meant to be JSON and is not.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return orjson.loads(value)
+        except ValueError:
+            raise ValueError('write s3://a,s3://b or {"s3://a": {"region": "eu-central-1"}}') from None
+    names = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return {name: {} for name in names} if isinstance(names, list | tuple) else names
+
+
+def _option(value: object) -> object:
+    """TOML and JSON have true and numbers where the clients of stores read texts."""
+    return str(value).lower() if isinstance(value, bool | int) else value
 
 
 class Section(BaseModel):
@@ -115,14 +137,39 @@ class FetchSettings(Section):
     allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
         (), description="private hosts that may be fetched from: host:port, address:port or CIDR"
     )
+    stores: Annotated[
+        dict[str, dict[str, Annotated[str, BeforeValidator(_option)]]], NoDecode, BeforeValidator(_stores)
+    ] = Field(
+        default_factory=dict,
+        description="buckets that photos may come from: s3://bucket, gs://bucket, az://container, each with options of "
+        "its client (endpoint, region, access_key_id, ...); what is left out comes from the cloud's own variables",
+    )
+    proxy: Annotated[str | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+        None, description="egress proxy for http, https and stores: http://user:password@host:port"
+    )
     max_bytes: PositiveInt = Field(20 * 1024 * 1024, description="largest photo, bytes")
     max_redirects: Annotated[int, Field(ge=0, le=20)] = Field(3, description="redirects followed, each checked")
     connect_timeout_s: Seconds = Field(2.0, description="until connected")
     read_timeout_s: Seconds = Field(3.0, description="between two reads")
     total_timeout_s: Seconds = Field(10.0, description="of a whole download")
+    not_found_grace_s: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="a 404 is tried again until the upload is this old; 0 takes it as final"
+    )
     attempts: PositiveInt = Field(
         4, description="tries of a fetch that fails in passing, before it waits in the retry topic"
     )
+
+    @model_validator(mode="after")
+    def _places_are_places(self) -> Self:
+        parse_allow_list(self.allow_addresses)
+        for name, options in self.stores.items():
+            if fault := store_fault(name, options):
+                raise ValueError(fault)
+        if self.proxy is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.proxy):
+            raise ValueError(
+                "the proxy is http://host:port or https://host:port, with user:password@ where it needs it"
+            )
+        return self
 
 
 class PrepareSettings(Section):
@@ -143,6 +190,9 @@ class ServiceSettings(Section):
     """How the service as a whole behaves."""
 
     max_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(64, description="photos in work at once")
+    max_in_flight_bytes: PositiveInt = Field(
+        256 * 1024 * 1024, description="bytes of fetched photos held at once by one process; a larger photo goes alone"
+    )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that `run` starts, in one group")
     replay_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(
         16, description="photos that a replay has in work at once, beside the live ones"
@@ -274,8 +324,11 @@ def mask_url(url: str) -> str:
 def _masked(value: object) -> str:
     if isinstance(value, dict):
         secret = re.compile("password|secret|key|token|credential|jaas", re.IGNORECASE)
-        shown = {key: "***" if secret.search(key) else entry for key, entry in value.items()}
-        return ", ".join(f"{key}={entry}" for key, entry in shown.items())
+        shown = {
+            key: "***" if secret.search(key) and not isinstance(entry, dict) else _masked(entry)
+            for key, entry in value.items()
+        }
+        return ", ".join(f"{key}={entry}" if entry else key for key, entry in shown.items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "" if value is None else mask_url(str(value))

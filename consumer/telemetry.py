@@ -122,6 +122,9 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge("tagger_inflight_records", "Records without an outcome yet", registry=self.registry)
+        self.in_flight_bytes = Gauge(
+            "tagger_inflight_bytes", "Bytes of photos that are held, or have room reserved", registry=self.registry
+        )
         self.assigned = Gauge("tagger_assigned_partitions", "Partitions assigned to us", registry=self.registry)
         self.paused = Gauge("tagger_paused", "1 while intake is paused by back-pressure", registry=self.registry)
         self.breaker_open = Gauge(

@@ -5,14 +5,17 @@ from datetime import UTC, datetime
 from typing import Final
 
 from consumer import kafka_clients, tagging
+from consumer.budget import Budget
 from consumer.cache import ScoreCache, mark_of
 from consumer.contract import ModelContract
+from consumer.decode import PrepareLimits
 from consumer.events import PhotoUploaded, Scores, Source, Tags
-from consumer.fetch import FetchLimits
+from consumer.fetch import Fetcher, FetchLimits
 from consumer.inference import Inference
-from consumer.prepare import PrepareLimits, Preparer
+from consumer.prepare import Preparer
 from consumer.settings import Settings
 from consumer.subscription import Subscription
+from consumer.telemetry import Metrics
 from consumer.topics import TopicNames
 
 #: Settings of `prepare` that say how long a decode may take and where, not which pixels it gives.
@@ -44,6 +47,13 @@ def fetch_limits(settings: Settings) -> FetchLimits:
     return FetchLimits(**settings.fetch.model_dump(exclude={"attempts"}))
 
 
+def fetcher_of(settings: Settings, metrics: Metrics) -> Fetcher:
+    """The photo fetcher, whose bytes in flight are bounded and measured."""
+    budget = Budget(settings.service.max_in_flight_bytes)
+    metrics.in_flight_bytes.set_function(lambda: budget.used)
+    return Fetcher(fetch_limits(settings), budget)
+
+
 def inference_of(settings: Settings) -> Inference:
     """The channel to Triton."""
     triton = settings.triton
@@ -52,10 +62,14 @@ def inference_of(settings: Settings) -> Inference:
     )
 
 
+def prepare_limits(settings: Settings) -> PrepareLimits:
+    """What a photo may be."""
+    return PrepareLimits(**settings.prepare.model_dump(exclude=set(_NOT_LIMITS)))
+
+
 def preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
     """The decoding threads."""
-    prepare = settings.prepare
-    limits = PrepareLimits(**prepare.model_dump(exclude=set(_NOT_LIMITS)))
+    prepare, limits = settings.prepare, prepare_limits(settings)
     return Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
 
 

@@ -165,6 +165,8 @@ class World:
 
     fault: Fault = no_fault
     takes_retries: bool = True
+    body: bytes = b"jpeg"
+    fetched: list[Photo] = field(default_factory=list)
     effects: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     stored: dict[str, Tags] = field(default_factory=dict)
@@ -206,10 +208,11 @@ class World:
 
     async def _fetch(self, event: PhotoUploaded) -> Photo:
         await self.effect("fetch")
-        return Photo(event.photo_id, event.uri, b"jpeg")
+        self.fetched.append(Photo(event.photo_id, event.uri, self.body))
+        return self.fetched[-1]
 
     async def _prepare(self, photo: Photo) -> Pixels:
-        assert photo.body == b"jpeg"
+        assert photo.body == self.body
         await self.effect("prepare")
         return np.zeros((32, 32, 3), np.uint8)
 

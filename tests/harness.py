@@ -179,7 +179,12 @@ def make_world(kafka: str, redis_url: str, triton: str, photos: PhotoServer, **s
         },
         redis={"url": redis_url},
         triton={"url": triton},
-        fetch={"schemes": ("http",), "allow_addresses": (photos.address,), "attempts": 2},
+        fetch={
+            "schemes": ("http",),
+            "allow_addresses": (photos.address,),
+            "attempts": 2,
+            "not_found_grace_s": 0,
+        },
         service={"drain_timeout_s": 5.0, **service},
         retry={"rounds": 1, "delays_s": (0.2,)},
     )

@@ -35,6 +35,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "TAGGER_TRITON__URL": settings.triton.url,
         "TAGGER_FETCH__SCHEMES": "http",
         "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(settings.fetch.allow_addresses),
+        "TAGGER_FETCH__NOT_FOUND_GRACE_S": str(settings.fetch.not_found_grace_s),
         "TAGGER_LOG__FORMAT": "json",
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAGGER_")}

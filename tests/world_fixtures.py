@@ -11,6 +11,7 @@ from consumer.embedded.triton import Triton
 from tests.fake_models import write_repository
 from tests.harness import PhotoServer, World, make_world, photo_server
 from tests.harness_redis import KINDS, RedisPlace, start_place
+from tests.photo_host import Host, hosting
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +54,10 @@ def cluster(place_of: Callable[[str], RedisPlace]) -> RedisPlace:
     found = place_of("cluster")
     found.flush()
     return found
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    """A photo host that may misbehave down to its last byte."""
+    async with hosting() as running:
+        yield running

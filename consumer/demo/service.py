@@ -43,6 +43,7 @@ class Service(Server):
             "TAGGER_SERVICE__DEAD_LETTER_LIMIT": "0",
             # Nobody waits minutes at a terminal for a host to come back.
             "TAGGER_RETRY__ROUNDS": "0",
+            "TAGGER_FETCH__NOT_FOUND_GRACE_S": "0",
             "TAGGER_REDIS__URL": stack.redis.url,
             "TAGGER_TRITON__URL": stack.triton.grpc_url,
             "TAGGER_FETCH__SCHEMES": "http",

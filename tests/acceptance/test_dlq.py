@@ -30,12 +30,12 @@ async def test_dead_letters_are_listed_shown_and_sent_again_and_a_success_shows(
         world.upload("late")
         await eventually(lambda: service.outcomes() == {"dead_lettered": 1})
         world.upload("broken")
-        await eventually(lambda: service.outcomes() == {"dead_lettered": 2})
+        await eventually(lambda: service.outcomes() == {"deferred": 1, "dead_lettered": 2})
 
         listed = await rows(world, "list")
         assert [(row["photo_id"], row["reason"], row["attempts"], row["state"]) for row in listed] == [
             ("late", "http_4xx", 1, "waiting"),
-            ("broken", "corrupt_image", 1, "waiting"),
+            ("broken", "corrupt_image", 2, "waiting"),
         ]
         assert await rows(world, "list", "--reason", "http_4xx", "--photo", "late", "--since", "1h") == listed[:1]
         assert await rows(world, "list", "--until", "1h") == []
@@ -51,7 +51,7 @@ async def test_dead_letters_are_listed_shown_and_sent_again_and_a_success_shows(
         assert len(world.read(uploads)) == 2
         (sent,) = await rows(world, "retry", "--reason", "http_4xx", "--execute", "--rate", "100")
         assert sent == {"executed": True, "letters": 1, "reasons": {"http_4xx": 1}}
-        await eventually(lambda: service.outcomes() == {"dead_lettered": 2, "tagged": 1})
+        await eventually(lambda: service.outcomes() == {"deferred": 1, "dead_lettered": 2, "tagged": 1})
         assert await states(world) == [("late", "succeeded"), ("broken", "waiting")]
 
         (first, again) = [message for message in world.read(uploads) if message.key() == b"late"]
@@ -60,7 +60,7 @@ async def test_dead_letters_are_listed_shown_and_sent_again_and_a_success_shows(
         assert again.headers() == [*first.headers(), ("redriven_from", f"{dead_topic}/{listed[0]['id']}".encode())]
 
         await rows(world, "retry", "--execute")
-        await eventually(lambda: service.outcomes() == {"dead_lettered": 3, "tagged": 1})
+        await eventually(lambda: service.outcomes() == {"deferred": 2, "dead_lettered": 3, "tagged": 1})
         assert await states(world) == [("late", "succeeded"), ("broken", "redriven"), ("broken", "waiting")]
         (left,) = await rows(world, "retry")
         assert left["letters"] == 1

@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import redis
 from aiohttp import web
 
 from consumer import events, layout
+from consumer.check import check
 from consumer.reader import TagReader
 from consumer.settings import Settings
 from tests.harness import BLUE, BRIGHT, DARK, RED, World, by_key, eventually, headers_of
@@ -55,7 +57,7 @@ async def test_a_rejected_photo_keeps_its_bytes_key_and_headers_and_says_why(wor
     world.upload("broken")
     world.send("no-json", b"{", events.UPLOADED, headers={"traceparent": b"00-1-2-01"})
     async with world.service() as service:
-        await eventually(lambda: service.outcomes() == outcomes(("dead_lettered", 4)))
+        await eventually(lambda: service.outcomes() == outcomes(("deferred", 1), ("dead_lettered", 4)))
     letters = by_key(world.dead())
     assert {key: headers_of(letter)["reason"] for key, letter in letters.items()} == {
         "missing": "http_4xx",
@@ -246,3 +248,10 @@ async def test_the_keys_in_redis_are_the_documented_ones(world: World) -> None:
         assert client.zscore("b:{15}:crimson", "red") == float(fields["q"])
     assert fields.keys() == {"ver", "q", "qc", "qg", "brands", "bs", "m", "t", "src"}
     assert fields["brands"] == '["crimson"]'
+
+
+async def test_check_takes_the_sizes_of_the_served_models(world: World, tmp_path: Path) -> None:
+    (tmp_path / "red.jpg").write_bytes(RED)
+    report = await check(world.settings, str(tmp_path / "red.jpg"))
+    assert (report.outcome, report.sizes.input_size) == ("accepted", 32)
+    assert report.sizes.said_by == f"Triton at {world.settings.triton.url}"

@@ -64,6 +64,22 @@ async def test_after_the_last_round_the_dead_letter_has_all_attempts_and_what_wa
     assert len(world.photos.requests) == 6
 
 
+async def test_a_photo_that_appears_or_is_whole_only_after_its_event_is_tagged(world: World) -> None:
+    world.photos.answers.update({"half": RED[: len(RED) // 2], "broken": BLUE[: len(BLUE) // 2]})
+    for name in ("unseen", "half", "broken"):
+        world.upload(name)
+    graceful = changed(world.settings, "fetch", not_found_grace_s=600.0)
+    slow = changed(graceful, "retry", delays_s=(1.0,))
+    async with world.service(slow) as service:
+        await eventually(lambda: service.outcomes().get("deferred") == 3)
+        world.photos.answers.update({"unseen": RED, "half": RED})
+        await eventually(lambda: service.outcomes() == {"deferred": 3, "tagged": 2, "dead_lettered": 1})
+    assert {key: headers_of(letter)["reason"] for key, letter in by_key(world.dead()).items()} == {
+        "broken": "corrupt_image"
+    }
+    assert world.photos.requests.count("broken") == 2
+
+
 async def test_what_sleeps_delays_neither_live_photos_nor_the_stop_and_the_next_run_takes_it_up(world: World) -> None:
     world.photos.answers.update({"down": 503, "fine": BLUE})
     sleepy = changed(changed(world.settings, "retry", delays_s=(5.0,)), "service", max_in_flight=2)

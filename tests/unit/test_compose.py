@@ -154,11 +154,11 @@ def test_the_tagger_runs_confined() -> None:
 def test_the_consumers_image_installs_the_core_list_and_nothing_else() -> None:
     text = (ROOT / "deploy/consumer.Dockerfile").read_text()
     instructions = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    assert re.findall(r"-r (\S+)", instructions) == ["/tmp/core.txt"]
-    assert "requirements/core.txt" in instructions
+    assert re.findall(r"-r (\S+)", instructions) == ["/tmp/s3.txt"]
+    assert "requirements/s3.txt" in instructions
     assert "--no-deps" in instructions
     assert not re.search(r"apt-get|gcc|torch", instructions)
-    assert not {"torch", "torchvision", "onnx", "onnxruntime"} & pins("requirements/core.txt").keys()
+    assert not {"torch", "torchvision", "onnx", "onnxruntime"} & pins("requirements/s3.txt").keys()
 
 
 def test_models_run_on_the_versions_that_they_were_tested_with() -> None:

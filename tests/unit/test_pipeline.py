@@ -225,6 +225,65 @@ async def test_a_rejected_photo_is_a_dead_letter_at_once_with_its_reason(at: str
     assert bench.outcomes() == {"dead_lettered": 1}
 
 
+CUT = PhotoRejected("corrupt_image", "cut off")
+
+
+async def test_a_photo_that_stops_early_is_fetched_once_more_after_a_wait_and_then_refused() -> None:
+    fault = failing("prepare", CUT, CUT)
+    bench, one = Bench(World(fault, body=b"\xff\xd8\xff\xe0"), RetrySchedule(3, (60.0,))), record(offset=7)
+    await bench.handle(one)
+    ((_, deferral),) = bench.world.deferred
+    assert (deferral.reason, deferral.attempt, deferral.round) == ("corrupt_image", 1, 1)
+    await bench.handle(replace(record(offset=99), headers=retry_headers(one, deferral)))
+    (letter,) = bench.world.dead
+    assert (letter.reason, letter.attempt) == ("corrupt_image", 2)
+    assert bench.world.effects.count("fetch") == 2
+    assert bench.outcomes() == {"deferred": 1, "dead_lettered": 1}
+
+
+async def test_a_photo_that_was_still_being_uploaded_is_tagged_when_it_is_whole() -> None:
+    bench, one = Bench(World(failing("prepare", CUT), body=b"\xff\xd8\xff\xe0"), RetrySchedule(3, (60.0,))), record()
+    await bench.handle(one)
+    await bench.handle(replace(one, headers=retry_headers(one, bench.world.deferred[0][1])))
+    assert bench.outcomes() == {"deferred": 1, "tagged": 1}
+
+
+async def test_a_photo_that_is_damaged_but_whole_is_refused_at_once() -> None:
+    bench = Bench(World(failing("prepare", CUT), body=b"\xff\xd8\xff\xda\0\2\xff\xd9"), RetrySchedule(3, (60.0,)))
+    await bench.handle(record())
+    assert bench.outcomes() == {"dead_lettered": 1}
+
+
+async def test_without_rounds_a_photo_that_stops_early_is_refused_at_once() -> None:
+    bench = Bench(World(failing("prepare", CUT), body=b"\xff\xd8\xff\xe0"))
+    await bench.handle(record())
+    assert bench.world.dead[0].reason == "corrupt_image"
+
+
+async def test_the_bytes_of_a_photo_are_dropped_before_the_models_are_asked_and_when_it_is_refused() -> None:
+    held: list[bool] = []
+
+    async def fault(verb: str) -> None:
+        if verb in {"infer", "dead_letter"}:
+            held.append(bool(bench.world.fetched[-1].body))
+        if verb == "prepare" and len(bench.world.fetched) == 2:
+            raise PhotoRejected("too_many_pixels", "huge")
+
+    bench = Bench(World(fault))
+    await bench.handle(record(), record(offset=1))
+    assert held == [False, False]
+
+
+async def test_a_host_that_asks_to_be_left_longer_is_left_longer() -> None:
+    busy = [Retryable("http_5xx", "busy", retry_after_s=600.0)]
+    bench, one = Bench(World(failing("fetch", *busy)), RetrySchedule(2, (60.0,))), record()
+    before = datetime.now(UTC)
+    await bench.handle(one)
+    ((_, deferral),) = bench.world.deferred
+    assert deferral.attempt == 1
+    assert timedelta(seconds=600) <= deferral.not_before - before <= timedelta(seconds=630)
+
+
 async def test_an_event_that_cannot_be_read_is_a_dead_letter_with_its_bytes() -> None:
     bench, one = Bench(), record(b'{"uri": 5}')
     await bench.handle(one)

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from consumer import prepare
+from consumer import decode, prepare
 from consumer.contract import Geometry
+from consumer.decode import PrepareLimits, to_pixels
 from consumer.errors import PhotoRejected
 from consumer.events import Photo, Pixels
 from consumer.formats import sniff
-from consumer.prepare import PrepareLimits, Preparer, to_pixels
+from consumer.prepare import Explanation, Preparer, explain
 from tests.unit.photos import difference, encoded, photo
 
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
@@ -267,7 +268,7 @@ class TestOrientation:
     @staticmethod
     def turned(image: Image.Image, orientation: int) -> Image.Image:
         """What a camera stores for this orientation, so that the viewer's turn gives the image back."""
-        turns = [None, None, *prepare._TURNS.values()]
+        turns = [None, None, *decode._TURNS.values()]
         inverse = {6: 8, 8: 6}.get(orientation, orientation)
         turn = turns[inverse]
         return image if turn is None else image.transpose(turn)
@@ -451,6 +452,37 @@ class TestPreparer:
         one = time.perf_counter() - started
         with Preparer(GEOMETRY, LIMITS, threads=1, timeout_s=one * 6 + 0.1) as preparer:
             await asyncio.gather(*(preparer.prepare(Photo("p", "u", b"")) for _ in range(20)))
+
+
+class TestExplain:
+    @staticmethod
+    def of(body: bytes, limits: PrepareLimits = LIMITS) -> Explanation:
+        return explain(body, GEOMETRY, limits)
+
+    def test_a_photo_that_is_tagged_shows_what_it_is_and_every_limit(self) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        found = self.of(encoded(photo(1200, 1000), "JPEG", exif=exif.tobytes()))
+        assert (found.outcome, found.detail, found.orientation) == ("pixels", "", 6)
+        assert found.header is not None
+        assert (found.header.format, found.header.width, found.header.height) == ("JPEG", 1200, 1000)
+        assert (found.header.mode, found.header.scale, found.header.scans) == ("RGB", 2, 1)
+        assert found.header.decode_bytes > 0
+        assert {check.setting: check.value for check in found.checks}["max_pixels"] == 1_200_000
+        assert all(check.holds for check in found.checks)
+
+    def test_a_photo_that_is_refused_shows_the_limit_that_it_breaks(self) -> None:
+        found = self.of(png_header(20_000, 4_000))
+        assert (found.outcome, found.orientation) == ("too_many_pixels", None)
+        assert [(check.setting, check.value) for check in found.checks if not check.holds] == [
+            ("max_pixels", 80_000_000)
+        ]
+
+    @pytest.mark.parametrize(("body", "reason"), [(b"", "empty_body"), (b"text", "unsupported_format")])
+    def test_what_has_no_header_has_a_reason(self, body: bytes, reason: str) -> None:
+        found = self.of(body)
+        assert (found.outcome, found.header, found.checks) == (reason, None, ())
+        assert found.detail
 
 
 def one_outcome(body: bytes) -> str:

@@ -1,0 +1,129 @@
+"""What one fetch may take: room for bytes before they are read, and time that runs only while the host is to blame.
+
+Room is asked for when the size is known and before the body is read: by the announced length, else by the largest size
+allowed, so that no fetch ever grows while it holds a share, which could wait for ever for another that grows. The
+connection is held unread meanwhile, for a few seconds at most: then it is closed, the place in the queue is kept, and
+the photo is asked for again once there is room.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+
+from consumer.budget import Budget, Share
+from consumer.errors import PhotoRejected, Retryable
+
+#: How long a connection is held unread; hosts close such connections after 10 to 60 s.
+OPEN_WAIT_S: Final = 5.0
+
+
+class NotThere(Exception):
+    """The host says that there is no such photo: final, or the upload is not visible yet."""
+
+
+class Crowded(Exception):
+    """There was no room for the body while its connection was held: leave it and wait with `Attempt.queued`."""
+
+
+class Attempt:
+    """The bytes and the time of one fetch. `release` gives back its room, at the latest when the photo is dropped."""
+
+    __slots__ = ("_budget", "_clock", "_max_bytes", "_open_wait_s", "_queue", "_share", "asking")
+
+    def __init__(self, budget: Budget, max_bytes: int, *, open_wait_s: float = OPEN_WAIT_S) -> None:
+        self._budget = budget
+        self._max_bytes = max_bytes
+        self._open_wait_s = open_wait_s
+        self._clock: asyncio.Timeout | None = None
+        self._queue: asyncio.Task[Share] | None = None
+        self._share: Share | None = None
+        #: The place that was asked and has not answered yet: a failure says something of it, not of the photo.
+        self.asking: str | None = None
+
+    @property
+    def max_bytes(self) -> int:
+        """Most bytes of a body."""
+        return self._max_bytes
+
+    @asynccontextmanager
+    async def within(self, total_s: float) -> AsyncIterator[None]:
+        """Bounds the time in the block, without that spent waiting for room.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            TimeoutError: the time is spent.
+        """
+        async with asyncio.timeout(total_s) as clock:
+            self._clock = clock
+            yield
+
+    async def make_room(self, place: str, announced: int | None) -> None:
+        """Waits until a body of the announced length fits beside the others in flight.
+
+        Raises:
+            PhotoRejected: `too_many_bytes`.
+            Retryable: `malformed_response`, it announced a smaller length before.
+            Crowded: there is no room yet; the connection must be closed.
+        """
+        if announced is not None and announced > self._max_bytes:
+            raise self.too_many(place, f"{announced} announced")
+        wanted = self._max_bytes if announced is None else announced
+        if self._share is None:
+            self._share = self._budget.try_acquire(wanted) or await self._waited_for(wanted)
+        elif not self._share.try_grow(min(wanted, self._budget.total)):
+            raise Retryable("malformed_response", f"{place}: announces {wanted} bytes, fewer a moment ago")
+        self._share.shrink(wanted)
+
+    async def queued(self) -> None:
+        """Waits for the room that `Crowded` was about."""
+        if self._queue is not None:
+            self._share = await self._queue
+            self._queue = None
+
+    def keep(self, length: int) -> None:
+        """Gives back the room that a body does not need."""
+        if self._share is not None:
+            self._share.shrink(length)
+
+    def release(self) -> None:
+        """Gives back all room; again does nothing."""
+        if self._queue is not None:
+            self._queue.add_done_callback(_give_back)
+            self._queue.cancel()
+            self._queue = None
+        if self._share is not None:
+            self._share.release()
+
+    def too_many(self, place: str, what: str) -> PhotoRejected:
+        """The rejection of a body that is too large."""
+        return PhotoRejected("too_many_bytes", f"{place}: {what}, {self._max_bytes} bytes are allowed")
+
+    async def _waited_for(self, wanted: int) -> Share:
+        self._queue = asyncio.get_running_loop().create_task(self._budget.acquire(wanted))
+        with self._clock_stopped():
+            await asyncio.wait({self._queue}, timeout=self._open_wait_s)
+        if not self._queue.done():
+            raise Crowded
+        share, self._queue = self._queue.result(), None
+        return share
+
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        clock, loop = self._clock, asyncio.get_running_loop()
+        if clock is None or (end_s := clock.when()) is None:
+            yield
+            return
+        left_s = end_s - loop.time()
+        clock.reschedule(None)
+        try:
+            yield
+        finally:
+            clock.reschedule(loop.time() + left_s)
+
+
+def _give_back(queue: "asyncio.Task[Share]") -> None:
+    if not queue.cancelled() and queue.exception() is None:
+        queue.result().release()
