@@ -21,8 +21,10 @@ models: ## compose data, train both models, publish a new version into triton_mo
 	@scripts/setup models
 	@$(BIN)/photo-trainer demo-models --repository triton_models
 
+# Two at a time, each with servers of its own: most tests wait for something. One thread each for what computes, since
+# two teams of threads on two cores wait for each other.
 test: test-setup lint ## set up and run all checks and tests
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: test-setup
 test-setup:
