@@ -127,14 +127,16 @@ def moving(cluster: RedisCluster, slot: int, target: Redis) -> Iterator[Iterator
     source = owner_of(cluster, slot)
     command(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", cluster.node_id(source))
     command(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", cluster.node_id(target))
-    yield _keys_moved(source, target, slot)
-    for _ in _keys_moved(source, target, slot):
-        pass
-    command(target, "CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(target))
-    for node in masters_of(cluster):
-        # A master that lost its last slot follows another one from then on, and takes no such command.
-        with suppress(redis.ResponseError):
-            command(node, "CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(target))
+    try:
+        yield _keys_moved(source, target, slot)
+    finally:
+        for _ in _keys_moved(source, target, slot):
+            pass
+        command(target, "CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(target))
+        for node in masters_of(cluster):
+            # A master that lost its last slot follows another one from then on, and takes no such command.
+            with suppress(redis.ResponseError):
+                command(node, "CLUSTER", "SETSLOT", slot, "NODE", cluster.node_id(target))
 
 
 def move_slots(cluster: RedisCluster, slots: Sequence[int], pause_s: float) -> None:
@@ -148,8 +150,13 @@ def move_slots(cluster: RedisCluster, slots: Sequence[int], pause_s: float) -> N
                 time.sleep(pause_s)
 
 
+def move_key(source: Redis, target: Redis, key: str) -> None:
+    """Moves one key; without REPLACE, so that a key that is on both nodes at once fails the test."""
+    # NOKEY: an index has lost its last photo meanwhile.
+    assert command(source, "MIGRATE", "127.0.0.1", target.port, key, 0, 5_000) in {"OK", "NOKEY"}
+
+
 def _keys_moved(source: Redis, target: Redis, slot: int) -> Iterator[str]:
     while keys := command(source, "CLUSTER", "GETKEYSINSLOT", slot, 1):
-        # Without REPLACE: a key that is on both nodes at once fails the test. NOKEY: an index has lost its last photo.
-        assert command(source, "MIGRATE", "127.0.0.1", target.port, keys[0], 0, 5_000) in {"OK", "NOKEY"}
+        move_key(source, target, keys[0])
         yield keys[0]

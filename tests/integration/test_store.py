@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -105,3 +106,33 @@ async def test_the_reader_finds_the_best_photos_over_all_buckets(place: RedisPla
         assert len(reader.get_many([*scores, "nobody"])) == 300
         with pytest.raises(ValueError, match="limit"):
             reader.find("puma", limit=0)
+
+
+async def test_the_older_protocol_gives_the_same_answers(place: RedisPlace) -> None:
+    older = RedisPlace(place.url + "?protocol=2", place.cluster)
+    tags = [make_tags(f"photo-{number}", 1, ("puma",), number / 10) for number in range(9)]
+    async with older.store() as store:
+        assert await store.write_all(tags) == ["written"] * 9
+        assert await store.differences(tags) == [None] * 9
+        assert await store.in_force("photo-3") == replace(tags[3], probabilities={"puma": 0.9})
+        await store.delete(make_deletion("photo-8", 1))
+        assert await store.in_force("photo-8") == make_deletion("photo-8", 1)
+        assert await store.in_force("nobody") is None
+    with older.reader() as reader:
+        assert [found.photo_id for found in reader.find("puma", 0.5)] == ["photo-7", "photo-6", "photo-5"]
+        assert len(reader.get_many(tag.photo_id for tag in tags)) == 8
+
+
+async def test_a_photo_that_loses_all_it_had_leaves_the_indexes_and_has_the_bytes_of_a_new_one(
+    place: RedisPlace,
+) -> None:
+    async with place.store() as store:
+        await store.write(make_tags("p", 1, ("puma", "shell"), 0.5))
+        await store.delete(make_deletion("p", 2))
+        assert place.index() == set()
+        await store.write(make_tags("p", 3, ("shell", "adidas"), 0.25))
+        assert place.index() == {("shell", "p", 0.25), ("adidas", "p", 0.25)}
+        rewritten = place.dump()
+        place.flush()
+        await store.write(make_tags("p", 3, ("shell", "adidas"), 0.25))
+    assert place.dump() == rewritten
