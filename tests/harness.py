@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from io import BytesIO, StringIO
 from typing import Any
 
+import redis
 from aiohttp import web
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from PIL import Image
@@ -228,6 +229,12 @@ def read_topic(kafka: str, topic: str) -> list[Message]:
         return sorted(messages, key=lambda message: (message.partition(), message.offset()))
     finally:
         consumer.close()
+
+
+def dump(redis_url: str) -> dict[str, bytes]:
+    """Photos and indexes with their serialised values, without TTL."""
+    with redis.Redis.from_url(redis_url) as client:
+        return {key.decode(): client.dump(key) for key in client.keys("[pb]:*")}
 
 
 def headers_of(message: Message) -> dict[str, str]:
