@@ -85,11 +85,13 @@ class Ledger:
         self.world.send(photo_id, value, events.UPLOADED)
         self.produced[photo_id] += 1
 
-    async def settle(self, deadline_s: float = 60.0) -> None:
-        """Waits until everything produced is committed as done, and looks at Redis meanwhile."""
+    async def settle(self, deadline_s: float = 60.0, looks: int = 1) -> None:
+        """Waits until everything produced is committed as done, for so many looks on end; looks at Redis meanwhile."""
         end = time.monotonic() + deadline_s
-        while not await asyncio.to_thread(self._settled):
-            assert time.monotonic() < end, f"not settled within {deadline_s} s: {self.world.committed()}"
+        good = 0
+        while good < looks:
+            good = good + 1 if await asyncio.to_thread(self._settled) else 0
+            assert good or time.monotonic() < end, f"not settled within {deadline_s} s: {self.world.committed()}"
             await asyncio.sleep(_LOOK_S)
 
     def _settled(self) -> bool:

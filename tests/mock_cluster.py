@@ -26,7 +26,10 @@ _ERROR_TEXT_BYTES: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class MockCluster:
-    """Two mock brokers; the first coordinates every group until `move_coordinator`. They keep records in memory."""
+    """Two mock brokers, which keep records in memory.
+
+    Two, because librdkafka asks another broker who the coordinator is when that says it is not: with one it waits.
+    """
 
     bootstrap_servers: str
     _library: Any
@@ -38,8 +41,8 @@ class MockCluster:
             error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), 4, 1)
             assert error == 0, f"topic {name}: error {error}"
 
-    def move_coordinator(self, group: str, broker: int) -> None:
-        """From now on this broker, 1 or 2, coordinates the group; the other one answers NOT_COORDINATOR (16)."""
+    def set_coordinator(self, group: str, broker: int) -> None:
+        """Which broker, 1 or 2, coordinates the group."""
         error = self._library.rd_kafka_mock_coordinator_set(self._cluster, b"group", group.encode(), broker)
         assert error == 0, f"error {error}"
 

@@ -19,7 +19,8 @@ from tests.ledger import Ledger
 from tests.mock_cluster import CONSUMER_GROUP_HEARTBEAT, HEARTBEAT, OFFSET_COMMIT, MockCluster, mock_cluster
 
 _ADMIN_TIMEOUT_S = 10
-LOADING, REBALANCING, STALE_EPOCH = 14, 27, 113
+COORDINATOR = 1
+LOADING, NOT_COORDINATOR, REBALANCING, STALE_EPOCH = 14, 16, 27, 113
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -79,19 +80,21 @@ def coordinating() -> Iterator[MockCluster]:
         yield started
 
 
-# Error 16 comes from the broker that was the coordinator, as it does in life. A stale epoch answers commits, never
-# heartbeats: librdkafka takes that for fatal.
+# A stale epoch answers commits, never heartbeats: librdkafka takes that for fatal.
 @pytest.mark.parametrize(
     ("protocol", "errors"),
     [
         pytest.param(
             "classic",
-            {OFFSET_COMMIT: (LOADING, REBALANCING), HEARTBEAT: (REBALANCING,)},
+            dict.fromkeys((OFFSET_COMMIT, HEARTBEAT), (LOADING, NOT_COORDINATOR, REBALANCING)),
             marks=pytest.mark.experiment(6, "the coordinator answers errors 14, 16 and 27 (classic protocol)"),
         ),
         pytest.param(
             "consumer",
-            {OFFSET_COMMIT: (LOADING, STALE_EPOCH), CONSUMER_GROUP_HEARTBEAT: (LOADING,)},
+            {
+                OFFSET_COMMIT: (LOADING, NOT_COORDINATOR, STALE_EPOCH),
+                CONSUMER_GROUP_HEARTBEAT: (LOADING, NOT_COORDINATOR),
+            },
             marks=pytest.mark.experiment(6, "the coordinator answers errors 14, 16 and 113 (KIP-848)"),
         ),
     ],
@@ -113,21 +116,22 @@ async def test_commits_that_the_coordinator_refuses_are_repeated(
     kafka = world.settings.kafka.model_copy(update={"group_protocol": protocol, "extra": extra})
     settings = world.settings.model_copy(update={"kafka": kafka})
     ledger = Ledger(world)
+    coordinating.set_coordinator(kafka.group_id, COORDINATOR)
     async with world.service(settings) as service:
         await eventually(lambda: service.metrics.assigned._value.get() == 4)
         gaps = asyncio.create_task(longest_gap_s(service))
         for number in range(experiment.size(2, full=6)):
-            broker = 1 + number % 2
-            coordinating.move_coordinator(kafka.group_id, broker)
             for request, possible in errors.items():
-                coordinating.fail_next(broker, request, experiment.chance.choices(possible, k=3))
+                coordinating.fail_next(COORDINATOR, request, experiment.chance.choices(possible, k=3))
             refused_s = time.monotonic()
             for photo in range(30):
                 ledger.upload(f"photo-{number}-{photo}", f"photo/{number}-{photo}")
                 await asyncio.sleep(experiment.chance.uniform(0, 0.04))
             await ledger.settle()
             experiment.recovered(time.monotonic() - refused_s)
-            assert coordinating.failures_left(broker, OFFSET_COMMIT) < 3, "no commit was refused"
+            assert coordinating.failures_left(COORDINATOR, OFFSET_COMMIT) < 3 * (number + 1), "no commit was refused"
+        # librdkafka repeats a refused commit after newer ones: a position may go back for a moment, and must not stay.
+        await ledger.settle(looks=10)
         service.stopping.set()
         experiment.figure("longest time between two polls, s", await gaps)
         assert service.failure is None
