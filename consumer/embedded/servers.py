@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from consumer.embedded.kafka import Kafka, can_run
+from consumer.embedded.kafka_cluster import KafkaCluster
 from consumer.embedded.mock_kafka import MockKafka
 from consumer.embedded.paths import new_logs_folder, require_linux
 from consumer.embedded.process import GuardianClient
@@ -53,6 +54,12 @@ class Servers:
         kafka = Kafka(self._guardian, name) if real else MockKafka(self._guardian, name)
         kafka.start()
         return kafka
+
+    def start_kafka_cluster(self, count: int = 3, name: str = "kafka") -> KafkaCluster:
+        """Starts a cluster of real Kafka nodes."""
+        cluster = KafkaCluster(self._guardian, count, name)
+        cluster.start()
+        return cluster
 
     def start_redis(self, name: str = "redis", *, binary: Path | None = None, options: Sequence[str] = ()) -> Redis:
         """Starts an empty Redis; of another binary, or with further options, where a test asks for that."""
