@@ -184,10 +184,9 @@ class _Topics:
     def __post_init__(self) -> None:
         for result in self.results:
             photo_id, version = result.key().decode(), _version_in(result)
-            before = self.newest.get(photo_id, "")
-            if version < before:
-                self.back.add(photo_id)
-            self.newest[photo_id] = max(version, before)
+            self.newest[photo_id] = max(version, self.newest.get(photo_id, ""))
+            # A slow writer's result may stand behind a newer one only until that one is published again.
+            (self.back.add if version < self.newest[photo_id] else self.back.discard)(photo_id)
 
     @property
     def unfinished(self) -> list[Entry]:

@@ -12,7 +12,7 @@ FULL = os.environ.get("FAULT_FULL", "") == "1"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "experiment(number, title): one of the twelve faults of docs/reliability.md")
+    config.addinivalue_line("markers", "experiment(number, title): one of the faults of docs/reliability.md")
 
 
 @pytest.fixture
