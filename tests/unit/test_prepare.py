@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from consumer import decode, prepare
 from consumer.contract import Geometry
-from consumer.decode import PrepareLimits, to_pixels
+from consumer.decode import Decoded, PrepareLimits, to_pixels
 from consumer.errors import PhotoRejected
 from consumer.events import Photo, Pixels
 from consumer.formats import sniff
@@ -367,7 +367,7 @@ class TestGuards:
     def test_a_flood_of_segments_is_refused(self) -> None:
         body = encoded(photo(64, 64), "JPEG", progressive=True)
         at = body.rindex(b"\xff\xda")
-        assert rejection(body[:at] + segment(0xFE, b"") * 30_000 + body[at:]) == "too_many_scans"
+        assert rejection(body[:at] + segment(0xFE, b"") * 30_000 + body[at:]) == "corrupt_image"
 
     @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF"])
     def test_a_truncated_photo_is_corrupt(self, name: str) -> None:
@@ -427,26 +427,27 @@ class TestPreparer:
     async def test_a_decode_that_hangs_is_rejected_and_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
         release = threading.Event()
 
-        def decode(body: bytes, *_: object) -> Pixels:
+        def decode(body: bytes, *_: object) -> Decoded:
             if body == b"hangs":
                 assert release.wait(30)
-            return np.zeros((1, 1, 3), np.uint8)
+            return DECODED
 
-        monkeypatch.setattr(prepare, "to_pixels", decode)
+        monkeypatch.setattr(prepare, "decode", decode)
         with Preparer(GEOMETRY, LIMITS, threads=1, timeout_s=0.05) as preparer:
             for overdue in (1, 2):
                 with pytest.raises(PhotoRejected) as caught:
                     await preparer.prepare(Photo("p", "u", b"hangs"))
                 assert caught.value.reason == "decode_timeout"
                 assert preparer.overdue == overdue
-                assert (await preparer.prepare(Photo("p", "u", b"fine"))).shape == (1, 1, 3)
+                assert (await preparer.prepare(Photo("p", "u", b"fine"))).shape == (224, 224, 3)
             release.set()
 
     async def test_waiting_for_a_thread_does_not_count_as_decoding(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def decode(*_: object) -> Pixels:
-            return np.array(sum(range(2_000_000)))
+        def decode(*_: object) -> Decoded:
+            assert sum(range(2_000_000))
+            return DECODED
 
-        monkeypatch.setattr(prepare, "to_pixels", decode)
+        monkeypatch.setattr(prepare, "decode", decode)
         started = time.perf_counter()
         decode()
         one = time.perf_counter() - started
@@ -472,10 +473,10 @@ class TestExplain:
         assert all(check.holds for check in found.checks)
 
     def test_a_photo_that_is_refused_shows_the_limit_that_it_breaks(self) -> None:
-        found = self.of(png_header(20_000, 4_000))
+        found = self.of(encoded(Image.new("L", (10_000, 6_000)), "PNG"))
         assert (found.outcome, found.orientation) == ("too_many_pixels", None)
         assert [(check.setting, check.value) for check in found.checks if not check.holds] == [
-            ("max_pixels", 80_000_000)
+            ("max_pixels", 60_000_000)
         ]
 
     @pytest.mark.parametrize(("body", "reason"), [(b"", "empty_body"), (b"text", "unsupported_format")])
@@ -510,5 +511,6 @@ def one_component_per_scan(body: bytes) -> bytes:
     return body[:at] + segment(0xDA, b"\x01" + first + b"\x00\x3f\x00") + body[at + 2 + length :]
 
 
+DECODED = decode.decode(encoded(photo(32, 24), "JPEG"), GEOMETRY, LIMITS)
 SMALL_JPEG = encoded(photo(32, 24), "JPEG")
 SEEDS = {name: encoded(photo(48, 40), name) for name in FORMATS}
