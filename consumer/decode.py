@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
-from PIL.AvifImagePlugin import AvifImageFile
+from PIL import AvifImagePlugin, ExifTags, Image, ImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -30,7 +29,7 @@ from consumer.errors import PermanentReason, PhotoRejected
 from consumer.events import Pixels
 from consumer.formats import check_boxes, check_png, sniff
 from consumer.geometry import crop_box, scaled
-from consumer.jpeg import read_jpeg
+from consumer.jpeg import check_jpeg, read_jpeg
 
 #: The decoded short side is at least this many times the wanted one; at 1 the deviation triples.
 _DRAFT_GAP: Final = 2
@@ -53,13 +52,12 @@ _EXIF_ERRORS: Final = (
 
 #: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
 _MAX_READS: Final = 100_000
-#: The reader of each format. `Image.open` would also parse a JPEG's index of more pictures, which may be broken.
 _READERS: Final[dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
     "GIF": GifImageFile,
     "WEBP": WebPImageFile,
-    "AVIF": AvifImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
 }
 
 
@@ -248,7 +246,8 @@ def _opened(body: bytes, limits: PrepareLimits) -> Iterator[tuple[ImageFile.Imag
     name = sniff(body)
     with SILENCE:
         try:
-            with _reader(name, body, limits)(_Body(body)) as image:
+            _check_build(name, body)
+            with _open(name, _Body(body), limits) as image:
                 yield image, name
         except (PhotoRejected, NeedsMemory, MemoryError):
             raise
@@ -258,13 +257,24 @@ def _opened(body: bytes, limits: PrepareLimits) -> Iterator[tuple[ImageFile.Imag
             raise PhotoRejected("corrupt_image", f"{name}: {type(error).__name__}: {str(error)[:200]}") from None
 
 
-def _reader(name: str, body: bytes, limits: PrepareLimits) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
-    """The reader of a format, once the build of the file is known to do it no harm."""
-    if name == "PNG":
+def _check_build(name: str, body: bytes) -> None:
+    """Refuses what would cost the reader itself too much, before it sees the file."""
+    if name == "JPEG":
+        check_jpeg(body)
+    elif name == "PNG":
         check_png(body)
     elif name in {"AVIF", "HEIF"}:
         check_boxes(body)
-    return heic.reader(allowed=limits.heic) if name == "HEIF" else _READERS[name]
+
+
+def _open(name: str, body: io.BytesIO, limits: PrepareLimits) -> ImageFile.ImageFile:
+    """The image, its header read; not by `Image.open`, which parses a JPEG's index of more pictures, broken or not."""
+    if name == "HEIF":
+        return heic.opened(body, allowed=limits.heic)
+    if name == "AVIF":
+        # One photo, one thread: others are decoded beside it.
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    return _READERS[name](body)
 
 
 def _header(image: ImageFile.ImageFile, name: str, body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:

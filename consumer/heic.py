@@ -15,18 +15,18 @@ from consumer.errors import PhotoRejected
 _HOW = "HEIC is read with the extra photo-tagger[heic] (pillow-heif, GPLv2) and the setting prepare.heic = true"
 
 
-def reader(*, allowed: bool) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
-    """Pillow's reader of HEIC files; it turns the picture as the file says and reports it upright.
+def opened(body: io.BytesIO, *, allowed: bool) -> ImageFile.ImageFile:
+    """The image, its header read; it is turned as the file says, and reported upright.
 
     Raises:
         PhotoRejected: `unsupported_format`: not allowed or not installed; the detail says how to change that.
     """
     if not allowed:
         raise PhotoRejected("unsupported_format", f"HEIC is not allowed here; {_HOW}")
-    found = _installed()
-    if found is None:
+    reader = _installed()
+    if reader is None:
         raise PhotoRejected("unsupported_format", f"pillow-heif is not installed; {_HOW}")
-    return found
+    return reader(body)
 
 
 @lru_cache(maxsize=1)
@@ -38,5 +38,5 @@ def _installed() -> Callable[[io.BytesIO], ImageFile.ImageFile] | None:
     # One photo is one thread here: others decode beside it.
     options.DECODE_THREADS = 1
     options.THUMBNAILS = False
-    opened: Callable[[io.BytesIO], ImageFile.ImageFile] = HeifImageFile
-    return opened
+    reader: Callable[[io.BytesIO], ImageFile.ImageFile] = HeifImageFile
+    return reader
