@@ -2,15 +2,13 @@
 
 import io
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageCms
 
-from consumer.geometry import Box, whole_pixels
-
-#: What becomes of an embedded RGB or grey profile: nothing, as in training, or a conversion to sRGB.
-IccRule = Literal["ignore", "srgb"]
+from consumer.limits import IccRule
+from consumer.view import View
 
 #: Resized as they are, made RGB afterwards; every other mode is converted first.
 _RESIZABLE: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
@@ -19,35 +17,22 @@ _DEEP_GREY: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 
-def resized(image: Image.Image, box: Box, size: int, icc: IccRule) -> Image.Image:
-    """The box as an RGB image of `size`²; the image itself may be gone afterwards."""
+def to_rgb(image: Image.Image, view: View, icc: IccRule) -> Image.Image:
+    """What the view shows of an image, as RGB; the image itself may be gone afterwards."""
     profile = image.info.get("icc_profile")
     transparent = "transparency" in image.info
     if image.mode not in _RESIZABLE or transparent:
-        image, box = _cut(image, box, size)
+        image, view = view.cut(image)
         if image.mode in _DEEP_GREY:
             image = _eight_bits(image)
         elif image.mode in {"P", "PA"} or transparent or image.has_transparency_data:
             image = _with_alpha(image)
         elif image.mode not in {"L", "RGB"}:
             image = image.convert("L" if image.mode in {"1", "F"} else "RGB")
-    if image.mode == "RGBA":
-        small = _on_white(image.convert("RGBa").resize((size, size), Image.Resampling.BILINEAR, box.as_tuple()))
-    else:
-        small = image.resize((size, size), Image.Resampling.BILINEAR, box.as_tuple())
+    small = _on_white(view.resize(image.convert("RGBa"))) if image.mode == "RGBA" else view.resize(image)
     if profile and (icc == "srgb" or small.mode == "CMYK"):
         small = _through_profile(small, profile)
     return small.convert("RGB")
-
-
-def _cut(image: Image.Image, box: Box, size: int) -> tuple[Image.Image, Box]:
-    """Only the pixels that the resize will read: what follows converts pixel by pixel, at up to 8 bytes each."""
-    left, top, right, bottom = whole_pixels(box, size, *image.size)
-    moved = Box(box.left - left, box.top - top, box.right - left, box.bottom - top)
-    cut = image.crop((left, top, right, bottom))
-    # Two copies are enough: the source goes before the next one is made.
-    image.close()
-    return cut, moved
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

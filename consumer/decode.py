@@ -1,4 +1,4 @@
-"""The bytes of a photo become pixels: sniff, check, decode small, cut, resize, turn. Owns Pillow.
+"""The bytes of a photo become pixels: sniff, check, decode small, resize. Owns Pillow, with `colour` and `view`.
 
 One `resize(box=)` reads only what the models see, and a JPEG is decoded at the smallest of its scales that keeps twice
 the wanted side: 4.7 times faster than decoding in full at 12 MP, for a deviation of 0.2 of 255 levels on average.
@@ -22,26 +22,18 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from consumer import heic
-from consumer.colour import IccRule, resized
+from consumer.colour import to_rgb
 from consumer.contract import Geometry
-from consumer.cost import Cost, jpeg_cost, other_cost, png_cost
-from consumer.errors import PermanentReason, PhotoRejected
+from consumer.cost import jpeg_cost, other_cost, png_cost
+from consumer.errors import PhotoRejected
 from consumer.events import Pixels
 from consumer.formats import check_boxes, check_png, sniff
-from consumer.geometry import crop_box, scaled
 from consumer.jpeg import check_jpeg, read_jpeg
+from consumer.limits import Header, PrepareLimits, checks
+from consumer.view import TURNS, view_of
 
 #: The decoded short side is at least this many times the wanted one; at 1 the deviation triples.
 _DRAFT_GAP: Final = 2
-_TURNS: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 #: Where Pillow looks for the orientation.
 _TAGGED: Final = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 #: What Pillow's EXIF parser raises on hostile bytes; such a photo is taken to stand upright.
@@ -59,63 +51,6 @@ _READERS: Final[dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]]] = {
     "WEBP": WebPImageFile,
     "AVIF": AvifImagePlugin.AvifImageFile,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class PrepareLimits:
-    """What a photo may be, beyond which it is refused before it is decoded; and the options that decide its pixels."""
-
-    max_pixels: int = 50_000_000
-    max_side: int = 30_000
-    min_side: int = 16
-    max_scans: int = 100
-    max_decode_bytes: int = 768 * 1024 * 1024
-    max_decode_cpu_s: float = 1.6
-    #: Bit for bit the pixels of training: JPEG is decoded at full scale.
-    exact: bool = False
-    icc: IccRule = "ignore"
-    #: HEIC is read; needs the extra `heic`.
-    heic: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a photo's header says, before anything is decoded."""
-
-    format: str
-    width: int
-    height: int
-    #: The decoder's name of the stored colours, such as `RGB`, `CMYK`, `I;16` or `P`.
-    mode: str
-    #: The decoder gives 1/`scale` of each side: 1, 2, 4 or 8 for a JPEG, 1 for all others.
-    scale: int
-    #: Scans of a JPEG that is decoded in several passes, else 1; counted up to one more than is allowed.
-    scans: int
-    #: The memory that the decode takes at its peak, and its CPU time, at the worst.
-    cost: Cost
-
-    @property
-    def decode_bytes(self) -> int:
-        """The memory that the decode takes at its peak, at the worst."""
-        return self.cost.memory_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One limit, what this photo has of it, and the reason for refusing it where that is too much or too little."""
-
-    setting: str
-    value: float
-    limit: float
-    reason: PermanentReason
-
-    @property
-    def holds(self) -> bool:
-        """Whether the limit allows the photo."""
-        return self.value >= self.limit if self.setting == "min_side" else self.value <= self.limit
-
-    def __str__(self) -> str:
-        return f"prepare.{self.setting} is {self.limit:.12g}, this photo has {self.value:.12g}"
 
 
 class NeedsMemory(Exception):
@@ -217,20 +152,6 @@ def inspect(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:
         return _header(image, name, body, geometry, limits)
 
 
-def checks(header: Header, limits: PrepareLimits) -> tuple[Check, ...]:
-    """Every limit on what a photo may be, in the order in which they decide."""
-    width, height, scans, cost = header.width, header.height, header.scans, header.cost
-    dear: PermanentReason = "too_many_scans" if scans > 1 else "too_many_pixels"
-    return (
-        Check("max_pixels", width * height, limits.max_pixels, "too_many_pixels"),
-        Check("max_side", max(width, height), limits.max_side, "too_many_pixels"),
-        Check("min_side", min(width, height), limits.min_side, "image_too_small"),
-        Check("max_scans", scans, limits.max_scans, "too_many_scans"),
-        Check("max_decode_bytes", cost.memory_bytes, limits.max_decode_bytes, "too_many_pixels"),
-        Check("max_decode_cpu_s", round(cost.cpu_s, 3), limits.max_decode_cpu_s, dear),
-    )
-
-
 @contextmanager
 def _opened(body: bytes, limits: PrepareLimits) -> Iterator[tuple[ImageFile.ImageFile, str]]:
     """Opens a photo as what its first bytes say; whatever is raised within the block becomes a rejection.
@@ -306,12 +227,10 @@ def _decoded(image: ImageFile.ImageFile, header: Header, geometry: Geometry, lim
         image.draft("RGB", (wanted, wanted))
     image.load()
     orientation = _orientation(image)
-    box = crop_box(header.width, header.height, orientation, geometry)
-    # draft rounds the sides up: its factor is the scale, not the ratio of the sides.
-    box = scaled(box, 1 / header.scale, *image.size)
-    small = resized(image, box, geometry.input_size, limits.icc)
-    turn = _TURNS.get(orientation)
-    return Decoded(np.array(small if turn is None else small.transpose(turn)), header, orientation)
+    view = view_of(
+        header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
+    )
+    return Decoded(np.array(to_rgb(image, view, limits.icc)), header, orientation)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -322,4 +241,4 @@ def _orientation(image: Image.Image) -> int:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _EXIF_ERRORS:
         return 1
-    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+    return orientation if isinstance(orientation, int) and orientation in TURNS else 1

@@ -11,9 +11,10 @@ from typing import Final, Literal, Self
 
 from consumer.budget import Budget, Share
 from consumer.contract import Geometry
-from consumer.decode import SILENCE, Check, Decoded, Header, NeedsMemory, PrepareLimits, checks, decode, inspect
+from consumer.decode import SILENCE, Decoded, NeedsMemory, decode, inspect
 from consumer.errors import PhotoRejected, Reason
 from consumer.events import Photo, Pixels
+from consumer.limits import Check, Header, PrepareLimits, checks
 
 #: The memory that nearly every photo does with: JPEG as cameras write it, and others up to two megapixels.
 USUAL_BYTES: Final = 32 * 1024 * 1024
