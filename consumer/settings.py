@@ -179,6 +179,17 @@ class PrepareSettings(Section):
     max_side: PositiveInt = Field(30_000, description="longest side that is decoded, pixels")
     min_side: PositiveInt = Field(16, description="shortest side that is judged, pixels")
     max_scans: PositiveInt = Field(100, description="most scans of a progressive JPEG")
+    max_decode_bytes: PositiveInt = Field(
+        768 * 1024 * 1024, description="memory of all decodes of a process together; a photo that needs more is refused"
+    )
+    max_decode_cpu_s: Seconds = Field(
+        1.6, description="longest decode that a header may promise, seconds of a core of docs/imaging.md"
+    )
+    exact: bool = Field(
+        default=False, description="bit for bit the pixels of training: JPEG at full scale, up to five times slower"
+    )
+    icc: Literal["ignore", "srgb"] = Field("ignore", description="embedded colour profiles: as in training, or to sRGB")
+    heic: bool = Field(default=False, description="read HEIC; needs the extra heic (GPLv2)")
     threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="decoding threads")
     timeout_s: Seconds = Field(20.0, description="longest decode")
     overdue_grace_s: Seconds = Field(

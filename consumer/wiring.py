@@ -8,10 +8,10 @@ from consumer import kafka_clients, tagging
 from consumer.budget import Budget
 from consumer.cache import ScoreCache, mark_of
 from consumer.contract import ModelContract
-from consumer.decode import PrepareLimits
 from consumer.events import PhotoUploaded, Scores, Source, Tags
 from consumer.fetch import Fetcher, FetchLimits
 from consumer.inference import Inference
+from consumer.limits import PrepareLimits
 from consumer.prepare import Preparer
 from consumer.settings import Settings
 from consumer.subscription import Subscription
