@@ -10,10 +10,13 @@ from heapq import nlargest
 from typing import Any, Final, Self
 
 import orjson
+from redis import RedisError
 
 from consumer import layout
 from consumer.events import Tags
 from consumer.redis_threads import connect_redis
+
+__all__ = ["Found", "RedisError", "TagReader"]
 
 _CHUNK: Final = 500
 
@@ -51,7 +54,7 @@ class TagReader:
         `Tags.probabilities` is empty: all probabilities are in the result topic only.
 
         Raises:
-            redis.RedisError: Redis does not answer.
+            RedisError: Redis does not answer.
         """
         return self.get_many([photo_id]).get(photo_id)
 
@@ -59,7 +62,7 @@ class TagReader:
         """The tags of many photos, by id; ids without tags are left out. One round trip (of each node) for every 500.
 
         Raises:
-            redis.RedisError: as `get`.
+            RedisError: as `get`.
         """
         wanted = list(dict.fromkeys(photo_ids))
         found: dict[str, Tags] = {}
@@ -79,7 +82,7 @@ class TagReader:
         until the sweeper ran.
 
         Raises:
-            redis.RedisError: as `get`.
+            RedisError: as `get`.
             ValueError: `limit` is below 1, or something else writes to these keys.
         """
         if limit < 1:

@@ -12,7 +12,15 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, ClusterDownError, ClusterError, MovedError, NoScriptError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ClusterError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    TryAgainError,
+)
 
 #: A command with its arguments; its first key is the second part, or the fourth of a script's call.
 Command = tuple[str | bytes | float, ...]
@@ -184,7 +192,7 @@ def checked(replies: list[Any]) -> list[Any]:
         RedisError: the first that is.
     """
     for reply in replies:
-        if isinstance(reply, Exception):
+        if isinstance(reply, RedisError):
             raise reply
     return replies
 

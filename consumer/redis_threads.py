@@ -7,7 +7,7 @@ from time import sleep
 from typing import Any, Final
 
 import redis
-from redis.exceptions import ClusterDownError, ResponseError
+from redis.exceptions import ClusterDownError, RedisError, ResponseError
 
 from consumer.redis_clients import FAILURES
 from consumer.redis_slots import (
@@ -150,7 +150,7 @@ class ThreadClusterLink(ThreadLink):
         if not self._stale:
             return
         with self._learning:
-            failure: Exception = ClusterDownError("no node")
+            failure: RedisError | OSError = ClusterDownError("no node")
             for address in to_ask(self._owners) if self._stale else ():
                 ask: Any = (self._client if address is None else self._node(address)).execute_command
                 try:
