@@ -24,6 +24,8 @@ from consumer.topics import TopicNames, create_topics
 from consumer.wiring import live_plan, retry_plan
 
 DEADLINE_S = 30.0
+#: Of every topic of a world, but the dead letters'.
+PARTITIONS = 4
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (80, 60)) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import confluent_kafka
 
 from consumer.topics import TopicNames
+from tests.harness import PARTITIONS
 
 #: Kafka's numbers of the requests that a group member sends.
 OFFSET_COMMIT: Final = 8
@@ -36,9 +37,9 @@ class MockCluster:
     _cluster: ctypes.c_void_p
 
     def create_topics(self, _: str, names: TopicNames) -> None:
-        """Creates the topics, with four partitions each; the first argument is what real brokers are reached by."""
+        """Creates the topics; the first argument is what real brokers are reached by."""
         for name in (names.uploads, names.tags, names.dead, names.retry):
-            error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), 4, 1)
+            error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), PARTITIONS, 1)
             assert error == 0, f"topic {name}: error {error}"
 
     def set_coordinator(self, group: str, broker: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from consumer.reader import TagReader
-from tests.harness import eventually
+from tests.harness import PARTITIONS, eventually
 from tests.ledger import Books, Ledger
 
 
@@ -39,7 +39,7 @@ class Experiment:
         `photo` is what the photo host answers; each gets its own bytes, so that all have to be judged.
         """
         number = ledger.produced.total()
-        probes = {f"probe-{number}-{partition}": partition for partition in ledger.world.committed()}
+        probes = {f"probe-{number}-{partition}": partition for partition in range(PARTITIONS)}
         for photo_id, partition in probes.items():
             ledger.upload(photo_id, f"{photo}/{photo_id}", partition=partition)
         with TagReader(ledger.world.settings.redis.url) as reader:
