@@ -161,20 +161,24 @@ def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
 
 
 def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
-    status, text = response.status, f"{_status(response)} from {shown(url)}"
-    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise _busy(url, response)
-    if status == HTTPStatus.NOT_FOUND:
-        raise NotThere(text)
-    if status >= HTTPStatus.BAD_REQUEST:
-        raise PhotoRejected("http_4xx", text)
-    if status in _EMPTY:
-        raise PhotoRejected("empty_body", text)
-    if status not in _BODIES:
-        raise Retryable("malformed_response", f"{text}, expected 200")
+    if response.status not in _BODIES:
+        raise _refused(url, response)
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity"}:
         raise PhotoRejected("content_encoding", f"{shown(url)}: encoded as {encoding[:40]!r} though not asked for")
+
+
+def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retryable | NotThere:
+    status, text = response.status, f"{_status(response)} from {shown(url)}"
+    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _busy(url, response)
+    if status == HTTPStatus.NOT_FOUND:
+        return NotThere(text)
+    if status >= HTTPStatus.BAD_REQUEST:
+        return PhotoRejected("http_4xx", text)
+    if status in _EMPTY:
+        return PhotoRejected("empty_body", text)
+    return Retryable("malformed_response", f"{text}, expected 200")
 
 
 def _busy(url: URL, response: aiohttp.ClientResponse) -> Retryable:
