@@ -22,6 +22,7 @@ from yarl import URL
 from consumer.addresses import AllowList, refusal
 from consumer.attempt import Attempt, NotThere
 from consumer.errors import PhotoRejected, Retryable, TransientReason
+from consumer.lookup import Lookup
 from consumer.urls import check_web, origin, parsed, shown
 
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
@@ -64,7 +65,7 @@ class Web:
 
     def __init__(self, limits: WebLimits, *, resolver: AbstractResolver | None = None) -> None:
         self._limits = limits
-        self._resolver = resolver
+        self._resolver = resolver or Lookup()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,6 +87,7 @@ class Web:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        await self._resolver.close()
 
     async def read(self, url: URL, attempt: Attempt) -> bytes:
         """The body behind a URL, after its redirects.
