@@ -90,14 +90,13 @@ class Web:
         await self._resolver.close()
 
     async def read(self, url: URL, attempt: Attempt) -> bytes:
-        """The body behind a URL, after its redirects.
+        """The body behind a URL, after its redirects. Passes on what `Attempt.make_room` raises.
 
         Raises:
             PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,
                 `content_encoding` or `empty_body`.
             NotThere: 404.
             Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
-            Crowded: as `Attempt.make_room`.
         """
         for _ in range(self._limits.max_redirects + 1):
             check_web(url, self._limits.schemes)
