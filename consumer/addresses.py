@@ -8,7 +8,6 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -149,7 +148,6 @@ def store_fault(name: str, options: Mapping[str, str]) -> str | None:
     return why and f"{name}: the endpoint's address is {why}"
 
 
-@lru_cache(maxsize=1024)
 def host_fault(host: str) -> str | None:
     """Why a host name is none, None where it is one.
 

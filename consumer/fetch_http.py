@@ -7,6 +7,7 @@ egress proxy the addresses of names are the proxy's to judge; literal ones are s
 
 import ipaddress
 import socket
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -120,7 +121,8 @@ class Web:
                 if response.status in _REDIRECTS:
                     return _target(url, response)
                 if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._limits.proxy is not None:
-                    raise _proxy_fails(url, self._limits.proxy, response.status)
+                    # Whoever is behind the proxy could send it too, so it is not taken for an outage of the proxy.
+                    raise _refused_by_proxy(url, response.headers, origin=None)
                 _check_answer(url, response)
                 await attempt.make_room(shown(url), response.content_length)
                 return await _body(url, response, attempt)
@@ -228,17 +230,27 @@ def _mapped(
         return PhotoRejected("address_not_allowed", f"{place}: {hop.refused[0]}")
     if isinstance(error, aiohttp.InvalidURL):
         return PhotoRejected("url_not_allowed", f"{place}: the URL cannot be requested")
-    if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == HTTPStatus.FORBIDDEN:
-        return PhotoRejected("address_not_allowed", f"{place}: the proxy refuses to connect to it")
-    if proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return _proxy_fails(url, proxy, getattr(error, "status", None))
+    if proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ConnectionTimeoutError):
+        return Retryable("connect_failed", f"{place}: the proxy does not answer", origin=origin(proxy))
+    if proxy is not None and isinstance(error, aiohttp.ClientHttpProxyError):
+        return _no_tunnel(error, url, proxy)
     reason, what = _transient(error, answered=asking is None)
     return Retryable(reason, f"{place}: {what}", origin=None if reason == "malformed_response" else asking)
 
 
-def _proxy_fails(url: URL, proxy: URL, status: int | None) -> Retryable:
-    answer = "does not answer" if status is None else f"answers {status}"
-    return Retryable("connect_failed", f"{shown(url)}: the proxy {origin(proxy)} {answer}", origin=origin(proxy))
+def _no_tunnel(error: aiohttp.ClientHttpProxyError, url: URL, proxy: URL) -> PhotoRejected | Retryable:
+    if error.status == HTTPStatus.FORBIDDEN:
+        return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
+    if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return _refused_by_proxy(url, error.headers or {}, origin=origin(proxy))
+    return Retryable("connect_failed", f"{shown(url)}: the proxy answers {error.status}", origin=origin(url))
+
+
+def _refused_by_proxy(url: URL, headers: Mapping[str, str], origin: str | None) -> PhotoRejected | Retryable:
+    """A 407 asks for a password, or, without saying for which, refuses the address as smokescreen does."""
+    if "Proxy-Authenticate" in headers:
+        return Retryable("connect_failed", f"{shown(url)}: the proxy wants another password", origin=origin)
+    return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
 
 
 def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[TransientReason, str]:
