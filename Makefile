@@ -21,8 +21,10 @@ models: ## compose data, train both models, publish a new version into triton_mo
 	@scripts/setup models
 	@$(BIN)/photo-trainer demo-models --repository triton_models
 
+# Two at a time, each with servers of its own: most tests wait for something. One thread each for what computes, since
+# two teams of threads on two cores wait for each other.
 test: test-setup lint ## set up and run all checks and tests
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: test-setup
 test-setup:
@@ -37,8 +39,8 @@ lint: test-setup ## formatting, lint, types, dependency direction
 unit integration acceptance: test-setup ## one level of the tests
 	@$(BIN)/python -m pytest tests/$@
 
-faults: test-setup ## the fault experiments; SEEDS=20 runs each 20 times and writes the table of docs/reliability.md
-	@$(BIN)/python $(if $(SEEDS),scripts/faults $(SEEDS),-m pytest tests/faults)
+faults: test-setup ## the fault experiments, long form; SEEDS=20: each 20 times, and the table of docs/reliability.md
+	@$(if $(SEEDS),$(BIN)/python scripts/faults $(SEEDS),FAULT_FULL=1 $(BIN)/python -m pytest tests/faults)
 
 schemas: ## regenerate docs/schemas from the event classes
 	@$(BIN)/photo-tagger schemas --output docs/schemas

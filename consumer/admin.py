@@ -108,7 +108,7 @@ def find_photos(settings: Settings, brand: str, min_quality: float, limit: int) 
 
 def _with_reader(settings: Settings, read: Callable[[TagReader], T]) -> T:
     try:
-        with TagReader(settings.redis.url, timeout_s=settings.redis.timeout_s) as reader:
+        with TagReader(**settings.redis.model_dump()) as reader:
             return read(reader)
     except (redis.RedisError, OSError) as error:
         raise DependencyDown("redis", f"{type(error).__name__}: {error}") from None

@@ -98,7 +98,7 @@ class Service:
         settings, names = self._settings, wiring.topic_names(self._settings)
         async with AsyncExitStack() as stack:
             inference = await stack.enter_async_context(wiring.inference_of(settings))
-            store = await stack.enter_async_context(Store(settings.redis.url, timeout_s=settings.redis.timeout_s))
+            store = await stack.enter_async_context(Store(**settings.redis.model_dump()))
             producer = kafka_clients.producer_client(settings.kafka.bootstrap_servers, settings.kafka.extra)
             contract = await self._await_dependencies(inference, store, producer)
             fetcher = await stack.enter_async_context(wiring.fetcher_of(settings, self.metrics))

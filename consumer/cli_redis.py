@@ -56,10 +56,8 @@ def sweep(
     from consumer.sweep import sweep as sweep_indexes  # noqa: PLC0415 - as above
 
     with explained():
-        redis = settings.load().redis
         result = sweep_indexes(
-            redis.url,
-            timeout_s=redis.timeout_s,
+            **settings.load().redis.model_dump(),
             execute=execute,
             found=lambda entry: err.print(f"wrong: {entry.brand}  {entry.photo_id}", markup=False, highlight=False),
         )

@@ -74,9 +74,19 @@ def whole_pixels(box: Box, size: int, width: int, height: int) -> tuple[int, int
     )
 
 
+def resized_sides(width: int, height: int, geometry: Geometry) -> tuple[int, int]:
+    """The sides of the whole photo once its short side is resized."""
+    short = min(width, height)
+    return _resized(width, short, geometry), _resized(height, short, geometry)
+
+
+def _resized(side: int, short: int, geometry: Geometry) -> int:
+    return geometry.resize_short_side if side == short else int(geometry.resize_short_side * side / short)
+
+
 def _centre(side: int, short: int, geometry: Geometry) -> tuple[float, float]:
     """Where the crop starts and ends on one side, in pixels of the photo before the resize."""
-    resized = geometry.resize_short_side if side == short else int(geometry.resize_short_side * side / short)
+    resized = _resized(side, short, geometry)
     start = round((resized - geometry.input_size) / 2.0)
     factor = side / resized
     return start * factor, min((start + geometry.input_size) * factor, float(side))

@@ -34,6 +34,9 @@ class TagStore(Protocol):
     async def delete(self, deletion: Deletion) -> Written:
         """Writes a tombstone unless the same or a newer version is there."""
 
+    async def in_force(self, photo_id: str) -> Tags | Deletion | None:
+        """What is there now."""
+
 
 class ResultPublisher(Protocol):
     """Where outcomes are announced; each call returns when the brokers have acknowledged."""
@@ -203,7 +206,7 @@ class Pipeline:
 
     async def _publish(self, tags: Tags, record: Record) -> None:
         with self._metrics.stage("publish"):
-            await self._patience.outlast("kafka", partial(self._steps.publish.tags, tags, record))
+            await self._announce(tags, record)
         self._log.debug(
             "photo.tagged",
             photo_id=tags.photo_id,
@@ -216,9 +219,29 @@ class Pipeline:
         written = await self._patience.outlast("redis", partial(self._steps.store.delete, deletion))
         if written.outcome == "superseded" or written.deletion is None:
             return "superseded"
-        await self._patience.outlast("kafka", partial(self._steps.publish.tombstone, written.deletion, record))
+        await self._announce(written.deletion, record)
         self._log.debug("photo.deleted", photo_id=event.photo_id, **_place(record))
         return "deleted"
+
+    async def _announce(self, decision: Tags | Deletion, record: Record) -> None:
+        """Publishes a decision, and after it whatever has overtaken it in Redis meanwhile.
+
+        A writer that was slow or frozen may publish behind a newer one, but the last record of a photo must say what is
+        in force: compaction keeps no other. Whoever publishes looks at Redis afterwards, and the newest was there
+        before it was published: so the last one to publish sees it. Each round needs a newer version, so this ends.
+        """
+        while True:
+            await self._patience.outlast("kafka", self._announcement(decision, record))
+            now = await self._patience.outlast("redis", partial(self._steps.store.in_force, decision.photo_id))
+            if now is None or now.version <= decision.version:
+                return
+            decision = now
+            self._log.info("result.overtaken", photo_id=now.photo_id, **_place(record), version=now.version)
+
+    def _announcement(self, decision: Tags | Deletion, record: Record) -> Callable[[], Awaitable[None]]:
+        if isinstance(decision, Tags):
+            return partial(self._steps.publish.tags, decision, record)
+        return partial(self._steps.publish.tombstone, decision, record)
 
     async def _defer(self, record: Record, spent: Retryable | PhotoHostDown, attempt: int) -> Outcome:
         """Sends the record to the retry topic; after the last round, or where that cannot take it, it is rejected.

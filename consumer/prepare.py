@@ -1,16 +1,24 @@
 """Photos become pixels in threads, as many at once as their memory allows; the decoding itself is `decode.py`."""
 
 import asyncio
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
+from consumer.budget import Budget, Share
 from consumer.contract import Geometry
-from consumer.decode import SILENCE, Check, Header, PrepareLimits, checks, decode, inspect, to_pixels
+from consumer.decode import SILENCE, Decoded, NeedsMemory, decode, inspect
 from consumer.errors import PhotoRejected, Reason
 from consumer.events import Photo, Pixels
+from consumer.limits import Check, Header, PrepareLimits, checks
+
+#: The memory that nearly every photo does with: JPEG as cameras write it, and others up to two megapixels.
+USUAL_BYTES: Final = 32 * 1024 * 1024
+_NO_MEMORY: Final = "not enough memory to decode it, alone as well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +48,29 @@ def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanati
         orientation = decode(body, geometry, limits).orientation
     except PhotoRejected as rejected:
         outcome, detail = rejected.reason, rejected.detail
+    except MemoryError:
+        outcome, detail = "too_many_pixels", _NO_MEMORY
     applied = () if header is None else checks(header, limits)
     return Explanation(outcome, detail, header, applied, orientation, (perf_counter() - started) * 1000)
 
 
 class Preparer:
-    """Decodes in threads, as many photos at once as there are threads: Pillow leaves the GIL while it decodes."""
+    """Decodes in threads, as many photos at once as there are threads and as their memory allows.
+
+    Pillow leaves the GIL while it decodes. A photo that may need more than the usual share of memory comes back from
+    its thread before it is decoded and waits for a larger one; nobody behind it in that queue overtakes it.
+    """
 
     def __init__(self, geometry: Geometry, limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0) -> None:
         self._geometry = geometry
         self._limits = limits
         self._threads = threads
         self._timeout_s = timeout_s
+        self._memory = Budget(limits.max_decode_bytes)
+        self._usual_bytes = min(USUAL_BYTES, self._memory.total)
         self._slots = asyncio.Semaphore(threads)
         self._pool = self._new_pool()
-        self._overdue: set[asyncio.Future[Pixels]] = set()
+        self._overdue: set[asyncio.Future[Decoded]] = set()
 
     def __enter__(self) -> Self:
         SILENCE.__enter__()
@@ -71,27 +87,57 @@ class Preparer:
         """Decodes that passed the time limit and still burn a core: threads cannot be stopped, a process can."""
         return len(self._overdue)
 
+    @property
+    def decode_bytes(self) -> int:
+        """The memory that running decodes may take, of `max_decode_bytes`."""
+        return self._memory.used
+
     async def prepare(self, photo: Photo) -> Pixels:
         """The pixels of a photo; the time limit runs from the start of the decode, not from its place in the queue.
+
+        A decode that fails for lack of memory is tried once more with nothing beside it.
 
         Raises:
             PhotoRejected: as `to_pixels`, or `decode_timeout`.
         """
-        async with self._slots:
-            decode = asyncio.get_running_loop().run_in_executor(
-                self._pool, to_pixels, photo.body, self._geometry, self._limits
-            )
-            decode.add_done_callback(_retrieve)
-            await asyncio.wait({decode}, timeout=self._timeout_s)
-            if not decode.done():
-                self._abandon(decode)
-                raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s")
-            return decode.result()
+        try:
+            try:
+                return await self._within(self._usual_bytes, photo)
+            except NeedsMemory as large:
+                return await self._within(large.memory_bytes, photo)
+        except MemoryError:
+            return await self._alone(photo)
 
-    def _abandon(self, decode: asyncio.Future[Pixels]) -> None:
+    async def _alone(self, photo: Photo) -> Pixels:
+        try:
+            return await self._within(self._memory.total, photo)
+        except MemoryError:
+            raise PhotoRejected("too_many_pixels", _NO_MEMORY) from None
+
+    async def _within(self, memory_bytes: int, photo: Photo) -> Pixels:
+        """Decodes once the memory is free, and then a thread; the decode holds its memory as long as it runs.
+
+        Raises:
+            PhotoRejected: as `prepare`.
+        """
+        with ExitStack() as until_started:
+            share = await self._memory.acquire(memory_bytes)
+            until_started.callback(share.release)
+            async with self._slots:
+                work = partial(decode, photo.body, self._geometry, self._limits, memory_bytes)
+                decoding = asyncio.get_running_loop().run_in_executor(self._pool, work)
+                decoding.add_done_callback(partial(_ended, share))
+                until_started.pop_all()
+                await asyncio.wait({decoding}, timeout=self._timeout_s)
+                if not decoding.done():
+                    self._abandon(decoding)
+                    raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s")
+                return decoding.result().pixels
+
+    def _abandon(self, decoding: asyncio.Future[Decoded]) -> None:
         """Leave the old threads to the decode that hangs and go on with new ones, so that no other photo waits."""
-        self._overdue.add(decode)
-        decode.add_done_callback(self._overdue.discard)
+        self._overdue.add(decoding)
+        decoding.add_done_callback(self._overdue.discard)
         self._pool.shutdown(wait=False)
         self._pool = self._new_pool()
 
@@ -99,7 +145,8 @@ class Preparer:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
 
 
-def _retrieve(decode: asyncio.Future[Pixels] | Future[Pixels]) -> None:
-    """Look at the outcome of a decode that nobody waits for any more, or asyncio reports it as lost."""
-    if not decode.cancelled():
-        decode.exception()
+def _ended(share: Share, decoding: asyncio.Future[Decoded]) -> None:
+    """Give the memory back, and look at the outcome, or asyncio calls it lost where nobody waits for it any more."""
+    share.release()
+    if not decoding.cancelled():
+        decoding.exception()

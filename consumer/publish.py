@@ -51,7 +51,7 @@ class Publisher:
         Raises:
             DependencyDown: the brokers did not acknowledge it.
         """
-        headers = _cloud_event(events.TAGGED, record, tags.photo_id)
+        headers = _cloud_event(events.TAGGED, record, tags)
         await self._send(self._topics.tags, tags.photo_id.encode(), events.encode(tags), headers)
 
     async def tombstone(self, deletion: Deletion, record: Record) -> None:
@@ -67,7 +67,7 @@ class Publisher:
             events.DELETED_AT_HEADER: events.format_time(deletion.deleted_at),
             events.SOURCE_HEADER: events.format_source(deletion.source),
         }
-        headers = _cloud_event(events.DELETED, record, deletion.photo_id)
+        headers = _cloud_event(events.DELETED, record, deletion)
         added = tuple((name, value.encode()) for name, value in said.items())
         await self._send(self._topics.tags, deletion.photo_id.encode(), None, (*headers, *added))
 
@@ -136,14 +136,14 @@ def _mapped(error: KafkaError) -> TaggerError:
     return TooLarge(explain(error)) if error.code() in _TOO_LARGE else DependencyDown("kafka", explain(error))
 
 
-def _cloud_event(kind: str, record: Record, photo_id: str) -> Headers:
-    """CloudEvents binary mode; the id is where the record was first read, so that a repeat has the same id."""
+def _cloud_event(kind: str, record: Record, decision: Tags | Deletion) -> Headers:
+    """CloudEvents binary mode; the id is the origin of the decision, so that a repeat has the same id."""
     attributes = {
         "ce_specversion": "1.0",
-        "ce_id": events.format_source(marks.origin_of(record)),
+        "ce_id": events.format_source(decision.source),
         "ce_type": kind,
         "ce_source": _SOURCE,
-        "ce_subject": photo_id,
+        "ce_subject": decision.photo_id,
         "ce_time": events.format_time(datetime.now(UTC)),
         "content-type": "application/json",
     }

@@ -4,16 +4,19 @@ It needs Redis alone, none of the service's settings. Services in other language
 `docs/contracts.md` describes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any, Final, Self
 
 import orjson
-import redis
+from redis import RedisError
 
 from consumer import layout
 from consumer.events import Tags
+from consumer.redis_threads import connect_redis
+
+__all__ = ["Found", "RedisError", "TagReader"]
 
 _CHUNK: Final = 500
 
@@ -27,12 +30,13 @@ class Found:
 
 
 class TagReader:
-    """Reads tags from Redis. A context manager that owns its connections; safe to share between threads."""
+    """Reads tags from Redis. A context manager that owns its connections; safe to share between threads.
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
-        self._redis = redis.Redis.from_url(
-            url, decode_responses=True, socket_timeout=timeout_s, socket_connect_timeout=timeout_s
-        )
+    `cluster` says that the URL names a node of a Redis Cluster; the reader finds the others and follows slots.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 2.0, cluster: bool = False) -> None:
+        self._redis = connect_redis(url, timeout_s, cluster=cluster)
 
     def __enter__(self) -> Self:
         return self
@@ -50,24 +54,22 @@ class TagReader:
         `Tags.probabilities` is empty: all probabilities are in the result topic only.
 
         Raises:
-            redis.RedisError: Redis does not answer.
+            RedisError: Redis does not answer.
         """
         return self.get_many([photo_id]).get(photo_id)
 
     def get_many(self, photo_ids: Iterable[str]) -> dict[str, Tags]:
-        """The tags of many photos, by id; ids without tags are left out. One round trip for every 500.
+        """The tags of many photos, by id; ids without tags are left out. One round trip (of each node) for every 500.
 
         Raises:
-            redis.RedisError: as `get`.
+            RedisError: as `get`.
         """
         wanted = list(dict.fromkeys(photo_ids))
         found: dict[str, Tags] = {}
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
-            pipeline: Any = self._redis.pipeline(transaction=False)
-            for photo_id in chunk:
-                pipeline.hgetall(layout.photo_key(photo_id))
-            for photo_id, fields in zip(chunk, pipeline.execute(), strict=True):
+            hashes = self._redis.run([("HGETALL", layout.photo_key(photo_id)) for photo_id in chunk])
+            for photo_id, fields in zip(chunk, hashes, strict=True):
                 tags = layout.tags_of(photo_id, fields)
                 if tags is not None:
                     found[photo_id] = tags
@@ -80,24 +82,26 @@ class TagReader:
         until the sweeper ran.
 
         Raises:
-            redis.RedisError: as `get`.
+            RedisError: as `get`.
             ValueError: `limit` is below 1, or something else writes to these keys.
         """
         if limit < 1:
             raise ValueError("limit must be at least 1")
-        pipeline: Any = self._redis.pipeline(transaction=False)
-        for key in layout.brand_keys(brand):
-            pipeline.zrevrangebyscore(key, "+inf", min_quality, start=0, num=limit, withscores=True)
-        candidates = (Found(photo_id, float(score)) for bucket in pipeline.execute() for photo_id, score in bucket)
+        best = ("+inf", min_quality, "WITHSCORES", "LIMIT", 0, limit)
+        pages = self._redis.run([("ZREVRANGEBYSCORE", key, *best) for key in layout.brand_keys(brand)])
+        candidates = [Found(photo_id, float(score)) for page in pages for photo_id, score in _pairs(page)]
         return self._shown(brand, nlargest(limit, candidates, key=lambda found: (found.quality, found.photo_id)))
 
     def _shown(self, brand: str, page: list[Found]) -> list[Found]:
         """The photos whose hash lists the brand."""
-        pipeline: Any = self._redis.pipeline(transaction=False)
-        for found in page:
-            pipeline.hget(layout.photo_key(found.photo_id), "brands")
+        answers = self._redis.run([("HGET", layout.photo_key(found.photo_id), "brands") for found in page])
         return [
             found
-            for found, brands in zip(page, pipeline.execute(), strict=True)
+            for found, brands in zip(page, answers, strict=True)
             if brands is not None and brand in orjson.loads(brands)
         ]
+
+
+def _pairs(page: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Members and scores; RESP3 sends them in pairs, RESP2 (`?protocol=2` in the URL) one after the other."""
+    return iter(page) if page and isinstance(page[0], list) else zip(page[::2], page[1::2], strict=True)

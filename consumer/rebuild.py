@@ -125,7 +125,7 @@ async def _through(settings: Settings, log: Log, handle: _Handle, progress: Prog
     topic = await patience.outlast("kafka", lambda: asyncio.to_thread(_ResultTopic, settings))
     with closing(topic):
         log.info("rebuild.started", topic=settings.kafka.tags_topic, offsets=topic.total)
-        async with Store(settings.redis.url, timeout_s=settings.redis.timeout_s) as store:
+        async with Store(**settings.redis.model_dump()) as store:
             progress(0, topic.total)
             while not topic.finished:
                 records = await asyncio.to_thread(topic.read)

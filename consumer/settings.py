@@ -105,6 +105,7 @@ class RedisSettings(Section):
 
     url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
+    cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster; it tells of the others")
 
 
 class DedupeSettings(Section):
@@ -112,6 +113,7 @@ class DedupeSettings(Section):
 
     enabled: bool = Field(default=True, description="keep scores by content hash and model versions")
     ttl_s: PositiveInt = Field(7 * 24 * 3600, description="how long a score is kept, seconds")
+    max_entries: PositiveInt = Field(200_000, description="most scores that are kept; new ones overwrite old ones")
 
 
 class TritonSettings(Section):
@@ -177,6 +179,17 @@ class PrepareSettings(Section):
     max_side: PositiveInt = Field(30_000, description="longest side that is decoded, pixels")
     min_side: PositiveInt = Field(16, description="shortest side that is judged, pixels")
     max_scans: PositiveInt = Field(100, description="most scans of a progressive JPEG")
+    max_decode_bytes: PositiveInt = Field(
+        768 * 1024 * 1024, description="memory of all decodes of a process together; a photo that needs more is refused"
+    )
+    max_decode_cpu_s: Seconds = Field(
+        1.6, description="longest decode that a header may promise, seconds of a core of docs/imaging.md"
+    )
+    exact: bool = Field(
+        default=False, description="bit for bit the pixels of training: JPEG at full scale, up to five times slower"
+    )
+    icc: Literal["ignore", "srgb"] = Field("ignore", description="embedded colour profiles: as in training, or to sRGB")
+    heic: bool = Field(default=False, description="read HEIC; needs the extra heic (GPLv2)")
     threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="decoding threads")
     timeout_s: Seconds = Field(20.0, description="longest decode")
     overdue_grace_s: Seconds = Field(

@@ -1,24 +1,21 @@
 """The Redis edge of the path: version-ordered writes of tags and tombstones."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import orjson
-from redis.exceptions import RedisError
 
 from consumer import layout
-from consumer.errors import DependencyDown
 from consumer.events import Deletion, Tags
-from consumer.redis_clients import open_redis
+from consumer.redis_clients import open_redis, redis_failures
+from consumer.redis_slots import Command, Script
 
 WriteOutcome = Literal["written", "unchanged", "superseded"]
 #: What Redis holds of a photo, compared with what it should hold.
 Difference = Literal["missing", "older", "different", "not indexed"]
 
-_SCRIPT: Final = "write_tags.lua"
+_UNDECLARED: Final = b"undeclared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +30,9 @@ class Written:
 class Store:
     """Writes to Redis. An async context manager that owns the connections."""
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
-        self._redis = open_redis(url, timeout_s)
-        self._write = self._redis.register_script(files("consumer").joinpath(_SCRIPT).read_text(encoding="utf-8"))
+    def __init__(self, url: str, *, timeout_s: float, cluster: bool = False) -> None:
+        self._redis = open_redis(url, timeout_s, cluster=cluster)
+        self._script = Script("write_tags.lua")
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,7 +46,7 @@ class Store:
         Raises:
             DependencyDown: it does not.
         """
-        with _mapped():
+        with redis_failures():
             await self._redis.ping()
 
     async def write(self, tags: Tags) -> Written:
@@ -61,7 +58,7 @@ class Store:
         Raises:
             DependencyDown: Redis does not answer or cannot take writes now (out of memory, loading, read-only).
         """
-        outcome, present = await self._run(tags)
+        outcome, present = await self._write(tags)
         if outcome == "written":
             return Written(outcome, tags)
         in_force = layout.tags_of(tags.photo_id, present)
@@ -77,7 +74,7 @@ class Store:
         Raises:
             DependencyDown: as `write`.
         """
-        outcome, present = await self._run(deletion)
+        outcome, present = await self._write(deletion)
         if outcome == "written":
             return Written(outcome, None, deletion)
         return Written(outcome, None, layout.deletion_of(deletion.photo_id, present))
@@ -88,13 +85,23 @@ class Store:
         Raises:
             DependencyDown: as `write`; some of them may have been written.
         """
-        with _mapped():
-            pipeline = self._redis.pipeline(transaction=False)
-            for decision in decisions:
-                key = layout.photo_key(decision.photo_id)
-                await self._write(keys=[key], args=_arguments(decision), client=pipeline)
-            replies = await pipeline.execute()
-        return [outcome.decode() for outcome, *_ in replies]
+        return [outcome.decode() for outcome, *_ in await self._run(decisions)]
+
+    async def in_force(self, photo_id: str) -> Tags | Deletion | None:
+        """What Redis holds of a photo; None where it holds nothing.
+
+        The `probabilities` of tags are those of their brands: Redis keeps no others.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        with redis_failures():
+            (present,) = await self._redis.run([("HGETALL", layout.photo_key(photo_id))])
+        fields = {name.decode(): value.decode() for name, value in present.items()}
+        tags = layout.tags_of(photo_id, fields)
+        if tags is None:
+            return layout.deletion_of(photo_id, fields)
+        return replace(tags, probabilities={brand.brand: brand.probability for brand in tags.brands})
 
     async def differences(self, decisions: Sequence[Tags | Deletion]) -> list[Difference | None]:
         """What Redis lacks of each, in one round trip; None where it holds the same or something newer.
@@ -102,28 +109,41 @@ class Store:
         Raises:
             DependencyDown: Redis does not answer.
         """
-        with _mapped():
-            pipeline = self._redis.pipeline(transaction=False)
-            for decision in decisions:
-                pipeline.hgetall(layout.photo_key(decision.photo_id))
-                for key in _index_keys(decision):
-                    pipeline.zscore(key, decision.photo_id)
-            replies = iter(await pipeline.execute())
+        commands: list[Command] = []
+        for decision in decisions:
+            commands.append(("HGETALL", layout.photo_key(decision.photo_id)))
+            commands += (("ZSCORE", key, decision.photo_id) for key in _index_keys(decision))
+        with redis_failures():
+            replies = iter(await self._redis.run(commands))
         return [
             _difference(decision, next(replies), [next(replies) for _ in _index_keys(decision)])
             for decision in decisions
         ]
 
-    async def _run(self, decision: Tags | Deletion) -> tuple[WriteOutcome, dict[str, str]]:
-        with _mapped():
-            key = layout.photo_key(decision.photo_id)
-            outcome, *present = await self._write(keys=[key], args=_arguments(decision))
+    async def _write(self, decision: Tags | Deletion) -> tuple[WriteOutcome, dict[str, str]]:
+        ((outcome, *present),) = await self._run([decision])
         texts = [entry.decode() for entry in present]
         return outcome.decode(), dict(zip(texts[::2], texts[1::2], strict=True))
 
+    async def _run(self, decisions: Sequence[Tags | Deletion]) -> list[list[Any]]:
+        """The script's answers; it is called again where a photo loses brands, whose indexes only Redis knows."""
+        keys = [[layout.photo_key(decision.photo_id), *_index_keys(decision)] for decision in decisions]
+        answers: list[list[Any]] = [[]] * len(decisions)
+        calls = list(range(len(decisions)))
+        while calls:
+            commands = [self._script.call(keys[place], _arguments(decisions[place])) for place in calls]
+            with redis_failures():
+                for place, answer in zip(calls, await self._redis.run(commands, self._script), strict=True):
+                    answers[place] = answer
+            # Each further time, another writer has changed the photo meanwhile: its version rises, and this ends.
+            calls = [place for place in calls if answers[place][0] == _UNDECLARED]
+            for place in calls:
+                keys[place] += (key.decode() for key in answers[place][1:])
+        return answers
+
 
 def _arguments(decision: Tags | Deletion) -> list[str | bytes]:
-    """What the script takes after the key."""
+    """What the script takes after the keys."""
     quality, brands, fields = 0.0, list[str](), _fields(decision)
     if isinstance(decision, Tags):
         quality, brands = decision.quality.score, [brand.brand for brand in decision.brands]
@@ -159,18 +179,3 @@ def _difference(
         return "different"
     listed = isinstance(decision, Deletion) or all(score == decision.quality.score for score in scores)
     return None if listed else "not indexed"
-
-
-@contextmanager
-def _mapped() -> Iterator[None]:
-    """Every failure of Redis is its own: our keys and arguments are always well-formed.
-
-    `maxmemory` with noeviction, a replica, a loading server and refused credentials all mend without the photo.
-
-    Raises:
-        DependencyDown: for each of them.
-    """
-    try:
-        yield
-    except (RedisError, OSError, TimeoutError) as error:
-        raise DependencyDown("redis", f"{type(error).__name__}: {error}") from None

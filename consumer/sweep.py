@@ -7,18 +7,18 @@ hand, a restored backup. Everything is scanned in bounded steps, Redis serves ot
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import orjson
-import redis
 
-from consumer.errors import DependencyDown
 from consumer.layout import BUCKETS, index_prefix
+from consumer.redis_clients import redis_failures
+from consumer.redis_slots import Script
+from consumer.redis_threads import ThreadLink, connect_redis
 
-_SCRIPT: Final = "sweep.lua"
 _BATCH: Final = 500
 _INDEX_KEY: Final = re.compile(r"b:\{(\d\d)\}:(.*)", re.DOTALL)
 
@@ -47,51 +47,50 @@ class SweepResult:
     outcomes: dict[str, int]
 
 
-def sweep(url: str, *, timeout_s: float, execute: bool, found: Callable[[Entry], None]) -> SweepResult:
+def sweep(
+    url: str, *, timeout_s: float, execute: bool, found: Callable[[Entry], None], cluster: bool = False
+) -> SweepResult:
     """Looks at every entry of every brand index; `execute` also removes or repairs those that are wrong.
 
     `found` is called with each wrong entry. An entry that is written while the sweep looks at it may be reported, but
-    is never harmed: the script looks again.
+    is never harmed: the script looks again. While a cluster moves slots, entries of those may be passed over.
 
     Raises:
-        DependencyDown: Redis does not answer.
+        DependencyDown: Redis does not answer, or a wrong entry's slot is split between two nodes right now.
     """
     entries, orphans, outcomes = 0, 0, Counter[str]()
-    try:
-        client = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            encoding_errors="surrogateescape",
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-        )
-        with client:
-            script = client.register_script(files("consumer").joinpath(_SCRIPT).read_text(encoding="utf-8"))
-            for batch in _batches(_entries(client)):
-                entries += len(batch)
-                wrong = _wrong(client, batch)
-                orphans += len(wrong)
-                for entry in wrong:
-                    found(entry)
-                if execute and wrong:
-                    outcomes.update(_mend(client, script, wrong))
-    except (redis.RedisError, OSError) as error:
-        raise DependencyDown("redis", f"{type(error).__name__}: {error}") from None
+    script = Script("sweep.lua")
+    with redis_failures(), closing(connect_redis(url, timeout_s, cluster=cluster)) as link:
+        for batch in _batches(_entries(link)):
+            entries += len(batch)
+            wrong = _wrong(link, batch)
+            orphans += len(wrong)
+            for entry in wrong:
+                found(entry)
+            if execute and wrong:
+                outcomes.update(_mend(link, script, wrong))
     return SweepResult(entries, orphans, dict(sorted(outcomes.items())))
 
 
-def _entries(client: Any) -> Iterator[Entry]:  # noqa: ANN401 - redis-py's answers are typed for both its modes
+def _entries(link: ThreadLink) -> Iterator[Entry]:
     """Scans the indexes.
 
     Yields:
         Every entry; SCAN and ZSCAN name some twice and miss none that is there throughout.
     """
-    for key in client.scan_iter(match="b:{*", count=_BATCH, _type="zset"):
+    for key in link.scan("b:{*", "zset", _BATCH):
         parts = _INDEX_KEY.fullmatch(key)
         if parts is None or int(parts[1]) >= BUCKETS:
             continue
-        for photo_id, score in client.zscan_iter(key, count=_BATCH):
+        for photo_id, score in _members(link, key):
             yield Entry(parts[1], parts[2], photo_id, float(score))
+
+
+def _members(link: ThreadLink, key: str) -> Iterator[tuple[str, float]]:
+    cursor: int | None = None
+    while cursor != 0:
+        ((cursor, members),) = link.run([("ZSCAN", key, cursor or 0, "COUNT", _BATCH)])
+        yield from members
 
 
 def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
@@ -99,12 +98,10 @@ def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
         yield batch
 
 
-def _wrong(client: Any, entries: Sequence[Entry]) -> list[Entry]:  # noqa: ANN401 - as above
+def _wrong(link: ThreadLink, entries: Sequence[Entry]) -> list[Entry]:
     """The entries whose hash is gone, a tombstone, without that brand, or of another quality; one round trip."""
-    pipeline = client.pipeline(transaction=False)
-    for entry in entries:
-        pipeline.hmget(entry.keys[0], "q", "brands", "del")
-    return [entry for entry, fields in zip(entries, pipeline.execute(), strict=True) if not _agrees(entry, *fields)]
+    hashes = link.run([("HMGET", entry.keys[0], "q", "brands", "del") for entry in entries])
+    return [entry for entry, fields in zip(entries, hashes, strict=True) if not _agrees(entry, *fields)]
 
 
 def _agrees(entry: Entry, quality: str | None, brands: str | None, deleted: str | None) -> bool:
@@ -116,9 +113,5 @@ def _agrees(entry: Entry, quality: str | None, brands: str | None, deleted: str 
         return False
 
 
-def _mend(client: Any, script: Any, entries: Sequence[Entry]) -> list[str]:  # noqa: ANN401 - as above
-    pipeline = client.pipeline(transaction=False)
-    for entry in entries:
-        script(keys=entry.keys, args=[entry.photo_id, entry.brand], client=pipeline)
-    outcomes: list[str] = pipeline.execute()
-    return outcomes
+def _mend(link: ThreadLink, script: Script, entries: Sequence[Entry]) -> list[str]:
+    return link.run([script.call(entry.keys, [entry.photo_id, entry.brand]) for entry in entries], script)

@@ -42,6 +42,7 @@ LogEvent = Literal[
     "rebuild.started",
     "replay.finished",
     "replay.started",
+    "result.overtaken",
     "service.drained",
     "service.drain_timed_out",
     "service.started",

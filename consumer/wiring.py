@@ -8,10 +8,10 @@ from consumer import kafka_clients, tagging
 from consumer.budget import Budget
 from consumer.cache import ScoreCache, mark_of
 from consumer.contract import ModelContract
-from consumer.decode import PrepareLimits
 from consumer.events import PhotoUploaded, Scores, Source, Tags
 from consumer.fetch import Fetcher, FetchLimits
 from consumer.inference import Inference
+from consumer.limits import PrepareLimits
 from consumer.prepare import Preparer
 from consumer.settings import Settings
 from consumer.subscription import Subscription
@@ -76,11 +76,10 @@ def preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
 def cache_of(settings: Settings, contract: ModelContract, count: Callable[[str], None]) -> ScoreCache:
     """The cache of scores; another contract, or other limits of a decode, see none of its entries."""
     return ScoreCache(
-        settings.redis.url,
-        contract,
-        mark_of(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
-        ttl_s=settings.dedupe.ttl_s,
-        timeout_s=settings.redis.timeout_s,
+        contract=contract,
+        mark=mark_of(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
+        **settings.dedupe.model_dump(exclude={"enabled"}),
+        **settings.redis.model_dump(),
         count=count,
     )
 

@@ -170,6 +170,9 @@ class World:
     effects: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     stored: dict[str, Tags] = field(default_factory=dict)
+    deleted: dict[str, Deletion] = field(default_factory=dict)
+    #: Records of the result topic in their order: (photo id, version).
+    topic: list[tuple[str, str]] = field(default_factory=list)
     published: list[tuple[Record, Tags]] = field(default_factory=list)
     tombstones: list[tuple[Record, str]] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
@@ -252,10 +255,15 @@ class _Store:
         if deletion.version > present:
             self._world.versions[deletion.photo_id] = deletion.version
             self._world.stored.pop(deletion.photo_id, None)
+            self._world.deleted[deletion.photo_id] = deletion
             return Written("written", None, deletion)
         if deletion.version == present:
             return Written("unchanged", None, deletion)
         return Written("superseded", None)
+
+    async def in_force(self, photo_id: str) -> Tags | Deletion | None:
+        await self._world.fault("in_force")
+        return self._world.stored.get(photo_id) or self._world.deleted.get(photo_id)
 
 
 class _Publisher:
@@ -265,10 +273,12 @@ class _Publisher:
     async def tags(self, decided: Tags, source: Record) -> None:
         await self._world.effect("publish")
         self._world.published.append((source, decided))
+        self._world.topic.append((decided.photo_id, decided.version))
 
     async def tombstone(self, deletion: Deletion, source: Record) -> None:
         await self._world.effect("tombstone")
         self._world.tombstones.append((source, deletion.photo_id))
+        self._world.topic.append((deletion.photo_id, deletion.version))
 
     async def dead_letter(self, source: Record, reason: Reason, detail: str, attempt: int) -> None:
         await self._world.effect("dead_letter")

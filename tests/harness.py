@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from io import BytesIO, StringIO
 from typing import Any
 
+import redis
 from aiohttp import web
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from PIL import Image
@@ -48,9 +49,13 @@ async def eventually(check: Callable[[], object], *, deadline_s: float = DEADLIN
 
 @dataclass
 class PhotoServer:
-    """A photo host whose answers a test decides while it runs: a body, a status, or an event to wait for."""
+    """A photo host whose answers a test decides while it runs: a body, a status, or an event to wait for.
+
+    What is asked for as `name/anything` gets the answer of `name`; a body is then one of its own, by its last bytes.
+    """
 
     url: str = ""
+    delay_s: float = 0.0
     answers: dict[str, bytes | int | Callable[[], Awaitable[web.StreamResponse]]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
 
@@ -62,9 +67,12 @@ class PhotoServer:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         name = request.path.lstrip("/")
         self.requests.append(name)
-        answer = self.answers.get(name, 404)
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        kind, _, mark = name.partition("/")
+        answer = self.answers.get(kind, 404)
         if isinstance(answer, bytes):
-            return web.Response(body=answer)
+            return web.Response(body=answer + mark.encode())
         if isinstance(answer, int):
             return web.Response(status=answer)
         return await answer()
@@ -100,12 +108,18 @@ class World:
         return self.settings.kafka.bootstrap_servers
 
     def upload(
-        self, photo_id: str, name: str | None = None, *, revision: int | None = None, **extra: Any
+        self,
+        photo_id: str,
+        name: str | None = None,
+        *,
+        revision: int | None = None,
+        partition: int = -1,
+        **extra: Any,
     ) -> PhotoUploaded:
         """Publishes an upload event of a photo that the photo host serves under `name`."""
         uri = f"{self.photos.url}/{name or photo_id}"
         event = PhotoUploaded(photo_id, uri, datetime.now(UTC), revision=revision, **extra)
-        self.send(photo_id, events.encode(event), events.UPLOADED)
+        self.send(photo_id, events.encode(event), events.UPLOADED, partition=partition)
         return event
 
     def delete(self, photo_id: str, *, revision: int | None = None) -> None:
@@ -162,11 +176,17 @@ class World:
             yield service
 
 
-def make_world(kafka: str, redis_url: str, triton: str, photos: PhotoServer, **service: Any) -> World:
-    """A world whose names no other test uses; Redis is the caller's to empty."""
+def make_world(
+    kafka: str,
+    redis_url: str,
+    triton: str,
+    photos: PhotoServer,
+    create: Callable[[str, TopicNames], object] = create_topics,
+) -> World:
+    """A world whose names no other test uses, its topics made by `create`; Redis is the caller's to empty."""
     mark = uuid.uuid4().hex[:12]
     names = TopicNames(f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}", f"retry-{mark}")
-    create_topics(kafka, names, partitions=4)
+    create(kafka, names)
     settings = Settings(
         kafka={
             "bootstrap_servers": kafka,
@@ -185,10 +205,11 @@ def make_world(kafka: str, redis_url: str, triton: str, photos: PhotoServer, **s
             "attempts": 2,
             "not_found_grace_s": 0,
         },
-        service={"drain_timeout_s": 5.0, **service},
+        service={"drain_timeout_s": 5.0},
         retry={"rounds": 1, "delays_s": (0.2,)},
     )
-    return World(settings, StringIO(), Producer({"bootstrap.servers": kafka}), photos)
+    # Idempotent: what is sent while a broker dies stands in the topic once.
+    return World(settings, StringIO(), Producer({"bootstrap.servers": kafka, "enable.idempotence": True}), photos)
 
 
 def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
@@ -224,6 +245,12 @@ def read_topic(kafka: str, topic: str) -> list[Message]:
         return sorted(messages, key=lambda message: (message.partition(), message.offset()))
     finally:
         consumer.close()
+
+
+def dump(redis_url: str) -> dict[str, bytes]:
+    """Photos and indexes with their serialised values, without TTL."""
+    with redis.Redis.from_url(redis_url) as client:
+        return {key.decode(): client.dump(key) for key in client.keys("[pb]:*")}
 
 
 def headers_of(message: Message) -> dict[str, str]:

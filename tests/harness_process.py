@@ -1,7 +1,9 @@
 """Runs `photo-tagger` as a user does: a process of its own, configured by its environment."""
 
+import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from consumer.settings import Settings
+from tests.harness import eventually
 
-_READY_S = 30.0
+_READY_S = 60.0
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
@@ -31,6 +34,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "TAGGER_RETRY__ROUNDS": str(settings.retry.rounds),
         "TAGGER_RETRY__DELAYS_S": ",".join(map(str, settings.retry.delays_s)),
         "TAGGER_REDIS__URL": settings.redis.url,
+        "TAGGER_REDIS__CLUSTER": str(settings.redis.cluster),
         "TAGGER_TRITON__URL": settings.triton.url,
         "TAGGER_FETCH__SCHEMES": "http",
         "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(settings.fetch.allow_addresses),
@@ -68,6 +72,39 @@ class RunningTagger:
         """The log's lines, or those of one event."""
         lines = [json.loads(line) for line in self.log_path.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if event is None or line["event"] == event]
+
+    def partitions(self, topic: str) -> set[str]:
+        """The partitions of a topic that it has, by its log; of one process, not of several workers."""
+        held: set[str] = set()
+        for line in self.log():
+            if line["event"] == "assignment.received":
+                held |= set(line["partitions"])
+            elif line["event"] == "assignment.revoked":
+                held -= set(line["partitions"])
+        return {partition for partition in held if partition.startswith(f"{topic}[")}
+
+    def workers(self) -> dict[int, int]:
+        """The pid of each worker that was started last."""
+        return {line["worker"]: line["pid"] for line in self.log("worker.started")}
+
+    def measured(self, name: str) -> dict[int, float]:
+        """The sum of a metric for each worker."""
+        found: dict[int, float] = {}
+        lines = re.findall(rf'^{name}{{[^}}]*worker="(\d+)"}} (\S+)$', self.get("/metrics")[1], re.MULTILINE)
+        for number, value in lines:
+            found[int(number)] = found.get(int(number), 0.0) + float(value)
+        return found
+
+    async def all_at_work(self, partitions: int = 4) -> None:
+        """Waits until every worker is ready and has a share of the partitions."""
+        await asyncio.to_thread(self.wait_ready)
+        await eventually(lambda: (shares := self.measured("tagger_assigned_partitions").values()) and all(shares))
+        await eventually(lambda: sum(self.measured("tagger_assigned_partitions").values()) == partitions)
+
+    def memory(self, kind: str = "VmRSS") -> int:
+        """The process's resident memory in bytes: now (VmRSS) or at its highest (VmHWM)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{kind}:"))) * 1024
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of the health endpoint; status 0 where nothing listens."""

@@ -1,6 +1,7 @@
-"""A Triton with predictable models, and a world of one's own for each test."""
+"""A Triton with predictable models, Redis of several kinds, and a world of one's own for each test."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import cache
 
 import pytest
 
@@ -9,6 +10,7 @@ from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 from tests.fake_models import write_repository
 from tests.harness import PhotoServer, World, make_world, photo_server
+from tests.harness_redis import KINDS, RedisPlace, start_place
 from tests.photo_host import Host, hosting
 
 
@@ -29,6 +31,29 @@ async def photos() -> AsyncIterator[PhotoServer]:
 def world(kafka: Kafka, redis_db: str, predictable_triton: Triton, photos: PhotoServer) -> World:
     """Fresh topics, a fresh group and an empty Redis on the session's servers."""
     return make_world(kafka.bootstrap_servers, redis_db, predictable_triton.grpc_url, photos)
+
+
+@pytest.fixture(scope="session")
+def place_of(servers: Servers) -> Callable[[str], RedisPlace]:
+    """The Redis of a kind, shared by the session."""
+    return cache(lambda kind: start_place(servers, kind))
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, redis_db: str, place_of: Callable[[str], RedisPlace]) -> RedisPlace:
+    """An empty Redis, one of each kind after the other."""
+    kind = str(request.param)
+    found = RedisPlace(redis_db) if kind == "default" else place_of(kind)
+    found.flush()
+    return found
+
+
+@pytest.fixture
+def cluster(place_of: Callable[[str], RedisPlace]) -> RedisPlace:
+    """The session's cluster of three masters, empty; leave it as whole as it was."""
+    found = place_of("cluster")
+    found.flush()
+    return found
 
 
 @pytest.fixture

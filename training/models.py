@@ -10,6 +10,7 @@ PIXEL_DEVIATION = (58.395, 57.12, 57.375)
 #: Widths of the four stages: 1.2 M parameters, which two CPU cores train in two minutes; a ResNet-18 takes far longer.
 WIDTHS = (32, 64, 128, 256)
 _STEM_KERNEL_PX = 5
+_LEAST_WIDTH = 8
 
 
 class Block(nn.Module):
@@ -35,9 +36,15 @@ class ResNet10(nn.Module):
     """A ResNet of one block a stage: normalised float32 [N, 3, H, W] to logits [N, outputs].
 
     The head averages with `mean`, since adaptive pooling exports as Shape, Range and Gather nodes.
+
+    Raises:
+        ValueError: a width is below 8: with so few channels the training step of oneDNN 3.12 (torch 2.14) writes
+            beyond its buffers on processors without AVX-512.
     """
 
     def __init__(self, outputs: int, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+        if min(widths) < _LEAST_WIDTH:
+            raise ValueError(f"widths {widths}: each must be at least {_LEAST_WIDTH}")
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], _STEM_KERNEL_PX, 2, _STEM_KERNEL_PX // 2, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])

@@ -1,4 +1,4 @@
-"""The embedded Kafka: a real Apache Kafka 4.3.0 (KRaft, one node) on the local JVM.
+"""The embedded Kafka: a real Apache Kafka 4.3.0 (KRaft) on the local JVM; one node, or one of several.
 
 `python -m consumer.embedded.kafka` fetches its jars, so that the first start need not.
 """
@@ -13,6 +13,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from consumer.embedded.paths import cache_folder, free_port
@@ -22,6 +24,7 @@ VERSION = "4.3.0"
 OLDEST_JAVA = 17
 INSTALL_COMMAND = "apt-get install -y maven openjdk-17-jre-headless"
 _PROBE_TIMEOUT_S = 1.0
+_REPLICAS = 3
 _FETCH_TIMEOUT_S = 600.0
 #: Any 16 bytes in URL-safe base64; the data folder is this run's own.
 _CLUSTER_ID = "cGhvdG8tdGFnZ2VyLWxvYw"
@@ -39,6 +42,23 @@ appender.out.layout.pattern = [%d] %p %m (%c)%n
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The addresses of one node: where clients connect, and where the other nodes do."""
+
+    broker: str
+    controller: str
+
+
+def new_nodes(count: int) -> tuple[Node, ...]:
+    """Addresses on free ports for a cluster of so many nodes."""
+    ports: set[int] = set()
+    while len(ports) < 2 * count:
+        ports.add(free_port())
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    return tuple(map(Node, addresses[:count], addresses[count:]))
+
+
 class Kafka(Server):
     """A Kafka node; its handle is also what the mock offers, so callers need not care which they have."""
 
@@ -46,8 +66,16 @@ class Kafka(Server):
     #: What the caller should tell the user; empty for the real broker.
     notice = ""
 
-    def __init__(self, guardian: GuardianClient, name: str = "kafka") -> None:
+    def __init__(
+        self, guardian: GuardianClient, name: str = "kafka", nodes: Sequence[Node] = (), number: int = 1
+    ) -> None:
         """Fetches the jars if need be and writes the node's settings; `start` runs it.
+
+        Args:
+            guardian: Runs it.
+            name: Names the log file.
+            nodes: The cluster that it belongs to; by default it is one of its own.
+            number: Which of them it is, counted from 1.
 
         Raises:
             EmbeddedServerError: There is no Java, or there are neither jars nor a Maven to fetch them.
@@ -57,7 +85,8 @@ class Kafka(Server):
             message = f"the embedded Kafka needs Java 17 or newer: {INSTALL_COMMAND}"
             raise EmbeddedServerError(message)
         jars = fetch_jars()
-        self._port = free_port()
+        self._nodes = nodes or new_nodes(1)
+        self._number = number
         self._home = guardian.folder / name
         self._home.mkdir()
         (self._home / "server.properties").write_text(self._properties(), encoding="utf-8")
@@ -68,14 +97,16 @@ class Kafka(Server):
     @property
     def bootstrap_servers(self) -> str:
         """Where clients connect."""
-        return f"127.0.0.1:{self._port}"
+        return self._nodes[self._number - 1].broker
 
     def _properties(self) -> str:
-        controller = f"127.0.0.1:{free_port()}"
+        controller = self._nodes[self._number - 1].controller
+        replicas = min(len(self._nodes), _REPLICAS)
+        in_sync = max(1, replicas - 1)
         settings = {
             "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@{controller}",
+            "node.id": self._number,
+            "controller.quorum.voters": ",".join(f"{n}@{node.controller}" for n, node in enumerate(self._nodes, 1)),
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
@@ -83,12 +114,15 @@ class Kafka(Server):
             "log.dirs": self._home / "data",
             "num.partitions": 4,
             "offsets.topic.num.partitions": 4,
-            "offsets.topic.replication.factor": 1,
+            "offsets.topic.replication.factor": replicas,
             "transaction.state.log.num.partitions": 4,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
+            "min.insync.replicas": in_sync,
+            # Who may choose to miss a dead member sooner than after 6 s.
+            "group.min.session.timeout.ms": 1000,
             "group.initial.rebalance.delay.ms": 0,
             # A second member of a KIP-848 group gets its partitions within a heartbeat; 5 s by default.
             "group.consumer.min.heartbeat.interval.ms": 500,
@@ -115,17 +149,21 @@ class Kafka(Server):
         return ["/bin/sh", "-c", f"[ -f {formatted} ] || {formats} || exit; exec {serves}"]
 
     def _answers(self) -> bool:
-        """Asks for the cluster's brokers, which are none until the controller has admitted this one."""
+        return self.known_brokers() > 0
+
+    def known_brokers(self) -> int:
+        """How many brokers it tells clients of; 0 while it does not answer, or no controller has admitted it."""
         # Metadata, version 4 (the oldest that Kafka 4 accepts), correlation id 1, no client id, no topics.
         request = struct.pack(">hhihi?", 3, 4, 1, -1, 0, False)  # noqa: FBT003
         try:
-            with socket.create_connection(("127.0.0.1", self._port), _PROBE_TIMEOUT_S) as connection:
+            host, port = self.bootstrap_servers.split(":")
+            with socket.create_connection((host, int(port)), _PROBE_TIMEOUT_S) as connection:
                 connection.sendall(struct.pack(">i", len(request)) + request)
                 # Its length, the correlation id, the throttle time, the number of brokers.
                 answer = connection.recv(16, socket.MSG_WAITALL)
         except OSError:
-            return False
-        return len(answer) == 16 and struct.unpack(">iiii", answer)[3] > 0  # noqa: PLR2004
+            return 0
+        return int(struct.unpack(">iiii", answer)[3]) if len(answer) == 16 else 0  # noqa: PLR2004
 
 
 def jars_folder() -> Path:

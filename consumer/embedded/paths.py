@@ -88,6 +88,24 @@ def free_port() -> int:
     raise EmbeddedServerError(message)
 
 
+def free_ports(offset: int) -> int:
+    """Returns a port that is free as `free_port` finds it, such that the one `offset` above is free too.
+
+    Raises:
+        EmbeddedServerError: 200 guesses were all taken.
+    """
+    for _ in range(200):
+        port = free_port() - offset
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    message = "found no two free ports on 127.0.0.1"
+    raise EmbeddedServerError(message)
+
+
 def require_linux() -> None:
     """Refuses where the guardian's means (prctl, /proc, /dev/shm) do not exist.
 

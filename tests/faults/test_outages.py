@@ -1,24 +1,30 @@
-"""A dependency's outage is not the photo's fault: nothing is dead-lettered, nothing is lost, work resumes by itself."""
+"""A dependency's outage is not the photo's fault: experiments 5, 7 and 8 on servers of this module's own."""
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 
-from consumer import events, layout
 from consumer.embedded.kafka import Kafka
 from consumer.embedded.paths import free_port
 from consumer.embedded.redis import Redis
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
-from consumer.reader import TagReader
 from tests.fake_models import write_repository
-from tests.harness import RED, PhotoServer, World, by_key, eventually, make_world
+from tests.faults.experiment import Experiment
+from tests.harness import RED, PhotoServer, World, eventually, make_world
 from tests.harness_process import running_tagger
+from tests.ledger import Ledger
 
 Server = Kafka | Redis | Triton
+#: A service that waits needs no more memory than one that works; the rest is the allocator's.
+MOST_GROWTH_BYTES = 48 * 1024 * 1024
+
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")
@@ -36,98 +42,133 @@ def breakable(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def fragile(breakable: dict[str, Server], photos: PhotoServer) -> World:
-    """A world on the servers that may be killed."""
+    """A world on the servers that may be killed; all of them run."""
+    for server in breakable.values():
+        if not server.running:
+            server.start()
     kafka, store, triton = breakable["kafka"], breakable["redis"], breakable["triton"]
     with redis.Redis.from_url(store.url) as client:
         client.flushall()
+    photos.answers["photo"] = RED
     return make_world(kafka.bootstrap_servers, store.url, triton.grpc_url, photos)
 
 
-async def ledger_holds(world: World, photo_ids: set[str]) -> None:
-    """Every photo is tagged in Redis and in the result topic, alike, and there is no dead letter."""
-    with TagReader(world.settings.redis.url) as reader:
-        await eventually(lambda: reader.get_many(photo_ids).keys() == photo_ids, deadline_s=60)
-        found = reader.get_many(photo_ids)
-    await eventually(lambda: by_key(world.tags()).keys() == photo_ids)
-    for photo_id, message in by_key(world.tags()).items():
-        published = events.decode_tags(message.value())
-        assert layout.fields_of(published) == layout.fields_of(found[photo_id])
-    assert world.dead() == []
-
-
-def send(world: World, prefix: str, count: int) -> set[str]:
+def send(ledger: Ledger, prefix: str, count: int) -> None:
     """Uploads photos of different bytes, so that each needs Triton."""
-    ids = {f"{prefix}{number}" for number in range(count)}
-    for photo_id in sorted(ids):
-        world.photos.answers[photo_id] = RED + photo_id.encode()
-        world.upload(photo_id)
-    return ids
+    for number in range(count):
+        ledger.upload(f"{prefix}{number}", f"photo/{prefix}{number}")
 
 
-@pytest.mark.parametrize("name", ["triton", "redis"])
-async def test_photos_wait_while_a_server_is_dead_and_are_tagged_when_it_is_back(
-    fragile: World, breakable: dict[str, Server], name: str
+def check_reports(lines: Sequence[dict[str, Any]], name: str, outages: int) -> None:
+    """Every loss of a dependency that was logged was followed by its recovery, and there are few."""
+    told = [line["event"] for line in lines if line.get("dependency") == name]
+    pairs = told.count("dependency.recovered")
+    assert 0 < pairs <= 3 * outages
+    assert told[-1] == "dependency.recovered"
+    ends = [number for number, event in enumerate(told) if event == "dependency.recovered"]
+    assert all(told[end - 1] == "dependency.lost" for end in ends)
+
+
+@pytest.mark.experiment(5, "the broker is killed and restarted")
+async def test_photos_in_work_survive_the_brokers_restart(
+    fragile: World, breakable: dict[str, Server], experiment: Experiment
 ) -> None:
+    ledger = Ledger(fragile)
+    fragile.photos.delay_s = 0.05
     async with fragile.service() as service:
-        ids = send(fragile, "before", 10)
-        await eventually(lambda: service.outcomes() == {"tagged": 10})
-        breakable[name].kill()
-        ids |= send(fragile, "during", 150)
-        await eventually(lambda: name in service.not_ready())
+        for number in range(experiment.size(1, full=3)):
+            send(ledger, f"{number}-", 100)
+            done = sum(service.outcomes().values())
+            await eventually(lambda done=done: sum(service.outcomes().values()) > done)
+            await asyncio.sleep(experiment.chance.uniform(0, 0.3))
+            breakable["kafka"].kill()
+            await asyncio.to_thread(breakable["kafka"].start)
+            await experiment.recovery(ledger, "photo", since_s=time.monotonic())
+        await ledger.settle()
         assert service.live()
-        assert "dead_lettered" not in service.outcomes()
-        await asyncio.to_thread(breakable[name].start)
-        await eventually(lambda: service.outcomes().get("tagged") == 160, deadline_s=60)
-        assert service.not_ready() == []
-    await ledger_holds(fragile, ids)
-    lines = [line for line in fragile.events_logged("dependency.recovered") if line["dependency"] == name]
-    assert len(lines) == 1
-    assert sum(fragile.committed().values()) == 160
+    experiment.close(ledger)
 
 
-async def test_photos_in_work_survive_the_brokers_restart(fragile: World, breakable: dict[str, Server]) -> None:
-    async with fragile.service() as service:
-        ids = send(fragile, "before", 30)
-        await eventually(lambda: service.outcomes().get("tagged", 0) > 0)
-        breakable["kafka"].kill()
-        await asyncio.to_thread(breakable["kafka"].start)
-        ids |= send(fragile, "after", 30)
-        await eventually(lambda: sum(fragile.committed().values()) == 60, deadline_s=60)
-    await ledger_holds(fragile, ids)
-
-
-@pytest.mark.parametrize("name", ["triton", "redis"])
-async def test_a_server_that_hangs_is_not_waited_for_by_the_kafka_thread(
-    fragile: World, breakable: dict[str, Server], name: str
+@pytest.mark.experiment(7, "Triton is killed and stays away")
+async def test_photos_wait_in_a_pause_while_triton_is_dead(
+    fragile: World, breakable: dict[str, Server], tmp_path: Path, experiment: Experiment
 ) -> None:
+    ledger = Ledger(fragile)
+    with running_tagger(fragile.settings, tmp_path, port=free_port()) as tagger:
+        send(ledger, "before", 50)
+        await ledger.settle()
+        before = tagger.memory()
+        breakable["triton"].kill()
+        send(ledger, "during", 150)  # more than the window holds
+        await eventually(lambda: "tagger_paused 1.0" in tagger.get("/metrics")[1])
+        await eventually(lambda: "triton" in tagger.get("/ready")[1])
+        highest = await highest_memory(tagger, seconds=experiment.size(1, full=10))
+        assert tagger.get("/live")[0] == 200
+        assert fragile.dead() == fragile.waiting() == []
+        await asyncio.to_thread(breakable["triton"].start)
+        await experiment.recovery(ledger, "photo", since_s=time.monotonic())
+        await ledger.settle()
+        assert tagger.get("/ready")[0] == 200
+        experiment.figure("memory grew, MB", (highest - before) / 1e6)
+        assert highest - before < MOST_GROWTH_BYTES
+        check_reports(tagger.log(), "triton", outages=1)
+    experiment.close(ledger)
+
+
+async def highest_memory(tagger: Any, seconds: float) -> int:
+    """The most memory that a process has within a time."""
+    highest, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        highest = max(highest, tagger.memory())
+        await asyncio.sleep(0.1)
+    return highest
+
+
+@pytest.mark.experiment(8, "Redis is killed and restarted (append-only file, synced every second)")
+async def test_no_tag_that_redis_acknowledged_is_lost_when_it_is_killed(
+    fragile: World, breakable: dict[str, Server], experiment: Experiment
+) -> None:
+    ledger = Ledger(fragile)
+    kills = experiment.size(2, full=6)
     async with fragile.service() as service:
-        ids = send(fragile, "before", 5)
+        for number in range(kills):
+            send(ledger, f"before{number}-", 60)
+            await asyncio.sleep(experiment.chance.uniform(0, 0.2))
+            breakable["redis"].kill()
+            send(ledger, f"during{number}-", 100)
+            await eventually(lambda: "redis" in service.not_ready())
+            await asyncio.to_thread(ledger.check_commits)
+            await asyncio.to_thread(breakable["redis"].start)
+            await experiment.recovery(ledger, "photo", since_s=time.monotonic())
+        await ledger.settle()
+        assert service.not_ready() == []
+        assert "dead_lettered" not in service.outcomes()
+    lines = [*fragile.events_logged("dependency.lost"), *fragile.events_logged("dependency.recovered")]
+    check_reports(sorted(lines, key=lambda line: line["timestamp"]), "redis", outages=kills)
+    experiment.close(ledger)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("triton", marks=pytest.mark.experiment(7, "Triton hangs")),
+        pytest.param("redis", marks=pytest.mark.experiment(8, "Redis hangs")),
+    ],
+)
+async def test_a_server_that_hangs_is_not_waited_for_by_the_kafka_thread(
+    fragile: World, breakable: dict[str, Server], experiment: Experiment, name: str
+) -> None:
+    ledger = Ledger(fragile)
+    async with fragile.service() as service:
+        send(ledger, "before", 5)
         await eventually(lambda: service.outcomes() == {"tagged": 5})
         breakable[name].pause()
         try:
-            ids |= send(fragile, "during", 100)
+            send(ledger, "during", 100)
             await eventually(lambda: name in service.not_ready())
             assert service.live()
         finally:
             breakable[name].resume()
-        await eventually(lambda: service.outcomes().get("tagged", 0) + service.outcomes().get("unchanged", 0) == 105)
-    await ledger_holds(fragile, ids)
-
-
-async def test_a_killed_service_repeats_only_what_was_not_committed(fragile: World, tmp_path: Path) -> None:
-    ids = send(fragile, "photo", 120)
-    await asyncio.to_thread(run_and_kill, fragile, tmp_path)
-    async with fragile.service() as service:
-        await eventually(lambda: sum(fragile.committed().values()) == 120, deadline_s=60)
-        assert service.outcomes().keys() <= {"tagged", "unchanged"}
-    await ledger_holds(fragile, ids)
-
-
-def run_and_kill(world: World, folder: Path) -> None:
-    """Runs a service until it has tagged something, then kills it without a word."""
-    with running_tagger(world.settings, folder, port=free_port()) as tagger:
-        tagger.wait_ready()
-        while len(world.tags()) < 10:
-            assert tagger.process.poll() is None
-        tagger.process.kill()
-        tagger.process.wait()
+        await experiment.recovery(ledger, "photo", since_s=time.monotonic())
+        await ledger.settle()
+    experiment.close(ledger)

@@ -1,6 +1,7 @@
 """A photo host that is gone is an outage like any other: its photos wait, those of other hosts do not."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from consumer import events
 from consumer.app import Service
 from consumer.events import PhotoUploaded
 from consumer.settings import Settings
+from tests.faults.experiment import Experiment
 from tests.harness import BRIGHT, RED, PhotoServer, World, eventually
 from tests.ledger import Ledger
 
@@ -72,9 +74,10 @@ def tagged(service: Service) -> int:
     return service.outcomes().get("tagged", 0)
 
 
+@pytest.mark.experiment(13, "the photo host is gone, or hangs")
 @pytest.mark.parametrize("how", ["refuses", "hangs"])
 async def test_photos_wait_for_their_host_and_none_of_them_becomes_a_dead_letter(
-    world: World, host: Host, how: str
+    world: World, host: Host, how: str, experiment: Experiment
 ) -> None:
     ledger = Ledger(world)
     async with world.service(settings_for(world, host)) as service:
@@ -92,14 +95,18 @@ async def test_photos_wait_for_their_host_and_none_of_them_becomes_a_dead_letter
             await host.start()
         else:
             host.awake.set()
+        since_s, before = time.monotonic(), tagged(service)
+        await eventually(lambda: tagged(service) > before, deadline_s=60)
+        experiment.recovered(time.monotonic() - since_s)
         await eventually(lambda: tagged(service) == 155, deadline_s=60)
         assert service.not_ready() == []
-        await eventually(ledger.settled)
-    ledger.close()
+        await ledger.settle()
+    experiment.close(ledger)
 
 
+@pytest.mark.experiment(13, "one photo host of two is gone")
 async def test_photos_of_other_hosts_go_on_and_the_photos_of_the_lost_one_come_back(
-    world: World, host: Host, photos: PhotoServer
+    world: World, host: Host, photos: PhotoServer, experiment: Experiment
 ) -> None:
     ledger = Ledger(world)
     photos.answers["elsewhere"] = BRIGHT
@@ -115,8 +122,8 @@ async def test_photos_of_other_hosts_go_on_and_the_photos_of_the_lost_one_come_b
         assert service.outcomes().keys() == {"tagged", "deferred"}
         await host.start()
         await eventually(lambda: tagged(service) == 104, deadline_s=60)
-        await eventually(ledger.settled)
-    ledger.close()
+        await ledger.settle()
+    experiment.close(ledger)
 
 
 async def test_one_address_where_nobody_ever_answered_is_a_dead_letter_and_not_an_outage(
@@ -135,5 +142,5 @@ async def test_one_address_where_nobody_ever_answered_is_a_dead_letter_and_not_a
         upload(ledger, host, "good", 10)
         upload(ledger, closed, "typing-error", 10)
         await eventually(lambda: service.outcomes().get("dead_lettered") == 10, deadline_s=60)
-        await eventually(ledger.settled)
+        await ledger.settle()
     ledger.close(dead=10)

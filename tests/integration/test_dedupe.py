@@ -132,4 +132,4 @@ async def test_entries_end_by_themselves(world: World) -> None:
     (key,) = cached(world)
     with redis.Redis.from_url(world.settings.redis.url) as client:
         assert 0 < client.ttl(key) <= world.settings.dedupe.ttl_s
-        assert client.strlen(key) == 12 + 4 * 3
+        assert client.strlen(key) == 44 + 4 * 3

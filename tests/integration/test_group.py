@@ -59,14 +59,6 @@ def rebalances(tagger: RunningTagger) -> list[tuple[str, frozenset[str]]]:
     return [(line["event"], frozenset(line["partitions"])) for line in lines]
 
 
-def held(tagger: RunningTagger, topic: str) -> set[str]:
-    """The partitions of a topic that a member has."""
-    partitions: set[str] = set()
-    for event, changed_ones in rebalances(tagger):
-        partitions = partitions | changed_ones if event == "assignment.received" else partitions - changed_ones
-    return {partition for partition in partitions if partition.startswith(topic)}
-
-
 @pytest.mark.parametrize(
     ("protocol", "extra"),
     [("classic", {"heartbeat.interval.ms": 500, "session.timeout.ms": 30_000}), ("consumer", {})],
@@ -90,16 +82,18 @@ async def test_a_static_member_that_comes_back_in_time_disturbs_nobody(
         )
 
     with member("one", "one") as one:
-        await eventually(lambda: len(held(one, live)) == len(held(one, later)) == 4)
+        await eventually(lambda: len(one.partitions(live)) == len(one.partitions(later)) == 4)
         with member("two", "two") as two:
             members = (one, two)
-            await eventually(lambda: {len(held(each, topic)) for each in members for topic in (live, later)} == {2})
-            share, before = held(two, live), rebalances(one)
+            await eventually(
+                lambda: {len(each.partitions(topic)) for each in members for topic in (live, later)} == {2}
+            )
+            share, before = two.partitions(live), rebalances(one)
             assert (await asyncio.to_thread(two.terminate))[0] == 0
         for number in range(20):
             world.upload(f"a{number}", "photo")
         with member("two", "two-again") as again:
-            await eventually(lambda: held(again, live) == share)
+            await eventually(lambda: again.partitions(live) == share)
             await eventually(lambda: len(by_key(world.tags())) == 20)
             await eventually(lambda: 'tagger_records_total{outcome="tagged"}' in again.get("/metrics")[1])
             assert rebalances(one) == before

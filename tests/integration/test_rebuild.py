@@ -15,16 +15,10 @@ from consumer import events, rebuild, telemetry
 from consumer.events import Brand, Deletion, Quality, Source, Tags
 from consumer.rebuild import RebuildResult
 from consumer.store import Difference, Store
-from tests.harness import BLUE, BRIGHT, RED, World, eventually
+from tests.harness import BLUE, RED, World, dump, eventually
 from tests.harness_process import environment
 
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123_000, tzinfo=UTC)
-
-
-def dump(url: str) -> dict[bytes, bytes]:
-    """Photos and indexes with their serialised values, without TTL."""
-    with redis.Redis.from_url(url) as client:
-        return {key: client.dump(key) for key in client.keys("[pb]:*")}
 
 
 def flush(url: str) -> None:
@@ -83,33 +77,6 @@ async def run_check(world: World) -> tuple[RebuildResult, dict[str, Difference]]
 
 async def settled(service: Any, **expected: int) -> None:
     await eventually(lambda: {name: service.outcomes().get(name, 0) for name in expected} == expected)
-
-
-async def test_redis_rebuilt_from_the_topic_is_the_same_byte_for_byte(world: World) -> None:
-    world.photos.answers.update({"red": RED, "blue": BLUE, "bright": BRIGHT})
-    for number in range(6):
-        for name in ("red", "blue", "bright"):
-            world.upload(f"{name}{number}", name, revision=1)
-    async with world.service() as service:
-        await settled(service, tagged=18)
-        for photo_id in ("red0", "blue1", "bright2"):
-            world.delete(photo_id, revision=1)
-        await settled(service, deleted=3)
-        world.delete("red0", revision=1)
-        world.upload("red3", "blue", revision=2)
-        world.upload("blue1", "red", revision=2)
-        await settled(service, tagged=20, deleted=4)
-    before = dump(world.settings.redis.url)
-    flush(world.settings.redis.url)
-    progress: list[tuple[int, int]] = []
-    log = telemetry.configure_logging("debug", "json", world.log)
-    result = await rebuild.rebuild(world.settings, log, lambda passed, total: progress.append((passed, total)))
-    assert dump(world.settings.redis.url) == before
-    assert (result.records, result.malformed) == (24, 0)
-    assert progress[0] == (0, 24)
-    assert progress[-1] == (24, 24)
-    again, differences = await run_check(world)
-    assert (again.outcomes, differences) == ({"same": 24}, {})
 
 
 async def test_a_second_rebuild_changes_nothing(world: World) -> None:

@@ -7,15 +7,9 @@ import redis
 
 from consumer import rescore, telemetry
 from consumer.rescore import ReplayResult
-from tests.harness import BLUE, BRIGHT, RED, World, eventually
+from tests.harness import BLUE, BRIGHT, RED, World, dump, eventually
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def dump(url: str) -> dict[str, bytes]:
-    """Every key of Redis with its serialised value."""
-    with redis.Redis.from_url(url) as client:
-        return {key.decode(): client.dump(key) for key in client.keys("*")}
 
 
 async def replay(world: World, since: datetime, until: datetime) -> tuple[ReplayResult, list[tuple[int, int]]]:

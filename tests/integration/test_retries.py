@@ -99,28 +99,6 @@ async def test_what_sleeps_delays_neither_live_photos_nor_the_stop_and_the_next_
     assert world.dead() == []
 
 
-async def test_a_burst_of_dead_letters_stops_the_intake_loudly_until_good_photos_come(world: World) -> None:
-    world.photos.answers["fine"] = BLUE
-    touchy = changed(world.settings, "service", dead_letter_least=50, dead_letter_pause_s=0.3, max_in_flight=4)
-    async with world.service(touchy) as service:
-        for number in range(60):
-            world.send(f"poison{number}", b"{", events.UPLOADED)
-        await eventually(lambda: world.events_logged("breaker.opened"))
-        assert any(reason.startswith("breaker: ") for reason in service.not_ready())
-        assert service.metrics.registry.get_sample_value("tagger_breaker_open") == 1
-        assert service.live()
-        await eventually(lambda: world.events_logged("breaker.probed"))
-        for number in range(30):
-            world.upload(f"fine{number}", "fine")
-        await eventually(lambda: service.outcomes() == {"dead_lettered": 60, "tagged": 30})
-        await eventually(lambda: service.not_ready() == [])
-        assert service.metrics.registry.get_sample_value("tagger_breaker_open") == 0
-    (line,) = world.events_logged("breaker.opened")
-    assert (line["level"], line["dead_letters"], line["photos"]) == ("error", 50, 50)
-    assert len(world.events_logged("breaker.closed")) == 1
-    assert sum(world.committed().values()) == 90
-
-
 async def test_a_stop_while_the_intake_is_stopped_ends_at_once_and_loses_nothing(world: World) -> None:
     stubborn = changed(world.settings, "service", dead_letter_least=50, dead_letter_pause_s=3600.0, max_in_flight=4)
     async with world.service(stubborn) as service:

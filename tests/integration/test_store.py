@@ -1,17 +1,15 @@
-"""Version-ordered writes on a real Redis: whatever the order and however many race, the newest version stands."""
+"""Version-ordered writes on Redis 6.2 to 8, Valkey and a cluster: whatever the order, the newest version stands."""
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-import redis
 
 from consumer import layout
-from consumer.errors import DependencyDown
 from consumer.events import Brand, Deletion, Quality, Source, Tags
-from consumer.reader import TagReader
-from consumer.store import Store
+from tests.harness_redis import RedisPlace
 
 BRANDS = ("adidas", "puma", "shell")
 NOW = datetime(2026, 11, 21, 10, 0, 0, 123_000, tzinfo=UTC)
@@ -34,17 +32,7 @@ def make_deletion(photo_id: str, number: int) -> Deletion:
     return Deletion(photo_id, f"{number:013d}.999999.9999999999999", Source("uploads", 0, number), NOW)
 
 
-def index_of(url: str) -> set[tuple[str, str, float]]:
-    """Every entry of every brand index: brand, photo, score."""
-    entries = set()
-    with redis.Redis.from_url(url, decode_responses=True) as client:
-        for key in client.keys("b:*"):
-            brand = key.split("}:", 1)[1]
-            entries |= {(brand, photo_id, score) for photo_id, score in client.zrange(key, 0, -1, withscores=True)}
-    return entries
-
-
-async def test_racing_writers_leave_the_newest_version_and_an_index_in_step(redis_db: str) -> None:
+async def test_racing_writers_leave_the_newest_version_and_an_index_in_step(place: RedisPlace) -> None:
     chance = random.Random(20261121)
     writes = [
         make_deletion(photo_id, number)
@@ -58,7 +46,7 @@ async def test_racing_writers_leave_the_newest_version_and_an_index_in_step(redi
     newest = {write.photo_id: write for write in sorted(writes, key=lambda write: write.version)}
     racing = writes * 2
     chance.shuffle(racing)
-    async with Store(redis_db, timeout_s=5) as first, Store(redis_db, timeout_s=5) as second:
+    async with place.store() as first, place.store() as second:
         stores = (first, second)
         await asyncio.gather(
             *(
@@ -67,7 +55,7 @@ async def test_racing_writers_leave_the_newest_version_and_an_index_in_step(redi
             )
         )
     expected = set()
-    with TagReader(redis_db) as reader:
+    with place.reader() as reader:
         for photo_id, write in newest.items():
             found = reader.get(photo_id)
             if isinstance(write, Tags):
@@ -76,11 +64,11 @@ async def test_racing_writers_leave_the_newest_version_and_an_index_in_step(redi
                 expected |= {(brand.brand, photo_id, write.quality.score) for brand in write.brands}
             else:
                 assert found is None
-    assert index_of(redis_db) == expected
+    assert place.index() == expected
 
 
-async def test_a_write_says_what_it_did_and_what_is_in_force(redis_db: str) -> None:
-    async with Store(redis_db, timeout_s=5) as store:
+async def test_a_write_says_what_it_did_and_what_is_in_force(place: RedisPlace) -> None:
+    async with place.store() as store:
         old, new = make_tags("p", 1, ("puma",)), make_tags("p", 2, ("shell",))
         assert (await store.write(new)).outcome == "written"
         repeated = await store.write(new)
@@ -93,39 +81,23 @@ async def test_a_write_says_what_it_did_and_what_is_in_force(redis_db: str) -> N
         assert (await store.write(new)).tags is None
 
 
-async def test_writes_survive_a_script_cache_that_was_flushed(redis_db: str) -> None:
-    async with Store(redis_db, timeout_s=5) as store:
+async def test_writes_survive_a_script_cache_that_was_flushed(place: RedisPlace) -> None:
+    async with place.store() as store:
         await store.write(make_tags("p", 1))
-        with redis.Redis.from_url(redis_db) as client:
-            client.script_flush()
+        with place.masters() as masters:
+            for master in masters:
+                master.script_flush()
         assert (await store.write(make_tags("p", 2))).outcome == "written"
 
 
-async def test_a_full_redis_is_an_outage_and_not_the_photos_fault(redis_db: str) -> None:
-    async with Store(redis_db, timeout_s=5) as store:
-        await store.write(make_tags("p", 1, ("puma",)))
-    with TagReader(redis_db) as reader:
-        before = reader.get("p")
-    with redis.Redis.from_url(redis_db) as client:
-        client.config_set("maxmemory", "1")
-        try:
-            async with Store(redis_db, timeout_s=5) as store:
-                with pytest.raises(DependencyDown, match="maxmemory"):
-                    await store.write(make_tags("p", 2))
-                with TagReader(redis_db) as reader:
-                    assert reader.get("p") == before
-        finally:
-            client.config_set("maxmemory", "0")
-
-
-async def test_the_reader_finds_the_best_photos_over_all_buckets(redis_db: str) -> None:
+async def test_the_reader_finds_the_best_photos_over_all_buckets(place: RedisPlace) -> None:
     chance = random.Random(7)
     scores = {f"photo-{number}": round(chance.random(), 6) for number in range(300)}
-    async with Store(redis_db, timeout_s=5) as store:
+    async with place.store() as store:
         for photo_id, score in scores.items():
             await store.write(make_tags(photo_id, 1, ("puma",), score))
     ranked = sorted(scores.items(), key=lambda entry: -entry[1])
-    with TagReader(redis_db) as reader:
+    with place.reader() as reader:
         best = reader.find("puma", limit=25)
         assert [(found.photo_id, found.quality) for found in best] == ranked[:25]
         good = reader.find("puma", min_quality=0.5, limit=1000)
@@ -134,3 +106,33 @@ async def test_the_reader_finds_the_best_photos_over_all_buckets(redis_db: str) 
         assert len(reader.get_many([*scores, "nobody"])) == 300
         with pytest.raises(ValueError, match="limit"):
             reader.find("puma", limit=0)
+
+
+async def test_the_older_protocol_gives_the_same_answers(place: RedisPlace) -> None:
+    older = RedisPlace(place.url + "?protocol=2", place.cluster)
+    tags = [make_tags(f"photo-{number}", 1, ("puma",), number / 10) for number in range(9)]
+    async with older.store() as store:
+        assert await store.write_all(tags) == ["written"] * 9
+        assert await store.differences(tags) == [None] * 9
+        assert await store.in_force("photo-3") == replace(tags[3], probabilities={"puma": 0.9})
+        await store.delete(make_deletion("photo-8", 1))
+        assert await store.in_force("photo-8") == make_deletion("photo-8", 1)
+        assert await store.in_force("nobody") is None
+    with older.reader() as reader:
+        assert [found.photo_id for found in reader.find("puma", 0.5)] == ["photo-7", "photo-6", "photo-5"]
+        assert len(reader.get_many(tag.photo_id for tag in tags)) == 8
+
+
+async def test_a_photo_that_loses_all_it_had_leaves_the_indexes_and_has_the_bytes_of_a_new_one(
+    place: RedisPlace,
+) -> None:
+    async with place.store() as store:
+        await store.write(make_tags("p", 1, ("puma", "shell"), 0.5))
+        await store.delete(make_deletion("p", 2))
+        assert place.index() == set()
+        await store.write(make_tags("p", 3, ("shell", "adidas"), 0.25))
+        assert place.index() == {("shell", "p", 0.25), ("adidas", "p", 0.25)}
+        rewritten = place.dump()
+        place.flush()
+        await store.write(make_tags("p", 3, ("shell", "adidas"), 0.25))
+    assert place.dump() == rewritten

@@ -3,18 +3,20 @@
 import asyncio
 import random
 
-import redis
+import pytest
 
 from consumer import layout
-from consumer.reader import TagReader
-from consumer.store import Store
 from consumer.sweep import Entry, SweepResult, sweep
-from tests.integration.test_store import index_of, make_deletion, make_tags
+from tests.harness_redis import RedisPlace
+from tests.integration.test_store import make_deletion, make_tags
+
+#: Sweeping knows one server and many, not versions.
+pytestmark = pytest.mark.parametrize("place", ["default", "cluster"], indirect=True)
 
 
-def run(url: str, *, execute: bool) -> tuple[SweepResult, set[tuple[str, str]]]:
+def run(place: RedisPlace, *, execute: bool) -> tuple[SweepResult, set[tuple[str, str]]]:
     found: list[Entry] = []
-    result = sweep(url, timeout_s=5, execute=execute, found=found.append)
+    result = sweep(place.url, timeout_s=5, execute=execute, found=found.append, cluster=place.cluster is not None)
     return result, {(entry.brand, entry.photo_id) for entry in found}
 
 
@@ -22,17 +24,17 @@ def index_key(photo_id: str, brand: str) -> str:
     return layout.index_prefix(layout.bucket(photo_id)) + brand
 
 
-async def damaged(url: str) -> set[tuple[str, str, float]]:
+async def damaged(place: RedisPlace) -> set[tuple[str, str, float]]:
     """Photos with every kind of orphan; returns the index as it should be."""
-    async with Store(url, timeout_s=5) as store:
+    async with place.store() as store:
         await store.write_all([make_tags(f"photo-{number}", 1, ("puma", "shell"), 0.7) for number in range(50)])
         await store.write_all([make_tags(name, 1, ("puma",), 0.9) for name in ("expired", "moved", "rescored")])
         await store.delete(make_deletion("deleted", 1))
-    with redis.Redis.from_url(url) as client:
+    with place.client() as client:
         client.delete(layout.photo_key("expired"))
         client.zrem(index_key("moved", "puma"), "moved")
         client.hset(layout.photo_key("moved"), "brands", "[]")
-        right = index_of(url) - {("puma", "expired", 0.9)}
+        right = place.index() - {("puma", "expired", 0.9)}
         client.zadd(index_key("moved", "adidas"), {"moved": 0.9})
         client.zadd(index_key("deleted", "puma"), {"deleted": 0.9})
         client.zadd(index_key("rescored", "puma"), {"rescored": 0.95})
@@ -50,49 +52,49 @@ WRONG = {
 }
 
 
-async def test_a_dry_run_lists_orphans_and_changes_nothing(redis_db: str) -> None:
-    await damaged(redis_db)
-    before = index_of(redis_db)
-    result, found = run(redis_db, execute=False)
+async def test_a_dry_run_lists_orphans_and_changes_nothing(place: RedisPlace) -> None:
+    await damaged(place)
+    before = place.index()
+    result, found = run(place, execute=False)
     assert found == WRONG
     assert (result.entries, result.orphans, result.outcomes) == (105, 5, {})
-    assert index_of(redis_db) == before
+    assert place.index() == before
 
 
-async def test_orphans_are_removed_wrong_scores_repaired_and_the_rest_is_kept(redis_db: str) -> None:
-    right = await damaged(redis_db)
-    result, found = run(redis_db, execute=True)
+async def test_orphans_are_removed_wrong_scores_repaired_and_the_rest_is_kept(place: RedisPlace) -> None:
+    right = await damaged(place)
+    result, found = run(place, execute=True)
     assert found == WRONG
     assert result.outcomes == {"removed": 4, "repaired": 1}
-    assert index_of(redis_db) == right
-    assert run(redis_db, execute=True)[0].orphans == 0
+    assert place.index() == right
+    assert run(place, execute=True)[0].orphans == 0
 
 
-async def test_a_reader_is_not_shown_orphans(redis_db: str) -> None:
-    await damaged(redis_db)
-    with TagReader(redis_db) as reader:
+async def test_a_reader_is_not_shown_orphans(place: RedisPlace) -> None:
+    await damaged(place)
+    with place.reader() as reader:
         assert "rescored" in {found.photo_id for found in reader.find("puma")}
         assert not {"expired", "deleted"} & {found.photo_id for found in reader.find("puma")}
         assert reader.find("adidas") == []
 
 
-async def test_a_hash_that_no_tagger_wrote_is_left_alone(redis_db: str) -> None:
-    with redis.Redis.from_url(redis_db) as client:
+async def test_a_hash_that_no_tagger_wrote_is_left_alone(place: RedisPlace) -> None:
+    with place.client() as client:
         client.hset(layout.photo_key("strange"), mapping={"brands": "not JSON", "q": "0.5"})
         client.zadd(index_key("strange", "puma"), {"strange": 0.5})
         client.set("b:{00}:text", "no sorted set")
         client.zadd("b:{99}:puma", {"elsewhere": 1})
-    result, _ = run(redis_db, execute=True)
+    result, _ = run(place, execute=True)
     assert (result.entries, result.outcomes) == (1, {"unreadable": 1})
-    assert index_of_key(redis_db, "strange") == 0.5
+    assert index_of_key(place, "strange") == 0.5
 
 
-def index_of_key(url: str, photo_id: str) -> float | None:
-    with redis.Redis.from_url(url) as client:
+def index_of_key(place: RedisPlace, photo_id: str) -> float | None:
+    with place.client() as client:
         return client.zscore(index_key(photo_id, "puma"), photo_id)
 
 
-async def test_no_concurrent_writer_loses_an_index_entry(redis_db: str) -> None:
+async def test_no_concurrent_writer_loses_an_index_entry(place: RedisPlace) -> None:
     chance = random.Random(20261121)
     names = [f"photo-{number}" for number in range(40)]
     writes = {
@@ -111,20 +113,20 @@ async def test_no_concurrent_writer_loses_an_index_entry(redis_db: str) -> None:
     def sweep_all_the_time() -> int:
         rounds = 0
         while writing:
-            sweep(redis_db, timeout_s=5, execute=True, found=lambda _: None)
+            run(place, execute=True)
             rounds += 1
         return rounds
 
     sweeping = asyncio.create_task(asyncio.to_thread(sweep_all_the_time))
-    async with Store(redis_db, timeout_s=5) as store:
+    async with place.store() as store:
         for number in range(30):
             await asyncio.gather(*(store.write_all([writes[name][number]]) for name in names))
     writing = False
     assert await sweeping > 0
     expected = set()
-    with redis.Redis.from_url(redis_db, decode_responses=True) as client:
+    with place.client() as client:
         for name in names:
             tags = layout.tags_of(name, client.hgetall(layout.photo_key(name)))
             if tags is not None:
                 expected |= {(brand.brand, name, tags.quality.score) for brand in tags.brands}
-    assert index_of(redis_db) == expected
+    assert place.index() == expected

@@ -19,29 +19,37 @@ from tests.fakes import CONTRACT
 LIMITS: dict[str, object] = {"max_pixels": 50_000_000, "timeout_s": 20.0}
 SCORES = Scores(0.75, np.array([0.9, 0.05, 0.05], np.float32), CONTRACT.models)
 PHOTO = Photo("photo-1", "https://photos.example/1.jpg", b"jpeg")
+IDENTITY = bytes(range(32))
 unit = st.floats(0, 1, width=32)
 
 
 @given(unit, st.lists(unit, min_size=3, max_size=3))
 def test_scores_come_back_exactly(quality: float, brands: list[float]) -> None:
     scores = Scores(quality, np.array(brands, np.float32), CONTRACT.models)
-    kept = cache.decode(cache.encode(scores), CONTRACT)
+    kept = cache.decode(cache.encode(scores, IDENTITY), IDENTITY, CONTRACT)
     assert kept is not None
     assert (kept.quality_score, kept.models) == (quality, CONTRACT.models)
     assert kept.brand_probs.dtype == np.float32
     assert kept.brand_probs.tobytes() == scores.brand_probs.tobytes()
 
 
-@given(st.binary(max_size=64))
+@given(st.binary(max_size=80))
 def test_what_is_not_ours_is_unknown(value: bytes) -> None:
-    assert cache.decode(value, CONTRACT) is None
+    assert cache.decode(value, IDENTITY, CONTRACT) is None
 
 
-@given(st.integers(0, len(cache.encode(SCORES)) * 8 - 1))
+@given(st.integers(0, len(cache.encode(SCORES, IDENTITY)) * 8 - 1))
 def test_no_flipped_bit_goes_unnoticed(bit: int) -> None:
-    value = bytearray(cache.encode(SCORES))
+    value = bytearray(cache.encode(SCORES, IDENTITY))
     value[bit // 8] ^= 1 << bit % 8
-    assert cache.decode(bytes(value), CONTRACT) is None
+    assert cache.decode(bytes(value), IDENTITY, CONTRACT) is None
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32), st.integers(1, 1_000_000))
+def test_another_content_in_the_same_place_is_a_miss(one: bytes, other: bytes, places: int) -> None:
+    kept = cache.decode(cache.encode(SCORES, one), other, CONTRACT)
+    assert (kept is None) == (one != other)
+    assert 0 <= int(cache.key_of(one, places).removeprefix("c:")) < places
 
 
 @pytest.mark.parametrize(
@@ -78,6 +86,7 @@ class Bench:
             CONTRACT,
             mark_of(CONTRACT, LIMITS),
             ttl_s=60,
+            max_entries=100,
             timeout_s=5.0,
             count=lambda result: self.counted.update([result]),
         )

@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from consumer import errors
+import redis.exceptions
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(
     path.relative_to(ROOT).as_posix() for folder in ("consumer", "training") for path in (ROOT / folder).rglob("*.py")
 )
+
+CLASSES = {
+    node.name
+    for module in MODULES
+    for node in ast.walk(ast.parse((ROOT / module).read_text()))
+    if isinstance(node, ast.ClassDef)
+}
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -28,12 +34,10 @@ def public(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[
 
 
 def known_names(tree: ast.Module) -> set[str]:
-    """What a reader of the module can look up: its classes and imports, our errors and the language's."""
-    names = {name for name in vars(errors) if not name.startswith("_")} | set(vars(builtins))
+    """What a reader of the module can look up: its imports, the project's classes, the language's errors and Redis'."""
+    names = CLASSES | set(vars(builtins)) | {"redis", *vars(redis.exceptions)}
     for node in ast.walk(tree):
         match node:
-            case ast.ClassDef():
-                names.add(node.name)
             case ast.Import() | ast.ImportFrom():
                 names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
                 names |= {alias.name for alias in node.names}

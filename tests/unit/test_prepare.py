@@ -15,11 +15,13 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from consumer import decode, prepare
 from consumer.contract import Geometry
-from consumer.decode import PrepareLimits, to_pixels
+from consumer.decode import Decoded, to_pixels
 from consumer.errors import PhotoRejected
 from consumer.events import Photo, Pixels
 from consumer.formats import sniff
+from consumer.limits import PrepareLimits
 from consumer.prepare import Explanation, Preparer, explain
+from consumer.view import TURNS
 from tests.unit.photos import difference, encoded, photo
 
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
@@ -45,16 +47,6 @@ def rejection(body: bytes, limits: PrepareLimits = LIMITS) -> str:
     return caught.value.reason
 
 
-def reference(body: bytes) -> Pixels:
-    """What training sees: torchvision on the full decode."""
-    transforms = pytest.importorskip("torchvision.transforms")
-    rule = transforms.Compose(
-        [transforms.Resize(GEOMETRY.resize_short_side), transforms.CenterCrop(GEOMETRY.input_size)]
-    )
-    with Image.open(io.BytesIO(body)) as image:
-        return np.asarray(rule(image.convert("RGB")))
-
-
 def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of these chunks with correct checksums."""
     written = [
@@ -74,40 +66,7 @@ def with_scans(body: bytes, more: int) -> bytes:
     return body[:-2] + body[last:-2] * more + body[-2:]
 
 
-class TestParity:
-    SIZES = ((640, 427), (500, 375), (301, 299), (2000, 333), (233, 232), (232, 232), (231, 100), (90, 61), (17, 16))
-
-    @pytest.mark.parametrize("size", SIZES)
-    def test_without_scaled_decoding_pixels_are_those_of_the_training_transform(self, size: tuple[int, int]) -> None:
-        body = encoded(photo(*size, seed=1), "PNG")
-        assert difference(pixels_of(body), reference(body)) <= 0.02
-
-    def test_where_the_decoder_resizes_columns_first_pixels_differ_by_one_level_at_most(self) -> None:
-        # Pillow takes the cheaper order of rows and columns, which may be another one for the crop than for the whole.
-        body = encoded(photo(427, 640, seed=1), "PNG")
-        assert difference(pixels_of(body), reference(body)) <= 0.2
-        assert np.abs(pixels_of(body).astype(int) - reference(body)).max() <= 1
-
-    def test_with_scaled_decoding_pixels_stay_near_the_training_transform(self) -> None:
-        errors = []
-        for seed, size in enumerate([(1632, 1224), (1224, 1632), (933, 1401), (1857, 1857), (2401, 1603)]):
-            body = encoded(photo(*size, seed=seed), "JPEG", quality=88)
-            errors.append(difference(pixels_of(body), reference(body)))
-        assert np.mean(errors) <= 0.4
-        assert max(errors) <= 1.0
-
-    def test_camera_files_stay_near_the_training_transform(self) -> None:
-        paths = sorted(path for path in UPLOADS.rglob("*.jpg") if path.stat().st_size > 300_000)[:12]
-        if not paths:
-            pytest.skip("no camera files beside the checkout")
-        errors = []
-        for body in map(Path.read_bytes, paths):
-            with Image.open(io.BytesIO(body)) as image:
-                if image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1:
-                    errors.append(difference(pixels_of(body), reference(body)))
-        assert np.mean(errors) <= 0.4
-        assert max(errors) <= 1.0
-
+class TestGeometry:
     def test_a_geometry_without_margin_takes_the_whole_short_side(self) -> None:
         image = photo(300, 200)
         pixels = to_pixels(encoded(image, "PNG"), Geometry(64, 64), LIMITS)
@@ -268,7 +227,7 @@ class TestOrientation:
     @staticmethod
     def turned(image: Image.Image, orientation: int) -> Image.Image:
         """What a camera stores for this orientation, so that the viewer's turn gives the image back."""
-        turns = [None, None, *decode._TURNS.values()]
+        turns = [None, None, *TURNS.values()]
         inverse = {6: 8, 8: 6}.get(orientation, orientation)
         turn = turns[inverse]
         return image if turn is None else image.transpose(turn)
@@ -367,7 +326,7 @@ class TestGuards:
     def test_a_flood_of_segments_is_refused(self) -> None:
         body = encoded(photo(64, 64), "JPEG", progressive=True)
         at = body.rindex(b"\xff\xda")
-        assert rejection(body[:at] + segment(0xFE, b"") * 30_000 + body[at:]) == "too_many_scans"
+        assert rejection(body[:at] + segment(0xFE, b"") * 30_000 + body[at:]) == "corrupt_image"
 
     @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF"])
     def test_a_truncated_photo_is_corrupt(self, name: str) -> None:
@@ -404,13 +363,6 @@ class TestGuards:
         ):
             one_outcome(start + body)
 
-    def test_hostile_files_have_one_outcome_each(self) -> None:
-        paths = sorted(path for path in HOSTILE.rglob("*") if path.is_file())
-        if not paths:
-            pytest.skip("the hostile files are not beside the checkout")
-        for path in paths[:: max(len(paths) // 400, 1)]:
-            one_outcome(path.read_bytes())
-
 
 class TestPreparer:
     async def test_photos_become_pixels_in_threads(self) -> None:
@@ -427,26 +379,27 @@ class TestPreparer:
     async def test_a_decode_that_hangs_is_rejected_and_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
         release = threading.Event()
 
-        def decode(body: bytes, *_: object) -> Pixels:
+        def decode(body: bytes, *_: object) -> Decoded:
             if body == b"hangs":
                 assert release.wait(30)
-            return np.zeros((1, 1, 3), np.uint8)
+            return DECODED
 
-        monkeypatch.setattr(prepare, "to_pixels", decode)
+        monkeypatch.setattr(prepare, "decode", decode)
         with Preparer(GEOMETRY, LIMITS, threads=1, timeout_s=0.05) as preparer:
             for overdue in (1, 2):
                 with pytest.raises(PhotoRejected) as caught:
                     await preparer.prepare(Photo("p", "u", b"hangs"))
                 assert caught.value.reason == "decode_timeout"
                 assert preparer.overdue == overdue
-                assert (await preparer.prepare(Photo("p", "u", b"fine"))).shape == (1, 1, 3)
+                assert (await preparer.prepare(Photo("p", "u", b"fine"))).shape == (224, 224, 3)
             release.set()
 
     async def test_waiting_for_a_thread_does_not_count_as_decoding(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def decode(*_: object) -> Pixels:
-            return np.array(sum(range(2_000_000)))
+        def decode(*_: object) -> Decoded:
+            assert sum(range(2_000_000))
+            return DECODED
 
-        monkeypatch.setattr(prepare, "to_pixels", decode)
+        monkeypatch.setattr(prepare, "decode", decode)
         started = time.perf_counter()
         decode()
         one = time.perf_counter() - started
@@ -472,10 +425,10 @@ class TestExplain:
         assert all(check.holds for check in found.checks)
 
     def test_a_photo_that_is_refused_shows_the_limit_that_it_breaks(self) -> None:
-        found = self.of(png_header(20_000, 4_000))
+        found = self.of(encoded(Image.new("L", (10_000, 6_000)), "PNG"))
         assert (found.outcome, found.orientation) == ("too_many_pixels", None)
         assert [(check.setting, check.value) for check in found.checks if not check.holds] == [
-            ("max_pixels", 80_000_000)
+            ("max_pixels", 60_000_000)
         ]
 
     @pytest.mark.parametrize(("body", "reason"), [(b"", "empty_body"), (b"text", "unsupported_format")])
@@ -510,5 +463,6 @@ def one_component_per_scan(body: bytes) -> bytes:
     return body[:at] + segment(0xDA, b"\x01" + first + b"\x00\x3f\x00") + body[at + 2 + length :]
 
 
+DECODED = decode.decode(encoded(photo(32, 24), "JPEG"), GEOMETRY, LIMITS)
 SMALL_JPEG = encoded(photo(32, 24), "JPEG")
 SEEDS = {name: encoded(photo(48, 40), name) for name in FORMATS}

@@ -6,7 +6,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from consumer import events
 from consumer.errors import DependencyDown
-from consumer.events import Deletion, Record, Source
+from consumer.events import Deletion, Record, Source, Tags
 from consumer.marks import DEAD_HEADERS, RETRY_HEADERS, Deferral, retry_headers
 from consumer.publish import Publisher
 from consumer.topics import TopicNames
@@ -25,10 +25,10 @@ async def letter_of(one: Record, detail: str = "cut off") -> Produced:
     return produced
 
 
-async def tags_message(one: Record) -> Produced:
+async def tags_message(one: Record, decided: Tags = tags()) -> Produced:  # noqa: B008 - a frozen value
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tags(tags(), one)
+        await publisher.tags(decided, one)
     (produced,) = producer.produced
     return produced
 
@@ -52,8 +52,8 @@ async def test_tags_carry_the_attributes_of_a_cloud_event() -> None:
 
 
 async def test_the_id_of_a_result_is_the_place_of_its_event_so_that_a_repeat_can_be_told() -> None:
-    one = record(offset=5, partition=2)
-    ids = {(await tags_message(one)).header("ce_id") for _ in range(2)}
+    decided = tags(source=Source("photo-uploads", 2, 5))
+    ids = {(await tags_message(record(offset=offset), decided)).header("ce_id") for offset in (5, 9)}
     assert ids == {"photo-uploads/2/5"}
 
 

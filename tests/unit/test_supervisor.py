@@ -134,7 +134,7 @@ def test_without_a_supervisor_nothing_is_joined() -> None:
 JOIN = "from consumer.worker import join_supervisor as j; import time; j().report_port(7); time.sleep(60)"
 
 
-@pytest.mark.parametrize("supervisor_pid", [os.getpid(), 1])
+@pytest.mark.parametrize("supervisor_pid", [os.getpid(), 1], ids=["ours", "another"])
 def test_a_worker_ends_with_its_supervisor(supervisor_pid: int) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -10,7 +10,7 @@ from training import export as exporting
 from training.export import SHAPE_NODES, Exported, ExportError, deployable, export
 from training.models import ResNet10, ServedBrand, ServedQuality, normalise
 
-WIDTHS = (4, 4, 8, 8)
+WIDTHS = (8, 8, 16, 16)
 
 
 def tiny_net(outputs: int) -> ResNet10:

@@ -35,7 +35,7 @@ def toy_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 def toy_fit() -> torch.nn.Module:
     torch.manual_seed(0)
     loss = torch.nn.functional.cross_entropy
-    return fit(ResNet10(2, (4, 4, 8, 8)), toy_batch, loss, Recipe(steps=25, peak_rate=1e-2, average=0.8))
+    return fit(ResNet10(2, (8, 8, 16, 16)), toy_batch, loss, Recipe(steps=25, peak_rate=1e-2, average=0.8))
 
 
 def test_the_loop_learns_and_two_runs_agree() -> None:
@@ -119,3 +119,8 @@ def test_scores_run_from_zero_to_one_and_the_good_threshold_splits_them() -> Non
     scores = quality_scores(torch.eye(5))
     assert scores.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert 0.25 < good_threshold(scores, torch.arange(1, 6)) <= 0.75
+
+
+def test_a_net_too_narrow_for_the_processors_convolutions_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 8"):
+        ResNet10(2, (4, 8, 8, 8))
