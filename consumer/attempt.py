@@ -7,8 +7,8 @@ the photo is asked for again once there is room.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from consumer.budget import Budget, Share
@@ -46,19 +46,10 @@ class Attempt:
         """Most bytes of a body."""
         return self._max_bytes
 
-    @asynccontextmanager
-    async def within(self, total_s: float) -> AsyncIterator[None]:
-        """Bounds the time in the block, without that spent waiting for room.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            TimeoutError: the time is spent.
-        """
-        async with asyncio.timeout(total_s) as clock:
-            self._clock = clock
-            yield
+    def within(self, total_s: float) -> asyncio.Timeout:
+        """A context that raises TimeoutError when so much time is spent in it, waiting for room not counted."""
+        self._clock = asyncio.timeout(total_s)
+        return self._clock
 
     async def make_room(self, place: str, announced: int | None) -> None:
         """Waits until a body of the announced length fits beside the others in flight.

@@ -19,13 +19,12 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFO
 
 
 async def read_file(uri: str, root: Path | None, attempt: Attempt) -> bytes:
-    """The bytes of a file below `root`; links are followed where they stay below it.
+    """The bytes of a file below `root`; links are followed where they stay below it. Passes on what `make_room` raises.
 
     Raises:
         PhotoRejected: `url_not_allowed`, `too_many_bytes`, or `http_4xx` for a file that may not be read.
         NotThere: there is no such file.
         Retryable: `short_body`, it cannot be read to its end.
-        Crowded: as `Attempt.make_room`.
     """
     handle, size, path = await asyncio.to_thread(_opened, uri, root)
     try:

@@ -7,6 +7,7 @@ egress proxy the addresses of names are the proxy's to judge; literal ones are s
 
 import ipaddress
 import socket
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from yarl import URL
 from consumer.addresses import AllowList, refusal
 from consumer.attempt import Attempt, NotThere
 from consumer.errors import PhotoRejected, Retryable, TransientReason
+from consumer.lookup import Lookup
 from consumer.urls import check_web, origin, parsed, shown
 
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
@@ -64,7 +66,7 @@ class Web:
 
     def __init__(self, limits: WebLimits, *, resolver: AbstractResolver | None = None) -> None:
         self._limits = limits
-        self._resolver = resolver
+        self._resolver = resolver or Lookup()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,16 +88,16 @@ class Web:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        await self._resolver.close()
 
     async def read(self, url: URL, attempt: Attempt) -> bytes:
-        """The body behind a URL, after its redirects.
+        """The body behind a URL, after its redirects. Passes on what `Attempt.make_room` raises.
 
         Raises:
             PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,
                 `content_encoding` or `empty_body`.
             NotThere: 404.
             Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
-            Crowded: as `Attempt.make_room`.
         """
         for _ in range(self._limits.max_redirects + 1):
             check_web(url, self._limits.schemes)
@@ -119,7 +121,8 @@ class Web:
                 if response.status in _REDIRECTS:
                     return _target(url, response)
                 if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._limits.proxy is not None:
-                    raise _proxy_fails(url, self._limits.proxy, response.status)
+                    # Whoever is behind the proxy could send it too, so it is not taken for an outage of the proxy.
+                    raise _refused_by_proxy(url, response.headers, origin=None)
                 _check_answer(url, response)
                 await attempt.make_room(shown(url), response.content_length)
                 return await _body(url, response, attempt)
@@ -161,20 +164,24 @@ def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
 
 
 def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
-    status, text = response.status, f"{_status(response)} from {shown(url)}"
-    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise _busy(url, response)
-    if status == HTTPStatus.NOT_FOUND:
-        raise NotThere(text)
-    if status >= HTTPStatus.BAD_REQUEST:
-        raise PhotoRejected("http_4xx", text)
-    if status in _EMPTY:
-        raise PhotoRejected("empty_body", text)
-    if status not in _BODIES:
-        raise Retryable("malformed_response", f"{text}, expected 200")
+    if response.status not in _BODIES:
+        raise _refused(url, response)
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity"}:
         raise PhotoRejected("content_encoding", f"{shown(url)}: encoded as {encoding[:40]!r} though not asked for")
+
+
+def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retryable | NotThere:
+    status, text = response.status, f"{_status(response)} from {shown(url)}"
+    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _busy(url, response)
+    if status == HTTPStatus.NOT_FOUND:
+        return NotThere(text)
+    if status >= HTTPStatus.BAD_REQUEST:
+        return PhotoRejected("http_4xx", text)
+    if status in _EMPTY:
+        return PhotoRejected("empty_body", text)
+    return Retryable("malformed_response", f"{text}, expected 200")
 
 
 def _busy(url: URL, response: aiohttp.ClientResponse) -> Retryable:
@@ -223,17 +230,27 @@ def _mapped(
         return PhotoRejected("address_not_allowed", f"{place}: {hop.refused[0]}")
     if isinstance(error, aiohttp.InvalidURL):
         return PhotoRejected("url_not_allowed", f"{place}: the URL cannot be requested")
-    if isinstance(error, aiohttp.ClientHttpProxyError) and error.status == HTTPStatus.FORBIDDEN:
-        return PhotoRejected("address_not_allowed", f"{place}: the proxy refuses to connect to it")
-    if proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
-        return _proxy_fails(url, proxy, getattr(error, "status", None))
+    if proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ConnectionTimeoutError):
+        return Retryable("connect_failed", f"{place}: the proxy does not answer", origin=origin(proxy))
+    if proxy is not None and isinstance(error, aiohttp.ClientHttpProxyError):
+        return _no_tunnel(error, url, proxy)
     reason, what = _transient(error, answered=asking is None)
     return Retryable(reason, f"{place}: {what}", origin=None if reason == "malformed_response" else asking)
 
 
-def _proxy_fails(url: URL, proxy: URL, status: int | None) -> Retryable:
-    answer = "does not answer" if status is None else f"answers {status}"
-    return Retryable("connect_failed", f"{shown(url)}: the proxy {origin(proxy)} {answer}", origin=origin(proxy))
+def _no_tunnel(error: aiohttp.ClientHttpProxyError, url: URL, proxy: URL) -> PhotoRejected | Retryable:
+    if error.status == HTTPStatus.FORBIDDEN:
+        return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
+    if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return _refused_by_proxy(url, error.headers or {}, origin=origin(proxy))
+    return Retryable("connect_failed", f"{shown(url)}: the proxy answers {error.status}", origin=origin(url))
+
+
+def _refused_by_proxy(url: URL, headers: Mapping[str, str], origin: str | None) -> PhotoRejected | Retryable:
+    """A 407 asks for a password, or, without saying for which, refuses the address as smokescreen does."""
+    if "Proxy-Authenticate" in headers:
+        return Retryable("connect_failed", f"{shown(url)}: the proxy wants another password", origin=origin)
+    return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
 
 
 def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[TransientReason, str]:

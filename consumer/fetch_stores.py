@@ -49,13 +49,12 @@ class Stores:
         self._clients: dict[str, S3Store | GCSStore | AzureStore] = {}
 
     async def read(self, url: URL, attempt: Attempt) -> bytes:
-        """The bytes of an object.
+        """The bytes of an object. Passes on what `Attempt.make_room` raises.
 
         Raises:
             PhotoRejected: `url_not_allowed`, `http_4xx`, `too_many_bytes` or `content_encoding`.
             NotThere: there is no such object.
             Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
-            Crowded: as `Attempt.make_room`.
         """
         bucket, key = _bucket_and_key(url)
         client = self._client(bucket)

@@ -17,7 +17,7 @@ class Proxy:
     def __init__(self, target: Host, password: str = "") -> None:
         self.port = 0
         self.requests: list[str] = []
-        self.refused: set[str] = set()
+        self.refused: dict[str, int] = {}
         self._target = target
         self._password = password
 
@@ -32,9 +32,9 @@ class Proxy:
         method, place, _ = line.decode().split()
         wanted = base64.b64encode(self._password.encode())
         if self._password and b"Proxy-Authorization: Basic " + wanted not in headers:
-            writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+            writer.write(b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic realm=x\r\nContent-Length: 0\r\n\r\n")
         elif place in self.refused:
-            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            writer.write(f"HTTP/1.1 {self.refused[place]} No\r\nContent-Length: 0\r\n\r\n".encode())
         else:
             await self._pass_on(method, place, headers, reader, writer)
         await writer.drain()

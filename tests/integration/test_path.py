@@ -255,3 +255,23 @@ async def test_check_takes_the_sizes_of_the_served_models(world: World, tmp_path
     report = await check(world.settings, str(tmp_path / "red.jpg"))
     assert (report.outcome, report.sizes.input_size) == ("accepted", 32)
     assert report.sizes.said_by == f"Triton at {world.settings.triton.url}"
+
+
+async def test_the_bytes_in_flight_stay_within_their_bound(world: World) -> None:
+    large, bound = RED + bytes(1_000_000), 2_500_000
+    world.photos.answers.update({f"large-{number}": large + bytes([number]) for number in range(30)})
+    most = 0.0
+    bounded = with_settings(world.settings, "service", max_in_flight_bytes=bound)
+    async with world.service(bounded) as service:
+        for number in range(30):
+            world.upload(f"large-{number}")
+
+        def all_tagged() -> bool:
+            nonlocal most
+            most = max(most, service.metrics.registry.get_sample_value("tagger_inflight_bytes") or 0.0)
+            return service.outcomes() == outcomes(("tagged", 30))
+
+        await eventually(all_tagged)
+        assert service.metrics.registry.get_sample_value("tagger_inflight_bytes") == 0
+    assert most <= bound
+    assert world.dead() == []

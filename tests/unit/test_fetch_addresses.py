@@ -1,3 +1,6 @@
+import asyncio
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from tests.photo_host import (
     SECRET,
     Host,
     Names,
+    event,
     fetch,
     hosting,
     limits_for,
@@ -182,3 +186,27 @@ class TestAddresses:
     def test_an_allowed_address_that_cannot_be_read_is_named_at_once(self) -> None:
         with pytest.raises(ValueError, match="'localhost'"):
             Fetcher(FetchLimits(allow_addresses=("localhost",)))
+
+
+async def test_names_are_looked_up_in_threads_of_their_own(host: Host) -> None:
+    uri = host.serve("/a", response("200 OK", BODY)).replace("127.0.0.1", "localhost")
+    assert await fetch(uri, limits_for(host, allow_addresses=(f"localhost:{host.port}",))) == BODY
+
+
+async def test_names_that_nobody_answers_for_hold_up_nothing_else(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(30) and [])
+    (tmp_path / "a").write_bytes(BODY)
+    limits = limits_for(host, schemes=("http", "file"), file_root=tmp_path, total_timeout_s=30.0)
+    async with Fetcher(limits) as fetcher:
+        stuck = [asyncio.create_task(fetcher.fetch(event(f"http://silent{number}.example/"))) for number in range(64)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(20):
+            assert (await fetcher.fetch(event(f"file://{tmp_path}/a"))).body == BODY
+            assert (await fetcher.fetch(event(host.serve("/a", response("200 OK", BODY))))).body == BODY
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        released.set()

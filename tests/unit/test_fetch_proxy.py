@@ -44,11 +44,10 @@ async def test_the_proxy_gets_its_password_and_nobody_else_does(host: Host) -> N
     async with proxying(host, PASSWORD) as proxy:
         assert await fetch("http://photos.example/a.jpg", through(proxy)) == BODY
         wrong = through(proxy, proxy=proxy.url.replace("hunter2", "hunter3"))
-        for uri in ("http://photos.example/a.jpg", "https://photos.example/a.jpg"):
-            error = await failure(uri, wrong)
+        for scheme, origin in (("http", None), ("https", f"http://127.0.0.1:{proxy.port}")):
+            error = await failure(f"{scheme}://photos.example/a.jpg", wrong)
             assert isinstance(error, Retryable)
-            assert error.reason == "connect_failed"
-            assert error.origin == f"http://127.0.0.1:{proxy.port}"
+            assert (error.reason, error.origin) == ("connect_failed", origin)
             assert "hunter" not in str(error)
 
 
@@ -61,12 +60,21 @@ async def test_a_proxy_that_is_down_is_an_outage_of_the_proxy(host: Host) -> Non
         assert (error.reason, error.origin) == ("connect_failed", f"http://127.0.0.1:{proxy.port}")
 
 
-async def test_what_the_proxy_refuses_is_not_allowed(host: Host, proxy: Proxy) -> None:
-    host.serve("/a.jpg", response("200 OK", BODY, Connection="close"))
-    proxy.refused.add("photos.example:443")
+@pytest.mark.parametrize("status", [403, 407])
+async def test_what_the_proxy_refuses_is_not_allowed(proxy: Proxy, status: int) -> None:
+    proxy.refused = {"photos.example:443": status, "http://photos.example/a.jpg": 407}
+    for uri in ("https://photos.example/a.jpg", "http://photos.example/a.jpg"):
+        error = await failure(uri, through(proxy))
+        assert isinstance(error, PhotoRejected)
+        assert error.reason == "address_not_allowed"
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_host_that_the_proxy_cannot_reach_is_down_and_not_the_proxy(proxy: Proxy, status: int) -> None:
+    proxy.refused = {"photos.example:443": status}
     error = await failure("https://photos.example/a.jpg", through(proxy))
-    assert isinstance(error, PhotoRejected)
-    assert error.reason == "address_not_allowed"
+    assert isinstance(error, Retryable)
+    assert (error.reason, error.origin) == ("connect_failed", "https://photos.example:443")
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,73 @@ def test_secret_kafka_properties_are_masked_and_the_others_shown(name: str, bare
     assert shown()["kafka.extra"].value == f"{name}=***, sasl.username=tagger"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["s3://abc,gs://b_c", '{"s3://abc": {}, "gs://b_c": {}}', " s3://abc , gs://b_c "],
+    ids=["names", "JSON", "spaces"],
+)
+def test_buckets_are_written_as_names_or_with_options(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_FETCH__STORES", text)
+    assert load().fetch.stores == {"s3://abc": {}, "gs://b_c": {}}
+
+
+def test_the_options_of_a_bucket_are_texts_and_its_secrets_are_masked(bare: Path) -> None:
+    (bare / "tagger.toml").write_text(
+        '[fetch.stores."s3://my-keys"]\nendpoint = "http://minio:9000"\nskip_signature = true\n'
+        f'secret_access_key = "{SECRET}"\n[fetch.stores."az://photos"]\nsas_key = "{SECRET}"\n'
+    )
+    assert load().fetch.stores["s3://my-keys"]["skip_signature"] == "true"
+    value = shown()["fetch.stores"].value
+    assert SECRET not in value
+    assert "endpoint=http://minio:9000" in value
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("photos", "no bucket"),
+        ("s3://A_B", "no bucket"),
+        ("s3://a/key", "no bucket"),
+        ("{", "s3://a"),
+        ('{"s3://abc": {"endpoint": "minio:9000"}}', "endpoint"),
+        ('{"s3://abc": {"endpoint": "http://169.254.169.254"}}', "link-local"),
+        ('{"s3://abc": {"endpoint": "http://[::ffff:169.254.169.254]:80/"}}', "link-local"),
+        ('{"gs://abc": {"base_url": "http://2130706433/"}}', "endpoint"),
+    ],
+)
+def test_a_bucket_that_is_none_is_named(text: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_FETCH__STORES", text)
+    assert told in refusal()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://10.0.0.5:9000", "http://localhost:9000", "https://[fd12::1]", "http://h/p"]
+)
+def test_an_endpoint_may_be_private_because_the_operator_names_it(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAGGER_FETCH__STORES", f'{{"s3://abc": {{"endpoint": "{endpoint}"}}}}')
+    assert load().fetch.stores["s3://abc"]["endpoint"] == endpoint
+
+
+def test_the_password_of_the_proxy_is_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_FETCH__PROXY", f"http://me:{SECRET}@proxy:3128")
+    assert shown()["fetch.proxy"].value == "http://me:***@proxy:3128"
+
+
+@pytest.mark.parametrize("proxy", ["proxy:3128", "socks5://proxy:1080", f"http://me:{SECRET}@proxy:3128/path"])
+def test_a_proxy_that_is_none_is_named_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_FETCH__PROXY", proxy)
+    text = refusal()
+    assert "the proxy is http://host:port" in text
+    assert SECRET not in text
+
+
+def test_an_allowed_address_that_is_none_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_FETCH__ALLOW_ADDRESSES", "localhost")
+    assert "'localhost'" in refusal()
+
+
 def test_every_setting_is_described_and_listed_once_in_order() -> None:
     rows = settings.rows(Settings())
     assert all(row.description for row in rows)
