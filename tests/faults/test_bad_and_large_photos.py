@@ -179,7 +179,7 @@ async def test_memory_is_flat_while_a_long_backlog_is_worked_off(
         done = finished(tagger)
         began_s = time.monotonic()
         highest = 0
-        while time.monotonic() - began_s < experiment.size(3, full=15):
+        while time.monotonic() - began_s < experiment.size(3, full=10):
             highest = max(highest, tagger.memory())
             await asyncio.sleep(0.1)
         experiment.figure("events per second", (finished(tagger) - done) / (time.monotonic() - began_s))

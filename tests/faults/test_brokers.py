@@ -120,7 +120,7 @@ async def test_commits_that_the_coordinator_refuses_are_repeated(
     async with world.service(settings) as service:
         await eventually(lambda: service.metrics.assigned._value.get() == 4)
         gaps = asyncio.create_task(longest_gap_s(service))
-        for number in range(experiment.size(2, full=6)):
+        for number in range(experiment.size(2, full=4)):
             for request, possible in errors.items():
                 coordinating.fail_next(COORDINATOR, request, experiment.chance.choices(possible, k=3))
             refused_s = time.monotonic()

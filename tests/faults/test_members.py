@@ -37,7 +37,7 @@ async def test_a_killed_worker_costs_no_photo_and_repeats_no_more_than_it_had_in
 ) -> None:
     ledger = Ledger(world)
     world.photos.answers["photo"] = BRIGHT
-    kills = experiment.size(1, full=3)
+    kills = experiment.size(1, full=2)
     bounded = {**EXTRA, "TAGGER_SERVICE__MAX_IN_FLIGHT": str(IN_FLIGHT)}
     with running_tagger(world.settings, tmp_path, "--workers", "3", port=free_port(), **bounded) as tagger:
         for number in range(kills):

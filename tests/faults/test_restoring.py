@@ -58,7 +58,7 @@ async def test_a_replay_that_is_killed_changes_nothing_and_can_be_repeated(
 ) -> None:
     ledger = Ledger(world)
     world.photos.answers["photo"] = BRIGHT
-    old = experiment.size(150, full=400)
+    old = experiment.size(150, full=300)
     for number in range(old):
         ledger.upload(f"old-{number}", f"photo/old-{number}")
     # Judged again and not looked up, as if by another model.
@@ -66,7 +66,7 @@ async def test_a_replay_that_is_killed_changes_nothing_and_can_be_repeated(
     async with world.service():
         await ledger.settle()
         before = {key: message.value() for key, message in by_key(world.tags()).items()}
-        await live(ledger, "alone", seconds=experiment.size(2, full=8))
+        await live(ledger, "alone", seconds=experiment.size(2, full=5))
         await ledger.settle()
         fetched = len(world.photos.requests)
         process = await asyncio.create_subprocess_exec(
