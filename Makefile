@@ -3,10 +3,11 @@ SHELL := bash
 PHOTOS ?=
 OUT ?= demo-output
 KEEP ?=
+SECONDS ?= 60
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models test lint unit integration faults acceptance schemas picture clean
+.PHONY: help setup demo models test lint unit integration faults acceptance bench-prepare fuzz schemas picture clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,14 @@ unit integration acceptance: test-setup ## one level of the tests
 faults: test-setup ## the fault experiments, long form; SEEDS=20: each 20 times, and the table of docs/reliability.md
 	@$(if $(SEEDS),$(BIN)/python scripts/faults $(SEEDS),FAULT_FULL=1 $(BIN)/python -m pytest tests/faults)
 
+bench-prepare: test-setup ## CPU time of decoding beside other libraries (PHOTOS=dir: of your photos)
+	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/bench.txt
+	@$(BIN)/python -m benchmarks.prepare $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+fuzz: test-setup ## coverage-guided fuzzing of decoding, SECONDS=60; findings go to fuzz-findings/
+	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/fuzz.txt
+	@$(BIN)/python -m tests.fuzz_prepare $(SECONDS)
+
 schemas: ## regenerate docs/schemas from the event classes
 	@$(BIN)/photo-tagger schemas --output docs/schemas
 
@@ -49,4 +58,4 @@ picture: ## regenerate the README's picture from the demo's gallery (needs Chrom
 	@scripts/picture
 
 clean: ## remove environments, caches and outputs
-	rm -rf .venv .venv-servers .cache demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-servers .cache demo-output fuzz-findings .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

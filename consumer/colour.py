@@ -32,7 +32,7 @@ def to_rgb(image: Image.Image, view: View, icc: IccRule) -> Image.Image:
     small = _on_white(view.resize(image.convert("RGBa"))) if image.mode == "RGBA" else view.resize(image)
     if profile and (icc == "srgb" or small.mode == "CMYK"):
         small = _through_profile(small, profile)
-    return small.convert("RGB")
+    return small if small.mode == "RGB" else small.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

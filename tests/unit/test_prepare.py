@@ -5,7 +5,9 @@ import threading
 import time
 import tracemalloc
 import zlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from consumer import decode, prepare
+from consumer import colour, decode, prepare
 from consumer.contract import Geometry
-from consumer.decode import Decoded, to_pixels
+from consumer.decode import Decoded, NeedsMemory, to_pixels
 from consumer.errors import PhotoRejected
 from consumer.events import Photo, Pixels
 from consumer.formats import sniff
 from consumer.limits import PrepareLimits
 from consumer.prepare import Explanation, Preparer, explain
 from consumer.view import TURNS
+from tests.harness import eventually
 from tests.unit.photos import difference, encoded, photo
 
+MIB = 1024 * 1024
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
 LIMITS = PrepareLimits()
 HOSTILE = Path(__file__).parents[3] / "shared" / "data" / "hostile"
@@ -223,6 +227,61 @@ class TestModes:
         assert np.array_equal(pixels_of(encoded(image, "PNG", icc_profile=profile)), pixels_of(encoded(image, "PNG")))
 
 
+class TestProfiles:
+    SRGB = replace(LIMITS, icc="srgb")
+
+    @staticmethod
+    def swapped() -> bytes:
+        """sRGB's profile with red and green exchanged."""
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        return profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+
+    def test_a_profile_decides_the_colours_where_it_is_asked_for(self) -> None:
+        body = encoded(Image.new("RGB", (64, 64), (250, 10, 10)), "PNG", icc_profile=self.swapped())
+        assert pixels_of(body)[0, 0].tolist() == [250, 10, 10]
+        red, green, blue = pixels_of(body, self.SRGB)[0, 0].tolist()
+        assert green > 200
+        assert max(red, blue) < 60
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])
+    @pytest.mark.parametrize("profile", [b"broken", b"\xff" * 200, bytes(900_000)])
+    def test_a_broken_profile_counts_as_none(self, mode: str, profile: bytes) -> None:
+        image = photo(64, 64).convert(mode)
+        body = encoded(image, "WEBP" if mode == "RGB" else "PNG", icc_profile=profile)
+        assert np.array_equal(pixels_of(body, self.SRGB), pixels_of(encoded(image, "WEBP" if mode == "RGB" else "PNG")))
+
+    def test_the_way_through_a_profile_is_built_once(self) -> None:
+        body = encoded(photo(64, 64), "PNG", icc_profile=self.swapped())
+        pixels_of(body, self.SRGB)
+        before = colour._transform.cache_info()
+        pixels_of(body, self.SRGB)
+        assert colour._transform.cache_info().hits == before.hits + 1
+
+
+class TestHeic:
+    BODY = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64)
+
+    def test_without_leave_the_reason_says_how_to_read_it(self) -> None:
+        with pytest.raises(PhotoRejected, match=r"photo-tagger\[heic\].*prepare\.heic = true") as caught:
+            pixels_of(self.BODY)
+        assert caught.value.reason == "unsupported_format"
+
+    def test_with_leave_the_photo_is_read_and_turned_once(self) -> None:
+        heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+        image, exif = photo(320, 240), Image.Exif()
+        exif[0x0112] = 6
+        written = heif.from_pillow(image)
+        buffer = io.BytesIO()
+        written.save(buffer, exif=exif.tobytes(), quality=95)
+        pixels = pixels_of(buffer.getvalue(), replace(LIMITS, heic=True))
+        turned = image.transpose(Image.Transpose.ROTATE_270)
+        assert difference(pixels, pixels_of(encoded(turned, "PNG"))) <= 5
+
+    def test_with_leave_a_broken_file_is_corrupt(self) -> None:
+        pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+        assert rejection(self.BODY, replace(LIMITS, heic=True)) == "corrupt_image"
+
+
 class TestOrientation:
     @staticmethod
     def turned(image: Image.Image, orientation: int) -> Image.Image:
@@ -405,6 +464,99 @@ class TestPreparer:
         one = time.perf_counter() - started
         with Preparer(GEOMETRY, LIMITS, threads=1, timeout_s=one * 6 + 0.1) as preparer:
             await asyncio.gather(*(preparer.prepare(Photo("p", "u", b"")) for _ in range(20)))
+
+
+class TestMemory:
+    """Decodes that need much, with a decoder that says so and does nothing."""
+
+    LARGE, SMALL = b"large", b"small"
+
+    @pytest.fixture
+    def running(self, monkeypatch: pytest.MonkeyPatch) -> dict[bytes, Any]:
+        """A fake decoder, and what of it runs at once."""
+        seen: dict[bytes, Any] = {"now": [], "most": [], "go": threading.Event()}
+        lock = threading.Lock()
+
+        def decode(body: bytes, _geometry: Geometry, _limits: PrepareLimits, memory_bytes: int) -> Decoded:
+            need = 600 * MIB if body.startswith(self.LARGE) else MIB
+            if need > memory_bytes:
+                raise NeedsMemory(need)
+            with lock:
+                seen["now"].append(need)
+                seen["most"].append(sum(seen["now"]))
+            seen["go"].wait(0.02)
+            with lock:
+                seen["now"].remove(need)
+            return DECODED
+
+        monkeypatch.setattr(prepare, "decode", decode)
+        return seen
+
+    async def test_decodes_share_the_memory_and_a_large_one_is_not_starved(self, running: dict[str, Any]) -> None:
+        order: list[bytes] = []
+
+        async def stream(preparer: Preparer, bodies: list[bytes]) -> None:
+            for body in bodies:
+                await preparer.prepare(Photo("p", "u", body))
+                order.append(body)
+
+        with Preparer(GEOMETRY, LIMITS, threads=4) as preparer:
+            streams = [[self.LARGE], [self.LARGE]] + [[self.SMALL] * 10] * 12
+            await asyncio.gather(*(stream(preparer, bodies) for bodies in streams))
+            assert preparer.decode_bytes == 0
+        assert max(running["most"]) <= LIMITS.max_decode_bytes
+        # Those that came before it are served before it, of a stream of 120; those that come later are not.
+        assert [at for at, body in enumerate(order) if body == self.LARGE][1] < 100
+
+    async def test_a_photo_beyond_all_memory_is_refused_by_its_header(self) -> None:
+        limits = replace(LIMITS, max_decode_bytes=10 * MIB)
+        body = encoded(photo(2000, 2000), "PNG")
+        with Preparer(GEOMETRY, limits) as preparer, pytest.raises(PhotoRejected, match="max_decode_bytes") as caught:
+            await preparer.prepare(Photo("p", "u", body))
+        assert caught.value.reason == "too_many_pixels"
+
+    @pytest.mark.parametrize(("failures", "tagged"), [(1, True), (2, False)])
+    async def test_out_of_memory_is_tried_once_more_alone(
+        self, monkeypatch: pytest.MonkeyPatch, failures: int, tagged: bool
+    ) -> None:
+        given: list[int] = []
+
+        def decode(_body: bytes, _geometry: Geometry, _limits: PrepareLimits, memory_bytes: int) -> Decoded:
+            given.append(memory_bytes)
+            if len(given) <= failures:
+                raise MemoryError
+            return DECODED
+
+        monkeypatch.setattr(prepare, "decode", decode)
+        with Preparer(GEOMETRY, LIMITS) as preparer:
+            if tagged:
+                await preparer.prepare(Photo("p", "u", b""))
+            else:
+                with pytest.raises(PhotoRejected, match="not enough memory"):
+                    await preparer.prepare(Photo("p", "u", b""))
+            assert preparer.decode_bytes == 0
+        assert given == [prepare.USUAL_BYTES, LIMITS.max_decode_bytes]
+
+    async def test_a_cancelled_photo_keeps_its_memory_as_long_as_its_decode_runs(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        started, release = threading.Event(), threading.Event()
+
+        def decode(*_: object) -> Decoded:
+            started.set()
+            assert release.wait(30)
+            return DECODED
+
+        monkeypatch.setattr(prepare, "decode", decode)
+        with Preparer(GEOMETRY, LIMITS) as preparer:
+            task = asyncio.ensure_future(preparer.prepare(Photo("p", "u", b"")))
+            await asyncio.to_thread(started.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert preparer.decode_bytes > 0
+            release.set()
+            await eventually(lambda: preparer.decode_bytes == 0)
 
 
 class TestExplain:
