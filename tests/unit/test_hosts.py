@@ -33,6 +33,7 @@ class Web:
         self.failing: dict[str, TransientReason] = {}
         self.gone: set[str] = set()
         self.asked: list[str] = []
+        self.dropped: list[str] = []
 
     async def attempt(self, event: PhotoUploaded) -> Photo:
         self.asked.append(event.photo_id)
@@ -43,7 +44,7 @@ class Web:
         for key in (event.photo_id, origin):
             if key in self.failing:
                 raise Retryable(self.failing[key], "no", origin=origin)
-        return Photo(event.photo_id, event.uri, b"jpeg")
+        return Photo(event.photo_id, event.uri, b"jpeg", lambda: self.dropped.append(event.photo_id))
 
     async def retry(self, step: Answer, event: PhotoUploaded) -> Photo:
         """Two attempts, as the pipeline's budget would make some."""
@@ -109,6 +110,7 @@ async def test_photos_that_hang_on_a_host_that_answers_for_others_are_their_own_
     for one in bad:
         assert await web.fails(one) == [Retryable]
     assert good.photo_id in web.asked[1:], "the host was asked for what it gave before"
+    assert web.dropped == web.asked[1:].count(good.photo_id) * [good.photo_id], "its bytes keep no room"
     assert web.down() == 0
 
 
