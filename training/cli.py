@@ -1,5 +1,7 @@
 """The command `photo-trainer`."""
 
+import importlib
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +54,10 @@ def samples(
 
     count, size_bytes = write_samples(out)
     Console().print(f"{count} photos, {size_bytes / 1e6:.2f} MB, in {out}", soft_wrap=True)
+
+
+if importlib.util.find_spec("training.cli_publish"):
+    app.add_typer(importlib.import_module("training.cli_publish").app)  # evaluate, export, publish
 
 
 def main() -> None:

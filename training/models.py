@@ -37,13 +37,14 @@ class ResNet10(nn.Module):
     The head averages with `mean`, since adaptive pooling exports as Shape, Range and Gather nodes.
     """
 
-    def __init__(self, outputs: int, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+    def __init__(self, outputs: int, widths: tuple[int, int, int, int] = WIDTHS, dropout: float = 0.0) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, widths[0], _STEM_KERNEL_PX, 2, _STEM_KERNEL_PX // 2, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
         strides = (1, 2, 2, 2)
         inputs = (widths[0], *widths[:-1])
         self.stages = nn.Sequential(*(Block(i, o, s) for i, o, s in zip(inputs, widths, strides, strict=True)))
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -52,7 +53,7 @@ class ResNet10(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of normalised images."""
         features = functional.max_pool2d(functional.relu(self.norm(self.stem(images))), 3, 2, 1)
-        return self.head(self.stages(features).mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(self.dropout(self.stages(features).mean((2, 3))))  # type: ignore[no-any-return]
 
 
 class _Served(nn.Module):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from consumer import errors
+from consumer import errors as consumer_errors
+from training import errors as training_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(
@@ -29,7 +30,7 @@ def public(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[tuple[
 
 def known_names(tree: ast.Module) -> set[str]:
     """What a reader of the module can look up: its classes and imports, our errors and the language's."""
-    names = {name for name in vars(errors) if not name.startswith("_")} | set(vars(builtins))
+    names = {*vars(consumer_errors), *vars(training_errors), *vars(builtins)}
     for node in ast.walk(tree):
         match node:
             case ast.ClassDef():
