@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from training import data, evaluate, train
+from training.bundle import Bundle
 from training.data.backgrounds import Split, background_bank
 from training.data.marks import Marks, brand_marks, distractor_marks
 from training.data.sets import INPUT_PX, Batch, composer, quality_set
@@ -155,7 +156,7 @@ def make_brand(plan: Plan, scenes: dict[Split, Scenes], repository: Path, consol
     )
     exported = export(ServedBrand(net, temperature), ("brand_probs",), _nhwc(test))
     evidence = _evidence(plan, plan.brand, metrics, calibration, timer, exported.parity)
-    return Published(publish(BRAND, repository, exported, evidence), metrics, calibration)
+    return Published(publish(BRAND, repository, Bundle(exported), evidence), metrics, calibration)
 
 
 def make_quality(plan: Plan, scenes: dict[Split, Scenes], repository: Path, console: Console) -> Published:
@@ -186,7 +187,7 @@ def make_quality(plan: Plan, scenes: dict[Split, Scenes], repository: Path, cons
     )
     exported = export(ServedQuality(net, temperature), tuple(name for name, _ in QUALITY.outputs), _nhwc(test))
     evidence = _evidence(plan, plan.quality, metrics, calibration, timer, exported.parity)
-    return Published(publish(QUALITY, repository, exported, evidence), metrics, calibration)
+    return Published(publish(QUALITY, repository, Bundle(exported), evidence), metrics, calibration)
 
 
 def _evidence(  # noqa: PLR0917 - each is one part of what a manifest records

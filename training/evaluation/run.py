@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
+from torch import nn
 
 from training.errors import DataError
 from training.evaluation.assess import Splits, assess_brand, assess_quality
@@ -15,6 +16,7 @@ from training.evaluation.outcome import Evaluation
 from training.evaluation.predict import see
 from training.evaluation.report import html
 from training.evaluation.thresholds import Target
+from training.export import deployable
 from training.model_config import ModelSpec
 from training.progress import task
 from training.runs import BRAND, Run, load_model, load_split
@@ -29,6 +31,8 @@ class Evaluated:
 
     run: Run
     spec: ModelSpec
+    #: Takes normalised floats, gives logits; norms folded and weights rounded as they are served.
+    net: nn.Module
     splits: Splits
     evaluation: Evaluation
 
@@ -40,7 +44,8 @@ def evaluate(run: Run, target: Target, console: Console) -> Evaluated:
         RunError: The run has no finished model.
         DataError: It has no photos to choose on, or none to report on.
     """
-    net, spec = load_model(run)
+    trained, spec = load_model(run)
+    net = deployable(trained)  # what is measured is what will be served
     counts = {name: len(load_split(run, name)) for name in _SPLITS}
     for name in ("val", "test"):
         if not counts[name]:
@@ -51,7 +56,7 @@ def evaluate(run: Run, target: Target, console: Console) -> Evaluated:
         evaluation = assess_brand(net, spec.labels, splits, target)
     else:
         evaluation = assess_quality(net, spec.labels, splits)
-    return Evaluated(run, spec, splits, evaluation)
+    return Evaluated(run, spec, net, splits, evaluation)
 
 
 def write(found: Evaluated, folder: Path) -> list[Path]:
