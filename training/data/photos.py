@@ -41,9 +41,7 @@ class Photo:
     def as_json(self) -> dict[str, Any]:
         """Plain values without the empty ones."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in values.items() if value not in {None, ""} and value != {}} | {
-            "id": self.id
-        }
+        return {name: value for name, value in values.items() if value or value == 0.0}
 
 
 def photo_from_json(values: dict[str, Any]) -> Photo:

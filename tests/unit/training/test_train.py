@@ -1,4 +1,4 @@
-"""The loop and its numbers: schedule, losses, repeatability, metrics against scikit-learn, threshold rules."""
+"""Metrics against scikit-learn, threshold rules."""
 
 import numpy as np
 import pytest
@@ -15,53 +15,10 @@ from training.evaluate import (
     brand_threshold,
     fit_temperature,
     good_threshold,
-    predict,
     quality_scores,
     rank_correlation,
     wilson_lower,
 )
-from training.models import ResNet10
-from training.train import Recipe, fit, learning_rate, quality_loss
-
-
-def toy_batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Dark or bright noise, labelled so."""
-    rng = torch.Generator().manual_seed(step)
-    labels = torch.arange(16) % 2
-    images = torch.randint(0, 100, (16, 3, 32, 32), generator=rng, dtype=torch.uint8)
-    return images + (labels * 150).to(torch.uint8).view(-1, 1, 1, 1), labels
-
-
-def toy_fit() -> torch.nn.Module:
-    torch.manual_seed(0)
-    loss = torch.nn.functional.cross_entropy
-    return fit(ResNet10(2, (4, 4, 8, 8)), toy_batch, loss, Recipe(steps=25, peak_rate=1e-2, average=0.8))
-
-
-def test_the_loop_learns_and_two_runs_agree() -> None:
-    first, second = toy_fit(), toy_fit()
-    weights = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
-    assert all(torch.equal(left, right) for left, right in weights)
-    images, labels = toy_batch(1000)
-    assert (predict(first, images).argmax(1) == labels).float().mean() > 0.9
-    assert not first.training
-
-
-def test_the_rate_warms_up_to_its_peak_and_ends_near_zero() -> None:
-    recipe = Recipe(steps=100, peak_rate=1.0)
-    rates = [learning_rate(step, recipe) for step in range(100)]
-    assert max(rates) == pytest.approx(1.0)
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 0.01
-
-
-def test_a_miss_by_two_levels_costs_more_than_a_miss_by_one() -> None:
-    labels = torch.tensor([4])
-    costs = [
-        float(quality_loss(torch.nn.functional.one_hot(torch.tensor([level]), 5) * 8.0, labels)) for level in range(5)
-    ]
-    assert costs == sorted(costs, reverse=True)
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=4, max_size=60))
