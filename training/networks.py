@@ -20,6 +20,8 @@ from training.models import PIXEL_DEVIATION, PIXEL_MEAN, WIDTHS, ResNet10
 from training.recipe import Model
 
 _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
+#: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
+_LANES: Final = 8
 _TIMM: Final = "timm/"
 #: torchvision networks with an auxiliary output in training, which would hide the gain of ours.
 _AUXILIARY: Final = frozenset({"inception_v3", "googlenet"})
@@ -74,6 +76,8 @@ def _bare(model: Model, outputs: int) -> nn.Module:
         if model.pretrained:
             raise WeightsError(f"no published weights of {model.arch}; give your own with model.weights")
         width = int(ours[1]) if ours[1] else WIDTHS[0]
+        if width % _LANES:
+            raise RecipeError(f"{model.arch}: the width must be a multiple of {_LANES}")
         return ResNet10(outputs, (width, width * 2, width * 4, width * 8), model.dropout)
     if model.arch.startswith(_TIMM):
         return _timm(model, outputs)

@@ -160,13 +160,3 @@ def brightness_slice(pixels: np.ndarray) -> str:
     """dark, middle or bright, by the mean of uint8 pixels."""
     mean = float(pixels.mean())
     return "dark" if mean < 80 else "bright" if mean > 170 else "middle"
-
-
-def shape_slices(photo: Decoded) -> dict[str, str]:
-    """Orientation and size class of a photo."""
-    ratio = photo.width / photo.height
-    megapixels = photo.width * photo.height / 1e6
-    return {
-        "orientation": "landscape" if ratio > 1.05 else "portrait" if ratio < 0.95 else "square",
-        "megapixels": "< 0.5" if megapixels < 0.5 else "< 4" if megapixels < 4 else ">= 4",
-    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.data.photos import FOREIGN, NO_LOGO, SPLITS, Photo, photo_from_json
+from training.data.photos import FOREIGN, SPLITS, Photo, photo_from_json
 from training.errors import DataError
 
 #: Parts of a photo that its place on a disk does not change; only these are hashed.
@@ -66,11 +66,6 @@ class Manifest:
 def target_name(photo: Photo) -> str:
     """The label of a brand photo, the nearest level of a rated one."""
     return photo.label if photo.label is not None else str(round(photo.rating or 0))
-
-
-def brand_labels(photos: list[Photo]) -> tuple[str, ...]:
-    """Brands in alphabetical order, then NO_LOGO."""
-    return (*sorted({photo.label for photo in photos if photo.label} - {NO_LOGO}), NO_LOGO)
 
 
 def load_manifest(path: Path) -> Manifest:

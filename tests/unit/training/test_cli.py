@@ -27,7 +27,10 @@ def test_demo_models_publishes_both_models_from_nothing(tmp_path: Path) -> None:
     assert "accuracy_always_no_logo" in done.stdout
     for model in ("brand_logo", "photo_quality"):
         manifest = json.loads((tmp_path / model / "1" / "MANIFEST.json").read_text())
-        assert manifest["metrics"]["parity_max_abs_difference"] <= 1e-4
+        fp32 = [row for row in manifest["parity"] if row["file"] == "model.onnx" and row["engine"] == "onnxruntime"]
+        assert fp32[0]["max_abs_difference"] <= 1e-4
+        assert manifest["forced"]
+        assert (tmp_path / model / "1" / "card.md").read_text().startswith("# Model card")
         assert f"published {model} version 1" in done.stdout
 
 
