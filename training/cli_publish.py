@@ -1,5 +1,6 @@
 """`photo-trainer evaluate`, `export` and `publish`: from a finished run to a version that the service can load."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ def evaluate_run(
     run: RunPath,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; RUN/evaluation by default.")] = None,
     precision: Precision = 0.96,
-    no_logo_rate: NoLogoRate = 0.003,
+    no_logo_rate: NoLogoRate = 0.005,
 ) -> None:
     """Choose temperature and threshold on val, measure once on test and foreign photos, write report and card."""
     from training.evaluation.run import evaluate, write  # noqa: PLC0415 - torch takes seconds to import
@@ -66,7 +67,7 @@ def export_run(
     run: RunPath,
     out: Annotated[Path | None, typer.Option(help="Folder to write to; RUN/export by default.")] = None,
     precision: Precision = 0.96,
-    no_logo_rate: NoLogoRate = 0.003,
+    no_logo_rate: NoLogoRate = 0.005,
 ) -> None:
     """Write the ONNX graphs (fp32, fp16, int8) that decide as torch does, and how far each one is from it."""
     from training.evaluation.run import evaluate  # noqa: PLC0415 - torch takes seconds to import
@@ -86,7 +87,7 @@ def publish_run(
     repository: Annotated[Path, typer.Option(help="Triton model repository.")] = Path("triton_models"),
     name: Annotated[str | None, typer.Option(help="Model name, when labels or input size differ.")] = None,
     precision: Precision = 0.96,
-    no_logo_rate: NoLogoRate = 0.003,
+    no_logo_rate: NoLogoRate = 0.005,
     *,
     force: Annotated[bool, typer.Option("--force", help="Publish in spite of the gate; needs --reason.")] = False,
     reason: Annotated[str | None, typer.Option(help="Why; the manifest keeps it.")] = None,
@@ -120,7 +121,7 @@ def publish_run(
 def _show_figures(evaluation: "Evaluation") -> None:
     table = Table("figure", "test", "95 % interval", *next(iter(evaluation.figures.values())).baselines)
     for name, figure in evaluation.figures.items():
-        others = (f"{value:.3f}" for value in figure.baselines.values())
+        others = ("none" if math.isnan(value) else f"{value:.3f}" for value in figure.baselines.values())
         table.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}", *others)
     err.print(table)
     for alarm in evaluation.alarms:

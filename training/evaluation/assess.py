@@ -135,7 +135,10 @@ def _common(
     """What both kinds of model are asked alike: slices and robustness; the caller fills in the rest."""
     test = splits.test
     which = np.ones(len(right), np.bool_) if counted is None else counted
-    slices = tuple(parts(test.answers.take(which), right[which]))
+    sliced = test.answers.take(which)
+    # where a photo without a brand comes from has a table of its own, and goes with its label
+    properties = {name: values for name, values in sliced.slices.items() if name != brand.ORIGIN}
+    slices = tuple(parts(replace(sliced, slices=properties), right[which]))
     bodies, chosen, original = files_of(test, _ROBUSTNESS_PHOTOS)
     side = test.images.shape[1]
     flips = robustness.flips(bodies, expected[chosen], Geometry(side, side), decide) if bodies else []

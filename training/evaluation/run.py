@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from rich.console import Console
 from torch import nn
 
@@ -44,6 +45,7 @@ def evaluate(run: Run, target: Target, console: Console) -> Evaluated:
         RunError: The run has no finished model.
         DataError: It has no photos to choose on, or none to report on.
     """
+    torch.set_num_threads(run.recipe().train.threads)  # more of them slow a busy machine down
     trained, spec = load_model(run)
     net = deployable(trained)  # what is measured is what will be served
     counts = {name: len(load_split(run, name)) for name in _SPLITS}

@@ -19,7 +19,7 @@ class Target:
     """
 
     precision: float = 0.96
-    no_logo_rate: float = 0.003
+    no_logo_rate: float = 0.005
     lowest: float = 0.5
     highest: float = 0.99
 
