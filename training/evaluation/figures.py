@@ -8,6 +8,7 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
 
 from training.evaluation.answers import Answers
@@ -43,6 +44,8 @@ _STYLE: Final[Any] = {  # its keys' type is a list of every setting's name
     "figure.constrained_layout.use": True,
 }
 _MOST_CURVES: Final = 12
+#: From the page's own ground to blue.
+_FADING: Final = LinearSegmentedColormap.from_list("fading", [(0.12, 0.38, 0.85, 0.0), (0.12, 0.38, 0.85, 1.0)])
 
 
 def draw(paint: Callable[[Canvas], None], width: float, height: float) -> str:
@@ -55,7 +58,7 @@ def draw(paint: Callable[[Canvas], None], width: float, height: float) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     # the page's style sheet scales it, and its fonts are the page's
-    return text.replace("<svg ", '<svg class="plot" role="img" ', 1)
+    return text.replace("<svg ", f'<svg class="plot" role="img" style="max-width:{width * 1.15:.2f}in" ', 1)
 
 
 def confusion(counts: Ints, labels: Sequence[str]) -> str:
@@ -65,7 +68,7 @@ def confusion(counts: Ints, labels: Sequence[str]) -> str:
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, alpha=0.85)
+        axes.imshow(shares, cmap=_FADING, vmin=0, vmax=1)
         axes.grid(visible=False)
         axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(labels)), labels)
@@ -76,7 +79,7 @@ def confusion(counts: Ints, labels: Sequence[str]) -> str:
                 if count:
                     dark = shares[row, column] > 0.5
                     axes.text(
-                        column, row, str(count), ha="center", va="center", fontsize=7, color="white" if dark else GREY
+                        column, row, str(count), ha="center", va="center", fontsize=7, color="white" if dark else _INK
                     )
 
     return draw(paint, side, side)
