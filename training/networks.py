@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from training.errors import RecipeError, ToolMissing, WeightsError
@@ -81,12 +80,14 @@ def _bare(model: Model, outputs: int) -> nn.Module:
         return ResNet10(outputs, (width, width * 2, width * 4, width * 8), model.dropout)
     if model.arch.startswith(_TIMM):
         return _timm(model, outputs)
-    if model.arch not in torchvision.models.list_models(module=torchvision.models):
-        raise RecipeError(f"no network {model.arch}: resnet10, resnet10-w<width>, timm/<name>, or one of torchvision's")
     return _torchvision(model, outputs)
 
 
 def _torchvision(model: Model, outputs: int) -> nn.Module:
+    import torchvision  # noqa: PLC0415 - doubles the time to start, which our own networks need not wait for
+
+    if model.arch not in torchvision.models.list_models(module=torchvision.models):
+        raise RecipeError(f"no network {model.arch}: resnet10, resnet10-w<width>, timm/<name>, or one of torchvision's")
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not model.pretrained else {}
     net: Any = _downloaded(
         lambda: torchvision.models.get_model(model.arch, weights="DEFAULT" if model.pretrained else None, **options),
