@@ -91,7 +91,7 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not model.pretrained else {}
     net: Any = _downloaded(
         lambda: torchvision.models.get_model(model.arch, weights="DEFAULT" if model.pretrained else None, **options),
-        model.arch,
+        model,
     )
     if model.arch in _AUXILIARY:
         net.aux_logits = False
@@ -114,7 +114,7 @@ def _timm(model: Model, outputs: int) -> nn.Module:
         raise RecipeError(f"timm has no network {name}")
     net = _downloaded(
         lambda: timm.create_model(name, pretrained=model.pretrained, num_classes=outputs, drop_rate=model.dropout),
-        model.arch,
+        model,
     )
     config: Any = net.pretrained_cfg
     mean, deviation = tuple(config["mean"]), tuple(config["std"])
@@ -123,17 +123,19 @@ def _timm(model: Model, outputs: int) -> nn.Module:
     return net if same else Renormalised(net, mean, deviation)
 
 
-def _downloaded(make: Callable[[], nn.Module], arch: str) -> nn.Module:
-    """Runs what may download weights.
+def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
+    """Makes a network, which may download its weights.
 
     Raises:
         WeightsError: The network forbids it; says what to do instead.
     """
+    if not model.pretrained:
+        return make()
     try:
         return make()
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - every library fails in its own way where there is no network
         raise WeightsError(
-            f"the weights of {arch} could not be downloaded ({error}); fetch the file elsewhere and give it with "
+            f"the weights of {model.arch} could not be downloaded ({error}); fetch the file elsewhere and give it with "
             "--weights FILE --weights-sha256 HASH"
         ) from None
 

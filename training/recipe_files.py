@@ -19,7 +19,7 @@ from training.recipe import Recipe
 _INDENT = "  "
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML in which 1e-5 is a number, as its reader expects, and not a text, as YAML 1.1 has it."""
 
 

@@ -94,6 +94,13 @@ def test_copies_across_given_splits_leave_training_or_stop_it(tmp_path: Path) ->
         assemble(recipe_of(tmp_path, split={"on_leak": "fail"}), QUIET)
 
 
+def test_a_group_in_three_given_splits_stays_in_the_last() -> None:
+    items = [found(index, group="u1", split=split) for index, split in enumerate(("train", "val", "test", "val"))]
+    photos, leaks = divide([*items, found(9, split="train")], Splitting())
+    assert [(p.id, p.split) for p in photos] == [("2", "test"), ("9", "train")]
+    assert leaks["dropped"] == ["0", "1", "3"]
+
+
 def test_a_photo_under_two_labels_is_reported(tmp_path: Path) -> None:
     brand_folders(tmp_path)
     (tmp_path / "bolt" / "copy.jpg").write_bytes((tmp_path / "acme" / "0.jpg").read_bytes())
