@@ -66,4 +66,4 @@ def explained() -> Iterator[None]:
 
 def result_line(result: Mapping[str, Any]) -> None:
     """Prints a command's result for machines: one line of JSON on standard output."""
-    typer.echo(json.dumps(result, sort_keys=True))
+    typer.echo(json.dumps(result))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from training.errors import RecipeError, ToolMissing, WeightsError
@@ -81,16 +80,18 @@ def _bare(model: Model, outputs: int) -> nn.Module:
         return ResNet10(outputs, (width, width * 2, width * 4, width * 8), model.dropout)
     if model.arch.startswith(_TIMM):
         return _timm(model, outputs)
-    if model.arch not in torchvision.models.list_models(module=torchvision.models):
-        raise RecipeError(f"no network {model.arch}: resnet10, resnet10-w<width>, timm/<name>, or one of torchvision's")
     return _torchvision(model, outputs)
 
 
 def _torchvision(model: Model, outputs: int) -> nn.Module:
+    import torchvision  # noqa: PLC0415 - doubles the time to start, which our own networks need not wait for
+
+    if model.arch not in torchvision.models.list_models(module=torchvision.models):
+        raise RecipeError(f"no network {model.arch}: resnet10, resnet10-w<width>, timm/<name>, or one of torchvision's")
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not model.pretrained else {}
     net: Any = _downloaded(
         lambda: torchvision.models.get_model(model.arch, weights="DEFAULT" if model.pretrained else None, **options),
-        model.arch,
+        model,
     )
     if model.arch in _AUXILIARY:
         net.aux_logits = False
@@ -113,7 +114,7 @@ def _timm(model: Model, outputs: int) -> nn.Module:
         raise RecipeError(f"timm has no network {name}")
     net = _downloaded(
         lambda: timm.create_model(name, pretrained=model.pretrained, num_classes=outputs, drop_rate=model.dropout),
-        model.arch,
+        model,
     )
     config: Any = net.pretrained_cfg
     mean, deviation = tuple(config["mean"]), tuple(config["std"])
@@ -122,17 +123,19 @@ def _timm(model: Model, outputs: int) -> nn.Module:
     return net if same else Renormalised(net, mean, deviation)
 
 
-def _downloaded(make: Callable[[], nn.Module], arch: str) -> nn.Module:
-    """Runs what may download weights.
+def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
+    """Makes a network, which may download its weights.
 
     Raises:
         WeightsError: The network forbids it; says what to do instead.
     """
+    if not model.pretrained:
+        return make()
     try:
         return make()
-    except (OSError, RuntimeError) as error:
+    except Exception as error:  # noqa: BLE001 - every library fails in its own way where there is no network
         raise WeightsError(
-            f"the weights of {arch} could not be downloaded ({error}); fetch the file elsewhere and give it with "
+            f"the weights of {model.arch} could not be downloaded ({error}); fetch the file elsewhere and give it with "
             "--weights FILE --weights-sha256 HASH"
         ) from None
 

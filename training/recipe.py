@@ -90,7 +90,6 @@ class OpenImagesSource(Part):
     brands: dict[str, str] = Field(description="display name of a class: brand; classes not named are left out")
     no_logo: tuple[str, ...] = Field((), description="display names of classes that show no brand")
     margin: Share = Field(0.1, description="what a crop adds on each side, as a share of the box")
-    least_px: Count = Field(24, description="shortest side of a crop, in pixels")
 
 
 class GrocerySource(Part):

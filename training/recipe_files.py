@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from importlib.resources import files
@@ -16,6 +17,15 @@ from training.errors import RecipeError
 from training.recipe import Recipe
 
 _INDENT = "  "
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which 1e-5 is a number, as its reader expects, and not a text, as YAML 1.1 has it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
 
 
 def shipped() -> dict[str, str]:
@@ -41,7 +51,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise RecipeError(f"no recipe {name}: neither a file nor one of {', '.join(known)}{hint}")
     try:
-        values = yaml.safe_load(text)
+        values = load(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"{name} is no YAML: {error}") from None
     if not isinstance(values, dict):
@@ -63,6 +73,11 @@ def parse(values: dict[str, Any]) -> Recipe:
     except ValidationError as error:
         lines = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise RecipeError("; ".join(lines)) from None
+
+
+def load(text: str) -> Any:  # noqa: ANN401 - a YAML tree
+    """What YAML text says; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
 
 
 def dump(recipe: Recipe) -> str:
@@ -90,7 +105,8 @@ def _described(part: BaseModel, indent: str) -> Iterator[str]:
                 yield from lines[1:]
         else:
             plain = part.model_dump(mode="json")[name]
-            yield f"{indent}{name}: {json.dumps(plain, ensure_ascii=False)}{comment}"
+            text = yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=10_000).strip()
+            yield f"{indent}{name}: {text[1:-1]}{comment}"
 
 
 def _override(values: Any, override: str) -> None:  # noqa: ANN401 - a YAML tree
@@ -99,7 +115,7 @@ def _override(values: Any, override: str) -> None:  # noqa: ANN401 - a YAML tree
         raise RecipeError(f"--set {override}: write key.path=value")
     *parents, last = path.split(".")
     try:
-        value = yaml.safe_load(text)
+        value = load(text)
         target: Any = reduce(_child, parents, values)
         if isinstance(target, list):
             target[int(last)] = value

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -23,7 +22,7 @@ from training.errors import RunError
 from training.model_config import ModelSpec
 from training.networks import empty
 from training.recipe import Recipe
-from training.recipe_files import parse
+from training.recipe_files import load, parse
 
 BRAND, QUALITY = "brand", "quality"
 _GREY_SPREAD: Final = 4.0
@@ -101,7 +100,7 @@ class Run:
 
     def recipe(self) -> Recipe:
         """The resolved recipe. Raises RecipeError if it no longer fits this version's recipes."""
-        return parse(yaml.safe_load(self.recipe_file.read_text()))
+        return parse(load(self.recipe_file.read_text()))
 
     def data(self) -> Manifest:
         """The manifest. Raises DataError if it is missing or was changed."""

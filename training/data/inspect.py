@@ -59,11 +59,12 @@ def inspect(photo: Photo) -> Inspected | Broken:
         decoded = decode(body, _HASH_PX * 4)
     except Unreadable as error:
         return Broken(photo, str(error))
-    if min(decoded.width, decoded.height) < _LEAST_PX:
-        return Broken(photo, f"only {decoded.width}x{decoded.height} pixels")
+    left, top, right, bottom = photo.box or (0.0, 0.0, 1.0, 1.0)
+    width, height = round((right - left) * decoded.width), round((bottom - top) * decoded.height)
+    if min(width, height) < _LEAST_PX:
+        return Broken(photo, f"only {width}x{height} pixels")
     image = decoded.image
     if photo.box is not None:
-        left, top, right, bottom = photo.box
         image = image.crop(
             (
                 int(left * image.width),

@@ -49,7 +49,7 @@ def scene_uri(split: str, index: int) -> str:
 def scene_pixels(uri: str) -> np.ndarray:
     """The canvas of a `scene:` URI: uint8 [CANVAS_PX, CANVAS_PX, 3]."""
     split, seed, index = uri.removeprefix(SCENE).split("/")
-    return np.asarray(scene(np.random.default_rng((int(seed), int(index))), Split(split), CANVAS_PX))
+    return np.array(scene(np.random.default_rng((int(seed), int(index))), Split(split), CANVAS_PX))
 
 
 @cache

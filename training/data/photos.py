@@ -29,7 +29,7 @@ class Photo:
     split: str | None = None
     #: Photos of one group stay in one split.
     group: str = ""
-    #: Of the file's bytes; of the drawn pixels where there is no file.
+    #: Of the file's bytes; of the URI and the code that draws it where there is no file.
     sha256: str = ""
     #: Left, top, right, bottom as shares of the photo's sides: what of it is shown.
     box: tuple[float, float, float, float] | None = None

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,13 @@ def _decoded_side(photo: Photo, geometry: Geometry) -> int:
 def _canvas(photo: Photo, geometry: Geometry) -> np.ndarray:
     if photo.uri.startswith(SCENE):
         return scene_pixels(photo.uri)
-    side = max(CANVAS_PX, round(geometry.input_size * _CANVAS_GAP))
-    return square(decode(read_bytes(photo.uri), side), Geometry(side, side))
+    return _file_canvas(photo.uri, max(CANVAS_PX, round(geometry.input_size * _CANVAS_GAP)))
+
+
+@lru_cache(maxsize=16)
+def _file_canvas(uri: str, side: int) -> np.ndarray:
+    """The undamaged photo; its damaged versions follow each other in a manifest."""
+    return square(decode(read_bytes(uri), side), Geometry(side, side))
 
 
 def _resized(pixels: np.ndarray, size: int) -> np.ndarray:

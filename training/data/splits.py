@@ -6,6 +6,7 @@ Alike are photos with the same bytes, with nearly the same perceptual hash, or o
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -68,21 +69,24 @@ def near_pairs(hashes: Sequence[int], bits: int) -> set[Pair]:
     return pairs
 
 
-def _exact_pairs(found: Sequence[Inspected]) -> set[Pair]:
-    keys = [(item.photo.sha256, item.photo.box) for item in found]
-    return {(indices[0], other) for indices in _buckets(keys) for other in indices[1:]}
+def _chains(keys: Iterable[Hashable | None]) -> set[Pair]:
+    """Neighbours among the indices that share a key: as many pairs as join them all."""
+    return {pair for indices in _buckets(keys) for pair in pairwise(indices)}
 
 
-def _group_pairs(found: Sequence[Inspected]) -> set[Pair]:
-    keys = [(item.photo.source, item.photo.group) if item.photo.group else None for item in found]
-    return {(indices[0], other) for indices in _buckets(keys) for other in indices[1:]}
+def _exact_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
+    return [(item.photo.sha256, item.photo.box) for item in found]
+
+
+def _group_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
+    return [(item.photo.source, item.photo.group) if item.photo.group else None for item in found]
 
 
 def _alike(found: Sequence[Inspected], bits: int) -> dict[str, set[Pair]]:
     return {
-        "exact": _exact_pairs(found),
+        "exact": _chains(_exact_keys(found)),
         "near": near_pairs([item.dhash for item in found], bits),
-        "group": _group_pairs(found),
+        "group": _chains(_group_keys(found)),
     }
 
 
@@ -110,7 +114,7 @@ def divide(found: Sequence[Inspected], rules: Splitting) -> tuple[list[Photo], d
         raise DataError(
             f"{count} pairs leak between splits, such as {found[left].photo.id} and {found[right].photo.id}"
         )
-    dropped = _to_drop(crossing, splits)
+    dropped = _to_drop(found, crossing["near"], splits)
     kept = [replace(i.photo, split=s) for n, (i, s) in enumerate(zip(found, splits, strict=True)) if n not in dropped]
     conflicts = [
         (left, right)
@@ -169,10 +173,14 @@ def _share_out(rng: np.random.Generator, groups: list[list[int]], rules: Splitti
         yield members, split
 
 
-def _to_drop(crossing: dict[str, list[Pair]], splits: list[str]) -> set[int]:
+def _to_drop(found: Sequence[Inspected], near: list[Pair], splits: list[str]) -> set[int]:
+    """Photos that must go so that nothing leaks: of copies and groups, all that are not in the split reported last."""
     dropped: set[int] = set()
-    for pairs in crossing.values():
-        for pair in pairs:
-            if not dropped & set(pair):
-                dropped.add(min(pair, key=lambda index: _DROP_ORDER.index(splits[index])))
+    for keys in (_exact_keys(found), _group_keys(found)):
+        for indices in _buckets(keys):
+            ranks = [_DROP_ORDER.index(splits[index]) for index in indices]
+            dropped.update(index for index, rank in zip(indices, ranks, strict=True) if rank < max(ranks))
+    for pair in near:
+        if not dropped & set(pair):
+            dropped.add(min(pair, key=lambda index: _DROP_ORDER.index(splits[index])))
     return dropped

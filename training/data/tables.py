@@ -1,6 +1,7 @@
 """Rows of CSV, Parquet and Excel files as dictionaries of text, whichever the file is."""
 
 import csv
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def _excel(path: Path) -> Iterator[dict[str, str]]:
         raise ToolMissing(f"{path.name} {_EXTRA}") from None
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (openpyxl.utils.exceptions.InvalidFileException, OSError, KeyError) as error:
+    except (openpyxl.utils.exceptions.InvalidFileException, zipfile.BadZipFile, OSError, KeyError) as error:
         raise DataError(f"{path} is no Excel file: {error}") from None
     lines = book.worksheets[0].iter_rows(values_only=True)
     header = [str(name or "").strip() for name in next(lines, ())]
