@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=${UV:-.venv/bin/uv}
 compile() { "$uv" pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 "$@"; }
-compile pyproject.toml --extra embedded --extra s3 --extra training --extra dev -o requirements/dev.txt
+compile pyproject.toml --extra embedded --extra s3 --extra training --extra tables --extra timm --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 compile pyproject.toml --extra s3 -c requirements/dev.txt -o requirements/s3.txt
 compile pyproject.toml --extra embedded -c requirements/dev.txt -o requirements/embedded.txt

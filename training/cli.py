@@ -1,5 +1,7 @@
 """The command `photo-trainer`."""
 
+import importlib
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -7,13 +9,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Makes the models that the photo tagger serves.")
+from training import cli_data, cli_runs
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Makes the models that the photo tagger serves: photos in, an honest evaluation and a version out.",
+)
 Steps = Annotated[int | None, typer.Option(min=1, help="Training steps of each model, instead of the recipe's.")]
 
 
 @app.command("demo-models")
 def demo_models(
     repository: Annotated[Path, typer.Option(help="Triton model repository to publish into.")] = Path("triton_models"),
+    runs: Annotated[Path, typer.Option(help="Folder to keep the two runs in.")] = Path("runs"),
     steps: Steps = None,
     *,
     quick: Annotated[
@@ -21,15 +31,10 @@ def demo_models(
     ] = False,
 ) -> None:
     """Compose data, train both demo models, evaluate, export, check and publish the next version of each."""
-    from dataclasses import replace  # noqa: PLC0415 - torch takes seconds to import, --help must not
+    from training.demo import make_models  # noqa: PLC0415 - torch takes seconds to import, --help must not
 
-    from training.demo import QUICK, Plan, make_models  # noqa: PLC0415
-
-    plan = QUICK if quick else Plan()
-    if steps is not None:
-        plan = replace(plan, brand=replace(plan.brand, steps=steps), quality=replace(plan.quality, steps=steps))
     console = Console()
-    published = make_models(plan, repository, console)
+    published = make_models(repository, console, runs, steps, quick=quick)
     table = Table("model", "metric on held-out photos", "value", title="synthetic test set")
     for version in published:
         name = version.path.parent.name
@@ -52,6 +57,14 @@ def samples(
 
     count, size_bytes = write_samples(out)
     Console().print(f"{count} photos, {size_bytes / 1e6:.2f} MB, in {out}", soft_wrap=True)
+
+
+app.add_typer(cli_data.recipe_app, name="recipe")
+app.add_typer(cli_data.data_app, name="data")
+app.add_typer(cli_runs.runs_app, name="runs")
+app.add_typer(cli_runs.app)
+if importlib.util.find_spec("training.cli_publish"):
+    app.add_typer(importlib.import_module("training.cli_publish").app)  # evaluate, export, publish
 
 
 def main() -> None:

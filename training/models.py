@@ -42,7 +42,7 @@ class ResNet10(nn.Module):
             beyond its buffers on processors without AVX-512.
     """
 
-    def __init__(self, outputs: int, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+    def __init__(self, outputs: int, widths: tuple[int, int, int, int] = WIDTHS, dropout: float = 0.0) -> None:
         if min(widths) < _LEAST_WIDTH:
             raise ValueError(f"widths {widths}: each must be at least {_LEAST_WIDTH}")
         super().__init__()
@@ -51,6 +51,7 @@ class ResNet10(nn.Module):
         strides = (1, 2, 2, 2)
         inputs = (widths[0], *widths[:-1])
         self.stages = nn.Sequential(*(Block(i, o, s) for i, o, s in zip(inputs, widths, strides, strict=True)))
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(widths[-1], outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -59,7 +60,7 @@ class ResNet10(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits of normalised images."""
         features = functional.max_pool2d(functional.relu(self.norm(self.stem(images))), 3, 2, 1)
-        return self.head(self.stages(features).mean((2, 3)))  # type: ignore[no-any-return]
+        return self.head(self.dropout(self.stages(features).mean((2, 3))))  # type: ignore[no-any-return]
 
 
 class _Served(nn.Module):

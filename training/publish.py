@@ -20,15 +20,19 @@ from typing import Any
 
 import onnx
 
+from training.bundle import Bundle
+from training.errors import TrainerError
 from training.export import Exported, write
-from training.model_config import VARIANTS, Decisions, ModelSpec, config_text
+from training.model_config import VARIANTS, Decisions, Engines, ModelSpec, config_text
+from training.variants import FP32_FILE
 
 MANIFEST = "MANIFEST.json"
-MODEL_FILE = "model.onnx"
+MODEL_FILE = FP32_FILE
 _HIDDEN = "."
+_PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "openvino")
 
 
-class PublishError(Exception):
+class PublishError(TrainerError):
     """The version cannot be published: it does not match the model's other versions, or somebody was faster."""
 
 
@@ -41,6 +45,11 @@ class Evidence:
     #: The values of the decision, as the config's `decision.<version>` repeats them.
     calibration: Mapping[str, float]
     training: Mapping[str, Any] = field(default_factory=dict)
+    #: The gate's verdict, and the reason of whoever published in spite of it.
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    forced: str | None = None
+    #: Texts that go into the version directory by name: the model card, the drift baseline.
+    texts: Mapping[str, str] = field(default_factory=dict)
 
 
 def sha256(path: Path) -> str:
@@ -95,7 +104,16 @@ def git_commit(folder: Path) -> str | None:
     return asked.stdout.strip() if asked.returncode == 0 else None
 
 
-def _manifest(spec: ModelSpec, version: int, staged: Path, evidence: Evidence) -> dict[str, Any]:
+def environment() -> dict[str, str]:
+    """What a version is exported and checked with."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{name: installed(name) for name in _PACKAGES},
+    }
+
+
+def _manifest(spec: ModelSpec, version: int, staged: Path, bundle: Bundle, evidence: Evidence) -> dict[str, Any]:
     return {
         "model": spec.name,
         "version": version,
@@ -103,15 +121,16 @@ def _manifest(spec: ModelSpec, version: int, staged: Path, evidence: Evidence) -
         "git_commit": git_commit(Path(__file__).parent),
         "files": {entry.name: sha256(entry) for entry in sorted(staged.iterdir())},
         "data_manifest_sha256": evidence.data_manifest_sha256,
-        "environment": {
-            "python": platform.python_version(),
-            **{name: installed(name) for name in ("torch", "onnx", "onnxruntime")},
-        },
+        "environment": environment(),
         "labels": list(spec.labels),
         "label_checksum": spec.label_checksum,
         "metrics": dict(evidence.metrics),
         "calibration": dict(evidence.calibration),
         "training": dict(evidence.training),
+        "cpu": bundle.cpu,
+        "parity": bundle.parity_json(),
+        "gate": dict(evidence.gate),
+        "forced": evidence.forced,
     }
 
 
@@ -132,25 +151,36 @@ def _replace(path: Path, text: str) -> None:
     staged.rename(path)
 
 
-def write_configs(spec: ModelSpec, model_dir: Path, decisions: Decisions) -> None:
+def engines_of(model_dir: Path, published: list[int]) -> Engines:
+    """Engine and file for CPUs of every version that brings its own; older ones serve the config's default."""
+    manifests = {version: read_manifest(model_dir, version) for version in published}
+    return {version: manifest["cpu"] for version, manifest in manifests.items() if "cpu" in manifest}
+
+
+def write_configs(spec: ModelSpec, model_dir: Path, decisions: Decisions, engines: Engines) -> None:
     """Writes labels.txt and every variant of the config."""
     (model_dir / "configs").mkdir(parents=True, exist_ok=True)
     _replace(model_dir / "labels.txt", "\n".join(spec.labels) + "\n")
     for variant in VARIANTS:
-        _replace(model_dir / "configs" / f"{variant}.pbtxt", config_text(spec, variant, decisions))
+        _replace(model_dir / "configs" / f"{variant}.pbtxt", config_text(spec, variant, decisions, engines))
     _sync(model_dir)
 
 
-def _stage(spec: ModelSpec, staged: Path, version: int, exported: Exported, evidence: Evidence) -> None:
+def _stage(spec: ModelSpec, staged: Path, version: int, bundle: Bundle, evidence: Evidence) -> None:
     staged.mkdir()
-    write(exported, staged / MODEL_FILE)
+    write(bundle.exported, staged / MODEL_FILE)
+    for name, graph in bundle.variants.items():
+        write(Exported(graph, 0.0), staged / name)
+    for name, text in evidence.texts.items():
+        (staged / name).write_text(text)
     (staged / "model.py").write_bytes(files("training.serving").joinpath("model.py").read_bytes())
-    (staged / MANIFEST).write_text(json.dumps(_manifest(spec, version, staged, evidence), indent=2) + "\n")
+    manifest = _manifest(spec, version, staged, bundle, evidence)
+    (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     for entry in (*staged.iterdir(), staged):
         _sync(entry)
 
 
-def publish(spec: ModelSpec, repository: Path, exported: Exported, evidence: Evidence) -> Path:
+def publish(spec: ModelSpec, repository: Path, bundle: Bundle, evidence: Evidence) -> Path:
     """Publishes the next version of a model and returns its directory.
 
     The order is: stage the version in a hidden sibling, write the configs that know its decision, rename. A server
@@ -162,14 +192,15 @@ def publish(spec: ModelSpec, repository: Path, exported: Exported, evidence: Evi
     """
     model_dir = repository / spec.name
     existing = versions(model_dir)
-    _check_same_contract(spec, model_dir, existing, exported.model)
+    _check_same_contract(spec, model_dir, existing, bundle.exported.model)
     version = max(existing, default=0) + 1
     decisions: dict[int, Mapping[str, float]] = {old: read_manifest(model_dir, old)["calibration"] for old in existing}
     model_dir.mkdir(parents=True, exist_ok=True)
     staged, final = model_dir / f"{_HIDDEN}{version}.{os.getpid()}", model_dir / str(version)
     try:
-        _stage(spec, staged, version, exported, evidence)
-        write_configs(spec, model_dir, {**decisions, version: evidence.calibration})
+        _stage(spec, staged, version, bundle, evidence)
+        engines = {**engines_of(model_dir, existing), version: bundle.cpu}
+        write_configs(spec, model_dir, {**decisions, version: evidence.calibration}, engines)
         staged.rename(final)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
@@ -185,4 +216,5 @@ def _restore(spec: ModelSpec, model_dir: Path) -> None:
     if not kept:
         shutil.rmtree(model_dir, ignore_errors=True)
         return
-    write_configs(spec, model_dir, {version: read_manifest(model_dir, version)["calibration"] for version in kept})
+    decisions = {version: read_manifest(model_dir, version)["calibration"] for version in kept}
+    write_configs(spec, model_dir, decisions, engines_of(model_dir, kept))

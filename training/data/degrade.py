@@ -123,11 +123,21 @@ def degrade(rng: np.random.Generator, image: torch.Tensor, damage: Damage, sever
     return image if severity <= 0 else _DO[damage](rng, image, strength(damage, severity))
 
 
-def damaged(rng: np.random.Generator, image: torch.Tensor, severity: int) -> torch.Tensor:
-    """An image with a random damage of a grade 0..4: one kind, or two kinds that are each one grade milder."""
+def draw_damage(rng: np.random.Generator, severity: float) -> list[tuple[Damage, float]]:
+    """The damage that makes a grade 0..4: one kind, or two kinds that are each one grade milder.
+
+    Grades spread by up to 0.3 to each side, since photos do not come in five steps; grade 0 is untouched.
+    """
     kinds = list(Damage)
     first, second = (kinds[int(index)] for index in rng.choice(len(kinds), 2, replace=False))
     jitter = float(rng.uniform(-0.3, 0.3))
     if severity >= 2 and rng.random() < 0.3:
-        return degrade(rng, degrade(rng, image, first, severity - 1 + jitter), second, severity - 1 + jitter)
-    return degrade(rng, image, first, min(severity + jitter, WORST) if severity else 0)
+        return [(first, severity - 1 + jitter), (second, severity - 1 + jitter)]
+    return [(first, min(severity + jitter, WORST))] if severity else []
+
+
+def damaged(rng: np.random.Generator, image: torch.Tensor, severity: float) -> torch.Tensor:
+    """An image with a random damage of a grade 0..4, as `draw_damage` draws it."""
+    for damage, grade in draw_damage(rng, severity):
+        image = degrade(rng, image, damage, grade)
+    return image

@@ -58,6 +58,7 @@ class BrandComposer:
     distractors: Marks
     mix: Mix = field(default_factory=Mix)
     look: Look = field(default_factory=Look)
+    px: int = INPUT_PX
 
     def batch(self, rng: np.random.Generator, count: int) -> Batch:
         """`count` photos; brands are equally likely, and the shares of `mix` hold exactly (rounded down)."""
@@ -67,7 +68,7 @@ class BrandComposer:
         origins = torch.full((count,), Origin.CLEAN)
         origins[:branded], origins[branded : branded + alike] = Origin.BRAND, Origin.DISTRACTOR
         canvases = self.bank[torch.from_numpy(rng.integers(len(self.bank), size=count))]
-        photos = self._with_objects(rng, views(rng, canvases, INPUT_PX))
+        photos = self._with_objects(rng, views(rng, canvases, self.px))
         other = torch.from_numpy(rng.integers(len(self.distractors.names), size=alike))
         masks = torch.cat((self.brands.masks[labels[:branded]], self.distractors.masks[other]))
         colours = torch.cat((self.brands.colours[labels[:branded]], self.distractors.colours[other]))
@@ -90,19 +91,21 @@ class BrandComposer:
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "origins")))
 
 
-def composer(split: Split, bank: torch.Tensor, brands: Marks, distractors: Marks) -> BrandComposer:
+def composer(split: Split, bank: torch.Tensor, brands: Marks, distractors: Marks, px: int = INPUT_PX) -> BrandComposer:
     """The composer of a split: evaluation sees more clean photos than training, to bound their false-positive rate.
 
-    The canvases are shrunk once to BRAND_CANVAS_PX, which is what sampling a window from them later needs.
+    The canvases are shrunk once, to BRAND_CANVAS_PX for INPUT_PX: sampling a window from them later needs no more.
     """
-    sizes = (BRAND_CANVAS_PX, BRAND_CANVAS_PX)
+    side = min(bank.shape[-1], BRAND_CANVAS_PX * px // INPUT_PX)
+    sizes = (side, side)
     small = torch.cat(
         [
             functional.interpolate(part.float(), sizes, mode="area").round().to(torch.uint8)
             for part in torch.split(bank, 64)
         ]
     )
-    return BrandComposer(small, brands, distractors, Mix() if split is Split.TRAIN else Mix(0.45, 0.25))
+    mix = Mix() if split is Split.TRAIN else Mix(0.45, 0.25)
+    return BrandComposer(small, brands, distractors, mix, px=px)
 
 
 def quality_set(

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 
 from training import publish as publishing
+from training.bundle import Bundle
 from training.data.marks import BRANDS
 from training.export import Exported
 from training.model_config import BRAND, QUALITY, VARIANTS, ModelSpec, config_text, contract_parameters
@@ -21,12 +22,13 @@ REPOSITORY = Path(__file__).parents[3] / "triton_models"
 LARGEST_BYTES = 8_000_000
 
 
-def fake_export(spec: ModelSpec) -> Exported:
-    """A graph with a spec's inputs and outputs that computes nothing."""
+def fake_export(spec: ModelSpec, *variants: str) -> Bundle:
+    """Graphs with a spec's inputs and outputs that compute nothing."""
     side = spec.input_px
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", side, side, 3])
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in spec.outputs]
-    return Exported(helper.make_model(helper.make_graph([], spec.name, [images], outputs)), 0.0)
+    graph = helper.make_model(helper.make_graph([], spec.name, [images], outputs))
+    return Bundle(Exported(graph, 0.0), dict.fromkeys(variants, graph))
 
 
 def evidence(threshold: float = 0.5) -> Evidence:
@@ -64,6 +66,32 @@ def test_publishing_again_makes_the_next_version_and_keeps_the_first(tmp_path: P
         parameters = parse((tmp_path / "brand_logo/configs" / f"{variant}.pbtxt").read_text()).parameters
         assert json.loads(parameters["decision.1"].string_value)["threshold"] == 0.5
         assert json.loads(parameters["decision.2"].string_value)["threshold"] == 0.7
+
+
+def test_each_version_serves_its_own_file_and_old_ones_keep_theirs(tmp_path: Path) -> None:
+    publish(BRAND, tmp_path, fake_export(BRAND), evidence())
+    publish(BRAND, tmp_path, fake_export(BRAND, "model.fp16.onnx", "model.int8.onnx"), evidence())
+    parameters = parse((tmp_path / "brand_logo/configs/cpu.pbtxt").read_text()).parameters
+    assert json.loads(parameters["engine.1"].string_value) == {"engine": "onnxruntime", "file": "model.onnx"}
+    assert json.loads(parameters["engine.2"].string_value) == {"engine": "openvino", "file": "model.int8.onnx"}
+    assert parameters["MODEL_FILE"].string_value == "model.onnx"
+    for variant in ("gpu", "ort"):
+        assert "engine.2" not in parse((tmp_path / f"brand_logo/configs/{variant}.pbtxt").read_text()).parameters
+    assert set(read_manifest(tmp_path / "brand_logo", 2)["files"]) == {
+        "model.onnx",
+        "model.fp16.onnx",
+        "model.int8.onnx",
+        "model.py",
+    }
+
+
+def test_the_manifest_keeps_the_gates_verdict_and_the_reason_of_whoever_overruled_it(tmp_path: Path) -> None:
+    said = replace(evidence(), gate={"champion": 1, "checks": []}, forced="a demo", texts={"card.md": "# Card\n"})
+    path = publish(BRAND, tmp_path, fake_export(BRAND), said)
+    manifest = read_manifest(path.parent, 1)
+    assert manifest["gate"] == {"champion": 1, "checks": []}
+    assert manifest["forced"] == "a demo"
+    assert manifest["files"]["card.md"] == sha256(path / "card.md")
 
 
 def test_other_labels_need_another_model_name(tmp_path: Path) -> None:
@@ -148,7 +176,7 @@ def test_the_shipped_versions_match_their_manifests_and_configs(spec: ModelSpec)
     model_dir = REPOSITORY / spec.name
     shipped = versions(model_dir)
     assert shipped
-    decisions = {}
+    decisions, engines = {}, {}
     for version in shipped:
         manifest = read_manifest(model_dir, version)
         assert manifest["files"] == {name: sha256(model_dir / str(version) / name) for name in manifest["files"]}
@@ -156,8 +184,12 @@ def test_the_shipped_versions_match_their_manifests_and_configs(spec: ModelSpec)
         assert manifest["label_checksum"] == spec.label_checksum
         onnx.checker.check_model(onnx.load(model_dir / str(version) / "model.onnx"))
         decisions[version] = manifest["calibration"]
+        if "cpu" in manifest:
+            engines[version] = manifest["cpu"]
     for variant in VARIANTS:
-        assert (model_dir / "configs" / f"{variant}.pbtxt").read_text() == config_text(spec, variant, decisions)
+        assert (model_dir / "configs" / f"{variant}.pbtxt").read_text() == config_text(
+            spec, variant, decisions, engines
+        )
 
 
 def test_the_shipped_models_are_small_enough_for_git() -> None:

@@ -1,0 +1,206 @@
+"""int8 beside fp32 on the same cores: `.venv/bin/python benchmarks/serving.py [--triton] [--seconds 4] [--rounds 5]`.
+
+Each net is exported, quantised and published twice into a repository of its own: version 1 serves model.onnx with ONNX
+Runtime, version 2 model.int8.onnx with OpenVINO. Raw: two processes of one thread each run the published model.py's own
+engines. Triton: the embedded server with two instances, asked for both versions in turn. Rounds alternate, the table
+holds medians; images per second of CPU time are what a busy machine leaves comparable.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+import tritonclient.grpc as triton_grpc
+from sklearn.datasets import load_sample_images
+
+from consumer.embedded.paths import servers_environment
+from consumer.embedded.servers import Servers
+from training.bundle import Bundle
+from training.export import deployable, export
+from training.model_config import ModelSpec
+from training.models import ResNet10, ServedBrand
+from training.publish import Evidence, publish
+from training.variants import INT8_FILE, to_int8
+
+LABELS = (*(f"brand-{index}" for index in range(10)), "no_logo")
+BATCHES = (1, 8)
+#: What the speed of int8 hangs on.
+INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
+#: Runs in the servers' environment: model.py's engine on one thread, for some seconds; prints images and seconds.
+WORKER = """
+import importlib.util, json, sys, time, types
+sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
+spec = importlib.util.spec_from_file_location("served", sys.argv[1] + "/model.py")
+served = importlib.util.module_from_spec(spec); spec.loader.exec_module(served)
+import numpy, pathlib
+engine, file, side, batch, seconds = sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6])
+_, run = served._ENGINES[engine](pathlib.Path(sys.argv[1], file), 1)
+images = numpy.random.default_rng(0).integers(0, 256, (batch, side, side, 3), numpy.uint8)
+for _ in range(3): run(images)
+count, wall, cpu = 0, time.perf_counter(), time.process_time()
+while time.perf_counter() - wall < seconds:
+    run(images); count += batch
+print(json.dumps([count, time.perf_counter() - wall, time.process_time() - cpu]))
+"""
+
+
+def _resnet18() -> torch.nn.Module:
+    return torchvision.models.resnet18(weights=None, num_classes=len(LABELS))
+
+
+NETS = {"resnet10 96 px": (96, lambda: ResNet10(len(LABELS))), "resnet18 224 px": (224, _resnet18)}
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Images a second of wall time, and of CPU time."""
+
+    wall: float
+    cpu: float
+
+
+def photos(side: int, count: int = 64) -> np.ndarray:
+    """Cuts of two real photos."""
+    rng = np.random.default_rng(0)
+    pictures = load_sample_images().images
+    cuts = []
+    for index in range(count):
+        picture = pictures[index % 2]
+        top, left = (int(rng.integers(0, picture.shape[axis] - side)) for axis in (0, 1))
+        cuts.append(picture[top : top + side, left : left + side])
+    return np.stack(cuts)
+
+
+def published(repository: Path, name: str, side: int, net: torch.nn.Module) -> Path:
+    """Both versions of a net, and the folder of the model. Its weights are random: they do not change the speed."""
+    torch.manual_seed(0)
+    model = name.split(maxsplit=1)[0]
+    spec = ModelSpec(model, (("brand_probs", len(LABELS)),), "brand_probs", LABELS, side)
+    exported = export(ServedBrand(deployable(net), 1.0), ("brand_probs",), photos(side, 4))
+    evidence = Evidence("0" * 64, {}, {"threshold": 0.5, "temperature": 1.0})
+    publish(spec, repository, Bundle(exported), evidence)
+    publish(spec, repository, Bundle(exported, {INT8_FILE: to_int8(exported.model, photos(side))}), evidence)
+    return repository / model
+
+
+def raw(model: Path, version: int, side: int, batch: int, seconds: float) -> Rate:
+    """Two processes at once."""
+    chosen = json.loads((model / str(version) / "MANIFEST.json").read_text())["cpu"]
+    python = str(servers_environment() / "bin" / "python")
+    folder = str(model / str(version))
+    argv = [python, "-c", WORKER, folder, chosen["engine"], chosen["file"], str(side), str(batch), str(seconds)]
+    workers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    found = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
+    return Rate(sum(count / wall for count, wall, _ in found), sum(f[0] for f in found) / sum(f[2] for f in found))
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Processes below one.
+
+    Yields:
+        Their ids.
+    """
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid:
+            child = int(entry.parent.name)
+            yield child
+            yield from descendants(child)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process and all below it have used."""
+    ticks = 0
+    for process in descendants(pid):
+        try:
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def through_triton(servers: Servers, url: str, model: str, version: int, side: int, batch: int, seconds: float) -> Rate:  # noqa: PLR0917
+    """Eight requests in flight from one process; CPU time is the server's."""
+    images = photos(side, batch)
+    sent = triton_grpc.InferInput("images", list(images.shape), "UINT8")
+    sent.set_data_from_numpy(images)
+    with triton_grpc.InferenceServerClient(url) as client, ThreadPoolExecutor(8) as pool:
+        client.infer(model, [sent], str(version))
+        deadline = time.perf_counter() + seconds
+
+        def ask(_index: int) -> int:
+            count = 0
+            while time.perf_counter() < deadline:
+                client.infer(model, [sent], str(version), client_timeout=60)
+                count += batch
+            return count
+
+        began, used = time.perf_counter(), cpu_seconds(servers.guardian_pid)
+        count = sum(pool.map(ask, range(8)))
+        return Rate(count / (time.perf_counter() - began), count / max(1e-6, cpu_seconds(servers.guardian_pid) - used))
+
+
+def table(title: str, rounds: list[tuple[Rate, Rate]]) -> None:
+    """One line: medians of both, and of the ratios of the pairs."""
+    cells = []
+    for kind in ("wall", "cpu"):
+        pairs = [(getattr(old, kind), getattr(new, kind)) for old, new in rounds]
+        middle = [statistics.median(values) for values in zip(*pairs, strict=True)]
+        ratio = statistics.median(new / old for old, new in pairs)
+        cells.append(f"{kind}: {middle[0]:8.1f} -> {middle[1]:8.1f} images/s, x{ratio:.2f}")
+    print(f"{title:36}  {cells[0]}   {cells[1]}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements")
+    parser.add_argument("--triton", action="store_true", help="through the embedded Triton as well")
+    arguments = parser.parse_args()
+    flags = Path("/proc/cpuinfo").read_text()
+    known = [
+        name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8") if name in flags
+    ]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {', '.join(known)}")
+    with tempfile.TemporaryDirectory() as folder:
+        models = {name: published(Path(folder), name, side, make()) for name, (side, make) in NETS.items()}
+        measure = {"raw, 2 processes": lambda m, v, s, b: raw(m, v, s, b, arguments.seconds)}
+        if arguments.triton:
+            with Servers() as servers:
+                url = servers.start_triton(Path(folder)).grpc_url
+                measure["Triton, 2 instances"] = lambda m, v, s, b: through_triton(
+                    servers, url, m.name, v, s, b, arguments.seconds
+                )
+                run_all(models, measure, arguments.rounds)
+        else:
+            run_all(models, measure, arguments.rounds)
+
+
+def run_all(models: dict[str, Path], measure: dict[str, object], rounds: int) -> None:
+    """Every net, batch size and way, fp32 and int8 in turn."""
+    for name, model in models.items():
+        side = NETS[name][0]
+        for batch in BATCHES:
+            for way, rate in measure.items():
+                pairs = [tuple(rate(model, version, side, batch) for version in (1, 2)) for _ in range(rounds)]  # type: ignore[operator]
+                table(f"{name}, batch {batch}, {way}", pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Checkpoints: all that resuming needs, in one file that is whole or not there."""
+
+import ast
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.errors import RunError
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Writes content so that a reader finds the old file or the new one, also after a kill or a power cut."""
+    staged = path.with_name(f".{path.name}.new")
+    with staged.open("wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    staged.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file by rename."""
+    staged = path.with_name(f".{path.name}.new")
+    staged.write_text(text)
+    staged.rename(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `write` wrote.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - unpickling broken bytes raises anything
+        raise RunError(f"{path}: {type(error).__name__}: {error}") from None
+    return content
+
+
+def chance() -> dict[str, Any]:
+    """The state of every global source of chance: python's, numpy's, torch's, and that of each GPU."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - libraries may draw from it
+    return {
+        "python": repr(random.getstate()),
+        "numpy": (str(kind), torch.from_numpy(np.asarray(keys, np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_chance(state: dict[str, Any]) -> None:
+    """Puts every global source of chance back to where `chance` saw it."""
+    version, internal, gauss = ast.literal_eval(state["python"])
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - as in `chance`
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

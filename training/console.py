@@ -1,0 +1,69 @@
+"""What every command of `photo-trainer` shares: where it prints, how it ends.
+
+Progress and tables go to standard error, so that standard output holds results alone: one JSON line in a pipe.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any, Final
+
+import typer
+from rich.console import Console
+
+from training.errors import (
+    DataError,
+    GateRefused,
+    RecipeError,
+    RunError,
+    ToolMissing,
+    TrainerError,
+    WeightsError,
+)
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+class Exit(IntEnum):
+    """Exit codes, for scripts."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    RECIPE = 3
+    DATA = 4
+    WEIGHTS = 5
+    RUN = 6
+    REFUSED = 7
+    TOOL_MISSING = 8
+
+
+_CODES: Final[dict[type[TrainerError], Exit]] = {
+    RecipeError: Exit.RECIPE,
+    DataError: Exit.DATA,
+    WeightsError: Exit.WEIGHTS,
+    RunError: Exit.RUN,
+    GateRefused: Exit.REFUSED,
+    ToolMissing: Exit.TOOL_MISSING,
+}
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns our errors into one line and an exit code; anything else is a bug and keeps its traceback.
+
+    Raises:
+        Exit: with the code of the error.
+    """
+    try:
+        yield
+    except TrainerError as error:
+        err.print(f"photo-trainer: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
+
+
+def result_line(result: Mapping[str, Any]) -> None:
+    """Prints a command's result for machines: one line of JSON on standard output."""
+    typer.echo(json.dumps(result))

@@ -1,0 +1,162 @@
+"""From a photo's bytes to pixels, exactly as the service makes them: upright, RGB, short side resized, centre cut.
+
+The service's arithmetic is written again here because nothing may be imported from it; a test holds both together.
+"""
+
+import io
+import urllib.request
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from training.errors import Unreadable
+
+#: Refused beyond this: a training set holds photos, not bombs.
+MAX_BYTES: Final = 64_000_000
+MAX_PIXELS: Final = 100_000_000
+_TIMEOUT_S: Final = 20.0
+#: As the service: a JPEG is decoded at no less than this many times the wanted short side.
+_DRAFT_GAP: Final = 2
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What the model sees of a photo: its short side is resized, then a square is cut from the centre."""
+
+    input_size: int
+    resize_short_side: int
+
+
+def read_bytes(uri: str) -> bytes:
+    """The bytes behind a path or a `file:`, `http:` or `https:` URI.
+
+    Raises:
+        Unreadable: Nothing there, no answer, or more than MAX_BYTES.
+    """
+    try:
+        if uri.startswith(("http://", "https://")):
+            with urllib.request.urlopen(uri, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - the scheme is checked
+                body = bytes(answer.read(MAX_BYTES + 1))
+        else:
+            with Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri).open("rb") as stream:
+                body = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from None
+    if not body:
+        raise Unreadable("empty file")
+    if len(body) > MAX_BYTES:
+        raise Unreadable(f"more than {MAX_BYTES} bytes")
+    return body
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An upright RGB image, perhaps decoded smaller by `factor`, and the size that it has in full."""
+
+    image: Image.Image
+    width: int
+    height: int
+    factor: float = 1.0
+
+
+def decode(body: bytes, short_side: int) -> Decoded:
+    """An upright RGB image whose short side is at least twice `short_side`, or full size where that is smaller.
+
+    Raises:
+        Unreadable: No photo, a broken one, or more than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(body)) as opened:
+            warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            width, height = opened.size
+            _check_size(width, height)
+            wanted = (short_side * _DRAFT_GAP, short_side * _DRAFT_GAP)
+            drafted = opened.draft("RGB", wanted) if opened.format == "JPEG" else None
+            opened.load()
+            # draft rounds the sides up: its factor is what it says, not the ratio of the sides.
+            factor = drafted[1][2] / width if drafted else 1.0
+            turn = _orientation(opened)
+            image = _rgb(opened if turn not in _TURNS else opened.transpose(_TURNS[turn]))
+    except Unreadable:
+        raise
+    except Exception as error:  # noqa: BLE001 - on broken bytes the decoders raise anything
+        raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}") from None
+    size = (height, width) if turn in _SIDEWAYS else (width, height)
+    return Decoded(image, *size, factor)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Unreadable(f"{width}x{height} pixels")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 where there is none that can be read, as the service takes it."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 - Pillow's EXIF parser raises anything on broken bytes
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """RGB on white; 16-bit grey scaled, which Pillow's own conversion would clip."""
+    if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N"}:
+        return Image.fromarray((np.clip(np.asarray(image), 0, 65_535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, clear).convert("RGB")
+    return image.convert("RGB")
+
+
+def square(photo: Decoded, geometry: Geometry, part: tuple[float, float, float, float] | None = None) -> np.ndarray:
+    """The model's view of a photo, or of a part of it: uint8 [input_size, input_size, 3].
+
+    Args:
+        photo: What `decode` returned.
+        geometry: The view.
+        part: Left, top, right, bottom as shares of the sides; the whole photo by default.
+    """
+    left, top, right, bottom = part or (0.0, 0.0, 1.0, 1.0)
+    width, height = (right - left) * photo.width, (bottom - top) * photo.height
+    short = min(width, height)
+    x0, x1 = _centre(width, short, geometry)
+    y0, y1 = _centre(height, short, geometry)
+    box = (
+        (left * photo.width + x0) * photo.factor,
+        (top * photo.height + y0) * photo.factor,
+        min((left * photo.width + x1) * photo.factor, photo.image.width),
+        min((top * photo.height + y1) * photo.factor, photo.image.height),
+    )
+    size = (geometry.input_size, geometry.input_size)
+    return np.array(photo.image.resize(size, Image.Resampling.BILINEAR, box))
+
+
+def _centre(side: float, short: float, geometry: Geometry) -> tuple[float, float]:
+    """Where the cut starts and ends on one side, with torchvision's rounding."""
+    resized = geometry.resize_short_side if side == short else int(geometry.resize_short_side * side / short)
+    start = round((resized - geometry.input_size) / 2.0)
+    factor = side / resized
+    return start * factor, min((start + geometry.input_size) * factor, side)
+
+
+def brightness_slice(pixels: np.ndarray) -> str:
+    """dark, middle or bright, by the mean of uint8 pixels."""
+    mean = float(pixels.mean())
+    return "dark" if mean < 80 else "bright" if mean > 170 else "middle"

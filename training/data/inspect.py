@@ -1,0 +1,93 @@
+"""Looks at every listed photo once: can it be read, what are its bytes' hash, its perceptual hash and its shape."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from training.data.decode import Decoded, decode, read_bytes
+from training.data.made import COMPOSED, SCENE, generator_sha256
+from training.data.photos import Photo
+from training.errors import Unreadable
+
+_HASH_PX: Final = 8
+#: A photo whose shortest side is less shows nothing that could be judged.
+_LEAST_PX: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A readable photo with its hashes filled in; `dhash` is 0 for what code draws."""
+
+    photo: Photo
+    dhash: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A listed photo that cannot be read, and why."""
+
+    photo: Photo
+    reason: str
+
+
+def difference_hash(image: Image.Image) -> int:
+    """64 bits that say where an image gets brighter from left to right; re-encoding and resizing hardly change them."""
+    small = np.asarray(image.convert("L").resize((_HASH_PX + 1, _HASH_PX), Image.Resampling.BOX), np.int16)
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
+
+
+def _shape(photo: Decoded) -> dict[str, str]:
+    ratio, megapixels = photo.width / photo.height, photo.width * photo.height / 1e6
+    return {
+        "orientation": "landscape" if ratio > 1.05 else "portrait" if ratio < 0.95 else "square",
+        "megapixels": "< 0.5" if megapixels < 0.5 else "< 4" if megapixels < 4 else ">= 4",
+    }
+
+
+def inspect(photo: Photo) -> Inspected | Broken:
+    """What one photo is."""
+    if photo.uri.startswith((SCENE, COMPOSED)):
+        digest = photo.sha256 or hashlib.sha256(f"{generator_sha256()} {photo.uri}".encode()).hexdigest()
+        return Inspected(replace(photo, sha256=digest), 0)
+    try:
+        body = read_bytes(photo.uri)
+        decoded = decode(body, _HASH_PX * 4)
+    except Unreadable as error:
+        return Broken(photo, str(error))
+    left, top, right, bottom = photo.box or (0.0, 0.0, 1.0, 1.0)
+    width, height = round((right - left) * decoded.width), round((bottom - top) * decoded.height)
+    if min(width, height) < _LEAST_PX:
+        return Broken(photo, f"only {width}x{height} pixels")
+    image = decoded.image
+    if photo.box is not None:
+        image = image.crop(
+            (
+                int(left * image.width),
+                int(top * image.height),
+                int(right * image.width) + 1,
+                int(bottom * image.height) + 1,
+            )
+        )
+    found = replace(photo, sha256=hashlib.sha256(body).hexdigest(), metadata={**photo.metadata, **_shape(decoded)})
+    return Inspected(found, difference_hash(image))
+
+
+def inspect_all(
+    photos: Sequence[Photo], workers: int, on_done: Callable[[int], None] = lambda _count: None
+) -> tuple[list[Inspected], list[Broken]]:
+    """`inspect` of all photos in order; calls `on_done(1)` after each."""
+    good: list[Inspected] = []
+    broken: list[Broken] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for result in pool.map(inspect, photos):
+            if isinstance(result, Inspected):
+                good.append(result)
+            else:
+                broken.append(result)
+            on_done(1)
+    return good, broken

@@ -1,0 +1,127 @@
+"""Photos that code draws, by URI: `scene:split/seed/index`, `composed:split/marks/scenes/count/px/index`.
+
+A URI says all there is to know, so that a drawn photo can be made again wherever its manifest is read.
+"""
+
+import hashlib
+from dataclasses import replace
+from functools import cache, lru_cache
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from training import data
+from training.data.backgrounds import CANVAS_PX, Split, background_bank, scene
+from training.data.compose import Look, paste
+from training.data.degrade import damaged, draw_damage
+from training.data.marks import BRANDS, Marks, brand_marks, distractor_marks
+from training.data.photos import NO_LOGO, Photo
+from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
+
+SCENE, COMPOSED = "scene:", "composed:"
+#: Modules that decide what drawn photos look like, and packages that they draw with.
+_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "made.py", "marks.py", "sets.py")
+_PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
+_SEEDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
+_ORIGINS = {Origin.BRAND: "brand", Origin.DISTRACTOR: "look-alike", Origin.CLEAN: "clean"}
+
+
+@cache
+def generator_sha256() -> str:
+    """SHA-256 of the code and the packages that draw photos: it stands for the endless part of the data."""
+    digest = hashlib.sha256()
+    for name in _MODULES:
+        digest.update(Path(data.__file__).with_name(name).read_bytes())
+    for package in _PACKAGES:
+        digest.update(f"{package}=={installed(package)}".encode())
+    return digest.hexdigest()
+
+
+def scene_uri(split: str, index: int) -> str:
+    """The URI of a drawn scene without any brand."""
+    return f"{SCENE}{split}/{_SEEDS[Split(split)]}/{index}"
+
+
+@lru_cache(maxsize=256)
+def scene_pixels(uri: str) -> np.ndarray:
+    """The canvas of a `scene:` URI: uint8 [CANVAS_PX, CANVAS_PX, 3]."""
+    split, seed, index = uri.removeprefix(SCENE).split("/")
+    return np.array(scene(np.random.default_rng((int(seed), int(index))), Split(split), CANVAS_PX))
+
+
+@cache
+def look_alikes(split: Split) -> Marks:
+    """A split's look-alikes, rendered once."""
+    return distractor_marks(split)
+
+
+def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
+    """A photo's damage done to its canvas, which is then resized: uint8 [size, size, 3].
+
+    Half of the photos get a mark first, so that a mark is neither good nor bad.
+
+    Raises:
+        ValueError: The photo has no damage to do.
+    """
+    if photo.damage is None:
+        raise ValueError(photo.id)
+    seed, severity = photo.damage
+    pixels = torch.from_numpy(canvas.transpose(2, 0, 1).astype(np.float32)) / 255
+    if seed % 2:
+        rng = np.random.default_rng((int(seed), 1))
+        marks = look_alikes(Split(photo.split) if photo.split in set(Split) else Split.TEST)
+        chosen = torch.tensor([int(rng.integers(len(marks.names)))])
+        pixels = paste(rng, pixels[None], marks.masks[chosen], marks.colours[chosen], Look())[0]
+    pixels = damaged(np.random.default_rng(int(seed)), pixels, severity)
+    small = functional.interpolate(pixels[None], (size, size), mode="bilinear", antialias=True)[0]
+    return (small.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def damage_name(damage: tuple[int, float]) -> str:
+    """The kinds of damage that a photo gets, for slices."""
+    kinds = draw_damage(np.random.default_rng(int(damage[0])), damage[1])
+    return " + ".join(sorted(kind.value for kind, _ in kinds)) or "none"
+
+
+@lru_cache(maxsize=4)
+def brand_composer(split: Split, marks: str, scenes: int, px: int) -> BrandComposer:
+    """What composes the photos of a split; `marks` is "brands", or "look-alikes" for photos that show no brand."""
+    bank = background_bank(_SEEDS[split], split, scenes)
+    made = composer(split, bank, brand_marks(), look_alikes(split), px)
+    return made if marks == "brands" else replace(made, mix=Mix(0.0, 0.5))
+
+
+@lru_cache(maxsize=4)
+def composed_set(split: Split, marks: str, scenes: int, count: int, px: int) -> Batch:
+    """The fixed composed photos of a held-out split."""
+    return brand_composer(split, marks, scenes, px).fixed(100 + _SEEDS[split], count)
+
+
+def composed_photos(  # noqa: PLR0917 - the parts of the photos' URI
+    source: str, split: str, marks: str, scenes: int, count: int, px: int
+) -> list[Photo]:
+    """The listed photos of `composed_set`."""
+    made = composed_set(Split(split), marks, scenes, count, px)
+    labels = (*BRANDS, NO_LOGO)
+    return [
+        Photo(
+            id=f"{source}/{split}/{index}",
+            uri=f"{COMPOSED}{split}/{marks}/{scenes}/{count}/{px}/{index}",
+            source=source,
+            label=labels[int(made.labels[index])],
+            split=split,
+            sha256=hashlib.sha256(made.images[index].numpy().tobytes()).hexdigest(),
+            metadata={"origin": _ORIGINS[int(made.origins[index])]},
+        )
+        for index in range(count)
+    ]
+
+
+def composed_pixels(uri: str) -> np.ndarray:
+    """The photo of a `composed:` URI: uint8 [px, px, 3]."""
+    split, marks, scenes, count, px, index = uri.removeprefix(COMPOSED).split("/")
+    made = composed_set(Split(split), marks, int(scenes), int(count), int(px))
+    return made.images[int(index)].permute(1, 2, 0).contiguous().numpy()

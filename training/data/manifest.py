@@ -1,0 +1,91 @@
+"""The data manifest of a run: every photo with its hash, label and split, and a SHA-256 that stands for all of it."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.data.photos import FOREIGN, SPLITS, Photo, photo_from_json
+from training.errors import DataError
+
+#: Parts of a photo that its place on a disk does not change; only these are hashed.
+_IDENTITY = ("id", "sha256", "label", "rating", "votes", "split", "group", "box", "damage")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a run was trained and evaluated on."""
+
+    task: str
+    #: Names of the model's outputs, in order; NO_LOGO last for brands.
+    labels: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    #: {"id", "uri", "reason"} of every listed photo that could not be read.
+    unreadable: tuple[dict[str, str], ...] = ()
+    #: What `leaks.find` found, and what was done about it.
+    leaks: Mapping[str, Any] = field(default_factory=dict)
+    #: Endless composed data, described by the SHA-256 of what draws it and its parameters; empty without.
+    generators: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """Content address: equal for equal photos, labels and splits, wherever the files lie."""
+        digest = hashlib.sha256(json.dumps([self.task, self.labels, [dict(g) for g in self.generators]]).encode())
+        for photo in sorted(self.photos, key=lambda photo: photo.id):
+            digest.update(json.dumps([getattr(photo, name) for name in _IDENTITY]).encode())
+        return digest.hexdigest()
+
+    def of(self, split: str) -> list[Photo]:
+        """The photos of a split, in manifest order."""
+        return [photo for photo in self.photos if photo.split == split]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Photos by split and label, or by split and rounded rating."""
+        return {
+            split: dict(sorted(Counter(str(target_name(photo)) for photo in self.of(split)).items()))
+            for split in (*SPLITS, FOREIGN)
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of data.json."""
+        return {
+            "sha256": self.sha256,
+            "task": self.task,
+            "labels": list(self.labels),
+            "counts": self.counts(),
+            "leaks": dict(self.leaks),
+            "unreadable": list(self.unreadable),
+            "generators": [dict(generator) for generator in self.generators],
+            "samples": [photo.as_json() for photo in self.photos],
+        }
+
+
+def target_name(photo: Photo) -> str:
+    """The label of a brand photo, the nearest level of a rated one."""
+    return photo.label if photo.label is not None else str(round(photo.rating or 0))
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest that a run wrote.
+
+    Raises:
+        DataError: The file is missing, is no manifest, or its content no longer has the SHA-256 that it names.
+    """
+    try:
+        values = json.loads(path.read_text())
+        manifest = Manifest(
+            values["task"],
+            tuple(values["labels"]),
+            tuple(photo_from_json(sample) for sample in values["samples"]),
+            tuple(values["unreadable"]),
+            values["leaks"],
+            tuple(values["generators"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: {type(error).__name__}: {error}") from None
+    if manifest.sha256 != values["sha256"]:
+        raise DataError(f"{path} was changed: its content hashes to {manifest.sha256}, not to {values['sha256']}")
+    return manifest

@@ -1,0 +1,50 @@
+"""One listed photo: where it is, what it shows, and which split it belongs to. Pixels come from `decode`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+#: Label of a photo without a known brand.
+NO_LOGO: Final = "no_logo"
+TRAIN, VAL, TEST, FOREIGN = "train", "val", "test", "foreign"
+#: Splits that photos are divided into; `foreign` photos come from elsewhere and are only reported on.
+SPLITS: Final = (TRAIN, VAL, TEST)
+LEVELS: Final = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo as a source lists it; splitting and hashing fill in what the source does not know."""
+
+    #: Unique within a run, and stable: the path below its source, or the list's own id.
+    id: str
+    #: A path, `file:`, `http:` or `https:`; or `scene:` and `composed:` for what code draws.
+    uri: str
+    source: str
+    #: The brand, or NO_LOGO; None for rated photos.
+    label: str | None = None
+    #: 1..5, fractions allowed; None for brand photos.
+    rating: float | None = None
+    #: Shares of the votes for levels 1..5, where the source has them.
+    votes: tuple[float, ...] | None = None
+    split: str | None = None
+    #: Photos of one group stay in one split.
+    group: str = ""
+    #: Of the file's bytes; of the URI and the code that draws it where there is no file.
+    sha256: str = ""
+    #: Left, top, right, bottom as shares of the photo's sides: what of it is shown.
+    box: tuple[float, float, float, float] | None = None
+    #: Seed and severity 0..4 of damage done by code.
+    damage: tuple[int, float] | None = None
+    #: What a report may slice by.
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values without the empty ones."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value or value == 0.0}
+
+
+def photo_from_json(values: dict[str, Any]) -> Photo:
+    """The photo that `as_json` wrote."""
+    tuples = {name: tuple(values[name]) for name in ("votes", "box", "damage") if values.get(name) is not None}
+    return Photo(**{**values, **tuples})

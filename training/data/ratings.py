@@ -1,0 +1,176 @@
+"""Rated photos: any CSV or Parquet list, and the files of AVA, KonIQ-10k and SPAQ as they are distributed.
+
+Every scale becomes levels 1..5: a rating is the mean, votes are the distribution where a data set has one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.data.backgrounds import Split
+from training.data.made import scene_uri
+from training.data.photos import LEVELS, SPLITS, Photo
+from training.data.tables import columns_missing, rows
+from training.errors import DataError
+from training.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
+
+#: Names that files of photos end with.
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+_REMOTE = ("http://", "https://", "file:")
+_AVA_VOTES = 10
+#: Columns of AVA.txt: index, image id, ten counts of votes, two semantic tags, challenge.
+_AVA_COLUMNS = 2 + _AVA_VOTES + 3
+
+
+def listed(source: RatingsSource) -> Iterator[Photo]:
+    """The photos of a list; other columns become metadata.
+
+    Yields:
+        Photos, in the order of the list.
+
+    Raises:
+        DataError: A column is missing, or a rating is no number 1..5.
+    """
+    folder = source.photos or source.path.parent
+    known = {source.image, source.rating, source.group, source.split}
+    for number, row in enumerate(rows(source.path), 2):
+        columns_missing(source.path, row, source.image, source.rating, source.group, source.split)
+        rating = _number(row[source.rating], f"{source.path}, line {number}")
+        if not LEVELS[0] <= rating <= LEVELS[-1]:
+            raise DataError(f"{source.path}, line {number}: rating {rating:g} is not within 1..5")
+        image, split = row[source.image], row.get(source.split or "", "").lower()
+        if split and split not in SPLITS:
+            raise DataError(f"{source.path}, line {number}: split {split} is none of {', '.join(SPLITS)}")
+        yield Photo(
+            id=image,
+            uri=image if image.startswith(_REMOTE) else str(folder / image),
+            source=source.path.stem,
+            rating=rating,
+            split=split or None,
+            group=row.get(source.group or "", ""),
+            metadata={name: value for name, value in row.items() if name not in known and value},
+        )
+
+
+def _number(text: str, place: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError(f"{place}: {text!r} is no number") from None
+
+
+def mean(votes: tuple[float, ...]) -> float:
+    """The mean level of shares of votes."""
+    return round(sum(level * share for level, share in zip(LEVELS, votes, strict=True)), 4)
+
+
+def _shares(counts: list[float], place: str) -> tuple[float, ...]:
+    total = sum(counts)
+    if total <= 0:
+        raise DataError(f"{place}: nobody voted")
+    return tuple(round(count / total, 6) for count in counts)
+
+
+def ava(source: AvaSource) -> Iterator[Photo]:
+    """AVA: each two neighbours of the ten votes make one level. Photos are named by their id.
+
+    Yields:
+        Photos, in the order of AVA.txt; the challenge is metadata.
+
+    Raises:
+        DataError: No file, or a line with another number of columns.
+    """
+    if not source.path.is_file():
+        raise DataError(f"no AVA.txt at {source.path}")
+    for number, line in enumerate(source.path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        place, fields = f"{source.path}, line {number}", line.split()
+        if len(fields) != _AVA_COLUMNS:
+            raise DataError(f"{place}: {len(fields)} columns instead of {_AVA_COLUMNS}")
+        counts = [_number(field, place) for field in fields[2 : 2 + _AVA_VOTES]]
+        votes = _shares([counts[i] + counts[i + 1] for i in range(0, _AVA_VOTES, 2)], place)
+        yield Photo(
+            id=f"ava/{fields[1]}",
+            uri=str(source.photos / f"{fields[1]}.jpg"),
+            source="ava",
+            rating=mean(votes),
+            votes=votes,
+            metadata={"challenge": fields[-1]},
+        )
+
+
+def koniq(source: KoniqSource) -> Iterator[Photo]:
+    """KonIQ-10k: counts of votes c1..c5 are levels 1..5. A column `set` (training, validation, test) is kept.
+
+    Yields:
+        Photos, in the order of the file.
+    """
+    sets = {"training": "train", "validation": "val", "test": "test"}
+    votes_of = [f"c{level}" for level in LEVELS]
+    for number, row in enumerate(rows(source.path), 2):
+        columns_missing(source.path, row, "image_name", *votes_of)
+        place = f"{source.path}, line {number}"
+        votes = _shares([_number(row[name], place) for name in votes_of], place)
+        name = row["image_name"]
+        yield Photo(
+            id=f"koniq10k/{name}",
+            uri=str(source.photos / name),
+            source="koniq10k",
+            rating=mean(votes),
+            votes=votes,
+            split=sets.get(row.get("set", "")),
+        )
+
+
+def spaq(source: SpaqSource) -> Iterator[Photo]:
+    """SPAQ: scores 0..100 are stretched to 1..5; the attributes are metadata.
+
+    Yields:
+        Photos, in the order of the sheet.
+
+    Raises:
+        DataError: A score outside 0..100.
+    """
+    for number, row in enumerate(rows(source.path), 2):
+        columns_missing(source.path, row, "Image name", "MOS")
+        name, score = row["Image name"], _number(row["MOS"], f"{source.path}, line {number}")
+        if not 0 <= score <= 100:
+            raise DataError(f"{source.path}, line {number}: MOS {score:g} is not within 0..100")
+        yield Photo(
+            id=f"spaq/{name}",
+            uri=str(source.photos / name),
+            source="spaq",
+            rating=round(1 + score / 25, 4),
+            metadata={name: value for name, value in row.items() if name not in {"Image name", "MOS"} and value},
+        )
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """Every file below a folder that is named like a photo, sorted.
+
+    Raises:
+        DataError: No such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def undamaged(source: DamagedSource) -> list[Photo]:
+    """The photos that `damaged` damages: a folder's, or drawn scenes, which know their split.
+
+    Raises:
+        DataError: No photo in the folder.
+    """
+    if source.path is None:
+        counts = {Split.TRAIN: source.scenes, Split.VAL: source.scenes // 4, Split.TEST: source.scenes // 4}
+        return [
+            Photo(id=f"scenes/{split}/{index}", uri=scene_uri(split, index), source="scenes", split=split.value)
+            for split, count in counts.items()
+            for index in range(count)
+        ]
+    name = source.path.name
+    found = photo_files(source.path)
+    if not found:
+        raise DataError(f"no photos in {source.path}")
+    return [Photo(id=f"{name}/{p.relative_to(source.path)}", uri=str(p), source=name) for p in found]

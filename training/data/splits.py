@@ -1,0 +1,186 @@
+"""Divides photos into train, val and test so that nothing alike is on both sides, and proves it.
+
+Alike are photos with the same bytes, with nearly the same perceptual hash, or of one group.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from training.data.inspect import Inspected
+from training.data.made import SCENE
+from training.data.manifest import target_name
+from training.data.photos import FOREIGN, TEST, TRAIN, VAL, Photo
+from training.errors import DataError
+from training.recipe import Splitting
+
+_HASH_BITS: Final = 64
+#: Pairs of a leak that a report lists; it counts all.
+_EXAMPLES: Final = 5
+#: Which copy of a leaking pair goes: the training copy first, the reported ones last.
+_DROP_ORDER: Final = (TRAIN, VAL, TEST, FOREIGN)
+Pair = tuple[int, int]
+
+
+class _Union:
+    """Disjoint sets of indices."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def find(self, index: int) -> int:
+        while self.parent[index] != index:
+            self.parent[index] = self.parent[self.parent[index]]
+            index = self.parent[index]
+        return index
+
+    def join(self, left: int, right: int) -> None:
+        self.parent[self.find(right)] = self.find(left)
+
+
+def _buckets(keys: Iterable[Hashable | None]) -> Iterator[list[int]]:
+    """Indices that share a key; None is no key."""
+    found: dict[Hashable, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key is not None:
+            found[key].append(index)
+    return (indices for indices in found.values() if len(indices) > 1)
+
+
+def near_pairs(hashes: Sequence[int], bits: int) -> set[Pair]:
+    """Pairs whose hashes differ in at most `bits` bits; 0 is no hash (a flat picture is like all flat pictures).
+
+    A hash that differs in `bits` bits is equal in one of `bits + 1` bands, so only equal bands are compared.
+    """
+    width = _HASH_BITS // (bits + 1)
+    pairs: set[Pair] = set()
+    for band in range(bits + 1):
+        keys = [((value >> (band * width)) & ((1 << width) - 1)) if value else None for value in hashes]
+        for indices in _buckets(keys):
+            values = np.array([hashes[index] for index in indices], np.uint64)
+            for place in range(len(indices) - 1):
+                distances = np.bitwise_count(values[place + 1 :] ^ values[place])
+                for other in np.flatnonzero(distances <= bits):
+                    pairs.add((indices[place], indices[place + 1 + int(other)]))
+    return pairs
+
+
+def _chains(keys: Iterable[Hashable | None]) -> set[Pair]:
+    """Neighbours among the indices that share a key: as many pairs as join them all."""
+    return {pair for indices in _buckets(keys) for pair in pairwise(indices)}
+
+
+def _exact_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
+    return [(item.photo.sha256, item.photo.box) for item in found]
+
+
+def _group_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
+    return [(item.photo.source, item.photo.group) if item.photo.group else None for item in found]
+
+
+def _alike(found: Sequence[Inspected], bits: int) -> dict[str, set[Pair]]:
+    return {
+        "exact": _chains(_exact_keys(found)),
+        "near": near_pairs([item.dhash for item in found], bits),
+        "group": _chains(_group_keys(found)),
+    }
+
+
+def divide(found: Sequence[Inspected], rules: Splitting) -> tuple[list[Photo], dict[str, Any]]:
+    """Photos with their splits, and the leak report.
+
+    Splits that photos bring along are kept if the rules say so; what leaks between those is dropped or refused. All
+    other photos are drawn by group, label by label, so that every split has every label's share.
+
+    Raises:
+        DataError: Splits leak and the rules refuse that.
+    """
+    alike = _alike(found, rules.near_bits)
+    union = _Union(len(found))
+    for pairs in alike.values():
+        for left, right in pairs:
+            union.join(left, right)
+    splits = _draw([item.photo for item in found], [union.find(index) for index in range(len(found))], rules)
+    crossing = {
+        kind: sorted(pair for pair in pairs if splits[pair[0]] != splits[pair[1]]) for kind, pairs in alike.items()
+    }
+    count = sum(len(pairs) for pairs in crossing.values())
+    if count and rules.on_leak == "fail":
+        left, right = next(pair for pairs in crossing.values() for pair in pairs)
+        raise DataError(
+            f"{count} pairs leak between splits, such as {found[left].photo.id} and {found[right].photo.id}"
+        )
+    dropped = _to_drop(found, crossing["near"], splits)
+    kept = [replace(i.photo, split=s) for n, (i, s) in enumerate(zip(found, splits, strict=True)) if n not in dropped]
+    conflicts = [
+        (left, right)
+        for left, right in sorted(alike["exact"])
+        if target_name(found[left].photo) != target_name(found[right].photo)
+    ]
+    report = {
+        "checked": len(found),
+        "pairs": {kind: len(pairs) for kind, pairs in alike.items()},
+        "between_splits": {kind: len(pairs) for kind, pairs in crossing.items()},
+        "dropped": [found[index].photo.id for index in sorted(dropped)],
+        "left": 0,
+        "examples": {
+            kind: [[found[left].photo.id, found[right].photo.id] for left, right in pairs[:_EXAMPLES]]
+            for kind, pairs in crossing.items()
+        },
+        "same_bytes_other_label": [[found[left].photo.id, found[right].photo.id] for left, right in conflicts],
+    }
+    return kept, report
+
+
+def _draw(photos: list[Photo], groups: list[int], rules: Splitting) -> list[str]:
+    """A split for each photo."""
+    given = [p.split if rules.keep_given or p.split == FOREIGN or p.uri.startswith(SCENE) else None for p in photos]
+    by_group: dict[int, list[int]] = defaultdict(list)
+    for index, group in enumerate(groups):
+        if given[index] is None:
+            by_group[group].append(index)
+    by_label: dict[str, list[list[int]]] = defaultdict(list)
+    for members in by_group.values():
+        by_label[target_name(photos[members[0]])].append(members)
+    rng = np.random.default_rng(rules.seed)
+    drawn = list(given)
+    for label in sorted(by_label):
+        for members, split in _share_out(rng, by_label[label], rules):
+            for index in members:
+                drawn[index] = split
+    return [split or TRAIN for split in drawn]
+
+
+def _share_out(rng: np.random.Generator, groups: list[list[int]], rules: Splitting) -> Iterator[tuple[list[int], str]]:
+    """Splits for the groups of one label, in random order: test first, then val, the rest is for training.
+
+    Large groups go to training, where they cannot make a whole report depend on one scene.
+
+    Yields:
+        Members of a group, and their split.
+    """
+    total = sum(len(members) for members in groups)
+    room = {TEST: total * rules.test, VAL: total * rules.val}
+    for place in rng.permutation(len(groups)):
+        members = groups[int(place)]
+        split = next((name for name, left in room.items() if left > 0 and len(members) <= max(1.0, left * 1.5)), TRAIN)
+        if split in room:
+            room[split] -= len(members)
+        yield members, split
+
+
+def _to_drop(found: Sequence[Inspected], near: list[Pair], splits: list[str]) -> set[int]:
+    """Photos that must go so that nothing leaks: of copies and groups, all that are not in the split reported last."""
+    dropped: set[int] = set()
+    for keys in (_exact_keys(found), _group_keys(found)):
+        for indices in _buckets(keys):
+            ranks = [_DROP_ORDER.index(splits[index]) for index in indices]
+            dropped.update(index for index, rank in zip(indices, ranks, strict=True) if rank < max(ranks))
+    for pair in near:
+        if not dropped & set(pair):
+            dropped.add(min(pair, key=lambda index: _DROP_ORDER.index(splits[index])))
+    return dropped

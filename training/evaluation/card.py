@@ -1,0 +1,182 @@
+"""The model card: what a model is for, what it was made from, where it errs. Markdown, and sections for the report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from training.evaluation.answers import Figure
+from training.evaluation.outcome import Evaluation
+
+#: Sources whose labels code made.
+_SYNTHETIC: Final = {
+    "composed": "Brand labels of composed photos were made by code: a known mark was pasted onto a scene.",
+    "damaged": (
+        "Grades of damaged photos were made by code: level 5 is an undamaged photo, level 1 a ruined one. They say how "
+        "damaged a photo is, not how much people like it. Human grades would need at least three people a photo, the "
+        "spread of their votes, a test set that other people grade, and photos from the service's own uploads."
+    ),
+}
+#: What is known of the rights in each kind of source.
+_LICENCES: Final = {
+    "composed": "simpleicons paths (CC0; the marks stay their owners' trademarks) on scenes drawn by code and on "
+    "sample photos of scikit-image and scikit-learn",
+    "damaged": "the photos named below, or scenes as of composed photos, damaged by code",
+    "grocery": "GroceryStoreDataset (MIT)",
+    "flickrlogos32": "FlickrLogos-32: for research; the photos belong to their Flickr authors",
+    "openimages": "Open Images: boxes CC BY 4.0, photos CC BY 2.0 as listed by their authors",
+    "ava": "AVA: photos of DPChallenge members, for research",
+    "koniq10k": "KonIQ-10k: Creative Commons photos of YFCC100M",
+    "spaq": "SPAQ: for research",
+    "ratings": "a list of rated photos; its licence is for its owner to state",
+    "folders": "folders of brand photos; their licence is for their owner to state",
+}
+_INTENDED: Final = {
+    "brand": (
+        (
+            "Tags an uploaded photo with at most one brand of a closed list, for choosing advertisements. A person "
+            "should look before anything is decided about somebody from it."
+        ),
+        "Not for finding every logo in a photo, for counterfeits, for brands outside the list, or for judging people.",
+    ),
+    "quality": (
+        "Scores the technical quality of an uploaded photo from 0 to 1, to choose among photos that show a brand.",
+        "Not for beauty or taste, for ranking people's work, or for photos of kinds that it never saw.",
+    ),
+}
+_BIASES: Final = {
+    "brand": (
+        "It sees the square in the middle: a mark outside, or smaller than about a fifth of its side, is missed.",
+        (
+            "Look-alikes that it never saw, lettering and packaging of unlisted brands get tagged more often than "
+            "plain photos; the rates above say how often on these photos."
+        ),
+        "Brands with few or uniform training photos have lower recall; the intervals of rare brands are wide.",
+    ),
+    "quality": (
+        "It sees a small picture: fine noise and slight blur of large photos are gone before it looks.",
+        "Intended dark, soft or monochrome photos score like failed ones.",
+        "Kinds of damage that training lacked are judged by accident.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, sentences, and rows of name and value."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    rows: tuple[tuple[str, str], ...] = ()
+
+
+def share_text(value: float | None) -> str:
+    """A figure as the card prints it."""
+    return "none" if value is None or value != value else f"{value:.3f}"  # noqa: PLR0124 - nan is not itself
+
+
+def interval_text(figure: Figure) -> str:
+    """A value with its interval."""
+    return f"{share_text(figure.value)} ({share_text(figure.low)} to {share_text(figure.high)})"
+
+
+def sections(
+    evaluation: Evaluation, recipe: Mapping[str, Any], data: Mapping[str, Any], environment: Mapping[str, Any]
+) -> list[Section]:
+    """The card of a model.
+
+    Args:
+        evaluation: What was measured.
+        recipe: The run's recipe as plain values.
+        data: The run's data manifest as plain values, without its samples.
+        environment: What the run was made with.
+    """
+    use, misuse = _INTENDED[evaluation.kind]
+    kinds = [str(source["kind"]) for source in recipe.get("data", {}).get("sources", ())]
+    model = recipe.get("model", {})
+    what = (
+        ("kind", evaluation.kind),
+        ("network", f"{model.get('arch', 'unknown')}, {model.get('input_px', '?')} px"),
+        ("labels", ", ".join(evaluation.labels)),
+    )
+    return [
+        Section("Model", (), what),
+        Section("Intended use", (use, misuse)),
+        Section("Data and licences", tuple(_LICENCES.get(kind, kind) for kind in kinds), _data_rows(evaluation, data)),
+        Section("Labels", _label_sentences(kinds)),
+        Section("Known biases", _BIASES[evaluation.kind]),
+        Section(
+            "Decision", _decision_sentences(evaluation), tuple((k, f"{v:g}") for k, v in evaluation.decision.items())
+        ),
+        Section(
+            "Test figures, 95 % bootstrap interval",
+            (),
+            tuple((name.replace("_", " "), interval_text(figure)) for name, figure in evaluation.figures.items()),
+        ),
+        Section("Alarms", evaluation.alarms or ("none",)),
+        Section("Environment", (), tuple((name, str(value)) for name, value in _flat(environment))),
+    ]
+
+
+def markdown(title: str, parts: Sequence[Section]) -> str:
+    """The card as a page."""
+    lines = [f"# {title}"]
+    for part in parts:
+        lines += ["", f"## {part.title}", ""]
+        lines += [f"- {sentence}" for sentence in part.sentences]
+        if part.sentences and part.rows:
+            lines.append("")
+        if part.rows:
+            lines += ["| | |", "|---|---|", *(f"| {_cell(name)} | {_cell(value)} |" for name, value in part.rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _data_rows(evaluation: Evaluation, data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    counts = data.get("counts", {})
+    rows = [(f"{split} photos", str(sum(labels.values()))) for split, labels in counts.items()]
+    rows += [(f"{name} photos evaluated on", str(count)) for name, count in evaluation.photos.items()]
+    rows += [
+        ("unreadable photos", str(len(data.get("unreadable", ())))),
+        ("leaks between splits", _leaks_text(data.get("leaks", {}))),
+        ("data manifest SHA-256", str(data.get("sha256", "unknown"))),
+    ]
+    return tuple(rows)
+
+
+def _leaks_text(leaks: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {len(v) if isinstance(v, list) else v}" for name, v in leaks.items()) or "not checked"
+
+
+def _label_sentences(kinds: Sequence[str]) -> tuple[str, ...]:
+    made = tuple(_SYNTHETIC[kind] for kind in dict.fromkeys(kinds) if kind in _SYNTHETIC)
+    if set(kinds) - set(_SYNTHETIC):
+        made = (*made, "Labels of the other sources were given by people, as those sources describe.")
+    return made
+
+
+def _decision_sentences(evaluation: Evaluation) -> tuple[str, ...]:
+    if evaluation.choice is None:
+        return ("The threshold tells good from poor photos best on validation photos; level 3 is neither.",)
+    target, found = evaluation.choice.target, evaluation.verified
+    lines = [
+        f"Chosen on validation photos as the lowest threshold whose precision has a lower 95 % bound of "
+        f"{target.precision:g} or more and that tags at most {target.no_logo_rate:.1%} of photos without a brand"
+        + ("." if evaluation.choice.met else "; none did, so it is the highest allowed.")
+    ]
+    if found is not None:
+        lines.append(
+            f"Frozen, then verified on test photos: precision {share_text(found.precision)} "
+            f"({share_text(found.interval.low)} to {share_text(found.interval.high)}), "
+            f"recall {share_text(found.recall)}, {share_text(found.no_logo_rate)} of photos without a brand tagged."
+        )
+    return tuple(lines)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        rows += _flat(value, f"{prefix}{name} ") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
+    return rows

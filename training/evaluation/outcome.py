@@ -1,0 +1,96 @@
+"""What an evaluation found: one value that the report, the card, the gate and the machines read."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from training.evaluation.answers import Answers, Figure
+from training.evaluation.brand import BrandRow
+from training.evaluation.robustness import Flips
+from training.evaluation.slices import Part
+from training.evaluation.statistics import Ints, Reliability
+from training.evaluation.thresholds import Choice, Tagging
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How honest the probabilities are on test photos, before and after the temperature that val chose."""
+
+    temperature: float
+    before: Reliability
+    after: Reliability
+    brier_before: float
+    brier_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A photo that the model is most sure about and wrong."""
+
+    id: str
+    truth: str
+    said: str
+    #: How sure the model was, or by how many levels it missed.
+    badness: float
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All that the report, the card, the gate and the machines read."""
+
+    kind: str = ""
+    labels: tuple[str, ...] = ()
+    #: Photos of val, test and foreign.
+    photos: Mapping[str, int] = field(default_factory=dict)
+    #: What a config's `decision.<version>` gets: threshold (or good_threshold) and temperature.
+    decision: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    #: [true, predicted] by argmax.
+    confusion: Ints | None = None
+    slices: tuple[Part, ...] = ()
+    flips: tuple[Flips, ...] = ()
+    #: Whether robustness was measured on the photos' own files.
+    flips_on_originals: bool = False
+    mistakes: tuple[Mistake, ...] = ()
+    alarms: tuple[str, ...] = ()
+    drift: Mapping[str, Any] = field(default_factory=dict)
+    #: Brand models only: a row each, the threshold as val chose it, what it does on test, other thresholds on test.
+    rows: tuple[BrandRow, ...] = ()
+    choice: Choice | None = None
+    verified: Tagging | None = None
+    sweep: tuple[Tagging, ...] = ()
+    foreign: Mapping[str, float] = field(default_factory=dict)
+    #: Test answers, for figures that draw every photo.
+    test: Answers | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """metrics.json: everything but pictures and single answers; nan becomes null."""
+        left_out = {"mistakes", "test", "sweep"}
+        values = {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
+        made: dict[str, Any] = plain(values)
+        made["mistakes"] = [{"id": m.id, "truth": m.truth, "said": m.said} for m in self.mistakes]
+        for name in ("before", "after"):
+            made["calibration"][f"calibration_error_{name}"] = plain(getattr(self.calibration, name).error)
+        return made
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 - JSON is any value
+    """A value as JSON knows it; numbers that are none become null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain({name: getattr(value, name) for name in value.__dataclass_fields__})
+    if isinstance(value, Mapping):
+        return {str(name): plain(inner) for name, inner in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.bool_ | bool):
+        return bool(value)
+    if isinstance(value, np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return round(float(value), 6) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,103 @@
+"""Answers of a network on the photos of a run's split: the only part of the evaluation that knows torch and runs."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from training.data.decode import read_bytes
+from training.data.photos import Photo
+from training.evaluation.answers import Answers
+from training.evaluation.statistics import Floats
+from training.models import normalise
+from training.runs import QUALITY, Run, Split, load_split
+
+_BATCH: Final = 64
+#: Origin of photos that come from elsewhere and show no known brand.
+FOREIGN_ORIGIN: Final = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A split as a model saw it."""
+
+    answers: Answers
+    #: uint8 [N, S, S, 3].
+    images: np.ndarray
+    photos: tuple[Photo, ...]
+
+
+@torch.no_grad()
+def logits_of(net: nn.Module, images: np.ndarray) -> Floats:
+    """Logits [N, C] of uint8 photos [N, S, S, 3]."""
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        pixels = torch.from_numpy(images[start : start + _BATCH]).permute(0, 3, 1, 2)
+        parts.append(net(normalise(pixels).to(memory_format=torch.channels_last)).double().numpy())
+    made: Floats = np.concatenate(parts) if parts else np.empty((0, 0))
+    return made
+
+
+def see(run: Run, split: str, net: nn.Module, on_done: Callable[[int], None] = lambda _count: None) -> Seen:
+    """The network's answers on a split; calls `on_done(1)` after each photo is decoded."""
+    photos = load_split(run, split)
+    return see_photos(photos, run.recipe().task, net, on_done)
+
+
+def see_photos(photos: Split, task: str, net: nn.Module, on_done: Callable[[int], None]) -> Seen:
+    """The network's answers on loaded photos."""
+    items = []
+    for item in photos:
+        items.append(item)
+        on_done(1)
+    side = photos.geometry.input_size
+    images = np.stack([item.pixels.numpy() for item in items]) if items else np.empty((0, side, side, 3), np.uint8)
+    targets = np.array([item.target for item in items], np.float64)
+    labels = np.clip(np.rint(targets) - 1, 0, None) if task == QUALITY else targets
+    names = sorted({name for item in items for name in item.slices})
+    answers = Answers(
+        np.array([item.id for item in items], np.str_),
+        logits_of(net, images) if items else np.empty((0, len(photos.labels))),
+        labels.astype(np.int64),
+        targets,
+        np.array([photo.group for photo in photos.photos], np.str_),
+        {name: np.array([item.slices.get(name, "") for item in items], np.str_) for name in names},
+    )
+    return Seen(answers, images, tuple(photos.photos))
+
+
+def files_of(seen: Seen, most: int) -> tuple[list[bytes], np.ndarray, bool]:
+    """Photos as files, for what happens to files: the originals, where there are enough of them.
+
+    Photos that exist as pixels only (composed, damaged by code) stand in as PNG of the model's size otherwise; what is
+    done to so small a picture hurts it more than a real upload.
+
+    Returns:
+        The files, their indices in `seen`, and whether they are originals.
+    """
+    original = [
+        index
+        for index, photo in enumerate(seen.photos)
+        if ":" not in photo.uri.partition("/")[0] and photo.damage is None and photo.box is None
+    ]
+    enough = len(original) >= min(most, len(seen.photos) // 4) > 0
+    chosen = _spread(np.array(original if enough else range(len(seen.photos)), np.int64), most)
+    if enough:
+        return [read_bytes(seen.photos[index].uri) for index in chosen], chosen, True
+    return [_png(seen.images[index]) for index in chosen], chosen, False
+
+
+def _spread(indices: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the indices, evenly spread."""
+    return indices if len(indices) <= most else indices[np.linspace(0, len(indices) - 1, most).astype(np.int64)]
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()

@@ -1,0 +1,99 @@
+"""Figures of a quality model: the order of photos, levels, good against poor; beside two that look at nothing."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from training.evaluation.answers import Answers, Figure
+from training.evaluation.statistics import (
+    Flags,
+    Floats,
+    Ints,
+    Texts,
+    area_under_roc,
+    bootstrap,
+    brier,
+    linear_correlation,
+    rank_correlation,
+    share,
+    top_reliability,
+)
+
+#: Ratings counted as good and as poor; those between are neither.
+GOOD_LEVEL, POOR_LEVEL = 3.5, 2.5
+BASELINES: Final = ("mean rating", "majority level")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityView:
+    """What the figures need of answers."""
+
+    probabilities: Floats
+    labels: Ints
+    ratings: Floats
+    threshold: float
+
+    @property
+    def score(self) -> Floats:
+        """(expected level - 1) / (levels - 1), 0..1: the served score."""
+        levels = self.probabilities.shape[1]
+        score: Floats = self.probabilities @ np.linspace(0, 1, levels)
+        return score
+
+    @property
+    def decided(self) -> Ints:
+        """The decision: 1 is good."""
+        return (self.score >= self.threshold).astype(np.int64)
+
+    def take(self, which: Ints | Flags) -> "QualityView":
+        """The rows at some indices."""
+        return QualityView(self.probabilities[which], self.labels[which], self.ratings[which], self.threshold)
+
+
+def view(answers: Answers, temperature: float, threshold: float) -> QualityView:
+    """The view of answers at a temperature and a threshold."""
+    return QualityView(answers.probabilities(temperature), answers.labels, answers.targets, threshold)
+
+
+def point_values(seen: QualityView) -> dict[str, float]:
+    """Every headline value of one set of photos."""
+    miss = np.abs(seen.probabilities.argmax(1) - seen.labels)
+    good, poor, score = seen.ratings >= GOOD_LEVEL, seen.ratings <= POOR_LEVEL, seen.score
+    sided = good | poor
+    return {
+        "srcc": rank_correlation(score, seen.ratings),
+        "plcc": linear_correlation(score, seen.ratings),
+        "auc": area_under_roc(score[sided], good[sided]),
+        "binary_accuracy": share((seen.decided[sided] == 1) == good[sided]),
+        "good_precision": share(good[sided & (seen.decided == 1)]),
+        "accuracy": share(miss == 0),
+        "within_one": share(miss <= 1),
+        "mean_absolute_error": float(np.abs(1 + score * (seen.probabilities.shape[1] - 1) - seen.ratings).mean()),
+        "calibration_error": top_reliability(seen.probabilities, seen.labels).error,
+        "brier": brier(seen.probabilities, seen.labels),
+    }
+
+
+def baseline_views(seen: QualityView, validation_labels: Ints) -> dict[str, QualityView]:
+    """Two models that look at nothing: validation's level shares for every photo, and its most frequent level."""
+    classes = seen.probabilities.shape[1]
+    shares = np.bincount(validation_labels, minlength=classes) / max(1, len(validation_labels))
+    majority = np.eye(classes)[int(shares.argmax())]
+    return {
+        name: QualityView(np.tile(row, (len(seen.labels), 1)), seen.labels, seen.ratings, seen.threshold)
+        for name, row in zip(BASELINES, (shares, majority), strict=True)
+    }
+
+
+def figures(seen: QualityView, groups: Texts, validation_labels: Ints) -> dict[str, Figure]:
+    """Headline figures with bootstrap intervals by group, and both baselines' values."""
+    values = point_values(seen)
+    intervals = bootstrap(lambda which: point_values(seen.take(which)), groups)
+    others = {name: point_values(other) for name, other in baseline_views(seen, validation_labels).items()}
+    return {
+        name: Figure(
+            value, intervals[name].low, intervals[name].high, {other: found[name] for other, found in others.items()}
+        )
+        for name, value in values.items()
+    }

@@ -1,0 +1,267 @@
+"""The report: one HTML page that needs nothing beside it, written from an evaluation and its card."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Final
+
+from jinja2 import Environment
+from markupsafe import Markup
+from PIL import Image
+
+from training.evaluation import brand, figures, quality
+from training.evaluation.card import Section, interval_text, share_text
+from training.evaluation.outcome import Evaluation, Mistake
+from training.evaluation.thresholds import Tagging
+
+_PICTURE_PX: Final = 104
+_HEADLINES: Final = {
+    "brand": (
+        "accuracy",
+        "macro_recall",
+        "tagged_precision",
+        "tagged_recall",
+        "tagged_fpr_no_logo",
+        "calibration_error",
+    ),
+    "quality": ("srcc", "plcc", "auc", "binary_accuracy", "within_one", "calibration_error"),
+}
+_BASELINES: Final = {"brand": brand.BASELINES, "quality": quality.BASELINES}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """An SVG and what it shows."""
+
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A section of the page; the first row of the table is its head."""
+
+    title: str
+    lines: tuple[str, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    table: tuple[tuple[str, ...], ...] = field(default=())
+
+
+def html(title: str, subtitle: str, evaluation: Evaluation, card: Sequence[Section]) -> str:
+    """The page."""
+    template = files("training.evaluation").joinpath("report.html").read_text()
+    baselines = _BASELINES[evaluation.kind]
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            title=title,
+            subtitle=subtitle,
+            tiles=_tiles(evaluation),
+            alarms=evaluation.alarms,
+            statements=[line for section in card if section.title == "Labels" for line in section.sentences],
+            baselines=baselines,
+            figures=[
+                {
+                    "name": name.replace("_", " "),
+                    "value": share_text(figure.value),
+                    "interval": f"{share_text(figure.low)} to {share_text(figure.high)}",
+                    "baselines": [share_text(figure.baselines[other]) for other in baselines],
+                }
+                for name, figure in evaluation.figures.items()
+            ],
+            parts=_parts(evaluation),
+            mistakes=[{"id": m.id, "truth": m.truth, "said": m.said, "src": picture(m)} for m in evaluation.mistakes],
+            card=card,
+        )
+    )
+
+
+def picture(mistake: Mistake) -> str:
+    """A small JPEG as a data URI."""
+    stream = io.BytesIO()
+    shown = Image.fromarray(mistake.pixels)
+    if shown.width > _PICTURE_PX:
+        shown = shown.resize((_PICTURE_PX, _PICTURE_PX), Image.Resampling.LANCZOS)
+    shown.save(stream, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
+    tiles = []
+    for name in _HEADLINES[evaluation.kind]:
+        found = evaluation.figures[name]
+        note = f"{share_text(found.low)} to {share_text(found.high)}"
+        tiles.append({"name": name.replace("_", " "), "value": share_text(found.value), "note": note})
+    return tiles
+
+
+def _plot(svg: str, caption: str) -> Plot:
+    return Plot(Markup(svg), caption)  # noqa: S704 - drawn by matplotlib, which escapes what it writes
+
+
+def _parts(evaluation: Evaluation) -> list[Part]:
+    special = _brand_parts(evaluation) if evaluation.kind == "brand" else _quality_parts(evaluation)
+    return [*special, _calibration_part(evaluation), *_slice_parts(evaluation), *_robustness_parts(evaluation)]
+
+
+def _brand_parts(evaluation: Evaluation) -> list[Part]:
+    assert evaluation.choice is not None  # noqa: S101 - a brand evaluation has them
+    assert evaluation.confusion is not None  # noqa: S101
+    assert evaluation.test is not None  # noqa: S101
+    target, threshold = evaluation.choice.target, evaluation.decision["threshold"]
+    table: list[tuple[str, ...]] = [
+        ("brand", "photos", "recall", "95 %", "tagged recall", "95 %", "tagged precision", "average precision", "named")
+    ]
+    table += [_brand_cells(row) for row in evaluation.rows]
+    chosen, found = evaluation.choice.tagging, evaluation.verified
+    decision: list[tuple[str, ...]] = [
+        ("photos", "tagged", "precision", "95 %", "recall of brands", "no-logo photos tagged")
+    ]
+    for name, option in (("val, where it was chosen", chosen), ("test, frozen", found)):
+        if option is not None:
+            decision.append((name, *_tagging_cells(option)))
+    met = "met" if evaluation.choice.met else "not met"
+    return [
+        Part(
+            "Brands",
+            (),
+            (
+                _plot(figures.recalls(evaluation.rows), "Recall of each brand (photos in brackets)."),
+                _plot(figures.confusion(evaluation.confusion, evaluation.labels), "Confusion by argmax, test photos."),
+            ),
+            tuple(table),
+        ),
+        Part(
+            "Decision",
+            (
+                (
+                    f"On val, the lower 95 % bound of the precision must be {target.precision:g}, and at most "
+                    f"{target.no_logo_rate:.1%} of no-logo photos may be tagged: {met}."
+                ),
+            ),
+            (
+                _plot(figures.thresholds(evaluation.sweep, threshold, target.precision), "Every threshold, on test."),
+                _plot(figures.score_histogram(evaluation), "Highest brand probability."),
+                _plot(
+                    figures.precision_recall_curves(
+                        evaluation.test, evaluation.labels, evaluation.decision["temperature"]
+                    ),
+                    "Precision and recall of each brand.",
+                ),
+            ),
+            tuple(decision),
+        ),
+        _false_positive_part(evaluation),
+    ]
+
+
+def _brand_cells(row: brand.BrandRow) -> tuple[str, ...]:
+    return (
+        row.brand,
+        str(row.photos),
+        share_text(row.recall),
+        _interval(row.recall_interval.low, row.recall_interval.high),
+        share_text(row.tagged_recall),
+        _interval(row.tagged_recall_interval.low, row.tagged_recall_interval.high),
+        share_text(row.tagged_precision),
+        share_text(row.average_precision),
+        str(row.predicted),
+    )
+
+
+def _tagging_cells(found: Tagging) -> tuple[str, ...]:
+    return (
+        str(found.tagged),
+        share_text(found.precision),
+        _interval(found.interval.low, found.interval.high),
+        share_text(found.recall),
+        share_text(found.no_logo_rate),
+    )
+
+
+def _false_positive_part(evaluation: Evaluation) -> Part:
+    head = ("photos without a known brand", "by argmax", "at the threshold", "always no_logo")
+    table: list[tuple[str, ...]] = [head]
+    for name, figure in evaluation.figures.items():
+        if name.startswith("fpr_"):
+            tagged = evaluation.figures[f"tagged_{name}"]
+            label = "all" if name == "fpr_no_logo" else name.removeprefix("fpr_").replace("_", " ")
+            table.append((label, interval_text(figure), interval_text(tagged), "0"))
+    found = evaluation.foreign
+    if found:
+        cells = [
+            f"{share_text(found[name])} ({share_text(found[name + '_low'])} to {share_text(found[name + '_high'])})"
+            for name in ("fpr_foreign", "tagged_fpr_foreign")
+        ]
+        table.append((f"foreign: {found['photos']:.0f} photos from elsewhere", *cells, "0"))
+        line = "Foreign photos come from other cameras and scenes than any training photo."
+    else:
+        line = "No foreign photos were given (--foreign when training), so nothing is known about other scenes."
+    return Part("False positives", (line,), (), tuple(table))
+
+
+def _quality_parts(evaluation: Evaluation) -> list[Part]:
+    assert evaluation.confusion is not None  # noqa: S101 - every evaluation has it
+    return [
+        Part(
+            "Levels",
+            (f"Good: score of {evaluation.decision['good_threshold']:g} or more, chosen on val.",),
+            (
+                _plot(figures.confusion(evaluation.confusion, evaluation.labels), "Confusion by argmax, test photos."),
+                _plot(figures.scores_by_rating(evaluation), "Scores of each level; the line is the threshold."),
+                _plot(figures.score_histogram(evaluation), "Scores of good and poor photos."),
+            ),
+        )
+    ]
+
+
+def _calibration_part(evaluation: Evaluation) -> Part:
+    assert evaluation.calibration is not None  # noqa: S101 - every evaluation has it
+    found = evaluation.calibration
+    table = (
+        ("", "ECE, 15 bins", "Brier score"),
+        ("before", share_text(found.before.error), share_text(found.brier_before)),
+        (
+            f"temperature {found.temperature:g}, fitted on val",
+            share_text(found.after.error),
+            share_text(found.brier_after),
+        ),
+    )
+    plot = _plot(figures.reliability(found), "Accuracy against confidence; bars are the share of photos.")
+    return Part("Calibration", (), (plot,), table)
+
+
+def _slice_parts(evaluation: Evaluation) -> list[Part]:
+    if not evaluation.slices:
+        return []
+    caption = "Parts of at least 20 photos; red: the whole interval lies 10 points under the average."
+    return [Part("Slices", (), (_plot(figures.slices(evaluation.slices), caption),))]
+
+
+def _robustness_parts(evaluation: Evaluation) -> list[Part]:
+    if not evaluation.flips:
+        return []
+    line = (
+        "Photos' own files, re-coded and prepared as in service."
+        if evaluation.flips_on_originals
+        else "These photos exist as pixels of the model's size only, so they are re-coded at that size: harsher than "
+        "what happens to an upload."
+    )
+    table = (
+        ("artefact", "photos", "tags changed", "95 %", "right before", "right after"),
+        *(
+            (
+                f.artefact, str(f.photos), f"{f.rate:.1%}", _interval(f.interval.low, f.interval.high),
+                share_text(f.right_before), share_text(f.right_after),
+            )
+            for f in evaluation.flips
+        ),
+    )  # fmt: skip
+    return [Part("Robustness to upload artefacts", (line,), (_plot(figures.flips(evaluation.flips), ""),), table)]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{share_text(low)} to {share_text(high)}"

@@ -1,0 +1,88 @@
+"""Evaluates a run and writes what came out: report.html, card.md, metrics.json and drift.json."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from training.errors import DataError
+from training.evaluation.assess import Splits, assess_brand, assess_quality
+from training.evaluation.card import markdown, sections
+from training.evaluation.outcome import Evaluation
+from training.evaluation.predict import see
+from training.evaluation.report import html
+from training.evaluation.thresholds import Target
+from training.export import deployable
+from training.model_config import ModelSpec
+from training.progress import task
+from training.runs import BRAND, Run, load_model, load_split
+
+REPORT, CARD, METRICS, DRIFT = "report.html", "card.md", "metrics.json", "drift.json"
+_SPLITS: Final = ("val", "test", "foreign")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A run with all that its evaluation looked at."""
+
+    run: Run
+    spec: ModelSpec
+    #: Takes normalised floats, gives logits; norms folded and weights rounded as they are served.
+    net: nn.Module
+    splits: Splits
+    evaluation: Evaluation
+
+
+def evaluate(run: Run, target: Target, console: Console) -> Evaluated:
+    """Evaluates a run.
+
+    Raises:
+        RunError: The run has no finished model.
+        DataError: It has no photos to choose on, or none to report on.
+    """
+    torch.set_num_threads(run.recipe().train.threads)  # more of them slow a busy machine down
+    trained, spec = load_model(run)
+    net = deployable(trained)  # what is measured is what will be served
+    counts = {name: len(load_split(run, name)) for name in _SPLITS}
+    for name in ("val", "test"):
+        if not counts[name]:
+            raise DataError(f"{run.path} has no {name} photos to evaluate on")
+    with task(console, "photos", sum(counts.values())) as done:
+        splits = Splits(*(see(run, name, net, done) for name in _SPLITS))
+    if run.recipe().task == BRAND:
+        evaluation = assess_brand(net, spec.labels, splits, target)
+    else:
+        evaluation = assess_quality(net, spec.labels, splits)
+    return Evaluated(run, spec, net, splits, evaluation)
+
+
+def write(found: Evaluated, folder: Path) -> list[Path]:
+    """Writes the report, the card and the figures into a folder; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run, evaluation = found.run, found.evaluation
+    recipe = run.recipe().model_dump(mode="json")
+    parts = sections(evaluation, recipe, _data_summary(run), run.environment())
+    title = f"{found.spec.name}: {recipe['model']['arch']}, run {run.name}"
+    counts = ", ".join(f"{count:,} {name}" for name, count in evaluation.photos.items())
+    subtitle = f"{counts} photos; data {run.data().sha256[:12]}; chosen on val, frozen, measured once on test"
+    texts = {
+        REPORT: html(title, subtitle, evaluation, parts),
+        CARD: markdown(f"Model card of {found.spec.name}, run {run.name}", parts),
+        METRICS: json.dumps({"run": run.name, "model": found.spec.name, **evaluation.as_json()}, indent=1) + "\n",
+        DRIFT: json.dumps(evaluation.drift) + "\n",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in texts]
+
+
+def _data_summary(run: Run) -> Mapping[str, Any]:
+    """data.json without its samples."""
+    values: dict[str, Any] = json.loads(run.data_file.read_text())
+    values.pop("samples", None)
+    return values

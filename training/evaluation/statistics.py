@@ -1,0 +1,184 @@
+"""Statistics of held-out answers. Pure functions over numpy arrays; each is checked against scikit-learn or SciPy."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Texts = NDArray[np.str_]
+
+_Z_95: Final = 1.959963984540054
+_REPEATS: Final = 1000
+#: Bins of the reliability diagram and of the expected calibration error.
+BINS: Final = 15
+_LOWEST_TEMPERATURE, _HIGHEST_TEMPERATURE = 0.05, 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def wilson(hits: int, total: int) -> Interval:
+    """Wilson's interval of a share; 0..1 without observations."""
+    if total == 0:
+        return Interval(0.0, 1.0)
+    share, spread = hits / total, _Z_95**2 / total
+    middle = share + spread / 2
+    margin = _Z_95 * math.sqrt((share * (1 - share) + spread / 4) / total)
+    return Interval(max(0.0, (middle - margin) / (1 + spread)), min(1.0, (middle + margin) / (1 + spread)))
+
+
+def draws(groups: Texts, repeats: int = _REPEATS, seed: int = 0) -> list[Ints]:
+    """Indices of bootstrap samples. Photos of one group (a user, a burst) are drawn together, since they err together.
+
+    An empty group name means that the photo stands alone.
+    """
+    rng = np.random.default_rng(seed)
+    alone = groups == ""
+    names = np.where(alone, np.char.add("\0", np.arange(len(groups)).astype(np.str_)), groups)
+    _, which = np.unique(names, return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(which))[:-1])
+    drawn = rng.integers(len(members), size=(repeats, len(members)))
+    if len(members) == len(groups):
+        return list(order[drawn])
+    return [np.concatenate([members[index] for index in row]) for row in drawn]
+
+
+def bootstrap(
+    statistic: Callable[[Ints], Mapping[str, float]], groups: Texts, repeats: int = _REPEATS, seed: int = 0
+) -> dict[str, Interval]:
+    """Percentile intervals of every value that `statistic` computes from the photos at given indices.
+
+    Values that a sample cannot have (a brand that was not drawn) are left out of their interval.
+    """
+    rows = [statistic(indices) for indices in draws(groups, repeats, seed)]
+    found: dict[str, Interval] = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows], np.float64)
+        values = values[np.isfinite(values)]
+        low, high = np.percentile(values, (2.5, 97.5)) if len(values) else (math.nan, math.nan)
+        found[name] = Interval(float(low), float(high))
+    return found
+
+
+def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
+    """Probabilities [N, C] of logits [N, C]."""
+    scaled = logits / temperature
+    raised = np.exp(scaled - scaled.max(1, keepdims=True))
+    shares: Floats = raised / raised.sum(1, keepdims=True)
+    return shares
+
+
+def log_loss(logits: Floats, labels: Ints, temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood of the labels."""
+    scaled = logits / temperature
+    top = scaled.max(1, keepdims=True)
+    normaliser = np.log(np.exp(scaled - top).sum(1)) + top[:, 0]
+    return float((normaliser - scaled[np.arange(len(labels)), labels]).mean())
+
+
+def fit_temperature(logits: Floats, labels: Ints) -> float:
+    """The temperature that minimises the log loss of validation labels, 0.05..20. It changes no order of classes."""
+    found = optimize.minimize_scalar(
+        lambda log_t: log_loss(logits, labels, math.exp(log_t)),
+        bounds=(math.log(_LOWEST_TEMPERATURE), math.log(_HIGHEST_TEMPERATURE)),
+        method="bounded",
+    )
+    return round(float(math.exp(found.x)), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Per equal-width bin of confidence: how many photos, their mean confidence, and how often they were right."""
+
+    counts: Ints
+    confidence: Floats
+    accuracy: Floats
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap between confidence and accuracy, weighted by photos."""
+        gaps = np.abs(self.confidence - self.accuracy) * self.counts
+        return float(gaps.sum() / max(1, self.counts.sum()))
+
+
+def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> Reliability:
+    """The reliability diagram; empty bins hold zeros."""
+    which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(which, minlength=bins)
+    divisor = np.maximum(counts, 1)
+    return Reliability(
+        counts.astype(np.int64),
+        np.bincount(which, confidence, bins) / divisor,
+        np.bincount(which, right.astype(np.float64), bins) / divisor,
+    )
+
+
+def top_reliability(probabilities: Floats, labels: Ints) -> Reliability:
+    """The reliability of the most probable class."""
+    return reliability(probabilities.max(1), probabilities.argmax(1) == labels)
+
+
+def brier(probabilities: Floats, labels: Ints) -> float:
+    """Multi-class Brier score, 0..2: the mean squared distance to the one-hot label."""
+    missed = probabilities.copy()
+    missed[np.arange(len(labels)), labels] -= 1
+    return float(np.square(missed).sum(1).mean())
+
+
+def linear_correlation(left: Floats, right: Floats) -> float:
+    """Pearson's correlation; nan where a side does not vary."""
+    if len(left) < 2 or not np.ptp(left) or not np.ptp(right):
+        return math.nan
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def rank_correlation(left: Floats, right: Floats) -> float:
+    """Spearman's correlation; ties share their rank; nan where a side does not vary."""
+    return linear_correlation(stats.rankdata(left), stats.rankdata(right))
+
+
+def area_under_roc(scores: Floats, positive: Flags) -> float:
+    """The chance that a random positive scores above a random negative; ties count half; nan without both."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
+        return math.nan
+    rank_sum = float(stats.rankdata(scores)[positive].sum())
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def precision_recall(scores: Floats, positive: Flags) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and threshold at every distinct score, highest first; empty without positives."""
+    if not positive.any():
+        return np.empty(0), np.empty(0), np.empty(0)
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, [True])
+    hits = np.cumsum(positive[order])[last].astype(np.float64)
+    taken = (np.flatnonzero(last) + 1).astype(np.float64)
+    return hits / taken, hits / positive.sum(), scores[order][last]
+
+
+def average_precision(scores: Floats, positive: Flags) -> float:
+    """Area under the precision-recall steps; nan without positives."""
+    precision, recall, _ = precision_recall(scores, positive)
+    if not len(precision):
+        return math.nan
+    return float((precision * np.diff(recall, prepend=0.0)).sum())
+
+
+def share(flags: Flags) -> float:
+    """Mean of flags; nan of none."""
+    return float(flags.mean()) if len(flags) else math.nan

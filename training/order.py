@@ -1,0 +1,65 @@
+"""In which order training sees photos: a pure function of the seed and the step, so that resuming needs no replay."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+
+class Order:
+    """Indices of the photos of every step.
+
+    Natural order shuffles all photos once an epoch. Balanced order cycles through the labels, each of which has its
+    own shuffled epochs, so that every label comes equally often whatever its number of photos.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        batch: int,
+        seed: int,
+        *,
+        balanced: bool = False,
+        reserved: tuple[int, float] | None = None,
+    ) -> None:
+        """Of `labels`, one a photo; `reserved` is a label and its share of every balanced batch."""
+        self.batch = batch
+        self._seed = seed
+        if not balanced:
+            self._streams = [[list(range(len(labels)))]]
+            self._sizes = [batch]
+            return
+        by_label = {label: [i for i, own in enumerate(labels) if own == label] for label in sorted(set(labels))}
+        held = 0
+        self._streams, self._sizes = [], []
+        if reserved is not None and reserved[0] in by_label and len(by_label) > 1:
+            held = min(round(batch * reserved[1]), batch - 1)
+            rest = by_label.pop(reserved[0])
+            if held:
+                self._streams.append([rest])
+                self._sizes.append(held)
+        self._streams.append(list(by_label.values()))
+        self._sizes.append(batch - held)
+
+    def indices(self, step: int) -> list[int]:
+        """The photos of a step, from 0."""
+        chosen: list[int] = []
+        for number, (members, size) in enumerate(zip(self._streams, self._sizes, strict=True)):
+            for position in range(step * size, (step + 1) * size):
+                cycle, place = divmod(position, len(members))
+                which = int(_shuffled(len(members), (self._seed, number, 0, cycle))[place]) if len(members) > 1 else 0
+                epoch, offset = divmod(cycle, len(members[which]))
+                own = _shuffled(len(members[which]), (self._seed, number, which + 1, epoch))
+                chosen.append(members[which][int(own[offset])])
+        return chosen
+
+    def state(self, step: int) -> dict[str, int]:
+        """Where a step starts, in epochs of the first stream: for checkpoints and logs."""
+        size = sum(len(photos) for photos in self._streams[0])
+        epoch, offset = divmod(step * self._sizes[0], size)
+        return {"epoch": epoch, "offset": offset}
+
+
+@lru_cache(maxsize=512)
+def _shuffled(count: int, seed: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(count)

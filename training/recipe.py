@@ -1,0 +1,257 @@
+"""What a run is made from: every value of a recipe, typed, bounded and described.
+
+A recipe is data, never code. Unknown keys are errors; `recipe_files` reads, overrides and prints recipes.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """A section of a recipe: immutable, strict, closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RatingsSource(Part):
+    """Rated photos listed in a CSV or Parquet file with a header."""
+
+    kind: Literal["ratings"]
+    path: Path = Field(description="the CSV or Parquet file")
+    photos: Path | None = Field(None, description="folder of relative paths; the list's own folder by default")
+    image: str = Field("image", description="column with a path or URI (file:, http:, https:)")
+    rating: str = Field("rating", description="column with a rating 1..5, fractions allowed")
+    group: str | None = Field(None, description="column whose equal values stay in one split, such as the uploader")
+    split: str | None = Field(None, description="column with train, val or test; own split by default")
+
+
+class AvaSource(Part):
+    """AVA: votes 1..10 in AVA.txt, photos named by id."""
+
+    kind: Literal["ava"]
+    path: Path = Field(description="AVA.txt")
+    photos: Path = Field(description="folder with <image id>.jpg")
+
+
+class KoniqSource(Part):
+    """KonIQ-10k: votes 1..5 in koniq10k_scores_and_distributions.csv."""
+
+    kind: Literal["koniq10k"]
+    path: Path = Field(description="koniq10k_scores_and_distributions.csv")
+    photos: Path = Field(description="folder with the photos, such as 1024x768")
+
+
+class SpaqSource(Part):
+    """SPAQ: mean opinion scores 0..100 in an Excel sheet or a CSV of it."""
+
+    kind: Literal["spaq"]
+    path: Path = Field(description="MOS and Image attribute scores.xlsx, or a CSV with the same columns")
+    photos: Path = Field(description="folder TestImage")
+
+
+class DamagedSource(Part):
+    """Quality grades made by code: undamaged photos, damaged by a known severity."""
+
+    kind: Literal["damaged"]
+    path: Path | None = Field(None, description="folder of undamaged photos; scenes drawn by code where absent")
+    scenes: Annotated[int, Field(ge=0)] = Field(1600, description="drawn scenes of training; held-out splits get less")
+    train: Count = Field(8000, description="damaged photos to train on")
+    held_out: Count = Field(1200, description="damaged photos of val, and as many of test")
+
+
+class FoldersSource(Part):
+    """Brand photos in folders: <path>/<brand>/**, or <path>/{train,val,test}/<brand>/**."""
+
+    kind: Literal["folders"]
+    path: Path = Field(description="the folder")
+    no_logo: tuple[str, ...] = Field(("no_logo", "no-logo"), description="folders whose photos show no brand")
+
+
+class FlickrLogosSource(Part):
+    """FlickrLogos-32: list files, classes/jpg/<brand>/*, and thousands of photos without a logo."""
+
+    kind: Literal["flickrlogos32"]
+    path: Path = Field(description="folder with trainset.relpaths.txt and its like")
+    no_logo_to_train: Share = Field(0.5, description="first share of the no-logo photos of val that training gets")
+
+
+class OpenImagesSource(Part):
+    """Open Images: crops of normalised boxes."""
+
+    kind: Literal["openimages"]
+    boxes: Path = Field(description="*-annotations-bbox.csv")
+    classes: Path = Field(description="class-descriptions-boxable.csv")
+    photos: Path = Field(description="folder with <ImageID>.jpg")
+    brands: dict[str, str] = Field(description="display name of a class: brand; classes not named are left out")
+    no_logo: tuple[str, ...] = Field((), description="display names of classes that show no brand")
+    margin: Share = Field(0.1, description="what a crop adds on each side, as a share of the box")
+
+
+class GrocerySource(Part):
+    """GroceryStore: packages/<group>/<Brand-Product>/*, and other folders that show no brand."""
+
+    kind: Literal["grocery"]
+    path: Path = Field(description="folder that holds train, val or test folders, or the categories themselves")
+    packages: str = Field("Packages", description="category whose product folders begin with a brand")
+    two_words: tuple[str, ...] = Field(
+        ("God-Morgon",), description="brands of several words; a product's brand is otherwise its first word"
+    )
+
+
+class ComposedSource(Part):
+    """Photos composed by code, endless in training: marks or look-alikes on drawn and sample scenes."""
+
+    kind: Literal["composed"]
+    marks: Literal["brands", "look-alikes"] = Field(
+        "brands", description="brands: the ten marks that the demo knows; look-alikes: photos that all show no brand"
+    )
+    scenes: Count = Field(1600, description="scenes that training composes on")
+    held_out_scenes: Count = Field(350, description="scenes of val, and as many of test")
+    held_out: Count = Field(2400, description="composed photos of val, and as many of test")
+    share: Share = Field(1.0, description="share of every training batch that is composed")
+
+
+Source = Annotated[
+    RatingsSource
+    | AvaSource
+    | KoniqSource
+    | SpaqSource
+    | DamagedSource
+    | FoldersSource
+    | FlickrLogosSource
+    | OpenImagesSource
+    | GrocerySource
+    | ComposedSource,
+    Field(discriminator="kind"),
+]
+
+
+class Splitting(Part):
+    """How photos are divided into train, val and test."""
+
+    val: Share = Field(0.15, description="share of photos to choose thresholds and the best weights on")
+    test: Share = Field(0.15, description="share of photos to report on")
+    seed: int = Field(0, description="of the draw")
+    keep_given: bool = Field(default=True, description="keep splits that the data brings along; false: draw all anew")
+    near_bits: Annotated[int, Field(ge=0, le=16)] = Field(
+        4, description="photos whose 64-bit difference hashes differ in no more bits count as one group"
+    )
+    on_leak: Literal["drop", "fail"] = Field(
+        "drop", description="drop: of photos that leak between splits, the training copy goes; fail: stop"
+    )
+
+
+class Data(Part):
+    """Where photos come from."""
+
+    root: Path = Field(Path(), description="folder that relative paths of sources start at (--data)")
+    sources: tuple[Source, ...] = Field(min_length=1, description="photos to train and evaluate on")
+    foreign: tuple[Path, ...] = Field(
+        (), description="folders of photos without any known brand, never trained on: split `foreign` (--foreign)"
+    )
+    split: Splitting = Field(Splitting(), description="division into train, val and test")
+    stored_px: Count = Field(128, description="side of the decoded squares that training draws its views from")
+    cache: Path | None = Field(
+        Path(".cache/photo-trainer"), description="folder for decoded photos; null: decode again for every batch"
+    )
+    workers: Count = Field(2, description="threads that decode and make photos")
+
+
+class Model(Part):
+    """The network."""
+
+    arch: str = Field("resnet10", description="resnet10, resnet10-w<width>, a torchvision classifier, or timm/<name>")
+    input_px: Count = Field(96, description="side of the square that the network sees")
+    trainable: Literal["all", "head"] = Field("all", description="head: everything but the last layer stays frozen")
+    weights: Path | None = Field(None, description="state dict to start from; a last layer that does not fit is new")
+    weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
+    pretrained: bool = Field(
+        default=False, description="start from the library's own weights, downloaded by the library"
+    )
+    dropout: Share = Field(0.0, description="dropout before the last layer (resnet10, or where the network has one)")
+
+
+class Augment(Part):
+    """Random changes of training photos; all chance comes from the step's own generator."""
+
+    least_zoom: Share = Field(0.65, description="smallest side of a view, as a share of the stored square")
+    aspect: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="log of the largest stretch of a view")
+    turn_deg: Annotated[float, Field(ge=0, le=180)] = Field(8.0, description="largest turn")
+    flip: bool = Field(default=False, description="mirror half of the photos; letters do not survive it")
+    light: Share = Field(0.25, description="largest relative change of brightness and of contrast")
+    colour: Share = Field(0.25, description="largest change of saturation, and a fifth of it per channel")
+    blur: Share = Field(0.1, description="share of photos that are blurred")
+    noise: Share = Field(0.1, description="share of photos that get noise")
+    erase: Share = Field(0.1, description="share of photos that lose a rectangle")
+    scramble: Share = Field(
+        0.0, description="share of brand photos whose tiles are shuffled and whose label becomes no_logo"
+    )
+    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of mixup; 0 is off")
+    cutmix: Annotated[float, Field(ge=0)] = Field(0.0, description="alpha of cutmix; 0 is off")
+
+
+class Loss(Part):
+    """The objective: cross-entropy for brands; squared EMD of level distributions plus cross-entropy for quality."""
+
+    label_smoothing: Share = Field(0.05, description="share of probability spread over all labels (brands)")
+    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare labels weigh more")
+    logit_adjustment: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="tau of logit adjustment by label frequency; 0 is off"
+    )
+    cross_entropy: Annotated[float, Field(ge=0)] = Field(
+        0.2, description="weight of cross-entropy beside EMD (quality)"
+    )
+
+
+class Stage(Part):
+    """One optimiser and its schedule."""
+
+    steps: Count = Field(1000, description="training steps of this stage")
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = Field("adamw", description="the optimiser")
+    rate: Annotated[float, Field(gt=0)] = Field(2e-3, description="peak learning rate, for the whole batch")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.05, description="of weights; norms and biases never decay")
+    momentum: Share = Field(0.9, description="of sgd (Nesterov) and rmsprop")
+    warm_up: Share = Field(0.1, description="share of the steps in which the rate rises")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="the rate after warm-up, by step")
+    evaluate_steps: Count = Field(200, description="steps between evaluations on val")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="evaluations without a better one after which the stage ends; 0: never early"
+    )
+
+
+class Train(Stage):
+    """The loop: the first stage and what all stages share."""
+
+    second: Stage | None = Field(None, description="a second stage, which starts at the best weights of the first")
+    batch: Count = Field(64, description="photos of a step, over all processes")
+    sampler: Literal["natural", "balanced"] = Field("natural", description="balanced: every label equally often")
+    no_logo_share: Share | None = Field(
+        None, description="balanced only: share of no_logo in the batch; null: as any label"
+    )
+    clip: Annotated[float, Field(ge=0)] = Field(5.0, description="largest norm of the gradient; 0 is off")
+    average: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the moving average of weights")
+    bf16: Literal["auto", "on", "off"] = Field("auto", description="autocast; auto: where the device is fast at it")
+    channels_last: bool = Field(default=True, description="memory format of convolutions")
+    threads: Count = Field(1, description="threads of an operation; part of the recipe, since sums depend on it")
+    checkpoint_steps: Count = Field(100, description="steps between checkpoints")
+    best: Literal["last", "best"] = Field(
+        "best", description="weights of the run: the best evaluation's, or the last step's"
+    )
+
+
+class Recipe(Part):
+    """A whole run."""
+
+    task: Literal["brand", "quality"] = Field(description="brand: which logo; quality: how good, 1..5")
+    summary: str = Field("", description="what the recipe is for, one line")
+    seed: int = Field(0, description="of weights, order and augmentation")
+    data: Data = Field(description="photos")
+    model: Model = Field(Model(), description="network")
+    augment: Augment = Field(Augment(), description="random changes")
+    loss: Loss = Field(Loss(), description="objective")
+    train: Train = Field(Train(), description="loop")
