@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
@@ -39,9 +40,17 @@ def check(
             table.add_row(name, Text(text))
         out.print(table)
     else:
-        typer.echo(orjson.dumps(report).decode())
+        typer.echo(orjson.dumps(_plain(report)).decode())
     if report.outcome != "accepted":
         raise typer.Exit(Exit.DEPENDENCY if report.passing else Exit.REFUSED)
+
+
+def _plain(report: "Report") -> dict[str, Any]:
+    """The report as it is in JSON: each limit says whether it holds."""
+    plain = asdict(report)
+    for row, each in zip(plain["photo"]["checks"], report.photo.checks, strict=True) if report.photo else ():
+        row["holds"] = each.holds
+    return plain
 
 
 def _rows(report: "Report") -> Iterator[tuple[str, str]]:
