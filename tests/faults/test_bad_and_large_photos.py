@@ -117,7 +117,7 @@ async def test_a_burst_of_dead_letters_stops_the_intake_loudly_until_good_photos
     experiment.close(ledger, dead=poisoned)
 
 
-@pytest.mark.experiment(12, "a burst of 200 MB: photos of 20 MB each")
+@pytest.mark.experiment(12, "a burst of photos of 20 MB each")
 async def test_memory_is_bounded_while_the_largest_photos_come_in_a_burst(
     world: World, tmp_path: Path, experiment: Experiment
 ) -> None:
@@ -146,6 +146,7 @@ async def test_memory_is_bounded_while_the_largest_photos_come_in_a_burst(
 
 def memory_bound(settings: Settings, in_flight: int) -> int:
     """What the settings allow beside a service at rest: the bodies in flight, and one decode in each thread."""
+    # Loose until bytes in flight and decodes have budgets of their own in the settings: the sum of both replaces it.
     bodies = in_flight * settings.fetch.max_bytes
     decodes = settings.prepare.threads * LARGE_SIDE * LARGE_SIDE * BYTES_PER_PIXEL
     return bodies + decodes + FIXED_GROWTH_BYTES
