@@ -25,8 +25,9 @@ from tests.ledger import Ledger
 MB = 1_000_000
 #: Each thread that decodes has libjpeg's and Pillow's buffers, and the allocator keeps some of what was freed.
 FIXED_GROWTH_BYTES = 100 * MB
-#: A decoded pixel: three bytes, and as many again while it is turned, converted or shrunk.
-BYTES_PER_PIXEL = 6
+#: Room for three of the largest photos at once, and for two of their decodes, far below the defaults.
+BYTES_IN_FLIGHT = 64 * MB
+DECODE_BYTES = 64 * MB
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -123,12 +124,13 @@ async def test_memory_is_bounded_while_the_largest_photos_come_in_a_burst(
 ) -> None:
     ledger = Ledger(world)
     world.photos.answers.update({"small": BRIGHT, "large": await asyncio.to_thread(large_photo)})
-    few = {
-        "TAGGER_SERVICE__MAX_IN_FLIGHT": "4",
+    budgets = {
+        "TAGGER_SERVICE__MAX_IN_FLIGHT_BYTES": str(BYTES_IN_FLIGHT),
+        "TAGGER_PREPARE__MAX_DECODE_BYTES": str(DECODE_BYTES),
         "TAGGER_DEDUPE__ENABLED": "false",
         "TAGGER_FETCH__TOTAL_TIMEOUT_S": "60",
     }
-    with running_tagger(world.settings, tmp_path, port=free_port(), **few) as tagger:
+    with running_tagger(world.settings, tmp_path, port=free_port(), **budgets) as tagger:
         for number in range(10):
             ledger.upload(f"small{number}", f"small/{number}")
         await ledger.settle()
@@ -141,15 +143,7 @@ async def test_memory_is_bounded_while_the_largest_photos_come_in_a_burst(
         experiment.figure("memory grew, MB", grew / MB)
         assert not any(line["lost"] for line in tagger.log("assignment.revoked"))
     experiment.close(ledger)
-    assert grew < memory_bound(world.settings, in_flight=4)
-
-
-def memory_bound(settings: Settings, in_flight: int) -> int:
-    """What the settings allow beside a service at rest: the bodies in flight, and one decode in each thread."""
-    # Loose until bytes in flight and decodes have budgets of their own in the settings: the sum of both replaces it.
-    bodies = in_flight * settings.fetch.max_bytes
-    decodes = settings.prepare.threads * LARGE_SIDE * LARGE_SIDE * BYTES_PER_PIXEL
-    return bodies + decodes + FIXED_GROWTH_BYTES
+    assert grew < BYTES_IN_FLIGHT + DECODE_BYTES + FIXED_GROWTH_BYTES
 
 
 LARGE_SIDE = 4_600
