@@ -1,4 +1,4 @@
-"""int8 beside fp32 on the same cores: `.venv/bin/python benchmarks/serving.py [--triton] [--seconds 4] [--rounds 5]`.
+"""int8 beside fp32 on the same cores: `.venv/bin/python benchmarks/serving.py [--triton] [--net NAME]`.
 
 Each net is exported, quantised and published twice into a repository of its own: version 1 serves model.onnx with ONNX
 Runtime, version 2 model.int8.onnx with OpenVINO. Raw: two processes of one thread each run the published model.py's own
@@ -171,6 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements")
+    parser.add_argument("--net", choices=NETS, action="append", help="only this one; all by default")
     parser.add_argument("--triton", action="store_true", help="through the embedded Triton as well")
     arguments = parser.parse_args()
     flags = Path("/proc/cpuinfo").read_text()
@@ -178,8 +179,9 @@ def main() -> None:
         name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8") if name in flags
     ]
     print(f"{platform.machine()}, {os.cpu_count()} cores, {', '.join(known)}")
+    nets = {name: NETS[name] for name in arguments.net or NETS}
     with tempfile.TemporaryDirectory() as folder:
-        models = {name: published(Path(folder), name, side, make()) for name, (side, make) in NETS.items()}
+        models = {name: published(Path(folder), name, side, make()) for name, (side, make) in nets.items()}
         measure = {"raw, 2 processes": lambda m, v, s, b: raw(m, v, s, b, arguments.seconds)}
         if arguments.triton:
             with Servers() as servers:

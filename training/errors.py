@@ -31,3 +31,11 @@ class ToolMissing(TrainerError):
 
 class GateRefused(TrainerError):
     """A version may not be published: it is worse than the one in service, or its variants disagree."""
+
+
+class ExportError(TrainerError):
+    """The exported graph does not do what the torch model does, or holds nodes that it must not hold."""
+
+
+class PublishError(TrainerError):
+    """The version cannot be published: it does not match the model's other versions, or somebody was faster."""

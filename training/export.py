@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.overrides import TorchFunctionMode
 
-from training.errors import TrainerError
+from training.errors import ExportError
 from training.models import Block, ResNet10
 
 OPSET = 20
@@ -32,10 +32,6 @@ TOLERANCE = 1e-4
 SHAPE_NODES = frozenset({"Shape", "Range", "Gather", "Size", "NonZero", "Loop", "If"})
 _SMALL_TENSOR = 64
 Net = TypeVar("Net", bound=nn.Module)
-
-
-class ExportError(TrainerError):
-    """The exported graph does not do what the torch model does, or holds nodes that it must not hold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any
 import onnx
 
 from training.bundle import Bundle
-from training.errors import TrainerError
+from training.errors import PublishError
 from training.export import Exported, write
 from training.model_config import VARIANTS, Decisions, Engines, ModelSpec, config_text
 from training.variants import FP32_FILE
@@ -30,10 +30,6 @@ MANIFEST = "MANIFEST.json"
 MODEL_FILE = FP32_FILE
 _HIDDEN = "."
 _PACKAGES = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "openvino")
-
-
-class PublishError(TrainerError):
-    """The version cannot be published: it does not match the model's other versions, or somebody was faster."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,12 @@ def unused_name(recipe_name: str, folder: Path) -> str:
 def train(run: Run, console: Console) -> dict[str, Any]:
     """Trains a run to its end and returns its result; resumes at its last checkpoint if there is one.
 
+    A run that has its result is left as it is.
+
     Under `torchrun` every process calls this; the first one writes.
     """
+    if run.model_file.is_file() and run.result_file.is_file():
+        return run.result()
     with joined() as process:
         recipe = run.recipe()  # the first process wrote it before it joined
         torch.set_num_threads(recipe.train.threads)

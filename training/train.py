@@ -7,11 +7,9 @@ chance of a step comes from the seed and the step's number; a checkpoint holds t
 import json
 import resource
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from rich.console import Console
@@ -28,6 +26,9 @@ from training.progress import task
 from training.recipe import Recipe, Stage
 from training.runs import Run
 from training.validate import Score, scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Steps between lines in metrics.jsonl.
 _LOG_STEPS: Final = 20
@@ -110,7 +111,7 @@ class Trainer:
             self.progress.step = self.progress.stale = 0
             if self.progress.stage < len(self.stages):
                 self._begin_stage()
-            self._save()  # knows that the stage is over, also if it ended early
+                self._save()  # knows that the stage is over, also if it ended early
         if self.recipe.train.best == "best" and self.best_state:
             self.average.load_state_dict(self.best_state)
         return self._score() if self.process.leads else None
@@ -132,15 +133,12 @@ class Trainer:
         progress = self.progress
         first, last = progress.total, progress.total - progress.step + stage.steps
         what = f"{self.run.name}, stage {progress.stage + 1}" if len(self.stages) > 1 else self.run.name
-        with self._shown(what, (last - first) * self.recipe.train.batch) as done:
+        with task(self.console, what, (last - first) * self.recipe.train.batch) as done:
             for images, targets in self.feed.ahead(first, last):
                 loss = self._step(images, targets, stage)
                 done(len(images) * self.process.world)
                 if self._after_step(stage, loss):
                     return
-
-    def _shown(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        return task(self.console, what, total)
 
     def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
         progress, device = self.progress, self.process.device

@@ -1,6 +1,6 @@
 """The whole evaluation of a run: fitted on val, frozen, then measured once on test and on foreign photos."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -76,7 +76,7 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
         calibration=_calibration(test, temperature),
         confusion=brand.confusion(seen.labels, predicted, len(labels)),
         mistakes=_mistakes(splits.test, seen.decided, labels, np.where(right, 1 - seen.score, seen.score)),
-        alarms=(*alarms, *_unmet(choice), *common.alarms),
+        alarms=(*alarms, *_unmet(choice), *_slice_alarms(common.slices), *_flip_alarms(common.flips)),
         drift=_drift(seen.score, brand.tag_rates(seen, labels), splits.test.images),
         rows=tuple(brand.rows(seen, labels)),
         choice=choice,
@@ -114,7 +114,11 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
         calibration=_calibration(test, temperature),
         confusion=brand.confusion(seen.labels, predicted, len(labels)),
         mistakes=_mistakes(splits.test, predicted, labels, np.abs(1 + 4 * seen.score - seen.ratings)),
-        alarms=(*(f"level {name} is never predicted" for name in never), *common.alarms),
+        alarms=(
+            *(f"level {name} is never predicted" for name in never),
+            *_slice_alarms(common.slices),
+            *_flip_alarms([flip for flip in common.flips if flip.artefact in robustness.HARMLESS]),
+        ),
         drift=_drift(seen.score, rates, splits.test.images),
     )
 
@@ -147,7 +151,6 @@ def _common(
         slices=slices,
         flips=tuple(flips),
         flips_on_originals=original,
-        alarms=(*_slice_alarms(slices), *_flip_alarms(flips)),
         test=test.answers,
     )
 
@@ -213,7 +216,7 @@ def _slice_alarms(slices: tuple[Part, ...]) -> list[str]:
     return [f"slice {part.property} = {part.value}: right {part.rate:.1%}" for part in slices if part.alarming]
 
 
-def _flip_alarms(flips: list[robustness.Flips]) -> list[str]:
+def _flip_alarms(flips: Sequence[robustness.Flips]) -> list[str]:
     return [f"{f.artefact} changes {f.rate:.1%} of tags" for f in flips if f.interval.low > robustness.ALARM]
 
 

@@ -250,6 +250,9 @@ def _robustness_parts(evaluation: Evaluation) -> list[Part]:
         else "These photos exist as pixels of the model's size only, so they are re-coded at that size: harsher than "
         "what happens to an upload."
     )
+    lines: tuple[str, ...] = (line,)
+    if evaluation.kind == "quality":
+        lines = (line, "JPEG quality 30, half size and grey damage a photo: that its judgement changes may be right.")
     table = (
         ("artefact", "photos", "tags changed", "95 %", "right before", "right after"),
         *(
@@ -260,7 +263,7 @@ def _robustness_parts(evaluation: Evaluation) -> list[Part]:
             for f in evaluation.flips
         ),
     )  # fmt: skip
-    return [Part("Robustness to upload artefacts", (line,), (_plot(figures.flips(evaluation.flips), ""),), table)]
+    return [Part("Robustness to upload artefacts", lines, (_plot(figures.flips(evaluation.flips), ""),), table)]
 
 
 def _interval(low: float, high: float) -> str:

@@ -48,6 +48,10 @@ ARTEFACTS: Final[dict[str, Callable[[Image.Image], bytes]]] = {
 }
 
 
+#: What leaves a photo as good as it was; the rest may rightly change a judgement of quality.
+HARMLESS: Final = frozenset({"EXIF-rotated", "WebP quality 60", "CMYK"})
+
+
 @dataclass(frozen=True, slots=True)
 class Flips:
     """What one artefact did."""

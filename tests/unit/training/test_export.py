@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from training import export as exporting
-from training.export import SHAPE_NODES, Exported, ExportError, deployable, export
+from training.errors import ExportError
+from training.export import SHAPE_NODES, Exported, deployable, export
 from training.models import ResNet10, ServedBrand, ServedQuality, normalise
 
 WIDTHS = (8, 8, 16, 16)

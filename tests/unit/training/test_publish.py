@@ -14,9 +14,10 @@ from tritonclient.grpc import model_config_pb2
 from training import publish as publishing
 from training.bundle import Bundle
 from training.data.marks import BRANDS
+from training.errors import PublishError
 from training.export import Exported
 from training.model_config import BRAND, QUALITY, VARIANTS, ModelSpec, config_text, contract_parameters
-from training.publish import Evidence, PublishError, publish, read_manifest, sha256, versions
+from training.publish import Evidence, publish, read_manifest, sha256, versions
 
 REPOSITORY = Path(__file__).parents[3] / "triton_models"
 LARGEST_BYTES = 8_000_000

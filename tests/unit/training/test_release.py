@@ -11,12 +11,13 @@ from onnx import TensorProto
 
 from training import gate
 from training.bundle import Bundle, decider, make
+from training.errors import ExportError
 from training.evaluation import brand
 from training.evaluation.answers import Figure
 from training.evaluation.outcome import Evaluation
 from training.evaluation.statistics import wilson
 from training.evaluation.thresholds import Tagging
-from training.export import ExportError, check_graph, stored_small
+from training.export import check_graph, stored_small
 from training.model_config import ModelSpec
 from training.models import ResNet10
 from training.parity import ENGINES, compare, outputs_of
