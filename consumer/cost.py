@@ -1,6 +1,6 @@
 """What a decode will take at its worst, in memory and CPU time, from the header alone. Pure.
 
-The weights are measured (`benchmarks/decode_costs.py`, docs/imaging.md): the worst content that was found for each
+The weights are measured (`benchmarks/decode_costs.py`): the worst content that was found for each
 format, not the usual one, because the sender chooses the content.
 """
 
@@ -39,7 +39,7 @@ class _Weights:
 
 _WEIGHTS: Final = {
     "GIF": _Weights(1.0, 8.0, 4.0),
-    "WEBP": _Weights(12.0, 24.0, 55.0),
+    "WEBP": _Weights(12.0, 24.0, 70.0),
     "AVIF": _Weights(10.0, 25.0, 90.0),
     "HEIF": _Weights(10.0, 30.0, 90.0),
 }
@@ -53,7 +53,7 @@ def jpeg_cost(jpeg: Jpeg, mode: str, scale: int, body_bytes: int) -> Cost:
     width, height = -(-jpeg.width // scale), -(-jpeg.height // scale)
     kept = jpeg.blocks * 128 if jpeg.buffered else 0
     memory = kept + width * height * _stored(mode) + body_bytes
-    per_byte, per_block = (40.0, 150.0) if jpeg.buffered else (12.0, 60.0)
+    per_byte, per_block = (40.0, 190.0) if jpeg.buffered else (12.0, 60.0)
     time_ns = body_bytes * per_byte + jpeg.blocks * per_block + width * height * 12.0 + jpeg.visits * 1.1
     return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)
 
@@ -63,7 +63,7 @@ def png_cost(width: int, height: int, mode: str, layout: str, *, converted: bool
     pixels = width * height
     inflated = pixels * _PNG_BITS.get(layout, 64) / 8
     memory, time_ns = _image(pixels, mode, converted=converted)
-    return Cost(_BASE_BYTES + memory, _BASE_S + (inflated * 7.0 + time_ns) * 1e-9)
+    return Cost(_BASE_BYTES + memory, _BASE_S + (inflated * 9.0 + time_ns) * 1e-9)
 
 
 def other_cost(name: str, width: int, height: int, mode: str, body_bytes: int, *, converted: bool) -> Cost:

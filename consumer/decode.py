@@ -228,8 +228,9 @@ def _decoded(
     if header.scale > 1:
         wanted = geometry.resize_short_side * _DRAFT_GAP
         image.draft("RGB", (wanted, wanted))
-    # All bytes at once: in Pillow's usual pieces of 64 kB the decode takes 5% longer.
-    image.decodermaxblock = body_bytes + 1
+    if header.format == "JPEG":
+        # All bytes at once: in Pillow's usual pieces of 64 kB the decode takes 5% longer.
+        image.decodermaxblock = body_bytes + 1
     image.load()
     orientation = _orientation(image)
     view = view_of(

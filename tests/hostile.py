@@ -18,7 +18,6 @@ from tests.hostile_parts import (
     avif_grid,
     box,
     chunk,
-    encoded,
     even_png,
     exif,
     find_box,
@@ -37,7 +36,7 @@ from tests.hostile_parts import (
     sub_blocks,
     vp8x,
 )  # fmt: skip
-from tests.unit.photos import photo
+from tests.unit.photos import encoded, photo
 
 Outcomes = frozenset[str] | None
 PIXELS: Final = frozenset({"pixels"})
@@ -208,8 +207,8 @@ def pngs() -> Iterator[HostileFile]:
     alpha = 6
     yield HostileFile("png: 50 MP of 16-bit RGBA", even_png(7064, 7064, 16, alpha, kind=4), BIG)
     yield HostileFile("png: 50 MP of RGB", even_png(7064, 7064, 8, 2, kind=4), PIXELS)
-    yield HostileFile("png: 20 MP of 16-bit RGBA", even_png(5000, 4000, 16, alpha, kind=4), PIXELS)
-    yield HostileFile("png: 20 MP of 16-bit RGBA, interlaced", even_png(5000, 4000, 16, alpha, kind=4, interlace=1))
+    yield HostileFile("png: 16 MP of 16-bit RGBA", even_png(4000, 4000, 16, alpha, kind=4), PIXELS)
+    yield HostileFile("png: 16 MP of 16-bit RGBA, interlaced", even_png(4000, 4000, 16, alpha, kind=4, interlace=1))
     yield HostileFile("png: 28 MP of grey with alpha", even_png(7000, 4000, 8, 4, kind=4))
     clear = chunk(b"tRNS", b"\0\1")
     yield HostileFile("png: 20 MP of 16-bit grey, one transparent", even_png(5000, 4000, 16, 0, clear, kind=4))

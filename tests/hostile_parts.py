@@ -1,23 +1,14 @@
 """Small writers of image containers, for files that no encoder would write."""
 
-import io
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-
-from PIL import Image
 
 Chunk = tuple[bytes, bytes]
 ONE_CODE = bytes([1]) + bytes(15)
 #: Components as (id, sampling factors): all of full size, or colour at half.
 FULL = ((1, 0x11), (2, 0x11), (3, 0x11))
 HALF = ((1, 0x22), (2, 0x11), (3, 0x11))
-
-
-def encoded(image: Image.Image, name: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, name, **options)
-    return buffer.getvalue()
 
 
 # JPEG

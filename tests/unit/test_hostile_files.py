@@ -9,8 +9,7 @@ from typing import Any, Final, get_args
 import pytest
 
 from consumer.errors import PermanentReason
-from tests.hostile_parts import encoded
-from tests.unit.photos import photo
+from tests.unit.photos import encoded, photo
 
 ROOT: Final = Path(__file__).parents[2]
 SHARED: Final = ROOT.parent / "shared"

@@ -13,8 +13,7 @@ from consumer.contract import Geometry
 from consumer.decode import to_pixels
 from consumer.events import Pixels
 from consumer.limits import PrepareLimits
-from tests.hostile_parts import encoded
-from tests.unit.photos import difference, photo
+from tests.unit.photos import difference, encoded, photo
 
 GEOMETRY: Final = Geometry(input_size=224, resize_short_side=232)
 LIMITS: Final = PrepareLimits()

@@ -1,6 +1,5 @@
 import asyncio
 import io
-import struct
 import threading
 import time
 import tracemalloc
@@ -25,6 +24,7 @@ from consumer.limits import PrepareLimits
 from consumer.prepare import Explanation, Preparer, explain
 from consumer.view import TURNS
 from tests.harness import eventually
+from tests.hostile_parts import IEND, chunk, ihdr, png, segment
 from tests.unit.photos import difference, encoded, photo
 
 MIB = 1024 * 1024
@@ -51,17 +51,8 @@ def rejection(body: bytes, limits: PrepareLimits = LIMITS) -> str:
     return caught.value.reason
 
 
-def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these chunks with correct checksums."""
-    written = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
-    ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
-
-
 def png_header(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return png_chunks((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    return png(ihdr(width, height), chunk(b"IDAT", zlib.compress(bytes(1000))), IEND)
 
 
 def with_scans(body: bytes, more: int) -> bytes:
@@ -151,12 +142,8 @@ class TestModes:
 
     def test_sixteen_bit_colour_with_a_transparent_value_lies_on_white(self) -> None:
         row = b"\0" + b"\x20\x10\x40\x10\x60\x10" * 32 + b"\xff\xfe\x00\x07\x00\x07" * 32
-        body = png_chunks(
-            (b"IHDR", struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)),
-            (b"tRNS", b"\xff\xfe\x00\x07\x00\x07"),
-            (b"IDAT", zlib.compress(row * 64)),
-            (b"IEND", b""),
-        )
+        clear = chunk(b"tRNS", b"\xff\xfe\x00\x07\x00\x07")
+        body = png(ihdr(64, 64, bits=16), clear, chunk(b"IDAT", zlib.compress(row * 64)), IEND)
         pixels = pixels_of(body)
         assert pixels[:, :100].reshape(-1, 3).tolist()[0] == [0x20, 0x40, 0x60]
         assert pixels[:, 124:].min() == WHITE
@@ -601,10 +588,6 @@ def one_outcome(body: bytes) -> str:
         assert pixels.shape == (224, 224, 3)
     assert time.process_time() - started < 2
     return outcome
-
-
-def segment(marker: int, payload: bytes) -> bytes:
-    return bytes([0xFF, marker]) + (len(payload) + 2).to_bytes(2, "big") + payload
 
 
 def one_component_per_scan(body: bytes) -> bytes:
