@@ -44,14 +44,22 @@ def openvino_run(path: Path, threads: int) -> tuple[list[str], Run]:
         # instances would pin their thread to the same core
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
-    request = compiled.create_infer_request()
+    model = core.read_model(str(path))
+    names = [output.get_any_name() for output in model.outputs]
+    sides = [side.get_length() for side in list(model.input(0).get_partial_shape())[1:]]
+    requests: dict[int, Any] = {}
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        answers = request.infer({"images": images})
-        return [np.array(answers[output]) for output in compiled.outputs]
+        # compiled for each batch size when it first comes (a quarter of a second of a small net): 17 % faster than one
+        # graph of any size, and Triton's max_batch_size bounds how many there can be
+        if len(images) not in requests:
+            sized = model.clone()
+            sized.reshape([len(images), *sides])
+            requests[len(images)] = core.compile_model(sized, "CPU", options).create_infer_request()
+        answers = requests[len(images)].infer({"images": images})
+        return [np.array(answers[name]) for name in names]
 
-    return [output.get_any_name() for output in compiled.outputs], run
+    return names, run
 
 
 _ENGINES = {"onnxruntime": onnxruntime_run, "openvino": openvino_run}
