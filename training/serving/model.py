@@ -14,6 +14,9 @@ import triton_python_backend_utils as pb_utils
 
 #: uint8 [N, H, W, 3] to the outputs of the graph, in its order.
 Run = Callable[[np.ndarray], list[np.ndarray]]
+#: Batches that get a graph of their own, 17 % faster than the one of any size: a lone photo, and a full batch. More of
+#: them would cost a quarter of a second of CPU time each when an instance starts.
+_FREQUENT = (1, 8)
 
 
 def onnxruntime_run(path: Path, threads: int) -> tuple[list[str], Run]:
@@ -47,16 +50,15 @@ def openvino_run(path: Path, threads: int) -> tuple[list[str], Run]:
     model = core.read_model(str(path))
     names = [output.get_any_name() for output in model.outputs]
     sides = [side.get_length() for side in list(model.input(0).get_partial_shape())[1:]]
+    any_size = core.compile_model(model, "CPU", options).create_infer_request()
     requests: dict[int, Any] = {}
+    for size in _FREQUENT:
+        sized = model.clone()
+        sized.reshape([size, *sides])
+        requests[size] = core.compile_model(sized, "CPU", options).create_infer_request()
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        # compiled for each batch size when it first comes (a quarter of a second of a small net): 17 % faster than one
-        # graph of any size, and Triton's max_batch_size bounds how many there can be
-        if len(images) not in requests:
-            sized = model.clone()
-            sized.reshape([len(images), *sides])
-            requests[len(images)] = core.compile_model(sized, "CPU", options).create_infer_request()
-        answers = requests[len(images)].infer({"images": images})
+        answers = requests.get(len(images), any_size).infer({"images": images})
         return [np.array(answers[name]) for name in names]
 
     return names, run
