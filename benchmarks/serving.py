@@ -141,7 +141,9 @@ def through_triton(servers: Servers, url: str, model: str, version: int, side: i
     sent = triton_grpc.InferInput("images", list(images.shape), "UINT8")
     sent.set_data_from_numpy(images)
     with triton_grpc.InferenceServerClient(url) as client, ThreadPoolExecutor(8) as pool:
-        client.infer(model, [sent], str(version))
+        # every batch size that the batcher forms has been seen before anything is counted
+        for _ in range(20):
+            list(pool.map(lambda _index: client.infer(model, [sent], str(version), client_timeout=60), range(8)))
         deadline = time.perf_counter() + seconds
 
         def ask(_index: int) -> int:

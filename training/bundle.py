@@ -11,7 +11,7 @@ from torch import nn
 
 from training.evaluation.outcome import plain
 from training.evaluation.statistics import Ints
-from training.export import Exported, deployable, export
+from training.export import Exported, export
 from training.model_config import ModelSpec
 from training.models import ServedBrand, ServedQuality
 from training.parity import ENGINES, ONNXRUNTIME, OPENVINO, TOLERANCES, Parity, compare, outputs_of
@@ -61,7 +61,7 @@ def decider(spec: ModelSpec, decision: Mapping[str, float]) -> Callable[[list[np
 def served(spec: ModelSpec, net: nn.Module, temperature: float) -> nn.Module:
     """The network as it is served: raw pixels in, probabilities out."""
     wrapper = ServedQuality if len(spec.outputs) == 2 else ServedBrand
-    return wrapper(deployable(net), temperature).eval()
+    return wrapper(net, temperature).eval()
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def make(
 
     Args:
         spec: The model's contract.
-        net: Takes normalised floats, gives logits.
+        net: Takes normalised floats, gives logits; as `deployable` made it.
         decision: Threshold and temperature.
         calibration: uint8 photos that int8 ranges are taken from; not those of the test.
         photos: uint8 photos that parity is measured on.

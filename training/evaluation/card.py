@@ -113,7 +113,8 @@ def sections(
             tuple((name.replace("_", " "), interval_text(figure)) for name, figure in evaluation.figures.items()),
         ),
         Section("Alarms", evaluation.alarms or ("none",)),
-        Section("Environment", (), tuple((name, str(value)) for name, value in _flat(environment))),
+        # the command names folders of the machine that it ran on
+        Section("Environment", (), tuple((n, str(value)) for n, value in _flat(environment) if n != "command")),
     ]
 
 

