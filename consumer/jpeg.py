@@ -18,6 +18,8 @@ _BASELINE: Final = frozenset({0xC0, 0xC1})
 _PROGRESSIVE: Final = 0xC2
 #: More segments than any camera writes (20 MiB of 64 kB segments are 320).
 _MAX_SEGMENTS: Final = 5_000
+#: Pillow steps over what lies between segments byte by byte, in Python; after the first scan it is no longer asked.
+_MAX_JUNK_BYTES: Final = 64 * 1024
 #: Pillow joins them one by one, so that their cost grows with the square of their number.
 _MAX_EXIF_SEGMENTS: Final = 100
 #: A step over one block of a scan costs as much as so many of its coefficients.
@@ -79,11 +81,14 @@ def _segments(body: bytes) -> Iterator[tuple[int, int]]:
     Raises:
         PhotoRejected: as `read_jpeg`.
     """
-    at, exif = 2, 0
+    at, exif, scanned = 2, 0, False
     for _ in range(_MAX_SEGMENTS):
         marker = _MARKER.search(body, at)
         if marker is None or (code := marker[1][0]) in {_SOI, _EOI}:
             return
+        if not scanned and marker.start() - at > _MAX_JUNK_BYTES:
+            raise PhotoRejected("corrupt_image", f"JPEG: more than {_MAX_JUNK_BYTES} bytes between segments")
+        scanned = scanned or code == _SOS
         at = marker.end()
         exif += code == _APP1 and body.startswith(b"Exif\0", at + 2)
         if exif > _MAX_EXIF_SEGMENTS:

@@ -152,8 +152,8 @@ def jpeg_metadata() -> Iterator[HostileFile]:
     block = segment(0xE5, bytes(65_000))
     yield HostileFile("jpeg: 8 MB of application segments", inserted(body, block * 125), PIXELS)
     yield HostileFile("jpeg: 200000 empty comments", inserted(body, segment(0xFE, b"") * 200_000), CORRUPT)
-    yield HostileFile("jpeg: 5 MB of junk between segments", inserted(body, segment(0xFE, b""), bytes(5 * MB)), EITHER)
-    yield HostileFile("jpeg: 5 MB of fill bytes", inserted(body, b"\xff" * 5 * MB), EITHER)
+    yield HostileFile("jpeg: 5 MB of junk between segments", inserted(body, segment(0xFE, b""), bytes(5 * MB)), CORRUPT)
+    yield HostileFile("jpeg: 5 MB of fill bytes", inserted(body, b"\xff" * 5 * MB), CORRUPT)
     yield HostileFile(
         "jpeg: 4000 EXIF segments", inserted(body, segment(0xE1, b"Exif\0\0" + bytes(4000)) * 4000), CORRUPT
     )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from consumer.contract import Geometry as ServedGeometry
-from consumer.prepare import PrepareLimits, to_pixels
+from consumer.decode import to_pixels
+from consumer.limits import PrepareLimits
 from tests.photo_folders import photo
 from training.augment import mixed, recoloured, scrambled, views, worn
 from training.data.decode import Geometry, decode, square
