@@ -70,6 +70,7 @@ async def test_a_decode_that_hangs_costs_one_photo_and_one_worker(world: World, 
     # The guard that refuses this photo is opened, so that the next line of defence is seen at work.
     limits = {
         "TAGGER_PREPARE__MAX_SCANS": "1000000",
+        "TAGGER_PREPARE__MAX_DECODE_CPU_S": "1000000",
         "TAGGER_PREPARE__TIMEOUT_S": "2",
         "TAGGER_PREPARE__OVERDUE_GRACE_S": "0.5",
     }
@@ -95,6 +96,7 @@ async def test_a_stop_does_not_wait_for_a_decode_that_hangs(world: World, tmp_pa
     world.photos.answers["bomb"] = bomb()
     limits = {
         "TAGGER_PREPARE__MAX_SCANS": "1000000",
+        "TAGGER_PREPARE__MAX_DECODE_CPU_S": "1000000",
         "TAGGER_PREPARE__TIMEOUT_S": "60",
         "TAGGER_SERVICE__DRAIN_TIMEOUT_S": "0.5",
     }
