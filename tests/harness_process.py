@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from consumer.settings import Settings
 from tests.harness import eventually
 
 _READY_S = 60.0
+#: Without the proxies of an environment that some test has set: `urlopen` keeps those of its first call.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
@@ -109,7 +110,7 @@ class RunningTagger:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of the health endpoint; status 0 where nothing listens."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
+            with _DIRECT.open(f"http://127.0.0.1:{self.port}{path}", timeout=2) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
