@@ -80,8 +80,8 @@ async def test_a_full_redis_takes_nothing_by_halves_and_goes_on_when_there_is_ro
                 patience.outlast("redis", lambda: store.write_all([make_tags(photo_id, 3) for photo_id in photos]))
             )
             await eventually(lambda: patience.lost == ("redis",))
-            # The masters of a cluster fill one by one: what fitted is there already when the call is repeated.
-            assert set(await waiting) <= ({"written"} if place.cluster is None else {"written", "unchanged"})
+        # The masters of a cluster have room one after the other: what one took is there when the call is repeated.
+        assert set(await waiting) <= ({"written"} if place.cluster is None else {"written", "unchanged"})
     assert patience.lost == ()
     assert place.index() == set()
 
