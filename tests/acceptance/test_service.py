@@ -53,7 +53,7 @@ async def test_a_stop_signal_finishes_what_is_in_work_and_exits_with_0(
     world.photos.answers["slow"] = slowly
     with running_tagger(world.settings, tmp_path, port=free_port()) as tagger:
         world.upload("slow")
-        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.wait_for(asked.wait(), 90)
         ending = asyncio.create_task(asyncio.to_thread(tagger.terminate, number))
         await eventually(lambda: tagger.log("service.stopping"))
         assert tagger.get("/ready")[0] == 503
@@ -80,7 +80,7 @@ async def test_a_stop_does_not_wait_for_a_photo_that_hangs_and_the_next_run_take
     drain = {"TAGGER_SERVICE__DRAIN_TIMEOUT_S": "1"}
     with running_tagger(world.settings, tmp_path, port=free_port(), **slow, **drain) as tagger:
         world.upload("photo")
-        await asyncio.wait_for(asked.wait(), 30)
+        await asyncio.wait_for(asked.wait(), 90)
         code, seconds = await asyncio.to_thread(tagger.terminate)
         assert code == 0
         assert seconds < 10

@@ -69,7 +69,8 @@ async def test_a_photo_that_appears_or_is_whole_only_after_its_event_is_tagged(w
     for name in ("unseen", "half", "broken"):
         world.upload(name)
     graceful = changed(world.settings, "fetch", not_found_grace_s=600.0)
-    slow = changed(graceful, "retry", delays_s=(1.0,))
+    # Longer than all three need to get there, on a busy machine too.
+    slow = changed(graceful, "retry", delays_s=(6.0,))
     async with world.service(slow) as service:
         await eventually(lambda: service.outcomes().get("deferred") == 3)
         world.photos.answers.update({"unseen": RED, "half": RED})
