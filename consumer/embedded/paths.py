@@ -78,11 +78,7 @@ def free_port() -> int:
     highest = start_of_ephemeral if start_of_ephemeral > 12_000 else 32_768  # noqa: PLR2004 (room to choose from)
     for _ in range(200):
         port = random.SystemRandom().randrange(highest - 10_000, highest)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     message = "found no free port on 127.0.0.1"
     raise EmbeddedServerError(message)
@@ -96,14 +92,19 @@ def free_ports(offset: int) -> int:
     """
     for _ in range(200):
         port = free_port() - offset
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     message = "found no two free ports on 127.0.0.1"
     raise EmbeddedServerError(message)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def require_linux() -> None:

@@ -12,8 +12,6 @@ from consumer.events import PhotoUploaded
 from consumer.fetch import Fetcher, FetchLimits
 from tests.photo_host import BODY, event
 
-pytest.importorskip("obstore")
-
 HEADERS = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "ETag": '"x"'}
 SECRET = "aHVudGVyMg=="
 #: What the host answers to a key, by the key.
