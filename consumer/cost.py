@@ -44,7 +44,7 @@ _WEIGHTS: Final = {
     "HEIF": _Weights(10.0, 30.0, 90.0),
 }
 #: What every decode takes: the decoder's tables, the crop and its copies.
-_BASE_BYTES: Final = 4 * 1024 * 1024
+_BASE_BYTES: Final = 16 * 1024 * 1024
 _BASE_S: Final = 0.002
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from consumer.contract import Geometry
 from consumer.geometry import Box, crop_box, resized_sides, scaled, whole_pixels
+from consumer.resize import resized
 
 TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +50,7 @@ class CropView:
 
     def resize(self, image: Image.Image) -> Image.Image:
         """See `View`."""
-        small = image.resize((self.size, self.size), Image.Resampling.BILINEAR, self.box.as_tuple())
+        small = resized(image, self.box, self.size)
         turn = TURNS.get(self.orientation)
         return small if turn is None else small.transpose(turn)
 
