@@ -104,7 +104,9 @@ class Hosts:
         host = self._hosts.setdefault(name, _Host())
         self._hosts.move_to_end(name)
         if len(self._hosts) > _MAX_HOSTS:
-            self._hosts.popitem(last=False)
+            _, forgotten = self._hosts.popitem(last=False)
+            if forgotten.reported:
+                self._metrics.hosts_down.dec()
         return host
 
     def _answered(self, name: str, good: PhotoUploaded | None = None) -> None:

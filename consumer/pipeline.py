@@ -34,8 +34,8 @@ class TagStore(Protocol):
     async def delete(self, deletion: Deletion) -> Written:
         """Writes a tombstone unless the same or a newer version is there."""
 
-    async def in_force(self, photo_id: str) -> Tags | Deletion | None:
-        """What is there now."""
+    async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
+        """What is there in place of `version`, if that is newer."""
 
 
 class ResultPublisher(Protocol):
@@ -232,7 +232,8 @@ class Pipeline:
         """
         while True:
             await self._patience.outlast("kafka", self._announcement(decision, record))
-            now = await self._patience.outlast("redis", partial(self._steps.store.in_force, decision.photo_id))
+            look = partial(self._steps.store.newer, decision.photo_id, decision.version)
+            now = await self._patience.outlast("redis", look)
             if now is None or now.version <= decision.version:
                 return
             decision = now

@@ -103,6 +103,16 @@ class Store:
             return layout.deletion_of(photo_id, fields)
         return replace(tags, probabilities={brand.brand: brand.probability for brand in tags.brands})
 
+    async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
+        """What Redis holds of a photo in place of `version`, if that is newer; None nearly always, which is cheap.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        with redis_failures():
+            (present,) = await self._redis.run([("HGET", layout.photo_key(photo_id), "ver")])
+        return await self.in_force(photo_id) if present is not None and present.decode() > version else None
+
     async def differences(self, decisions: Sequence[Tags | Deletion]) -> list[Difference | None]:
         """What Redis lacks of each, in one round trip; None where it holds the same or something newer.
 

@@ -261,9 +261,10 @@ class _Store:
             return Written("unchanged", None, deletion)
         return Written("superseded", None)
 
-    async def in_force(self, photo_id: str) -> Tags | Deletion | None:
-        await self._world.fault("in_force")
-        return self._world.stored.get(photo_id) or self._world.deleted.get(photo_id)
+    async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
+        await self._world.fault("newer")
+        present = self._world.stored.get(photo_id) or self._world.deleted.get(photo_id)
+        return present if present is not None and present.version > version else None
 
 
 class _Publisher:

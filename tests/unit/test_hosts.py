@@ -78,6 +78,16 @@ async def test_a_host_that_worked_and_cannot_be_reached_is_down(reason: Transien
     assert [name for _, name, _ in web.log.lines] == ["host.lost", "host.recovered"]
 
 
+async def test_a_lost_host_that_is_forgotten_among_many_others_is_not_counted_for_ever() -> None:
+    web = Web()
+    await web.fetch(photo())
+    web.failing[GOOD] = "connect_failed"
+    assert await web.fails(photo()) == [PhotoHostDown]
+    for number in range(1_100):
+        await web.fetch(photo(f"https://host-{number}.example:443"))
+    assert web.down() == 0
+
+
 async def test_a_host_that_never_answered_is_the_photos_own_trouble() -> None:
     web = Web()
     await web.fetch(photo(OTHER))

@@ -166,7 +166,7 @@ async def test_the_last_record_of_a_photo_has_its_newest_version_however_its_wri
 
 async def test_an_outage_before_the_look_at_redis_is_waited_for() -> None:
     down = DependencyDown("redis", "no answer")
-    bench, one = Bench(World(failing("in_force", down))), record()
+    bench, one = Bench(World(failing("newer", down))), record()
     await bench.handle(one)
     assert bench.world.outcomes_of(one) == ["published"]
     assert bench.world.done == [one]
@@ -494,7 +494,7 @@ async def test_each_of_200_records_at_once_ends_in_exactly_one_outcome() -> None
     async def fault(verb: str) -> None:
         for _ in range(chance.randrange(3)):
             await asyncio.sleep(0)
-        dependency = {"infer": "triton", "write": "redis", "delete": "redis", "in_force": "redis"}.get(verb, "kafka")
+        dependency = {"infer": "triton", "write": "redis", "delete": "redis", "newer": "redis"}.get(verb, "kafka")
         if verb not in {"fetch", "prepare"} and chance.random() < 0.1:
             struck[dependency] += 1
             raise DependencyDown(dependency, "no answer")
