@@ -3,6 +3,7 @@
 A batch depends on the recipe's seed, the step and the process alone, so a resumed run sees what it would have seen.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,9 +17,8 @@ from torch.nn import functional
 from training.augment import mixed, recoloured, scrambled, views, worn
 from training.data.backgrounds import Split
 from training.data.decode import Geometry
-from training.data.made import brand_composer
+from training.data.made import brand_composer, marks_name
 from training.data.manifest import Manifest
-from training.data.marks import BRANDS
 from training.data.photos import NO_LOGO, TRAIN, VAL, Photo
 from training.data.pixels import cached_stack, stack
 from training.data.sets import BrandComposer
@@ -39,6 +39,10 @@ class Held:
 
     images: Tensor
     targets: Tensor
+
+
+def _composer(source: ComposedSource, px: int) -> BrandComposer:
+    return brand_composer(Split.TRAIN, marks_name(source.marks, source.brands), source.scenes, px)
 
 
 def targets_of(photos: Sequence[Photo], labels: tuple[str, ...]) -> Tensor:
@@ -82,8 +86,7 @@ class Feed:
         composed = [source for source in recipe.data.sources if isinstance(source, ComposedSource)]
         with console.status("drawing scenes"):
             self._composers = [
-                (brand_composer(Split.TRAIN, source.marks, source.scenes, recipe.model.input_px), source.share)
-                for source in composed
+                (_composer(source, recipe.model.input_px).to(process.device), source.share) for source in composed
             ]
         drawn = sum(round(recipe.train.batch * share) for _, share in self._composers)
         self._listed = max(0, recipe.train.batch - drawn) if photos else 0
@@ -125,33 +128,38 @@ class Feed:
             targets = self.targets[torch.tensor(indices)].clone()
             if recipe.augment.scramble and recipe.task == "brand":
                 photos, targets = scrambled(rng, photos, targets, recipe.augment.scramble, len(self._labels) - 1)
-            parts.append((photos, targets))
+            parts.append((photos.to(process.device), targets.to(process.device)))
         for composer, share in self._composers:
             count = round(recipe.train.batch * share) // process.world
             if count:
-                parts.append(self._composed(rng, composer, count))
+                with process.device:
+                    parts.append(self._composed(rng, composer, count))
         photos, targets = (torch.cat([part[index] for part in parts]) for index in (0, 1))
         return mixed(rng, photos, targets, recipe.augment)
 
     def _composed(self, rng: np.random.Generator, composer: BrandComposer, count: int) -> Batch:
         made = composer.batch(rng, count)
         places = torch.tensor(
-            [self._labels.index(n) if n in self._labels else len(self._labels) - 1 for n in (*BRANDS, NO_LOGO)]
+            [
+                self._labels.index(n) if n in self._labels else len(self._labels) - 1
+                for n in (*composer.brands.names, NO_LOGO)
+            ]
         )
         return made.images.float() / 255, functional.one_hot(places[made.labels], len(self._labels)).float()
 
     def ahead(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps `first` to `last` (exclusive), each made by another thread while the one before trains.
+        """The batches of steps `first` to `last` (exclusive), made by other threads while the ones before train.
 
         One thread makes photos and one trains: on two shared cores that is faster than both in turn on two threads.
 
         Yields:
             Batches, in order.
         """
-        with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-            coming = pool.submit(self.batch, first) if first < last else None
+        makers = self._recipe.data.makers
+        with ThreadPoolExecutor(makers, thread_name_prefix="feed") as pool:
+            coming = deque(pool.submit(self.batch, step) for step in range(first, min(first + makers, last)))
             for step in range(first, last):
-                batch = coming.result() if coming else self.batch(step)
-                if step + 1 < last:
-                    coming = pool.submit(self.batch, step + 1)
+                batch = coming.popleft().result()
+                if step + makers < last:
+                    coming.append(pool.submit(self.batch, step + makers))
                 yield batch

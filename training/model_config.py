@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from training.data.marks import BRANDS, NO_LOGO
-from training.data.sets import INPUT_PX, LEVELS
+from training.data.photos import LEVELS
+from training.data.sets import INPUT_PX
 
 #: Variants, picked for the whole server by `--model-config-name`.
 VARIANTS = ("gpu", "ort", "cpu")

@@ -59,7 +59,8 @@ class ResNet10(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of normalised images."""
-        features = functional.max_pool2d(functional.relu(self.norm(self.stem(images))), 3, 2, 1)
+        # The pool first: norm and relu then see a quarter of the pixels.
+        features = functional.relu(self.norm(functional.max_pool2d(self.stem(images), 3, 2, 1)))
         return self.head(self.dropout(self.stages(features).mean((2, 3))))  # type: ignore[no-any-return]
 
 
@@ -106,5 +107,7 @@ class ServedBrand(_Served):
 
 def normalise(images: Tensor) -> Tensor:
     """uint8 [N, 3, H, W] to what ResNet10 takes; the same arithmetic as the served graph's."""
-    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_DEVIATION))
+    mean, deviation = (
+        torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (PIXEL_MEAN, PIXEL_DEVIATION)
+    )
     return (images.float() - mean) * (1 / deviation)

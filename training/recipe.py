@@ -108,8 +108,9 @@ class ComposedSource(Part):
 
     kind: Literal["composed"]
     marks: Literal["brands", "look-alikes"] = Field(
-        "brands", description="brands: the ten marks that the demo knows; look-alikes: photos that all show no brand"
+        "brands", description="brands: companies' marks; look-alikes: photos that all show no brand"
     )
+    brands: Count = Field(10, description="how many brands there are: the demo's ten, and more of the icon set")
     scenes: Count = Field(1600, description="scenes that training composes on")
     held_out_scenes: Count = Field(350, description="scenes of val, and as many of test")
     held_out: Count = Field(2400, description="composed photos of val, and as many of test")
@@ -160,6 +161,7 @@ class Data(Part):
         Path(".cache/photo-trainer"), description="folder for decoded photos; null: decode again for every batch"
     )
     workers: Count = Field(2, description="threads that decode and make photos")
+    makers: Count = Field(1, description="threads that make the batches of coming steps; a GPU keeps many busy")
 
 
 class Model(Part):

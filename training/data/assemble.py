@@ -11,9 +11,9 @@ from rich.console import Console
 from training.data.brands import flickr_logos, folders, grocery, open_images
 from training.data.degrade import WORST
 from training.data.inspect import Broken, Inspected, inspect_all
-from training.data.made import composed_photos, damage_name, generator_sha256
+from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest
-from training.data.marks import BRANDS
+from training.data.marks import brand_names
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import ava, koniq, listed, photo_files, spaq, undamaged
 from training.data.splits import divide
@@ -51,12 +51,12 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
         if isinstance(source, ComposedSource):
             generators.append({"code_sha256": generator_sha256(), **source.model_dump(mode="json")})
             for split, scenes in ((VAL, source.held_out_scenes), (TEST, source.held_out_scenes)):
+                marks = marks_name(source.marks, source.brands)
                 made = composed_photos(
-                    f"composed-{number}", split, source.marks, scenes, source.held_out, recipe.model.input_px
+                    f"composed-{number}", split, marks, scenes, source.held_out, recipe.model.input_px
                 )
                 photos.extend(made)
-    if any(generator["marks"] == "brands" for generator in generators):
-        brands.update(BRANDS)
+            brands.update(brand_names(source.brands) if source.marks == "brands" else ())
     labels = (*sorted(brands), NO_LOGO) if recipe.task == "brand" else tuple(str(level) for level in LEVELS)
     manifest = Manifest(recipe.task, labels, tuple(photos), tuple(_unreadable(broken)), leaks, tuple(generators))
     _check(manifest)

@@ -1,6 +1,7 @@
 """Composes marks onto backgrounds in batches: warp, recolour, plate, occlusion, light, blur, noise and JPEG.
 
-Works on any square size; the mark's coverage is sampled finer than the photo and averaged, as a camera's pixel would.
+Works on any square size and, within `with torch.device(...)`, on that device, for the same draws; a mark's coverage is
+sampled finer than the photo and averaged, as a camera's pixel would.
 """
 
 import io
@@ -27,12 +28,17 @@ class Look:
     reach: float = 1.05
 
 
+def drawn(values: np.ndarray) -> torch.Tensor:
+    """Numbers that were drawn on the CPU, on the device where tensors are being made."""
+    return torch.from_numpy(values).to(torch.get_default_device())
+
+
 def _vector(rng: np.random.Generator, low: float, high: float, count: int) -> torch.Tensor:
-    return torch.from_numpy(rng.uniform(low, high, count).astype(np.float32))
+    return drawn(rng.uniform(low, high, count).astype(np.float32))
 
 
 def _chance(rng: np.random.Generator, probability: float, count: int) -> torch.Tensor:
-    return torch.from_numpy(rng.random(count) < probability)
+    return drawn(rng.random(count) < probability)
 
 
 def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor:
@@ -41,7 +47,7 @@ def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor
     A mark's centre is drawn such that its upright square stays within `look.reach`.
     """
     size = _vector(rng, look.smallest, look.largest, count)
-    angle = torch.deg2rad(torch.from_numpy(rng.normal(0, look.angle / 2, count).clip(-look.angle, look.angle))).float()
+    angle = torch.deg2rad(drawn(rng.normal(0, look.angle / 2, count).clip(-look.angle, look.angle))).float()
     stretch = _vector(rng, -0.15, 0.15, count).exp()
     room = (look.reach - size).clamp(min=0)
     x, y = (_vector(rng, -1, 1, count) * room for _ in range(2))
@@ -56,9 +62,14 @@ def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor
     return tilt @ zoom @ turn @ shift
 
 
+def pixel_centres(size: int) -> torch.Tensor:
+    """Where the pixels of a line are, in -1..1: float32 [size]."""
+    return (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
+
+
 def mark_coordinates(homographies: torch.Tensor, size: int) -> torch.Tensor:
     """Where each pixel of a size x size photo falls on the mark: float32 [N, size, size, 2]; outside -1..1 is off."""
-    line = (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
+    line = pixel_centres(size)
     x, y, one = homographies.unsqueeze(3).unbind(2)  # each [N, 3, 1]
     mapped = (x * line).unsqueeze(2) + (y * line + one).unsqueeze(3)
     depth = mapped[:, 2:].clamp(min=0.2)  # the horizon of a steep tilt lies far outside the mark
@@ -92,8 +103,8 @@ def _luminance(colour: torch.Tensor) -> torch.Tensor:
 def _ink(rng: np.random.Generator, own: torch.Tensor, behind: torch.Tensor) -> torch.Tensor:
     """Colours [N, 3] for marks: their own, black, white or any; black or white where that would not stand out."""
     count = own.shape[0]
-    pick = torch.from_numpy(rng.choice(4, count, p=[0.4, 0.2, 0.2, 0.2])).unsqueeze(1)
-    anything = torch.from_numpy(rng.random((count, 3), np.float32))
+    pick = drawn(rng.choice(4, count, p=[0.4, 0.2, 0.2, 0.2])).unsqueeze(1)
+    anything = drawn(rng.random((count, 3), np.float32))
     black, white = torch.full_like(own, 0.06), torch.full_like(own, 0.95)
     colour = torch.where(pick == 0, own, torch.where(pick == 1, black, torch.where(pick == 2, white, anything)))
     contrast = (_luminance(colour) - _luminance(behind)).abs() + 0.4 * (colour - behind).abs().amax(1)
@@ -127,7 +138,7 @@ def paste(
     inside = _plates(rng, grid, look.plate).unsqueeze(1) * shown
     ink_share = functional.avg_pool2d(coverage, finer) * shown
 
-    plate_colour = torch.from_numpy(rng.random((count, 3), np.float32))
+    plate_colour = drawn(rng.random((count, 3), np.float32))
     plain = _chance(rng, 0.5, count).unsqueeze(1)
     plate_colour = torch.where(plain, _chance(rng, 0.6, count).float().unsqueeze(1) * 0.9 + 0.05, plate_colour)
     weight = ink_share + 1e-4
@@ -157,9 +168,10 @@ def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.
     scale = _vector(rng, 0.55, 1.0, count)
     x, y = (_vector(rng, -1, 1, count) * (1 - scale) for _ in range(2))
     mirror = torch.where(_chance(rng, 0.5, count), -1.0, 1.0)
-    zero = torch.zeros(count)
-    theta = torch.stack((scale * mirror, zero, x, zero, scale, y), 1).view(-1, 2, 3)
-    grid = functional.affine_grid(theta, [count, 3, size, size], align_corners=False)
+    line = pixel_centres(size)
+    columns, rows = (scale * mirror)[:, None] * line + x[:, None], scale[:, None] * line + y[:, None]
+    shape = (count, size, size)
+    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), 3)
     return (
         functional.grid_sample(canvases.float(), grid, padding_mode="border", align_corners=False)
         .div_(255)
@@ -182,16 +194,16 @@ def blur(images: torch.Tensor, sigma: float) -> torch.Tensor:
 def jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     """One image float32 [3, H, W] in 0..1 after a JPEG round trip at `quality` 1..100."""
     stream = io.BytesIO()
-    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
     with Image.open(stream) as lossy:
-        return torch.from_numpy(np.array(lossy, np.float32).transpose(2, 0, 1)) / 255
+        return torch.from_numpy(np.array(lossy, np.float32).transpose(2, 0, 1)).to(image.device) / 255
 
 
 def camera(rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
     """What a camera and an upload do to photos [N, 3, S, S]: colour cast, exposure, some blur, noise and JPEG."""
     count = photos.shape[0]
-    gain = torch.from_numpy(rng.normal(1, 0.08, (count, 3, 1, 1)).astype(np.float32))
+    gain = drawn(rng.normal(1, 0.08, (count, 3, 1, 1)).astype(np.float32))
     gamma = _vector(rng, -0.45, 0.45, count).exp().view(-1, 1, 1, 1)
     grey = (_chance(rng, 0.06, count)).view(-1, 1, 1, 1)
     photos = (photos.clamp(1e-4, 1) ** gamma * gain).clamp(0, 1)
@@ -199,7 +211,7 @@ def camera(rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
     blurred = rng.permutation(count)[: count // 3]
     if blurred.size:
         photos[blurred] = blur(photos[blurred], float(rng.uniform(0.3, 1.3)))
-    noise = torch.from_numpy(rng.standard_normal(photos.shape, np.float32))
+    noise = drawn(rng.standard_normal(photos.shape, np.float32))
     photos = photos + noise * (_vector(rng, -0.03, 0.06, count).clamp(min=0)).view(-1, 1, 1, 1)
     photos = photos.clamp(0, 1)
     for index in rng.permutation(count)[: count // 4]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.data.compose import blur, jpeg
+from training.data.compose import blur, jpeg, pixel_centres
 
 #: Severity of the worst grade; level = 5 - severity.
 WORST = 4
@@ -56,10 +56,10 @@ def _motion(rng: np.random.Generator, image: torch.Tensor, length: float) -> tor
     taps = max(3, min(int(length), 25))
     along = torch.linspace(-0.5, 0.5, taps) * length
     dx, dy = along * np.cos(angle) * 2 / image.shape[2], along * np.sin(angle) * 2 / image.shape[1]
-    theta = torch.zeros(taps, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1
-    theta[:, 0, 2], theta[:, 1, 2] = dx, dy
-    grid = functional.affine_grid(theta, [taps, *image.shape], align_corners=False)
+    columns = pixel_centres(image.shape[2]) + dx[:, None]
+    rows = pixel_centres(image.shape[1]) + dy[:, None]
+    shape = (taps, *image.shape[1:])
+    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), 3)
     return functional.grid_sample(
         image.expand(taps, -1, -1, -1), grid, padding_mode="border", align_corners=False
     ).mean(0)

@@ -26,6 +26,7 @@ SCENE, COMPOSED = "scene:", "composed:"
 _MODULES = ("backgrounds.py", "compose.py", "degrade.py", "made.py", "marks.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
 _SEEDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
+_BRANDS = "brands"
 _ORIGINS = {Origin.BRAND: "brand", Origin.DISTRACTOR: "look-alike", Origin.CLEAN: "clean"}
 
 
@@ -53,9 +54,9 @@ def scene_pixels(uri: str) -> np.ndarray:
 
 
 @cache
-def look_alikes(split: Split) -> Marks:
-    """A split's look-alikes, rendered once."""
-    return distractor_marks(split)
+def look_alikes(split: Split, brands: int = len(BRANDS)) -> Marks:
+    """A split's look-alikes of so many brands, rendered once."""
+    return distractor_marks(split, brands)
 
 
 def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
@@ -88,10 +89,17 @@ def damage_name(damage: tuple[int, float]) -> str:
 
 @lru_cache(maxsize=4)
 def brand_composer(split: Split, marks: str, scenes: int, px: int) -> BrandComposer:
-    """What composes the photos of a split; `marks` is "brands", or "look-alikes" for photos that show no brand."""
+    """What composes the photos of a split; `marks` is as in `marks_name`."""
     bank = background_bank(_SEEDS[split], split, scenes)
-    made = composer(split, bank, brand_marks(), look_alikes(split), px)
-    return made if marks == "brands" else replace(made, mix=Mix(0.0, 0.5))
+    kind, _, count = marks.partition("/")
+    brands = int(count or len(BRANDS))
+    made = composer(split, bank, brand_marks(brands), look_alikes(split, brands), px)
+    return made if kind == _BRANDS else replace(made, mix=Mix(0.0, 0.5))
+
+
+def marks_name(marks: str, brands: int) -> str:
+    """How a source's marks are called in URIs: "brands" or "look-alikes" (of the demo's ten), or "brands/100"."""
+    return marks if brands == len(BRANDS) else f"{marks}/{brands}"
 
 
 @lru_cache(maxsize=4)
@@ -105,7 +113,7 @@ def composed_photos(  # noqa: PLR0917 - the parts of the photos' URI
 ) -> list[Photo]:
     """The listed photos of `composed_set`."""
     made = composed_set(Split(split), marks, scenes, count, px)
-    labels = (*BRANDS, NO_LOGO)
+    labels = (*brand_composer(Split(split), marks, scenes, px).brands.names, NO_LOGO)
     return [
         Photo(
             id=f"{source}/{split}/{index}",
@@ -122,6 +130,7 @@ def composed_photos(  # noqa: PLR0917 - the parts of the photos' URI
 
 def composed_pixels(uri: str) -> np.ndarray:
     """The photo of a `composed:` URI: uint8 [px, px, 3]."""
-    split, marks, scenes, count, px, index = uri.removeprefix(COMPOSED).split("/")
+    split, *kind, scenes, count, px, index = uri.removeprefix(COMPOSED).split("/")
+    marks = "/".join(kind)
     made = composed_set(Split(split), marks, int(scenes), int(count), int(px))
     return made.images[int(index)].permute(1, 2, 0).contiguous().numpy()

@@ -69,9 +69,27 @@ def _marks(names: tuple[str, ...]) -> Marks:
     return Marks(torch.from_numpy(masks).unsqueeze(1), torch.tensor(colours, dtype=torch.float32), names)
 
 
-def brand_marks() -> Marks:
-    """The marks of BRANDS, in that order."""
-    return _marks(BRANDS)
+def brand_names(count: int = len(BRANDS)) -> tuple[str, ...]:
+    """BRANDS, and after them further companies whose marks are no split's distractors.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    further = _others()[sum(DISTRACTORS.values()) :]
+    if not 1 <= count <= len(BRANDS) + len(further):
+        raise ValueError(f"{count} brands; the icon set has marks for 1 to {len(BRANDS) + len(further)}")
+    return (*BRANDS, *further)[:count]
+
+
+def brand_marks(count: int = len(BRANDS)) -> Marks:
+    """The marks of `brand_names`, in that order."""
+    return _marks(brand_names(count))
+
+
+def _others() -> list[str]:
+    """Companies not named like one of BRANDS, in an order that tells nothing."""
+    others = sorted(name for name in icons if not any(brand in name for brand in BRANDS))
+    return [others[index] for index in np.random.default_rng(_SPLIT_SEED).permutation(len(others))]
 
 
 def distractor_names(split: Split) -> tuple[str, ...]:
@@ -80,19 +98,17 @@ def distractor_names(split: Split) -> tuple[str, ...]:
     Raises:
         ValueError: `split` has no entry in DISTRACTORS.
     """
-    others = sorted(name for name in icons if not any(brand in name for brand in BRANDS))
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(others))
     start = 0
     for candidate, count in DISTRACTORS.items():
         if candidate is split:
-            return tuple(others[index] for index in order[start : start + count])
+            return tuple(_others()[start : start + count])
         start += count
     raise ValueError(split)
 
 
-def distractor_marks(split: Split) -> Marks:
+def distractor_marks(split: Split, brand_count: int = len(BRANDS)) -> Marks:
     """A split's distractors, less those whose shape is nearly a brand's; training also gets GLYPHS drawn ones."""
-    found, brands = _marks(distractor_names(split)), brand_marks().masks.flatten(1) > 127
+    found, brands = _marks(distractor_names(split)), brand_marks(brand_count).masks.flatten(1) > 127
     ink = found.masks.flatten(1) > 127
     shared = ink.float() @ brands.float().T
     union = ink.sum(1, keepdim=True) + brands.sum(1) - shared

@@ -1,16 +1,13 @@
-"""The two labelled data sets: composites with brand labels, and damaged photos with levels."""
+"""Batches of composed brand photos with their labels."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from training.data.backgrounds import WORKERS, Split
-from training.data.compose import Look, camera, cover, paste, views
-from training.data.degrade import WORST, damaged
+from training.data.backgrounds import Split
+from training.data.compose import Look, camera, cover, drawn, paste, views
 from training.data.marks import BRANDS, Marks
 
 #: Side in pixels of what the models see.
@@ -19,9 +16,7 @@ INPUT_PX = 96
 BRAND_CANVAS_PX = 128
 #: Label of a photo without a known brand: the last of the brand model's outputs.
 NO_LOGO_INDEX = len(BRANDS)
-#: Levels of the quality model, worst first.
-LEVELS = (1, 2, 3, 4, 5)
-_CHUNK = 64
+_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +58,14 @@ class BrandComposer:
     def batch(self, rng: np.random.Generator, count: int) -> Batch:
         """`count` photos; brands are equally likely, and the shares of `mix` hold exactly (rounded down)."""
         branded, alike = int(count * self.mix.brand), int(count * self.mix.distractor)
-        labels = torch.full((count,), NO_LOGO_INDEX)
-        labels[:branded] = torch.from_numpy((rng.permutation(branded) + rng.integers(len(BRANDS))) % len(BRANDS))
+        kinds = len(self.brands.names)
+        labels = torch.full((count,), kinds)
+        labels[:branded] = drawn((rng.permutation(branded) + rng.integers(kinds)) % kinds)
         origins = torch.full((count,), Origin.CLEAN)
         origins[:branded], origins[branded : branded + alike] = Origin.BRAND, Origin.DISTRACTOR
-        canvases = self.bank[torch.from_numpy(rng.integers(len(self.bank), size=count))]
+        canvases = self.bank[drawn(rng.integers(len(self.bank), size=count))]
         photos = self._with_objects(rng, views(rng, canvases, self.px))
-        other = torch.from_numpy(rng.integers(len(self.distractors.names), size=alike))
+        other = drawn(rng.integers(len(self.distractors.names), size=alike))
         masks = torch.cat((self.brands.masks[labels[:branded]], self.distractors.masks[other]))
         colours = torch.cat((self.brands.colours[labels[:branded]], self.distractors.colours[other]))
         marked = branded + alike
@@ -78,16 +74,24 @@ class BrandComposer:
 
     def _with_objects(self, rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
         """Photos of which a share shows a shape cut from its neighbour, before any mark is pasted."""
-        chosen = torch.from_numpy(rng.permutation(len(photos))[: int(len(photos) * self.mix.objects)])
-        shapes = torch.from_numpy(rng.integers(len(self.distractors.names), size=len(chosen)))
+        chosen = drawn(rng.permutation(len(photos))[: int(len(photos) * self.mix.objects)])
+        shapes = drawn(rng.integers(len(self.distractors.names), size=len(chosen)))
         filling = photos[(chosen + 1) % len(photos)]
         photos[chosen] = cover(rng, photos[chosen], self.distractors.masks[shapes], filling, self.look)
         return photos
 
+    def to(self, device: torch.device) -> "BrandComposer":
+        """The same composer with its canvases and marks on a device; enter `with device` to compose there."""
+        brands, distractors = (
+            replace(marks, masks=marks.masks.to(device), colours=marks.colours.to(device))
+            for marks in (self.brands, self.distractors)
+        )
+        return replace(self, bank=self.bank.to(device), brands=brands, distractors=distractors)
+
     def fixed(self, seed: int, count: int) -> Batch:
         """A data set of `count` photos to evaluate on; equal for equal arguments."""
         rng = np.random.default_rng(seed)
-        parts = [self.batch(rng, min(_CHUNK * 2, count - start)) for start in range(0, count, _CHUNK * 2)]
+        parts = [self.batch(rng, min(_AT_ONCE, count - start)) for start in range(0, count, _AT_ONCE)]
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "origins")))
 
 
@@ -106,35 +110,3 @@ def composer(split: Split, bank: torch.Tensor, brands: Marks, distractors: Marks
     )
     mix = Mix() if split is Split.TRAIN else Mix(0.45, 0.25)
     return BrandComposer(small, brands, distractors, mix, px=px)
-
-
-def quality_set(
-    seed: int, bank: torch.Tensor, marks: Marks, count: int, on_done: Callable[[int], None] = lambda _count: None
-) -> Batch:
-    """`count` photos with known damage; label = level - 1, each level equally often.
-
-    Half of the canvases get a mark first, so that a brand is neither good nor bad. Damage is done on the whole canvas
-    before the resize to INPUT_PX, as it happens to photos. Calls `on_done` with each finished chunk's size.
-    """
-    levels = torch.from_numpy(np.random.default_rng(seed).permutation(count) % len(LEVELS))
-    images = torch.empty((count, 3, INPUT_PX, INPUT_PX), dtype=torch.uint8)
-
-    def fill(start: int) -> int:
-        stop = min(start + _CHUNK, count)
-        images[start:stop] = _damaged_chunk(np.random.default_rng((seed, start)), bank, marks, levels[start:stop])
-        return stop - start
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for done in pool.map(fill, range(0, count, _CHUNK)):
-            on_done(done)
-    return Batch(images, levels, torch.zeros(count, dtype=torch.int64))
-
-
-def _damaged_chunk(rng: np.random.Generator, bank: torch.Tensor, marks: Marks, levels: torch.Tensor) -> torch.Tensor:
-    canvases = bank[torch.from_numpy(rng.integers(len(bank), size=len(levels)))].float() / 255
-    half = len(levels) // 2
-    chosen = torch.from_numpy(rng.integers(len(marks.names), size=half))
-    canvases[:half] = paste(rng, canvases[:half], marks.masks[chosen], marks.colours[chosen], Look())
-    photos = torch.stack([damaged(rng, c, WORST - int(level)) for c, level in zip(canvases, levels, strict=True)])
-    small = functional.interpolate(photos, (INPUT_PX, INPUT_PX), mode="bilinear", antialias=True)
-    return (small.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from training.data.assemble import _damaged
 from training.data.backgrounds import PHOTOS, Split, background_bank
 from training.data.compose import Look, mark_coordinates, paste, placements
 from training.data.degrade import WORST, Damage, damaged, degrade
-from training.data.marks import BRANDS, Marks, brand_marks, distractor_names, render_mask
-from training.data.sets import INPUT_PX, LEVELS, NO_LOGO_INDEX, BrandComposer, Origin, quality_set
+from training.data.marks import BRANDS, Marks, brand_marks, brand_names, distractor_names, render_mask
+from training.data.photos import LEVELS, Photo
+from training.data.sets import INPUT_PX, NO_LOGO_INDEX, BrandComposer, Origin
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +141,23 @@ def test_damage_looks_the_same_at_any_size(damage: Damage, bank: torch.Tensor) -
     assert abs(losses[0] - losses[1]) < 1.5
 
 
-def test_levels_are_equally_frequent_and_repeatable(bank: torch.Tensor, brands: Marks) -> None:
-    first, second = (quality_set(5, bank, brands, 70) for _ in range(2))
-    assert torch.equal(first.images, second.images)
-    assert torch.bincount(first.labels).tolist() == [70 // len(LEVELS)] * len(LEVELS)
-    assert first.images.shape == (70, 3, INPUT_PX, INPUT_PX)
+def test_more_brands_than_the_demos_are_other_companies_than_the_look_alikes() -> None:
+    names = brand_names(100)
+    assert names[:10] == BRANDS
+    assert len(set(names)) == 100
+    assert not set(names) & {name for split in Split for name in distractor_names(split)}
+    with pytest.raises(ValueError, match="the icon set has marks for"):
+        brand_names(5_000)
+
+
+def test_a_batch_of_many_brands_is_labelled_with_all_of_them(bank: torch.Tensor) -> None:
+    marks = brand_marks(20)
+    many = BrandComposer(bank, marks, marks)
+    labels = many.batch(np.random.default_rng(0), 80).labels
+    assert set(labels.tolist()) == {*range(20), 20}
+
+
+def test_every_level_of_damage_is_equally_frequent() -> None:
+    base = [Photo(id=f"photo-{n}", uri="scene:train/0/0", source="made", split="train") for n in range(3)]
+    ratings = [photo.rating for photo in _damaged(base, 70, np.random.default_rng(1))]
+    assert all(ratings.count(float(level)) == 14 for level in LEVELS)

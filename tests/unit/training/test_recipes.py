@@ -6,7 +6,16 @@ from training.errors import RecipeError
 from training.recipe import Recipe
 from training.recipe_files import described, dump, load, parse, read, shipped
 
-NAMES = ["brands-cpu", "demo-brand", "demo-quality", "head-only", "quality-cpu", "resnet18-gpu", "resnet50-gpu"]
+NAMES = [
+    "brands-cpu",
+    "composed-gpu",
+    "demo-brand",
+    "demo-quality",
+    "head-only",
+    "quality-cpu",
+    "resnet18-gpu",
+    "resnet50-gpu",
+]
 
 
 def test_the_shipped_recipes_are_these() -> None:
