@@ -78,6 +78,14 @@ class Retryable(TaggerError):
         self.retry_after_s = retry_after_s
 
 
+def forget_frames(failure: TaggerError) -> None:
+    """Lets go of where a failure came from: those frames hold the bytes of a photo that are no longer counted.
+
+    A failure is kept while it is waited out or published, and a body may have 20 MB.
+    """
+    failure.__traceback__ = failure.__context__ = failure.__cause__ = None
+
+
 class DependencyDown(TaggerError):
     """A system that every photo needs does not answer: not the photo's fault, waited for without end."""
 

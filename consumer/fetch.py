@@ -16,7 +16,7 @@ from yarl import URL
 from consumer.addresses import STORE_ENDPOINTS, parse_allow_list
 from consumer.attempt import OPEN_WAIT_S, Attempt, Crowded, NotThere
 from consumer.budget import Budget
-from consumer.errors import PhotoRejected, Retryable
+from consumer.errors import PhotoRejected, Retryable, TaggerError, forget_frames
 from consumer.events import Photo, PhotoUploaded
 from consumer.fetch_files import read_file
 from consumer.fetch_http import Web, WebLimits
@@ -99,8 +99,11 @@ class Fetcher:
             if age_s < self._limits.not_found_grace_s:
                 raise Retryable("http_4xx", f"{missing}; uploaded {age_s:.0f} s ago, it may appear yet") from None
             raise PhotoRejected("http_4xx", str(missing)) from None
-        except BaseException:
+        except BaseException as failure:
             attempt.release()
+            if isinstance(failure, TaggerError):
+                body = b""
+                forget_frames(failure)
             raise
         return Photo(event.photo_id, event.uri, body, attempt.release)
 

@@ -12,7 +12,7 @@ from typing import Final, Literal, Self
 from consumer.budget import Budget, Share
 from consumer.contract import Geometry
 from consumer.decode import SILENCE, Decoded, NeedsMemory, decode, inspect
-from consumer.errors import PhotoRejected, Reason
+from consumer.errors import PhotoRejected, Reason, forget_frames
 from consumer.events import Photo, Pixels
 from consumer.limits import Check, Header, PrepareLimits, checks
 
@@ -100,6 +100,13 @@ class Preparer:
         Raises:
             PhotoRejected: as `to_pixels`, or `decode_timeout`.
         """
+        try:
+            return await self._pixels(photo)
+        except PhotoRejected as rejected:
+            forget_frames(rejected)
+            raise
+
+    async def _pixels(self, photo: Photo) -> Pixels:
         try:
             try:
                 return await self._within(self._usual_bytes, photo)

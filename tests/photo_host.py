@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -113,6 +115,16 @@ async def fetch(
     assert photo.photo_id == "p1"
     assert photo.uri == uri
     return photo.body
+
+
+def files_of(error: BaseException) -> set[str]:
+    """The source files whose frames an error, and what it came from, keep alive."""
+    found, errors = set(), [error]
+    while errors:
+        one = errors.pop()
+        found |= {Path(frame.f_code.co_filename).name for frame, _ in traceback.walk_tb(one.__traceback__)}
+        errors += [other for other in (one.__cause__, one.__context__) if other is not None]
+    return found
 
 
 async def failure(

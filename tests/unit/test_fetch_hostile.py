@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -12,7 +13,7 @@ from consumer.contract import Geometry
 from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch import Fetcher
 from consumer.prepare import PrepareLimits, explain
-from tests.photo_host import BODY, SECRET, Answer, Host, event, fetch, limits_for, redirect, response
+from tests.photo_host import BODY, SECRET, Answer, Host, event, fetch, files_of, limits_for, redirect, response
 
 TOTAL_S = 1.0
 GENEROUS_S = 5.0
@@ -125,6 +126,16 @@ async def test_every_case_ends_with_its_reason_in_time_and_holds_nothing(host: H
         assert monotonic() - started < GENEROUS_S
         assert budget.used == 0
         assert (await fetcher.fetch(event(host.url("/good")))).body == BODY
+
+
+async def test_a_failure_keeps_nothing_of_the_bytes_that_came(host: Host) -> None:
+    half = response("200 OK", BODY * 100, Content_Length=len(BODY) * 200)
+    host.serve("/half", half)
+    async with Fetcher(limits_for(host)) as fetcher:
+        with pytest.raises(Retryable) as caught:
+            await fetcher.fetch(event(host.url("/half")))
+    assert caught.value.reason == "short_body"
+    assert files_of(caught.value) <= {Path(__file__).name, "fetch.py"}
 
 
 async def test_what_follows_a_photo_on_its_connection_is_not_the_next_photo(host: Host) -> None:

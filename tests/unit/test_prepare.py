@@ -25,6 +25,7 @@ from consumer.prepare import Explanation, Preparer, explain
 from consumer.view import TURNS
 from tests.harness import eventually
 from tests.hostile_parts import IEND, chunk, ihdr, png, segment
+from tests.photo_host import files_of
 from tests.unit.photos import difference, encoded, photo
 
 MIB = 1024 * 1024
@@ -421,6 +422,13 @@ class TestPreparer:
         with Preparer(GEOMETRY, LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
             await preparer.prepare(Photo("p", "u", b"<html>"))
         assert caught.value.reason == "unsupported_format"
+
+    async def test_a_rejection_keeps_nothing_of_the_photo(self) -> None:
+        cut = encoded(photo(300, 200), "JPEG")[:2000]
+        with Preparer(GEOMETRY, LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
+            await preparer.prepare(Photo("p", "u", cut))
+        assert caught.value.reason == "corrupt_image"
+        assert files_of(caught.value) <= {Path(__file__).name, "prepare.py"}
 
     async def test_a_decode_that_hangs_is_rejected_and_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
         release = threading.Event()
