@@ -44,15 +44,18 @@ _WEIGHTS: Final = {
     "HEIF": _Weights(10.0, 30.0, 90.0),
 }
 #: What every decode takes: the decoder's tables, the crop and its copies.
-_BASE_BYTES: Final = 16 * 1024 * 1024
+_BASE_BYTES: Final = 4 * 1024 * 1024
 _BASE_S: Final = 0.002
+#: The vectorised resize takes images of so many pixels at most, in copies of three times four bytes a pixel.
+_MOST_COPIED: Final = 1_000_000
+_COPIES: Final = 12
 
 
 def jpeg_cost(jpeg: Jpeg, mode: str, scale: int, body_bytes: int) -> Cost:
     """Of a JPEG that the decoder gives at 1/`scale` of its sides; its coefficients are kept if it is buffered."""
     width, height = -(-jpeg.width // scale), -(-jpeg.height // scale)
     kept = jpeg.blocks * 128 if jpeg.buffered else 0
-    memory = kept + width * height * _stored(mode) + body_bytes
+    memory = kept + width * height * _stored(mode) + _copied(width * height) + body_bytes
     per_byte, per_block = (40.0, 190.0) if jpeg.buffered else (12.0, 60.0)
     time_ns = body_bytes * per_byte + jpeg.blocks * per_block + width * height * 12.0 + jpeg.visits * 1.1
     return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)
@@ -75,8 +78,8 @@ def other_cost(name: str, width: int, height: int, mode: str, body_bytes: int, *
 
 
 def _image(pixels: int, mode: str, *, converted: bool) -> tuple[int, float]:
-    """Memory and time of the decoded image and of what becomes of it before the resize."""
-    stored = pixels * _stored(mode)
+    """Memory and time of the decoded image and of what becomes of it up to the resize."""
+    stored = pixels * _stored(mode) + _copied(pixels)
     if converted and mode.startswith("I;16"):
         return stored + pixels * 10, pixels * 36.0
     if mode == "1" and not converted:
@@ -84,6 +87,10 @@ def _image(pixels: int, mode: str, *, converted: bool) -> tuple[int, float]:
     if mode in _DIRECT and not converted:
         return stored, pixels * 2.0
     return stored + pixels * 7, pixels * 18.0
+
+
+def _copied(pixels: int) -> int:
+    return min(pixels, _MOST_COPIED) * _COPIES
 
 
 def _stored(mode: str) -> int:

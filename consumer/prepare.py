@@ -139,7 +139,11 @@ class Preparer:
                 if not decoding.done():
                     self._abandon(decoding)
                     raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s")
-                return decoding.result().pixels
+                try:
+                    return decoding.result().pixels
+                finally:
+                    # A failure refers to this frame, which must not refer to it: bytes in a cycle stay for long.
+                    del decoding, work
 
     def _abandon(self, decoding: asyncio.Future[Decoded]) -> None:
         """Leave the old threads to the decode that hangs and go on with new ones, so that no other photo waits."""

@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import gc
 import io
 import threading
 import time
@@ -35,6 +37,15 @@ HOSTILE = Path(__file__).parents[3] / "shared" / "data" / "hostile"
 UPLOADS = HOSTILE.parent / "uploads"
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "AVIF"]
 WHITE, BLACK = 255, 0
+
+
+class Watched(bytes):
+    """Bytes that can be seen to go."""
+
+    gone = 0
+
+    def __del__(self) -> None:
+        Watched.gone += 1
 
 
 def pixels_of(body: bytes, limits: PrepareLimits = LIMITS) -> Pixels:
@@ -429,6 +440,22 @@ class TestPreparer:
             await preparer.prepare(Photo("p", "u", cut))
         assert caught.value.reason == "corrupt_image"
         assert files_of(caught.value) <= {Path(__file__).name, "prepare.py"}
+
+    @pytest.mark.parametrize("memory", [64 * MIB, 4 * MIB])
+    async def test_the_bytes_of_a_photo_go_when_it_is_dropped_whatever_became_of_it(self, memory: int) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            with Preparer(GEOMETRY, replace(LIMITS, max_decode_bytes=memory)) as preparer:
+                for name, size in (("JPEG", (300, 200)), ("PNG", (2600, 2000)), ("BMP", (10, 10))):
+                    before = Watched.gone
+                    one = Photo("p", "u", Watched(encoded(photo(*size), name)))
+                    with contextlib.suppress(PhotoRejected):
+                        await preparer.prepare(one)
+                    one.drop()
+                    await eventually(lambda before=before: Watched.gone == before + 1)
+        finally:
+            gc.enable()
 
     async def test_a_decode_that_hangs_is_rejected_and_holds_up_nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
         release = threading.Event()
