@@ -135,10 +135,10 @@ async def test_memory_is_bounded_while_the_largest_photos_come_in_a_burst(
             ledger.upload(f"small{number}", f"small/{number}")
         await ledger.settle()
         before, began_s = tagger.memory(), time.monotonic()
-        for number in range(experiment.size(10, full=20)):
+        for number in range(experiment.size(16, full=20)):
             ledger.upload(f"large{number}", f"large/{number}")
         await ledger.settle(120)
-        experiment.figure("photos of 20 MB per second", experiment.size(10, full=20) / (time.monotonic() - began_s))
+        experiment.figure("photos of 20 MB per second", experiment.size(16, full=20) / (time.monotonic() - began_s))
         grew = tagger.memory("VmHWM") - before
         experiment.figure("memory grew, MB", grew / MB)
         assert not any(line["lost"] for line in tagger.log("assignment.revoked"))
