@@ -22,8 +22,11 @@ _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
 _LANES: Final = 8
 _TIMM: Final = "timm/"
-#: torchvision networks with an auxiliary output in training, which would hide the gain of ours.
+#: torchvision networks with an auxiliary output in training, which would hide the gain of ours. Their weights come from
+#: TensorFlow and want pixels of -1..1; torchvision turns ImageNet's statistics into those (transform_input) by indexing
+#: channels, which exports as Gather nodes.
 _AUXILIARY: Final = frozenset({"inception_v3", "googlenet"})
+_HALVES: Final = (0.5, 0.5, 0.5)
 
 
 class Renormalised(nn.Module):
@@ -101,7 +104,7 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
         net.transform_input = False
     changed: nn.Module = net
     _replace_head(changed, outputs, model.dropout)
-    return changed
+    return Renormalised(changed, _HALVES, _HALVES) if model.arch in _AUXILIARY else changed
 
 
 def _timm(model: Model, outputs: int) -> nn.Module:
@@ -220,6 +223,8 @@ def load_weights(net: nn.Module, path: Path, sha256: str | None) -> None:
     except Exception as error:  # noqa: BLE001 - unpickling foreign bytes raises anything
         raise WeightsError(f"{path} is no file of weights: {type(error).__name__}: {error}") from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    if isinstance(net, Renormalised) and not any(name.startswith("net.") for name in state):
+        net = net.net  # the library's own file knows nothing of the arithmetic before it
     own, head = net.state_dict(), head_of(net)[0]
     fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     missing = [name for name in own if name not in fits and not name.startswith(f"{head}.")]
