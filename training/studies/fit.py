@@ -1,6 +1,5 @@
 """The loop that studies train their networks with: by epochs, a line for each, the best weights kept on disk."""
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -222,9 +221,9 @@ def probabilities_of(logits: Tensor) -> Floats:
     return found
 
 
-def copied(net: nn.Module) -> nn.Module:
-    """A copy to train in another way."""
-    return copy.deepcopy(net)
+def device_here() -> str:
+    """Where to train: the first GPU, if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def parameters_of(net: nn.Module) -> int:
