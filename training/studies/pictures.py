@@ -6,8 +6,11 @@ from typing import Final
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from training.evaluation.statistics import Ints
 
@@ -86,3 +89,10 @@ def montage(images: Sequence[np.ndarray], columns: int = 8) -> bytes:
     made = io.BytesIO()
     Image.fromarray(sheet).quantize(256).save(made, "PNG", optimize=True)
     return made.getvalue()
+
+
+def views(photos: Tensor, px: int, columns: int = 8) -> bytes:
+    """What a network sees, in a grid: float32 [N, 3, H, W] of any range, each channel stretched to all there is."""
+    low, high = photos.amin((2, 3), keepdim=True), photos.amax((2, 3), keepdim=True)
+    small = functional.interpolate((photos - low) / (high - low).clamp(min=1e-6), (px, px), mode="area")
+    return montage(list((small * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()), columns)
