@@ -18,8 +18,8 @@ def write(study: Study, options: Options, result: Result) -> list[Path]:
     options.out.mkdir(parents=True, exist_ok=True)
     figures = {name: [figure.value, figure.low, figure.high] for name, figure in result.figures.items()}
     found = {
-        "study": study.name, "data": at_hand(options, result), "as_published": options.as_published, "seed": options.seed,
-        "figures": figures, "notes": list(result.notes),
+        "study": study.name, "data": at_hand(options, result), "as_published": options.as_published,
+        "seed": options.seed, "figures": figures, "notes": list(result.notes),
     }  # fmt: skip
     texts = {
         ".html": html(study, options, result),
