@@ -23,6 +23,7 @@ def study(  # noqa: PLR0917 - each is an option of its own
     seed: Annotated[int, typer.Option(help="of everything drawn")] = 0,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value, the value in YAML")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NETWORK=FILE: a state dict to start from")] = None,
+    about: Annotated[str, typer.Option(help="what your data are, for the page")] = "",
     *,
     made: Annotated[bool, typer.Option("--made", help="small data made by code instead of --data")] = False,
     as_published: Annotated[bool, typer.Option("--as-published", help="with the known mistakes")] = False,
@@ -47,7 +48,7 @@ def study(  # noqa: PLR0917 - each is an option of its own
                 "quick": quick,
                 "pretrained": pretrained,
             }
-            chosen |= {"overrides": _pairs(overrides), "weights": _files(weights)}
+            chosen |= {"overrides": _pairs(overrides), "weights": _files(weights), "about": about}
             _run(name, data, page, cache, made=made, chosen=chosen)
 
 

@@ -19,8 +19,8 @@ def write(study: Study, options: Options, result: Result) -> list[Path]:
     options.out.mkdir(parents=True, exist_ok=True)
     figures = {name: [figure.value, figure.low, figure.high] for name, figure in result.figures.items()}
     found = {
-        "study": study.name, "data": result.data, "as_published": options.as_published, "seed": options.seed,
-        "figures": figures, "notes": list(result.notes),
+        "study": study.name, "data": at_hand(options, result), "as_published": options.as_published,
+        "seed": options.seed, "figures": figures, "notes": list(result.notes),
     }  # fmt: skip
     texts = {
         ".html": html(study, options, result),
@@ -40,6 +40,7 @@ def command(study: Study, options: Options) -> str:
     flags = [flag for flag, on in (("--as-published", options.as_published), ("--quick", options.quick)) if on]
     chosen = [f"--set {quote(f'{name}={json.dumps(value)}')}" for name, value in options.overrides.items()]
     chosen += [f"--weights {name}=FILE" for name in options.weights]
+    chosen += ["--about TEXT"] if options.about else []
     return " ".join(("photo-trainer study", study.name, source, *flags, f"--seed {options.seed}", *chosen))
 
 
@@ -56,6 +57,7 @@ def html(study: Study, options: Options, result: Result) -> str:
         .render(
             study=study,
             result=result,
+            at_hand=at_hand(options, result),
             pictures=pictures,
             beside=beside(study, result),
             as_published=options.as_published,
@@ -63,6 +65,11 @@ def html(study: Study, options: Options, result: Result) -> str:
         )
         + "\n"
     )
+
+
+def at_hand(options: Options, result: Result) -> str:
+    """What the user says of the data, then what the study found."""
+    return f"{options.about.strip()} {result.data}".strip()
 
 
 def beside(study: Study, result: Result) -> list[tuple[str, ...]]:
@@ -96,7 +103,7 @@ def markdown(study: Study, options: Options, result: Result) -> str:
     parts = [
         f"# {study.title}",
         study.origin,
-        f"**Data at hand.** {result.data}",
+        f"**Data at hand.** {at_hand(options, result)}",
         f"**The study's own data.** {study.data}",
         f"Plots are on the page [{study.name}.html]({study.name}.html). Written by `{command(study, options)}`.",
         "## Published, and measured here",

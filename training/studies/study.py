@@ -102,6 +102,8 @@ class Options:
     weights: Mapping[str, Path] = field(default_factory=dict)
     #: Let the libraries download their own weights.
     pretrained: bool = False
+    #: What the user says of the data, for the page.
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
