@@ -22,12 +22,17 @@ class FileHost:
     #: (time, path, Range header) of every request.
     requests: list[tuple[float, str, str]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Condition = field(default_factory=threading.Condition)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def trouble(self, path: str, *what: int | str) -> None:
         self.troubles[path] = deque(what)
+
+    def wait_for_requests(self, count: int, deadline_s: float = 60) -> None:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.requests) >= count, deadline_s)
 
     def asked(self) -> Counter[str]:
         return Counter(path for _, path, _ in self.requests)
@@ -42,7 +47,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         host, wanted = self.host, self.headers.get("Range", "")
-        host.requests.append((time.monotonic(), self.path, wanted))
+        with host.arrived:
+            host.requests.append((time.monotonic(), self.path, wanted))
+            host.arrived.notify_all()
         waiting = host.troubles.get(self.path)
         trouble = waiting.popleft() if waiting else None
         if self.path in host.moved:

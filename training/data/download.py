@@ -13,7 +13,6 @@ from typing import Final, Literal
 from urllib import request
 from urllib.error import HTTPError
 
-from training.checkpoint import write_text
 from training.errors import Unreadable
 
 _CHUNK: Final = 65_536
@@ -196,7 +195,7 @@ def _attempt(url: str, path: Path, limits: Limits) -> Saved:
         before = part.stat().st_size if goes_on else 0
         etag = answer.headers.get("ETag", "")
         strong = "" if etag.startswith("W/") else etag
-        write_text(validator, strong or answer.headers.get("Last-Modified", ""))
+        validator.write_text(strong or answer.headers.get("Last-Modified", ""))
         with part.open("ab" if goes_on else "wb") as stream:
             for chunk in _chunks(answer, limits, before):
                 stream.write(chunk)

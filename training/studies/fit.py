@@ -54,6 +54,8 @@ class Plan:
     optimiser: Callable[[Iterable[Parameter]], torch.optim.Optimizer]
     loss: Loss
     monitor: Literal["accuracy", "loss"] = "accuracy"
+    #: What the network holds in the end.
+    keep: Literal["best", "last"] = "best"
     #: Epochs without a better one after which training stops; None: never early.
     patience: int | None = None
     seed: int = 0
@@ -81,7 +83,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A finished training; the network holds the best epoch's weights, which are in `file` too."""
+    """A finished training; `file` holds the best epoch's weights."""
 
     epochs: tuple[Epoch, ...]
     best: Epoch
@@ -127,7 +129,8 @@ def fit(net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan, folder: Pa
             if plan.patience is not None and number - best.number >= plan.patience:
                 break
     assert best is not None  # noqa: S101 - a plan has an epoch
-    net.load_state_dict(checkpoint.read(kept))
+    if plan.keep == "best":
+        net.load_state_dict(checkpoint.read(kept))
     return Fitted(tuple(epochs), best, kept)
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 
 from jinja2 import Environment
 
@@ -37,7 +38,7 @@ def command(study: Study, options: Options) -> str:
     """The command that makes the page, without the folders of this machine."""
     source = "--made" if options.made else "--data DIR"
     flags = [flag for flag, on in (("--as-published", options.as_published), ("--quick", options.quick)) if on]
-    chosen = [f"--set {name}={json.dumps(value)}" for name, value in options.overrides.items()]
+    chosen = [f"--set {quote(f'{name}={json.dumps(value)}')}" for name, value in options.overrides.items()]
     chosen += [f"--weights {name}=FILE" for name in options.weights]
     chosen += ["--about TEXT"] if options.about else []
     return " ".join(("photo-trainer study", study.name, source, *flags, f"--seed {options.seed}", *chosen))
