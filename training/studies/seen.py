@@ -9,7 +9,7 @@ from rich.console import Console
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, Photo
 from training.evaluation.statistics import Ints
-from training.features import Backbone, Features, backbone, extract
+from training.features import Backbone, Features, backbone, cache_file, extract
 from training.progress import task
 from training.recipe import Model
 from training.studies.rated import sides
@@ -23,6 +23,8 @@ class Seen:
     source: Backbone
     features: Mapping[str, Features]
     photos: Mapping[str, Sequence[Photo]]
+    #: Whether all of it was in the cache: the time that it took is then that of reading.
+    cached: bool = False
 
     def sided(self, split: str) -> tuple[Features, Ints]:
         """Features and sides of the photos that are poor or good."""
@@ -45,10 +47,11 @@ def see(arch: str, manifest: Manifest, options: Options, look: Look, console: Co
     source = backbone(model, options.seed, look.px or None)
     photos = {split: manifest.of(split) for split in SPLITS}
     made: dict[str, Features] = {}
+    cached = all(cache_file(source, some, options.cache).is_file() for some in photos.values())
     with task(console, arch, len(manifest.photos)) as done:
         for split, some in photos.items():
             made[split] = extract(source, some, options.cache, workers=look.workers, on_done=done)
-    return Seen(source, made, photos)
+    return Seen(source, made, photos, cached)
 
 
 def _downloads(arch: str, options: Options) -> bool:

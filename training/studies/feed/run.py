@@ -148,9 +148,10 @@ def _sweep_table(found: Sweep, chosen_on: str) -> Table:
 
 def _figures(first: _Network) -> dict[str, Figure]:
     by_name = {head.name: head for head in first.heads}
+    spent = {} if first.seen.cached else {"frozen network, CPU minutes": Figure(first.cpu_minutes)}
     return {
         "frozen network, new last layer, test accuracy": by_name[heads.LAYER].accuracy,
-        "frozen network, CPU minutes": Figure(first.cpu_minutes),
+        **spent,
         "always the more frequent side, test accuracy": Figure(first.majority),
         "PCA and SVM, test accuracy": by_name[heads.SVM].accuracy,
         "PCA and SVM, precision of picks on test": by_name[heads.SVM].precision,

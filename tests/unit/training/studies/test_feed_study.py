@@ -20,7 +20,8 @@ from training.recipe import Model
 from training.studies.feed import STUDY, heads
 from training.studies.feed.data import make, source_of
 from training.studies.feed.run import Settings
-from training.studies.seen import Seen
+from training.studies.rated import Shares, photos_of
+from training.studies.seen import Look, Seen, see
 from training.studies.study import Options
 
 QUIET = Console(file=io.StringIO())
@@ -131,6 +132,7 @@ def test_the_whole_study_runs_and_keeps_three_heads(data: Path, tmp_path: Path, 
     assert figures["picked by the model in the live trial"].value == 85 / 2000
     assert figures["usable share of the picks"].low == 0.37
     assert set(figures) >= {entry.figure for entry in STUDY.published}
+    assert "frozen network, CPU minutes" in figures
     assert [line[2] for line in result.tables["Heads on frozen features"].rows] == [
         "layer",
         "svm",
@@ -141,6 +143,13 @@ def test_the_whole_study_runs_and_keeps_three_heads(data: Path, tmp_path: Path, 
         assert load(tmp_path / "out" / f"feed-{name}").about["name"] == f"feed-{name}"
     kept = joblib.load(tmp_path / "out" / "feed-svm" / "head.joblib")
     assert isinstance(kept[0], PCA)
+
+
+def test_time_is_not_reported_when_features_came_from_the_cache(data: Path, tmp_path: Path) -> None:
+    source = source_of(data, tmp_path)
+    manifest = photos_of(source, Shares(0.2, 0.2), 0, 2, QUIET, by_row=True)
+    options = Options(data, tmp_path, tmp_path / "cache")
+    assert [see("resnet10-w8", manifest, options, Look(32, 1), QUIET).cached for _ in range(2)] == [False, True]
 
 
 def test_a_trial_that_is_none_is_refused(data: Path, tmp_path: Path) -> None:
