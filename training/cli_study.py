@@ -11,7 +11,6 @@ from training.console import Exit, err, explained, out, result_line
 from training.errors import DataError, RecipeError
 
 app = typer.Typer()
-_ROWS_PAGE = Path("docs/studies/rows.md")
 
 
 @app.command()
@@ -125,7 +124,7 @@ def _rows(*, run_tests: bool) -> None:
         for number, name, what, test, result in lines:
             result_line({"row": number, "study": name, "what": what, "test": test, "result": result})
     if run_tests:
-        _ROWS_PAGE.parent.mkdir(parents=True, exist_ok=True)
-        _ROWS_PAGE.write_text(rows.markdown(studies, results))
+        rows.PAGE.write_text(rows.markdown(studies, results))
+        err.print(f"wrote {rows.PAGE}", highlight=False)
         if any(result != "passed" for result in results.values()):
             raise typer.Exit(Exit.FAILED)

@@ -20,10 +20,12 @@ from consumer.embedded.paths import repository_root
 from training.errors import DataError
 from training.trial.topic import Topics, draw
 
+pytestmark = pytest.mark.timeout(420)
+
 
 def trainer(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "training.cli", "trial", *arguments]
-    return subprocess.run(command, cwd=repository_root(), capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, cwd=repository_root(), capture_output=True, text=True, check=False, timeout=400)
 
 
 @dataclass

@@ -1,11 +1,14 @@
 """A one-class SVM whose distance from the border becomes a probability."""
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.linear_model import LogisticRegression
+
+#: Least slope of the sigmoid, in log odds a deviation of the decision: it never turns the machine's order round.
+_LEAST_SLOPE: Final = 0.1
 
 
 class CalibratedNovelty(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -19,12 +22,17 @@ class CalibratedNovelty(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         self.fitted = fitted
 
     def fit(self, features: NDArray[np.floating[Any]], good: NDArray[np.integer[Any]]) -> Self:
-        """Fits the sigmoid; the one-class model stays as it is."""
-        decisions = self.fitted.decision_function(features).reshape(-1, 1)
-        spread = float(decisions.std()) or 1.0
-        found = LogisticRegression(C=1e4).fit(decisions / spread, good)
-        self.slope_ = float(found.coef_[0, 0]) / spread
-        self.intercept_ = float(found.intercept_[0])
+        """Fits the sigmoid by log loss; the one-class model stays as it is."""
+        decisions = np.asarray(self.fitted.decision_function(features), np.float64)
+        middle, spread = float(decisions.mean()), float(decisions.std()) or 1.0
+        scaled, signs = (decisions - middle) / spread, np.where(np.asarray(good) == 1, 1.0, -1.0)
+
+        def loss(values: NDArray[np.float64]) -> float:
+            return float(np.logaddexp(0, -signs * (values[0] * scaled + values[1])).mean())
+
+        found = minimize(loss, np.array([1.0, 0.0]), bounds=((_LEAST_SLOPE, 20.0), (-20.0, 20.0))).x
+        self.slope_ = float(found[0]) / spread
+        self.intercept_ = float(found[1]) - self.slope_ * middle
         self.classes_ = np.array([0, 1])
         return self
 

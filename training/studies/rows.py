@@ -15,6 +15,8 @@ from training.studies.study import Row, Study
 
 NOT_RUN: Final = "not run"
 _ROOT: Final = Path(__file__).parents[2]
+#: Where `--run` writes.
+PAGE: Final = _ROOT / "docs" / "studies" / "rows.md"
 _HEAD: Final = ("row", "study", "what", "test", "result")
 
 
@@ -29,7 +31,7 @@ def run(studies: Iterable[Study]) -> dict[str, str]:
         raise DataError("the rows' tests are in the sources of the project, which are not here")
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        wanted = sorted({row.test.partition("::")[0] for row in rows if _exists(row)})
+        wanted = sorted({row.test for row in rows if _exists(row)})
         arguments = [*wanted, "-q", f"--junitxml={report}", "-o", "junit_family=xunit1"]
         subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=_ROOT, check=False, stdout=sys.stderr)  # noqa: S603
         said = _said(report) if report.is_file() else {}
@@ -37,7 +39,9 @@ def run(studies: Iterable[Study]) -> dict[str, str]:
 
 
 def _exists(row: Row) -> bool:
-    return (_ROOT / row.test.partition("::")[0]).is_file()
+    file, _, name = row.test.partition("::")
+    path = _ROOT / file
+    return path.is_file() and f"def {name}(" in path.read_text()
 
 
 def _said(report: Path) -> dict[str, str]:

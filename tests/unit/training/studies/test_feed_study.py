@@ -96,6 +96,10 @@ def test_a_one_class_head_says_good_more_surely_of_good_photos() -> None:
     sure = head.predict_proba(parts[TEST][0])[:, 1]
     assert ((sure >= 0) & (sure <= 1)).all()
     assert sure[parts[TEST][1] == 1].mean() > sure[parts[TEST][1] == 0].mean()
+    inside = head.fitted.decision_function(parts[TEST][0])
+    turned = heads.calibrated(head.fitted, (parts[VAL][0], 1 - parts[VAL][1]))  # val that contradicts it
+    for some in (head, turned):
+        assert np.array_equal(np.argsort(some.predict_proba(parts[TEST][0])[:, 1], kind="stable"), np.argsort(inside))
 
 
 def test_a_split_without_one_of_the_sides_is_refused() -> None:
