@@ -16,7 +16,8 @@ class FileHost:
 
     port: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
-    #: Path to what its next requests meet: a status, "cut" (half of the body), "hang", or "forget" (ignores ranges).
+    #: Path to what its next requests meet: a status, "cut" (half of the body), "hang",
+    #: "forget" (ignores ranges) or "shift" (sends another range than it was asked for).
     troubles: dict[str, deque[int | str]] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
     #: (time, path, Range header) of every request.
@@ -72,7 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(416, b"")
             return
         cut = len(body) - (len(body) - start) // 2 if trouble == "cut" else None
-        self._answer(206 if start else 200, body[start:cut], length=len(body) - start, ETag=etag)
+        said = start + 1 if trouble == "shift" else start
+        ranged = {"Content-Range": f"bytes {said}-{len(body) - 1}/{len(body)}"} if start else {}
+        self._answer(206 if start else 200, body[start:cut], length=len(body) - start, ETag=etag, **ranged)
 
     def _answer(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
         self.send_response(status)

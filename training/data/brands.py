@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
-from training.data.ratings import photo_files
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
 from training.recipe import FlickrLogosSource, FoldersSource, GrocerySource, OpenImagesSource

@@ -187,12 +187,20 @@ def _part(path: Path) -> Path:
 
 
 def _attempt(url: str, path: Path, limits: Limits) -> Saved:
+    """One request and what it brings.
+
+    Raises:
+        _Broken: It broke off, or the server sent another range than was asked for.
+    """
     part, validator = _part(path), path.with_name(f".{path.name}.validator")
     known = validator.read_text() if validator.is_file() and part.is_file() else ""
     headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": known} if known else {}
     with _opened(url, headers, limits) as answer:
         goes_on = answer.status == _PARTIAL
         before = part.stat().st_size if goes_on else 0
+        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {before}-"):
+            part.unlink()
+            raise _Broken("a range that was not asked for")
         etag = answer.headers.get("ETag", "")
         strong = "" if etag.startswith("W/") else etag
         validator.write_text(strong or answer.headers.get("Last-Modified", ""))

@@ -73,6 +73,13 @@ def test_a_server_without_ranges_sends_all_again(host: FileHost, tmp_path: Path)
     assert (tmp_path / "photo.jpg").read_bytes() == BODY
 
 
+def test_a_range_that_was_not_asked_for_is_not_spliced(host: FileHost, tmp_path: Path) -> None:
+    host.trouble("/photo", "cut", "shift")
+    assert get(host, tmp_path).status == "done"
+    assert [bool(wanted) for _, _, wanted in host.requests] == [False, True, False]
+    assert (tmp_path / "photo.jpg").read_bytes() == BODY
+
+
 def test_what_is_gone_is_not_asked_for_again(host: FileHost, tmp_path: Path) -> None:
     assert get(host, tmp_path, "/no").status == "gone"
     assert host.asked() == {"/no": 1}

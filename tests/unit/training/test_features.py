@@ -1,7 +1,5 @@
 """Features are streamed to files that are named by what made them, and a killed extraction goes on."""
 
-import subprocess
-import sys
 import threading
 import weakref
 from dataclasses import replace
@@ -69,34 +67,19 @@ def test_a_file_is_named_by_network_weights_view_and_photos(tmp_path: Path, smal
     assert len({same, *others.values()}) == 6
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from tests.unit.training.test_features import listed, small_backbone
-from training.features import extract
-
-def stop(count, seen=[0]):
-    seen[0] += count
-    if seen[0] >= 6:
-        import os
-        os._exit(9)
-
-extract(small_backbone(), listed(Path(sys.argv[1]), 11), Path(sys.argv[2]), batch=3, on_done=stop)
-"""
-
-
-def small_backbone() -> Backbone:
-    return backbone(Model(arch="resnet10-w8"), px=32)
-
-
-def test_a_killed_extraction_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path, small: Backbone) -> None:
+def test_an_extraction_that_breaks_off_goes_on_and_ends_as_an_undisturbed_one(tmp_path: Path, small: Backbone) -> None:
     photos = listed(tmp_path / "photos", 11)
-    root = Path(__file__).parents[3]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(tmp_path / "photos"), str(tmp_path / "cache")], cwd=root, check=False
-    )
-    assert done.returncode == 9
     told: list[int] = []
+
+    def stop_after_six(count: int) -> None:
+        told.append(count)
+        if sum(told) >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(small, photos, tmp_path / "cache", batch=3, on_done=stop_after_six)
+    assert not list((tmp_path / "cache").glob("[!.]*.npy"))
+    told.clear()
     resumed = extract(small, photos, tmp_path / "cache", batch=3, on_done=told.append)
     assert told == [6, 3, 2]
     assert np.array_equal(resumed, extract(small, photos, tmp_path / "other", batch=3))

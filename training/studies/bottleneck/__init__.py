@@ -61,7 +61,7 @@ STUDY: Final = Study(
             _TEST + "the_full_set_is_split_into_9200_and_1022_by_class_and_seed"),
         Row("2.2", "bottleneck features stream to .npy: bounded memory, rows as listed, resumable",
             "tests/unit/training/test_features.py::"
-            "test_a_killed_extraction_goes_on_and_ends_as_an_undisturbed_one"),
+            "test_an_extraction_that_breaks_off_goes_on_and_ends_as_an_undisturbed_one"),
         Row("2.3", "three networks, three caches, named by network, weights and photos",
             _TEST + "each_network_has_a_cache_of_its_own"),
         Row("2.4", "variance threshold fitted on train, then bagged SGD with the study's values",

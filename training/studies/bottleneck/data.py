@@ -13,8 +13,7 @@ from rich.console import Console
 from sklearn.model_selection import train_test_split
 
 from training.data.inspect import inspect_all
-from training.data.photos import TRAIN, VAL, Photo
-from training.data.ratings import photo_files
+from training.data.photos import TRAIN, VAL, Photo, photo_files
 from training.data.splits import near_pairs
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
@@ -79,12 +78,12 @@ def listed(data: Path) -> list[Photo]:
 
 
 def divided(photos: Sequence[Photo], seed: int) -> list[Photo]:
-    """A tenth of the photos validates, each class by its share; equal for equal seeds.
+    """A tenth of the photos validates, and no less than one of each class, each by its share; equal for equal seeds.
 
     Raises:
         DataError: Too few photos for the classes.
     """
-    count = int(len(photos) * _VAL_SHARE)
+    count = max(int(len(photos) * _VAL_SHARE), len({photo.label for photo in photos}))
     labels = [photo.label for photo in photos]
     try:
         _, val = train_test_split(range(len(photos)), test_size=count, stratify=labels, random_state=seed)

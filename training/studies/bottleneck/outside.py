@@ -8,9 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from training.data.inspect import inspect_all
-from training.data.photos import Photo
+from training.data.photos import Photo, photo_files
 from training.data.pixels import stack
-from training.data.ratings import photo_files
 from training.errors import DataError
 from training.evaluation.statistics import Floats
 from training.features import Backbone, features_of

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data.ratings import photo_files
+from training.data.photos import photo_files
 from training.errors import DataError
 from training.recipe import RatingsSource
 from training.studies.rated import write_photo

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from training.data.photos import SPLITS, TEST, VAL
-from training.evaluation.brand import confusion
+from training.evaluation.brand import confusion, never_predicted
 from training.studies import pictures as plots
 from training.studies.fit import Pictures
 from training.studies.flickrlogos32.data import Logos, counts_of
@@ -91,7 +91,8 @@ def _plots(found: Finding) -> dict[str, bytes]:
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
         for entry in found.trained.values():
-            axes.plot([epoch.accuracy[VAL] for epoch in entry.fitted.epochs], label=entry.variant.title)
+            epochs = entry.fitted.epochs
+            axes.plot([e.number for e in epochs], [e.accuracy[VAL] for e in epochs], label=entry.variant.title)
         axes.set_xlabel("epoch")
         axes.set_ylabel("accuracy on val")
         axes.legend(fontsize=7)
@@ -100,7 +101,7 @@ def _plots(found: Finding) -> dict[str, bytes]:
     labels = found.logos.manifest.labels
     counts = confusion(found.logos.labels_of(TEST), best.said, len(labels))
     return {
-        "Accuracy on val by epoch": plots.plot(paint),
+        "Accuracy on val by epoch; of what trains without no-logo, on logos alone": plots.plot(paint),
         f"Test photos: {best.variant.title}": plots.confusion(counts, labels),
     }
 
@@ -127,6 +128,10 @@ def _notes(found: Finding) -> tuple[str, ...]:
         f"Networks see {view.px} pixels {how}. {training.epochs} epochs, batches of {training.batch}.",
         f"SGD with rate {training.rate:g} and weight decay {training.weight_decay:g}, without momentum.",
     ]
+    for entry in found.trained.values():
+        never = never_predicted(found.logos.labels_of(TEST), entry.said, found.logos.manifest.labels)
+        if never:
+            notes.append(f"{entry.variant.title} never says {', '.join(never)}, which the test photos show.")
     if found.classifier is not None:
         notes.append(f"`photo-trainer classify-logo {found.classifier.name} PHOTO` names the logo in a photo.")
     return tuple(notes)

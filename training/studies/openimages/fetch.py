@@ -12,7 +12,7 @@ from urllib.parse import quote
 from rich.console import Console
 
 from training.data.download import Limits, Pace, Saved, save
-from training.errors import DataError
+from training.errors import DataError, RecipeError
 from training.progress import task
 from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, addresses, boxes
 
@@ -72,6 +72,7 @@ def fetch_photos(
 
     Raises:
         DataError: The lists are missing or broken.
+        RecipeError: The template has other names in it.
     """
     wanted = sorted({box.photo for box in boxes(data, classes)})
     known, urls = journal(data), addresses(data, wanted)
@@ -85,9 +86,16 @@ def fetch_photos(
         elif photo not in urls:
             ended["unlisted"] += 1
         else:
-            todo[photo] = template.format(url=urls[photo], id=quote(photo))
+            todo[photo] = _address(template, urls[photo], photo)
     ended.update(_download(data, todo, limits, console))
     return ended
+
+
+def _address(template: str, url: str, photo: str) -> str:
+    try:
+        return template.format(url=url, id=quote(photo))
+    except (LookupError, ValueError):
+        raise RecipeError(f"{template!r}: only {{url}} and {{id}} can stand in it") from None
 
 
 def _download(data: Path, todo: Mapping[str, str], limits: Limits, console: Console) -> Counter[str]:

@@ -59,7 +59,10 @@ def boxes(data: Path, wanted: Sequence[str]) -> Iterator[Box]:
         name = names.get(row["LabelName"])
         if name is None:
             continue
-        left, right, top, bottom = (float(row[column]) for column in ("XMin", "XMax", "YMin", "YMax"))
+        try:
+            left, right, top, bottom = (float(row[column]) for column in ("XMin", "XMax", "YMin", "YMax"))
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: {error}") from None
         if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
             raise DataError(f"{path}, line {line}: no box within 0..1")
         flags = (row.get("IsGroupOf") == "1", row.get("IsDepiction") == "1")

@@ -68,6 +68,13 @@ def ran(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Options, 
     return options, STUDY.run(options, QUIET)
 
 
+def without_photos(data: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for name in (CLASSES, BOXES, PHOTOS):
+        (folder / name).write_bytes((data / name).read_bytes())
+    return folder
+
+
 def remote(folder: Path, host: FileHost) -> dict[str, bytes]:
     """The lists in a folder, and the photos on a host."""
     files = make(folder, 0, host.url(""), downloaded=False)
@@ -145,6 +152,11 @@ def test_lists_with_nonsense_are_refused(data: Path, tmp_path: Path) -> None:
     (tmp_path / BOXES).write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\na,/m/1,0.5,0.2,0,1\n")
     with pytest.raises(DataError, match="line 2: no box"):
         list(boxes(tmp_path, ("Hamburger",)))
+    (tmp_path / BOXES).write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\na,/m/1,left,0.2,0,1\n")
+    with pytest.raises(DataError, match="line 2: could not convert"):
+        list(boxes(tmp_path, ("Hamburger",)))
+    with pytest.raises(RecipeError, match="can stand in it"):
+        fetch_photos(without_photos(data, tmp_path / "lists"), ("Hamburger",), QUICK, QUIET, "http://host/{name}")
     with pytest.raises(DataError, match="no id"):
         photo_file(tmp_path, "../x")
 
