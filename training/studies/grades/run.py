@@ -14,10 +14,11 @@ from training.errors import RecipeError
 from training.evaluation.statistics import wilson
 from training.heads.folder import Trained, keep
 from training.heads.judged import LABELS, Side
+from training.studies.bottleneck.heads import bagged, head
 from training.studies.fit import Fitted
 from training.studies.grades import classical, frozen, metadata, tuned
 from training.studies.pictures import BLUE, ORANGE, confusion, plot
-from training.studies.rated import Shares, crossing, described, levels, photos_of, sides
+from training.studies.rated import Shares, balanced, crossing, described, levels, photos_of, sides
 from training.studies.seen import Look, Seen, see
 from training.studies.study import Figure, Options, Result, Table, settings_of
 
@@ -98,7 +99,7 @@ def run(options: Options, console: Console) -> Result:
         tables,
         pictures,
         figures,
-        _notes(manifest, best.name, networks.head, options),
+        _notes(manifest, best.name, networks.best, options),
     )
 
 
@@ -112,7 +113,7 @@ def _data(manifest: Manifest, features: tuple[str, ...], options: Options) -> st
     return f"{counts}. They are not the study's photos, so the figures are not comparable one to one."
 
 
-def _notes(manifest: Manifest, best: str, head: Path, options: Options) -> tuple[str, ...]:
+def _notes(manifest: Manifest, best: str, network: str, options: Options) -> tuple[str, ...]:
     crossed = crossing(manifest.photos)
     others = "were downloaded" if options.pretrained else "start from random weights, whose frozen features say little"
     return (
@@ -122,7 +123,10 @@ def _notes(manifest: Manifest, best: str, head: Path, options: Options) -> tuple
         ),
         f"The classical model that was best on val: {best}.",
         f"Networks with weights of a file: {', '.join(sorted(options.weights)) or 'none'}; others {others}.",
-        f"The head of poor against good that was best on val: photo-trainer head publish OUT/{head.name}",
+        (
+            f"Heads on {network}, whose layer of two sides was best on val, can be published (photo-trainer head "
+            "publish): OUT/grades-head (poor and good) and OUT/grades-bagged (study 3's bagged SGD, five levels)."
+        ),
     )
 
 
@@ -131,7 +135,8 @@ class _Networks:
     lines: tuple[tuple[str, ...], ...]
     pictures: dict[str, bytes]
     figures: dict[str, Figure]
-    head: Path
+    #: Whose layer of two sides is best on val.
+    best: str
 
 
 def _networks(manifest: Manifest, settings: Settings, options: Options, console: Console) -> _Networks:
@@ -157,9 +162,10 @@ def _networks(manifest: Manifest, settings: Settings, options: Options, console:
         if binary.accuracy[VAL] > best_val:
             best, best_val = (arch, seen, binary), binary.accuracy[VAL]
     assert best is not None  # noqa: S101 - settings name a network
-    head = options.out / "grades-head"
-    _keep(head, *best)
-    return _Networks(tuple(lines), pictures, figures, head)
+    arch, seen, binary = best
+    _keep(options.out / "grades-head", seen, binary.estimator)
+    _keep(options.out / "grades-bagged", seen, _bagged(seen, options.seed))
+    return _Networks(tuple(lines), pictures, figures, arch)
 
 
 def _shown(arch: str, natural: frozen.Layer, even: frozen.Layer, manifest: Manifest) -> dict[str, bytes]:
@@ -182,12 +188,21 @@ def _shown(arch: str, natural: frozen.Layer, even: frozen.Layer, manifest: Manif
     }
 
 
-def _keep(folder: Path, arch: str, seen: Seen, layer: frozen.Layer) -> None:
-    which, _ = sides(seen.photos[TRAIN])
-    photos = tuple(seen.photos[TRAIN][int(index)] for index in which)
-    remarks = (f"From study grades: {arch} stays frozen; levels 1 and 2 are poor, 4 and 5 good, 3 was not trained on.",)
+def _bagged(seen: Seen, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships no types
+    """Study 3's bagged classifier, of the five levels."""
+    truth = levels(seen.photos[TRAIN])
+    chosen = balanced(truth.tolist(), seed)
+    features = np.asarray(seen.features[TRAIN])[chosen]
+    return head(features, bagged(len(chosen), seed)).fit(features, truth[chosen])
+
+
+def _keep(folder: Path, seen: Seen, estimator: Any) -> None:  # noqa: ANN401 - as above
+    remarks = (
+        f"From study grades: {seen.source.arch} stays frozen; training photos were balanced.",
+        "A head of two sides takes levels 1 and 2 for poor, 4 and 5 for good, and was not trained on 3.",
+    )
     val, test = (Side(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
-    keep(folder, Trained("grades", seen.source, layer.estimator, photos, remarks), val, test)
+    keep(folder, Trained(folder.name, seen.source, estimator, tuple(seen.photos[TRAIN]), remarks), val, test)
 
 
 @dataclass(frozen=True, slots=True)

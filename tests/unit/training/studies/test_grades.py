@@ -260,7 +260,7 @@ def test_the_second_stage_starts_at_the_best_weights_of_the_first(
 
 
 @pytest.mark.parametrize("as_published", [False, True])
-def test_the_whole_study_runs_and_keeps_a_head(data: Path, tmp_path: Path, *, as_published: bool) -> None:
+def test_the_whole_study_runs_and_keeps_its_heads(data: Path, tmp_path: Path, *, as_published: bool) -> None:
     options = Options(data, tmp_path / "out", tmp_path / "cache", quick=True, as_published=as_published, made=True)
     result = STUDY.run(options, QUIET)
     assert "by code" in result.data
@@ -276,7 +276,8 @@ def test_the_whole_study_runs_and_keeps_a_head(data: Path, tmp_path: Path, *, as
     assert result.figures["best classical model, test accuracy"].value <= 1
     crossed = int(result.notes[0].split(":")[1].split(";")[0])
     assert (crossed > 0) == as_published
-    assert load(tmp_path / "out" / "grades-head").about["network"] == "resnet10-w8"
+    for name in ("grades-head", "grades-bagged"):
+        assert load(tmp_path / "out" / name).about["network"] == "resnet10-w8"
 
 
 def test_cells_that_a_photo_lacks_are_empty() -> None:
