@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from jinja2 import Environment
 
@@ -38,10 +39,15 @@ def command(study: Study, options: Options) -> str:
     """The command that makes the page, without the folders of this machine."""
     source = "--made" if options.made else "--data DIR"
     flags = [flag for flag, on in (("--as-published", options.as_published), ("--quick", options.quick)) if on]
-    chosen = [f"--set {quote(f'{name}={json.dumps(value)}')}" for name, value in options.overrides.items()]
+    chosen = [f"--set {quote(f'{name}={json.dumps(_shown(value))}')}" for name, value in options.overrides.items()]
     chosen += [f"--weights {name}=FILE" for name in options.weights]
     chosen += ["--about TEXT"] if options.about else []
     return " ".join(("photo-trainer study", study.name, source, *flags, f"--seed {options.seed}", *chosen))
+
+
+def _shown(value: Any) -> Any:  # noqa: ANN401 - a setting of any kind
+    """A setting's value; a folder of this machine is only called one."""
+    return "DIR" if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def html(study: Study, options: Options, result: Result) -> str:

@@ -78,7 +78,7 @@ STUDY: Final = Study(
     models=(INCEPTION_V3, INCEPTION_RESNET_V2, XCEPTION, RESNET50),
     today=(
         "Features of a self-supervised or image-text network, which no breed's label has touched, and a linear probe.",
-        "Logistic regression on standardised features: as good as the bag, with one strength to choose on val.",
+        "Logistic regression on standardised features, its one strength chosen on val, measured beside the bag.",
         "Report on photos newer than the weights; say for each class whether the weights have seen its label.",
     ),
     run=_run,

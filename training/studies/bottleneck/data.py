@@ -144,7 +144,7 @@ def read(data: Path, way: Way, console: Console) -> Breeds:
         notes.append(f"{len(twins)} training photos are nearly equal to one of val, and stay.")
     else:
         photos = [photo for index, photo in enumerate(photos) if index not in twins]
-        notes.append(f"{len(twins)} training photos that are nearly equal to one of val are left out.")
+        notes.append(f"Left out: {len(twins)} of the training photos, nearly equal to one of val.")
     labels = tuple(sorted({str(photo.label) for photo in photos}))
     return Breeds(tuple(photos), labels, _said(photos, labels, data, made=way.made), tuple(notes))
 

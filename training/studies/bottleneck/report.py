@@ -1,5 +1,6 @@
 """The study's tables, plots, figures, notes, and its head's card."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -23,6 +24,8 @@ IMAGENET_BIAS: Final = (
     "labels, and perhaps the photos, of val. Figures with such weights say nothing about classes that ImageNet lacks."
 )
 RANDOM_BIAS: Final = "Random weights have seen nothing: their features hold little more than colour and texture."
+#: Share of the log loss of even guesses from which a head has learned nothing.
+_NEARLY: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +172,21 @@ def _notes(found: Finding, trainable: str) -> tuple[str, ...]:
     moved = "every weight moves" if trainable == "all" else "the last layer alone moves"
     return (
         *found.breeds.notes,
+        *_blind(found),
         f"Known bias: {bias_of(found.best.source)}",
         "Variance threshold 0.1, or less where that would leave under half of the features; fitted on train alone.",
         f"In fine-tuning {moved}; the best of the epochs is the one that is best on val, so its figure is optimistic.",
         "The cache holds the best network's head as an ONNX graph of features (head.onnx), and its card (card.md).",
     )
+
+
+def _blind(found: Finding) -> tuple[str, ...]:
+    """Names the networks whose features tell nothing, if there are any."""
+    evenly = math.log(len(found.breeds.labels))
+    names = [n.source.arch for n in found.networks if np.mean([w.val_loss for w in n.bags]) > _NEARLY * evenly]
+    if not names:
+        return ()
+    return (f"Features of {', '.join(names)} tell nothing: the log loss on val is that of guessing, {evenly:.3f}.",)
 
 
 def card(found: Finding) -> str:

@@ -12,15 +12,27 @@ import torch
 from rich.console import Console
 from sklearn.linear_model import SGDClassifier
 
+from training.data.decode import Geometry
 from training.data.photos import TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError
+from training.features import Backbone
 from training.recipe import Model
 from training.studies.affine import Affine
 from training.studies.bottleneck import STUDY, finetune
-from training.studies.bottleneck.data import FULL_CLASSES, FULL_PHOTOS, Way, divided, listed, make, read, sampled
-from training.studies.bottleneck.heads import Sides, bagged, head, over_seeds, single, threshold_for, worth
+from training.studies.bottleneck.data import (
+    FULL_CLASSES,
+    FULL_PHOTOS,
+    Breeds,
+    Way,
+    divided,
+    listed,
+    make,
+    read,
+    sampled,
+)
+from training.studies.bottleneck.heads import Sides, Worth, bagged, head, over_seeds, single, threshold_for, worth
 from training.studies.bottleneck.outside import flag_limit
-from training.studies.bottleneck.report import IMAGENET_BIAS, bias_of
+from training.studies.bottleneck.report import IMAGENET_BIAS, Finding, Network, _blind, bias_of
 from training.studies.bottleneck.run import Settings
 from training.studies.study import Options, Result
 
@@ -233,3 +245,17 @@ def test_settings_that_make_no_sense_are_refused(data: Path, tmp_path: Path) -> 
     for values in ({"trainable": "some"}, {"networks": []}, {"seeds": 1}):
         with pytest.raises(RecipeError):
             STUDY.run(Options(data, tmp_path, tmp_path, quick=True, overrides=values), QUIET)
+
+
+def test_a_network_whose_features_tell_nothing_is_named() -> None:
+    guess = Worth(1.79, 0.2, 1.79, 0.2)
+    good = Worth(0.1, 1.0, 0.4, 0.9)
+
+    def finding(worths: Worth) -> Finding:
+        source = Backbone("net", torch.nn.Identity(), Geometry(8, 8), 4, "", "random, seed 0")
+        some = Network(source, (worths,) * 5, (worths,) * 5)
+        breeds = Breeds((), tuple("abcdef"), "", ())
+        return Finding(breeds, (some,), some, {}, (), 0.0)
+
+    assert _blind(finding(guess)) == ("Features of net tell nothing: the log loss on val is that of guessing, 1.792.",)
+    assert _blind(finding(good)) == ()

@@ -148,3 +148,10 @@ def test_a_study_that_does_not_exist_or_has_no_data_is_refused(tmp_path: Path) -
     assert trainer("--list").returncode == 0
     assert trainer("feed").returncode == 3
     assert trainer("feed", "--data", str(tmp_path / "nowhere")).returncode == 4
+
+
+def test_a_pages_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    made = options(tmp_path, overrides={"outside": str(tmp_path), "epochs": 3, "nets": ["a"]})
+    text = page.command(study(), made)
+    assert str(tmp_path) not in text
+    assert """--set 'outside="DIR"' --set epochs=3 --set 'nets=["a"]'""" in text
