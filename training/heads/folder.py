@@ -80,7 +80,7 @@ def keep(folder: Path, trained: Trained, val: Side, test: Side) -> dict[str, Any
         ExportError: The classifier has no ONNX graph, or is no quality model.
     """
     graph = quality_graph(trained.estimator, trained.source.width)
-    judged = judge(trained.estimator, val, test)
+    judged = judge(trained.estimator, trained.photos, val, test)
     data = Manifest("quality", LABELS, (*trained.photos, *val.photos, *test.photos))
     about: dict[str, Any] = {
         "name": trained.name,

@@ -1,6 +1,7 @@
 """What a head is worth on held-out photos, and what the gate says of it."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,8 +64,23 @@ def view_of(estimator: Any, side: Side, threshold: float) -> quality.QualityView
     return quality.QualityView(levels, side.labels, side.ratings, threshold)
 
 
-def judge(estimator: Any, val: Side, test: Side) -> Judged:  # noqa: ANN401 - as above
-    """Chooses the threshold on val, measures once on test, and asks the gate."""
+def crossing(photos: Sequence[Photo]) -> dict[str, int]:
+    """How many users, and how many files, are in more than one split."""
+    return {
+        "users_in_several_splits": _in_several((photo.group, photo.split) for photo in photos if photo.group),
+        "files_in_several_splits": _in_several((photo.sha256, photo.split) for photo in photos),
+    }
+
+
+def _in_several(pairs: Iterable[tuple[str, str | None]]) -> int:
+    splits: dict[str, set[str | None]] = defaultdict(set)
+    for key, split in pairs:
+        splits[key].add(split)
+    return sum(len(found) > 1 for found in splits.values())
+
+
+def judge(estimator: Any, train: Sequence[Photo], val: Side, test: Side) -> Judged:  # noqa: ANN401 - as above
+    """Chooses the threshold on val, measures once on test, and asks the gate, which looks at the splits too."""
     chosen_on = view_of(estimator, val, 0.0)
     good, either = sided(chosen_on.ratings)
     threshold = best_split(chosen_on.score[either], good[either])
@@ -73,7 +89,8 @@ def judge(estimator: Any, val: Side, test: Side) -> Judged:  # noqa: ANN401 - as
     if len(estimator.classes_) == 2:
         figures = {**figures, "calibration_error": _calibration(seen, test.groups)}
     evaluation = Evaluation(kind="quality", labels=LABELS, figures=figures, alarms=tuple(_alarms(estimator, seen)))
-    return Judged(threshold, figures, gate.Verdict(tuple(gate.absolute(evaluation, {}))))
+    leaks = sum(crossing((*train, *val.photos, *test.photos)).values())
+    return Judged(threshold, figures, gate.Verdict(tuple(gate.absolute(evaluation, {"left": leaks}))))
 
 
 def _calibration(seen: quality.QualityView, groups: Texts) -> Figure:

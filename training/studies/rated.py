@@ -1,7 +1,7 @@
 """Rated photos of the studies: listed, divided, reduced to two sides, balanced; and small ones made by code."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ from training.data.manifest import Manifest, target_name
 from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import listed
 from training.errors import DataError
-from training.heads.judged import LABELS
+from training.heads.judged import LABELS, crossing
 from training.progress import task
 from training.recipe import Data, RatingsSource, Recipe, Splitting
 from training.studies.drawn import drawing, jpeg
@@ -69,22 +69,7 @@ def _by_row(source: RatingsSource, shares: Shares, seed: int, workers: int, cons
     names[order[:test]], names[order[test : test + val]] = TEST, VAL
     kept = tuple(replace(item.photo, split=str(name)) for item, name in zip(found, names, strict=True))
     unreadable = tuple({"id": item.photo.id, "uri": item.photo.uri, "reason": item.reason} for item in broken)
-    return Manifest("quality", LABELS, kept, unreadable, crossing(kept))
-
-
-def crossing(photos: Sequence[Photo]) -> dict[str, int]:
-    """How many users, and how many files, are in more than one split."""
-    return {
-        "users_in_several_splits": _in_several((photo.group, photo.split) for photo in photos if photo.group),
-        "files_in_several_splits": _in_several((photo.sha256, photo.split) for photo in photos),
-    }
-
-
-def _in_several(pairs: Iterable[tuple[str, str | None]]) -> int:
-    splits: dict[str, set[str | None]] = defaultdict(set)
-    for key, split in pairs:
-        splits[key].add(split)
-    return sum(len(found) > 1 for found in splits.values())
+    return Manifest("quality", LABELS, kept, unreadable, {"left": sum(crossing(kept).values()), **crossing(kept)})
 
 
 def side_of(rating: float) -> int | None:

@@ -144,3 +144,12 @@ def settings_of(defaults: Settings, quick: Mapping[str, Any], options: Options) 
             raise RecipeError(f"{name} is {given!r}, not like {known[name]!r}")
         values[name] = value
     return replace(defaults, **values)  # type: ignore[type-var]
+
+
+def remarks_of(options: Options) -> tuple[str, ...]:
+    """What a model card must say of a run: nothing, or that it reproduced the study's mistakes, or ran on drawings."""
+    said = {
+        "It was made as published, with the study's known mistakes: do not trust its figures.": options.as_published,
+        "It was trained on small drawings that code makes: it is good for nothing but a test.": options.made,
+    }
+    return tuple(text for text, applies in said.items() if applies)

@@ -11,13 +11,13 @@ from training.data.manifest import Manifest
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
 from training.heads.folder import Trained, keep
-from training.heads.judged import Side
+from training.heads.judged import Side, crossing
 from training.studies.feed import heads
 from training.studies.feed.data import source_of
 from training.studies.feed.heads import Head, Sweep
-from training.studies.rated import Shares, crossing, described, photos_of, sides
+from training.studies.rated import Shares, described, photos_of, sides
 from training.studies.seen import Look, Seen, see
-from training.studies.study import Figure, Options, Result, Table, settings_of
+from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
 from training.train import cpu_seconds
 
 #: 80 for training, 20 for the report; val is taken from the 80.
@@ -67,7 +67,7 @@ def run(options: Options, console: Console) -> Result:
     networks = {arch: _network(arch, manifest, settings, options, console) for arch in settings.networks}
     first = networks[settings.networks[0]]
     for head in first.heads:
-        _keep(options.out / f"feed-{head.name}", first, head)
+        _keep(options.out / f"feed-{head.name}", first, head, remarks_of(options))
     chosen_on = "test, as published" if by_row else "val"
     tables = {
         "Heads on frozen features": _table(networks),
@@ -103,13 +103,13 @@ def _network(arch: str, manifest: Manifest, settings: Settings, options: Options
     return _Network(seen, found, swept, heads.majority(test), minutes)
 
 
-def _keep(folder: Path, network: _Network, head: Head) -> None:
+def _keep(folder: Path, network: _Network, head: Head, remarks: tuple[str, ...]) -> None:
     seen = network.seen
     which, _ = sides(seen.photos[TRAIN])
     photos = tuple(seen.photos[TRAIN][int(index)] for index in which)
-    remarks = (f"From study feed: {seen.source.arch} stays frozen; good means good enough for the feed.",)
+    own = f"From study feed: {seen.source.arch} stays frozen; good means good enough for the feed."
     val, test = (Side(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
-    keep(folder, Trained(f"feed-{head.name}", seen.source, head.estimator, photos, remarks), val, test)
+    keep(folder, Trained(f"feed-{head.name}", seen.source, head.estimator, photos, (own, *remarks)), val, test)
 
 
 def _table(networks: dict[str, _Network]) -> Table:

@@ -43,13 +43,21 @@ def source_of(data: Path, *, grouped: bool) -> tuple[RatingsSource, tuple[str, .
         if not header:
             columns_missing(path, row, IMAGE, RATING)
             header = list(row)
-        if row[RATING] not in {str(level) for level in LEVELS}:
+        if not _is_level(row[RATING]):
             raise DataError(f"{path}, line {number}: rating {row[RATING]!r} is none of 1, 2, 3, 4, 5")
     features = tuple(name for name in header if name not in {IMAGE, RATING, USER, SPLIT})
     if len(features) < LEAST_FEATURES:
         raise DataError(f"{path} has {len(features)} metadata features; the study has {LEAST_FEATURES} or more")
     group = USER if grouped and USER in header else None
     return RatingsSource(kind="ratings", path=path, group=group), features
+
+
+def _is_level(text: str) -> bool:
+    """Whether a rating is one of the levels; tables of other programs write 4.0 for 4."""
+    try:
+        return float(text) in LEVELS
+    except ValueError:
+        return False
 
 
 def cells(photos: Sequence[Photo], features: Sequence[str]) -> list[Row]:

@@ -13,14 +13,14 @@ from training.data.photos import SPLITS, TEST, TRAIN, VAL
 from training.errors import RecipeError
 from training.evaluation.statistics import wilson
 from training.heads.folder import Trained, keep
-from training.heads.judged import LABELS, Side
+from training.heads.judged import LABELS, Side, crossing
 from training.studies.bottleneck.heads import bagged, head
 from training.studies.fit import Fitted
 from training.studies.grades import classical, frozen, metadata, tuned
 from training.studies.pictures import BLUE, ORANGE, confusion, plot
-from training.studies.rated import Shares, balanced, crossing, described, levels, photos_of, sides
+from training.studies.rated import Shares, balanced, described, levels, photos_of, sides
 from training.studies.seen import Look, Seen, see
-from training.studies.study import Figure, Options, Result, Table, settings_of
+from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
 
 _SHARES: Final = Shares(val=0.15, test=0.2)
 
@@ -163,8 +163,8 @@ def _networks(manifest: Manifest, settings: Settings, options: Options, console:
             best, best_val = (arch, seen, binary), binary.accuracy[VAL]
     assert best is not None  # noqa: S101 - settings name a network
     arch, seen, binary = best
-    _keep(options.out / "grades-head", seen, binary.estimator)
-    _keep(options.out / "grades-bagged", seen, _bagged(seen, options.seed))
+    _keep(options.out / "grades-head", seen, binary.estimator, remarks_of(options))
+    _keep(options.out / "grades-bagged", seen, _bagged(seen, options.seed), remarks_of(options))
     return _Networks(tuple(lines), pictures, figures, arch)
 
 
@@ -196,13 +196,13 @@ def _bagged(seen: Seen, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships 
     return head(features, bagged(len(chosen), seed)).fit(features, truth[chosen])
 
 
-def _keep(folder: Path, seen: Seen, estimator: Any) -> None:  # noqa: ANN401 - as above
-    remarks = (
+def _keep(folder: Path, seen: Seen, estimator: Any, remarks: tuple[str, ...]) -> None:  # noqa: ANN401 - as above
+    own = (
         f"From study grades: {seen.source.arch} stays frozen; training photos were balanced.",
         "A head of two sides takes levels 1 and 2 for poor, 4 and 5 for good, and was not trained on 3.",
     )
     val, test = (Side(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
-    keep(folder, Trained(folder.name, seen.source, estimator, tuple(seen.photos[TRAIN]), remarks), val, test)
+    keep(folder, Trained(folder.name, seen.source, estimator, tuple(seen.photos[TRAIN]), (*own, *remarks)), val, test)
 
 
 @dataclass(frozen=True, slots=True)

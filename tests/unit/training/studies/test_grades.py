@@ -78,7 +78,7 @@ def test_a_table_needs_twenty_features_and_ratings_of_one_to_five(data: Path, tm
     _, found = source_of(data, grouped=True)
     assert len(found) == 22
     assert not {"image", "rating", "user", "split"} & set(found)
-    source_of(rewritten(data, tmp_path, {}, found[:2]), grouped=True)
+    source_of(rewritten(data, tmp_path, {"rating": "4.0"}, found[:2]), grouped=True)
     with pytest.raises(DataError, match="19 metadata features"):
         source_of(rewritten(data, tmp_path, {}, found[:3]), grouped=True)
     for rating in ("0", "6", "3.5", "", "good"):
@@ -277,7 +277,11 @@ def test_the_whole_study_runs_and_keeps_its_heads(data: Path, tmp_path: Path, *,
     crossed = int(result.notes[0].split(":")[1].split(";")[0])
     assert (crossed > 0) == as_published
     for name in ("grades-head", "grades-bagged"):
-        assert load(tmp_path / "out" / name).about["network"] == "resnet10-w8"
+        kept = load(tmp_path / "out" / name)
+        assert kept.about["network"] == "resnet10-w8"
+        leaks = next(check for check in kept.verdict.checks if check.name == "no photo in two splits")
+        assert leaks.passed != as_published
+        assert any("as published" in remark for remark in kept.about["remarks"]) == as_published
 
 
 def test_cells_that_a_photo_lacks_are_empty() -> None:
