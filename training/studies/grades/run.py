@@ -15,7 +15,6 @@ from training.evaluation.statistics import wilson
 from training.heads.folder import Trained, keep
 from training.heads.judged import LABELS, Side, crossing
 from training.studies.bottleneck.heads import bagged, head
-from training.studies.fit import Fitted
 from training.studies.grades import classical, frozen, metadata, tuned
 from training.studies.pictures import BLUE, ORANGE, confusion, plot
 from training.studies.rated import Shares, balanced, described, levels, photos_of, sides
@@ -79,7 +78,7 @@ def run(options: Options, console: Console) -> Result:
         "Nine classical models on metadata, five levels": classical.table(scores),
         "Features that go with the rating": classical.correlation_table(related),
         "Networks, frozen and fine-tuned": Table(frozen.HEADER, (*networks.lines, *stages.lines)),
-        **{f"Fine-tuning {settings.tuned}, {name}": stage.table for name, stage in stages.fitted.items()},
+        **{f"Fine-tuning {settings.tuned}, {name}": stage.fitted.table for name, stage in stages.fitted.items()},
     }
     pictures = {
         "How features go with each other and with the rating (Spearman, training photos)": classical.correlation_plot(
@@ -209,7 +208,7 @@ def _keep(folder: Path, seen: Seen, estimator: Any, remarks: tuple[str, ...]) ->
 class _Stages:
     lines: tuple[tuple[str, ...], ...]
     figures: dict[str, Figure]
-    fitted: dict[str, Fitted]
+    fitted: dict[str, tuned.Stage]
 
 
 def _tuned(manifest: Manifest, settings: Settings, options: Options, console: Console) -> _Stages:
@@ -219,10 +218,21 @@ def _tuned(manifest: Manifest, settings: Settings, options: Options, console: Co
     names = {"Adam 1e-3": first, "then RMSprop 1e-5": second}
     lines, figures = [], {}
     for name, stage in names.items():
-        share = stage.best.accuracy[TEST]
+        if stage.never:
+            console.print(f"alarm: {name} never says {', '.join(stage.never)}: it collapsed", style="yellow")
+        share = stage.fitted.best.accuracy[TEST]
         interval = wilson(round(share * count), count)
         figures[f"{settings.tuned} fine-tuned, {name}, test accuracy"] = Figure(share, interval.low, interval.high)
-        shares = tuple(f"{stage.best.accuracy[split]:.3f}" for split in SPLITS)
+        shares = tuple(f"{stage.fitted.best.accuracy[split]:.3f}" for split in SPLITS)
         start = (settings.tuned, str(settings.px or "own"), "all layers", f"poor and good, {name}")
-        lines.append((*start, *shares, f"{interval.low:.3f} to {interval.high:.3f}", "", "", "trained"))
+        lines.append(
+            (
+                *start,
+                *shares,
+                f"{interval.low:.3f} to {interval.high:.3f}",
+                "",
+                ", ".join(stage.never) or "none",
+                "trained",
+            )
+        )
     return _Stages(tuple(lines), figures, names)

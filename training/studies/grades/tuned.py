@@ -10,13 +10,14 @@ from torch import Tensor
 
 from training.data.decode import Geometry
 from training.data.manifest import Manifest
-from training.data.photos import SPLITS, TRAIN
+from training.data.photos import SPLITS, TEST, TRAIN
 from training.data.pixels import cached_stack
 from training.evaluation.statistics import Ints
 from training.models import normalise
 from training.networks import build, natural_px
 from training.recipe import Model
-from training.studies.fit import Fitted, Pick, Pictures, Plan, cross_entropy, device_here, fit
+from training.studies.fit import Fitted, Pick, Pictures, Plan, cross_entropy, decided, device_here, fit, logits_of
+from training.studies.grades.frozen import SIDES, collapsed
 from training.studies.rated import balanced, sides
 from training.studies.study import Options
 
@@ -57,7 +58,15 @@ def _picker(pixels: Tensor) -> Pick:
     return pick
 
 
-def tune(manifest: Manifest, budget: Budget, options: Options, folder: Path, console: Console) -> tuple[Fitted, Fitted]:
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A finished stage, and the sides that its best weights never say of test photos: it collapsed."""
+
+    fitted: Fitted
+    never: tuple[str, ...]
+
+
+def tune(manifest: Manifest, budget: Budget, options: Options, folder: Path, console: Console) -> tuple[Stage, Stage]:
     """Trains both stages; the second starts at the first's best weights.
 
     Raises:
@@ -84,4 +93,10 @@ def tune(manifest: Manifest, budget: Budget, options: Options, folder: Path, con
         name="adam",
     )
     second = replace(first, optimiser=lambda parameters: torch.optim.RMSprop(parameters, SECOND_RATE), name="rmsprop")
-    return fit(net, pictures, first, folder, console), fit(net, pictures, second, folder, console)
+
+    def stage(plan: Plan) -> Stage:
+        fitted = fit(net, pictures, plan, folder, console)
+        said = decided(logits_of(net, pictures[TEST], plan.device)).numpy()
+        return Stage(fitted, collapsed(pictures[TEST].labels, said, SIDES))
+
+    return stage(first), stage(second)

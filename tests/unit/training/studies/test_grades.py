@@ -255,8 +255,8 @@ def test_the_second_stage_starts_at_the_best_weights_of_the_first(
     assert optimisers == [("Adam", 1e-3), ("RMSprop", 1e-5)]
     assert all(torch.equal(value, starts[2][name]) for name, value in starts[1].items())
     assert not all(torch.equal(value, starts[0][name]) for name, value in starts[1].items())
-    assert first.best.accuracy[VAL] == max(epoch.accuracy[VAL] for epoch in first.epochs)
-    assert len(first.table.rows) == len(second.table.rows) == 2
+    assert first.fitted.best.accuracy[VAL] == max(epoch.accuracy[VAL] for epoch in first.fitted.epochs)
+    assert len(first.fitted.table.rows) == len(second.fitted.table.rows) == 2
 
 
 @pytest.mark.parametrize("as_published", [False, True])
