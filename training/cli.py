@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training import cli_data, cli_runs
+from training import cli_data, cli_head, cli_runs, cli_study, cli_study_tools, cli_trial
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +63,10 @@ app.add_typer(cli_data.recipe_app, name="recipe")
 app.add_typer(cli_data.data_app, name="data")
 app.add_typer(cli_runs.runs_app, name="runs")
 app.add_typer(cli_runs.app)
+app.add_typer(cli_study.app)
+app.add_typer(cli_study_tools.app)
+app.add_typer(cli_head.head_app, name="head")
+app.add_typer(cli_trial.trial_app, name="trial")
 if importlib.util.find_spec("training.cli_publish"):
     app.add_typer(importlib.import_module("training.cli_publish").app)  # evaluate, export, publish
 

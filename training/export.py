@@ -162,16 +162,17 @@ def check_graph(model: onnx.ModelProto) -> None:
         raise ExportError(f"pixels must be cast to float first, not go into {first}: TensorRT takes no other start")
 
 
-def export(served: nn.Module, outputs: tuple[str, ...], check: np.ndarray) -> Exported:
+def export(served: nn.Module, outputs: tuple[str, ...], check: np.ndarray, tolerance: float = TOLERANCE) -> Exported:
     """Exports a served model.
 
     Args:
         served: uint8 [N, S, S, 3] to one float tensor or a tuple of them.
         outputs: Names of the outputs, in order.
         check: uint8 photos [N, S, S, 3] to compare on; use real inputs, not noise.
+        tolerance: Largest difference of any output.
 
     Raises:
-        ExportError: A probability differs by more than TOLERANCE, or `check_graph` refuses the graph.
+        ExportError: An output differs by more than the tolerance, or `check_graph` refuses the graph.
     """
     served = served.eval()
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -195,8 +196,8 @@ def export(served: nn.Module, outputs: tuple[str, ...], check: np.ndarray) -> Ex
     check_graph(model)
     parts = [check[:1], *(check[start : start + MAX_BATCH] for start in range(0, len(check), MAX_BATCH))]
     parity = max(_parity(served, model, part) for part in parts)
-    if parity > TOLERANCE:
-        raise ExportError(f"torch and ONNX Runtime differ by {parity:.2e}, more than {TOLERANCE:.0e}")
+    if parity > tolerance:
+        raise ExportError(f"torch and ONNX Runtime differ by {parity:.2e}, more than {tolerance:.0e}")
     return Exported(model, parity)
 
 

@@ -22,8 +22,11 @@ _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
 _LANES: Final = 8
 _TIMM: Final = "timm/"
-#: torchvision networks with an auxiliary output in training, which would hide the gain of ours.
+#: torchvision networks with an auxiliary output in training, which would hide the gain of ours. Their weights come from
+#: TensorFlow and want pixels of -1..1; torchvision turns ImageNet's statistics into those (transform_input) by indexing
+#: channels, which exports as Gather nodes.
 _AUXILIARY: Final = frozenset({"inception_v3", "googlenet"})
+_HALVES: Final = (0.5, 0.5, 0.5)
 
 
 class Renormalised(nn.Module):
@@ -101,17 +104,11 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
         net.transform_input = False
     changed: nn.Module = net
     _replace_head(changed, outputs, model.dropout)
-    return changed
+    return Renormalised(changed, _HALVES, _HALVES) if model.arch in _AUXILIARY else changed
 
 
 def _timm(model: Model, outputs: int) -> nn.Module:
-    try:
-        import timm  # noqa: PLC0415 - an extra, loaded where it is asked for
-    except ImportError:
-        raise ToolMissing(f"{model.arch} needs timm: pip install 'photo-tagger[timm]'") from None
-    name = model.arch.removeprefix(_TIMM)
-    if not timm.is_model(name):
-        raise RecipeError(f"timm has no network {name}")
+    timm, name = _timm_package(model.arch), model.arch.removeprefix(_TIMM)
     net = _downloaded(
         lambda: timm.create_model(name, pretrained=model.pretrained, num_classes=outputs, drop_rate=model.dropout),
         model,
@@ -121,6 +118,22 @@ def _timm(model: Model, outputs: int) -> nn.Module:
     ours = [(value / 255) for value in PIXEL_MEAN]
     same = all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(ours, mean, strict=True))
     return net if same else Renormalised(net, mean, deviation)
+
+
+def _timm_package(arch: str) -> Any:  # noqa: ANN401 - an extra without types
+    """timm, which has the network of a name.
+
+    Raises:
+        ToolMissing: It is not installed.
+        RecipeError: It has no such network.
+    """
+    try:
+        import timm  # noqa: PLC0415 - an extra, loaded where it is asked for
+    except ImportError:
+        raise ToolMissing(f"{arch} needs timm: pip install 'photo-tagger[timm]'") from None
+    if not timm.is_model(arch.removeprefix(_TIMM)):
+        raise RecipeError(f"timm has no network {arch.removeprefix(_TIMM)}")
+    return timm
 
 
 def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
@@ -154,16 +167,41 @@ def head_of(net: nn.Module) -> tuple[str, nn.Module]:
     return layers[-1]
 
 
+def trunk(net: nn.Module) -> nn.Module:
+    """The network without its last layer, in place: it then gives the features that the layer read."""
+    _put_head(net, nn.Identity())
+    return net
+
+
+def natural_px(arch: str) -> int:
+    """The side of the square that a network was designed for; any of ours was designed for 96.
+
+    Raises:
+        ToolMissing: timm is asked for and not installed.
+        RecipeError: timm has no such network.
+    """
+    if _OURS.fullmatch(arch):
+        return 96
+    if not arch.startswith(_TIMM):
+        return 299 if arch == "inception_v3" else 224
+    timm = _timm_package(arch)
+    return int(timm.get_pretrained_cfg(arch.removeprefix(_TIMM)).input_size[-1])
+
+
+def _put_head(net: nn.Module, head: nn.Module) -> None:
+    name = head_of(net)[0]
+    setattr(net.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], head)
+
+
 def _replace_head(net: nn.Module, outputs: int, dropout: float) -> None:
-    name, head = head_of(net)
-    parent = net.get_submodule(name.rpartition(".")[0])
+    head = head_of(net)[1]
     fresh: nn.Module
     if isinstance(head, nn.Linear):
         fresh = nn.Linear(head.in_features, outputs)
     else:
         assert isinstance(head, nn.Conv2d)  # noqa: S101 - head_of returns nothing else
         fresh = nn.Conv2d(head.in_channels, outputs, 1)
-    setattr(parent, name.rpartition(".")[2], fresh)
+    _put_head(net, fresh)
     for module in net.modules():
         if isinstance(module, nn.Dropout) and dropout:
             module.p = dropout
@@ -185,6 +223,8 @@ def load_weights(net: nn.Module, path: Path, sha256: str | None) -> None:
     except Exception as error:  # noqa: BLE001 - unpickling foreign bytes raises anything
         raise WeightsError(f"{path} is no file of weights: {type(error).__name__}: {error}") from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    if isinstance(net, Renormalised) and not any(name.startswith("net.") for name in state):
+        net = net.net  # the library's own file knows nothing of the arithmetic before it
     own, head = net.state_dict(), head_of(net)[0]
     fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     missing = [name for name in own if name not in fits and not name.startswith(f"{head}.")]

@@ -14,8 +14,8 @@ from training.data.inspect import Broken, Inspected, inspect_all
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest
 from training.data.marks import brand_names
-from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
-from training.data.ratings import ava, koniq, listed, photo_files, spaq, undamaged
+from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
+from training.data.ratings import ava, koniq, listed, spaq, undamaged
 from training.data.splits import divide
 from training.errors import DataError
 from training.progress import task

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
-from training.data.ratings import photo_files
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
 from training.recipe import FlickrLogosSource, FoldersSource, GrocerySource, OpenImagesSource
@@ -94,7 +93,7 @@ def open_images(source: OpenImagesSource) -> Iterator[Photo]:
         DataError: A class is not in the list of classes, or a column is missing.
     """
     wanted = {**source.brands, **dict.fromkeys(source.no_logo, NO_LOGO)}
-    names = dict(_class_names(source.classes))
+    names = dict(class_names(source.classes))
     unknown = sorted(set(wanted) - set(names.values()))
     if unknown:
         raise DataError(f"{source.classes} has no class {', '.join(unknown)}")
@@ -118,7 +117,7 @@ def open_images(source: OpenImagesSource) -> Iterator[Photo]:
         )
 
 
-def _class_names(path: Path) -> Iterator[tuple[str, str]]:
+def class_names(path: Path) -> Iterator[tuple[str, str]]:
     """(machine id, display name) of class-descriptions-boxable.csv, which has a header in some releases only.
 
     Yields:

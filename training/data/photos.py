@@ -1,7 +1,13 @@
-"""One listed photo: where it is, what it shows, and which split it belongs to. Pixels come from `decode`."""
+"""One listed photo: where it is, what it shows, and which split it belongs to. Pixels come from `decode`.
+
+Nothing here needs torch, so that what only lists photos starts at once.
+"""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+from training.errors import DataError
 
 #: Label of a photo without a known brand.
 NO_LOGO: Final = "no_logo"
@@ -9,6 +15,8 @@ TRAIN, VAL, TEST, FOREIGN = "train", "val", "test", "foreign"
 #: Splits that photos are divided into; `foreign` photos come from elsewhere and are only reported on.
 SPLITS: Final = (TRAIN, VAL, TEST)
 LEVELS: Final = (1, 2, 3, 4, 5)
+#: Names that files of photos end with.
+SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +56,14 @@ def photo_from_json(values: dict[str, Any]) -> Photo:
     """The photo that `as_json` wrote."""
     tuples = {name: tuple(values[name]) for name in ("votes", "box", "damage") if values.get(name) is not None}
     return Photo(**{**values, **tuples})
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """Every file below a folder that is named like a photo, sorted.
+
+    Raises:
+        DataError: No such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}")
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

@@ -84,6 +84,14 @@ def stack(
     return made
 
 
+def content_sha256(photos: Sequence[Photo], geometry: Geometry) -> str:
+    """Names the pixels of photos in order: equal for equal files, wherever they lie, seen in the same way."""
+    digest = hashlib.sha256(f"{geometry} {generator_sha256()}".encode())
+    for photo in photos:
+        digest.update(repr((photo.sha256, photo.uri if not photo.sha256 else "", photo.box, photo.damage)).encode())
+    return digest.hexdigest()
+
+
 def cached_stack(
     photos: Sequence[Photo],
     geometry: Geometry,
@@ -96,10 +104,7 @@ def cached_stack(
     Raises:
         Unreadable: As `stack`.
     """
-    digest = hashlib.sha256(f"{geometry} {generator_sha256()}".encode())
-    for photo in photos:
-        digest.update(repr((photo.sha256, photo.uri if not photo.sha256 else "", photo.box, photo.damage)).encode())
-    path = cache / f"{digest.hexdigest()[:32]}.npy"
+    path = cache / f"{content_sha256(photos, geometry)[:32]}.npy"
     if not path.exists():
         made = stack(photos, geometry, workers, on_done).numpy()
         cache.mkdir(parents=True, exist_ok=True)

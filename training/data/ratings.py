@@ -4,17 +4,14 @@ Every scale becomes levels 1..5: a rating is the mean, votes are the distributio
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from training.data.backgrounds import Split
 from training.data.made import scene_uri
-from training.data.photos import LEVELS, SPLITS, Photo
+from training.data.photos import LEVELS, SPLITS, Photo, photo_files
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
 from training.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
 
-#: Names that files of photos end with.
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 _REMOTE = ("http://", "https://", "file:")
 _AVA_VOTES = 10
 #: Columns of AVA.txt: index, image id, ten counts of votes, two semantic tags, challenge.
@@ -143,17 +140,6 @@ def spaq(source: SpaqSource) -> Iterator[Photo]:
             rating=round(1 + score / 25, 4),
             metadata={name: value for name, value in row.items() if name not in {"Image name", "MOS"} and value},
         )
-
-
-def photo_files(folder: Path) -> list[Path]:
-    """Every file below a folder that is named like a photo, sorted.
-
-    Raises:
-        DataError: No such folder.
-    """
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def undamaged(source: DamagedSource) -> list[Photo]:

@@ -61,6 +61,30 @@ def test_a_network_with_other_statistics_sees_what_it_expects() -> None:
     assert torch.allclose(seen[0], pixels, atol=1e-5)  # this one takes 0..1 as it is
 
 
+@pytest.mark.parametrize(("arch", "px"), [("googlenet", 64), ("timm/mobilevitv2_050", 64)])
+def test_a_librarys_own_weights_and_a_runs_fit_a_network_with_other_statistics(
+    tmp_path: Path, arch: str, px: int
+) -> None:
+    first = build(Model(arch=arch), 3).eval()
+    inner = first.get_submodule("net")
+    path = tmp_path / "weights.pt"
+    images = torch.randn(1, 3, px, px)
+    for saved_net in (first, inner):
+        saved(saved_net, path)
+        again = build(Model(arch=arch, weights=path), 3).eval()
+        assert torch.equal(again(images), first(images))
+
+
+def test_inception_and_googlenet_see_pixels_of_minus_one_to_one() -> None:
+    net = build(Model(arch="googlenet"), 3).eval()
+    seen: list[torch.Tensor] = []
+    net.get_submodule("net").register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    pixels = torch.rand(1, 3, 64, 64)
+    mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) / 255 for values in (PIXEL_MEAN, PIXEL_DEVIATION))
+    net((pixels - mean) / deviation)
+    assert torch.allclose(seen[0], pixels * 2 - 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("arch", ["resnet19", "resnet10-w6", "timm/no_such_net", "fcn_resnet50", "timm/"])
 def test_an_unknown_network_is_refused(arch: str) -> None:
     with pytest.raises(RecipeError):

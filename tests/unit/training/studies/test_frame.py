@@ -1,0 +1,157 @@
+"""What all studies share: settings, the page, the table of rows, the command line."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import timm
+import torchvision
+from PIL import Image
+
+from training.errors import RecipeError
+from training.networks import natural_px
+from training.studies import page, rows
+from training.studies.pictures import bars
+from training.studies.registry import STUDIES
+from training.studies.study import Figure, Mistake, Options, Published, Result, Row, Study, Table, settings_of
+
+ROOT = Path(__file__).parents[4]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    epochs: int = 20
+    rate: float = 0.01
+    nets: tuple[str, ...] = ("resnet18",)
+
+
+def options(folder: Path, **values: object) -> Options:
+    return replace(Options(folder, folder / "out", folder / "cache"), **values)  # type: ignore[arg-type]
+
+
+def study() -> Study:
+    return Study(
+        name="toy",
+        title="A toy <study>",
+        origin="nobody",
+        data="nothing",
+        published=(Published("accuracy", 0.84, "a readme"), Published("winner", "trees", "a readme")),
+        mistakes=(Mistake("leak", "tests on training photos", "a test split"),),
+        rows=(Row("9.1", "adds up", "tests/unit/training/studies/test_frame.py::test_a_page_needs_nothing_beside_it"),),
+        models=(),
+        today=("something else",),
+        run=lambda _options, _console: Result("none"),
+        make=lambda _folder, _seed: None,
+    )
+
+
+def trainer(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "training.cli", "study", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=400)
+
+
+def test_settings_are_the_defaults_under_a_quick_run_under_the_users_values(tmp_path: Path) -> None:
+    quick = {"epochs": 1, "rate": 0.5}
+    assert settings_of(Settings(), quick, options(tmp_path)) == Settings()
+    given = options(tmp_path, quick=True, overrides={"rate": 1, "nets": ["a", "b"]})
+    assert settings_of(Settings(), quick, given) == Settings(1, 1.0, ("a", "b"))
+
+
+@pytest.mark.parametrize("overrides", [{"epoch": 3}, {"epochs": "three"}, {"nets": 4}])
+def test_a_setting_that_does_not_exist_or_fit_is_refused(tmp_path: Path, overrides: dict[str, object]) -> None:
+    with pytest.raises(RecipeError):
+        settings_of(Settings(), {}, options(tmp_path, overrides=overrides))
+
+
+def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
+    result = Result(
+        "forty photos made by code",
+        {"Models": Table(("model", "accuracy"), (("trees", "0.4"),))},
+        {"Bars": bars({"a": 1.0, "b": 2.0})},
+        {"accuracy": Figure(0.5, 0.4, 0.6), "always no": Figure(0.7)},
+        ("a note",),
+    )
+    files = page.write(study(), options(tmp_path), result)
+    assert [path.name for path in files] == ["toy.html", "toy.md", "toy.json"]
+    shown, text = files[0].read_text(), files[1].read_text()
+    assert "A toy &lt;study&gt;" in shown
+    assert 'src="data:image/png;base64,' in shown
+    assert "http" not in shown
+    assert str(tmp_path) not in shown + text
+    for words in (
+        "forty photos made by code",
+        "0.840",
+        "0.500",
+        "0.400 to 0.600",
+        "not measured",
+        "always no",
+        "a note",
+    ):
+        assert words in shown
+        assert words in text
+    assert json.loads(files[2].read_text())["figures"]["accuracy"] == [0.5, 0.4, 0.6]
+
+
+def test_plots_are_small_png_files() -> None:
+    body = bars({f"row {index}": float(index) for index in range(9)})
+    assert Image.open(io.BytesIO(body)).format == "PNG"
+    assert len(body) < 15_000
+    assert body == bars({f"row {index}": float(index) for index in range(9)})
+
+
+def test_the_worst_result_of_a_test_with_parameters_is_the_rows(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    cases = "".join(
+        f'<testcase file="tests/a.py" name="{name}">{inner}</testcase>'
+        for name, inner in (("test_x[1]", ""), ("test_x[2]", "<failure/>"), ("test_x[3]", ""), ("test_y", ""))
+    )
+    report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    assert rows._said(report) == {"tests/a.py::test_x": "failed", "tests/a.py::test_y": "passed"}
+
+
+def test_listing_the_studies_loads_no_heavy_library() -> None:
+    code = (
+        "import sys; from training.studies.registry import STUDIES; import training.cli;"
+        "print([n for n in ('torch', 'sklearn', 'matplotlib', 'scipy', 'onnx') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_row_names_a_test_that_exists() -> None:
+    for entry in STUDIES.values():
+        for row in entry.rows:
+            file, _, name = row.test.partition("::")
+            assert f"def {name}(" in (ROOT / file).read_text(), row
+
+
+def test_every_network_that_a_study_names_is_there_or_says_what_is_nearest() -> None:
+    for entry in STUDIES.values():
+        for model in entry.models:
+            if model.arch is None:
+                assert "nearest" in model.note
+            elif model.arch.startswith("timm/"):
+                assert timm.is_model(model.arch.removeprefix("timm/")), model
+                assert natural_px(model.arch) == model.input_px
+            else:
+                assert model.arch in torchvision.models.list_models(module=torchvision.models), model
+                assert natural_px(model.arch) == model.input_px
+
+
+def test_a_study_that_does_not_exist_or_has_no_data_is_refused(tmp_path: Path) -> None:
+    assert trainer("no-such-study", "--made").returncode == 3
+    assert trainer().returncode == 3
+    assert trainer("--list").returncode == 0
+    assert trainer("feed").returncode == 3
+    assert trainer("feed", "--data", str(tmp_path / "nowhere")).returncode == 4
+
+
+def test_a_pages_command_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    made = options(tmp_path, overrides={"outside": str(tmp_path), "epochs": 3, "nets": ["a"]})
+    text = page.command(study(), made)
+    assert str(tmp_path) not in text
+    assert """--set 'outside="DIR"' --set epochs=3 --set 'nets=["a"]'""" in text

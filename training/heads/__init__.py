@@ -1,0 +1,1 @@
+"""Classical heads (SVM, bagged SGD, one-class SVM, logistic) on frozen features: ONNX graphs and publication."""

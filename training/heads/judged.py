@@ -1,0 +1,131 @@
+"""What a head is worth on held-out photos, and what the gate says of it."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from training import gate
+from training.data.photos import LEVELS, Photo
+from training.evaluation import brand, quality
+from training.evaluation.answers import Figure
+from training.evaluation.outcome import Evaluation
+from training.evaluation.statistics import Floats, Ints, Texts, bootstrap, top_reliability
+from training.evaluation.thresholds import best_split
+from training.features import Features
+from training.heads.served import quality_of
+
+LABELS = tuple(str(level) for level in LEVELS)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The photos of a split, all rated, with their features."""
+
+    photos: Sequence[Photo]
+    features: Features
+
+    @property
+    def ratings(self) -> Floats:
+        """1..5, fractions allowed."""
+        return np.array([photo.rating or 0.0 for photo in self.photos], np.float64)
+
+    @property
+    def labels(self) -> Ints:
+        """The nearest level - 1."""
+        return np.clip(np.round(self.ratings), LEVELS[0], LEVELS[-1]).astype(np.int64) - 1
+
+    @property
+    def groups(self) -> Texts:
+        """Photos of one group err together."""
+        return np.array([photo.group for photo in self.photos], np.str_)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A head's figures on test photos at the threshold that val chose, and the gate's verdict."""
+
+    threshold: float
+    figures: dict[str, Figure]
+    verdict: gate.Verdict
+
+
+def sided(ratings: Floats) -> tuple[np.ndarray, np.ndarray]:
+    """Which photos are good, and which are good or poor; those between are neither."""
+    good = ratings >= quality.GOOD_LEVEL
+    return good, good | (ratings <= quality.POOR_LEVEL)
+
+
+def view_of(estimator: Any, side: Side, threshold: float) -> quality.QualityView:  # noqa: ANN401 - scikit-learn
+    """A head's answers as the served model's."""
+    _, levels = quality_of(estimator.predict_proba(np.asarray(side.features)))
+    return quality.QualityView(levels, side.labels, side.ratings, threshold)
+
+
+def crossing(photos: Sequence[Photo]) -> dict[str, int]:
+    """How many users, and how many files, are in more than one split."""
+    return {
+        "users_in_several_splits": _in_several((photo.group, photo.split) for photo in photos if photo.group),
+        "files_in_several_splits": _in_several((photo.sha256, photo.split) for photo in photos),
+    }
+
+
+def _in_several(pairs: Iterable[tuple[str, str | None]]) -> int:
+    splits: dict[str, set[str | None]] = defaultdict(set)
+    for key, split in pairs:
+        splits[key].add(split)
+    return sum(len(found) > 1 for found in splits.values())
+
+
+def judge(estimator: Any, train: Sequence[Photo], val: Side, test: Side) -> Judged:  # noqa: ANN401 - as above
+    """Chooses the threshold on val, measures once on test, and asks the gate, which looks at the splits too."""
+    chosen_on = view_of(estimator, val, 0.0)
+    good, either = sided(chosen_on.ratings)
+    threshold = best_split(chosen_on.score[either], good[either])
+    seen = view_of(estimator, test, threshold)
+    figures = quality.figures(seen, test.groups, val.labels)
+    if len(estimator.classes_) == 2:
+        figures = {**figures, "calibration_error": _calibration(seen, test.groups)}
+    evaluation = Evaluation(kind="quality", labels=LABELS, figures=figures, alarms=tuple(_alarms(estimator, seen)))
+    leaks = sum(crossing((*train, *val.photos, *test.photos)).values())
+    return Judged(threshold, figures, gate.Verdict(tuple(gate.absolute(evaluation, {"left": leaks}))))
+
+
+def _calibration(seen: quality.QualityView, groups: Texts) -> Figure:
+    """Calibration of P(good) on photos that are good or poor: a head of two sides says nothing of levels."""
+    good, either = sided(seen.ratings)
+
+    def error(which: Ints) -> dict[str, float]:
+        taken = which[either[which]]
+        score = seen.score[taken]
+        found = top_reliability(np.stack((1 - score, score), 1), good[taken].astype(np.int64))
+        return {"error": found.error}
+
+    interval = bootstrap(error, groups)["error"]
+    return Figure(
+        error(np.arange(len(groups)))["error"],
+        interval.low,
+        interval.high,
+        dict.fromkeys(quality.BASELINES, float("nan")),
+    )
+
+
+def _alarms(estimator: Any, seen: quality.QualityView) -> list[str]:  # noqa: ANN401 - as above
+    if len(estimator.classes_) == len(LEVELS):
+        never = brand.never_predicted(seen.labels, seen.probabilities.argmax(1), LABELS)
+        return [f"level {name} is never predicted" for name in never]
+    good, either = sided(seen.ratings)
+    never = brand.never_predicted(good[either].astype(np.int64), seen.decided[either], ("poor", "good"))
+    return [f"{name} is never predicted" for name in never]
+
+
+def against(newer: quality.QualityView, champion: quality.QualityView, groups: Texts, version: int) -> gate.Verdict:
+    """What the gate says of a head beside a published version on the same photos."""
+    return gate.Verdict(tuple(gate.against_champion(newer, champion, groups, version)), version)
+
+
+def both(first: gate.Verdict, second: gate.Verdict) -> gate.Verdict:
+    """All checks of two verdicts."""
+    return replace(second, checks=(*first.checks, *second.checks))

@@ -1,0 +1,86 @@
+"""Study 3: bottleneck features of three large networks, and what fine-tuning adds, on dog breeds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from training.studies.backbones import INCEPTION_RESNET_V2, INCEPTION_V3, RESNET50, XCEPTION
+from training.studies.study import Mistake, Options, Published, Result, Row, Study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_POST: Final = "the study's post"
+_TEST: Final = "tests/unit/training/studies/test_bottleneck.py::test_"
+
+
+def _run(options: Options, console: "Console") -> Result:
+    from training.studies.bottleneck.run import run  # noqa: PLC0415 - torch takes seconds, --list must not
+
+    return run(options, console)
+
+
+def _make(folder: Path, seed: int) -> None:
+    from training.studies.bottleneck.data import make  # noqa: PLC0415 - as above
+
+    make(folder, seed)
+
+
+STUDY: Final = Study(
+    name="bottleneck",
+    title="Bottleneck features: dog breeds",
+    origin=(
+        "Ilia Zaitsev, Dogs Breeds Classification with Keras (2018): features of networks trained on ImageNet, a "
+        "bagged linear classifier on them, then fine-tuning, on the photos of a Kaggle competition."
+    ),
+    data="Dog Breed Identification: labels.csv (id, breed) beside train/<id>.jpg; or folders of photos named by class",
+    published=(
+        Published("classes", 120.0, _POST),
+        Published("train photos", 9200.0, _POST),
+        Published("val photos", 1022.0, _POST),
+        Published("photos of a class", "59; 10,222 photos of 120 classes are 85", _POST),
+    ),
+    mistakes=(
+        Mistake(
+            "photos of a class miscounted",
+            "says that a class has 59 photos on average; 10,222 photos of 120 classes are 85",
+            "the histogram shows the counts, and the page the mean",
+        ),
+        Mistake(
+            "nearly equal photos on both sides",
+            "splits at random, so that copies of a photo can be trained and validated on",
+            "a training photo that is nearly equal to one of val is left out, and counted",
+        ),
+        Mistake(
+            "the classes are ImageNet's",
+            "the networks were trained on ImageNet, which the photos and the breeds are from: val is no unseen data",
+            "cannot be corrected with these weights; the page and the model's card say it as a known bias",
+        ),
+    ),
+    rows=(
+        Row("2.1", "120 classes, 9,200 to train and 1,022 to validate, stratified by a fixed seed; histogram",
+            _TEST + "the_full_set_is_split_into_9200_and_1022_by_class_and_seed"),
+        Row("2.2", "bottleneck features stream to .npy: bounded memory, rows as listed, resumable",
+            "tests/unit/training/test_features.py::"
+            "test_an_extraction_that_breaks_off_goes_on_and_ends_as_an_undisturbed_one"),
+        Row("2.3", "three networks, three caches, named by network, weights and photos",
+            _TEST + "each_network_has_a_cache_of_its_own"),
+        Row("2.4", "variance threshold fitted on train, then bagged SGD with the study's values",
+            _TEST + "the_head_has_the_studys_values_and_its_threshold_sees_train_alone"),
+        Row("2.5", "log loss and accuracy on train and val; spread over seeds beside a single SGD",
+            _TEST + "bagging_spreads_less_over_seeds_than_a_single_classifier"),
+        Row("2.6", "fine-tuning of four networks with the study's values",
+            _TEST + "fine_tuning_fills_a_table_of_four_rows_with_the_studys_values"),
+        Row("2.7", "top-5 on outside pictures; a low maximum is flagged",
+            _TEST + "outside_pictures_get_five_guesses_and_a_low_best_one_is_flagged"),
+        Row("2.8", "the classes are in ImageNet: a field of the card",
+            _TEST + "the_card_says_that_the_classes_are_imagenets"),
+    ),
+    models=(INCEPTION_V3, INCEPTION_RESNET_V2, XCEPTION, RESNET50),
+    today=(
+        "Features of a self-supervised or image-text network, which no breed's label has touched, and a linear probe.",
+        "Logistic regression on standardised features, its one strength chosen on val, measured beside the bag.",
+        "Report on photos newer than the weights; say for each class whether the weights have seen its label.",
+    ),
+    run=_run,
+    make=_make,
+)  # fmt: skip

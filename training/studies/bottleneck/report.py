@@ -1,0 +1,204 @@
+"""The study's tables, plots, figures, notes, and its head's card."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from training.data.photos import TRAIN, VAL
+from training.evaluation.statistics import wilson
+from training.features import Backbone
+from training.studies import pictures as plots
+from training.studies.bottleneck.data import Breeds
+from training.studies.bottleneck.heads import Worth
+from training.studies.bottleneck.outside import Guess
+from training.studies.fit import Fitted
+from training.studies.study import Figure, Result, Table
+
+#: What the published weights bring along, for the card and the page.
+IMAGENET_BIAS: Final = (
+    "ImageNet holds these breeds, and the photos come from it: networks that were trained on ImageNet have seen the "
+    "labels, and perhaps the photos, of val. Figures with such weights say nothing about classes that ImageNet lacks."
+)
+RANDOM_BIAS: Final = "Random weights have seen nothing: their features hold little more than colour and texture."
+#: Share of the log loss of even guesses from which a head has learned nothing.
+_NEARLY: Final = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A frozen network and the worth of its heads, one for each seed."""
+
+    source: Backbone
+    bags: tuple[Worth, ...]
+    singles: tuple[Worth, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a run of the study has to tell."""
+
+    breeds: Breeds
+    networks: tuple[Network, ...]
+    #: The one with the lowest log loss on val.
+    best: Network
+    tuned: Mapping[str, Fitted]
+    guesses: tuple[Guess, ...]
+    #: Below it a guess is flagged.
+    limit: float
+
+
+def bias_of(source: Backbone) -> str:
+    """The known bias of a head on a network, by where its weights come from."""
+    if source.origin == "pretrained":
+        return IMAGENET_BIAS
+    if source.origin.startswith("random"):
+        return RANDOM_BIAS
+    return f"The weights are from {source.origin}: if they were trained on ImageNet, this holds. {IMAGENET_BIAS}"
+
+
+def report(found: Finding, trainable: str) -> Result:
+    """The result of a run."""
+    return Result(
+        data=found.breeds.said,
+        tables=_tables(found),
+        pictures=_plots(found),
+        figures=_figures(found),
+        notes=_notes(found, trainable),
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def _heads(found: Finding) -> Table:
+    lines = []
+    for network in found.networks:
+        for kind, worths in (("single SGD", network.singles), ("bagged SGD", network.bags)):
+            columns = [_spread([getattr(worth, name) for worth in worths]) for name in Worth.__slots__]
+            lines.append((network.source.arch, network.source.origin, kind, *columns))
+    head = ("network", "weights", "head", "train log loss", "train accuracy", "val log loss", "val accuracy")
+    return Table(head, tuple(lines))
+
+
+def _tables(found: Finding) -> dict[str, Table]:
+    seeds = len(found.best.bags)
+    tables = {f"Heads on bottleneck features, mean and deviation of {seeds} seeds": _heads(found)}
+    lines = [
+        (
+            arch,
+            f"{fitted.best.number} of {len(fitted.epochs)}",
+            f"{fitted.best.loss:.3f}",
+            f"{fitted.best.accuracy[TRAIN]:.3f}",
+            f"{fitted.best.val_loss:.3f}",
+            f"{fitted.best.accuracy[VAL]:.3f}",
+            f"{sum(epoch.seconds for epoch in fitted.epochs):.0f}",
+        )
+        for arch, fitted in found.tuned.items()
+    ]
+    head = ("network", "best epoch", "train log loss", "train accuracy", "val log loss", "val accuracy", "seconds")
+    tables["Fine-tuning"] = Table(head, tuple(lines))
+    if found.guesses:
+        title = f"Pictures from elsewhere; flagged where the best guess is below {found.limit:.2f}"
+        rows = tuple((guess.picture, guess.text, "flagged" if guess.flagged else "") for guess in found.guesses)
+        tables[title] = Table(("picture", "five guesses", ""), rows)
+    return tables
+
+
+def _plots(found: Finding) -> dict[str, bytes]:
+    counts = found.breeds.counts
+
+    def histogram(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        axes.bar(range(len(counts)), sorted(counts.values(), reverse=True), width=1.0)
+        axes.axhline(float(np.mean(list(counts.values()))), color=plots.ORANGE)
+        axes.set_xlabel("classes, most photos first")
+        axes.set_ylabel("photos")
+
+    def spread(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        for place, network in enumerate(found.networks):
+            for worths, colour, shift in ((network.singles, plots.ORANGE, -0.1), (network.bags, plots.BLUE, 0.1)):
+                losses = [worth.val_loss for worth in worths]
+                axes.plot(losses, [place + shift] * len(losses), "o", color=colour, alpha=0.7)
+        axes.set_yticks(range(len(found.networks)), [network.source.arch for network in found.networks])
+        axes.set_xlabel("log loss on val, a point for each seed: single (orange) and bagged (blue)")
+
+    return {
+        f"Photos of each class; the mean is {np.mean(list(counts.values())):.1f}": plots.plot(histogram, 6.0, 2.6),
+        "Spread over seeds": plots.plot(spread, 6.0, 0.6 * len(found.networks) + 1.2),
+    }
+
+
+def _figures(found: Finding) -> dict[str, Figure]:
+    breeds = found.breeds
+    sizes = {split: len(breeds.of(split)) for split in (TRAIN, VAL)}
+    figures = {
+        "classes": Figure(float(len(breeds.labels))),
+        "train photos": Figure(float(sizes[TRAIN])),
+        "val photos": Figure(float(sizes[VAL])),
+        "photos of a class": Figure(float(np.mean(list(breeds.counts.values())))),
+        "always the most frequent class, val accuracy": _share(_majority(breeds), sizes[VAL]),
+    }
+    for network in found.networks:
+        name = network.source.arch
+        accuracy = float(np.mean([worth.val_accuracy for worth in network.bags]))
+        figures[f"{name}, bagged, val accuracy"] = _share(accuracy, sizes[VAL])
+        figures[f"{name}, bagged, val log loss"] = Figure(float(np.mean([w.val_loss for w in network.bags])))
+        for kind, worths in (("single", network.singles), ("bagged", network.bags)):
+            figures[f"{name}, {kind}, deviation of val log loss"] = Figure(
+                float(np.std([worth.val_loss for worth in worths], ddof=1))
+            )
+    for arch, fitted in found.tuned.items():
+        figures[f"{arch}, fine-tuned, val accuracy"] = _share(fitted.best.accuracy[VAL], sizes[VAL])
+    return figures
+
+
+def _majority(breeds: Breeds) -> float:
+    """Accuracy on val of the class that training has most photos of."""
+    return float((breeds.labels_of(VAL) == np.bincount(breeds.labels_of(TRAIN)).argmax()).mean())
+
+
+def _share(value: float, photos: int) -> Figure:
+    interval = wilson(round(value * photos), photos)
+    return Figure(value, interval.low, interval.high)
+
+
+def _notes(found: Finding, trainable: str) -> tuple[str, ...]:
+    moved = "every weight moves" if trainable == "all" else "the last layer alone moves"
+    return (
+        *found.breeds.notes,
+        *_blind(found),
+        f"Known bias: {bias_of(found.best.source)}",
+        "Variance threshold 0.1, or less where that would leave under half of the features; fitted on train alone.",
+        f"In fine-tuning {moved}; the best of the epochs is the one that is best on val, so its figure is optimistic.",
+        "The cache holds the best network's head as an ONNX graph of features (head.onnx), and its card (card.md).",
+    )
+
+
+def _blind(found: Finding) -> tuple[str, ...]:
+    """Names the networks whose features tell nothing, if there are any."""
+    evenly = math.log(len(found.breeds.labels))
+    names = [n.source.arch for n in found.networks if np.mean([w.val_loss for w in n.bags]) > _NEARLY * evenly]
+    if not names:
+        return ()
+    return (f"Features of {', '.join(names)} tell nothing: the log loss on val is that of guessing, {evenly:.3f}.",)
+
+
+def card(found: Finding) -> str:
+    """The model card of the best network's head, in Markdown."""
+    source, worths = found.best.source, found.best.bags
+    return (
+        f"# Model card: bagged SGD on features of {source.arch}\n\n"
+        f"Tells {len(found.breeds.labels)} classes apart. {found.breeds.said}\n\n"
+        f"- weights: {source.origin} (SHA-256 of all tensors {source.weights_sha256})\n"
+        f"- input: {source.geometry.input_size} pixels, {source.width} features\n"
+        f"- log loss on val: {_spread([worth.val_loss for worth in worths])}\n"
+        f"- accuracy on val: {_spread([worth.val_accuracy for worth in worths])}\n"
+        f"- a best guess below {found.limit:.3f} is unlike what the head knows\n\n"
+        f"## Known biases\n\n{bias_of(source)}\n"
+    )

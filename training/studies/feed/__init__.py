@@ -1,0 +1,94 @@
+"""Study 5: which uploads are good enough for the feed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from training.studies import backbones
+from training.studies.study import Mistake, Options, Published, Result, Row, Study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_ARTICLE: Final = "the study's article"
+_TEST: Final = "tests/unit/training/studies/test_feed_study.py::test_"
+
+
+def _run(options: Options, console: "Console") -> Result:
+    from training.studies.feed.run import run  # noqa: PLC0415 - torch takes seconds, --list must not
+
+    return run(options, console)
+
+
+def _make(folder: Path, seed: int) -> None:
+    from training.studies.feed.data import make  # noqa: PLC0415 - as above
+
+    make(folder, seed)
+
+
+STUDY: Final = Study(
+    name="feed",
+    title="Choosing photos for the feed",
+    origin=(
+        "An article of a team that chooses users' photos for the feed of an app: a frozen ResNet-50 with a new last "
+        "layer, then features with PCA and an SVM, then a one-class SVM, and at last operators who judge what it picks."
+    ),
+    data=(
+        "photos that operators took (good/) and did not take (poor/) for the feed, in two folders; or ratings.csv with "
+        "image, rating 1..5 and optionally user"
+    ),
+    published=(
+        Published("frozen network, new last layer, test accuracy", 0.82, _ARTICLE),
+        Published("frozen network, CPU minutes", "under 60", _ARTICLE),
+        Published("picked by the model in the live trial", 85 / 2000, "85 of 2,000 live photos"),
+        Published("usable share of the picks", 0.50, "operators: about half"),
+        Published("share of the picks in context", 0.25, "operators: about a quarter"),
+    ),
+    mistakes=(
+        Mistake(
+            "PCA on everything",
+            "fits the PCA on training and test photos together, then divides them",
+            "PCA is a step of the pipeline, fitted on training photos alone",
+        ),
+        Mistake(
+            "gamma chosen on the reported photos",
+            "sweeps gamma of the one-class SVM by the ROC of the very photos that are reported",
+            "gamma is chosen on val; test is looked at once",
+        ),
+        Mistake(
+            "accuracy for a rare class",
+            "reports accuracy on chosen photos, while few live ones are good enough: half of the picks were unusable",
+            "precision of the picks stands beside accuracy, and the live trial measures it blind, with an interval",
+        ),
+    ),
+    rows=(
+        Row(
+            "4.1",
+            "a frozen network under a new last layer, with the majority beside it and its CPU time",
+            _TEST + "a_frozen_network_under_a_new_layer_beats_the_majority",
+        ),
+        Row(
+            "4.2",
+            "features, PCA(512, whitened), SVC(C=0.4) in one pipeline, 80/20, kept by joblib",
+            _TEST + "pca_and_svm_are_one_pipeline_that_never_saw_a_test_photo",
+        ),
+        Row(
+            "4.3",
+            "a one-class SVM on good photos, gamma 0.011, nu 0.08; gamma by ROC, and its plot",
+            _TEST + "gamma_is_chosen_by_roc_on_val_and_the_sweep_is_plotted",
+        ),
+        Row(
+            "4.4",
+            "the live trial: sample, blind sheet, verdicts, precision with Wilson's interval",
+            "tests/integration/test_trial.py::test_a_trial_from_topic_to_precision",
+        ),
+    ),
+    models=(backbones.RESNET50,),
+    today=(
+        "Ask the operators first: two questions and fifty photos, blind, tell more than an accuracy on chosen ones.",
+        "Choose the threshold for a precision on val, not the middle.",
+        "Fine-tune: frozen features of ImageNet know what is in a picture, not how good it is.",
+        "Take features of an image-text model; they order photos by quality far better than a ResNet-50's.",
+    ),
+    run=_run,
+    make=_make,
+)

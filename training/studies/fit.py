@@ -1,0 +1,234 @@
+"""The loop that studies train their networks with: by epochs, a line for each, the best weights kept on disk."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import Parameter, functional
+
+from training import checkpoint
+from training.evaluation.statistics import Floats, Ints
+from training.studies.study import Table
+
+#: Pictures of the given indices, as the network takes them: float32 [n, 3, H, W].
+Pick = Callable[[np.random.Generator, Ints], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+_EVALUATED_AT_ONCE: Final = 64
+TRAIN, VAL, TEST = "train", "val", "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Labelled pictures that are made when they are asked for; those to evaluate on ignore the generator."""
+
+    pick: Pick
+    labels: Ints
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self.labels)
+
+
+def cross_entropy(weights: Tensor | None = None) -> Loss:
+    """Cross-entropy of logits [N, C], with a weight for each label or none."""
+    return lambda logits, labels: functional.cross_entropy(logits, labels, weights)
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of one logit a picture, [N, 1]: the sigmoid is in here, and in `probabilities_of`."""
+    return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, how, and what counts as better."""
+
+    epochs: int
+    batch: int
+    optimiser: Callable[[Iterable[Parameter]], torch.optim.Optimizer]
+    loss: Loss
+    monitor: Literal["accuracy", "loss"] = "accuracy"
+    #: What the network holds in the end.
+    keep: Literal["best", "last"] = "best"
+    #: Epochs without a better one after which training stops; None: never early.
+    patience: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    #: Of the network, in lines and in the file of its weights.
+    name: str = "net"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What one epoch came to; the training figures are those of its batches, while the weights moved."""
+
+    number: int
+    loss: float
+    accuracy: Mapping[str, float]
+    val_loss: float
+    seconds: float
+
+    @property
+    def line(self) -> str:
+        """As the study printed it: loss, accuracies, time."""
+        shares = ", ".join(f"{name} {value:.3f}" for name, value in self.accuracy.items())
+        return f"epoch {self.number}: loss {self.loss:.4f}, {shares}, {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A finished training; `file` holds the best epoch's weights."""
+
+    epochs: tuple[Epoch, ...]
+    best: Epoch
+    file: Path
+
+    @property
+    def table(self) -> Table:
+        """A line for each epoch."""
+        names = tuple(self.best.accuracy)
+        lines = [
+            (
+                f"{epoch.number}{' (best)' if epoch is self.best else ''}",
+                f"{epoch.loss:.4f}",
+                *(f"{epoch.accuracy[name]:.3f}" for name in names),
+                f"{epoch.seconds:.1f}",
+            )
+            for epoch in self.epochs
+        ]
+        return Table(("epoch", "loss", *names, "seconds"), tuple(lines))
+
+
+def fit(net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan, folder: Path, console: Console) -> Fitted:
+    """Trains a network in place on `pictures["train"]` and leaves it with the weights that were best on "val".
+
+    Every other set is evaluated after each epoch; "test" is looked at, never chosen by. `folder` holds one file of
+    weights of this name at any time: a better epoch's replaces it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    net.to(plan.device)
+    optimiser = plan.optimiser([p for p in net.parameters() if p.requires_grad])
+    epochs: list[Epoch] = []
+    best, kept = None, folder / f"{plan.name}-0.pt"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)  # of dropout
+        for number in range(1, plan.epochs + 1):
+            started = time.perf_counter()
+            loss, right = _train(net, pictures[TRAIN], plan, optimiser, number)
+            shares, val_loss = _evaluate(net, pictures, plan)
+            epochs.append(Epoch(number, loss, {TRAIN: right, **shares}, val_loss, time.perf_counter() - started))
+            console.print(f"{plan.name}: {epochs[-1].line}", highlight=False, markup=False)
+            if best is None or _better(epochs[-1], best, plan):
+                best, kept = epochs[-1], _keep(net, folder / f"{plan.name}-{number}.pt", kept)
+            if plan.patience is not None and number - best.number >= plan.patience:
+                break
+    assert best is not None  # noqa: S101 - a plan has an epoch
+    if plan.keep == "best":
+        net.load_state_dict(checkpoint.read(kept))
+    return Fitted(tuple(epochs), best, kept)
+
+
+def _better(epoch: Epoch, best: Epoch, plan: Plan) -> bool:
+    if plan.monitor == "loss":
+        return epoch.val_loss < best.val_loss
+    return epoch.accuracy[VAL] > best.accuracy[VAL]
+
+
+def _keep(net: nn.Module, path: Path, old: Path) -> Path:
+    checkpoint.write(path, {name: value.cpu() for name, value in net.state_dict().items()})
+    if old != path:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def _train(
+    net: nn.Module, pictures: Pictures, plan: Plan, optimiser: torch.optim.Optimizer, number: int
+) -> tuple[float, float]:
+    """Mean loss and share of right answers over an epoch. What is frozen stays in evaluation mode, statistics too."""
+    rng = np.random.default_rng((plan.seed, number))
+    _training_mode(net)
+    total, right = 0.0, 0
+    for indices in _batches(rng.permutation(len(pictures)), plan.batch):
+        labels = torch.from_numpy(pictures.labels[indices]).to(plan.device)
+        logits = net(pictures.pick(rng, indices).to(plan.device))
+        loss = plan.loss(logits, labels)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        total += loss.item() * len(indices)
+        right += int((decided(logits.detach()) == labels).sum())
+    return total / len(pictures), right / len(pictures)
+
+
+def _training_mode(net: nn.Module) -> None:
+    """Training mode for what learns; a frozen norm layer must not follow the batches either."""
+    net.train()
+    for module in net.modules():
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            module.eval()
+
+
+def _batches(order: Ints, size: int) -> Iterator[Ints]:
+    """Parts of an order; a last part of one picture joins the one before, since batch norm needs two.
+
+    Yields:
+        Indices.
+    """
+    ends = list(range(size, len(order), size))
+    if ends and len(order) - ends[-1] == 1:
+        ends.pop()
+    yield from np.split(order, ends)
+
+
+@torch.no_grad()
+def logits_of(net: nn.Module, pictures: Pictures, device: str = "cpu") -> Tensor:
+    """Logits [N, C] of every picture, in order, by a network in evaluation mode."""
+    net.eval()
+    rng = np.random.default_rng(0)
+    parts = [
+        net(pictures.pick(rng, indices).to(device)).float().cpu()
+        for indices in np.split(np.arange(len(pictures)), range(_EVALUATED_AT_ONCE, len(pictures), _EVALUATED_AT_ONCE))
+    ]
+    return torch.cat(parts)
+
+
+def _evaluate(net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan) -> tuple[dict[str, float], float]:
+    shares, val_loss = {}, float("nan")
+    for name, some in pictures.items():
+        if name == TRAIN or not len(some):
+            continue
+        logits, labels = logits_of(net, some, plan.device), torch.from_numpy(some.labels)
+        shares[name] = float((decided(logits) == labels).float().mean())
+        if name == VAL:
+            val_loss = float(plan.loss(logits.to(plan.device), labels.to(plan.device)))
+    return shares, val_loss
+
+
+def decided(logits: Tensor) -> Tensor:
+    """The label that logits [N, C] say: the highest, or 1 where the only one is above 0."""
+    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+
+
+def probabilities_of(logits: Tensor) -> Floats:
+    """Probabilities [N, C] of logits; of one logit, those of 0 and 1."""
+    second = torch.sigmoid(logits.double())
+    single = logits.shape[1] == 1
+    found: Floats = (torch.cat((1 - second, second), 1) if single else torch.softmax(logits.double(), 1)).numpy()
+    return found
+
+
+def device_here() -> str:
+    """Where to train: the first GPU, if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def parameters_of(net: nn.Module) -> int:
+    """How many numbers a network learns."""
+    return sum(parameter.numel() for parameter in net.parameters())

@@ -1,0 +1,158 @@
+"""The study's photos: the true data set, a smaller one of the same kind, or one made by code."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from training.data.brands import flickr_logos, folders, grocery
+from training.data.inspect import Inspected, inspect_all
+from training.data.manifest import Manifest
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
+from training.data.splits import divide, near_pairs
+from training.errors import DataError
+from training.progress import task
+from training.recipe import FlickrLogosSource, FoldersSource, GrocerySource, Splitting
+from training.studies.drawn import write_drawing
+
+_LISTS: Final = "trainset.relpaths.txt"
+#: Photos of the full data set after half of val's photos without logo went to training, and its classes.
+FULL: Final = {TRAIN: 1820, VAL: 2460, TEST: 3960}
+FULL_CLASSES: Final = 33
+_NEAR_BITS: Final = 4
+_MADE_BRANDS: Final = ("adidas", "aldi", "apple", "becks")
+#: Of code-made data: photos of a brand, and photos without logo, in each list.
+_MADE: Final = {
+    "trainset": (10, 0),
+    "valset-logosonly": (10, 0),
+    "valset-nologos": (0, 60),
+    "testset": (10, 100),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Logos:
+    """The photos, their labels with no_logo last, and what they are."""
+
+    manifest: Manifest
+    said: str
+    notes: tuple[str, ...]
+
+    def of(self, split: str) -> list[Photo]:
+        """The photos of a split."""
+        return self.manifest.of(split)
+
+    def labels_of(self, split: str) -> np.ndarray:
+        """Indices of the photos' labels."""
+        place = {name: index for index, name in enumerate(self.manifest.labels)}
+        return np.array([place[str(photo.label)] for photo in self.of(split)], np.int64)
+
+
+def read(data: Path, seed: int, workers: int, console: Console, *, made: bool = False) -> Logos:
+    """The photos below a folder, each looked at once.
+
+    FlickrLogos-32 keeps its own splits. GroceryStore's photos (brands, and produce without any) and folders named by
+    brand get splits drawn so that nothing alike is on two sides.
+
+    Raises:
+        DataError: Nothing that can be used, or a photo that is listed and missing or broken.
+    """
+    listed, kind, origin = _listed(data)
+    with task(console, "photos looked at", len(listed)) as done:
+        found, broken = inspect_all(listed, workers, done)
+    if broken:
+        first = broken[0]
+        raise DataError(f"{len(broken)} photos cannot be read, such as {first.photo.uri}: {first.reason}")
+    notes: tuple[str, ...]
+    if kind == "flickrlogos32":
+        photos, notes = [item.photo for item in found], (_near_note(found),)
+    else:
+        rules = Splitting(val=0.2, test=0.3, seed=seed, keep_given=False, near_bits=_NEAR_BITS)
+        photos, leaks = divide(found, rules)
+        notes = (f"{len(leaks['dropped'])} photos were dropped because one like them is in another split.",)
+    brands = sorted({str(photo.label) for photo in photos} - {NO_LOGO})
+    if not brands or not all(any(photo.split == split for photo in photos) for split in SPLITS):
+        raise DataError(f"{data}: no brand, or not enough photos for train, val and test")
+    manifest = Manifest("brand", (*brands, NO_LOGO), tuple(photos))
+    return Logos(manifest, _said(manifest, kind, origin, made=made), notes)
+
+
+def _listed(data: Path) -> tuple[list[Photo], str, str]:
+    """Photos, the kind of their layout, and words for it.
+
+    Raises:
+        DataError: No photos in any layout that is known.
+    """
+    if (data / _LISTS).is_file():
+        found = list(flickr_logos(FlickrLogosSource(kind="flickrlogos32", path=data)))
+        return found, "flickrlogos32", "FlickrLogos-32"
+    if (data / "train" / "Packages").is_dir() or (data / "Packages").is_dir():
+        found = list(grocery(GrocerySource(kind="grocery", path=data)))
+        return found, "grocery", "GroceryStore (phone photos of packages, and of fruit and vegetables without a brand)"
+    found = list(folders(FoldersSource(kind="folders", path=data))) if data.is_dir() else []
+    if not found:
+        raise DataError(f"{data} has no {_LISTS}, no folder Packages and no folders of photos named by brand")
+    return found, "folders", "folders named by brand"
+
+
+def counts_of(manifest: Manifest) -> dict[str, int]:
+    """Photos of each split."""
+    return {split: len(manifest.of(split)) for split in SPLITS}
+
+
+def _said(manifest: Manifest, kind: str, origin: str, *, made: bool) -> str:
+    counts, classes = counts_of(manifest), len(manifest.labels)
+    size = ", ".join(f"{split} {count}" for split, count in counts.items())
+    if made:
+        return f"Data made by code in the layout of {origin}: {classes} classes, {size}. Their figures mean nothing."
+    if kind == "flickrlogos32" and counts == FULL and classes == FULL_CLASSES:
+        return f"All of {origin}: {classes} classes, {size}."
+    part = f"A part of {origin}" if kind == "flickrlogos32" else f"Not FlickrLogos-32 but {origin}, as a small stand-in"
+    return f"{part}: {classes - 1} brands and no-logo, {size}. Our figures cannot be compared with the published ones."
+
+
+def _near_note(found: Sequence[Inspected]) -> str:
+    pairs = near_pairs([item.dhash for item in found], _NEAR_BITS)
+    crossing = sum(found[left].photo.split != found[right].photo.split for left, right in pairs)
+    return f"The data set's own splits are kept; {crossing} pairs of nearly equal photos lie in two of them."
+
+
+def arrange(photos: Sequence[Photo], folder: Path) -> Counter[str]:
+    """Puts photos into {train,val,test}_data/<class>/, as links where the disk allows, else as copies.
+
+    Returns how many were put there and how many were there already, as "placed" and "there".
+    """
+    done: Counter[str] = Counter()
+    for photo in photos:
+        place = folder / f"{photo.split}_data" / str(photo.label) / Path(photo.uri).name
+        if place.exists() and place.stat().st_size == Path(photo.uri).stat().st_size:
+            done["there"] += 1
+            continue
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        try:
+            place.hardlink_to(photo.uri)
+        except OSError:
+            shutil.copyfile(photo.uri, place)
+        done["placed"] += 1
+    return done
+
+
+def make(folder: Path, seed: int) -> None:
+    """A small data set in the layout of FlickrLogos-32, drawn by code: four brands."""
+    rng = np.random.default_rng(seed)
+    number = 0
+    for name, (of_brand, without) in _MADE.items():
+        lines = []
+        for kind, brand in enumerate((*_MADE_BRANDS, "no-logo")):
+            branded = brand != "no-logo"
+            for _ in range(of_brand if branded else without):
+                number += 1
+                lines.append(f"classes/jpg/{brand}/{number}.jpg")
+                write_drawing(folder / lines[-1], rng, kind if branded else None, (160, 120))
+        (folder / f"{name}.relpaths.txt").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,137 @@
+"""The study's tables, plots, figures and notes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from training.data.photos import SPLITS, TEST, VAL
+from training.evaluation.brand import confusion, never_predicted
+from training.studies import pictures as plots
+from training.studies.fit import Pictures
+from training.studies.flickrlogos32.data import Logos, counts_of
+from training.studies.flickrlogos32.scores import Score, score
+from training.studies.flickrlogos32.variants import BASELINE, TRANSFER, Trained, Training
+from training.studies.flickrlogos32.views import View
+from training.studies.study import Figure, Result, Table
+
+_ROWS, _COLUMNS, _PX = 4, 8, 96
+_HEAD: Final = ("variant", "val accuracy", "test accuracy", "logo recall", "false positives", "parameters", "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a run of the study has to tell."""
+
+    logos: Logos
+    #: By name of the variant.
+    trained: Mapping[str, Trained]
+    training: Training
+    view: View
+    #: The file of the best variant.
+    classifier: Path | None
+
+    @property
+    def no_logo(self) -> int:
+        """Index of the last label."""
+        return len(self.logos.manifest.labels) - 1
+
+    def blind(self, split: str) -> Score:
+        """The score of always saying no-logo."""
+        labels = self.logos.labels_of(split)
+        return score(np.full(len(labels), self.no_logo), labels, self.no_logo)
+
+
+def report(found: Finding, seen: Pictures) -> Result:
+    """The result of a run; `seen` are the photos as training sees them."""
+    return Result(
+        data=found.logos.said,
+        tables=_tables(found),
+        pictures={"Photos as training sees them, cut and mirrored at random": grid(seen), **_plots(found)},
+        figures=_figures(found),
+        notes=_notes(found),
+    )
+
+
+def grid(seen: Pictures) -> bytes:
+    """Four rows of eight training views."""
+    rng = np.random.default_rng(0)
+    chosen = rng.permutation(len(seen))[: _ROWS * _COLUMNS]
+    return plots.views(seen.pick(rng, chosen), _PX, _COLUMNS)
+
+
+def _tables(found: Finding) -> dict[str, Table]:
+    blind = (f"{found.blind(VAL).accuracy.value:.3f}", *found.blind(TEST).cells, "0", "0")
+    lines: list[tuple[str, ...]] = [("always no-logo", *blind)]
+    for entry in found.trained.values():
+        title = entry.variant.title + ("" if entry.threshold is None else f" below {entry.threshold:.2f}")
+        val = f"{entry.scores[VAL].accuracy.value:.3f}"
+        cells = entry.scores[TEST].cells
+        lines.append((title, val, *cells, f"{entry.trained_parameters:,}", f"{entry.seconds:.0f}"))
+    manifest = found.logos.manifest
+    counts, by_label = counts_of(manifest), manifest.counts()
+    photos = [(label, *(str(by_label[split].get(label, 0)) for split in SPLITS)) for label in manifest.labels]
+    photos.append(("all", *(str(counts[split]) for split in SPLITS)))
+    tables = {
+        "All variants (95 % intervals)": Table(_HEAD, tuple(lines)),
+        "Photos": Table(("class", *SPLITS), tuple(photos)),
+    }
+    if BASELINE in found.trained:
+        tables["Baseline CNN by epoch"] = found.trained[BASELINE].fitted.table
+    return tables
+
+
+def _plots(found: Finding) -> dict[str, bytes]:
+    if not found.trained:
+        return {}
+
+    def paint(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        for entry in found.trained.values():
+            epochs = entry.fitted.epochs
+            axes.plot([e.number for e in epochs], [e.accuracy[VAL] for e in epochs], label=entry.variant.title)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("accuracy on val")
+        axes.legend(fontsize=7)
+
+    best = max(found.trained.values(), key=lambda entry: entry.scores[VAL].accuracy.value)
+    labels = found.logos.manifest.labels
+    counts = confusion(found.logos.labels_of(TEST), best.said, len(labels))
+    return {
+        "Accuracy on val by epoch; of what trains without no-logo, on logos alone": plots.plot(paint),
+        f"Test photos: {best.variant.title}": plots.confusion(counts, labels),
+    }
+
+
+def _figures(found: Finding) -> dict[str, Figure]:
+    figures = {f"always no-logo, {split} accuracy": found.blind(split).accuracy for split in (VAL, TEST)}
+    for name, entry in found.trained.items():
+        title = "transfer" if name == TRANSFER else entry.variant.title
+        figures[f"{title}, val accuracy"] = entry.scores[VAL].accuracy
+        figures[f"{title}, test accuracy"] = entry.scores[TEST].accuracy
+        figures[f"{title}, logo recall"] = entry.scores[TEST].logo_recall
+        figures[f"{title}, false positives"] = entry.scores[TEST].false_positives
+    return figures
+
+
+def _notes(found: Finding) -> tuple[str, ...]:
+    training, view = found.training, found.view
+    origin = f"the weights in {training.weights.name}" if training.weights else "random weights"
+    origin = "the library's own weights" if training.pretrained else origin
+    how = "of the raw photo" if view.resize_px is None else f"of the photo resized to {view.resize_px}"
+    notes = [
+        *found.logos.notes,
+        f"Transfer is from {training.arch} with {origin}.",
+        f"Networks see {view.px} pixels {how}. {training.epochs} epochs, batches of {training.batch}.",
+        f"SGD with rate {training.rate:g} and weight decay {training.weight_decay:g}, without momentum.",
+    ]
+    for entry in found.trained.values():
+        never = never_predicted(found.logos.labels_of(TEST), entry.said, found.logos.manifest.labels)
+        if never:
+            notes.append(f"{entry.variant.title} never says {', '.join(never)}, which the test photos show.")
+    if found.classifier is not None:
+        notes.append(f"`photo-trainer classify-logo {found.classifier.name} PHOTO` names the logo in a photo.")
+    return tuple(notes)

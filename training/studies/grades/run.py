@@ -1,0 +1,238 @@
+"""Runs the study: metadata, frozen networks, fine-tuning, and a head that can be published."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+from rich.console import Console
+
+from training.data.manifest import Manifest
+from training.data.photos import SPLITS, TEST, TRAIN, VAL
+from training.errors import RecipeError
+from training.evaluation.statistics import wilson
+from training.heads.folder import Trained, keep
+from training.heads.judged import LABELS, Side, crossing
+from training.studies.bottleneck.heads import bagged, head
+from training.studies.grades import classical, frozen, metadata, tuned
+from training.studies.pictures import BLUE, ORANGE, confusion, plot
+from training.studies.rated import Shares, balanced, described, levels, photos_of, sides
+from training.studies.seen import Look, Seen, see
+from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
+
+_SHARES: Final = Shares(val=0.15, test=0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The study's values."""
+
+    #: Networks by name; by default the nine of the study.
+    networks: tuple[str, ...] = (
+        "vgg16",
+        "timm/mobilenetv2_140",
+        "inception_v3",
+        "resnet50",
+        "timm/inception_resnet_v2",
+        "timm/legacy_xception",
+        "timm/nasnetalarge",
+        "timm/mnasnet_100",
+        "densenet201",
+    )
+    #: The network that is fine-tuned, and whose confusion is shown.
+    tuned: str = "inception_v3"
+    #: Side of the square that networks see; 0: what each was designed for.
+    px: int = 0
+    #: Metadata features that are kept.
+    selected: int = 15
+    #: Of each stage of fine-tuning.
+    epochs: int = 10
+    batch: int = 32
+    workers: int = 2
+
+
+_QUICK: Final[dict[str, Any]] = {"networks": ("resnet10-w8",), "tuned": "resnet10-w8", "px": 32, "epochs": 1}
+
+
+def run(options: Options, console: Console) -> Result:
+    """Runs the study.
+
+    Raises:
+        RecipeError: A setting or a network that does not exist.
+        DataError: The list or its photos cannot be used.
+        WeightsError: The weights do not fit or cannot be had.
+    """
+    settings = settings_of(Settings(), _QUICK, options)
+    if settings.tuned not in settings.networks:
+        raise RecipeError(f"tuned ({settings.tuned}) must be one of networks ({', '.join(settings.networks)})")
+    source, features = metadata.source_of(options.data, grouped=True)
+    by_row = options.as_published
+    manifest = photos_of(source, _SHARES, options.seed, settings.workers, console, by_row=by_row)
+    scores = classical.scores(manifest, features, settings.selected, options.seed, as_published=by_row)
+    classical.write_csv(scores, options.out / "grades-models.csv")
+    related = classical.correlations(manifest, features)
+    networks = _networks(manifest, settings, options, console)
+    stages = _tuned(manifest, settings, options, console)
+    tables = {
+        "Nine classical models on metadata, five levels": classical.table(scores),
+        "Features that go with the rating": classical.correlation_table(related),
+        "Networks, frozen and fine-tuned": Table(frozen.HEADER, (*networks.lines, *stages.lines)),
+        **{f"Fine-tuning {settings.tuned}, {name}": stage.fitted.table for name, stage in stages.fitted.items()},
+    }
+    pictures = {
+        "How features go with each other and with the rating (Spearman, training photos)": classical.correlation_plot(
+            related
+        ),
+        **networks.pictures,
+    }
+    best = max(scores[:-1], key=lambda score: score.val)
+    figures = {
+        "best classical model, test accuracy": best.test,
+        classical.MAJORITY: scores[-1].test,
+        **networks.figures,
+        **stages.figures,
+    }
+    return Result(
+        _data(manifest, features, options),
+        tables,
+        pictures,
+        figures,
+        _notes(manifest, best.name, networks.best, options),
+    )
+
+
+def _data(manifest: Manifest, features: tuple[str, ...], options: Options) -> str:
+    counts = f"{described(manifest)} with {len(features)} metadata features"
+    if options.made:
+        return (
+            f"{counts}, drawn and damaged by code in the study's layout: no camera, no people, and metadata drawn at "
+            "random. What is measured shows that every step runs; it says nothing of the published figures."
+        )
+    return f"{counts}. They are not the study's photos, so the figures are not comparable one to one."
+
+
+def _notes(manifest: Manifest, best: str, network: str, options: Options) -> tuple[str, ...]:
+    crossed = crossing(manifest.photos)
+    others = "were downloaded" if options.pretrained else "start from random weights, whose frozen features say little"
+    return (
+        (
+            f"Users in more than one split: {crossed['users_in_several_splits']}; files in more than one: "
+            f"{crossed['files_in_several_splits']}."
+        ),
+        f"The classical model that was best on val: {best}.",
+        f"Networks with weights of a file: {', '.join(sorted(options.weights)) or 'none'}; others {others}.",
+        (
+            f"Heads on {network}, whose layer of two sides was best on val, can be published (photo-trainer head "
+            "publish): OUT/grades-head (poor and good) and OUT/grades-bagged (study 3's bagged SGD, five levels)."
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    lines: tuple[tuple[str, ...], ...]
+    pictures: dict[str, bytes]
+    figures: dict[str, Figure]
+    #: Whose layer of two sides is best on val.
+    best: str
+
+
+def _networks(manifest: Manifest, settings: Settings, options: Options, console: Console) -> _Networks:
+    lines: list[tuple[str, ...]] = []
+    pictures: dict[str, bytes] = {}
+    figures: dict[str, Figure] = {}
+    best, best_val = None, -1.0
+    look = Look(settings.px, settings.workers)
+    for arch in settings.networks:
+        seen = see(arch, manifest, options, look, console)
+        natural, even = (frozen.five(seen, options.seed, balance=balance) for balance in (False, True))
+        binary = frozen.two(seen, options.seed)
+        lines.append(frozen.cells(arch, seen, natural, "5 levels as they come"))
+        lines.append(frozen.cells(arch, seen, even, "5 levels, balanced"))
+        lines.append(frozen.cells(arch, seen, binary, "poor and good, balanced"))
+        for layer in (natural, even, binary):
+            for name in layer.never:
+                console.print(f"alarm: {arch} never says {name}: it collapsed", style="yellow", highlight=False)
+        if arch == settings.tuned:
+            pictures |= _shown(arch, natural, even, manifest)
+            figures[f"{arch} frozen, 5 levels, test accuracy"] = even.test
+            figures[f"{arch} frozen, poor and good, test accuracy"] = binary.test
+        if binary.accuracy[VAL] > best_val:
+            best, best_val = (arch, seen, binary), binary.accuracy[VAL]
+    assert best is not None  # noqa: S101 - settings name a network
+    arch, seen, binary = best
+    _keep(options.out / "grades-head", seen, binary.estimator, remarks_of(options))
+    _keep(options.out / "grades-bagged", seen, _bagged(seen, options.seed), remarks_of(options))
+    return _Networks(tuple(lines), pictures, figures, arch)
+
+
+def _shown(arch: str, natural: frozen.Layer, even: frozen.Layer, manifest: Manifest) -> dict[str, bytes]:
+    counts = {split: np.bincount(levels(manifest.of(split)), minlength=len(LABELS)) for split in SPLITS}
+
+    def paint(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        middle = np.arange(len(LABELS))
+        for offset, (split, colour) in enumerate(zip((TRAIN, TEST), (BLUE, ORANGE), strict=True)):
+            axes.bar(middle + 0.4 * offset - 0.2, counts[split], 0.4, color=colour, label=split)
+        axes.set_xticks(middle, LABELS)
+        axes.set_xlabel("rating")
+        axes.set_ylabel("photos")
+        axes.legend()
+
+    return {
+        "Photos of each rating": plot(paint, 5.0, 2.8),
+        f"{arch}, trained on photos as they come: test photos": confusion(natural.confusion, LABELS),
+        f"{arch}, trained on as many of each rating: test photos": confusion(even.confusion, LABELS),
+    }
+
+
+def _bagged(seen: Seen, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships no types
+    """Study 3's bagged classifier, of the five levels."""
+    truth = levels(seen.photos[TRAIN])
+    chosen = balanced(truth.tolist(), seed)
+    features = np.asarray(seen.features[TRAIN])[chosen]
+    return head(features, bagged(len(chosen), seed)).fit(features, truth[chosen])
+
+
+def _keep(folder: Path, seen: Seen, estimator: Any, remarks: tuple[str, ...]) -> None:  # noqa: ANN401 - as above
+    own = (
+        f"From study grades: {seen.source.arch} stays frozen; training photos were balanced.",
+        "A head of two sides takes levels 1 and 2 for poor, 4 and 5 for good, and was not trained on 3.",
+    )
+    val, test = (Side(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
+    keep(folder, Trained(folder.name, seen.source, estimator, tuple(seen.photos[TRAIN]), (*own, *remarks)), val, test)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stages:
+    lines: tuple[tuple[str, ...], ...]
+    figures: dict[str, Figure]
+    fitted: dict[str, tuned.Stage]
+
+
+def _tuned(manifest: Manifest, settings: Settings, options: Options, console: Console) -> _Stages:
+    budget = tuned.Budget(settings.tuned, settings.px, settings.batch, settings.epochs, settings.workers)
+    first, second = tuned.tune(manifest, budget, options, options.out / "grades-tuned", console)
+    count = len(sides(manifest.of(TEST))[0])
+    names = {"Adam 1e-3": first, "then RMSprop 1e-5": second}
+    lines, figures = [], {}
+    for name, stage in names.items():
+        if stage.never:
+            console.print(f"alarm: {name} never says {', '.join(stage.never)}: it collapsed", style="yellow")
+        share = stage.fitted.best.accuracy[TEST]
+        interval = wilson(round(share * count), count)
+        figures[f"{settings.tuned} fine-tuned, {name}, test accuracy"] = Figure(share, interval.low, interval.high)
+        shares = tuple(f"{stage.fitted.best.accuracy[split]:.3f}" for split in SPLITS)
+        start = (settings.tuned, str(settings.px or "own"), "all layers", f"poor and good, {name}")
+        lines.append(
+            (
+                *start,
+                *shares,
+                f"{interval.low:.3f} to {interval.high:.3f}",
+                "",
+                ", ".join(stage.never) or "none",
+                "trained",
+            )
+        )
+    return _Stages(tuple(lines), figures, names)

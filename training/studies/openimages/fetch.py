@@ -1,0 +1,117 @@
+"""Downloads the photos of some classes, politely, and goes on where an earlier try ended."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from rich.console import Console
+
+from training.data.download import Limits, Pace, Saved, save
+from training.errors import DataError, RecipeError
+from training.progress import task
+from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, addresses, boxes
+
+JOURNAL: Final = "downloads.jsonl"
+IMAGES: Final = "images"
+#: The largest list has 1.2 GB.
+_LIST_BYTES: Final = 8_000_000_000
+_LIST_S: Final = 24 * 3600.0
+
+
+def photo_file(data: Path, photo: str) -> Path:
+    """Where a photo is kept.
+
+    Raises:
+        DataError: An id that is no plain name.
+    """
+    if not photo.isalnum():
+        raise DataError(f"{photo!r} is no id of a photo")
+    return data / IMAGES / f"{photo}.jpg"
+
+
+def fetch_lists(data: Path, base: str, limits: Limits) -> None:
+    """Downloads the lists that are missing from below a URL; the hierarchy may be absent there.
+
+    Raises:
+        DataError: One cannot be had.
+    """
+    pace = Pace(limits)
+    large = Limits(**{**asdict(limits), "most_bytes": _LIST_BYTES, "total_s": _LIST_S})
+    for name in (CLASSES, BOXES, PHOTOS, HIERARCHY):
+        if (data / name).is_file():
+            continue
+        saved = save(f"{base.rstrip('/')}/{name}", data / name, large, pace)
+        if saved.status != "done" and name != HIERARCHY:
+            raise DataError(f"{name} could not be downloaded: {saved.reason}")
+
+
+def journal(data: Path) -> dict[str, dict[str, Any]]:
+    """What became of each photo that was asked for, by its id; the last word counts, a torn last line does not."""
+    path, found = data / JOURNAL, {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        found[str(entry.get("photo"))] = entry
+    return found
+
+
+def fetch_photos(
+    data: Path, classes: Sequence[str], limits: Limits, console: Console, template: str = "{url}"
+) -> Counter[str]:
+    """Downloads every photo that shows one of the classes; returns how many are here, done, gone, failed or unlisted.
+
+    `template` says where a photo is: {url} is its original address, {id} its id, for a mirror. Those that are here,
+    and those that were gone before, are not asked for again.
+
+    Raises:
+        DataError: The lists are missing or broken.
+        RecipeError: The template has other names in it.
+    """
+    wanted = sorted({box.photo for box in boxes(data, classes)})
+    known, urls = journal(data), addresses(data, wanted)
+    ended: Counter[str] = Counter()
+    todo: dict[str, str] = {}
+    for photo in wanted:
+        if photo_file(data, photo).is_file():
+            ended["here"] += 1
+        elif known.get(photo, {}).get("status") == "gone":
+            ended["gone"] += 1
+        elif photo not in urls:
+            ended["unlisted"] += 1
+        else:
+            todo[photo] = _address(template, urls[photo], photo)
+    ended.update(_download(data, todo, limits, console))
+    return ended
+
+
+def _address(template: str, url: str, photo: str) -> str:
+    try:
+        return template.format(url=url, id=quote(photo))
+    except (LookupError, ValueError):
+        raise RecipeError(f"{template!r}: only {{url}} and {{id}} can stand in it") from None
+
+
+def _download(data: Path, todo: Mapping[str, str], limits: Limits, console: Console) -> Counter[str]:
+    pace, ended = Pace(limits), Counter[str]()
+
+    def one(photo: str) -> tuple[str, Saved]:
+        return photo, save(todo[photo], photo_file(data, photo), limits, pace)
+
+    with (
+        task(console, "photos downloaded", max(1, len(todo))) as done,
+        (data / JOURNAL).open("a") as stream,
+        ThreadPoolExecutor(limits.connections) as pool,
+    ):
+        for photo, saved in pool.map(one, todo):
+            stream.write(json.dumps({"photo": photo, "url": todo[photo], **asdict(saved)}) + "\n")
+            stream.flush()
+            ended[saved.status] += 1
+            done(1)
+    return ended

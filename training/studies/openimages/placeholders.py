@@ -1,0 +1,94 @@
+"""Pictures that stand in for deleted photos, and how they are told from photos."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from training.data.decode import decode, read_bytes
+from training.errors import DataError, Unreadable
+
+#: Known placeholders, a SHA-256 a line, beside the lists.
+HASHES: Final = "placeholders.txt"
+#: Where a photo host sends those who ask for a deleted photo.
+_REDIRECT: Final = "unavailable"
+_GREY: Final = frozenset({"1", "L", "I", "I;16", "I;16B", "F"})
+SINGLE_CHANNEL, KNOWN, REPEATED, REDIRECTED = "single channel", "known hash", "same bytes as another", "redirected"
+UNREADABLE, MISSING = "unreadable", "not downloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Which rules apply."""
+
+    #: The study's rule: a picture of one channel is a placeholder. It takes photos that are black and white with it.
+    single_channel: bool = True
+    #: Hash list, redirects, and bytes that several photos share.
+    hashes: bool = True
+
+
+def known_hashes(data: Path) -> frozenset[str]:
+    """The hash list beside the lists, if there is one.
+
+    Raises:
+        DataError: A line that is no SHA-256.
+    """
+    path, found = data / HASHES, set()
+    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
+        text = line.partition("#")[0].strip().lower()
+        if text and not (len(text) == 64 and set(text) <= set("0123456789abcdef")):
+            raise DataError(f"{path}, line {number}: no SHA-256")
+        found.add(text)
+    return frozenset(found - {""})
+
+
+def sort_out(
+    files: Mapping[str, Path], known: frozenset[str], journal: Mapping[str, Mapping[str, Any]], rules: Rules
+) -> dict[str, str]:
+    """Photos by id that cannot be used, and why: missing, broken, or placeholders."""
+    bodies = {photo: _digest(path) for photo, path in files.items()}
+    shared = {digest for digest, count in Counter(bodies.values()).items() if digest and count > 1}
+    dropped = {}
+    for photo, path in files.items():
+        digest = bodies[photo]
+        if not digest:
+            dropped[photo] = MISSING
+        elif rules.hashes and digest in known:
+            dropped[photo] = KNOWN
+        elif rules.hashes and digest in shared:
+            dropped[photo] = REPEATED
+        elif rules.hashes and _REDIRECT in str(journal.get(photo, {}).get("final_url", "")):
+            dropped[photo] = REDIRECTED
+        elif reason := _look(path, rules):
+            dropped[photo] = reason
+    return dropped
+
+
+def _digest(path: Path) -> str:
+    """The SHA-256 of a file, empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _look(path: Path, rules: Rules) -> str:
+    """Why a file is no photo; empty where it is one."""
+    try:
+        body = read_bytes(str(path))
+        decode(body, 1)
+    except Unreadable:
+        return UNREADABLE
+    with Image.open(io.BytesIO(body)) as opened:
+        return SINGLE_CHANNEL if rules.single_channel and opened.mode in _GREY else ""
+
+
+def summary(dropped: Mapping[str, str], photos: Sequence[str]) -> str:
+    """One sentence: how many were dropped, by reason."""
+    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(Counter(dropped.values()).items()))
+    return f"{len(dropped)} of {len(photos)} photos are dropped{': ' if counts else ''}{counts}."

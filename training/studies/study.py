@@ -1,0 +1,155 @@
+"""What a study is: what was published, what was wrong with it, how to run it, and what a run found."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rich.console import Console
+
+from training.errors import RecipeError
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A figure that the study published; the page puts our figure of the same name beside it."""
+
+    figure: str
+    value: float | str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A known mistake of the study: what it did, and what is done instead unless it is run as published."""
+
+    name: str
+    what: str
+    corrected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the study's checklist and the pytest node id of the test that shows it."""
+
+    number: str
+    what: str
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A network that a study names; `arch` is its name here, None where neither torchvision nor timm has it."""
+
+    name: str
+    arch: str | None
+    input_px: int
+    #: Why it is missing, and the nearest one that is there.
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text under a header."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value, with the bounds of its 95 % interval where it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run of a study found."""
+
+    #: The data at hand, said plainly: what, how many, how they differ from the study's.
+    data: str
+    #: By title.
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    #: PNG files, by caption.
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+    #: By the name that `Published.figure` uses for the same thing.
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a study."""
+
+    data: Path
+    out: Path
+    cache: Path
+    seed: int = 0
+    #: Reproduce the known mistakes.
+    as_published: bool = False
+    #: A run of seconds, whose figures mean nothing.
+    quick: bool = False
+    #: The data were made by code, in the true layout.
+    made: bool = False
+    #: Values of the study's settings by name.
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    #: Files of weights by name of the network; a network without one starts from random weights.
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    #: Let the libraries download their own weights.
+    pretrained: bool = False
+    #: What the user says of the data, for the page.
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One published study."""
+
+    name: str
+    title: str
+    #: Who published it, and where.
+    origin: str
+    #: The data that it wants, and their layout.
+    data: str
+    published: tuple[Published, ...]
+    mistakes: tuple[Mistake, ...]
+    rows: tuple[Row, ...]
+    models: tuple[Backbone, ...]
+    #: What we would do today.
+    today: tuple[str, ...]
+    run: Callable[[Options, Console], Result]
+    #: Writes small data made by code, in the true layout, into a folder; takes a seed.
+    make: Callable[[Path, int], None]
+
+
+def settings_of(defaults: Settings, quick: Mapping[str, Any], options: Options) -> Settings:
+    """A study's settings, a dataclass: its defaults, those of a quick run, and the user's values over both.
+
+    Raises:
+        RecipeError: An unknown name, or a value of another type than the default's.
+    """
+    known = {entry.name: getattr(defaults, entry.name) for entry in fields(defaults)}  # type: ignore[arg-type]
+    values = dict(quick) if options.quick else {}
+    for name, given in options.overrides.items():
+        if name not in known:
+            raise RecipeError(f"no setting {name}; there are {', '.join(known)}")
+        value = float(given) if isinstance(known[name], float) and isinstance(given, int) else given
+        value = tuple(value) if isinstance(known[name], tuple) and isinstance(value, list) else value
+        if known[name] is not None and type(value) is not type(known[name]):
+            raise RecipeError(f"{name} is {given!r}, not like {known[name]!r}")
+        values[name] = value
+    return replace(defaults, **values)  # type: ignore[type-var]
+
+
+def remarks_of(options: Options) -> tuple[str, ...]:
+    """What a model card must say of a run: nothing, or that it reproduced the study's mistakes, or ran on drawings."""
+    said = {
+        "It was made as published, with the study's known mistakes: do not trust its figures.": options.as_published,
+        "It was trained on small drawings that code makes: it is good for nothing but a test.": options.made,
+    }
+    return tuple(text for text, applies in said.items() if applies)

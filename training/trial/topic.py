@@ -1,0 +1,210 @@
+"""Draws photos from the result topic: evenly, in bounded memory, each once however often it was tagged."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from training.errors import DataError
+
+_POLL_S: Final = 0.5
+_AT_ONCE: Final = 500
+_ANSWER_S: Final = 15.0
+#: A topic that brings nothing for so long before its end is given up.
+_SILENCE_S: Final = 60.0
+#: More candidates than are wanted are kept, since some are deleted further on in the topic.
+_SPARE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What the result topic says of a photo, and what its upload event said."""
+
+    photo_id: str
+    score: float
+    good: bool
+    models: Mapping[str, str]
+    #: Topic, partition and offset of the upload event.
+    source: tuple[str, int, int]
+    uri: str | None = None
+    place: str | None = None
+
+
+@dataclass(slots=True)
+class Draw:
+    """The photos whose hash with the seed is least: an even sample of all keys, whatever their order and repeats."""
+
+    count: int
+    seed: int
+    seen: int = 0
+    unreadable: int = 0
+    _kept: dict[str, tuple[int, Tagged]] = field(default_factory=dict)
+    _bound: int = 1 << 64
+
+    def add(self, key: str, tagged: Tagged | None) -> None:
+        """The newest record of a photo; None when it was deleted or is not wanted any more."""
+        self.seen += 1
+        rank = int.from_bytes(hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=8).digest())
+        if tagged is None:
+            self._kept.pop(key, None)
+        elif rank < self._bound:
+            self._kept[key] = (rank, tagged)
+            if len(self._kept) > 2 * self.count + 2 * _SPARE:
+                self._shrink(self.count + _SPARE)
+
+    def _shrink(self, count: int) -> None:
+        ranked = sorted(self._kept.items(), key=lambda item: item[1][0])
+        self._bound = ranked[count][1][0]
+        self._kept = dict(ranked[:count])
+
+    def drawn(self) -> list[Tagged]:
+        """At most `count` photos, in the order of their hashes."""
+        return [tagged for _, tagged in sorted(self._kept.values(), key=lambda pair: pair[0])][: self.count]
+
+
+def tagged_of(value: bytes) -> tuple[Tagged, datetime]:
+    """A record of the result topic, and when it was tagged.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        values: dict[str, Any] = json.loads(value)
+        quality, source = values["quality"], values["source"]
+        place = (str(source["topic"]), int(source["partition"]), int(source["offset"]))
+        models = {str(name): str(version) for name, version in values["models"].items()}
+        tagged = Tagged(str(values["photo_id"]), float(quality["score"]), bool(quality["good"]), models, place)
+        return tagged, datetime.fromisoformat(values["tagged_at"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no photo.tagged record: {type(error).__name__}: {error}") from None
+
+
+class Topics:
+    """Reads topics from their beginning to the end that they have now, without a group and without committing."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        """Connects when first asked.
+
+        Args:
+            settings: librdkafka's; `bootstrap.servers` is one of them.
+
+        Raises:
+            DataError: The client refuses them.
+        """
+        fixed = {
+            "group.id": "photo-trainer-trial",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            # a fetch that waits at the end of a topic would hold up the next place that is asked for
+            "fetch.wait.max.ms": 10,
+        }
+        try:
+            self._consumer = Consumer({**settings, **fixed})
+        except (KafkaException, TypeError, ValueError) as error:
+            raise DataError(f"Kafka's client refuses its settings: {error}") from None
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._consumer.close()
+
+    def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
+        try:
+            found = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+            if found.error is not None:
+                raise DataError(f"topic {topic}: {found.error}")
+            partitions = [TopicPartition(topic, number) for number in found.partitions]
+            return {p.partition: self._consumer.get_watermark_offsets(p, timeout=_ANSWER_S) for p in partitions}
+        except KafkaException as error:
+            raise DataError(f"topic {topic} cannot be read: {error}") from None
+
+    def records(self, topic: str) -> Iterator[Message]:
+        """Every record between the first offset and the end as it is now.
+
+        Yields:
+            Records; those of one partition in order.
+
+        Raises:
+            DataError: No such topic, or no answer.
+        """
+        marks = self._watermarks(topic)
+        left = {number: high for number, (low, high) in marks.items() if high > low}
+        self._consumer.assign([TopicPartition(topic, number, marks[number][0]) for number in left])
+        quiet_since = time.monotonic()
+        while left:
+            for message in self._consumer.consume(_AT_ONCE, _POLL_S):
+                quiet_since = time.monotonic()
+                number, error = message.partition() or 0, message.error()
+                if error is None and (message.offset() or 0) < left.get(number, 0):
+                    yield message
+                elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's own name
+                    left.pop(number, None)
+            left = self._unread(topic, left)
+            if time.monotonic() - quiet_since > _SILENCE_S:
+                raise DataError(
+                    f"topic {topic} brought nothing for {_SILENCE_S:g} s, {len(left)} partitions unfinished"
+                )
+
+    def _unread(self, topic: str, left: dict[int, int]) -> dict[int, int]:
+        """The partitions whose end is still ahead; compaction leaves gaps before it."""
+        places = self._consumer.position([TopicPartition(topic, number) for number in left])
+        return {place.partition: left[place.partition] for place in places if place.offset < left[place.partition]}
+
+    def events(self, sources: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int, int], dict[str, Any]]:
+        """The upload events at some places, as far as they are still there and can be read."""
+        found: dict[tuple[str, int, int], dict[str, Any]] = {}
+        known = self._consumer.list_topics(timeout=_ANSWER_S).topics
+        for topic in sorted({source[0] for source in sources} & known.keys()):
+            marks = self._watermarks(topic)
+            for source in sorted(source for source in sources if source[0] == topic):
+                low, high = marks.get(source[1], (0, 0))
+                value = self._at(source) if low <= source[2] < high else None
+                try:
+                    event = json.loads(value) if value else None
+                except ValueError:
+                    continue
+                if isinstance(event, dict):
+                    found[source] = event
+        return found
+
+    def _at(self, source: tuple[str, int, int]) -> bytes | None:
+        self._consumer.assign([TopicPartition(*source)])
+        end = time.monotonic() + _ANSWER_S
+        while time.monotonic() < end:
+            message = self._consumer.poll(_POLL_S)
+            if message is not None:
+                here = message.error() is None and message.offset() == source[2]
+                return message.value() if here else None
+        raise DataError(f"{source[0]}, partition {source[1]} does not answer")
+
+
+def draw(topics: Topics, topic: str, count: int, seed: int, since: datetime | None) -> Draw:
+    """Draws photos from a result topic.
+
+    Args:
+        topics: The connection.
+        topic: The result topic.
+        count: Photos at most.
+        seed: Of the draw: the same photos for the same topic and seed.
+        since: Photos whose newest tags are older are left out.
+    """
+    found = Draw(count, seed)
+    for message in topics.records(topic):
+        key, value = message.key(), message.value()
+        name = key.decode(errors="replace") if isinstance(key, bytes) else str(key)
+        if value is None:
+            found.add(name, None)
+            continue
+        try:
+            tagged, moment = tagged_of(value)
+        except ValueError:
+            found.unreadable += 1
+            continue
+        found.add(name, tagged if since is None or moment >= since else None)
+    return found
