@@ -64,4 +64,3 @@ def test_a_head_that_is_worth_nothing_is_not_published_without_a_reason(
     assert "better than looking at nothing" in refused.stderr
     assert not (tmp_path / "models").exists()
     assert trainer("head", "publish", str(folder / "feed-one-class"), "--force").returncode == 2
-    assert trainer("head", "publish", str(tmp_path)).returncode == 6
