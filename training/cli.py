@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training import cli_data, cli_head, cli_runs, cli_study, cli_study_tools, cli_trial
+from training.console import explained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,7 +35,8 @@ def demo_models(
     from training.demo import make_models  # noqa: PLC0415 - torch takes seconds to import, --help must not
 
     console = Console()
-    published = make_models(repository, console, runs, steps, quick=quick)
+    with explained():
+        published = make_models(repository, console, runs, steps, quick=quick)
     table = Table("model", "metric on held-out photos", "value", title="synthetic test set")
     for version in published:
         name = version.path.parent.name

@@ -6,7 +6,7 @@ A batch depends on the recipe's seed, the step and the process alone, so a resum
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -116,14 +116,21 @@ class Feed:
         """Training photos of each label, as far as they are listed; all ones for composed photos alone."""
         return self.targets.sum(0) if len(self.targets) else torch.ones(len(self._labels))
 
+    def px(self, step: int) -> int:
+        """The side of a step's photos."""
+        train = self._recipe.train
+        if train.small_px is not None and step < round(train.steps * train.small_share):
+            return train.small_px
+        return self._recipe.model.input_px
+
     def batch(self, step: int) -> Batch:
         """This process's photos of a step, counted from 0 over all stages."""
-        recipe, process = self._recipe, self._process
+        recipe, process, px = self._recipe, self._process, self.px(step)
         rng = np.random.default_rng((recipe.seed, step, process.rank))
         parts: list[Batch] = []
         if self._listed:
             indices = self.order.indices(step)[process.rank :: process.world]
-            photos = views(rng, self._pick(indices), recipe.augment, recipe.model.input_px)
+            photos = views(rng, self._pick(indices), recipe.augment, px)
             photos = worn(rng, recoloured(rng, photos, recipe.augment), recipe.augment)
             targets = self.targets[torch.tensor(indices)].clone()
             if recipe.augment.scramble and recipe.task == "brand":
@@ -133,7 +140,7 @@ class Feed:
             count = round(recipe.train.batch * share) // process.world
             if count:
                 with process.device:
-                    parts.append(self._composed(rng, composer, count))
+                    parts.append(self._composed(rng, replace(composer, px=px), count))
         photos, targets = (torch.cat([part[index] for part in parts]) for index in (0, 1))
         return mixed(rng, photos, targets, recipe.augment)
 

@@ -231,6 +231,9 @@ class Train(Stage):
 
     second: Stage | None = Field(None, description="a second stage, which starts at the best weights of the first")
     batch: Count = Field(64, description="photos of a step, over all processes")
+    processes: Count = Field(1, description="processes of this machine that share the work where there is no GPU")
+    small_px: Count | None = Field(None, description="side of the square in the first steps, which cost less")
+    small_share: Share = Field(0.0, description="share of the first stage's steps that see `small_px`")
     sampler: Literal["natural", "balanced"] = Field("natural", description="balanced: every label equally often")
     no_logo_share: Share | None = Field(
         None, description="balanced only: share of no_logo in the batch; null: as any label"

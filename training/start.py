@@ -18,7 +18,7 @@ from rich.console import Console
 from training import checkpoint
 from training.data.assemble import assemble
 from training.data.manifest import Manifest
-from training.distributed import Process, joined
+from training.distributed import Process, alone, joined, share_out
 from training.errors import RunError
 from training.feed import Feed, held_out
 from training.publish import git_commit
@@ -63,6 +63,10 @@ def train(run: Run, console: Console) -> dict[str, Any]:
     Under `torchrun` every process calls this; the first one writes.
     """
     if run.model_file.is_file() and run.result_file.is_file():
+        return run.result()
+    processes = run.recipe().train.processes if alone() else 1
+    if processes > 1:
+        share_out(["train", "--resume", str(run.path)], processes)
         return run.result()
     with joined() as process:
         recipe = run.recipe()  # the first process wrote it before it joined

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from torch.nn import functional
 
 from consumer.contract import Geometry as ServedGeometry
@@ -16,10 +17,15 @@ from consumer.limits import PrepareLimits
 from tests.photo_folders import photo
 from training.augment import mixed, recoloured, scrambled, views, worn
 from training.data.decode import Geometry, decode, square
+from training.data.manifest import Manifest
+from training.data.marks import BRANDS, NO_LOGO
+from training.distributed import Process
+from training.feed import Feed
 from training.objective import BrandObjective, QualityObjective, level_distribution
 from training.optimise import follow, learning_rate
 from training.order import Order
 from training.recipe import Augment, Loss, Stage
+from training.recipe_files import read
 
 
 @settings(max_examples=40)
@@ -168,3 +174,19 @@ def test_training_sees_the_pixels_that_the_service_sees(
     served = to_pixels(stream.getvalue(), ServedGeometry(96, 96), PrepareLimits())
     trained = square(decode(stream.getvalue(), 96), Geometry(96, 96))
     assert np.abs(served.astype(int) - trained.astype(int)).mean() <= 1
+
+
+def test_early_steps_see_small_photos() -> None:
+    recipe = read("demo-brand", ["train.steps=10", "data.sources.0.scenes=8"])
+    manifest = Manifest("brand", (*BRANDS, NO_LOGO), (), (), {}, ())
+    feed = Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))
+    assert [feed.batch(step)[0].shape[-1] for step in (0, 5, 6, 9)] == [64, 64, 96, 96]
+
+
+def test_batches_made_ahead_by_many_threads_are_those_made_one_by_one() -> None:
+    recipe = read("demo-brand", ["train.steps=10", "data.sources.0.scenes=8", "train.batch=8", "data.makers=3"])
+    manifest = Manifest("brand", (*BRANDS, NO_LOGO), (), (), {}, ())
+    feed = Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))
+    ahead = [images for images, _ in feed.ahead(2, 8)]
+    assert all(torch.equal(images, feed.batch(step)[0]) for step, images in enumerate(ahead, 2))
+    assert len(ahead) == 6

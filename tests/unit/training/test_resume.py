@@ -156,11 +156,19 @@ def test_a_run_is_never_trained_over(folder: Path, whole: Run) -> None:
 
 @pytest.mark.timeout(240)
 def test_two_processes_train_one_model(folder: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--name", "pair", "--runs", str(folder), "--data", str(folder / "photos")]
-    overrides = ["--set", "train.steps=4", "--set", "train.second=null", "--set", "train.evaluate_steps=2"]
+    overrides = [
+        "--set",
+        "train.processes=2",
+        "--set",
+        "train.steps=4",
+        "--set",
+        "train.second=null",
+        "--set",
+        "train.evaluate_steps=2",
+    ]
     done = subprocess.run(
-        [*torchrun, "-m", "training.cli", "train", str(folder / "tiny.yaml"), *options, *overrides],
+        [sys.executable, "-m", "training.cli", "train", str(folder / "tiny.yaml"), *options, *overrides],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
