@@ -67,6 +67,15 @@ def build(model: Model, outputs: int) -> nn.Module:
     return net
 
 
+def set_training(net: nn.Module, trainable: str) -> None:
+    """Training mode; norms below a head that is trained alone keep their statistics, or the backbone would drift."""
+    net.train()
+    if trainable == "head":
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the only name of them all
+                module.eval()
+
+
 def empty(arch: str, outputs: int, dropout: float = 0.0) -> nn.Module:
     """The network of a name without weights, to load a run's into; raises as `build`."""
     return _bare(Model(arch=arch, dropout=dropout), outputs)

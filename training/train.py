@@ -19,7 +19,7 @@ from training import checkpoint
 from training.distributed import Process
 from training.feed import Feed, Held
 from training.models import normalise
-from training.networks import build
+from training.networks import build, set_training
 from training.objective import BrandObjective, QualityObjective
 from training.optimise import average_of, fast_bf16, follow, learning_rate, optimiser_of
 from training.progress import task
@@ -143,7 +143,7 @@ class Trainer:
     def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
         progress, device = self.progress, self.process.device
         torch.manual_seed((self.recipe.seed * _PRIME + progress.total) * _PRIME + self.process.rank)
-        self.net.train()
+        set_training(self.net, self.recipe.model.trainable)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
         layout = torch.channels_last if self.recipe.train.channels_last else torch.contiguous_format

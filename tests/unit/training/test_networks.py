@@ -13,7 +13,7 @@ from torch import nn
 from tests.photo_folders import brand_folders
 from training.errors import RecipeError, WeightsError
 from training.models import PIXEL_DEVIATION, PIXEL_MEAN, ResNet10
-from training.networks import build, empty, head_of
+from training.networks import build, empty, head_of, set_training
 from training.recipe import Model
 from training.recipe_files import read
 from training.start import new_run, train
@@ -96,6 +96,16 @@ def test_head_only_trains_the_head() -> None:
     name, _ = head_of(net)
     trained = [parameter for parameter, value in net.named_parameters() if value.requires_grad]
     assert trained == [f"{name}.weight", f"{name}.bias"]
+
+
+def test_a_frozen_backbone_is_the_same_after_a_step() -> None:
+    net = build(Model(arch="resnet10-w8", trainable="head"), 3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    set_training(net, "head")
+    net(torch.rand(4, 3, 32, 32)).sum().backward()
+    torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"head.weight", "head.bias"}
 
 
 def test_weights_fit_all_but_the_head_and_must_have_their_hash(tmp_path: Path) -> None:
