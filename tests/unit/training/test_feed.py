@@ -177,7 +177,8 @@ def test_training_sees_the_pixels_that_the_service_sees(
 
 
 def test_early_steps_see_small_photos() -> None:
-    recipe = read("demo-brand", ["train.steps=10", "data.sources.0.scenes=8"])
+    small = ["train.small_px=64", "train.small_share=0.6"]
+    recipe = read("demo-brand", ["train.steps=10", "data.sources.0.scenes=8", *small])
     manifest = Manifest("brand", (*BRANDS, NO_LOGO), (), (), {}, ())
     feed = Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))
     assert [feed.batch(step)[0].shape[-1] for step in (0, 5, 6, 9)] == [64, 64, 96, 96]
