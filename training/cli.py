@@ -48,6 +48,10 @@ def demo_models(
         console.print(
             f"published {version.path.parent.name} version {version.path.name} in {version.path}", soft_wrap=True
         )
+        for weakness in version.weak:
+            console.print(f"  more training would mend: {weakness}", soft_wrap=True)
+    if any(version.weak for version in published):
+        console.print("more steps make it better: photo-trainer demo-models --steps 3000")
 
 
 @app.command()

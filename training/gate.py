@@ -37,6 +37,8 @@ class Check:
     name: str
     passed: bool
     detail: str
+    #: Whether more training mends it: the version is worse than it could be, not useless.
+    minor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Verdict:
     def refusals(self) -> tuple[str, ...]:
         """What was not passed."""
         return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed)
+
+    @property
+    def minor_refusals(self) -> tuple[str, ...]:
+        """What was not passed and more training mends."""
+        return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed and check.minor)
 
     def as_json(self) -> dict[str, Any]:
         """For the manifest."""
@@ -72,6 +79,7 @@ def absolute(evaluation: Evaluation, leaks: Mapping[str, Any]) -> list[Check]:
             "calibration",
             error.low <= _MOST_CALIBRATION_ERROR,
             f"ECE {error.value:.3f} ({error.low:.3f} to {error.high:.3f}), at most {_MOST_CALIBRATION_ERROR:g}",
+            minor=True,
         ),
         Check(
             "every class is predicted",
@@ -127,7 +135,7 @@ def against_champion(
         found = intervals[name]
         worse = found.high < 0 if more_is_better else found.low > 0
         detail = f"{everything[name]:+.4f} ({found.low:+.4f} to {found.high:+.4f}) against version {version}"
-        checks.append(Check(f"{name.replace('_', ' ')} not worse", not worse, detail))
+        checks.append(Check(f"{name.replace('_', ' ')} not worse", not worse, detail, minor=True))
     return checks
 
 

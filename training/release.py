@@ -100,6 +100,7 @@ def release(  # noqa: PLR0917 - what decides a release
     console: Console,
     name: str | None = None,
     forced: str | None = None,
+    short: str | None = None,
 ) -> Released:
     """Evaluates, exports and publishes a run.
 
@@ -110,6 +111,7 @@ def release(  # noqa: PLR0917 - what decides a release
         console: Where progress goes.
         name: Another model name than the kind's own.
         forced: Why to publish whatever the gate says; None asks it.
+        short: Why to publish what more training would mend, and nothing worse; None refuses it.
 
     Raises:
         GateRefused: The gate refused; nothing was published.
@@ -122,6 +124,8 @@ def release(  # noqa: PLR0917 - what decides a release
         found = replace(found, spec=replace(found.spec, name=name))
     written = write(found, run.path / EVALUATION)
     verdict = judge(found, repository)
+    if short is not None and verdict.refusals and verdict.refusals == verdict.minor_refusals:
+        forced = short
     if verdict.refusals and forced is None:
         raise GateRefused(f"{found.spec.name} of {run.path} is not published: {'; '.join(verdict.refusals)}")
     bundle = bundle_of(found)
