@@ -46,8 +46,9 @@ _WEIGHTS: Final = {
 #: What every decode takes: the decoder's tables, the crop and its copies.
 _BASE_BYTES: Final = 4 * 1024 * 1024
 _BASE_S: Final = 0.002
-#: The vectorised resize takes images of so many pixels at most, in copies of three times four bytes a pixel.
-_MOST_COPIED: Final = 1_000_000
+#: The vectorised resize takes images of so many pixels at most, in copies of three times four bytes a pixel: of more
+#: they would need too much memory, and a JPEG that was decoded small never has them.
+MOST_COPIED: Final = 1_000_000
 _COPIES: Final = 12
 
 
@@ -90,7 +91,7 @@ def _image(pixels: int, mode: str, *, converted: bool) -> tuple[int, float]:
 
 
 def _copied(pixels: int) -> int:
-    return min(pixels, _MOST_COPIED) * _COPIES
+    return min(pixels, MOST_COPIED) * _COPIES
 
 
 def _stored(mode: str) -> int:

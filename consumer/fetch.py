@@ -102,7 +102,7 @@ class Fetcher:
         except BaseException as failure:
             attempt.release()
             if isinstance(failure, TaggerError):
-                body = b""
+                body = b""  # this frame stays with the failure
                 forget_frames(failure)
             raise
         return Photo(event.photo_id, event.uri, body, attempt.release)

@@ -234,7 +234,7 @@ class Pipeline:
             await self._patience.outlast("kafka", self._announcement(decision, record))
             look = partial(self._steps.store.newer, decision.photo_id, decision.version)
             now = await self._patience.outlast("redis", look)
-            if now is None or now.version <= decision.version:
+            if now is None:
                 return
             decision = now
             self._log.info("result.overtaken", photo_id=now.photo_id, **_place(record), version=now.version)

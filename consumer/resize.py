@@ -10,6 +10,7 @@ from typing import Final
 from cykooz_resizer import CropBox, FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 from PIL import Image
 
+from consumer.cost import MOST_COPIED
 from consumer.geometry import Box, whole_pixels
 
 #: Modes that are resized as they are: the layout of the copied bytes, and what a pixel is to the resizer. Three bytes a
@@ -20,8 +21,6 @@ _LAYOUTS: Final = {
     "CMYK": ("CMYK", PixelType.U8x4),
     "L": ("L", PixelType.U8),
 }
-#: Of more pixels the copies would need too much memory; a JPEG that was decoded small never has them.
-_MAX_PIXELS: Final = 1_000_000
 #: Copying so many times the pixels that are needed is faster than cutting those out first.
 _WORTH_A_CUT: Final = 1.6
 _BILINEAR: Final = ResizeAlg.convolution(FilterType.bilinear)
@@ -41,9 +40,9 @@ def resized(image: Image.Image, box: Box, size: int) -> Image.Image:
     """`box` of an image as `size` x `size`, in the image's own mode: bilinear, with antialiasing where it shrinks."""
     left, top, right, bottom = whole_pixels(box, size, *image.size)
     pixels = (right - left) * (bottom - top)
-    if image.mode not in _LAYOUTS or pixels > _MAX_PIXELS:
+    if image.mode not in _LAYOUTS or pixels > MOST_COPIED:
         return image.resize((size, size), Image.Resampling.BILINEAR, box.as_tuple())
-    if image.width * image.height <= min(pixels * _WORTH_A_CUT, _MAX_PIXELS):
+    if image.width * image.height <= min(pixels * _WORTH_A_CUT, MOST_COPIED):
         left, top, part = 0, 0, image
     else:
         part = image.crop((left, top, right, bottom))

@@ -111,7 +111,10 @@ class Store:
         """
         with redis_failures():
             (present,) = await self._redis.run([("HGET", layout.photo_key(photo_id), "ver")])
-        return await self.in_force(photo_id) if present is not None and present.decode() > version else None
+        if present is None or present.decode() <= version:
+            return None
+        now = await self.in_force(photo_id)
+        return now if now is not None and now.version > version else None
 
     async def differences(self, decisions: Sequence[Tags | Deletion]) -> list[Difference | None]:
         """What Redis lacks of each, in one round trip; None where it holds the same or something newer.

@@ -67,6 +67,12 @@ def pixel_centres(size: int) -> torch.Tensor:
     return (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
 
 
+def upright_grid(columns: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Where to sample pictures that are moved and stretched but not turned: [N, W] and [N, H] to [N, H, W, 2]."""
+    shape = (len(columns), rows.shape[1], columns.shape[1])
+    return torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), 3)
+
+
 def mark_coordinates(homographies: torch.Tensor, size: int) -> torch.Tensor:
     """Where each pixel of a size x size photo falls on the mark: float32 [N, size, size, 2]; outside -1..1 is off."""
     line = pixel_centres(size)
@@ -170,8 +176,7 @@ def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.
     mirror = torch.where(_chance(rng, 0.5, count), -1.0, 1.0)
     line = pixel_centres(size)
     columns, rows = (scale * mirror)[:, None] * line + x[:, None], scale[:, None] * line + y[:, None]
-    shape = (count, size, size)
-    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), 3)
+    grid = upright_grid(columns, rows)
     return (
         functional.grid_sample(canvases.float(), grid, padding_mode="border", align_corners=False)
         .div_(255)

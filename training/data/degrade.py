@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.data.compose import blur, jpeg, pixel_centres
+from training.data.compose import blur, jpeg, pixel_centres, upright_grid
 
 #: Severity of the worst grade; level = 5 - severity.
 WORST = 4
@@ -58,8 +58,7 @@ def _motion(rng: np.random.Generator, image: torch.Tensor, length: float) -> tor
     dx, dy = along * np.cos(angle) * 2 / image.shape[2], along * np.sin(angle) * 2 / image.shape[1]
     columns = pixel_centres(image.shape[2]) + dx[:, None]
     rows = pixel_centres(image.shape[1]) + dy[:, None]
-    shape = (taps, *image.shape[1:])
-    grid = torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), 3)
+    grid = upright_grid(columns, rows)
     return functional.grid_sample(
         image.expand(taps, -1, -1, -1), grid, padding_mode="border", align_corners=False
     ).mean(0)
