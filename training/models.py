@@ -46,6 +46,8 @@ class ResNet10(nn.Module):
         if min(widths) < _LEAST_WIDTH:
             raise ValueError(f"widths {widths}: each must be at least {_LEAST_WIDTH}")
         super().__init__()
+        #: The stem holds its norm: then convolution and relu are one for a server, and the pool may come last.
+        self.folded = False
         self.stem = nn.Conv2d(3, widths[0], _STEM_KERNEL_PX, 2, _STEM_KERNEL_PX // 2, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])
         strides = (1, 2, 2, 2)
@@ -59,8 +61,11 @@ class ResNet10(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of normalised images."""
-        # The pool first: norm and relu then see a quarter of the pixels.
-        features = functional.relu(self.norm(functional.max_pool2d(self.stem(images), 3, 2, 1)))
+        features = self.stem(images)
+        if self.folded:
+            features = functional.max_pool2d(functional.relu(features), 3, 2, 1)
+        else:  # the pool first: norm and relu then see a quarter of the pixels
+            features = functional.relu(self.norm(functional.max_pool2d(features, 3, 2, 1)))
         return self.head(self.dropout(self.stages(features).mean((2, 3))))  # type: ignore[no-any-return]
 
 

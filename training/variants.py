@@ -15,6 +15,9 @@ FP32_FILE, FP16_FILE, INT8_FILE = "model.onnx", "model.fp16.onnx", "model.int8.o
 #: What int8 is done to: convolutions and what stands between them. Normalisation, the head and softmax stay float.
 _QUANTISED: Final = ["Conv", "Relu", "Clip", "MaxPool", "AveragePool", "Add", "Concat"]
 _CALIBRATION_BATCH: Final = 16
+#: The grey that stands for zero in pixels that need no more quantising, and how they are then "quantised".
+_CENTRE: Final = 114
+_PIXELS: Final = {"rmin": np.float32(-_CENTRE), "rmax": np.float32(255 - _CENTRE)}
 
 
 def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -105,11 +108,77 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]  # the library ships
         return None if part is None else {"images": part}
 
 
+def _centre_pixels(model: onnx.ModelProto) -> str | None:
+    """Moves the normalisation's scale and its means' differences into the convolution that it leads to, in place.
+
+    Then pixels less `_CENTRE` are all that the convolution needs. Outside the photo, where it sees zeros, they now
+    stand for this grey and not for the mean of each channel, which is at most 11 levels away.
+
+    Returns:
+        The name of the centred pixels; None, and the model as it was, where something else follows the normalisation.
+    """
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    chain, name = [], "images"
+    for kind in ("Cast", "Transpose", "Sub", "Mul", "Conv"):
+        followers = [node for node in graph.node if name in node.input]
+        if [node.op_type for node in followers] != [kind]:
+            return None
+        chain.append(followers[0])
+        name = followers[0].output[0]
+    *_, minus, times, conv = chain
+    if not {minus.input[1], times.input[1], *conv.input[1:]} <= stored.keys():
+        return None
+    mean, scale, weight = (
+        numpy_helper.to_array(stored[key]) for key in (minus.input[1], times.input[1], conv.input[1])
+    )
+    weight = weight * scale.reshape(1, -1, 1, 1)
+    bias = numpy_helper.to_array(stored[conv.input[2]]) if len(conv.input) > 2 else 0
+    bias = bias - (weight * (mean.reshape(1, -1, 1, 1) - _CENTRE)).sum((1, 2, 3))
+    for key, values in (("centre", np.float32(_CENTRE)), ("centred.weight", weight), ("centred.bias", bias)):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), key))
+    minus.input[1] = "centre"
+    del conv.input[:]
+    conv.input.extend([minus.output[0], "centred.weight", "centred.bias"])
+    graph.node.remove(times)
+    _forget_unused(graph)
+    return str(minus.output[0])
+
+
+def _forget_unused(graph: onnx.GraphProto) -> None:
+    """Takes out, in place, what is stored and read by no node."""
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+
+
+def _quantised_already(model: onnx.ModelProto, pixels: str) -> None:
+    """Takes out, in place, what computes a quantised pixel from a pixel: they are the same number.
+
+    The transposition comes last, since OpenVINO takes the convolution for one in float otherwise.
+    """
+    graph = model.graph
+    cast, turn, minus = (
+        next(node for node in graph.node if node.op_type == kind) for kind in ("Cast", "Transpose", "Sub")
+    )
+    quantise = next(node for node in graph.node if node.input[0] == pixels)
+    back = next(node for node in graph.node if node.input[0] == quantise.output[0])
+    conv = next(node for node in graph.node if back.output[0] in node.input)
+    back.input[0] = cast.input[0]
+    turn.input[0], turn.output[0], conv.input[0] = back.output[0], pixels, pixels
+    for node in (cast, turn, minus, quantise):
+        graph.node.remove(node)
+    graph.node.insert(list(graph.node).index(conv), turn)
+    _forget_unused(graph)
+    del graph.value_info[:]
+
+
 def to_int8(model: onnx.ModelProto, photos: np.ndarray) -> onnx.ModelProto:
     """The graph with int8 convolutions between QuantizeLinear and DequantizeLinear nodes, calibrated on photos.
 
     Weights use 7 of their 8 bits: CPUs without VNNI add pairs of products in 16 bits, which would saturate, so that a
-    decision would depend on the CPU.
+    decision would depend on the CPU. Where the normalisation leads to one convolution, that takes the pixels
+    themselves.
 
     Args:
         model: What `export` made.
@@ -117,7 +186,9 @@ def to_int8(model: onnx.ModelProto, photos: np.ndarray) -> onnx.ModelProto:
     """
     with tempfile.TemporaryDirectory() as folder:
         source, made = Path(folder, "source.onnx"), Path(folder, "made.onnx")
-        onnx.save(plain_weights(model), source)
+        plain = plain_weights(model)
+        pixels = _centre_pixels(plain)
+        onnx.save(plain, source)
         quantize_static(
             source,
             made,
@@ -129,7 +200,10 @@ def to_int8(model: onnx.ModelProto, photos: np.ndarray) -> onnx.ModelProto:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
+            extra_options={"TensorQuantOverrides": {pixels: [_PIXELS]}} if pixels else {},
         )
         quantised = onnx.load(made)
+    if pixels:
+        _quantised_already(quantised, pixels)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised

@@ -58,8 +58,13 @@ def openvino_run(path: Path, threads: int) -> tuple[list[str], Run]:
         requests[size] = core.compile_model(sized, "CPU", options).create_infer_request()
 
     def run(images: np.ndarray) -> list[np.ndarray]:
-        answers = requests.get(len(images), any_size).infer({"images": images})
-        return [np.array(answers[name]) for name in names]
+        request = requests.get(len(images), any_size)
+        # By tensors: a dictionary would cost 0.1 ms a call, a fifth of what one photo takes. A tensor only borrows the
+        # memory, so the pixels need a name until the end.
+        pixels = np.require(images, requirements=["C", "W"])
+        request.set_input_tensor(openvino.Tensor(pixels, shared_memory=True))
+        request.infer()
+        return [np.array(request.get_output_tensor(index).data) for index in range(len(names))]
 
     return names, run
 

@@ -98,6 +98,14 @@ def test_folding_norms_changes_nothing_but_rounding() -> None:
     assert torch.allclose(before, after, atol=0.02)
 
 
+def test_a_norm_that_turns_a_channel_round_is_not_folded_before_the_pool() -> None:
+    net = tiny_net(5)
+    with torch.no_grad():
+        net.norm.weight[::2] *= -1
+        images = normalise(torch.from_numpy(photos(4)).permute(0, 3, 1, 2))
+        assert torch.allclose(net(images), deployable(net)(images), atol=0.02)
+
+
 def test_an_export_that_differs_from_torch_is_refused() -> None:
     with pytest.raises(ExportError, match="differ by"):
         export(ServedBrand(deployable(tiny_net(11)), 1.0), ("brand_probs",), photos(2), tolerance=-1.0)
