@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from consumer.contract import Geometry
-from consumer.decode import inspect, to_pixels
 from consumer.errors import PhotoRejected
-from consumer.limits import PrepareLimits
+from consumer.imaging.decode import inspect, to_pixels
+from consumer.imaging.limits import PrepareLimits
 from tests.hostile_parts import FULL, chunk, even_png, frame, jpeg, scan, scan_bomb
 from tests.unit.photos import encoded, photo
 

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumer import events, kafka_clients
+from consumer import events
 from consumer.demo.photos import SAMPLES, SUFFIXES
 from consumer.embedded.paths import free_port, repository_root
 from consumer.embedded.stack import Stack, start_stack
+from consumer.kafka import clients
+from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import TagReader
-from consumer.topics import TopicNames, create_topics
 
 DEADLINE_S = 120.0
 
@@ -54,8 +55,8 @@ def start_service(stack: Stack, port: int) -> subprocess.Popen[bytes]:
 def burst(stack: Stack, name: str, count: int) -> float:
     """Sends `count` events at once and returns the seconds until the last has its tags."""
     files = sorted(path for path in SAMPLES.iterdir() if path.suffix in SUFFIXES)
-    producer = kafka_clients.producer_client(stack.kafka.bootstrap_servers, {})
-    kafka_clients.require_topics(producer, stack.kafka.bootstrap_servers, [TopicNames().uploads])
+    producer = clients.producer_client(stack.kafka.bootstrap_servers, {})
+    clients.require_topics(producer, stack.kafka.bootstrap_servers, [TopicNames().uploads])
     ids = [f"{name}-{number}" for number in range(count)]
     began = time.perf_counter()
     for number, photo_id in enumerate(ids):

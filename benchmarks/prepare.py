@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from consumer.contract import Geometry
-from consumer.decode import SILENCE, to_pixels
-from consumer.limits import PrepareLimits
+from consumer.imaging.decode import SILENCE, to_pixels
+from consumer.imaging.limits import PrepareLimits
 from tests.unit.photos import photo
 
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)

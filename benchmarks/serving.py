@@ -27,12 +27,13 @@ from sklearn.datasets import load_sample_images
 
 from consumer.embedded.paths import servers_environment
 from consumer.embedded.servers import Servers
-from training.bundle import Bundle
-from training.export import deployable, export
-from training.model_config import ModelSpec
-from training.models import ResNet10, ServedBrand
-from training.publish import Evidence, publish
-from training.variants import INT8_FILE, to_int8
+from training.models.resnet10 import ResNet10
+from training.models.served import ServedBrand, deployable
+from training.models.spec import ModelSpec
+from training.publish.bundle import Bundle
+from training.publish.export import export
+from training.publish.precisions import INT8_FILE, to_int8
+from training.publish.repository import Evidence, publish
 
 LABELS = (*(f"brand-{index}" for index in range(10)), "no_logo")
 BATCHES = (1, 8)

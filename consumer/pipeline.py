@@ -9,15 +9,15 @@ from time import time
 from typing import Protocol, TypeVar
 
 from consumer import events
-from consumer.cache import Judge, judged
 from consumer.errors import PhotoHostDown, PhotoRejected, Reason, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
-from consumer.hosts import Hosts
-from consumer.marks import Deferral, RetrySchedule, deferral_of, origin_of
-from consumer.resilience import Patience, RetryingCaller
-from consumer.store import Written
+from consumer.fetch.hosts import Hosts
+from consumer.imaging.truncation import ends_early
+from consumer.kafka.headers import deferral_of, origin_of
+from consumer.redis.score_cache import Judge, judged
+from consumer.redis.store import Written
+from consumer.resilience import Deferral, Patience, RetryingCaller, RetrySchedule
 from consumer.telemetry import Log, Metrics, Outcome
-from consumer.truncation import ends_early
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -12,9 +12,9 @@ from typing import Any, Final, Self
 import orjson
 from redis import RedisError
 
-from consumer import layout
 from consumer.events import Tags
-from consumer.redis_threads import connect_redis
+from consumer.redis.keys import brand_keys, photo_key, tags_of
+from consumer.redis.thread_link import connect_redis
 
 __all__ = ["Found", "RedisError", "TagReader"]
 
@@ -68,9 +68,9 @@ class TagReader:
         found: dict[str, Tags] = {}
         for start in range(0, len(wanted), _CHUNK):
             chunk = wanted[start : start + _CHUNK]
-            hashes = self._redis.run([("HGETALL", layout.photo_key(photo_id)) for photo_id in chunk])
+            hashes = self._redis.run([("HGETALL", photo_key(photo_id)) for photo_id in chunk])
             for photo_id, fields in zip(chunk, hashes, strict=True):
-                tags = layout.tags_of(photo_id, fields)
+                tags = tags_of(photo_id, fields)
                 if tags is not None:
                     found[photo_id] = tags
         return found
@@ -88,13 +88,13 @@ class TagReader:
         if limit < 1:
             raise ValueError("limit must be at least 1")
         best = ("+inf", min_quality, "WITHSCORES", "LIMIT", 0, limit)
-        pages = self._redis.run([("ZREVRANGEBYSCORE", key, *best) for key in layout.brand_keys(brand)])
+        pages = self._redis.run([("ZREVRANGEBYSCORE", key, *best) for key in brand_keys(brand)])
         candidates = [Found(photo_id, float(score)) for page in pages for photo_id, score in _pairs(page)]
         return self._shown(brand, nlargest(limit, candidates, key=lambda found: (found.quality, found.photo_id)))
 
     def _shown(self, brand: str, page: list[Found]) -> list[Found]:
         """The photos whose hash lists the brand."""
-        answers = self._redis.run([("HGET", layout.photo_key(found.photo_id), "brands") for found in page])
+        answers = self._redis.run([("HGET", photo_key(found.photo_id), "brands") for found in page])
         return [
             found
             for found, brands in zip(page, answers, strict=True)

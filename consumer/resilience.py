@@ -3,6 +3,8 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Final, TypeVar
 
@@ -10,6 +12,7 @@ import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from consumer.errors import Dependency, DependencyDown, Retryable
+from consumer.events import Source
 from consumer.telemetry import Log, Metrics
 
 T = TypeVar("T")
@@ -22,6 +25,44 @@ _REMIND_S: Final = 10.0
 _RETRY_WAIT_S: Final = 0.2
 _RETRY_WAIT_MAX_S: Final = 5.0
 _RETRY_BUDGET_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """Why and until when a record waits in the retry topic; `attempt` counts all tries so far, `round` the waits."""
+
+    reason: str
+    detail: str
+    attempt: int
+    round: int
+    not_before: datetime
+    origin: Source
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySchedule:
+    """How often a record may wait in the retry topic, and how long each time; the last delay serves the rounds left."""
+
+    rounds: int
+    delays_s: tuple[float, ...]
+
+    def delay_s(self, round_number: int) -> float | None:
+        """The wait of a round, counted from 1; None where there is no such round."""
+        if round_number > self.rounds or not self.delays_s:
+            return None
+        return self.delays_s[min(round_number, len(self.delays_s)) - 1]
+
+    def next_after(self, before: Deferral | None, now: datetime, jitter: float) -> tuple[int, datetime] | None:
+        """Round and time of the next try, up to a tenth later by `jitter` in 0..1; None after the last round."""
+        number = 1 if before is None else before.round + 1
+        delay_s = self.delay_s(number)
+        return None if delay_s is None else (number, now + timedelta(seconds=delay_s * (1 + jitter / 10)))
+
+    def again(self, before: Deferral | None, now: datetime, jitter: float) -> tuple[int, datetime]:
+        """Round and time of another wait that uses up no round: the photo was not to blame."""
+        number = 0 if before is None else before.round
+        delay_s = self.delays_s[min(max(number, 1), len(self.delays_s)) - 1]
+        return number, now + timedelta(seconds=delay_s * (1 + jitter / 10))
 
 
 class Patience:

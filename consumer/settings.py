@@ -18,8 +18,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
-from consumer.addresses import parse_allow_list, store_fault
 from consumer.errors import SettingsError
+from consumer.fetch.addresses import parse_allow_list, store_fault
 
 PREFIX: Final = "TAGGER_"
 CONFIG_VARIABLE: Final = "TAGGER_CONFIG"

@@ -10,7 +10,7 @@ RUN python -m venv --without-pip /opt/tagger \
         --no-cache-dir --no-deps --only-binary=:all: -r /tmp/s3.txt
 COPY deploy/probe /opt/tagger/bin/probe
 COPY consumer /opt/tagger/app/consumer
-RUN printf '#!/opt/tagger/bin/python\nfrom consumer.cli import main\n\nmain()\n' > /opt/tagger/bin/photo-tagger \
+RUN printf '#!/opt/tagger/bin/python\nfrom consumer.cli.main import main\n\nmain()\n' > /opt/tagger/bin/photo-tagger \
  && chmod 755 /opt/tagger/bin/photo-tagger /opt/tagger/bin/probe \
  && /opt/tagger/bin/python -m compileall -q /opt/tagger/app
 

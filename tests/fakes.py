@@ -27,9 +27,9 @@ from consumer.events import (
     Source,
     Tags,
 )
-from consumer.marks import Deferral
 from consumer.pipeline import Steps
-from consumer.store import Written
+from consumer.redis.store import Written
+from consumer.resilience import Deferral
 
 MOMENT = datetime(2026, 11, 21, 10, 15, 0, 123_000, tzinfo=UTC)
 BRANDS = ("crimson", "azure", "no_logo")

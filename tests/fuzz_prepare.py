@@ -15,9 +15,9 @@ import atheris
 
 with atheris.instrument_imports(include=["consumer", "PIL"]):
     from consumer.contract import Geometry
-    from consumer.decode import SILENCE, to_pixels
     from consumer.errors import PermanentReason, PhotoRejected
-    from consumer.limits import PrepareLimits
+    from consumer.imaging.decode import SILENCE, to_pixels
+    from consumer.imaging.limits import PrepareLimits
 
 from typing import get_args
 

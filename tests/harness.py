@@ -17,11 +17,11 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from PIL import Image
 
 from consumer import events, telemetry
-from consumer.app import Service
 from consumer.events import PhotoDeleted, PhotoUploaded
+from consumer.kafka.topics import TopicNames, create_topics
+from consumer.service.app import Service
+from consumer.service.wiring import live_plan, retry_plan
 from consumer.settings import Settings
-from consumer.topics import TopicNames, create_topics
-from consumer.wiring import live_plan, retry_plan
 
 DEADLINE_S = 30.0
 #: Of every topic of a world, but the dead letters'.

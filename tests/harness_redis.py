@@ -16,7 +16,7 @@ from consumer.embedded.redis import Redis, redis_in_wheel
 from consumer.embedded.redis_cluster import RedisCluster, command
 from consumer.embedded.servers import Servers
 from consumer.reader import TagReader
-from consumer.store import Store
+from consumer.redis.store import Store
 
 #: What the store's tests run on: the server from PATH, the oldest that is supported, a newest one, and a cluster.
 KINDS = ("default", "6.2", "valkey", "cluster")

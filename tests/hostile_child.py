@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from consumer.contract import Geometry
-from consumer.decode import SILENCE, to_pixels
 from consumer.errors import PhotoRejected
-from consumer.limits import PrepareLimits
+from consumer.imaging.decode import SILENCE, to_pixels
+from consumer.imaging.limits import PrepareLimits
 from tests.hostile import HostileFile, files
 
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)

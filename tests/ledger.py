@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import redis
 from confluent_kafka import KafkaException, Message
 
-from consumer import events, layout, versions
+from consumer import events, versions
 from consumer.errors import PhotoRejected
 from consumer.events import PhotoDeleted, Record
+from consumer.redis.keys import fields_of, photo_key
 from tests.harness import World, headers_of
 
 _LOOK_S = 0.1
@@ -108,7 +109,7 @@ class Ledger:
         with redis.Redis.from_url(self.world.settings.redis.url, decode_responses=True) as client:
             lines = client.pipeline(transaction=False)
             for photo_id in photo_ids:
-                lines.hget(layout.photo_key(photo_id), "ver")
+                lines.hget(photo_key(photo_id), "ver")
             try:
                 found = lines.execute()
             except redis.RedisError:
@@ -165,7 +166,7 @@ class Ledger:
         last = {message.key().decode(): message for message in topics.results}
         with redis.Redis.from_url(self.world.settings.redis.url, decode_responses=True) as client:
             for photo_id, message in last.items():
-                held = client.hgetall(layout.photo_key(photo_id))
+                held = client.hgetall(photo_key(photo_id))
                 if held.get("ver") != topics.newest[photo_id] or not _tells(held, message):
                     yield photo_id
 
@@ -213,7 +214,7 @@ def _tells(held: dict[str, str], message: Message) -> bool:
     value = message.value()
     if value is None:
         return held.get("del") == "1"
-    expected = layout.fields_of(events.decode_tags(value))
+    expected = fields_of(events.decode_tags(value))
     return held == {name: field.decode() if isinstance(field, bytes) else field for name, field in expected.items()}
 
 

@@ -27,8 +27,8 @@ from consumer.embedded.process import EmbeddedServerError, GuardianClient
 from consumer.embedded.stack import Stack, start_stack
 from consumer.errors import TaggerError
 from consumer.events import Tags
+from consumer.kafka.topics import TopicNames
 from consumer.reader import TagReader
-from consumer.topics import TopicNames
 from consumer.web import gallery
 
 _PATIENCE_S: Final = 60.0

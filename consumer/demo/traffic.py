@@ -9,11 +9,11 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
-from consumer import kafka_clients
 from consumer.demo.errors import DemoFailed
 from consumer.demo.photos import DemoPhoto
 from consumer.events import UPLOADED, PhotoUploaded, Tags, decode_tags, encode, format_time, milliseconds
-from consumer.topics import TopicNames, create_topics
+from consumer.kafka import clients
+from consumer.kafka.topics import TopicNames, create_topics
 
 _METADATA_TIMEOUT_S: Final = 10.0
 _FLUSH_TIMEOUT_S: Final = 30.0
@@ -69,7 +69,7 @@ def prepare_topics(bootstrap_servers: str, names: TopicNames, *, is_mock: bool) 
     if not is_mock:
         create_topics(bootstrap_servers, names)
         return
-    producer = kafka_clients.producer_client(bootstrap_servers, {})
+    producer = clients.producer_client(bootstrap_servers, {})
     for name in (*_all(names), names.retry):
         producer.list_topics(name, timeout=_METADATA_TIMEOUT_S)
 
@@ -84,9 +84,9 @@ def publish(bootstrap_servers: str, names: TopicNames, photos: Sequence[DemoPhot
     Raises:
         DemoFailed: The broker did not take one.
     """
-    producer = kafka_clients.producer_client(bootstrap_servers, {})
+    producer = clients.producer_client(bootstrap_servers, {})
     # An upload pipeline's producer is connected before its first event; the latency is not to count that.
-    kafka_clients.require_topics(producer, bootstrap_servers, _all(names))
+    clients.require_topics(producer, bootstrap_servers, _all(names))
     failures: list[str] = []
 
     def delivered(error: object, _message: Message) -> None:
@@ -127,7 +127,7 @@ def watch(
     Raises:
         DemoFailed: No outcome came for `patience_s`.
     """
-    consumer = kafka_clients.consumer_client(bootstrap_servers, "photo-tagger-demo", {}, {"enable.auto.commit": False})
+    consumer = clients.consumer_client(bootstrap_servers, "photo-tagger-demo", {}, {"enable.auto.commit": False})
     try:
         consumer.assign(list(_beginnings(consumer, (names.tags, names.dead))))
         last_s = time.monotonic()

@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from consumer.app import Service
 from consumer.embedded.kafka_cluster import KafkaCluster
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
-from consumer.topics import create_topics
+from consumer.kafka.topics import create_topics
+from consumer.service.app import Service
 from tests.faults.experiment import Experiment
 from tests.harness import BRIGHT, PhotoServer, World, eventually, make_world
 from tests.ledger import Ledger

@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from consumer import events
-from consumer.app import Service
 from consumer.events import PhotoUploaded
+from consumer.service.app import Service
 from consumer.settings import Settings
 from tests.faults.experiment import Experiment
 from tests.harness import BRIGHT, RED, PhotoServer, World, eventually

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from consumer.cache import ScoreCache
 from consumer.events import Photo, Scores
+from consumer.redis.score_cache import ScoreCache
 from tests.fakes import CONTRACT
 from tests.harness_redis import RedisPlace
 

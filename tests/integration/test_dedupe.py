@@ -6,8 +6,8 @@ import redis
 import tritonclient.grpc
 
 from consumer import events
-from consumer.app import Service
 from consumer.events import Tags
+from consumer.service.app import Service
 from consumer.settings import Settings
 from tests.harness import BLUE, RED, World, by_key, eventually
 

@@ -11,9 +11,10 @@ from aiohttp import web
 from confluent_kafka import ConsumerGroupType
 from confluent_kafka.admin import AdminClient
 
-from consumer import rescore, telemetry
+from consumer import telemetry
 from consumer.embedded.paths import free_port
 from consumer.errors import SourceFailed
+from consumer.operations import replay
 from consumer.settings import Settings
 from tests.harness import BRIGHT, World, by_key, eventually
 from tests.harness_process import RunningTagger, running_tagger
@@ -132,7 +133,7 @@ async def test_a_replay_has_no_more_in_work_than_its_own_bound(world: World) -> 
         world.upload(f"photo{number}", f"photo{number}")
     bounded = changed(world.settings, "service", replay_in_flight=3, max_in_flight=64)
     log = telemetry.configure_logging("debug", "json", world.log)
-    result = await rescore.replay(
+    result = await replay.replay(
         bounded, log, since=datetime.fromtimestamp(0, UTC), until=datetime.now(UTC), progress=lambda *_: None
     )
     assert result.outcomes == {"tagged": 30}

@@ -10,12 +10,12 @@ import tritonclient.grpc as triton_grpc
 from onnx import TensorProto, helper, numpy_helper
 
 from consumer.embedded.servers import Servers
-from training.bundle import Bundle
-from training.export import Exported
-from training.model_config import ModelSpec
-from training.parity import ENGINES, outputs_of
-from training.publish import Evidence, publish
-from training.variants import INT8_FILE, to_int8
+from training.models.spec import ModelSpec
+from training.publish.bundle import Bundle
+from training.publish.export import Exported
+from training.publish.parity import ENGINES, outputs_of
+from training.publish.precisions import INT8_FILE, to_int8
+from training.publish.repository import Evidence, publish
 
 SPEC = ModelSpec("toy", (("brand_probs", 3),), "brand_probs", ("acme", "bolt", "no_logo"), 32)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import redis
 from aiohttp import web
 
-from consumer import events, layout
-from consumer.check import check
+from consumer import events
+from consumer.operations.check import check
 from consumer.reader import TagReader
+from consumer.redis.keys import fields_of
 from consumer.settings import Settings
 from tests.harness import BLUE, BRIGHT, DARK, RED, World, by_key, eventually, headers_of
 
@@ -45,7 +46,7 @@ async def test_what_redis_says_the_result_topic_and_the_reader_say_too(world: Wo
     published = {key: events.decode_tags(message.value()) for key, message in by_key(world.tags()).items()}
     assert published.keys() == found.keys()
     for photo_id, tags in found.items():
-        assert layout.fields_of(published[photo_id]) == layout.fields_of(tags)
+        assert fields_of(published[photo_id]) == fields_of(tags)
         assert sum(published[photo_id].probabilities.values()) > 0.99
     assert world.dead() == []
 

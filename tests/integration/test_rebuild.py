@@ -11,10 +11,11 @@ import pytest
 import redis
 from confluent_kafka import Producer
 
-from consumer import events, rebuild, telemetry
+from consumer import events, telemetry
 from consumer.events import Brand, Deletion, Quality, Source, Tags
-from consumer.rebuild import RebuildResult
-from consumer.store import Difference, Store
+from consumer.operations import rebuild
+from consumer.operations.rebuild import RebuildResult
+from consumer.redis.store import Difference, Store
 from tests.harness import BLUE, RED, World, dump, eventually
 from tests.harness_process import environment
 

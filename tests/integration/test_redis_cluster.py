@@ -8,16 +8,18 @@ from typing import TypeVar
 
 import pytest
 
-from consumer import admin, deadletters, layout, rebuild, telemetry
-from consumer.app import Service
+from consumer import telemetry
 from consumer.embedded.redis_cluster import command
 from consumer.embedded.servers import Servers
 from consumer.errors import DependencyDown
 from consumer.events import Deletion, Tags
+from consumer.operations import admin, dead_letters, rebuild
+from consumer.operations.sweep import sweep
+from consumer.redis.keys import fields_of, photo_key
+from consumer.redis.store import Store
 from consumer.resilience import Patience
+from consumer.service.app import Service
 from consumer.settings import Settings
-from consumer.store import Store
-from consumer.sweep import sweep
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 from tests.harness import BLUE, RED, World, eventually
@@ -32,7 +34,7 @@ BRANDS = ("adidas", "puma", "shell")
 
 def of_bucket(bucket: str, count: int) -> list[str]:
     """Ids of photos that share a bucket."""
-    found = (f"photo-{number}" for number in range(100_000) if layout.bucket(f"photo-{number}") == bucket)
+    found = (f"photo-{number}" for number in range(100_000) if bucket(f"photo-{number}") == bucket)
     return [next(found) for _ in range(count)]
 
 
@@ -63,7 +65,7 @@ def assert_in_force(place: RedisPlace, newest: dict[str, Tags | Deletion]) -> No
         if isinstance(write, Deletion):
             assert photo_id not in found
         else:
-            assert layout.fields_of(found[photo_id]) == layout.fields_of(write)
+            assert fields_of(found[photo_id]) == fields_of(write)
             expected |= {(brand.brand, photo_id, write.quality.score) for brand in write.brands}
     assert place.index() == expected
 
@@ -152,7 +154,7 @@ async def test_a_write_that_needs_both_halves_of_a_split_slot_waits_and_changes_
         source = owner_of(cluster.cluster, slot)
         target = next(node for node in cluster.cluster.nodes if node is not source)
         with moving(cluster.cluster, slot, target):
-            move_key(source, target, layout.photo_key(photo))
+            move_key(source, target, photo_key(photo))
             before = await store.in_force(photo)
             with pytest.raises(DependencyDown, match="TryAgain"):
                 await store.write(make_tags(photo, 2, ("shell",), 0.7))
@@ -260,9 +262,9 @@ async def test_the_commands_work_on_a_cluster(settings_of: Settings, cluster: Re
     async with cluster.store() as store:
         await store.write_all([make_tags(f"photo-{number}", 1, ("puma",), number / 100) for number in range(70)])
     with cluster.client() as client:
-        client.delete(layout.photo_key("photo-5"))
+        client.delete(photo_key("photo-5"))
     assert admin.read_tags(settings_of, ["photo-1", "photo-69", "nobody"], 0.0).keys() == {"photo-1", "photo-69"}
-    assert deadletters.list_letters(settings_of, deadletters.Query()) == []
+    assert dead_letters.list_letters(settings_of, dead_letters.Query()) == []
     swept = sweep(**settings_of.redis.model_dump(), execute=True, found=lambda _: None)
     assert (swept.entries, swept.outcomes) == (70, {"removed": 1})
     answer = await asyncio.to_thread(

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from consumer import layout
 from consumer.embedded.redis import Redis
 from consumer.embedded.servers import Servers
 from consumer.errors import DependencyDown
+from consumer.redis.keys import bucket, index_prefix
+from consumer.redis.store import Store, Written
 from consumer.resilience import Patience
-from consumer.store import Store, Written
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 from tests.harness import eventually
@@ -124,7 +124,7 @@ async def test_a_replica_refuses_until_it_is_promoted(servers: Servers, redis_se
             client.replicaof("NO", "ONE")
         assert (await store.write(make_tags("promoted", 1, ("puma",)))).outcome == "written"
         with redis.Redis.from_url(replica.url, decode_responses=True) as client:
-            assert client.zscore(layout.index_prefix(layout.bucket("promoted")) + "puma", "promoted") == 0.5
+            assert client.zscore(index_prefix(bucket("promoted")) + "puma", "promoted") == 0.5
     replica.kill()
 
 

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from consumer import rescore, telemetry
-from consumer.rescore import ReplayResult
+from consumer import telemetry
+from consumer.operations import replay as replaying
+from consumer.operations.replay import ReplayResult
 from tests.harness import BLUE, BRIGHT, RED, World, dump, eventually
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -15,7 +16,7 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 async def replay(world: World, since: datetime, until: datetime) -> tuple[ReplayResult, list[tuple[int, int]]]:
     progress: list[tuple[int, int]] = []
     log = telemetry.configure_logging("debug", "json", world.log)
-    result = await rescore.replay(
+    result = await replaying.replay(
         world.settings, log, since=since, until=until, progress=lambda done, total: progress.append((done, total))
     )
     return result, progress
@@ -98,7 +99,7 @@ async def test_records_that_arrive_during_a_replay_are_left_to_the_live_service(
                 world.upload(f"new{number}", "photo")
         assert total == 6
 
-    result = await rescore.replay(
+    result = await replaying.replay(
         world.settings, log, since=BEGINNING, until=datetime(2100, 1, 1, tzinfo=UTC), progress=send_more
     )
     assert result.outcomes == {"tagged": 6}

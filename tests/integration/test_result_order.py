@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from consumer import events, kafka_clients, rebuild, telemetry
+from consumer import events, telemetry
 from consumer.events import Deletion, Record, Tags
-from consumer.marks import RetrySchedule
+from consumer.kafka import clients
+from consumer.kafka.publisher import Publisher
+from consumer.operations import rebuild
 from consumer.pipeline import Pipeline
-from consumer.publish import Publisher
-from consumer.resilience import Patience, retry_within_budget
-from consumer.store import Store
+from consumer.redis.store import Store
+from consumer.resilience import Patience, RetrySchedule, retry_within_budget
+from consumer.service.wiring import topic_names
 from consumer.telemetry import Metrics
-from consumer.wiring import topic_names
 from tests import fakes
 from tests.fakes import RecordingLog, deleted_json, record, uploaded_json
 from tests.harness import World, headers_of
@@ -25,9 +26,7 @@ class HeldPublisher(Publisher):
     """Publishes results when the test lets it."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(
-            kafka_clients.producer_client(world.kafka, world.settings.kafka.extra), topic_names(world.settings)
-        )
+        super().__init__(clients.producer_client(world.kafka, world.settings.kafka.extra), topic_names(world.settings))
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def _hold(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from consumer import events
 from consumer.events import Source
-from consumer.marks import RETRY_HEADERS
+from consumer.kafka.headers import RETRY_HEADERS
 from consumer.reader import TagReader
 from consumer.settings import Settings
 from tests.harness import BLUE, RED, World, by_key, eventually, headers_of

@@ -9,11 +9,12 @@ from aiohttp import web
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumer import events, offset_map
+from consumer import events
 from consumer.embedded.paths import free_port
+from consumer.kafka import offset_map
+from consumer.kafka.topics import create_topics
+from consumer.service.wiring import topic_names
 from consumer.settings import Settings
-from consumer.topics import create_topics
-from consumer.wiring import topic_names
 from tests.harness import BRIGHT, World, by_key, eventually
 from tests.harness_process import running_tagger
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumer import layout
 from consumer.events import Brand, Deletion, Quality, Source, Tags
+from consumer.redis.keys import fields_of
 from tests.harness_redis import RedisPlace
 
 BRANDS = ("adidas", "puma", "shell")
@@ -60,7 +60,7 @@ async def test_racing_writers_leave_the_newest_version_and_an_index_in_step(plac
             found = reader.get(photo_id)
             if isinstance(write, Tags):
                 assert found is not None
-                assert layout.fields_of(found) == layout.fields_of(write)
+                assert fields_of(found) == fields_of(write)
                 expected |= {(brand.brand, photo_id, write.quality.score) for brand in write.brands}
             else:
                 assert found is None

@@ -24,13 +24,13 @@ from tests.harness import PhotoServer, eventually, make_world
 from training.data.degrade import WORST
 from training.data.made import scene_uri
 from training.data.photos import Photo
-from training.features import backbone, extract
+from training.heads.features import backbone, extract
 from training.heads.folder import Kept, Trained, keep, load
 from training.heads.judged import LABELS, Side
 from training.heads.release import release, verdict_of
-from training.publish import read_manifest
-from training.recipe import Model
-from training.runs import QUALITY, spec_of
+from training.publish.repository import read_manifest
+from training.recipes.recipe import Model
+from training.runs.run import QUALITY, spec_of
 
 REASON = "random weights: a test of the way, not of the head"
 

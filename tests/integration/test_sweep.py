@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from consumer import layout
-from consumer.sweep import Entry, SweepResult, sweep
+from consumer.operations.sweep import Entry, SweepResult, sweep
+from consumer.redis.keys import bucket, index_prefix, photo_key, tags_of
 from tests.harness_redis import RedisPlace
 from tests.integration.test_store import make_deletion, make_tags
 
@@ -21,7 +21,7 @@ def run(place: RedisPlace, *, execute: bool) -> tuple[SweepResult, set[tuple[str
 
 
 def index_key(photo_id: str, brand: str) -> str:
-    return layout.index_prefix(layout.bucket(photo_id)) + brand
+    return index_prefix(bucket(photo_id)) + brand
 
 
 async def damaged(place: RedisPlace) -> set[tuple[str, str, float]]:
@@ -31,15 +31,15 @@ async def damaged(place: RedisPlace) -> set[tuple[str, str, float]]:
         await store.write_all([make_tags(name, 1, ("puma",), 0.9) for name in ("expired", "moved", "rescored")])
         await store.delete(make_deletion("deleted", 1))
     with place.client() as client:
-        client.delete(layout.photo_key("expired"))
+        client.delete(photo_key("expired"))
         client.zrem(index_key("moved", "puma"), "moved")
-        client.hset(layout.photo_key("moved"), "brands", "[]")
+        client.hset(photo_key("moved"), "brands", "[]")
         right = place.index() - {("puma", "expired", 0.9)}
         client.zadd(index_key("moved", "adidas"), {"moved": 0.9})
         client.zadd(index_key("deleted", "puma"), {"deleted": 0.9})
         client.zadd(index_key("rescored", "puma"), {"rescored": 0.95})
-        other = next(number for number in range(64) if f"{number:02d}" != layout.bucket("photo-1"))
-        client.zadd(layout.index_prefix(f"{other:02d}") + "a:b} c", {"photo-1": 0.7})
+        other = next(number for number in range(64) if f"{number:02d}" != bucket("photo-1"))
+        client.zadd(index_prefix(f"{other:02d}") + "a:b} c", {"photo-1": 0.7})
     return right
 
 
@@ -80,7 +80,7 @@ async def test_a_reader_is_not_shown_orphans(place: RedisPlace) -> None:
 
 async def test_a_hash_that_no_tagger_wrote_is_left_alone(place: RedisPlace) -> None:
     with place.client() as client:
-        client.hset(layout.photo_key("strange"), mapping={"brands": "not JSON", "q": "0.5"})
+        client.hset(photo_key("strange"), mapping={"brands": "not JSON", "q": "0.5"})
         client.zadd(index_key("strange", "puma"), {"strange": 0.5})
         client.set("b:{00}:text", "no sorted set")
         client.zadd("b:{99}:puma", {"elsewhere": 1})
@@ -126,7 +126,7 @@ async def test_no_concurrent_writer_loses_an_index_entry(place: RedisPlace) -> N
     expected = set()
     with place.client() as client:
         for name in names:
-            tags = layout.tags_of(name, client.hgetall(layout.photo_key(name)))
+            tags = tags_of(name, client.hgetall(photo_key(name)))
             if tags is not None:
                 expected |= {(brand.brand, name, tags.quality.score) for brand in tags.brands}
     assert place.index() == expected

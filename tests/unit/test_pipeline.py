@@ -10,9 +10,9 @@ import stamina
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable
 from consumer.events import Record, source_of
-from consumer.marks import Deferral, RetrySchedule, retry_headers
+from consumer.kafka.headers import retry_headers
 from consumer.pipeline import Pipeline
-from consumer.resilience import Patience, retry_within_budget
+from consumer.resilience import Deferral, Patience, RetrySchedule, retry_within_budget
 from consumer.telemetry import Metrics
 from tests.fakes import MOMENT, RecordingLog, World, deleted_json, no_fault, record, uploaded_json
 

@@ -13,7 +13,7 @@ from consumer import errors
 from consumer.telemetry import LogEvent, Metrics, Outcome, Stage, configure_logging
 
 CONSUMER = Path(__file__).resolve().parents[2] / "consumer"
-SOURCES = "\n".join(path.read_text() for path in CONSUMER.glob("*.py") if path.name != "telemetry.py")
+SOURCES = "\n".join(path.read_text() for path in CONSUMER.rglob("*.py") if path.name != "telemetry.py")
 
 
 @pytest.fixture(autouse=True)

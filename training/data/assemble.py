@@ -19,7 +19,7 @@ from training.data.ratings import ava, koniq, listed, spaq, undamaged
 from training.data.splits import divide
 from training.errors import DataError
 from training.progress import task
-from training.recipe import ComposedSource, DamagedSource, Part, Recipe
+from training.recipes.recipe import ComposedSource, DamagedSource, Part, Recipe
 
 #: What lists the photos of each kind of source.
 LISTERS: dict[str, Callable[[Any], Iterable[Photo]]] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
-from training.recipe import FlickrLogosSource, FoldersSource, GrocerySource, OpenImagesSource
+from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySource, OpenImagesSource
 
 
 def _splits(path: Path) -> list[tuple[str | None, Path]]:

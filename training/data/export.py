@@ -12,7 +12,7 @@ from training.data.decode import Geometry
 from training.data.manifest import Manifest, target_name
 from training.data.pixels import photo_pixels
 from training.progress import task
-from training.recipe import Recipe
+from training.recipes.recipe import Recipe
 
 _NAME_DIGITS = 12
 

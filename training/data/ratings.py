@@ -10,7 +10,7 @@ from training.data.made import scene_uri
 from training.data.photos import LEVELS, SPLITS, Photo, photo_files
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
-from training.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
+from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
 
 _REMOTE = ("http://", "https://", "file:")
 _AVA_VOTES = 10

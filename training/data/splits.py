@@ -16,7 +16,7 @@ from training.data.made import SCENE
 from training.data.manifest import target_name
 from training.data.photos import FOREIGN, TEST, TRAIN, VAL, Photo
 from training.errors import DataError
-from training.recipe import Splitting
+from training.recipes.recipe import Splitting
 
 _HASH_BITS: Final = 64
 #: Pairs of a leak that a report lists; it counts all.

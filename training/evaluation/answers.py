@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from training.evaluation.statistics import Flags, Floats, Ints, Texts, softmax
+from training.statistics import Flags, Floats, Ints, Texts, softmax
 
 
 @dataclass(frozen=True, slots=True)

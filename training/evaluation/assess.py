@@ -13,8 +13,8 @@ from training.evaluation.answers import Answers
 from training.evaluation.outcome import Calibration, Evaluation, Mistake
 from training.evaluation.predict import FOREIGN_ORIGIN, Seen, files_of, logits_of
 from training.evaluation.slices import Part, parts
-from training.evaluation.statistics import Flags, Floats, Ints, brier, fit_temperature, softmax, top_reliability, wilson
 from training.evaluation.thresholds import Choice, Target, best_split, choose, sweep, tagging
+from training.statistics import Flags, Floats, Ints, brier, fit_temperature, softmax, top_reliability, wilson
 
 _ROBUSTNESS_PHOTOS: Final = 300
 _WORST: Final = 24

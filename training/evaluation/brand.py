@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from training.evaluation.answers import Answers, Figure
-from training.evaluation.statistics import (
+from training.statistics import (
     Flags,
     Floats,
     Interval,

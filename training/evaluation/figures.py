@@ -17,8 +17,8 @@ from training.evaluation.outcome import Calibration, Evaluation
 from training.evaluation.quality import GOOD_LEVEL, POOR_LEVEL
 from training.evaluation.robustness import ALARM, Flips
 from training.evaluation.slices import Part
-from training.evaluation.statistics import Ints, Reliability, precision_recall, softmax
 from training.evaluation.thresholds import Tagging
+from training.statistics import Ints, Reliability, precision_recall, softmax
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b93a1"
 #: Stands for the page's text colour until the SVG is written.

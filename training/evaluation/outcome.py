@@ -11,8 +11,8 @@ from training.evaluation.answers import Answers, Figure
 from training.evaluation.brand import BrandRow
 from training.evaluation.robustness import Flips
 from training.evaluation.slices import Part
-from training.evaluation.statistics import Ints, Reliability
 from training.evaluation.thresholds import Choice, Tagging
+from training.statistics import Ints, Reliability
 
 
 @dataclass(frozen=True, slots=True)

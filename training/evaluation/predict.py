@@ -13,9 +13,9 @@ from torch import nn
 from training.data.decode import read_bytes
 from training.data.photos import Photo
 from training.evaluation.answers import Answers
-from training.evaluation.statistics import Floats
-from training.models import normalise
-from training.runs import QUALITY, Run, Split, load_split
+from training.models.served import normalise
+from training.runs.run import QUALITY, Run, Split, load_split
+from training.statistics import Floats
 
 _BATCH: Final = 64
 #: Origin of photos that come from elsewhere and show no known brand.

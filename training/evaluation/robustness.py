@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from training.data.decode import Geometry, decode, square
-from training.evaluation.statistics import Interval, Ints, share, wilson
+from training.statistics import Interval, Ints, share, wilson
 
 #: A tag flip rate that is called out.
 ALARM: Final = 0.05

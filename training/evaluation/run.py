@@ -17,10 +17,10 @@ from training.evaluation.outcome import Evaluation
 from training.evaluation.predict import see
 from training.evaluation.report import html
 from training.evaluation.thresholds import Target
-from training.export import deployable
-from training.model_config import ModelSpec
+from training.models.served import deployable
+from training.models.spec import ModelSpec
 from training.progress import task
-from training.runs import BRAND, Run, load_model, load_split
+from training.runs.run import BRAND, Run, load_model, load_split
 
 REPORT, CARD, METRICS, DRIFT = "report.html", "card.md", "metrics.json", "drift.json"
 _SPLITS: Final = ("val", "test", "foreign")

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from training.evaluation.answers import Answers
-from training.evaluation.statistics import Flags, Interval, Texts, share, wilson
+from training.statistics import Flags, Interval, Texts, share, wilson
 
 #: Parts with fewer photos say nothing.
 LEAST_PHOTOS: Final = 20

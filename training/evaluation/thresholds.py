@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from training.evaluation.statistics import Flags, Floats, Interval, share, wilson
+from training.statistics import Flags, Floats, Interval, share, wilson
 
 _STEP: Final = 0.01
 

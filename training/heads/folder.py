@@ -16,17 +16,18 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from training import checkpoint, gate
 from training.data.decode import Geometry
 from training.data.manifest import Manifest
 from training.data.photos import Photo
 from training.data.pixels import stack
 from training.errors import RunError
 from training.evaluation.outcome import plain
-from training.features import Backbone, weights_sha256
+from training.heads.features import Backbone, weights_sha256
 from training.heads.judged import LABELS, Side, judge
 from training.heads.served import SPREAD, quality_graph, quality_of
-from training.networks import empty, trunk
+from training.models.networks import empty, trunk
+from training.publish import gate
+from training.runs import checkpoint
 
 #: Test photos that a folder keeps to prove parity on; all figures are measured on all test photos.
 KEPT_PHOTOS: Final = 400

@@ -17,9 +17,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import SVC, OneClassSVM
 
 from training.errors import ExportError
-from training.export import OPSET
 from training.heads.affine import Affine, folded
 from training.heads.novelty import CalibratedNovelty
+from training.publish.export import OPSET
 
 FEATURES, PROBABILITIES = "features", "probabilities"
 #: The format that torch's exporter writes, so that both graphs can be joined.

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from training import gate
 from training.data.photos import LEVELS, Photo
 from training.evaluation import brand, quality
 from training.evaluation.answers import Figure
 from training.evaluation.outcome import Evaluation
-from training.evaluation.statistics import Floats, Ints, Texts, bootstrap, top_reliability
 from training.evaluation.thresholds import best_split
-from training.features import Features
+from training.heads.features import Features
 from training.heads.served import quality_of
+from training.publish import gate
+from training.statistics import Floats, Ints, Texts, bootstrap, top_reliability
 
 LABELS = tuple(str(level) for level in LEVELS)
 

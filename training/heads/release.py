@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from training import gate
-from training.bundle import Bundle, decider
 from training.errors import ExportError, GateRefused
 from training.evaluation import quality
-from training.export import Exported
 from training.heads.folder import CARD, Kept, load
 from training.heads.judged import LABELS, against, both
 from training.heads.served import joined
-from training.model_config import ModelSpec
-from training.parity import ENGINES, ONNXRUNTIME, Parity, compare, onnxruntime_engine, outputs_of
-from training.publish import MODEL_FILE, Evidence, publish, read_manifest, versions
-from training.runs import QUALITY, spec_of
+from training.models.spec import ModelSpec
+from training.publish import gate
+from training.publish.bundle import Bundle, decider
+from training.publish.export import Exported
+from training.publish.parity import ENGINES, ONNXRUNTIME, Parity, compare, onnxruntime_engine, outputs_of
+from training.publish.repository import MODEL_FILE, Evidence, publish, read_manifest, versions
+from training.runs.run import QUALITY, spec_of
 
 #: Largest difference of a score between scikit-learn on torch's features and the whole graph.
 TOLERANCE = 1e-3

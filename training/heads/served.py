@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from training.data.photos import LEVELS
 from training.errors import ExportError
-from training.export import check_graph, export
-from training.features import Backbone
+from training.heads.features import Backbone
 from training.heads.graph import FEATURES, Sketch, probabilities
-from training.models import PIXEL_DEVIATION, PIXEL_MEAN
+from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
+from training.publish.export import check_graph, export
 
 SCORE, LEVELS_OUT = "quality_score", "quality_levels"
 SPREAD: Final = (

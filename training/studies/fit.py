@@ -12,8 +12,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
 
-from training import checkpoint
-from training.evaluation.statistics import Floats, Ints
+from training.runs import checkpoint
+from training.statistics import Floats, Ints
 from training.studies.study import Table
 
 #: Pictures of the given indices, as the network takes them: float32 [n, 3, H, W].

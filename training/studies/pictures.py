@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from training.evaluation.statistics import Ints
+from training.statistics import Ints
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b93a1"
 _STYLE: Final = {

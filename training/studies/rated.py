@@ -20,7 +20,7 @@ from training.data.ratings import listed
 from training.errors import DataError
 from training.heads.judged import LABELS, crossing
 from training.progress import task
-from training.recipe import Data, RatingsSource, Recipe, Splitting
+from training.recipes.recipe import Data, RatingsSource, Recipe, Splitting
 from training.studies.drawn import drawing, jpeg
 
 _POOR, _GOOD = frozenset({1, 2}), frozenset({4, 5})

@@ -8,10 +8,10 @@ from rich.console import Console
 
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, Photo
-from training.evaluation.statistics import Ints
-from training.features import Backbone, Features, backbone, cache_file, extract
+from training.heads.features import Backbone, Features, backbone, cache_file, extract
 from training.progress import task
-from training.recipe import Model
+from training.recipes.recipe import Model
+from training.statistics import Ints
 from training.studies.rated import sides
 from training.studies.study import Options
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from training.errors import DataError
-from training.evaluation.statistics import wilson
+from training.statistics import wilson
 from training.trial.sheet import QUESTIONS, Key
 
 #: What the study's operators said of the photos that its model picked.

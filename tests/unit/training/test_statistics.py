@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as oracle
 
-from training.evaluation import statistics as own
+from training import statistics as own
 
 RNG = np.random.default_rng
 

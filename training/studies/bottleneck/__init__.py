@@ -60,7 +60,7 @@ STUDY: Final = Study(
         Row("2.1", "120 classes, 9,200 to train and 1,022 to validate, stratified by a fixed seed; histogram",
             _TEST + "the_full_set_is_split_into_9200_and_1022_by_class_and_seed"),
         Row("2.2", "bottleneck features stream to .npy: bounded memory, rows as listed, resumable",
-            "tests/unit/training/test_features.py::"
+            "tests/unit/training/heads/test_features.py::"
             "test_an_extraction_that_breaks_off_goes_on_and_ends_as_an_undisturbed_one"),
         Row("2.3", "three networks, three caches, named by network, weights and photos",
             _TEST + "each_network_has_a_cache_of_its_own"),

@@ -17,8 +17,8 @@ from training.data.photos import TRAIN, VAL, Photo, photo_files
 from training.data.splits import near_pairs
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
-from training.evaluation.statistics import Ints
 from training.progress import task
+from training.statistics import Ints
 from training.studies.drawn import write_drawing
 
 #: The full data set.

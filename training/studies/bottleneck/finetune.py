@@ -9,10 +9,10 @@ from torch import nn
 from training.data.decode import Geometry
 from training.data.photos import TRAIN, VAL
 from training.data.pixels import cached_stack
-from training.evaluation.statistics import Ints
-from training.models import normalise
-from training.networks import build
-from training.recipe import Model
+from training.models.networks import build
+from training.models.served import normalise
+from training.recipes.recipe import Model
+from training.statistics import Ints
 from training.studies.affine import Affine, changed
 from training.studies.bottleneck.data import Breeds
 from training.studies.fit import Pictures, Plan, cross_entropy

@@ -11,8 +11,8 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from training.evaluation.statistics import Ints
-from training.features import Features
+from training.heads.features import Features
+from training.statistics import Ints
 
 VARIANCE: Final = 0.1
 MEMBERS: Final = 10

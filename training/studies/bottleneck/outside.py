@@ -11,8 +11,8 @@ from training.data.inspect import inspect_all
 from training.data.photos import Photo, photo_files
 from training.data.pixels import stack
 from training.errors import DataError
-from training.evaluation.statistics import Floats
-from training.features import Backbone, features_of
+from training.heads.features import Backbone, features_of
+from training.statistics import Floats
 
 _TOP: Final = 5
 #: Share of val photos whose highest probability is below the limit of a flag.

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from training.data.photos import TRAIN, VAL
-from training.evaluation.statistics import wilson
-from training.features import Backbone
+from training.heads.features import Backbone
+from training.statistics import wilson
 from training.studies import pictures as plots
 from training.studies.bottleneck.data import Breeds
 from training.studies.bottleneck.heads import Worth

@@ -8,15 +8,15 @@ import numpy as np
 from rich.console import Console
 from sklearn.pipeline import Pipeline
 
-from training import checkpoint
 from training.data.photos import TRAIN, VAL
 from training.errors import RecipeError
-from training.evaluation.statistics import Ints
-from training.features import Backbone, backbone, extract
+from training.heads.features import Backbone, backbone, extract
 from training.heads.graph import probability_graph
-from training.networks import natural_px
+from training.models.networks import natural_px
 from training.progress import task
-from training.recipe import Model
+from training.recipes.recipe import Model
+from training.runs import checkpoint
+from training.statistics import Ints
 from training.studies.backbones import INCEPTION_RESNET_V2, INCEPTION_V3, RESNET50, XCEPTION
 from training.studies.bottleneck import finetune
 from training.studies.bottleneck.data import Breeds, Way, read

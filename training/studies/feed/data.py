@@ -8,7 +8,7 @@ import numpy as np
 
 from training.data.photos import photo_files
 from training.errors import DataError
-from training.recipe import RatingsSource
+from training.recipes.recipe import RatingsSource
 from training.studies.rated import write_photo
 
 GOOD, POOR = "good", "poor"

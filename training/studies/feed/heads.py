@@ -15,9 +15,9 @@ from sklearn.svm import SVC, OneClassSVM
 
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
-from training.evaluation.statistics import Ints, area_under_roc, wilson
-from training.features import Features
+from training.heads.features import Features
 from training.heads.novelty import CalibratedNovelty
+from training.statistics import Ints, area_under_roc, wilson
 from training.studies.pictures import BLUE, GREY, ORANGE, plot
 from training.studies.seen import Seen
 from training.studies.study import Figure

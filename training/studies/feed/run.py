@@ -12,13 +12,13 @@ from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
 from training.heads.folder import Trained, keep
 from training.heads.judged import Side, crossing
+from training.runs.loop import cpu_seconds
 from training.studies.feed import heads
 from training.studies.feed.data import source_of
 from training.studies.feed.heads import Head, Sweep
 from training.studies.rated import Shares, described, photos_of, sides
 from training.studies.seen import Look, Seen, see
 from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
-from training.train import cpu_seconds
 
 #: 80 for training, 20 for the report; val is taken from the 80.
 _SHARES: Final = Shares(val=0.15, test=0.2)

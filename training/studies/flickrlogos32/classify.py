@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training import checkpoint
 from training.data.decode import read_bytes
 from training.data.download import Limits, fetch
 from training.errors import DataError, RunError
-from training.networks import empty
+from training.models.networks import empty
+from training.runs import checkpoint
 from training.studies.flickrlogos32.network import LogoCNN
 from training.studies.flickrlogos32.views import View, cut, load
 

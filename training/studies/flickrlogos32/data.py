@@ -17,7 +17,7 @@ from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.splits import divide, near_pairs
 from training.errors import DataError
 from training.progress import task
-from training.recipe import FlickrLogosSource, FoldersSource, GrocerySource, Splitting
+from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySource, Splitting
 from training.studies.drawn import write_drawing
 
 _LISTS: Final = "trainset.relpaths.txt"

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from training import checkpoint
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import RecipeError
+from training.runs import checkpoint
 from training.studies.fit import Pictures, device_here
 from training.studies.flickrlogos32.classify import CNN, Classifier, write_classifier
 from training.studies.flickrlogos32.data import Logos, arrange, read

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.evaluation.statistics import Floats, Ints, wilson
+from training.statistics import Floats, Ints, wilson
 from training.studies.study import Figure
 
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from training.data.photos import TEST, TRAIN, VAL
-from training.evaluation.statistics import Ints
-from training.networks import build
-from training.recipe import Model
+from training.models.networks import build
+from training.recipes.recipe import Model
+from training.statistics import Ints
 from training.studies.fit import Fitted, Pictures, Plan, cross_entropy, fit, logits_of, probabilities_of
 from training.studies.flickrlogos32.network import LogoCNN
 from training.studies.flickrlogos32.scores import Score, best_threshold, rejecting, score

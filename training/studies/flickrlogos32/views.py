@@ -12,8 +12,8 @@ from torch import Tensor
 
 from training.data.decode import decode, read_bytes
 from training.data.photos import Photo
-from training.evaluation.statistics import Ints
-from training.models import normalise
+from training.models.served import normalise
+from training.statistics import Ints
 from training.studies.fit import Pictures
 
 _CENTRE: Final = (0.5, 0.5)

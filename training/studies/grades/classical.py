@@ -23,7 +23,7 @@ from sklearn.tree import DecisionTreeClassifier
 from training.data.manifest import Manifest
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
-from training.evaluation.statistics import wilson
+from training.statistics import wilson
 from training.studies.grades.metadata import cells, columns_of, encoding, preparation
 from training.studies.pictures import GREY, plot
 from training.studies.rated import levels

@@ -12,9 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 from training.data.photos import SPLITS, TEST, TRAIN, VAL
 from training.evaluation import brand
-from training.evaluation.statistics import Ints, wilson
-from training.features import Features, weights_sha256
+from training.heads.features import Features, weights_sha256
 from training.heads.judged import LABELS
+from training.statistics import Ints, wilson
 from training.studies.rated import balanced, levels
 from training.studies.seen import Seen
 from training.studies.study import Figure

@@ -16,7 +16,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from training.data.photos import LEVELS, Photo
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
-from training.recipe import RatingsSource
+from training.recipes.recipe import RatingsSource
 
 LIST: Final = "ratings.csv"
 IMAGE, RATING, USER, SPLIT = "image", "rating", "user", "split"

@@ -11,9 +11,9 @@ from rich.console import Console
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, TEST, TRAIN, VAL
 from training.errors import RecipeError
-from training.evaluation.statistics import wilson
 from training.heads.folder import Trained, keep
 from training.heads.judged import LABELS, Side, crossing
+from training.statistics import wilson
 from training.studies.bottleneck.heads import bagged, head
 from training.studies.grades import classical, frozen, metadata, tuned
 from training.studies.pictures import BLUE, ORANGE, confusion, plot

@@ -12,10 +12,10 @@ from training.data.decode import Geometry
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, TEST, TRAIN
 from training.data.pixels import cached_stack
-from training.evaluation.statistics import Ints
-from training.models import normalise
-from training.networks import build, natural_px
-from training.recipe import Model
+from training.models.networks import build, natural_px
+from training.models.served import normalise
+from training.recipes.recipe import Model
+from training.statistics import Ints
 from training.studies.fit import Fitted, Pick, Pictures, Plan, cross_entropy, decided, device_here, fit, logits_of
 from training.studies.grades.frozen import SIDES, collapsed
 from training.studies.rated import balanced, sides

@@ -13,9 +13,9 @@ from training.data.inspect import inspect_all
 from training.data.photos import TEST, TRAIN, VAL, Photo
 from training.data.splits import divide
 from training.errors import DataError
-from training.evaluation.statistics import Ints
 from training.progress import task
-from training.recipe import Splitting
+from training.recipes.recipe import Splitting
+from training.statistics import Ints
 from training.studies.affine import changed
 from training.studies.fit import Pictures
 from training.studies.openimages.crops import resized, write_crops

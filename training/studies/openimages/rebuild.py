@@ -16,8 +16,8 @@ from typing import Any, Final
 import torch
 
 from training.data.photos import Photo
+from training.environment import git_commit
 from training.errors import DataError
-from training.publish import git_commit
 
 _PACKAGES: Final = ("numpy", "pillow", "scikit-learn", "torch")
 _SOURCES: Final = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from sklearn.metrics import classification_report
 
 from training.data.photos import SPLITS, TEST, TRAIN
 from training.evaluation.brand import confusion, never_predicted
-from training.evaluation.statistics import Ints, wilson
+from training.statistics import Ints, wilson
 from training.studies import pictures as plots
 from training.studies.fit import Fitted, Pictures
 from training.studies.openimages.crops import overlay, png, resized

@@ -7,9 +7,9 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 
-from training import checkpoint
 from training.data.photos import TEST
 from training.errors import RecipeError
+from training.runs import checkpoint
 from training.studies.fit import Fitted, Pictures, Plan, binary_cross_entropy, decided, device_here, fit, logits_of
 from training.studies.openimages import rebuild
 from training.studies.openimages.data import Dishes, Wanted, pictures, read

@@ -22,14 +22,14 @@ from training.data.degrade import WORST
 from training.data.made import scene_uri
 from training.data.photos import Photo
 from training.errors import ExportError, GateRefused, RunError
-from training.features import Backbone, backbone, extract
+from training.heads.features import Backbone, backbone, extract
 from training.heads.folder import Trained, keep, load
 from training.heads.graph import probability_graph
 from training.heads.judged import Side
 from training.heads.novelty import CalibratedNovelty
 from training.heads.release import release
 from training.heads.served import quality_graph, quality_of
-from training.recipe import Model
+from training.recipes.recipe import Model
 
 WIDTH = 48
 

@@ -15,8 +15,8 @@ from sklearn.linear_model import SGDClassifier
 from training.data.decode import Geometry
 from training.data.photos import TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError
-from training.features import Backbone
-from training.recipe import Model
+from training.heads.features import Backbone
+from training.recipes.recipe import Model
 from training.studies.affine import Affine
 from training.studies.bottleneck import STUDY, finetune
 from training.studies.bottleneck.data import (

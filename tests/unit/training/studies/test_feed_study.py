@@ -14,9 +14,9 @@ from sklearn.decomposition import PCA
 
 from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.errors import DataError
-from training.features import backbone
+from training.heads.features import backbone
 from training.heads.folder import load
-from training.recipe import Model
+from training.recipes.recipe import Model
 from training.studies.feed import STUDY, heads
 from training.studies.feed.data import make, source_of
 from training.studies.feed.run import Settings

@@ -13,12 +13,12 @@ from rich.console import Console
 from torch import nn
 
 from tests.slow_host import file_host
-from training.cli import app
+from training.cli.main import app
 from training.data.brands import flickr_logos
 from training.data.download import Limits
 from training.data.photos import NO_LOGO, TEST, TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError, RunError, Unreadable
-from training.recipe import FlickrLogosSource
+from training.recipes.recipe import FlickrLogosSource
 from training.studies import page
 from training.studies.fit import Pictures
 from training.studies.flickrlogos32 import STUDY

@@ -13,7 +13,7 @@ import torchvision
 from PIL import Image
 
 from training.errors import RecipeError
-from training.networks import natural_px
+from training.models.networks import natural_px
 from training.studies import page, rows
 from training.studies.pictures import bars
 from training.studies.registry import STUDIES

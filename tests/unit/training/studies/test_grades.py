@@ -16,9 +16,9 @@ from rich.console import Console
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.errors import DataError
-from training.features import weights_sha256
+from training.heads.features import weights_sha256
 from training.heads.folder import load
-from training.networks import empty
+from training.models.networks import empty
 from training.studies.fit import Pictures
 from training.studies.grades import STUDY, classical, frozen, tuned
 from training.studies.grades.made import make

@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import nn
 
 from tests.slow_host import FileHost, file_host
-from training.cli import app
+from training.cli.main import app
 from training.data.decode import decode
 from training.data.download import Limits
 from training.data.photos import SPLITS, TRAIN

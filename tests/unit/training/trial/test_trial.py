@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from training.errors import DataError, RunError, Unreadable
-from training.evaluation.statistics import wilson
+from training.statistics import wilson
 from training.trial import sheet, verdicts
 from training.trial.photos import Places, collect, fetch, shown
 from training.trial.sheet import Key

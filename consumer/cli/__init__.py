@@ -1,0 +1,1 @@
+"""The command `photo-tagger`: one module for each group of commands."""

@@ -1,0 +1,5 @@
+"""`python -m consumer.cli`."""
+
+from consumer.cli.main import main
+
+main()

@@ -1,0 +1,251 @@
+"""`photo-tagger`: every verb that a user needs. Thin: it parses, calls, and prints."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import orjson
+import typer
+from rich.table import Table
+
+from consumer import __version__, events, settings
+from consumer.cli import check, dlq, redis
+from consumer.cli.console import Exit, err, out, progress_bar
+from consumer.cli.console import explained as _explained
+from consumer.cli.times import parse_time
+from consumer.events import Tags
+from consumer.service import worker
+
+app = typer.Typer(
+    name="photo-tagger",
+    help="Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(redis.app)
+app.add_typer(check.app)
+
+#: With these no restart helps: the supervisor ends as its worker did.
+_FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
+
+
+@contextmanager
+def _leaving_hung_threads() -> Iterator[None]:
+    """Ends the process at once if a decode still hangs at the end: the interpreter would wait for its thread.
+
+    Yields:
+        Nothing.
+    """
+    code = int(Exit.FAILED)
+    try:
+        yield
+        code = int(Exit.OK)
+    except typer.Exit as ended:
+        code = ended.exit_code
+        raise
+    finally:
+        if any(thread.name.startswith("decode") and thread.is_alive() for thread in threading.enumerate()):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+@app.command()
+@_leaving_hung_threads()
+def run(
+    workers: Annotated[
+        int | None, typer.Option(help="processes in one group; service.workers by default", min=1)
+    ] = None,
+) -> None:
+    """Run the service until SIGTERM; every setting comes from the environment, tagger.toml or its default."""
+    member = worker.join_supervisor()
+    with _explained():
+        loaded = settings.load()
+        count = workers or loaded.service.workers
+        from consumer.telemetry import configure_logging  # noqa: PLC0415 - `--help` must not load what only `run` needs
+
+        if count > 1:
+            from consumer.service.supervisor import run_workers  # noqa: PLC0415 - as above
+
+            log = configure_logging(loaded.log.level, loaded.log.format)
+            raise typer.Exit(asyncio.run(run_workers(loaded, count, log, _FINAL)))
+        from consumer.service.app import run_live  # noqa: PLC0415 - as above
+
+        if member is None:
+            asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
+        else:
+            log = configure_logging(loaded.log.level, loaded.log.format, worker=member.number)
+            asyncio.run(run_live(loaded, log, member.report_port))
+
+
+@app.command()
+def config() -> None:
+    """Print every setting with its value and where it comes from; secrets are masked."""
+    with _explained():
+        rows = settings.rows(settings.load())
+    if not out.is_terminal:
+        for row in rows:
+            typer.echo(orjson.dumps(row).decode())
+        return
+    table = Table("setting", "value", "from", "meaning", box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row.name, row.value, row.origin, row.description)
+    out.print(table)
+    out.print(f"\nSet one in the environment ({settings.variable_of('kafka.group_id')}) or in tagger.toml.")
+
+
+@app.command()
+def topics(
+    partitions: Annotated[int, typer.Option(help="partitions of the upload and result topics", min=1)] = 4,
+    replication: Annotated[int, typer.Option(help="copies of each partition", min=1)] = 1,
+    wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not there yet")] = 30.0,
+) -> None:
+    """Create the topics that are missing; existing ones stay as they are."""
+    from consumer.operations.admin import create_topics_patiently  # noqa: PLC0415 - as in `run`
+
+    with _explained():
+        created = create_topics_patiently(settings.load(), partitions, replication, wait_s)
+    out.print(f"created {', '.join(created)}" if created else "all topics are there")
+
+
+@app.command()
+def send(
+    uri: Annotated[str, typer.Argument(help="where the photo is: https://..., file:///...")],
+    photo_id: Annotated[str | None, typer.Option("--id", help="photo id; the URI's last part by default")] = None,
+    *,
+    delete: Annotated[bool, typer.Option("--delete", help="send photo.deleted for this id instead")] = False,
+) -> None:
+    """Publish one photo.uploaded event, as the upload pipeline would."""
+    from consumer.operations.admin import send_event  # noqa: PLC0415 - as in `run`
+
+    name = photo_id or uri.rstrip("/").rsplit("/", 1)[-1]
+    now = datetime.now(UTC)
+    event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
+    with _explained():
+        place = send_event(settings.load(), event)
+    out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}", highlight=False)
+
+
+@app.command()
+def tags(
+    photo_ids: Annotated[list[str], typer.Argument(help="one id or many")],
+    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until all have tags")] = 0.0,
+) -> None:
+    """Show the tags of photos; JSON lines in a pipe. Exit code 6 where one has none."""
+    from consumer.operations.admin import read_tags  # noqa: PLC0415 - as in `run`
+
+    with _explained():
+        found = read_tags(settings.load(), photo_ids, wait_s)
+    if out.is_terminal:
+        out.print(_tags_table([found[photo_id] for photo_id in photo_ids if photo_id in found]))
+    else:
+        for photo_id in photo_ids:
+            if photo_id in found:
+                typer.echo(events.encode(found[photo_id]).decode())
+    missing = [photo_id for photo_id in photo_ids if photo_id not in found]
+    if missing:
+        err.print(f"no tags: {', '.join(missing)}", style="yellow", markup=False)
+        raise typer.Exit(Exit.NOT_FOUND)
+
+
+@app.command()
+def find(
+    brand: Annotated[str, typer.Argument(help="brand as the model names it")],
+    min_quality: Annotated[float, typer.Option(help="least quality score", min=0, max=1)] = 0.0,
+    limit: Annotated[int, typer.Option(help="most photos", min=1)] = 20,
+) -> None:
+    """List the best photos that show a brand."""
+    from consumer.operations.admin import find_photos  # noqa: PLC0415 - as in `run`
+
+    with _explained():
+        photos = find_photos(settings.load(), brand, min_quality, limit)
+    for photo in photos:
+        line = f"{photo.quality:.3f}  {photo.photo_id}" if out.is_terminal else orjson.dumps(photo).decode()
+        typer.echo(line)
+
+
+@app.command()
+@_leaving_hung_threads()
+def replay(
+    since: Annotated[str, typer.Option("--from", help="2026-11-21T10:00:00Z, 2h (ago) or beginning")],
+    until: Annotated[str, typer.Option("--to", help="the same forms, or now")] = "now",
+) -> None:
+    """Tag the events of a time range again, in a group of its own; only newer versions change a tag."""
+    from consumer.operations.replay import replay as replay_range  # noqa: PLC0415 - as in `run`
+    from consumer.telemetry import configure_logging  # noqa: PLC0415 - as in `run`
+
+    with _explained():
+        begin, end = parse_time(since), parse_time(until)
+        loaded = settings.load()
+        log = configure_logging("warning" if err.is_terminal else loaded.log.level, loaded.log.format, sys.stderr)
+        with progress_bar("replaying") as progress:
+            result = asyncio.run(replay_range(loaded, log, since=begin, until=end, progress=progress))
+    if out.is_terminal:
+        parts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()))
+        out.print(f"replayed {sum(result.outcomes.values())} of {result.total} records: {parts or 'nothing in range'}")
+    else:
+        typer.echo(orjson.dumps(result).decode())
+    if not result.complete:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command()
+def schemas(
+    output: Annotated[Path, typer.Option(help="folder to write to")] = Path("docs/schemas"),
+) -> None:
+    """Write the JSON Schemas of the events."""
+    from consumer.operations.schemas import write_schemas  # noqa: PLC0415 - as in `run`
+
+    for path in write_schemas(output):
+        out.print(str(path), highlight=False)
+
+
+@app.command()
+def demo(
+    photos: Annotated[Path | None, typer.Option(help="a folder of your own photos")] = None,
+    output: Annotated[Path, typer.Option(help="where the gallery and the logs go")] = Path("demo-output"),
+    kafka: Annotated[Literal["auto", "real", "mock"], typer.Option(help="auto: real where Java is there")] = "auto",
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="leave everything up until Ctrl-C, to look around")] = False,
+) -> None:
+    """Tag sample photos end to end on embedded servers, and write a gallery."""
+    from consumer.demo.run import run_demo  # noqa: PLC0415 - as in `run`
+
+    with _explained():
+        raise typer.Exit(run_demo(photos, output, kafka=kafka, keep=keep))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _tags_table(rows: list[Tags]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for column in ("photo", "quality", "good", "brands", "models", "tagged at"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        brands = " · ".join(f"{brand.brand} {brand.probability:.2f}" for brand in row.brands) or "none"
+        models = ", ".join(f"{name} {number}" for name, number in row.models.items())
+        quality = f"{row.quality.level}/5 ({row.quality.score:.2f})"
+        good = "yes" if row.quality.good else "no"
+        table.add_row(row.photo_id, quality, good, brands, models, events.format_time(row.tagged_at))
+    return table
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

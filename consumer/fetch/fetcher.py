@@ -1,0 +1,156 @@
+"""The photo's bytes, by the URI in the event: bounded in bytes, time and redirects, and only from allowed places."""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from consumer.budget import Budget
+from consumer.errors import PhotoRejected, Retryable, TaggerError, forget_frames
+from consumer.events import Photo, PhotoUploaded
+from consumer.fetch.addresses import STORE_ENDPOINTS, parse_allow_list
+from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, Crowded, NotThere
+from consumer.fetch.files import read_file
+from consumer.fetch.http import Web, WebLimits
+from consumer.fetch.stores import StoreLimits, Stores
+from consumer.fetch.urls import parsed, shown
+
+_UNBOUNDED: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Where photos may come from, and how much of everything a fetch may take."""
+
+    schemes: tuple[str, ...] = ("https",)
+    file_root: Path | None = None
+    allow_addresses: tuple[str, ...] = ()
+    stores: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    max_bytes: int = 20 * 1024 * 1024
+    max_redirects: int = 3
+    connect_timeout_s: float = 2.0
+    read_timeout_s: float = 3.0
+    total_timeout_s: float = 10.0
+    not_found_grace_s: float = 30.0
+
+
+class Fetcher:
+    """Fetches photos over one pool of connections; an async context manager.
+
+    The bytes of a photo count against `budget`, where there is one, from before they are read until it is dropped.
+
+    Raises:
+        ValueError: an entry of `allow_addresses` cannot be read.
+    """
+
+    def __init__(
+        self,
+        limits: FetchLimits,
+        budget: Budget | None = None,
+        *,
+        resolver: AbstractResolver | None = None,
+        open_wait_s: float = OPEN_WAIT_S,
+    ) -> None:
+        self._limits = limits
+        self._open_wait_s = open_wait_s
+        self._budget = budget or Budget(_UNBOUNDED)
+        self._web = Web(_web_limits(limits), resolver=resolver)
+        self._stores = Stores(_store_limits(limits))
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._web)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def fetch(self, event: PhotoUploaded) -> Photo:
+        """The photo that an event names, checked against its `content_sha256` where it has one.
+
+        A photo that is not there may not be there yet: within the grace after its upload that is a passing failure.
+
+        Raises:
+            PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,
+                `content_encoding`, `content_mismatch` or `empty_body`; details hold no query and no credentials.
+            Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`,
+                or `http_4xx` within the grace.
+        """
+        url = parsed(event.uri)
+        attempt = Attempt(self._budget, self._limits.max_bytes, open_wait_s=self._open_wait_s)
+        try:
+            body = await self._body(event.uri, url, attempt)
+            attempt.keep(len(body))
+            await _check(body, event.content_sha256, shown(url))
+        except NotThere as missing:
+            attempt.release()
+            age_s = (datetime.now(UTC) - event.uploaded_at).total_seconds()
+            if age_s < self._limits.not_found_grace_s:
+                raise Retryable("http_4xx", f"{missing}; uploaded {age_s:.0f} s ago, it may appear yet") from None
+            raise PhotoRejected("http_4xx", str(missing)) from None
+        except BaseException as failure:
+            attempt.release()
+            if isinstance(failure, TaggerError):
+                body = b""  # this frame stays with the failure
+                forget_frames(failure)
+            raise
+        return Photo(event.photo_id, event.uri, body, attempt.release)
+
+    async def _body(self, uri: str, url: URL, attempt: Attempt) -> bytes:
+        while True:
+            try:
+                async with attempt.within(self._limits.total_timeout_s):
+                    return await self._read(uri, url, attempt)
+            except Crowded:
+                await attempt.queued()
+            except TimeoutError:
+                place = shown(url)
+                raise Retryable("fetch_timeout", f"{place}: no photo in time", origin=attempt.asking) from None
+
+    async def _read(self, uri: str, url: URL, attempt: Attempt) -> bytes:
+        if url.scheme in STORE_ENDPOINTS:
+            return await self._stores.read(url, attempt)
+        if url.scheme == "file" and "file" in self._limits.schemes:
+            return await read_file(uri, self._limits.file_root, attempt)
+        return await self._web.read(url, attempt)
+
+
+async def _check(body: bytes, sha256: str | None, place: str) -> None:
+    if not body:
+        raise PhotoRejected("empty_body", f"{place}: the photo has no bytes")
+    if sha256 is not None:
+        digest = await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
+        if digest != sha256:
+            raise PhotoRejected("content_mismatch", f"{len(body)} bytes with SHA-256 {digest}, not the event's")
+
+
+def _web_limits(limits: FetchLimits) -> WebLimits:
+    return WebLimits(
+        schemes=limits.schemes,
+        allowed=parse_allow_list(limits.allow_addresses),
+        max_redirects=limits.max_redirects,
+        connect_timeout_s=limits.connect_timeout_s,
+        read_timeout_s=limits.read_timeout_s,
+        proxy=None if limits.proxy is None else URL(limits.proxy),
+    )
+
+
+def _store_limits(limits: FetchLimits) -> StoreLimits:
+    return StoreLimits(
+        stores=limits.stores,
+        connect_timeout_s=limits.connect_timeout_s,
+        read_timeout_s=limits.read_timeout_s,
+        total_timeout_s=limits.total_timeout_s,
+        proxy=limits.proxy,
+    )

@@ -1,0 +1,276 @@
+"""Photos over HTTP: one pool of connections, redirects in a loop of our own, every address checked where it connects.
+
+The check is in the socket factory, for every connection and every redirect: a check of the name before would be
+overtaken by the next answer of its DNS server, and a resolver hook is not asked for literal addresses. Through an
+egress proxy the addresses of names are the proxy's to judge; literal ones are still judged here.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.http_exceptions import PayloadEncodingError
+from yarl import URL
+
+from consumer.errors import PhotoRejected, Retryable, TransientReason
+from consumer.fetch.addresses import AllowList, refusal
+from consumer.fetch.attempt import Attempt, NotThere
+from consumer.fetch.dns import Lookup
+from consumer.fetch.urls import check_web, origin, parsed, shown
+
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_BODIES: Final = frozenset({200, 203})
+_EMPTY: Final = frozenset({204, 205})
+#: Client errors that say "later": timeout, too early, too many requests; the last one to every photo of the host.
+_TRANSIENT: Final = frozenset({408, 425, 429})
+_BUSY: Final = 429
+#: A host that wants to be left for longer is asked again nevertheless.
+_LONGEST_ASKED_S: Final = 3600.0
+
+
+@dataclass(slots=True)
+class _Hop:
+    """One request under way, and what was refused on its behalf."""
+
+    host: str
+    refused: list[str] = field(default_factory=list)
+
+
+#: The request on whose behalf a socket is made; aiohttp connects in the task that asks, or in children of it.
+_HOP: Final[ContextVar[_Hop]] = ContextVar("hop")
+
+
+@dataclass(frozen=True, slots=True)
+class WebLimits:
+    """Where requests may go, and how long each of their steps may take."""
+
+    schemes: tuple[str, ...]
+    allowed: AllowList
+    max_redirects: int
+    connect_timeout_s: float
+    read_timeout_s: float
+    proxy: URL | None
+
+
+class Web:
+    """Fetches over HTTP; an async context manager."""
+
+    def __init__(self, limits: WebLimits, *, resolver: AbstractResolver | None = None) -> None:
+        self._limits = limits
+        self._resolver = resolver or Lookup()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        limits = self._limits
+        self._session = aiohttp.ClientSession(
+            # The pipeline bounds the photos in flight; a second bound here would eat into their time limit.
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=self._checked_socket, resolver=self._resolver),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=limits.connect_timeout_s, sock_read=limits.read_timeout_s
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=_HEADERS,
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+        await self._resolver.close()
+
+    async def read(self, url: URL, attempt: Attempt) -> bytes:
+        """The body behind a URL, after its redirects. Passes on what `Attempt.make_room` raises.
+
+        Raises:
+            PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,
+                `content_encoding` or `empty_body`.
+            NotThere: 404.
+            Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
+        """
+        for _ in range(self._limits.max_redirects + 1):
+            check_web(url, self._limits.schemes)
+            answer = await self._request(url, attempt)
+            if isinstance(answer, bytes):
+                return answer
+            url = answer
+        raise PhotoRejected("too_many_redirects", f"{shown(url)}: more than {self._limits.max_redirects} redirects")
+
+    async def _request(self, url: URL, attempt: Attempt) -> bytes | URL:
+        if self._session is None:
+            raise RuntimeError("not open: use it as an async context manager")
+        if self._limits.proxy is not None:
+            self._check_literal(url)
+        hop = _Hop(url.host or "")
+        token = _HOP.set(hop)
+        attempt.asking = origin(url)
+        try:
+            async with self._session.get(url, allow_redirects=False, proxy=self._limits.proxy) as response:
+                attempt.asking = None
+                if response.status in _REDIRECTS:
+                    return _target(url, response)
+                if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._limits.proxy is not None:
+                    # Whoever is behind the proxy could send it too, so it is not taken for an outage of the proxy.
+                    raise _refused_by_proxy(url, response.headers, origin=None)
+                _check_answer(url, response)
+                await attempt.make_room(shown(url), response.content_length)
+                return await _body(url, response, attempt)
+        except aiohttp.ClientError as error:
+            raise _mapped(error, url, hop, attempt.asking, self._limits.proxy) from None
+        finally:
+            _HOP.reset(token)
+
+    def _checked_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        # With a proxy every connection leads to it, and it is allowed by being configured.
+        if self._limits.proxy is None:
+            hop = _HOP.get()
+            why = refusal(str(address[0]), hop.host, int(address[1]), self._limits.allowed)
+            if why is not None:
+                hop.refused.append(f"{address[0]} port {address[1]} is {why}")
+                raise PermissionError(f"{why} address")
+        return socket.socket(family, kind, protocol)
+
+    def _check_literal(self, url: URL) -> None:
+        host = (url.host or "").removesuffix(".")
+        try:
+            ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return
+        why = refusal(host, host, url.port or 0, self._limits.allowed)
+        if why is not None:
+            raise PhotoRejected("address_not_allowed", f"{shown(url)}: {host} port {url.port} is {why}")
+
+
+def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
+    location = response.headers.get("Location")
+    if not location:
+        raise Retryable("malformed_response", f"{shown(url)}: {_status(response)} without a Location")
+    try:
+        return url.join(parsed(location)).with_fragment(None)
+    except ValueError:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: redirects to what is no URL") from None
+
+
+def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
+    if response.status not in _BODIES:
+        raise _refused(url, response)
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise PhotoRejected("content_encoding", f"{shown(url)}: encoded as {encoding[:40]!r} though not asked for")
+
+
+def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retryable | NotThere:
+    status, text = response.status, f"{_status(response)} from {shown(url)}"
+    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _busy(url, response)
+    if status == HTTPStatus.NOT_FOUND:
+        return NotThere(text)
+    if status >= HTTPStatus.BAD_REQUEST:
+        return PhotoRejected("http_4xx", text)
+    if status in _EMPTY:
+        return PhotoRejected("empty_body", text)
+    return Retryable("malformed_response", f"{text}, expected 200")
+
+
+def _busy(url: URL, response: aiohttp.ClientResponse) -> Retryable:
+    status, text = response.status, f"{_status(response)} from {shown(url)}"
+    place = origin(url) if status == _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
+    after_s = retry_after_s(response.headers.get("Retry-After", ""), datetime.now(UTC))
+    if after_s is None:
+        return Retryable("http_5xx", text, origin=place)
+    return Retryable("http_5xx", f"{text}, Retry-After {after_s:.0f}", origin=place, retry_after_s=after_s)
+
+
+def retry_after_s(header: str, now: datetime) -> float | None:
+    """How long a host asks to be left, from seconds or an HTTP date, up to an hour; None where that cannot be read."""
+    text = header.strip()
+    if text.isascii() and text.isdecimal():
+        return min(float(text), _LONGEST_ASKED_S)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max((moment - now).total_seconds(), 0.0), _LONGEST_ASKED_S)
+
+
+async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) -> bytes:
+    if response.content_length is not None:
+        # The length was checked, and the parser reads no byte beyond it: a fifth cheaper than counting chunks.
+        return await response.read()
+    # A list and one join: growing a bytearray costs 2.4 times as much on 3 MB.
+    chunks: list[bytes] = []
+    received = 0
+    async for chunk in response.content.iter_any():
+        received += len(chunk)
+        if received > attempt.max_bytes:
+            raise attempt.too_many(shown(url), "the body goes on")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _mapped(
+    error: aiohttp.ClientError, url: URL, hop: _Hop, asking: str | None, proxy: URL | None
+) -> PhotoRejected | Retryable:
+    """What a failure of the HTTP client means for the photo. Its own texts may hold the query, so none is passed on."""
+    place = shown(url)
+    if hop.refused:
+        return PhotoRejected("address_not_allowed", f"{place}: {hop.refused[0]}")
+    if isinstance(error, aiohttp.InvalidURL):
+        return PhotoRejected("url_not_allowed", f"{place}: the URL cannot be requested")
+    if proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ConnectionTimeoutError):
+        return Retryable("connect_failed", f"{place}: the proxy does not answer", origin=origin(proxy))
+    if proxy is not None and isinstance(error, aiohttp.ClientHttpProxyError):
+        return _no_tunnel(error, url, proxy)
+    reason, what = _transient(error, answered=asking is None)
+    return Retryable(reason, f"{place}: {what}", origin=None if reason == "malformed_response" else asking)
+
+
+def _no_tunnel(error: aiohttp.ClientHttpProxyError, url: URL, proxy: URL) -> PhotoRejected | Retryable:
+    if error.status == HTTPStatus.FORBIDDEN:
+        return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
+    if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return _refused_by_proxy(url, error.headers or {}, origin=origin(proxy))
+    return Retryable("connect_failed", f"{shown(url)}: the proxy answers {error.status}", origin=origin(url))
+
+
+def _refused_by_proxy(url: URL, headers: Mapping[str, str], origin: str | None) -> PhotoRejected | Retryable:
+    """A 407 asks for a password, or, without saying for which, refuses the address as smokescreen does."""
+    if "Proxy-Authenticate" in headers:
+        return Retryable("connect_failed", f"{shown(url)}: the proxy wants another password", origin=origin)
+    return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
+
+
+def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[TransientReason, str]:
+    match error:
+        case TimeoutError():
+            return "fetch_timeout", f"{'no more bytes' if answered else 'no answer'} in time"
+        case aiohttp.ClientConnectorDNSError():
+            return "dns_failed", "the name cannot be resolved"
+        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, PayloadEncodingError | None):
+            return "short_body", "the body ends early"
+        case OSError() | aiohttp.ServerDisconnectedError():
+            cause = getattr(error, "strerror", None) or "the connection was closed"
+            return "short_body" if answered else "connect_failed", cause
+        case _:
+            return "malformed_response", type(error).__name__
+
+
+def _status(response: aiohttp.ClientResponse) -> str:
+    """`404 Not Found`; the phrase is ours, because the server's is anybody's text."""
+    try:
+        return f"{response.status} {HTTPStatus(response.status).phrase}"
+    except ValueError:
+        return str(response.status)

@@ -1,0 +1,157 @@
+"""Photos from object stores: `s3://`, `gs://` and `az://`, from the buckets that are named in the settings.
+
+A bucket is a trust of its own: it comes with the endpoint and the credentials that the operator gave it, so its address
+is not judged as that of a URL in an event is, and a bucket that is not named is not asked for. The client follows a
+redirect of a store by itself. It makes no second tries: those are ours.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from yarl import URL
+
+from consumer.errors import PhotoRejected, Retryable
+from consumer.fetch.addresses import STORE_ENDPOINTS
+from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NotThere
+from consumer.fetch.urls import shown
+
+if TYPE_CHECKING:
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+#: The client has one error for most failures; its texts say more, before any word of the server's.
+_STATUS: Final = re.compile(r"Server returned non-2xx status code: (\d{3})")
+_KIND: Final = re.compile(r"HttpError \{\s+kind: (\w+)")
+_TRANSIENT: Final = frozenset({408, 425})
+_BUSY: Final = 429
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """The buckets, each with the options of its client, and the time that each step may take."""
+
+    stores: Mapping[str, Mapping[str, str]] = field(repr=False)
+    connect_timeout_s: float
+    read_timeout_s: float
+    total_timeout_s: float
+    proxy: str | None = field(repr=False)
+
+
+class Stores:
+    """Fetches from object stores, over one client for each bucket, made when it is first needed."""
+
+    def __init__(self, limits: StoreLimits) -> None:
+        self._limits = limits
+        self._clients: dict[str, S3Store | GCSStore | AzureStore] = {}
+
+    async def read(self, url: URL, attempt: Attempt) -> bytes:
+        """The bytes of an object. Passes on what `Attempt.make_room` raises.
+
+        Raises:
+            PhotoRejected: `url_not_allowed`, `http_4xx`, `too_many_bytes` or `content_encoding`.
+            NotThere: there is no such object.
+            Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
+        """
+        bucket, key = _bucket_and_key(url)
+        client = self._client(bucket)
+        # Imported late, here and below: an optional package, 15 MB, that most installations do not need.
+        from obstore import get_async  # noqa: PLC0415
+        from obstore.exceptions import BaseError  # noqa: PLC0415
+
+        attempt.asking = bucket
+        try:
+            answer = await get_async(client, key)
+            attempt.asking = None
+            encoding = str(answer.attributes.get("Content-Encoding", ""))
+            if encoding not in {"", "identity"}:
+                raise PhotoRejected("content_encoding", f"{shown(url)}: stored encoded as {encoding[:40]!r}")
+            await attempt.make_room(shown(url), answer.meta["size"])
+            # The client reads no byte beyond the announced length.
+            return (await answer.bytes_async()).to_bytes()
+        except FileNotFoundError:
+            raise NotThere(f"no such object: {shown(url)}") from None
+        except ValueError:
+            raise PhotoRejected("url_not_allowed", f"{shown(url)}: the key cannot be asked for") from None
+        except BaseError as error:
+            failure = _mapped(error, shown(url), bucket, answered=attempt.asking is None)
+            raise failure from None
+
+    def _client(self, bucket: str) -> "S3Store | GCSStore | AzureStore":
+        if bucket not in self._limits.stores:
+            raise PhotoRejected("url_not_allowed", f"{bucket} is not among the buckets of fetch.stores")
+        if bucket not in self._clients:
+            self._clients[bucket] = _new_client(bucket, self._limits)
+        return self._clients[bucket]
+
+
+def _bucket_and_key(url: URL) -> tuple[str, str]:
+    bucket = f"{url.scheme}://{url.raw_host or ''}"
+    key = unquote(url.raw_path.removeprefix("/"))
+    if url.raw_query_string or url.raw_fragment or "@" in url.raw_authority or url.explicit_port is not None:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: an object is scheme://bucket/key")
+    if not key or "\0" in key:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: no key of an object")
+    return bucket, key
+
+
+def _new_client(bucket: str, limits: StoreLimits) -> "S3Store | GCSStore | AzureStore":
+    scheme, _, name = bucket.partition("://")
+    try:
+        from obstore.exceptions import BaseError  # noqa: PLC0415
+        from obstore.store import AzureStore, GCSStore, S3Store  # noqa: PLC0415
+    except ImportError:
+        raise PhotoRejected(
+            "url_not_allowed", f"{scheme}:// needs the package obstore, which the extra 's3' brings"
+        ) from None
+    options = dict(limits.stores[bucket])
+    client: dict[str, Any] = {
+        "allow_http": options.get(STORE_ENDPOINTS[scheme], "").startswith("http://"),
+        "connect_timeout": timedelta(seconds=limits.connect_timeout_s),
+        "read_timeout": timedelta(seconds=limits.read_timeout_s),
+        # Ours ends it earlier, but stands still while the photo waits for room.
+        "timeout": timedelta(seconds=limits.total_timeout_s + OPEN_WAIT_S),
+        "user_agent": "photo-tagger",
+    }
+    if limits.proxy is not None:
+        client["proxy_url"] = limits.proxy
+    made: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
+    try:
+        store: S3Store | GCSStore | AzureStore = made(
+            name, config=options, client_options=client, retry_config={"max_retries": 0}
+        )
+    except (BaseError, ValueError) as error:
+        what = f"{type(error).__name__}: the options of its client in fetch.stores do not fit"
+        raise PhotoRejected("url_not_allowed", f"{bucket}: {what}") from None
+    return store
+
+
+def _mapped(error: Exception, place: str, bucket: str, *, answered: bool) -> PhotoRejected | Retryable:
+    """What a failure of the client means for the photo. Its texts hold the server's, so none is passed on."""
+    text = str(error)
+    status = _STATUS.search(text)
+    if status is not None:
+        return _refused(int(status[1]), place, bucket)
+    kind = _KIND.search(text)
+    if kind is None:
+        # No request failed: what came has no length, or there are no credentials to ask with.
+        return Retryable("malformed_response", f"{place}: {type(error).__name__}", origin=bucket)
+    asking = None if answered else bucket
+    if kind[1] == "Timeout":
+        what = "no more bytes" if answered else "no answer"
+        return Retryable("fetch_timeout", f"{place}: {what} in time", origin=asking)
+    if answered:
+        return Retryable("short_body", f"{place}: the body ends early")
+    if "dns error" in text:
+        return Retryable("dns_failed", f"{place}: the name of the endpoint cannot be resolved", origin=bucket)
+    return Retryable("connect_failed", f"{place}: the endpoint does not answer", origin=bucket)
+
+
+def _refused(status: int, place: str, bucket: str) -> PhotoRejected | Retryable:
+    text = f"{status} from {place}"
+    if status == _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Retryable("http_5xx", text, origin=bucket)
+    return Retryable("http_5xx", text) if status in _TRANSIENT else PhotoRejected("http_4xx", text)

@@ -1,0 +1,55 @@
+"""URLs of photos: read, judged by their form, and shown without what they keep secret. Pure."""
+
+import re
+from typing import Final
+
+from yarl import URL
+
+from consumer.errors import PhotoRejected
+from consumer.fetch.addresses import host_fault
+
+HTTP: Final = frozenset({"http", "https"})
+MAX_SHOWN: Final = 200
+_CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
+
+
+def parsed(uri: str) -> URL:
+    """The URL of an event or a redirect, its quoting untouched, because a new one would break signed URLs.
+
+    Raises:
+        PhotoRejected: `url_not_allowed`.
+    """
+    if _CONTROL.search(uri):
+        raise PhotoRejected("url_not_allowed", "the URI holds spaces or control characters")
+    try:
+        url = URL(uri, encoded=uri.isascii())
+        url.port  # noqa: B018 - yarl looks at the port when it is first asked for
+    except ValueError:
+        raise PhotoRejected("url_not_allowed", "the URI cannot be read as a URL") from None
+    return url
+
+
+def check_web(url: URL, schemes: tuple[str, ...]) -> None:
+    """Refuses what may not be requested over HTTP, whatever its address.
+
+    Raises:
+        PhotoRejected: `url_not_allowed`.
+    """
+    if url.scheme not in HTTP or url.scheme not in schemes:
+        allowed = ", ".join(schemes)
+        raise PhotoRejected("url_not_allowed", f"scheme {url.scheme[:20]!r} is not among the allowed ones ({allowed})")
+    if "@" in url.raw_authority:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: credentials in a URL are not sent")
+    if fault := host_fault(url.raw_host or ""):
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: {fault}")
+
+
+def origin(url: URL) -> str:
+    """The place that other photos share: `https://host:443`."""
+    return f"{url.scheme}://{url.host_subcomponent}:{url.port}"
+
+
+def shown(url: URL) -> str:
+    """The URL for a detail: no credentials, no query, which may hold a signature, and not endless."""
+    port = "" if url.explicit_port is None else f":{url.explicit_port}"
+    return f"{url.scheme}://{url.raw_host or ''}{port}{url.raw_path}"[:MAX_SHOWN]

@@ -1,0 +1,1 @@
+"""Bytes become pixels: formats, limits, decoding, colour and geometry. Owns Pillow."""

@@ -1,0 +1,85 @@
+"""An image of any mode becomes RGB of the wanted size: the rules for palettes, alpha, deep grey, CMYK and ICC."""
+
+import io
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from consumer.imaging.limits import IccRule
+from consumer.imaging.view import View
+
+#: Resized as they are, made RGB afterwards; every other mode is converted first.
+_RESIZABLE: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
+_DEEP_GREY: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
+#: Profiles of printers are the largest, about a megabyte; what is larger is not read.
+_MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
+
+
+def to_rgb(image: Image.Image, view: View, icc: IccRule) -> Image.Image:
+    """What the view shows of an image, as RGB; the image itself may be gone afterwards."""
+    profile = image.info.get("icc_profile")
+    transparent = "transparency" in image.info
+    if image.mode not in _RESIZABLE or transparent:
+        image, view = view.cut(image)
+        if image.mode in _DEEP_GREY:
+            image = _eight_bits(image)
+        elif image.mode in {"P", "PA"} or transparent or image.has_transparency_data:
+            image = _with_alpha(image)
+        elif image.mode not in {"L", "RGB"}:
+            image = image.convert("L" if image.mode in {"1", "F"} else "RGB")
+    small = _on_white(view.resize(image.convert("RGBa"))) if image.mode == "RGBA" else view.resize(image)
+    if profile and (icc == "srgb" or small.mode == "CMYK"):
+        small = _through_profile(small, profile)
+    return small if small.mode == "RGB" else small.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey, or RGBA where one value is transparent. Pillow's own conversion clips it to white."""
+    deep = np.asarray(image)
+    if deep.dtype != np.uint16:
+        deep = np.clip(deep, 0, 65_535).astype(np.uint16)
+    grey = Image.fromarray((deep >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if not isinstance(transparent, int):
+        return grey
+    grey.putalpha(Image.fromarray((deep != transparent).view(np.uint8) * np.uint8(255)))
+    return grey.convert("RGBA")
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, tuple) and max(transparent) > 255:  # noqa: PLR2004 - a 16-bit colour, decoded to 8
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
+    return image.convert("RGBA")
+
+
+def _on_white(premultiplied: Image.Image) -> Image.Image:
+    """RGBA over white. Resizing premultiplied colours keeps those of invisible pixels out of visible ones."""
+    pixels = np.asarray(premultiplied).astype(np.uint16)
+    return Image.fromarray(np.minimum(pixels[..., :3] + (255 - pixels[..., 3:]), 255).astype(np.uint8))
+
+
+def _through_profile(small: Image.Image, profile: bytes) -> Image.Image:
+    """SRGB through the embedded profile; as it was where the profile is of no use.
+
+    A Display-P3 photo taken for sRGB is 2 levels off on average, a CMYK one converted by plain arithmetic 12.
+    """
+    if len(profile) > _MAX_PROFILE_BYTES:
+        return small
+    transform = _transform(profile, small.mode)
+    if transform is None:
+        return small
+    converted = ImageCms.applyTransform(small, transform)
+    return small if converted is None else converted
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The way from a profile to sRGB: 2 ms to build, and most photos of a service share a few profiles."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None

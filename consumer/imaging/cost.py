@@ -1,0 +1,100 @@
+"""What a decode will take at its worst, in memory and CPU time, from the header alone. Pure.
+
+The weights are measured (`benchmarks/decode_costs.py`): the worst content that was found for each
+format, not the usual one, because the sender chooses the content.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from consumer.imaging.jpeg import Jpeg
+
+#: Bits of one pixel of a PNG once it is inflated, by Pillow's name of the layout; others have 64 at most.
+_PNG_BITS: Final = {
+    "1": 1, "P;1": 1, "L;2": 2, "P;2": 2, "L;4": 4, "P;4": 4, "L": 8, "P": 8, "LA": 16, "I;16B": 16,
+    "RGB": 24, "RGBA": 32, "LA;16B": 32, "RGB;16B": 48,
+}  # fmt: skip
+#: Modes that Pillow stores in one byte a pixel; of two bytes are those of deep grey, all others take four.
+_ONE_BYTE: Final = frozenset({"1", "L", "P"})
+#: Modes that are resized as they are; the others are cut out and converted first.
+_DIRECT: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The most that a decode takes."""
+
+    memory_bytes: int
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """The decoder's memory beside the image itself, and its time, for one format."""
+
+    bytes_per_pixel: float
+    ns_per_pixel: float
+    ns_per_byte: float
+
+
+_WEIGHTS: Final = {
+    "GIF": _Weights(1.0, 8.0, 4.0),
+    "WEBP": _Weights(12.0, 24.0, 70.0),
+    "AVIF": _Weights(10.0, 25.0, 90.0),
+    "HEIF": _Weights(10.0, 30.0, 90.0),
+}
+#: What every decode takes: the decoder's tables, the crop and its copies.
+_BASE_BYTES: Final = 4 * 1024 * 1024
+_BASE_S: Final = 0.002
+#: The vectorised resize takes images of so many pixels at most, in copies of three times four bytes a pixel: of more
+#: they would need too much memory, and a JPEG that was decoded small never has them.
+MOST_COPIED: Final = 1_000_000
+_COPIES: Final = 12
+
+
+def jpeg_cost(jpeg: Jpeg, mode: str, scale: int, body_bytes: int) -> Cost:
+    """Of a JPEG that the decoder gives at 1/`scale` of its sides; its coefficients are kept if it is buffered."""
+    width, height = -(-jpeg.width // scale), -(-jpeg.height // scale)
+    kept = jpeg.blocks * 128 if jpeg.buffered else 0
+    memory = kept + width * height * _stored(mode) + _copied(width * height) + body_bytes
+    per_byte, per_block = (40.0, 190.0) if jpeg.buffered else (12.0, 60.0)
+    time_ns = body_bytes * per_byte + jpeg.blocks * per_block + width * height * 12.0 + jpeg.visits * 1.1
+    return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)
+
+
+def png_cost(width: int, height: int, mode: str, layout: str, *, converted: bool) -> Cost:
+    """Of a PNG whose inflated pixels have this layout; the inflated bytes decide, not those of the file."""
+    pixels = width * height
+    inflated = pixels * _PNG_BITS.get(layout, 64) / 8
+    memory, time_ns = _image(pixels, mode, converted=converted)
+    return Cost(_BASE_BYTES + memory, _BASE_S + (inflated * 9.0 + time_ns) * 1e-9)
+
+
+def other_cost(name: str, width: int, height: int, mode: str, body_bytes: int, *, converted: bool) -> Cost:
+    """Of the other formats: their decoders keep whole frames beside the image."""
+    pixels, weights = width * height, _WEIGHTS[name]
+    memory, time_ns = _image(pixels, mode, converted=converted)
+    time_ns += pixels * weights.ns_per_pixel + body_bytes * weights.ns_per_byte
+    return Cost(_BASE_BYTES + memory + int(pixels * weights.bytes_per_pixel), _BASE_S + time_ns * 1e-9)
+
+
+def _image(pixels: int, mode: str, *, converted: bool) -> tuple[int, float]:
+    """Memory and time of the decoded image and of what becomes of it up to the resize."""
+    stored = pixels * _stored(mode) + _copied(pixels)
+    if converted and mode.startswith("I;16"):
+        return stored + pixels * 10, pixels * 36.0
+    if mode == "1" and not converted:
+        return stored + pixels * 2, pixels * 3.0
+    if mode in _DIRECT and not converted:
+        return stored, pixels * 2.0
+    return stored + pixels * 7, pixels * 18.0
+
+
+def _copied(pixels: int) -> int:
+    return min(pixels, MOST_COPIED) * _COPIES
+
+
+def _stored(mode: str) -> int:
+    if mode in _ONE_BYTE:
+        return 1
+    return 2 if mode.startswith("I;16") else 4

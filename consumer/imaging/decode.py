@@ -1,0 +1,248 @@
+"""The bytes of a photo become pixels: sniff, check, decode small, resize. Owns Pillow, with `colour` and `view`.
+
+One `resize(box=)` reads only what the models see, and a JPEG is decoded at the smallest of its scales that keeps twice
+the wanted side: 4.7 times faster than decoding in full at 12 MP, for a deviation of 0.2 of 255 levels on average.
+Guards come before the decoder: its own limits are far above what a service can pay.
+"""
+
+import io
+import struct
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import AvifImagePlugin, ExifTags, Image, ImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from consumer.contract import Geometry
+from consumer.errors import PhotoRejected
+from consumer.events import Pixels
+from consumer.imaging import heic
+from consumer.imaging.colour import to_rgb
+from consumer.imaging.cost import jpeg_cost, other_cost, png_cost
+from consumer.imaging.formats import check_boxes, check_png, sniff
+from consumer.imaging.jpeg import Jpeg, read_jpeg
+from consumer.imaging.limits import Header, PrepareLimits, checks
+from consumer.imaging.view import TURNS, view_of
+
+#: The decoded short side is at least this many times the wanted one; at 1 the deviation triples.
+_DRAFT_GAP: Final = 2
+#: Where Pillow looks for the orientation.
+_TAGGED: Final = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
+#: What Pillow's EXIF parser raises on hostile bytes; such a photo is taken to stand upright.
+_EXIF_ERRORS: Final = (
+    ArithmeticError, AttributeError, IndexError, KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error,
+)  # fmt: skip
+
+
+#: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
+_MAX_READS: Final = 100_000
+_READERS: Final[dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "GIF": GifImageFile,
+    "WEBP": WebPImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+}
+
+
+class NeedsMemory(Exception):
+    """A decode would take more memory than it was given: try again with so much."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        super().__init__(f"{memory_bytes} bytes are needed")
+        self.memory_bytes = memory_bytes
+
+
+class _Silence:
+    """Keeps Pillow's warnings to itself while any decode runs; shared, because the filters belong to the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._filters = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._filters.close()
+
+
+SILENCE: Final = _Silence()
+
+
+class _Body(io.BytesIO):
+    """The bytes of a photo, which stop to be read when a reader does not get on."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self._left = _MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise PhotoRejected("corrupt_image", f"more than {_MAX_READS} pieces")
+        return super().read(size)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A photo that became pixels."""
+
+    pixels: Pixels
+    header: Header
+    #: The EXIF orientation that was applied, 1 to 8.
+    orientation: int
+
+
+def to_pixels(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Pixels:
+    """The part of a photo that the models see: uint8 [input_size, input_size, 3] RGB, C-contiguous, upright.
+
+    Transparency lies on white, of an animation the first frame counts, 16-bit grey is scaled, CMYK goes through the
+    embedded profile; other colour profiles are ignored, as they were in training, unless `icc` says `srgb`.
+
+    Raises:
+        PhotoRejected: `empty_body`, `unsupported_format`, `too_many_pixels`, `too_many_scans`, `image_too_small` or
+            `corrupt_image`.
+        MemoryError: there was not enough memory; nothing else escapes, whatever the bytes are.
+    """
+    return decode(body, geometry, limits).pixels
+
+
+def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None = None) -> Decoded:
+    """As `to_pixels`, with what was learnt on the way.
+
+    Raises:
+        PhotoRejected: as `to_pixels`.
+        MemoryError: as `to_pixels`.
+        NeedsMemory: it would take more than `memory_bytes`; nothing was decoded.
+    """
+    with _opened(body, geometry, limits) as (image, header):
+        for check in checks(header, limits):
+            if not check.holds:
+                raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
+        if memory_bytes is not None and header.decode_bytes > memory_bytes:
+            raise NeedsMemory(header.decode_bytes)
+        return _decoded(image, header, geometry, limits)
+
+
+def inspect(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:
+    """What the header says, whether the limits allow the photo or not.
+
+    Raises:
+        PhotoRejected: the header cannot be read: `empty_body`, `unsupported_format` or `corrupt_image`.
+    """
+    with _opened(body, geometry, limits) as (_, header):
+        return header
+
+
+@contextmanager
+def _opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[tuple[ImageFile.ImageFile, Header]]:
+    """Opens a photo as what its first bytes say; whatever is raised within the block becomes a rejection.
+
+    Yields:
+        The image, and what its header says.
+
+    Raises:
+        PhotoRejected: as `to_pixels`.
+        MemoryError: as `to_pixels`.
+        NeedsMemory: passed through.
+    """
+    name = sniff(body)
+    with SILENCE:
+        try:
+            jpeg = _build(name, body, limits)
+            # The build of a JPEG is known; counting its reads would take 1% of a small photo's time.
+            with _open(name, io.BytesIO(body) if jpeg else _Body(body), limits) as image:
+                yield image, _header(image, name, body, jpeg, geometry, limits)
+        except (PhotoRejected, NeedsMemory, MemoryError):
+            raise
+        except Image.DecompressionBombError:
+            raise PhotoRejected("too_many_pixels", f"{name}: beyond the decoder's own limit") from None
+        except Exception as error:  # noqa: BLE001 - on hostile bytes the decoders raise anything
+            raise PhotoRejected("corrupt_image", f"{name}: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def _build(name: str, body: bytes, limits: PrepareLimits) -> Jpeg | None:
+    """Refuses what would cost the reader itself too much, before it sees the file; what a JPEG is made of."""
+    if name == "JPEG":
+        return read_jpeg(body, limits.max_scans)
+    if name == "PNG":
+        check_png(body)
+    elif name in {"AVIF", "HEIF"}:
+        check_boxes(body)
+    return None
+
+
+def _open(name: str, body: io.BytesIO, limits: PrepareLimits) -> ImageFile.ImageFile:
+    """The image, its header read; not by `Image.open`, which parses a JPEG's index of more pictures, broken or not."""
+    if name == "HEIF":
+        return heic.opened(body, allowed=limits.heic)
+    if name == "AVIF":
+        # One photo, one thread: others are decoded beside it.
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    return _READERS[name](body)
+
+
+def _header(  # noqa: PLR0917 - what decides the cost of a decode
+    image: ImageFile.ImageFile, name: str, body: bytes, jpeg: Jpeg | None, geometry: Geometry, limits: PrepareLimits
+) -> Header:
+    (width, height), mode = image.size, image.mode
+    scale, scans = 1, 1
+    if jpeg is not None:
+        if (jpeg.width, jpeg.height) != (width, height):
+            raise PhotoRejected("corrupt_image", f"JPEG: two sizes, {width}x{height} and {jpeg.width}x{jpeg.height}")
+        scale, scans = _scale(width, height, geometry, limits), jpeg.scans
+        cost = jpeg_cost(jpeg, mode, scale, len(body))
+    elif name == "PNG":
+        cost = png_cost(width, height, mode, str(image.tile[0].args), converted="transparency" in image.info)
+    else:
+        converted = "transparency" in image.info
+        cost = other_cost(name, width, height, mode, len(body), converted=converted)
+    return Header(name, width, height, mode, scale, scans, cost)
+
+
+def _scale(width: int, height: int, geometry: Geometry, limits: PrepareLimits) -> int:
+    """The scale at which a JPEG is decoded; the one that `draft` takes for this geometry."""
+    room = 1 if limits.exact else min(width, height) // (geometry.resize_short_side * _DRAFT_GAP)
+    return next((scale for scale in (8, 4, 2) if room >= scale), 1)
+
+
+def _decoded(image: ImageFile.ImageFile, header: Header, geometry: Geometry, limits: PrepareLimits) -> Decoded:
+    if header.scale > 1:
+        wanted = geometry.resize_short_side * _DRAFT_GAP
+        image.draft("RGB", (wanted, wanted))
+    image.load()
+    orientation = _orientation(image)
+    view = view_of(
+        header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
+    )
+    small = to_rgb(image, view, limits.icc)
+    pixels = np.frombuffer(small.tobytes(), np.uint8).reshape(small.height, small.width, 3)
+    return Decoded(pixels, header, orientation)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; Pillow is not asked where it found no metadata."""
+    if not _TAGGED & image.info.keys():
+        return 1
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _EXIF_ERRORS:
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in TURNS else 1

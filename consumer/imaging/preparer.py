@@ -1,0 +1,163 @@
+"""Photos become pixels in threads, as many at once as their memory allows; the decoding itself is `decode.py`."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from consumer.budget import Budget, Share
+from consumer.contract import Geometry
+from consumer.errors import PhotoRejected, Reason, forget_frames
+from consumer.events import Photo, Pixels
+from consumer.imaging.decode import SILENCE, Decoded, NeedsMemory, decode, inspect
+from consumer.imaging.limits import Check, Header, PrepareLimits, checks
+
+#: The memory that nearly every photo does with: JPEG as cameras write it, and others up to two megapixels.
+USUAL_BYTES: Final = 32 * 1024 * 1024
+_NO_MEMORY: Final = "not enough memory to decode it, alone as well"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What becomes of one photo, and why."""
+
+    outcome: Literal["pixels"] | Reason
+    #: Why it is refused; empty where it is not.
+    detail: str
+    #: None where the header cannot be read.
+    header: Header | None
+    #: Every limit that applies, with what this photo has of it; empty where the header cannot be read.
+    checks: tuple[Check, ...]
+    #: The EXIF orientation that was applied, None where nothing was decoded.
+    orientation: int | None
+    decode_ms: float
+
+
+def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanation:
+    """What `Preparer.prepare` would say of this body, and what of it decided; decodes it here and now."""
+    started = perf_counter()
+    header, orientation = None, None
+    outcome: Literal["pixels"] | Reason = "pixels"
+    detail = ""
+    try:
+        header = inspect(body, geometry, limits)
+        orientation = decode(body, geometry, limits).orientation
+    except PhotoRejected as rejected:
+        outcome, detail = rejected.reason, rejected.detail
+    except MemoryError:
+        outcome, detail = "too_many_pixels", _NO_MEMORY
+    applied = () if header is None else checks(header, limits)
+    return Explanation(outcome, detail, header, applied, orientation, (perf_counter() - started) * 1000)
+
+
+class Preparer:
+    """Decodes in threads, as many photos at once as there are threads and as their memory allows.
+
+    Pillow leaves the GIL while it decodes. A photo that may need more than the usual share of memory comes back from
+    its thread before it is decoded and waits for a larger one; nobody behind it in that queue overtakes it.
+    """
+
+    def __init__(self, geometry: Geometry, limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0) -> None:
+        self._geometry = geometry
+        self._limits = limits
+        self._threads = threads
+        self._timeout_s = timeout_s
+        self._memory = Budget(limits.max_decode_bytes)
+        self._usual_bytes = min(USUAL_BYTES, self._memory.total)
+        self._slots = asyncio.Semaphore(threads)
+        self._pool = self._new_pool()
+        self._overdue: set[asyncio.Future[Decoded]] = set()
+
+    def __enter__(self) -> Self:
+        SILENCE.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        SILENCE.__exit__(kind, error, trace)
+
+    @property
+    def overdue(self) -> int:
+        """Decodes that passed the time limit and still burn a core: threads cannot be stopped, a process can."""
+        return len(self._overdue)
+
+    @property
+    def decode_bytes(self) -> int:
+        """The memory that running decodes may take, of `max_decode_bytes`."""
+        return self._memory.used
+
+    async def prepare(self, photo: Photo) -> Pixels:
+        """The pixels of a photo; the time limit runs from the start of the decode, not from its place in the queue.
+
+        A decode that fails for lack of memory is tried once more with nothing beside it.
+
+        Raises:
+            PhotoRejected: as `to_pixels`, or `decode_timeout`.
+        """
+        try:
+            return await self._pixels(photo)
+        except PhotoRejected as rejected:
+            forget_frames(rejected)
+            raise
+
+    async def _pixels(self, photo: Photo) -> Pixels:
+        try:
+            try:
+                return await self._within(self._usual_bytes, photo)
+            except NeedsMemory as large:
+                return await self._within(large.memory_bytes, photo)
+        except MemoryError:
+            return await self._alone(photo)
+
+    async def _alone(self, photo: Photo) -> Pixels:
+        try:
+            return await self._within(self._memory.total, photo)
+        except MemoryError:
+            raise PhotoRejected("too_many_pixels", _NO_MEMORY) from None
+
+    async def _within(self, memory_bytes: int, photo: Photo) -> Pixels:
+        """Decodes once the memory is free, and then a thread; the decode holds its memory as long as it runs.
+
+        Raises:
+            PhotoRejected: as `prepare`.
+        """
+        with ExitStack() as until_started:
+            share = await self._memory.acquire(memory_bytes)
+            until_started.callback(share.release)
+            async with self._slots:
+                work = partial(decode, photo.body, self._geometry, self._limits, memory_bytes)
+                decoding = asyncio.get_running_loop().run_in_executor(self._pool, work)
+                decoding.add_done_callback(partial(_ended, share))
+                until_started.pop_all()
+                await asyncio.wait({decoding}, timeout=self._timeout_s)
+                if not decoding.done():
+                    self._abandon(decoding)
+                    raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s")
+                try:
+                    return decoding.result().pixels
+                finally:
+                    # A failure refers to this frame, which must not refer to it: bytes in a cycle stay for long.
+                    del decoding, work
+
+    def _abandon(self, decoding: asyncio.Future[Decoded]) -> None:
+        """Leave the old threads to the decode that hangs and go on with new ones, so that no other photo waits."""
+        self._overdue.add(decoding)
+        decoding.add_done_callback(self._overdue.discard)
+        self._pool.shutdown(wait=False)
+        self._pool = self._new_pool()
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+
+
+def _ended(share: Share, decoding: asyncio.Future[Decoded]) -> None:
+    """Give the memory back, and look at the outcome, or asyncio calls it lost where nobody waits for it any more."""
+    share.release()
+    if not decoding.cancelled():
+        decoding.exception()

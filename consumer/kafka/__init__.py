@@ -1,0 +1,1 @@
+"""The Kafka edge: records in, offsets, results and dead letters out. Owns confluent_kafka."""

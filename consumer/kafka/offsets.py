@@ -1,0 +1,174 @@
+"""Which offsets may be committed: the contiguous watermark under out-of-order completion. Pure, single-threaded."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from consumer.kafka import offset_map
+
+Partition = tuple[str, int]
+
+#: Offsets between a partition's position and its newest record: while its head is stuck nothing more is read than the
+#: map in the commit metadata can hold. The rest of the map is room for a batch that is already under way.
+MAX_SPAN: Final = offset_map.CAPACITY - 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What may be committed for a partition: the position, and the map of what is done behind it."""
+
+    position: int
+    metadata: str
+
+
+@dataclass(slots=True)
+class PartitionOffsets:
+    """The in-flight window of one assigned partition.
+
+    `position` is the next offset to commit: every record below it reached an outcome. Offsets are added in increasing
+    order, with gaps where Kafka has none (compaction, aborted transactions), and finish in any order. `restored` are
+    offsets that an earlier owner finished: they need no work.
+    """
+
+    epoch: int
+    position: int | None = None
+    restored: frozenset[int] = frozenset()
+    _window: deque[int] = field(default_factory=deque)
+    _open: set[int] = field(default_factory=set)
+
+    @property
+    def in_flight(self) -> int:
+        """Records that were added and have no outcome yet."""
+        return len(self._open)
+
+    @property
+    def span(self) -> int:
+        """Offsets from the position to the newest record."""
+        return self._window[-1] + 1 - self.position if self._window and self.position is not None else 0
+
+    def add(self, offset: int) -> bool:
+        """A record was delivered; False where it is done already.
+
+        Raises:
+            ValueError: the offset is not above every offset added before.
+        """
+        floor = self._window[-1] + 1 if self._window else self.position
+        if floor is not None and offset < floor:
+            raise ValueError(f"offset {offset} was delivered before")
+        if self.position is None:
+            self.position = offset
+        self._window.append(offset)
+        if offset not in self.restored:
+            self._open.add(offset)
+            return True
+        self._advance()
+        return False
+
+    def finish(self, offset: int) -> None:
+        """A record reached its outcome: the position moves over every finished head of the window.
+
+        Raises:
+            ValueError: the offset is not in flight.
+        """
+        if offset not in self._open:
+            raise ValueError(f"offset {offset} is not in flight")
+        self._open.remove(offset)
+        self._advance()
+
+    def commit(self) -> Commit | None:
+        """The position and its map, of one moment; None before the first record."""
+        if self.position is None:
+            return None
+        done = (offset for offset in self._window if offset not in self._open)
+        newest = self._window[-1] if self._window else self.position - 1
+        waiting = (offset for offset in self.restored if offset > newest)
+        return Commit(self.position, offset_map.encode(self.position, (*done, *waiting)))
+
+    def _advance(self) -> None:
+        while self._window and self._window[0] not in self._open:
+            self.position = self._window.popleft() + 1
+
+
+class OffsetTracker:
+    """The windows of all assigned partitions, and the epoch that tells a lost assignment from the present one."""
+
+    def __init__(self) -> None:
+        self._partitions: dict[Partition, PartitionOffsets] = {}
+        self._taken: dict[Partition, Commit] = {}
+        self._epoch = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Records in flight over all assigned partitions."""
+        return sum(window.in_flight for window in self._partitions.values())
+
+    @property
+    def partitions(self) -> tuple[Partition, ...]:
+        """The assigned partitions."""
+        return tuple(self._partitions)
+
+    def assign(self, partition: Partition, position: int | None = None, restored: frozenset[int] = frozenset()) -> None:
+        """A partition became ours, with what an earlier owner committed.
+
+        What was in flight under an earlier assignment no longer counts.
+        """
+        self._epoch += 1
+        self._partitions[partition] = PartitionOffsets(self._epoch, position, restored)
+        self._taken.pop(partition, None)
+        if position is not None:
+            self._taken[partition] = Commit(position, offset_map.encode(position, restored))
+
+    def forget(self, partition: Partition) -> None:
+        """A partition is no longer ours: its late completions will be dropped."""
+        self._partitions.pop(partition, None)
+        self._taken.pop(partition, None)
+
+    def add(self, partition: Partition, offset: int) -> int | None:
+        """A record was delivered; returns the epoch to finish it with.
+
+        None where there is nothing to do: the partition is not ours, or an earlier owner finished the record.
+        """
+        window = self._partitions.get(partition)
+        if window is None or not window.add(offset):
+            return None
+        return window.epoch
+
+    def finish(self, partition: Partition, offset: int, epoch: int) -> bool:
+        """A record reached its outcome; False where it belongs to an assignment that was lost since."""
+        window = self._partitions.get(partition)
+        if window is None or window.epoch != epoch:
+            return False
+        window.finish(offset)
+        return True
+
+    def holds(self, partition: Partition, epoch: int) -> bool:
+        """Whether the assignment of that epoch still lasts."""
+        window = self._partitions.get(partition)
+        return window is not None and window.epoch == epoch
+
+    def position(self, partition: Partition) -> int | None:
+        """The next offset to commit, None before the first record."""
+        window = self._partitions.get(partition)
+        return None if window is None else window.position
+
+    def span(self, partition: Partition) -> int:
+        """Offsets between the partition's position and its newest record."""
+        window = self._partitions.get(partition)
+        return 0 if window is None else window.span
+
+    def busy(self, partition: Partition) -> bool:
+        """Whether records of this partition are in flight."""
+        window = self._partitions.get(partition)
+        return window is not None and window.in_flight > 0
+
+    def take_commits(self) -> tuple[dict[Partition, Commit], dict[Partition, Commit]]:
+        """What changed since the last call: commits whose position moved, and those where only the map did."""
+        moved: dict[Partition, Commit] = {}
+        remapped: dict[Partition, Commit] = {}
+        for partition, window in self._partitions.items():
+            commit, last = window.commit(), self._taken.get(partition)
+            if commit is None or commit == last:
+                continue
+            (moved if last is None or commit.position != last.position else remapped)[partition] = commit
+            self._taken[partition] = commit
+        return moved, remapped

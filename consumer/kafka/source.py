@@ -1,0 +1,334 @@
+"""Records in, offsets out: one thread owns the Kafka consumer, and every call on it happens there.
+
+The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. While the window is
+full it waits for a completion; a second later it pauses the partitions and polls again, because a group member that
+does not poll is thrown out, and resumes at half of the window. (A pause throws the prefetched records away, so it is
+for outages, not for every full window.) Only positions below which every record has an outcome are stored, and
+librdkafka commits what is stored.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Final, Protocol
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer.errors import SourceFailed
+from consumer.events import Record
+from consumer.kafka import clients, offset_map
+from consumer.kafka.backpressure import Intake
+from consumer.kafka.offsets import OffsetTracker, Partition
+from consumer.telemetry import Log, Metrics
+
+_POLL_S: Final = 0.05
+_BATCH: Final = 256
+_REVOKE_DRAIN_S: Final = 5.0
+_HOUSEKEEPING_S: Final = 1.0
+_STORE_S: Final = 0.25
+_ALIVE_S: Final = 10.0
+
+_HOPELESS: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._INVALID_ARG,  # noqa: SLF001 - librdkafka's local errors have no public name
+        # How a fatal error (a fenced static member) reaches a consumer: its own `fatal()` is false.
+        KafkaError._FATAL,  # noqa: SLF001 - as above
+    }
+)
+
+
+class Plan(Protocol):
+    """Which records are read: a subscription that shares partitions with the group, or fixed ranges."""
+
+    properties: dict[str, object]
+
+    def begin(self, consumer: Consumer, source: "Source") -> None:
+        """Subscribes or assigns; called once, in the owner thread."""
+
+    def accepts(self, partition: Partition, offset: int) -> bool:
+        """Whether this record is part of the plan."""
+
+    def delivered(self, partition: Partition, offset: int) -> None:
+        """An accepted record is in flight now."""
+
+    def ended(self, partition: Partition) -> None:
+        """The end of a partition's log was reached."""
+
+
+class Source:
+    """Reads the records of a plan and keeps their offsets; its public methods may be called from any thread."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        bootstrap_servers: str,
+        group_id: str,
+        extra: clients.Properties,
+        max_in_flight: int,
+        deliver: Callable[[Sequence[Record]], None],
+        failed: Callable[[SourceFailed], None],
+        log: Log,
+        metrics: Metrics,
+    ) -> None:
+        self._plan = plan
+        self._client = (bootstrap_servers, group_id, extra)
+        self._deliver = deliver
+        self._failed = failed
+        self._log = log
+        self._metrics = metrics
+        self._tracker = OffsetTracker()
+        self._intake = Intake(self._tracker, max_in_flight, metrics)
+        self._done: deque[Record] = deque()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._joined = threading.Event()
+        self._stored_s = 0.0
+        self._brokers_down = False
+        self._ticked_s = 0.0
+        self._housekept_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an assignment (or standby) was received, the brokers answer and the thread polls."""
+        return self._joined.is_set() and not self._brokers_down and self.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread polled lately."""
+        return self._thread.is_alive() and monotonic() - self._ticked_s < _ALIVE_S
+
+    @property
+    def in_flight(self) -> int:
+        """Records that were read and have no outcome yet."""
+        return self._tracker.in_flight
+
+    def start(self) -> None:
+        """Starts the owner thread."""
+        self._ticked_s = monotonic()
+        self._thread.start()
+
+    def done(self, record: Record) -> None:
+        """A record reached its outcome; its offset may be committed once all before it have one too."""
+        self._done.append(record)
+        self._wake.set()
+
+    def stop_intake(self) -> None:
+        """Delivers nothing more; polling and offsets go on."""
+        self._intake.stop()
+
+    def hold(self) -> None:
+        """Delivers nothing until `release`; polling and offsets go on."""
+        self._intake.hold()
+
+    def release(self) -> None:
+        """Delivers again."""
+        self._intake.release()
+
+    def holds(self, record: Record) -> bool:
+        """Whether the assignment that delivered the record still lasts, as of a moment ago."""
+        return self._tracker.holds((record.topic, record.partition), record.epoch)
+
+    def close(self, timeout_s: float) -> None:
+        """Stores the last positions, leaves the group (which commits them) and ends the thread."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        servers, group_id, extra = self._client
+        try:
+            consumer = clients.consumer_client(
+                servers, group_id, extra, {"error_cb": self._on_error, **self._plan.properties}
+            )
+        except KafkaException as error:
+            self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
+            return
+        try:
+            self._plan.begin(consumer, self)
+            while not self._closing.is_set():
+                self._ticked_s = monotonic()
+                self._settle(consumer)
+                if self._intake.waiting:
+                    self._wake.wait(_POLL_S)
+                    self._wake.clear()
+                else:
+                    self._poll(consumer)
+            self._settle(consumer)
+            self._store(consumer)
+        except KafkaException as error:
+            self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
+        except Exception as bug:  # noqa: BLE001 - a thread that ends in silence would leave a service that does nothing
+            self._log.exception("kafka.errored", detail="the Kafka thread ended by a bug")
+            self._failed(SourceFailed(f"the Kafka thread ended by a bug: {bug!r}"))
+        finally:
+            consumer.close()
+
+    def _poll(self, consumer: Consumer) -> None:
+        first = consumer.poll(_POLL_S)
+        if first is None:
+            return
+        more = min(self._intake.room - 1, _BATCH)
+        messages = [first, *(consumer.consume(more, 0) if more > 0 else ())]
+        records = [record for message in messages if (record := self._take(consumer, message)) is not None]
+        if records:
+            self._deliver(records)
+
+    def _take(self, consumer: Consumer, message: Message) -> Record | None:
+        error = message.error()
+        if error is not None:
+            self._on_message_error(consumer, message, error)
+            return None
+        topic, partition, offset = _coordinates(message)
+        if not self._plan.accepts((topic, partition), offset):
+            return None
+        epoch = self._tracker.add((topic, partition), offset)
+        self._plan.delivered((topic, partition), offset)
+        if epoch is None:
+            self._metrics.restored.inc()
+            return None
+        return Record(
+            topic=topic,
+            partition=partition,
+            offset=offset,
+            key=message.key(),
+            value=message.value(),
+            headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
+            timestamp_ms=message.timestamp()[1],
+            epoch=epoch,
+        )
+
+    def _settle(self, consumer: Consumer) -> None:
+        """Takes completions, stores positions, pauses or resumes."""
+        while self._done:
+            record = self._done.popleft()
+            if not self._tracker.finish((record.topic, record.partition), record.offset, record.epoch):
+                self._metrics.late.inc()
+        if monotonic() - self._stored_s > _STORE_S:
+            self._store(consumer)
+        self._metrics.in_flight.set(self._tracker.in_flight)
+        self._intake.update(consumer)
+        if monotonic() - self._housekept_s > _HOUSEKEEPING_S:
+            self._housekept_s = monotonic()
+            self._keep_house(consumer)
+
+    def _store(self, consumer: Consumer) -> None:
+        """Stores what changed; librdkafka commits it on its timer, at a revoke and at the end.
+
+        It does not commit a position again for its metadata's sake, so while a partition's head is stuck the map is
+        committed by hand: only here, in the owner thread, and only for partitions that are ours.
+        """
+        self._stored_s = monotonic()
+        moved, remapped = self._tracker.take_commits()
+        for commits, by_hand in ((moved, False), (remapped, True)):
+            for (topic, partition), commit in commits.items():
+                offsets = [TopicPartition(topic, partition, commit.position, commit.metadata)]
+                try:
+                    # Stored in any case: an older map that is stored would replace the one committed by hand.
+                    consumer.store_offsets(offsets=offsets)
+                    if by_hand:
+                        consumer.commit(offsets=offsets, asynchronous=True)
+                except KafkaException as error:
+                    # The partition is being taken away: its new owner starts from what was committed.
+                    self._log.debug("kafka.errored", detail=str(error), topic=topic, partition=partition)
+
+    def _keep_house(self, consumer: Consumer) -> None:
+        for topic, partition in self._tracker.partitions:
+            position = self._tracker.position((topic, partition))
+            _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            if position is not None and high >= 0:
+                self._metrics.lag.labels(topic, str(partition)).set(max(0, high - position))
+        if self._brokers_down:
+            try:
+                consumer.list_topics(timeout=_POLL_S)
+            except KafkaException:
+                return
+            self._set_brokers_down(down=False, detail="")
+
+    def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Partitions became ours, each with its position and the map that was committed with it."""
+        for partition in partitions:
+            key = (partition.topic, partition.partition)
+            if partition.offset >= 0:
+                done = offset_map.decode(partition.offset, partition.metadata)
+                self._tracker.assign(key, partition.offset, done)
+            else:
+                self._tracker.assign(key)
+        self._intake.opened(consumer, partitions)
+        self._joined.set()
+        self._metrics.assigned.set(len(self._tracker.partitions))
+        self._log.info("assignment.received", partitions=_names(partitions))
+
+    def revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Partitions will be somebody else's: finish what is in flight within a budget, store, forget."""
+        keys: list[Partition] = [(partition.topic, partition.partition) for partition in partitions]
+        deadline = monotonic() + _REVOKE_DRAIN_S
+        while any(map(self._tracker.busy, keys)) and monotonic() < deadline and not self._closing.is_set():
+            self._wake.wait(_POLL_S)
+            self._wake.clear()
+            self._settle(consumer)
+        self._store(consumer)
+        self._forget(keys)
+        self._log.info("assignment.revoked", partitions=_names(partitions), lost=False)
+
+    def lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """Partitions are somebody else's already: nothing is stored, late completions are dropped."""
+        self._forget([(partition.topic, partition.partition) for partition in partitions])
+        self._log.warning("assignment.revoked", partitions=_names(partitions), lost=True)
+
+    def _forget(self, keys: Sequence[Partition]) -> None:
+        self._intake.forget(keys)
+        for topic, partition in keys:
+            self._tracker.forget((topic, partition))
+            self._metrics.lag.labels(topic, str(partition)).set(0)
+        self._metrics.assigned.set(len(self._tracker.partitions))
+
+    def _on_message_error(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
+        topic, partition, _ = _coordinates(message)
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors have no public name
+            self._plan.ended((topic, partition))
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
+            self._reset(consumer, topic, partition, clients.explain(error))
+        else:
+            self._on_error(error)
+
+    def _reset(self, consumer: Consumer, topic: str, partition: int, detail: str) -> None:
+        """The position is gone (retention, or a topic made anew): reads on from the first record that is left."""
+        self._log.error("offsets.reset", topic=topic, partition=partition, detail=detail)
+        self._tracker.assign((topic, partition))
+        # Such a partition has stopped and refuses `seek`, so it is assigned anew.
+        there = TopicPartition(topic, partition, OFFSET_BEGINNING)
+        consumer.incremental_unassign([there])
+        consumer.incremental_assign([there])
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in _HOPELESS:
+            self._failed(SourceFailed(clients.explain(error)))
+        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
+            self._set_brokers_down(down=True, detail=error.str())
+        else:
+            self._log.debug("kafka.errored", detail=clients.explain(error))
+
+    def _set_brokers_down(self, *, down: bool, detail: str) -> None:
+        if down == self._brokers_down:
+            return
+        self._brokers_down = down
+        self._metrics.dependency_up.labels("kafka").set(not down)
+        if down:
+            self._log.warning("dependency.lost", dependency="kafka", detail=detail)
+        else:
+            self._log.info("dependency.recovered", dependency="kafka")
+
+
+def _coordinates(message: Message) -> tuple[str, int, int]:
+    """Topic, partition and offset; the client's types allow None, which only messages to be produced have."""
+    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+
+
+def _names(partitions: Sequence[TopicPartition]) -> list[str]:
+    return [f"{partition.topic}[{partition.partition}]" for partition in partitions]

@@ -1,0 +1,63 @@
+"""Creation of the topics that the service reads and writes."""
+
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.cimpl import NewTopic
+
+from consumer.errors import DependencyDown
+from consumer.kafka import clients
+
+_CREATE_TIMEOUT_S: Final = 15.0
+_DEAD_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
+#: Tombstones outlive compaction for as long as an old upload may be replayed; Kafka's own default is a day.
+_RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """The names of the topics of one installation."""
+
+    uploads: str = "photo-uploads"
+    tags: str = "photo-tags"
+    dead: str = "photo-uploads.dead"
+    retry: str = "photo-uploads.retry"
+
+
+def create_topics(
+    bootstrap_servers: str,
+    names: TopicNames,
+    *,
+    partitions: int = 4,
+    replication: int = 1,
+    extra: clients.Properties | None = None,
+) -> list[str]:
+    """Creates the topics that are missing and returns their names; existing ones are left as they are.
+
+    Results are compacted, so that the topic stays the source to rebuild Redis from, with its tombstones for 30 days;
+    dead letters and records that wait for a retry are kept for 90 days.
+
+    Raises:
+        DependencyDown: the cluster does not answer, or refuses a topic.
+    """
+    admin = clients.admin_client(bootstrap_servers, extra or {})
+    wanted = [
+        NewTopic(names.uploads, partitions, replication),
+        NewTopic(names.tags, partitions, replication, config=_RESULTS),
+        NewTopic(names.retry, partitions, replication, config={"retention.ms": str(_DEAD_RETENTION_MS)}),
+        NewTopic(names.dead, 1, replication, config={"retention.ms": str(_DEAD_RETENTION_MS)}),
+    ]
+    created = []
+    for name, future in admin.create_topics(wanted, operation_timeout=_CREATE_TIMEOUT_S).items():
+        try:
+            future.result(timeout=_CREATE_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            raise DependencyDown("kafka", f"topic {name}: {clients.explain(error.args[0])}") from None
+        except FutureTimeout:
+            raise DependencyDown("kafka", f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s") from None
+        created.append(str(name))
+    return created

@@ -1,0 +1,112 @@
+"""What the command line does once and ends: creating topics, sending one event, reading tags."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from time import monotonic, sleep
+from typing import Final, TypeVar
+from uuid import uuid4
+
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from consumer import events
+from consumer.errors import DependencyDown
+from consumer.events import PhotoDeleted, PhotoUploaded, Tags
+from consumer.kafka import clients
+from consumer.kafka.topics import TopicNames, create_topics
+from consumer.reader import Found, TagReader
+from consumer.redis.async_link import redis_failures
+from consumer.settings import Settings
+
+T = TypeVar("T")
+
+_AGAIN_S: Final = 0.25
+_SEND_TIMEOUT_S: Final = 10.0
+_EVENT_SOURCE: Final = "/photo-tagger/send"
+
+
+def create_topics_patiently(settings: Settings, partitions: int, replication: int, wait_s: float) -> list[str]:
+    """Creates the missing topics, waiting up to `wait_s` for the cluster; returns the names of the new ones.
+
+    Raises:
+        DependencyDown: the cluster did not answer in time, or refuses a topic.
+    """
+    kafka, deadline = settings.kafka, monotonic() + wait_s
+    while True:
+        try:
+            return create_topics(
+                kafka.bootstrap_servers,
+                TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic),
+                partitions=partitions,
+                replication=replication,
+                extra=kafka.extra,
+            )
+        except DependencyDown:
+            if monotonic() >= deadline:
+                raise
+            sleep(_AGAIN_S)
+
+
+def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
+    """Publishes one event and returns where it landed, `topic[partition]@offset`.
+
+    Raises:
+        DependencyDown: the brokers did not acknowledge it in time.
+    """
+    kafka = settings.kafka
+    places: list[str] = []
+    errors: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            errors.append(error)
+        else:
+            places.append(f"{message.topic()}[{message.partition()}]@{message.offset()}")
+
+    producer = clients.producer_client(kafka.bootstrap_servers, kafka.extra)
+    clients.require_topics(producer, kafka.bootstrap_servers, [kafka.uploads_topic])
+    kind = events.DELETED if isinstance(event, PhotoDeleted) else events.UPLOADED
+    headers = {"ce_specversion": "1.0", "ce_id": str(uuid4()), "ce_type": kind, "ce_source": _EVENT_SOURCE}
+    headers["ce_time"] = events.format_time(datetime.now(UTC))
+    try:
+        producer.produce(
+            kafka.uploads_topic,
+            key=event.photo_id.encode(),
+            value=events.encode(event),
+            headers={name: value.encode() for name, value in headers.items()},
+            on_delivery=delivered,
+        )
+        producer.flush(_SEND_TIMEOUT_S)
+    except KafkaException as error:
+        raise DependencyDown("kafka", clients.explain(error.args[0])) from None
+    if not places:
+        detail = clients.explain(errors[0]) if errors else "no acknowledgement in time"
+        raise DependencyDown("kafka", detail)
+    return places[0]
+
+
+def read_tags(settings: Settings, photo_ids: Sequence[str], wait_s: float) -> dict[str, Tags]:
+    """The tags of these photos, waiting up to `wait_s` until all have some.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    deadline = monotonic() + wait_s
+    while True:
+        found = _with_reader(settings, lambda reader: reader.get_many(photo_ids))
+        if len(found) == len(set(photo_ids)) or monotonic() >= deadline:
+            return found
+        sleep(_AGAIN_S)
+
+
+def find_photos(settings: Settings, brand: str, min_quality: float, limit: int) -> list[Found]:
+    """The best photos of a brand.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    return _with_reader(settings, lambda reader: reader.find(brand, min_quality, limit=limit))
+
+
+def _with_reader(settings: Settings, read: Callable[[TagReader], T]) -> T:
+    with redis_failures(), TagReader(**settings.redis.model_dump()) as reader:
+        return read(reader)

@@ -1,0 +1,174 @@
+"""What would become of one photo, and why: fetched and decoded as the service would, without Kafka, Redis or Triton."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Final, Literal, TypeVar
+
+from consumer.contract import Geometry
+from consumer.errors import DependencyDown, PhotoRejected, Reason, Retryable, TaggerError
+from consumer.events import PhotoUploaded
+from consumer.fetch.fetcher import Fetcher
+from consumer.imaging.preparer import Explanation, explain
+from consumer.operations.places import Place, place_of
+from consumer.service import wiring
+from consumer.settings import Settings, variable_of
+
+T = TypeVar("T")
+
+#: What training uses unless told otherwise.
+DEFAULT_GEOMETRY: Final = Geometry(224, 232)
+_TRITON_S: Final = 2.0
+#: Long ago: a photo that is not there has no grace.
+_UPLOADED: Final = datetime.fromtimestamp(0, UTC)
+#: The setting that a reason is about, where there is one and `Check` does not name it.
+_SETTINGS: Final[dict[str, str]] = {
+    "too_many_bytes": "fetch.max_bytes",
+    "too_many_redirects": "fetch.max_redirects",
+    "fetch_timeout": "fetch.total_timeout_s",
+    "decode_timeout": "prepare.timeout_s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The geometry that was assumed, and who said it."""
+
+    input_size: int
+    resize_short_side: int
+    said_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What would become of one photo.
+
+    `outcome` is `accepted`, or the reason of the dead letter; a `passing` one is first tried again for some time.
+    `setting` is the one that decided, as `name = value`, where a setting did.
+    """
+
+    target: str
+    outcome: Literal["accepted"] | Reason
+    detail: str
+    passing: bool
+    setting: str | None
+    place: Place
+    bytes: int | None
+    max_bytes: int
+    fetch_ms: float | None
+    sizes: Sizes
+    photo: Explanation | None
+
+
+async def check(settings: Settings, target: str, geometry: Geometry | None = None) -> Report:
+    """Fetches and decodes one photo: a URI as it would stand in an event, or the path of a file.
+
+    A path is read wherever it is, for it was named by the operator and not by an event. Without a geometry Triton is
+    asked for it, and where it does not answer at once the default is taken.
+    """
+    place, sizes = await asyncio.gather(place_of(target, settings.fetch), _sizes(settings, geometry))
+    started = perf_counter()
+    body, photo, failure = b"", None, None
+    try:
+        body = await _bytes_of(target, place, settings)
+        fetch_ms = (perf_counter() - started) * 1000
+        limits = wiring.prepare_limits(settings)
+        wanted = Geometry(sizes.input_size, sizes.resize_short_side)
+        photo = await _in_time(lambda: explain(body, wanted, limits), settings.prepare.timeout_s)
+    except (PhotoRejected, Retryable) as error:
+        failure = error
+    outcome: Literal["accepted"] | Reason = "accepted"
+    if failure is not None:
+        outcome = failure.reason
+    elif photo is not None and photo.outcome != "pixels":
+        outcome = photo.outcome
+    return Report(
+        target=place.shown,
+        outcome=outcome,
+        detail=failure.detail if failure is not None else photo.detail if photo is not None else "",
+        passing=isinstance(failure, Retryable),
+        setting=_setting(settings, outcome, place, photo),
+        place=place,
+        bytes=len(body) if body else None,
+        max_bytes=settings.fetch.max_bytes,
+        fetch_ms=fetch_ms if body else None,
+        sizes=sizes,
+        photo=photo,
+    )
+
+
+async def _bytes_of(target: str, place: Place, settings: Settings) -> bytes:
+    limits = wiring.fetch_limits(settings)
+    if place.kind == "path":
+        return await asyncio.to_thread(_read, Path(target), limits.max_bytes)
+    async with Fetcher(limits) as fetcher:
+        return (await fetcher.fetch(PhotoUploaded("check", target, _UPLOADED))).body
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise PhotoRejected("too_many_bytes", f"{size} bytes, {max_bytes} are allowed")
+        body = path.read_bytes()
+    except OSError as error:
+        raise TaggerError(f"cannot read {path}: {error.strerror}") from None
+    if not body:
+        raise PhotoRejected("empty_body", "the file has no bytes")
+    return body
+
+
+async def _sizes(settings: Settings, geometry: Geometry | None) -> Sizes:
+    if geometry is not None:
+        return Sizes(geometry.input_size, geometry.resize_short_side, "the command line")
+    try:
+        async with asyncio.timeout(_TRITON_S), wiring.inference_of(settings) as inference:
+            served = (await inference.read_contract()).geometry
+    except (DependencyDown, TimeoutError):
+        return Sizes(
+            DEFAULT_GEOMETRY.input_size,
+            DEFAULT_GEOMETRY.resize_short_side,
+            f"default, for Triton at {settings.triton.url} does not answer",
+        )
+    return Sizes(served.input_size, served.resize_short_side, f"Triton at {settings.triton.url}")
+
+
+async def _in_time(work: Callable[[], T], limit_s: float) -> T:
+    """The result of `work` in a thread of its own, which does not keep the process if it hangs.
+
+    Raises:
+        PhotoRejected: `decode_timeout`.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T) -> None:
+        if not done.cancelled():
+            done.set_result(result)
+
+    def run() -> None:
+        loop.call_soon_threadsafe(finish, work())
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return await asyncio.wait_for(done, limit_s)
+    except TimeoutError:
+        raise PhotoRejected("decode_timeout", f"not decoded within {limit_s:g} s") from None
+
+
+def _setting(settings: Settings, outcome: str, place: Place, photo: Explanation | None) -> str | None:
+    """The setting that decided, with its value."""
+    name = _SETTINGS.get(outcome)
+    if outcome in {"url_not_allowed", "address_not_allowed"}:
+        return place.allowed_by
+    if photo is not None:
+        failed = next((check.setting for check in photo.checks if not check.holds), None)
+        name = name or (failed and f"prepare.{failed}")
+    if name is None:
+        return None
+    section, _, key = name.partition(".")
+    return f"{variable_of(name)}={getattr(getattr(settings, section), key)}"

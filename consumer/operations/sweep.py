@@ -1,0 +1,117 @@
+"""The sweeper: finds entries of the brand indexes whose photo does not say so, and removes or repairs them.
+
+The writing script keeps hash and index in step, so orphans come from outside: a hash that expired or was deleted by
+hand, a restored backup. Everything is scanned in bounded steps, Redis serves others meanwhile.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import orjson
+
+from consumer.redis.async_link import redis_failures
+from consumer.redis.cluster import Script
+from consumer.redis.keys import BUCKETS, index_prefix
+from consumer.redis.thread_link import ThreadLink, connect_redis
+
+_BATCH: Final = 500
+_INDEX_KEY: Final = re.compile(r"b:\{(\d\d)\}:(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a brand index."""
+
+    bucket: str
+    brand: str
+    photo_id: str
+    score: float
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """The photo's hash in the index's own bucket, and the index: an entry in a foreign bucket has no photo."""
+        return f"p:{{{self.bucket}}}:{self.photo_id}", index_prefix(self.bucket) + self.brand
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """Entries looked at, those that were wrong, and what the script then did to them (nothing in a dry run)."""
+
+    entries: int
+    orphans: int
+    outcomes: dict[str, int]
+
+
+def sweep(
+    url: str, *, timeout_s: float, execute: bool, found: Callable[[Entry], None], cluster: bool = False
+) -> SweepResult:
+    """Looks at every entry of every brand index; `execute` also removes or repairs those that are wrong.
+
+    `found` is called with each wrong entry. An entry that is written while the sweep looks at it may be reported, but
+    is never harmed: the script looks again. While a cluster moves slots, entries of those may be passed over.
+
+    Raises:
+        DependencyDown: Redis does not answer, or a wrong entry's slot is split between two nodes right now.
+    """
+    entries, orphans, outcomes = 0, 0, Counter[str]()
+    script = Script("sweep.lua")
+    with redis_failures(), closing(connect_redis(url, timeout_s, cluster=cluster)) as link:
+        for batch in _batches(_entries(link)):
+            entries += len(batch)
+            wrong = _wrong(link, batch)
+            orphans += len(wrong)
+            for entry in wrong:
+                found(entry)
+            if execute and wrong:
+                outcomes.update(_mend(link, script, wrong))
+    return SweepResult(entries, orphans, dict(sorted(outcomes.items())))
+
+
+def _entries(link: ThreadLink) -> Iterator[Entry]:
+    """Scans the indexes.
+
+    Yields:
+        Every entry; SCAN and ZSCAN name some twice and miss none that is there throughout.
+    """
+    for key in link.scan("b:{*", "zset", _BATCH):
+        parts = _INDEX_KEY.fullmatch(key)
+        if parts is None or int(parts[1]) >= BUCKETS:
+            continue
+        for photo_id, score in _members(link, key):
+            yield Entry(parts[1], parts[2], photo_id, float(score))
+
+
+def _members(link: ThreadLink, key: str) -> Iterator[tuple[str, float]]:
+    cursor: int | None = None
+    while cursor != 0:
+        ((cursor, members),) = link.run([("ZSCAN", key, cursor or 0, "COUNT", _BATCH)])
+        yield from members
+
+
+def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    while batch := list(islice(entries, _BATCH)):
+        yield batch
+
+
+def _wrong(link: ThreadLink, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries whose hash is gone, a tombstone, without that brand, or of another quality; one round trip."""
+    hashes = link.run([("HMGET", entry.keys[0], "q", "brands", "del") for entry in entries])
+    return [entry for entry, fields in zip(entries, hashes, strict=True) if not _agrees(entry, *fields)]
+
+
+def _agrees(entry: Entry, quality: str | None, brands: str | None, deleted: str | None) -> bool:
+    if quality is None or brands is None or deleted == "1":
+        return False
+    try:
+        return entry.brand in orjson.loads(brands) and float(quality) == entry.score
+    except (TypeError, ValueError):
+        return False
+
+
+def _mend(link: ThreadLink, script: Script, entries: Sequence[Entry]) -> list[str]:
+    return link.run([script.call(entry.keys, [entry.photo_id, entry.brand]) for entry in entries], script)

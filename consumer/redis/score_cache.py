@@ -1,0 +1,161 @@
+"""What the models said about bytes that were seen before: a copy of a photo is neither decoded nor inferred again.
+
+Scores, not tags, are kept: thresholds, ids and versions are decided anew for each photo, so that a copy gets the tags
+that it would have got without the cache. The cache only ever saves work; where it fails, the photo is judged.
+
+It is direct-mapped: a hash of the content picks one of `max_entries` places, and what comes later overwrites what is
+there. So it is bounded whatever Redis' settings are, costs one GET and one SET, and needs no order of use. After as
+many new contents as there are places, 37 % of the entries are left.
+"""
+
+import asyncio
+import hashlib
+import struct
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Literal, Self
+
+import numpy as np
+import orjson
+
+from consumer import __version__
+from consumer.contract import ModelContract
+from consumer.events import Photo, Scores
+from consumer.redis.async_link import FAILURES, open_redis
+
+#: `shared`: another photo with the same bytes was being judged at that moment.
+CacheResult = Literal["hit", "miss", "shared", "failed"]
+Judge = Callable[[Photo], Awaitable[Scores]]
+
+#: Below this, hashing costs less than changing threads: 64 KiB take 0.04 ms.
+_INLINE_BYTES: Final = 64 * 1024
+#: CRC-32 of the rest, identity, quality score; the brands' float32 probabilities follow.
+_HEAD: Final = struct.Struct("<I32sd")
+_CHECKSUM_BYTES: Final = 4
+
+
+class ScoreCache:
+    """Scores by content in Redis. An async context manager that owns the connections; one for one contract.
+
+    `mark` tells apart what gives other scores for the same bytes, see `mark_of`. An entry lives for `ttl_s`, unless
+    another one takes its place among the `max_entries`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        contract: ModelContract,
+        mark: str,
+        *,
+        ttl_s: int,
+        max_entries: int,
+        timeout_s: float,
+        count: Callable[[CacheResult], None],
+        cluster: bool = False,
+    ) -> None:
+        self._redis = open_redis(url, timeout_s, cluster=cluster)
+        self._contract = contract
+        self._mark = mark
+        self._ttl_s = ttl_s
+        self._max_entries = max_entries
+        self._count = count
+        self._running: dict[bytes, asyncio.Future[Scores | None]] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._redis.aclose()
+
+    async def score(self, photo: Photo, judge: Judge) -> Scores:
+        """The scores of a photo, from `judge` where its bytes are new. Copies in work at once are judged once.
+
+        Raises nothing of its own: what `judge` raises passes through, and concerns this photo alone.
+        """
+        identity = await _identity(self._mark, photo.body)
+        if identity in self._running and (scores := await asyncio.shield(self._running[identity])) is not None:
+            self._count("shared")
+            return scores
+        ready: asyncio.Future[Scores | None] = asyncio.get_running_loop().create_future()
+        self._running[identity] = ready
+        try:
+            scores = await self._recalled_or_judged(identity, photo, judge)
+            ready.set_result(scores)
+            return scores
+        finally:
+            if not ready.done():
+                ready.set_result(None)
+            if self._running.get(identity) is ready:
+                del self._running[identity]
+
+    async def _recalled_or_judged(self, identity: bytes, photo: Photo, judge: Judge) -> Scores:
+        key = key_of(identity, self._max_entries)
+        try:
+            (value,) = await self._redis.run([("GET", key)])
+        except FAILURES:
+            self._count("failed")
+            # The write that follows notices an outage of Redis and waits for it.
+            return await judge(photo)
+        scores = None if value is None else decode(value, identity, self._contract)
+        if scores is not None:
+            self._count("hit")
+            return scores
+        scores = await judge(photo)
+        try:
+            await self._redis.run([("SET", key, encode(scores, identity), "EX", self._ttl_s)])
+        except FAILURES:
+            self._count("failed")
+        else:
+            self._count("miss")
+        return scores
+
+
+async def judged(photo: Photo, judge: Judge) -> Scores:
+    """The path without a cache."""
+    return await judge(photo)
+
+
+def mark_of(contract: ModelContract, limits: Mapping[str, object]) -> str:
+    """12 hexadecimal digits that change with all that decides the scores of given bytes, or whether they are refused.
+
+    That is the models and their versions, geometry and labels, the limits of a photo, and this program's version.
+    """
+    geometry, labels = contract.geometry, contract.brand_labels
+    parts = [__version__, contract.models, geometry.input_size, geometry.resize_short_side, labels, limits]
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+
+
+def key_of(identity: bytes, max_entries: int) -> str:
+    """The place of an entry: `c:<number below max_entries>`."""
+    return f"c:{int.from_bytes(identity[:8], 'little') % max_entries}"
+
+
+def encode(scores: Scores, identity: bytes) -> bytes:
+    """CRC-32, identity, quality as float64, probabilities as float32, little-endian: 44 bytes, and 4 for each brand."""
+    probabilities = scores.brand_probs.astype("<f4").tobytes()
+    body = struct.pack("<32sd", identity, scores.quality_score) + probabilities
+    return struct.pack("<I", zlib.crc32(body)) + body
+
+
+def decode(value: bytes, identity: bytes, contract: ModelContract) -> Scores | None:
+    """What `encode` wrote; None where it is of another content, damaged, or has another number of brands."""
+    if len(value) != _HEAD.size + 4 * len(contract.brand_labels):
+        return None
+    checksum, present, quality = _HEAD.unpack_from(value)
+    if present != identity or checksum != zlib.crc32(value[_CHECKSUM_BYTES:]):
+        return None
+    probabilities = np.frombuffer(value, "<f4", offset=_HEAD.size).astype(np.float32)
+    return Scores(quality, probabilities, contract.models)
+
+
+async def _identity(mark: str, body: bytes) -> bytes:
+    """SHA-256 of the mark and the content."""
+    if len(body) <= _INLINE_BYTES:
+        return _hashed(mark, body)
+    return await asyncio.to_thread(_hashed, mark, body)
+
+
+def _hashed(mark: str, body: bytes) -> bytes:
+    digest = hashlib.sha256(mark.encode())
+    digest.update(body)
+    return digest.digest()

@@ -1,0 +1,194 @@
+"""The Redis edge of the path: version-ordered writes of tags and tombstones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Self
+
+import orjson
+
+from consumer.events import Deletion, Tags
+from consumer.redis.async_link import open_redis, redis_failures
+from consumer.redis.cluster import Command, Script
+from consumer.redis.keys import bucket, deletion_of, fields_of, index_prefix, photo_key, tags_of, tombstone_of
+
+WriteOutcome = Literal["written", "unchanged", "superseded"]
+#: What Redis holds of a photo, compared with what it should hold.
+Difference = Literal["missing", "older", "different", "not indexed"]
+
+_UNDECLARED: Final = b"undeclared"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write did, and what is in force after it: tags or a deletion."""
+
+    outcome: WriteOutcome
+    tags: Tags | None
+    deletion: Deletion | None = None
+
+
+class Store:
+    """Writes to Redis. An async context manager that owns the connections."""
+
+    def __init__(self, url: str, *, timeout_s: float, cluster: bool = False) -> None:
+        self._redis = open_redis(url, timeout_s, cluster=cluster)
+        self._script = Script("write_tags.lua")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Checks that Redis answers.
+
+        Raises:
+            DependencyDown: it does not.
+        """
+        with redis_failures():
+            await self._redis.ping()
+
+    async def write(self, tags: Tags) -> Written:
+        """Writes tags unless the same or a newer version is there.
+
+        The answer to a repeated write carries the tags that Redis holds (with the probabilities of this one), so that
+        the result topic never disagrees with Redis about when a photo was tagged.
+
+        Raises:
+            DependencyDown: Redis does not answer or cannot take writes now (out of memory, loading, read-only).
+        """
+        outcome, present = await self._write(tags)
+        if outcome == "written":
+            return Written(outcome, tags)
+        in_force = tags_of(tags.photo_id, present)
+        if in_force is not None and outcome == "unchanged":
+            in_force = replace(in_force, probabilities=tags.probabilities)
+        return Written(outcome, in_force)
+
+    async def delete(self, deletion: Deletion) -> Written:
+        """Replaces the tags by a tombstone unless the same or a newer version is there.
+
+        The answer to a repeated deletion is the one that Redis holds, as with `write`.
+
+        Raises:
+            DependencyDown: as `write`.
+        """
+        outcome, present = await self._write(deletion)
+        if outcome == "written":
+            return Written(outcome, None, deletion)
+        return Written(outcome, None, deletion_of(deletion.photo_id, present))
+
+    async def write_all(self, decisions: Sequence[Tags | Deletion]) -> list[WriteOutcome]:
+        """`write` or `delete` of each in one round trip; each is atomic by itself, and all may be repeated.
+
+        Raises:
+            DependencyDown: as `write`; some of them may have been written.
+        """
+        return [outcome.decode() for outcome, *_ in await self._run(decisions)]
+
+    async def in_force(self, photo_id: str) -> Tags | Deletion | None:
+        """What Redis holds of a photo; None where it holds nothing.
+
+        The `probabilities` of tags are those of their brands: Redis keeps no others.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        with redis_failures():
+            (present,) = await self._redis.run([("HGETALL", photo_key(photo_id))])
+        fields = {name.decode(): value.decode() for name, value in present.items()}
+        tags = tags_of(photo_id, fields)
+        if tags is None:
+            return deletion_of(photo_id, fields)
+        return replace(tags, probabilities={brand.brand: brand.probability for brand in tags.brands})
+
+    async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
+        """What Redis holds of a photo in place of `version`, if that is newer; None nearly always, which is cheap.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        with redis_failures():
+            (present,) = await self._redis.run([("HGET", photo_key(photo_id), "ver")])
+        if present is None or present.decode() <= version:
+            return None
+        now = await self.in_force(photo_id)
+        return now if now is not None and now.version > version else None
+
+    async def differences(self, decisions: Sequence[Tags | Deletion]) -> list[Difference | None]:
+        """What Redis lacks of each, in one round trip; None where it holds the same or something newer.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        commands: list[Command] = []
+        for decision in decisions:
+            commands.append(("HGETALL", photo_key(decision.photo_id)))
+            commands += (("ZSCORE", key, decision.photo_id) for key in _index_keys(decision))
+        with redis_failures():
+            replies = iter(await self._redis.run(commands))
+        return [
+            _difference(decision, next(replies), [next(replies) for _ in _index_keys(decision)])
+            for decision in decisions
+        ]
+
+    async def _write(self, decision: Tags | Deletion) -> tuple[WriteOutcome, dict[str, str]]:
+        ((outcome, *present),) = await self._run([decision])
+        texts = [entry.decode() for entry in present]
+        return outcome.decode(), dict(zip(texts[::2], texts[1::2], strict=True))
+
+    async def _run(self, decisions: Sequence[Tags | Deletion]) -> list[list[Any]]:
+        """The script's answers; it is called again where a photo loses brands, whose indexes only Redis knows."""
+        keys = [[photo_key(decision.photo_id), *_index_keys(decision)] for decision in decisions]
+        answers: list[list[Any]] = [[]] * len(decisions)
+        calls = list(range(len(decisions)))
+        while calls:
+            commands = [self._script.call(keys[place], _arguments(decisions[place])) for place in calls]
+            with redis_failures():
+                for place, answer in zip(calls, await self._redis.run(commands, self._script), strict=True):
+                    answers[place] = answer
+            # Each further time, another writer has changed the photo meanwhile: its version rises, and this ends.
+            calls = [place for place in calls if answers[place][0] == _UNDECLARED]
+            for place in calls:
+                keys[place] += (key.decode() for key in answers[place][1:])
+        return answers
+
+
+def _arguments(decision: Tags | Deletion) -> list[str | bytes]:
+    """What the script takes after the keys."""
+    quality, brands, fields = 0.0, list[str](), _fields(decision)
+    if isinstance(decision, Tags):
+        quality, brands = decision.quality.score, [brand.brand for brand in decision.brands]
+    prefix = index_prefix(bucket(decision.photo_id))
+    arguments: list[str | bytes] = [decision.photo_id, prefix, decision.version, repr(quality), orjson.dumps(brands)]
+    for name, value in fields.items():
+        arguments += (name, value)
+    return arguments
+
+
+def _fields(decision: Tags | Deletion) -> Mapping[str, str | bytes]:
+    return fields_of(decision) if isinstance(decision, Tags) else tombstone_of(decision)
+
+
+def _index_keys(decision: Tags | Deletion) -> list[str]:
+    prefix = index_prefix(bucket(decision.photo_id))
+    return [prefix + brand.brand for brand in decision.brands] if isinstance(decision, Tags) else []
+
+
+def _difference(
+    decision: Tags | Deletion, present: Mapping[bytes, bytes], scores: Sequence[float | None]
+) -> Difference | None:
+    version = present.get(b"ver", b"").decode()
+    if version > decision.version:
+        return None
+    if version < decision.version:
+        return "older" if present else "missing"
+    expected = {
+        name.encode(): value if isinstance(value, bytes) else value.encode()
+        for name, value in _fields(decision).items()
+    }
+    if present != expected:
+        return "different"
+    listed = isinstance(decision, Deletion) or all(score == decision.quality.score for score in scores)
+    return None if listed else "not indexed"

@@ -1,0 +1,1 @@
+"""The running service: construction, run and drain, admission, health, workers."""

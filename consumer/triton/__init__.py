@@ -1,0 +1,1 @@
+"""The Triton edge: the model contract as served, and inference. Owns tritonclient."""

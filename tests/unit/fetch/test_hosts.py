@@ -1,0 +1,208 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from itertools import count
+
+import pytest
+
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TransientReason
+from consumer.events import Photo, PhotoUploaded
+from consumer.fetch.hosts import HostLimits, Hosts, origin_of
+from consumer.telemetry import Metrics
+from tests.fakes import RecordingLog
+
+GOOD, OTHER = "https://good.example:443", "https://other.example:443"
+MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
+LIMITS = HostLimits(photos=3, photos_from_nowhere=5, probe_every_s=0.0)
+NUMBERS = count()
+
+Answer = Callable[[PhotoUploaded], Awaitable[Photo]]
+
+
+def photo(origin: str = GOOD, name: str | None = None) -> PhotoUploaded:
+    name = name or f"photo-{next(NUMBERS)}"
+    return PhotoUploaded(name, f"{origin}/{name}", MOMENT)
+
+
+class Web:
+    """Every host at once: what it answers is set by origin, for single photos by id."""
+
+    def __init__(self, limits: HostLimits = LIMITS) -> None:
+        self.log, self.metrics = RecordingLog(), Metrics()
+        self.hosts = Hosts(self.attempt, self.log, self.metrics, limits)
+        self.failing: dict[str, TransientReason] = {}
+        self.gone: set[str] = set()
+        self.asked: list[str] = []
+        self.dropped: list[str] = []
+
+    async def attempt(self, event: PhotoUploaded) -> Photo:
+        self.asked.append(event.photo_id)
+        await asyncio.sleep(0)
+        origin = origin_of(event.uri)
+        if event.photo_id in self.gone:
+            raise PhotoRejected("http_4xx", "gone")
+        for key in (event.photo_id, origin):
+            if key in self.failing:
+                raise Retryable(self.failing[key], "no", origin=origin)
+        return Photo(event.photo_id, event.uri, b"jpeg", lambda: self.dropped.append(event.photo_id))
+
+    async def retry(self, step: Answer, event: PhotoUploaded) -> Photo:
+        """Two attempts, as the pipeline's budget would make some."""
+        try:
+            return await step(event)
+        except Retryable:
+            return await step(event)
+
+    async def fetch(self, event: PhotoUploaded) -> Photo:
+        return await self.hosts.fetch(event, self.attempt, self.retry)  # type: ignore[arg-type]
+
+    async def fails(self, *events: PhotoUploaded) -> list[type[BaseException]]:
+        """What each of the photos ends with."""
+        ends = await asyncio.gather(*map(self.fetch, events), return_exceptions=True)
+        return [type(end) for end in ends if isinstance(end, BaseException)]
+
+    def down(self) -> float | None:
+        return self.metrics.registry.get_sample_value("tagger_photo_hosts_down")
+
+
+@pytest.mark.parametrize("reason", ["connect_failed", "dns_failed"])
+async def test_a_host_that_worked_and_cannot_be_reached_is_down(reason: TransientReason) -> None:
+    web = Web()
+    await web.fetch(photo())
+    web.failing[GOOD] = reason
+    assert await web.fails(photo()) == [PhotoHostDown]
+    assert web.down() == 1
+    web.failing.clear()
+    await web.fetch(photo())
+    assert web.down() == 0
+    assert [name for _, name, _ in web.log.lines] == ["host.lost", "host.recovered"]
+
+
+async def test_a_lost_host_that_is_forgotten_among_many_others_is_not_counted_for_ever() -> None:
+    web = Web()
+    await web.fetch(photo())
+    web.failing[GOOD] = "connect_failed"
+    assert await web.fails(photo()) == [PhotoHostDown]
+    for number in range(1_100):
+        await web.fetch(photo(f"https://host-{number}.example:443"))
+    assert web.down() == 0
+
+
+async def test_a_host_that_never_answered_is_the_photos_own_trouble() -> None:
+    web = Web()
+    await web.fetch(photo(OTHER))
+    web.failing[GOOD] = "connect_failed"
+    assert await web.fails(*(photo() for _ in range(20))) == [Retryable] * 20
+    assert web.down() == 0
+
+
+async def test_where_nothing_has_ever_answered_many_photos_and_not_one_photo_often_mean_an_outage() -> None:
+    web = Web()
+    web.failing[GOOD] = "connect_failed"
+    one = photo()
+    for _ in range(10):
+        assert await web.fails(one) == [Retryable]
+    for _ in range(3):
+        assert await web.fails(photo()) == [Retryable]
+    assert await web.fails(photo()) == [PhotoHostDown]
+    assert await web.fails(one) == [PhotoHostDown]
+
+
+@pytest.mark.parametrize("reason", ["fetch_timeout", "http_5xx"])
+async def test_photos_that_hang_on_a_host_that_answers_for_others_are_their_own_trouble(
+    reason: TransientReason,
+) -> None:
+    web = Web()
+    good = photo()
+    await web.fetch(good)
+    bad = [photo() for _ in range(10)]
+    web.failing.update(dict.fromkeys((one.photo_id for one in bad), reason))
+    for one in bad:
+        assert await web.fails(one) == [Retryable]
+    assert good.photo_id in web.asked[1:], "the host was asked for what it gave before"
+    assert web.dropped == web.asked[1:].count(good.photo_id) * [good.photo_id], "its bytes keep no room"
+    assert web.down() == 0
+
+
+@pytest.mark.parametrize("reason", ["fetch_timeout", "http_5xx"])
+async def test_a_host_that_is_silent_for_everything_is_down_until_it_answers(reason: TransientReason) -> None:
+    web = Web()
+    await web.fetch(photo())
+    web.failing[GOOD] = reason
+    assert await web.fails(photo(), photo()) == [Retryable] * 2
+    assert await web.fails(photo()) == [PhotoHostDown]
+    bad = photo()
+    web.failing = {bad.photo_id: reason}
+    assert await web.fails(bad) == [Retryable], "the host is back, this photo is not"
+    await web.fetch(photo())
+    assert web.down() == 0
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    web = Web()
+    gone = photo()
+    web.gone.add(gone.photo_id)
+    assert await web.fails(gone) == [PhotoRejected]
+    web.failing[GOOD] = "connect_failed"
+    assert await web.fails(photo()) == [PhotoHostDown]
+
+
+async def test_a_host_that_is_down_is_knocked_at_once_by_each_photo() -> None:
+    web = Web()
+    await web.fetch(photo())
+    web.failing[GOOD] = "connect_failed"
+    first, second = photo(), photo()
+    await web.fails(first)
+    await web.fails(second)
+    assert web.asked.count(first.photo_id) == 2
+    assert web.asked.count(second.photo_id) == 1
+
+
+async def test_many_photos_that_suspect_a_host_ask_it_once_together() -> None:
+    web = Web(HostLimits(probe_every_s=3600.0))
+    good = photo()
+    await web.fetch(good)
+    web.failing[GOOD] = "fetch_timeout"
+    await web.fails(*(photo() for _ in range(50)))
+    await web.fails(*(photo() for _ in range(50)))
+    assert web.asked.count(good.photo_id) == 2
+
+
+async def test_a_host_that_has_been_gone_for_too_long_no_longer_excuses_its_photos() -> None:
+    web = Web(HostLimits(gone_s=0.0))
+    await web.fetch(photo())
+    web.failing[GOOD] = "connect_failed"
+    await web.fails(photo())
+    assert await web.fails(photo()) == [Retryable]
+
+
+async def test_a_photo_keeps_its_place_only_while_no_other_host_answers_and_not_for_ever() -> None:
+    web = Web()
+    await web.fetch(photo())
+    waits = web.hosts.patience(photo())
+    assert waits()
+    await web.fetch(photo(OTHER))
+    assert not waits()
+    assert not Web(HostLimits(in_place_s=0.0)).hosts.patience(photo())()
+
+
+async def test_any_number_of_hosts_in_events_takes_bounded_memory() -> None:
+    web = Web()
+    for number in range(3000):
+        await web.fetch(photo(f"https://{number}.example"))
+    assert len(web.hosts._hosts) == 1024
+
+
+@pytest.mark.parametrize(
+    ("uri", "origin"),
+    [
+        ("https://Photos.example:8443/a?b", "https://photos.example:8443"),
+        ("https://user:secret@h/a", "https://h:443"),
+        ("http://[::1]/a", "http://[::1]:80"),
+        ("s3://bucket/key", "s3://bucket"),
+        ("file:///photos/a.jpg", "file://"),
+        ("https://[::1", ""),
+    ],
+)
+def test_the_origin_names_the_host_and_no_secret(uri: str, origin: str) -> None:
+    assert origin_of(uri) == origin

@@ -1,0 +1,183 @@
+import asyncio
+from datetime import datetime, timedelta
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from consumer import events
+from consumer.errors import DependencyDown
+from consumer.events import Deletion, Record, Source, Tags
+from consumer.kafka.headers import DEAD_HEADERS, RETRY_HEADERS, retry_headers
+from consumer.kafka.publisher import Publisher
+from consumer.kafka.topics import TopicNames
+from consumer.resilience import Deferral
+from tests.fakes import MOMENT, FakeProducer, Produced, record, tags
+
+TRACE = (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", b"a=1"))
+TOPICS = TopicNames("uploads", "tags", "dead", "retry")
+DELETION = Deletion("photo-1", "0000000000001.999999.9999999999999", Source("photo-uploads", 3, 7), MOMENT)
+
+
+async def letter_of(one: Record, detail: str = "cut off") -> Produced:
+    producer = FakeProducer()
+    with Publisher(producer, TOPICS) as publisher:
+        await publisher.dead_letter(one, "corrupt_image", detail, 3)
+    (produced,) = producer.produced
+    return produced
+
+
+async def tags_message(one: Record, decided: Tags = tags()) -> Produced:  # noqa: B008 - a frozen value
+    producer = FakeProducer()
+    with Publisher(producer, TOPICS) as publisher:
+        await publisher.tags(decided, one)
+    (produced,) = producer.produced
+    return produced
+
+
+async def test_tags_go_to_their_topic_keyed_by_photo_id() -> None:
+    produced = await tags_message(record())
+    assert (produced.topic, produced.key) == ("tags", b"photo-1")
+    assert events.decode_tags(produced.value or b"") == tags()
+
+
+async def test_tags_carry_the_attributes_of_a_cloud_event() -> None:
+    produced = await tags_message(record(offset=5, partition=2, headers=(("ce_type", b"photo.uploaded"),)))
+    assert produced.header("ce_specversion") == "1.0"
+    assert produced.header("ce_type") == "photo.tagged"
+    assert produced.header("ce_source")
+    assert produced.header("ce_subject") == "photo-1"
+    assert produced.header("content-type") == "application/json"
+    assert datetime.fromisoformat(produced.header("ce_time") or "").utcoffset() == timedelta(0)
+    names = [name for name, _ in produced.headers]
+    assert len(names) == len(set(names))
+
+
+async def test_the_id_of_a_result_is_the_place_of_its_event_so_that_a_repeat_can_be_told() -> None:
+    decided = tags(source=Source("photo-uploads", 2, 5))
+    ids = {(await tags_message(record(offset=offset), decided)).header("ce_id") for offset in (5, 9)}
+    assert ids == {"photo-uploads/2/5"}
+
+
+async def test_the_trace_of_the_event_travels_on_and_nothing_else_of_it() -> None:
+    produced = await tags_message(record(headers=(*TRACE, ("authorization", b"hunter2"))))
+    assert [pair for pair in produced.headers if pair in TRACE] == list(TRACE)
+    assert "authorization" not in dict(produced.headers)
+
+
+async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
+    producer = FakeProducer()
+    with Publisher(producer, TOPICS) as publisher:
+        await publisher.tombstone(DELETION, record(headers=TRACE))
+    (produced,) = producer.produced
+    assert (produced.topic, produced.key, produced.value) == ("tags", b"photo-1", None)
+    assert produced.header("ce_type") == "photo.deleted"
+    assert produced.header("traceparent")
+
+
+async def test_a_tombstone_says_in_headers_what_redis_keeps_of_it() -> None:
+    producer = FakeProducer()
+    with Publisher(producer, TOPICS) as publisher:
+        await publisher.tombstone(DELETION, record(offset=9))
+    (produced,) = producer.produced
+    assert produced.header("version") == DELETION.version
+    assert produced.header("deleted_at") == "2026-11-21T10:15:00.123Z"
+    assert produced.header("source") == "photo-uploads/3/7"
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"k", b"\xff\x00 not JSON"), (None, None), (b"", b"")])
+async def test_a_dead_letter_keeps_key_value_and_headers_as_they_were(key: bytes | None, value: bytes | None) -> None:
+    headers = (("a", b"\xff"), ("a", None), ("reason", b"of the sender"), *TRACE)
+    produced = await letter_of(Record("photo-uploads", 2, 41, key, value, headers))
+    assert (produced.topic, produced.key, produced.value) == ("dead", key, value)
+    assert tuple(produced.headers[: len(headers)]) == headers
+
+
+async def test_a_dead_letter_says_why_when_and_where_it_comes_from() -> None:
+    produced = await letter_of(record(offset=41, partition=2), detail="ungültig: 破")
+    assert [name for name, _ in produced.headers] == [
+        *["reason", "detail", "attempt"],
+        *["original_topic", "original_partition", "original_offset", "failed_at"],
+    ]
+    said = {name: produced.header(name) for name, _ in produced.headers}
+    assert (said["reason"], said["detail"], said["attempt"]) == ("corrupt_image", "ungültig: 破", "3")
+    assert (said["original_topic"], said["original_partition"], said["original_offset"]) == ("photo-uploads", "2", "41")
+    assert datetime.fromisoformat(said["failed_at"] or "").utcoffset() == timedelta(0)
+
+
+async def test_a_record_that_waits_keeps_key_value_and_headers_and_says_until_when() -> None:
+    producer, one = FakeProducer(), record(offset=41, partition=2, headers=(("reason", b"of the sender"), *TRACE))
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
+    with Publisher(producer, TOPICS) as publisher:
+        assert await publisher.retry(one, deferral)
+    (produced,) = producer.produced
+    assert (produced.topic, produced.key, produced.value) == ("retry", one.key, one.value)
+    assert tuple(produced.headers[: len(one.headers)]) == one.headers
+    assert [name for name, _ in produced.headers[len(one.headers) :]] == list(RETRY_HEADERS)
+    assert produced.header("not_before") == "2026-11-21T10:15:00.123Z"
+
+
+async def test_a_dead_letter_after_a_wait_names_the_first_record_and_keeps_no_header_of_the_wait() -> None:
+    first = record(offset=41, partition=2, headers=TRACE)
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
+    produced = await letter_of(Record("retry", 0, 3, first.key, first.value, retry_headers(first, deferral)))
+    assert tuple(produced.headers[: len(TRACE)]) == TRACE
+    assert [name for name, _ in produced.headers[len(TRACE) :]] == list(DEAD_HEADERS)
+    assert (produced.header("original_topic"), produced.header("original_offset")) == ("photo-uploads", "41")
+
+
+async def test_what_the_retry_topic_will_never_take_is_told_and_is_no_outage() -> None:
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
+    with Publisher(FakeProducer(errors=[KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)]), TOPICS) as publisher:
+        assert not await publisher.retry(record(), deferral)
+
+
+async def test_a_detail_of_any_text_is_published() -> None:
+    assert (await letter_of(record(), detail="no such file: \udcff")).header("detail")
+
+
+async def test_a_full_queue_is_waited_out() -> None:
+    producer = FakeProducer(full=2)
+    with Publisher(producer, TOPICS) as publisher:
+        await publisher.tags(tags(), record())
+    assert len(producer.produced) == 1
+
+
+@pytest.mark.parametrize("code", [KafkaError._MSG_TIMED_OUT, KafkaError.NOT_ENOUGH_REPLICAS, KafkaError._PURGE_QUEUE])
+async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> None:
+    with Publisher(FakeProducer(errors=[KafkaError(code)]), TOPICS) as publisher:
+        with pytest.raises(DependencyDown) as caught:
+            await publisher.tags(tags(), record())
+        await publisher.tags(tags(), record())
+    assert caught.value.dependency == "kafka"
+    assert caught.value.detail.startswith(KafkaError(code).name())
+
+
+async def test_a_message_that_is_not_taken_is_an_outage() -> None:
+    producer = FakeProducer(refusal=KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC)))
+    with Publisher(producer, TOPICS) as publisher, pytest.raises(DependencyDown, match="_UNKNOWN_TOPIC"):
+        await publisher.tombstone(DELETION, record())
+
+
+async def test_many_messages_at_once_each_get_their_own_answer() -> None:
+    errors = [KafkaError(KafkaError._MSG_TIMED_OUT)] * 3
+    with Publisher(FakeProducer(errors=errors), TOPICS) as publisher:
+        calls = [publisher.tags(tags(), record(offset=offset)) for offset in range(50)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [DependencyDown] * 3 + [type(None)] * 47
+
+
+async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
+    with Publisher(FakeProducer(full=1), TOPICS) as publisher:
+        waiting = asyncio.create_task(publisher.tags(tags(), record()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await publisher.tags(tags(), record(offset=1))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_what_was_taken_is_flushed_at_the_end() -> None:
+    producer = FakeProducer()
+    with Publisher(producer, TOPICS):
+        pass
+    assert producer.flushed

@@ -1,0 +1,393 @@
+"""What the owner thread does, called step by step in this thread, with a consumer that is passed in."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_STORED, KafkaError, KafkaException, TopicPartition
+
+from consumer.events import Record
+from consumer.kafka import offset_map
+from consumer.kafka.source import Source
+from consumer.kafka.subscription import Subscription
+from consumer.telemetry import Metrics
+from tests.fakes import RecordingLog
+
+if TYPE_CHECKING:
+    from consumer.errors import SourceFailed
+
+TOPIC = "photo-uploads"
+WINDOW = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FakeMessage:
+    """A message, or the error that takes its place."""
+
+    at: int
+    number: int = 0
+    fault: KafkaError | None = None
+
+    def error(self) -> KafkaError | None:
+        return self.fault
+
+    def topic(self) -> str:
+        return TOPIC
+
+    def partition(self) -> int:
+        return self.number
+
+    def offset(self) -> int:
+        return self.at
+
+    def key(self) -> bytes:
+        return b"key"
+
+    def value(self) -> bytes:
+        return b"value"
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return [("a", b"1"), ("b", None)]
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_700_000_000_000
+
+
+class FakeConsumer:
+    """Notes every call in order; `messages` are delivered one after the other."""
+
+    def __init__(self, *messages: FakeMessage) -> None:
+        self.messages = list(messages)
+        self.calls: list[tuple[str, list[tuple[str, int, int]]]] = []
+        self.stored: dict[int, int] = {}
+        self.committed_by_hand: list[tuple[int, int, str | None]] = []
+        self.subscribed: dict[str, object] = {}
+        self.on_assign = self.on_revoke = self.on_lost = lambda _consumer, _partitions: None
+        self.offsets: dict[int, int] | None = {}
+        self.refuses_positions = False
+
+    def poll(self, _: float) -> FakeMessage | None:
+        return self.messages.pop(0) if self.messages else None
+
+    def consume(self, count: int, _: float) -> list[FakeMessage]:
+        taken, self.messages = self.messages[:count], self.messages[count:]
+        return taken
+
+    def store_offsets(self, offsets: list[TopicPartition]) -> None:
+        if self.refuses_positions:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        self.stored.update({entry.partition: entry.offset for entry in offsets})
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        assert asynchronous, "a commit that waits for the coordinator would stop the polling"
+        self.committed_by_hand += [(entry.partition, entry.offset, entry.metadata) for entry in offsets]
+
+    def note(self, name: str, partitions: list[TopicPartition]) -> None:
+        self.calls.append((name, [(entry.topic, entry.partition, entry.offset) for entry in partitions]))
+
+    def pause(self, partitions: list[TopicPartition]) -> None:
+        self.note("pause", partitions)
+
+    def resume(self, partitions: list[TopicPartition]) -> None:
+        self.note("resume", partitions)
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        self.note("assign", partitions)
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        self.note("unassign", partitions)
+
+    def get_watermark_offsets(self, _: TopicPartition, **__: object) -> tuple[int, int]:
+        return 0, 100
+
+    def committed(self, partitions: list[TopicPartition], **_: object) -> list[TopicPartition]:
+        if self.offsets is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        unset = -1001
+        return [
+            TopicPartition(entry.topic, entry.partition, self.offsets.get(entry.partition, unset))
+            for entry in partitions
+        ]
+
+    def subscribe(self, topics: list[str], **callbacks: object) -> None:
+        self.subscribed = {"topics": topics}
+        for name, callback in callbacks.items():
+            setattr(self, name, callback)
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+
+class Bench:
+    """A source whose thread never starts."""
+
+    def __init__(self, *messages: FakeMessage, assigned: Sequence[int] = (0,)) -> None:
+        self.records: list[Record] = []
+        self.failures: list[SourceFailed] = []
+        self.log, self.metrics = RecordingLog(), Metrics()
+        self.consumer = FakeConsumer(*messages)
+        self.source = Source(
+            Subscription(TOPIC, "earliest"),
+            bootstrap_servers="127.0.0.1:1",
+            group_id="g",
+            extra={},
+            max_in_flight=WINDOW,
+            deliver=self.records.extend,
+            failed=self.failures.append,
+            log=self.log,
+            metrics=self.metrics,
+        )
+        if assigned:
+            self.source.assigned(self.consumer, partitions(*assigned))
+            self.consumer.calls.clear()
+
+    def turn(self) -> None:
+        """One turn of the owner thread's loop."""
+        self.source._settle(self.consumer)
+        self.source._poll(self.consumer)
+
+    def finish(self, *records: Record) -> None:
+        for one in records:
+            self.source.done(one)
+        self.source._settle(self.consumer)
+        self.source._store(self.consumer)
+
+
+def partitions(*numbers: int) -> list[TopicPartition]:
+    return [TopicPartition(TOPIC, number) for number in numbers]
+
+
+def messages(*offsets: int, number: int = 0) -> list[FakeMessage]:
+    return [FakeMessage(offset, number) for offset in offsets]
+
+
+def test_a_record_is_delivered_as_it_lies_in_the_log() -> None:
+    bench = Bench(FakeMessage(7))
+    bench.turn()
+    (one,) = bench.records
+    assert (one.topic, one.partition, one.offset, one.key, one.value) == (TOPIC, 0, 7, b"key", b"value")
+    assert (one.headers, one.timestamp_ms) == ((("a", b"1"), ("b", None)), 1_700_000_000_000)
+
+
+def test_only_positions_below_which_everything_is_done_are_stored() -> None:
+    bench = Bench(*messages(5, 6, 7))
+    bench.turn()
+    first, second, third = bench.records
+    bench.finish(third)
+    assert bench.consumer.stored == {0: 5}
+    bench.finish(first)
+    assert bench.consumer.stored == {0: 6}
+    bench.finish(second)
+    assert bench.consumer.stored == {0: 8}
+    assert bench.source.in_flight == 0
+
+
+def test_no_more_is_taken_than_may_be_in_flight() -> None:
+    bench = Bench(*messages(*range(20)))
+    bench.turn()
+    assert len(bench.records) == bench.source.in_flight == WINDOW
+
+
+def test_a_window_that_is_full_for_a_moment_is_not_paused() -> None:
+    bench = Bench(*messages(*range(WINDOW)))
+    bench.turn()
+    bench.source._settle(bench.consumer)
+    bench.finish(*bench.records)
+    assert bench.consumer.calls == []
+    assert bench.metrics.registry.get_sample_value("tagger_paused") == 0
+
+
+def test_a_drain_pauses_for_good() -> None:
+    bench = Bench(*messages(1))
+    bench.turn()
+    bench.source.stop_intake()
+    bench.finish(*bench.records)
+    bench.source._settle(bench.consumer)
+    assert bench.consumer.names() == ["pause"]
+
+
+@pytest.mark.parametrize(("paused", "name"), [(True, "pause"), (False, "resume")])
+def test_partitions_that_are_assigned_later_are_paused_as_the_others_are(paused: bool, name: str) -> None:
+    bench = Bench(assigned=(0,))
+    if paused:
+        bench.source.stop_intake()
+        bench.source._settle(bench.consumer)
+        bench.consumer.calls.clear()
+    bench.source.assigned(bench.consumer, partitions(1))
+    assert [(call, [number for _, number, _ in entries]) for call, entries in bench.consumer.calls] == [(name, [1])]
+
+
+def test_a_record_that_finishes_after_its_partition_was_lost_moves_nothing() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.source._store(bench.consumer)
+    bench.source.lost(partitions(0))
+    bench.finish(*bench.records)
+    assert bench.consumer.stored == {0: 5}
+    assert bench.metrics.registry.get_sample_value("tagger_late_completions_total") == 1
+
+
+def test_a_partition_that_came_back_is_not_moved_by_what_was_in_flight_before() -> None:
+    bench = Bench(*messages(5, 6))
+    bench.turn()
+    old = list(bench.records)
+    bench.source.lost(partitions(0))
+    bench.source.assigned(bench.consumer, partitions(0))
+    bench.consumer.messages = messages(5, 6)
+    bench.source._poll(bench.consumer)
+    bench.finish(*old)
+    assert bench.consumer.stored == {0: 5}
+    bench.finish(*bench.records[2:])
+    assert bench.consumer.stored == {0: 7}
+
+
+def test_a_revoked_partition_is_stored_as_far_as_it_is_done_and_then_forgotten() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    for one in bench.records:
+        bench.source.done(one)
+    bench.source.revoked(bench.consumer, partitions(0))
+    assert bench.consumer.stored == {0: 6}
+    assert bench.metrics.registry.get_sample_value("tagger_assigned_partitions") == 0
+
+
+def test_a_position_that_cannot_be_stored_stops_nothing() -> None:
+    bench = Bench(*messages(5, 6))
+    bench.consumer.refuses_positions = True
+    bench.turn()
+    bench.finish(*bench.records)
+    assert bench.failures == []
+
+
+def test_a_record_of_a_partition_that_is_not_ours_is_not_delivered() -> None:
+    bench = Bench(*messages(5, number=3))
+    bench.turn()
+    assert bench.records == []
+
+
+def test_a_lost_position_starts_again_at_the_first_record_that_is_left_and_is_told() -> None:
+    bench = Bench(FakeMessage(-1001, fault=KafkaError(KafkaError._AUTO_OFFSET_RESET)))
+    bench.turn()
+    assert bench.consumer.calls == [
+        ("unassign", [(TOPIC, 0, OFFSET_BEGINNING)]),
+        ("assign", [(TOPIC, 0, OFFSET_BEGINNING)]),
+    ]
+    assert [line["partition"] for line in bench.log.named("offsets.reset")] == [0]
+
+
+def test_a_topic_that_begins_anew_is_read_from_its_new_beginning() -> None:
+    bench = Bench(*messages(50))
+    bench.turn()
+    bench.finish(*bench.records)
+    bench.consumer.messages = [FakeMessage(-1001, fault=KafkaError(KafkaError._AUTO_OFFSET_RESET))]
+    bench.turn()
+    bench.consumer.messages = messages(0)
+    bench.turn()
+    assert [one.offset for one in bench.records] == [50, 0]
+    bench.finish(bench.records[1])
+    assert bench.consumer.stored == {0: 1}
+
+
+@pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED])
+def test_refused_rights_end_the_service(code: int) -> None:
+    bench = Bench(FakeMessage(-1001, fault=KafkaError(code)))
+    bench.turn()
+    assert len(bench.failures) == 1
+    assert KafkaError(code).name() in str(bench.failures[0])
+
+
+@pytest.mark.parametrize("code", [KafkaError._TRANSPORT, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TIMED_OUT])
+def test_troubles_that_mend_themselves_do_not_end_the_service(code: int) -> None:
+    bench = Bench(FakeMessage(-1001, fault=KafkaError(code)))
+    bench.turn()
+    assert bench.failures == []
+
+
+class Told:
+    """The source as a subscription sees it; shares the order of calls with the consumer."""
+
+    def __init__(self, consumer: FakeConsumer) -> None:
+        self._consumer = consumer
+
+    def assigned(self, _: object, entries: list[TopicPartition]) -> None:
+        self._consumer.note("source.assigned", entries)
+
+    def revoked(self, _: object, entries: list[TopicPartition]) -> None:
+        self._consumer.note("source.revoked", entries)
+
+    def lost(self, entries: list[TopicPartition]) -> None:
+        self._consumer.note("source.lost", entries)
+
+
+def subscribed(first_position: str = "earliest") -> FakeConsumer:
+    consumer = FakeConsumer()
+    Subscription(TOPIC, first_position).begin(consumer, Told(consumer))
+    assert consumer.subscribed == {"topics": [TOPIC]}
+    return consumer
+
+
+@pytest.mark.parametrize(("first_position", "first"), [("earliest", OFFSET_BEGINNING), ("latest", OFFSET_END)])
+def test_a_partition_starts_where_its_group_left_off_else_at_the_first_position(
+    first_position: str, first: int
+) -> None:
+    consumer = subscribed(first_position)
+    consumer.offsets = {0: 41, 2: 0}
+    consumer.on_assign(consumer, partitions(0, 1, 2))
+    (name, entries), *_ = consumer.calls
+    assert name == "assign"
+    assert [offset for _, _, offset in entries] == [41, first, 0]
+
+
+def test_a_group_whose_position_cannot_be_asked_never_guesses() -> None:
+    consumer = subscribed("latest")
+    consumer.offsets = None
+    consumer.on_assign(consumer, partitions(0))
+    assert consumer.calls[0] == ("assign", [(TOPIC, 0, OFFSET_STORED)])
+
+
+def test_partitions_are_drained_before_they_are_given_up() -> None:
+    consumer = subscribed()
+    consumer.on_assign(consumer, partitions(0))
+    consumer.on_revoke(consumer, partitions(0))
+    consumer.on_lost(consumer, partitions(0))
+    assert consumer.names() == ["assign", "source.assigned", "source.revoked", "unassign", "source.lost", "unassign"]
+
+
+def test_an_empty_assignment_asks_the_group_nothing() -> None:
+    consumer = subscribed()
+    consumer.offsets = None
+    consumer.on_assign(consumer, [])
+    assert consumer.calls == [("assign", []), ("source.assigned", [])]
+
+
+def test_what_is_logged_of_an_assignment_is_json() -> None:
+    bench = Bench(assigned=(0, 1))
+    (line,) = bench.log.named("assignment.received")
+    assert json.loads(json.dumps(line)) == {"partitions": [f"{TOPIC}[0]", f"{TOPIC}[1]"]}
+
+
+def test_while_the_head_is_stuck_the_map_behind_it_is_committed_by_hand() -> None:
+    bench = Bench(*messages(0, 1, 2))
+    bench.turn()
+    bench.source._store(bench.consumer)
+    assert bench.consumer.stored == {0: 0}
+    bench.finish(bench.records[2])
+    ((partition, offset, metadata),) = bench.consumer.committed_by_hand
+    assert (partition, offset) == (0, 0)
+    assert offset_map.decode(0, metadata) == {2}
+    bench.finish(bench.records[0])
+    assert bench.consumer.stored == {0: 1}
+
+
+def test_what_an_earlier_owner_finished_is_not_delivered_again() -> None:
+    bench = Bench(assigned=())
+    metadata = offset_map.encode(5, {6, 8})
+    bench.source.assigned(bench.consumer, [TopicPartition(TOPIC, 0, 5, metadata)])
+    bench.consumer.messages = messages(5, 6, 7, 8)
+    bench.turn()
+    assert [record.offset for record in bench.records] == [5, 7]
+    bench.finish(*bench.records)
+    assert bench.consumer.stored == {0: 9}
+    assert bench.metrics.registry.get_sample_value("tagger_restored_records_total") == 2

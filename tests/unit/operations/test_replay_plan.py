@@ -1,0 +1,106 @@
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.operations.replay import FixedRanges, Range
+
+A, B, C = (("t", number) for number in range(3))
+
+
+class Assigning:
+    """Stands for the consumer and for the source: both are told the partitions."""
+
+    def __init__(self) -> None:
+        self.at: list[tuple[str, int, int]] = []
+        self.told: list[tuple[str, int]] = []
+
+    def incremental_assign(self, partitions: list[Any]) -> None:
+        self.at = [(entry.topic, entry.partition, entry.offset) for entry in partitions]
+
+    def assigned(self, consumer: object, partitions: list[Any]) -> None:
+        assert consumer is self
+        self.told = [(entry.topic, entry.partition) for entry in partitions]
+
+
+def deliver(plan: FixedRanges, partition: tuple[str, int], *offsets: int) -> None:
+    for offset in offsets:
+        assert plan.accepts(partition, offset)
+        plan.delivered(partition, offset)
+
+
+def test_a_plan_is_finished_after_the_last_record_of_every_range() -> None:
+    plan = FixedRanges({A: Range(2, 4), B: Range(0, 1)})
+    assert plan.total == 3
+    deliver(plan, A, 2)
+    deliver(plan, B, 0)
+    assert not plan.finished
+    deliver(plan, A, 3)
+    assert plan.finished
+
+
+def test_records_behind_a_range_are_left_to_others_and_end_it() -> None:
+    plan = FixedRanges({A: Range(0, 10)})
+    deliver(plan, A, 0, 4)
+    assert not plan.finished
+    assert not plan.accepts(A, 10)
+    assert plan.finished
+    assert not plan.accepts(A, 11)
+
+
+def test_a_range_whose_last_records_are_gaps_ends_with_the_log() -> None:
+    plan = FixedRanges({A: Range(0, 10), B: Range(0, 10)})
+    assert plan.properties == {"enable.partition.eof": True}
+    deliver(plan, A, 0, 7)
+    plan.ended(A)
+    assert not plan.finished
+    plan.ended(A)
+    plan.ended(B)
+    assert plan.finished
+
+
+def test_empty_ranges_are_finished_from_the_start() -> None:
+    assert FixedRanges({}).finished
+    assert FixedRanges({A: Range(5, 5), B: Range(0, 0)}).finished
+    assert FixedRanges({A: Range(5, 5)}).total == 0
+
+
+def test_a_range_that_ends_before_it_starts_is_empty() -> None:
+    plan = FixedRanges({A: Range(9, 5), B: Range(0, 2)})
+    assert plan.total == 2
+    deliver(plan, B, 0, 1)
+    assert plan.finished
+
+
+def test_reading_begins_at_the_start_of_every_range_that_has_records() -> None:
+    plan, edge = FixedRanges({A: Range(5, 9), B: Range(3, 3), C: Range(0, 1)}), Assigning()
+    plan.begin(edge, edge)
+    assert edge.at == [("t", 0, 5), ("t", 2, 0)]
+    assert edge.told == [A, C]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=4),
+    st.data(),
+)
+def test_whatever_the_gaps_a_plan_ends_exactly_when_nothing_in_range_is_left(
+    ends: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    ranges = {("t", number): Range(start, end) for number, (start, end) in enumerate(ends)}
+    plan = FixedRanges(ranges)
+    taken = []
+    for partition, entry in ranges.items():
+        if entry.start >= entry.end:
+            continue
+        log = sorted(data.draw(st.sets(st.integers(entry.start, entry.end + 5))))
+        for offset in log:
+            if plan.accepts(partition, offset):
+                taken.append((partition, offset))
+                plan.delivered(partition, offset)
+            inside = offset < entry.end
+            assert ((partition, offset) in taken) == inside
+            if offset < entry.end - 1:
+                assert not plan.finished
+        plan.ended(partition)
+    assert plan.finished
+    assert len(taken) <= plan.total

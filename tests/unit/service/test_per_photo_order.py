@@ -1,0 +1,78 @@
+"""Records of one photo take effect in order, all others at once."""
+
+import asyncio
+import random
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.events import Record
+from consumer.service.per_photo_order import KeyedTasks
+from tests.harness import eventually
+
+
+def record(offset: int, key: bytes | None) -> Record:
+    return Record("t", 0, offset, key, b"")
+
+
+@given(keys=st.lists(st.sampled_from([b"a", b"b", b"c", None]), max_size=30), seed=st.randoms(use_true_random=False))
+def test_each_key_is_handled_in_order_and_everything_is_handled(keys: list[bytes | None], seed: random.Random) -> None:
+    async def scenario() -> None:
+        handled: defaultdict[bytes | None, list[int]] = defaultdict(list)
+        active: defaultdict[bytes | None, int] = defaultdict(int)
+
+        async def handle(one: Record) -> None:
+            active[one.key] += 1
+            assert one.key is None or active[one.key] == 1
+            for _ in range(seed.randrange(4)):
+                await asyncio.sleep(0)
+            handled[one.key].append(one.offset)
+            active[one.key] -= 1
+
+        tasks = KeyedTasks(handle)
+        for offset, key in enumerate(keys):
+            tasks.start(record(offset, key))
+        await asyncio.gather(*tasks.running)
+        for key in (b"a", b"b", b"c"):
+            assert handled[key] == [offset for offset, other in enumerate(keys) if other == key]
+        assert sorted(offset for offsets in handled.values() for offset in offsets) == list(range(len(keys)))
+        assert not tasks._last
+
+    asyncio.run(scenario())
+
+
+async def test_a_stuck_photo_holds_only_its_own_later_events() -> None:
+    release, handled = asyncio.Event(), []
+
+    async def handle(one: Record) -> None:
+        if one.offset == 0:
+            await release.wait()
+        handled.append(one.offset)
+
+    tasks = KeyedTasks(handle)
+    for offset, key in enumerate([b"stuck", b"fine", b"stuck", None]):
+        tasks.start(record(offset, key))
+    await eventually(lambda: len(tasks.running) == 2)
+    assert sorted(handled) == [1, 3]
+    release.set()
+    await asyncio.gather(*tasks.running)
+    assert handled[-2:] == [0, 2]
+
+
+async def test_a_cancelled_record_does_not_hold_the_next_one_up() -> None:
+    handled = []
+
+    async def handle(one: Record) -> None:
+        if one.offset == 0:
+            await asyncio.Event().wait()
+        handled.append(one.offset)
+
+    tasks = KeyedTasks(handle)
+    tasks.start(record(0, b"a"))
+    (first,) = tasks.running
+    tasks.start(record(1, b"a"))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(*tasks.running, return_exceptions=True)
+    assert handled == [1]

@@ -1,0 +1,151 @@
+"""`photo-trainer` as a user meets it: tables for people, one JSON line for machines, an exit code for each end."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from tests.photo_folders import TINY, brand_folders
+from training.cli.console import Exit
+from training.cli.main import app
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings_of_torch() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(mode=False)
+
+
+def trainer(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def result_of(done: Result) -> dict[str, object]:
+    assert done.exit_code == Exit.OK, done.output
+    values: dict[str, object] = json.loads(done.stdout)
+    return values
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("commands")
+    brand_folders(folder / "photos")
+    (folder / "tiny.yaml").write_text(TINY)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place: Path) -> Path:
+    done = trainer("train", place / "tiny.yaml", "--data", place / "photos", "--runs", place / "runs", "--name", "one")
+    result = result_of(done)
+    assert result["run"] == str(place / "runs" / "one")
+    assert "photos looked at" in done.stderr
+    return place / "runs" / "one"
+
+
+def test_training_leaves_a_run_that_is_listed_and_shown(run: Path) -> None:
+    (row,) = [json.loads(line) for line in trainer("runs", "list", "--runs", run.parent).stdout.splitlines()]
+    assert row["run"] == "one"
+    assert row["state"] == "trained"
+    shown = result_of(trainer("runs", "show", run))
+    assert shown["environment"]
+    assert shown["evaluations"]
+
+
+def test_predict_answers_photo_by_photo(run: Path, place: Path) -> None:
+    good = [place / "photos" / "acme" / "1.jpg", place / "photos" / "no_logo" / "1.jpg"]
+    answers = [json.loads(line) for line in trainer("predict", *good, "--run", run).stdout.splitlines()]
+    assert [next(iter(answer["probabilities"])) for answer in answers] == ["acme", "no_logo"]
+    broken = trainer("predict", good[0], place / "tiny.yaml", "--run", run)
+    assert broken.exit_code == Exit.DATA
+    assert "error" in json.loads(broken.stdout.splitlines()[1])
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
+    before = json.loads((run / "result.json").read_text())
+    assert result_of(trainer("train", "--resume", run))["model_sha256"] == before["model_sha256"]
+
+
+def test_data_check_counts_and_finds_problems(place: Path, tmp_path: Path) -> None:
+    result = result_of(trainer("data", "check", place / "tiny.yaml", "--data", place / "photos"))
+    assert result["photos"] == 42
+    brand_folders(tmp_path)
+    (tmp_path / "acme" / "broken.jpg").write_bytes(b"no JPEG")
+    done = trainer("data", "check", place / "tiny.yaml", "--data", tmp_path)
+    assert done.exit_code == Exit.DATA
+    assert "unreadable: acme/broken.jpg" in done.stderr
+
+
+def test_data_describe_writes_a_page_that_needs_no_other_file(place: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.html"
+    result = result_of(trainer("data", "describe", place / "tiny.yaml", "--data", place / "photos", "--sheet", sheet))
+    assert result["labels"] == ["acme", "bolt", "no_logo"]
+    page = sheet.read_text()
+    assert page.count("data:image/jpeg;base64,") == 9
+    assert "http" not in page
+
+
+def test_data_make_writes_what_the_model_sees(place: Path, tmp_path: Path) -> None:
+    to = tmp_path / "made"
+    result = result_of(trainer("data", "make", place / "tiny.yaml", "--data", place / "photos", "--to", to))
+    assert result["photos"] == len(list(to.rglob("*.png"))) == 42
+    assert (to / "train" / "acme").is_dir()
+    assert json.loads((to / "data.json").read_text())["sha256"] == result["data_sha256"]
+    again = trainer("data", "make", place / "tiny.yaml", "--data", place / "photos", "--to", to)
+    assert again.exit_code == Exit.DATA
+
+
+def test_recipes_are_listed_and_shown() -> None:
+    assert "brands-cpu" in result_of(trainer("recipe", "list"))
+    shown = trainer("recipe", "show", "brands-cpu", "--set", "train.steps=7")
+    assert "steps: 7  # training steps of this stage" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "no-such-recipe"], Exit.RECIPE, "no recipe no-such-recipe"),
+        (["train", "demo-brand", "--set", "train.stepz=1"], Exit.RECIPE, "did you mean steps"),
+        (["train"], Exit.RECIPE, "name a recipe"),
+        (["runs", "show", "nowhere"], Exit.RUN, "nowhere is no run"),
+        (["predict", "x.jpg", "--run", "nowhere"], Exit.RUN, "nowhere is no run"),
+        (["data", "check", "brands-cpu", "--data", "nowhere"], Exit.DATA, "no folder nowhere"),
+        (["train", "--what"], Exit.USAGE, "--what"),
+    ],
+)
+def test_every_kind_of_failure_has_its_exit_code(
+    arguments: list[str], code: Exit, message: str, tmp_path: Path
+) -> None:
+    runs = ["--runs", str(tmp_path)] if arguments[0] == "train" else []
+    done = trainer(*arguments, *runs)
+    assert done.exit_code == code
+    assert message in done.stderr
+
+
+def test_missing_weights_have_their_exit_code(place: Path, tmp_path: Path) -> None:
+    options = ["--data", place / "photos", "--runs", tmp_path, "--weights", tmp_path / "none.pt"]
+    done = trainer("train", place / "tiny.yaml", *options)
+    assert done.exit_code == Exit.WEIGHTS
+    assert "no weights at" in done.stderr
+
+
+def test_rated_photos_train_a_quality_model(place: Path, tmp_path: Path) -> None:
+    lines = ["image,rating"] + [
+        f"photos/{name}/{index}.jpg,{rating}"
+        for name, rating in (("acme", 1.2), ("bolt", 3), ("no_logo", 4.8))
+        for index in range(14)
+    ]
+    (place / "ratings.csv").write_text("\n".join(lines) + "\n")
+    sources = ["--set", "task=quality", "--set", "data.sources=[{kind: ratings, path: ratings.csv}]"]
+    done = trainer("train", place / "tiny.yaml", *sources, "--data", place, "--runs", tmp_path, "--name", "rated")
+    assert result_of(done)["val"]["srcc"] > 0.5  # type: ignore[index, call-overload]
+    answer = json.loads(trainer("predict", place / "photos" / "acme" / "1.jpg", "--run", tmp_path / "rated").stdout)
+    assert list(answer["probabilities"]) == ["1", "2", "3", "4", "5"]
+    assert 0 <= answer["score"] <= 1

@@ -1,0 +1,211 @@
+"""Every layout of photos is read as it is distributed, and a broken list says where it is broken."""
+
+import csv
+from pathlib import Path
+
+import openpyxl
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from tests.photo_folders import brand_folders, photo
+from training.data.brands import brand_of, flickr_logos, folders, grocery, open_images
+from training.data.photos import NO_LOGO
+from training.data.ratings import ava, koniq, listed, spaq
+from training.errors import DataError
+from training.recipes.recipe import (
+    AvaSource,
+    FlickrLogosSource,
+    FoldersSource,
+    GrocerySource,
+    KoniqSource,
+    OpenImagesSource,
+    RatingsSource,
+    SpaqSource,
+)
+
+ROWS = [
+    {"image": "a.jpg", "rating": "4.5", "uploader": "u1", "place": "Oslo"},
+    {"image": "https://photos.example/b.jpg", "rating": "1", "uploader": "u1", "place": ""},
+]
+
+
+def ratings(path: Path, **values: str) -> RatingsSource:
+    return RatingsSource(kind="ratings", path=path, **values)
+
+
+def write_csv(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".xlsx"])
+def test_a_list_of_ratings_reads_the_same_from_any_kind_of_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"list{suffix}"
+    if suffix == ".csv":
+        write_csv(path, ROWS)
+    elif suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist([{**row, "rating": float(row["rating"])} for row in ROWS]), path)
+    else:
+        book = openpyxl.Workbook()
+        book.active.append(list(ROWS[0]))
+        for row in ROWS:
+            book.active.append(list(row.values()))
+        book.save(path)
+    first, second = listed(ratings(path, group="uploader"))
+    assert (first.uri, first.rating, first.group) == (str(tmp_path / "a.jpg"), 4.5, "u1")
+    assert first.metadata == {"place": "Oslo"}
+    assert (second.uri, second.rating, second.metadata) == ("https://photos.example/b.jpg", 1.0, {})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"image": "a.jpg", "rating": "6"}, "line 2: rating 6 is not within 1..5"),
+        ({"image": "a.jpg", "rating": "good"}, "line 2: 'good' is no number"),
+        ({"image": "a.jpg", "score": "3"}, "no column rating; it has image, score"),
+    ],
+)
+def test_a_wrong_rating_is_named_by_its_line(tmp_path: Path, row: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError) as raised:
+        list(listed(ratings(write_csv(tmp_path / "list.csv", [row]))))
+    assert message in str(raised.value)
+
+
+def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
+    for name in ("x.parquet", "x.xlsx"):
+        (tmp_path / name).write_bytes(b"not a table")
+        with pytest.raises(DataError, match="x"):
+            list(listed(ratings(tmp_path / name)))
+    with pytest.raises(DataError, match="no table"):
+        list(listed(ratings(tmp_path / "none.csv")))
+
+
+def test_ava_votes_become_five_levels(tmp_path: Path) -> None:
+    (tmp_path / "AVA.txt").write_text(
+        "1 953619 0 1 5 17 38 36 15 6 5 1 1 22 1396\n2 953958 10 7 15 26 26 21 10 8 1 2 15 21 1396\n"
+    )
+    photos = list(ava(AvaSource(kind="ava", path=tmp_path / "AVA.txt", photos=tmp_path)))
+    assert [p.uri for p in photos] == [str(tmp_path / "953619.jpg"), str(tmp_path / "953958.jpg")]
+    assert photos[0].votes == pytest.approx([1 / 124, 22 / 124, 74 / 124, 21 / 124, 6 / 124], abs=1e-6)
+    assert photos[0].rating == pytest.approx(3.0726, abs=1e-3)
+    assert photos[0].metadata == {"challenge": "1396"}
+    (tmp_path / "AVA.txt").write_text("1 953619 0 1\n")
+    with pytest.raises(DataError, match="line 1: 4 columns instead of 15"):
+        list(ava(AvaSource(kind="ava", path=tmp_path / "AVA.txt", photos=tmp_path)))
+
+
+def test_koniq_votes_are_levels(tmp_path: Path) -> None:
+    (tmp_path / "k.csv").write_text(
+        '"image_name","c1","c2","c3","c4","c5","c_total","MOS","SD","MOS_zscore"\n"10004473376.jpg",0,0,25,73,7,105,3.83,0.53,77.4\n'
+    )
+    (found,) = koniq(KoniqSource(kind="koniq10k", path=tmp_path / "k.csv", photos=Path("1024x768")))
+    assert found.uri == "1024x768/10004473376.jpg"
+    assert found.votes == pytest.approx([0, 0, 25 / 105, 73 / 105, 7 / 105], abs=1e-6)
+    assert found.rating == pytest.approx(3.8286, abs=1e-3)
+
+
+def test_spaq_scores_are_stretched(tmp_path: Path) -> None:
+    row = {"Image name": "00001.jpg", "MOS": "72.17", "Brightness": "65.83", "Colorfulness": "69.33"}
+    (found,) = spaq(SpaqSource(kind="spaq", path=write_csv(tmp_path / "s.csv", [row]), photos=Path("TestImage")))
+    assert found.uri == "TestImage/00001.jpg"
+    assert found.rating == pytest.approx(3.8868)
+    assert found.metadata == {"Brightness": "65.83", "Colorfulness": "69.33"}
+
+
+def test_folders_with_and_without_splits(tmp_path: Path) -> None:
+    brand_folders(tmp_path / "plain", 2)
+    found = list(folders(FoldersSource(kind="folders", path=tmp_path / "plain")))
+    assert [(p.id, p.label, p.split) for p in found][::2] == [
+        ("acme/0.jpg", "acme", None),
+        ("bolt/0.jpg", "bolt", None),
+        ("no_logo/0.jpg", NO_LOGO, None),
+    ]
+    brand_folders(tmp_path / "divided" / "train", 1)
+    brand_folders(tmp_path / "divided" / "test", 1)
+    divided = list(folders(FoldersSource(kind="folders", path=tmp_path / "divided")))
+    assert [(p.id, p.split) for p in divided][:1] == [("train/acme/0.jpg", "train")]
+    assert {p.split for p in divided} == {"train", "test"}
+
+
+def test_flickr_logos_lists(tmp_path: Path) -> None:
+    lists = {
+        "trainset.relpaths.txt": ["classes/jpg/adidas/1.jpg", "classes/jpg/HP/2.jpg"],
+        "valset-logosonly.relpaths.txt": ["classes/jpg/adidas/3.jpg"],
+        "valset-nologos.relpaths.txt": [f"classes/jpg/no-logo/{n}.jpg" for n in range(4)],
+        "testset.relpaths.txt": ["classes/jpg/hp/5.jpg", "classes/jpg/no-logo/6.jpg"],
+    }
+    for name, lines in lists.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    found = list(flickr_logos(FlickrLogosSource(kind="flickrlogos32", path=tmp_path)))
+    assert [(p.label, p.split) for p in found] == [
+        ("adidas", "train"),
+        ("hp", "train"),
+        ("adidas", "val"),
+        *[(NO_LOGO, "train")] * 2,
+        *[(NO_LOGO, "val")] * 2,
+        ("hp", "test"),
+        (NO_LOGO, "test"),
+    ]
+    assert found[0].uri == str(tmp_path / "classes/jpg/adidas/1.jpg")
+    (tmp_path / "testset.relpaths.txt").unlink()
+    with pytest.raises(DataError, match=r"testset\.relpaths\.txt"):
+        list(flickr_logos(FlickrLogosSource(kind="flickrlogos32", path=tmp_path)))
+
+
+@pytest.mark.parametrize("header", ["", "LabelName,DisplayName\n"])
+def test_open_images_crops_boxes(tmp_path: Path, header: str) -> None:
+    (tmp_path / "classes.csv").write_text(f"{header}/m/0cdn1,Hamburger\n/m/0l515,Sandwich\n/m/01,Tree\n")
+    (tmp_path / "boxes.csv").write_text(
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\n"
+        "abc,xclick,/m/0cdn1,1,0.2,0.6,0.5,1.0,0,0,0,0,0\n"
+        "abc,xclick,/m/01,1,0,1,0,1,0,0,0,0,0\n"
+        "abd,xclick,/m/0l515,1,0.0,0.5,0.0,0.5,0,0,1,0,0\n"
+        "abe,xclick,/m/0l515,1,0.0,0.5,0.0,0.5,0,0,0,0,0\n"
+    )
+
+    def source(**values: object) -> OpenImagesSource:
+        return OpenImagesSource.model_validate(
+            {
+                "kind": "openimages",
+                "boxes": tmp_path / "boxes.csv",
+                "classes": tmp_path / "classes.csv",
+                "photos": tmp_path,
+                "brands": {"Hamburger": "burger"},
+                "no_logo": ("Sandwich",),
+                **values,
+            }
+        )
+
+    burger, sandwich = open_images(source())
+    assert (burger.label, burger.group, burger.box) == ("burger", "abc", (0.16, 0.45, 0.64, 1.0))
+    assert (sandwich.label, sandwich.box) == (NO_LOGO, (0.0, 0.0, 0.55, 0.55))
+    with pytest.raises(DataError, match="no class Pizza"):
+        list(open_images(source(brands={"Pizza": "pizza"})))
+
+
+def test_grocery_brands_come_from_folder_names(tmp_path: Path) -> None:
+    for folder in (
+        "train/Packages/Juice/God-Morgon-Apple-Juice",
+        "train/Packages/Milk/Arla-Milk",
+        "train/Fruit/Apple/Pink",
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        photo(0, 0).save(tmp_path / folder / "1.jpg")
+    found = list(grocery(GrocerySource(kind="grocery", path=tmp_path)))
+    assert [(p.label, p.split, p.metadata["category"]) for p in found] == [
+        (NO_LOGO, "train", "Fruit"),
+        ("God-Morgon", "train", "Packages"),
+        ("Arla", "train", "Packages"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("product", "brand"),
+    [("Arla-Sour-Milk", "Arla"), ("God-Morgon-Juice", "God-Morgon"), ("God-Morgonish", "God"), ("Oatly", "Oatly")],
+)
+def test_a_brand_is_the_first_word_or_a_name_of_two(product: str, brand: str) -> None:
+    assert brand_of(product, ("God-Morgon",)) == brand

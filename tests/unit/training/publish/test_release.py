@@ -1,0 +1,185 @@
+"""Precision variants, parity and the gate: what is published decides as torch does and is not worse than before."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+
+from training.errors import ExportError
+from training.evaluation import brand
+from training.evaluation.answers import Figure
+from training.evaluation.outcome import Evaluation
+from training.evaluation.thresholds import Tagging
+from training.models.resnet10 import ResNet10
+from training.models.served import deployable
+from training.models.spec import ModelSpec
+from training.publish import gate
+from training.publish.bundle import Bundle, decider, make
+from training.publish.export import check_graph, stored_small
+from training.publish.parity import ENGINES, compare, outputs_of
+from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights
+from training.statistics import wilson
+
+LABELS = ("acme", "bolt", "crown", "no_logo")
+SPEC = ModelSpec("toy", (("brand_probs", len(LABELS)),), "brand_probs", LABELS, 32)
+DECISION = {"threshold": 0.3, "temperature": 1.0}
+
+
+def photos(count: int) -> np.ndarray:
+    """Smooth pictures, as photos are: noise would be averaged to one grey."""
+    rng = np.random.default_rng(count)
+    coarse = rng.integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2)
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    torch.manual_seed(0)
+    net = ResNet10(len(LABELS), (8, 8, 16, 16))
+    net.train()
+    with torch.no_grad():
+        net(torch.randn(16, 3, 32, 32))
+        net.head.weight.mul_(3)
+    return make(SPEC, deployable(net), DECISION, photos(32), photos(200))
+
+
+def row(bundle: Bundle, file: str, engine: str) -> dict[str, object]:
+    return next(r for r in bundle.parity_json() if r["file"] == file and r["engine"] == engine)
+
+
+def test_every_precision_is_compared_in_every_engine(bundle: Bundle) -> None:
+    assert len(bundle.parity) == 6
+    assert row(bundle, FP32_FILE, "onnxruntime")["max_abs_difference"] <= 1e-4  # type: ignore[operator]
+    assert row(bundle, FP16_FILE, "onnxruntime")["max_abs_difference"] <= 2e-2  # type: ignore[operator]
+    assert all(entry.photos == 200 for entry in bundle.parity)
+
+
+def test_only_variants_that_decide_as_torch_are_in_the_bundle(bundle: Bundle) -> None:
+    served = row(bundle, INT8_FILE, "openvino")
+    assert (INT8_FILE in bundle.variants) == (served["agreement"] >= 0.995)  # type: ignore[operator]
+    expected = {"engine": "openvino", "file": INT8_FILE} if INT8_FILE in bundle.variants else {}
+    assert bundle.cpu == (expected or {"engine": "onnxruntime", "file": FP32_FILE})
+
+
+def test_a_variant_that_decides_otherwise_is_left_out() -> None:
+    want = [np.eye(4)[np.arange(200) % 4]]
+    same = [want[0] * 0.9]
+    other = [want[0].copy()]
+    other[0][:2] = other[0][:2, ::-1]
+    decide = decider(SPEC, DECISION)
+    assert compare("f", "e", want, same, decide, 1.0).passed
+    assert not compare("f", "e", want, other, decide, 1.0).passed
+    assert not compare("f", "e", want, same, decide, 0.01).passed
+
+
+def test_variants_keep_the_contract_of_the_graph(bundle: Bundle) -> None:
+    for graph in bundle.variants.values():
+        check_graph(graph)
+        (images,), (output,) = graph.graph.input, graph.graph.output
+        assert images.type.tensor_type.elem_type == TensorProto.UINT8
+        assert output.type.tensor_type.elem_type == TensorProto.FLOAT
+        found = outputs_of(ENGINES["onnxruntime"](graph), photos(11))[0]
+        assert found.shape == (11, len(LABELS))
+        assert np.allclose(found.sum(1), 1, atol=1e-3)
+
+
+def test_fp16_halves_what_lies_between_normalisation_and_softmax(bundle: Bundle) -> None:
+    graph = bundle.variants[FP16_FILE].graph
+    kinds = {t.name: t.data_type for t in graph.initializer}
+    weights = [kinds[n.input[1]] for n in graph.node if n.op_type == "Conv"]
+    assert weights
+    assert set(weights) == {TensorProto.FLOAT16}
+
+
+def test_stored_weights_come_back_exactly(bundle: Bundle) -> None:
+    plain = plain_weights(bundle.exported.model)
+    again = plain_weights(stored_small(plain))
+    values = [{t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer} for m in (plain, again)]
+    assert values[0].keys() == values[1].keys()
+    assert all(np.array_equal(values[0][name], values[1][name]) for name in values[0])
+
+
+def test_a_graph_that_computes_shapes_is_refused(bundle: Bundle) -> None:
+    model = plain_weights(bundle.exported.model)
+    model.graph.node.append(onnx.helper.make_node("Shape", ["images"], ["sides"]))
+    with pytest.raises(ExportError, match="computes shapes with Shape"):
+        check_graph(model)
+
+
+def figure(value: float, spread: float = 0.01, **baselines: float) -> Figure:
+    return Figure(value, value - spread, value + spread, baselines or {"always no_logo": 0.5, "majority": 0.4})
+
+
+def evaluation(**changed: object) -> Evaluation:
+    figures = {"accuracy": figure(0.9), "calibration_error": figure(0.02)}
+    verified = Tagging(0.8, 100, 0.98, wilson(98, 100), 0.9, 0.0)
+    made = Evaluation(kind="brand", labels=LABELS, figures=figures, verified=verified)
+    return replace(made, **changed)  # type: ignore[arg-type]
+
+
+def refused(checks: list[gate.Check]) -> set[str]:
+    return {check.name for check in checks if not check.passed}
+
+
+def test_a_sound_version_passes_and_says_what_was_asked() -> None:
+    checks = gate.absolute(evaluation(), {"left": 0})
+    assert refused(checks) == set()
+    assert json.dumps(gate.Verdict(tuple(checks)).as_json())
+
+
+def test_only_what_more_training_mends_is_minor() -> None:
+    vague = gate.Verdict(
+        tuple(
+            gate.absolute(evaluation(figures={**evaluation().figures, "calibration_error": figure(0.2)}), {"left": 0})
+        )
+    )
+    assert vague.refusals == vague.minor_refusals != ()
+    useless = gate.Verdict(
+        tuple(gate.absolute(evaluation(figures={**evaluation().figures, "accuracy": figure(0.5)}), {"left": 0}))
+    )
+    assert useless.minor_refusals == ()
+    assert useless.refusals
+
+
+@pytest.mark.parametrize(
+    ("changed", "leaks", "name"),
+    [
+        (
+            {"figures": {"accuracy": figure(0.51, 0.02), "calibration_error": figure(0.02)}},
+            0,
+            "better than looking at nothing",
+        ),
+        ({"figures": {"accuracy": figure(0.9), "calibration_error": figure(0.08)}}, 0, "calibration"),
+        ({"alarms": ("acme is never predicted",)}, 0, "every class is predicted"),
+        ({}, 3, "no photo in two splits"),
+    ],
+)
+def test_a_version_that_is_not_sound_is_refused_by_name(changed: dict[str, object], leaks: int, name: str) -> None:
+    assert refused(gate.absolute(evaluation(**changed), {"left": leaks})) == {name}
+
+
+def views(seed: int, errors: float, count: int = 600) -> brand.BrandView:
+    """Answers of a model that errs on a share of the photos."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % len(LABELS)
+    said = np.where(rng.random(count) < errors, (labels + 1) % len(LABELS), labels)
+    return brand.BrandView(np.eye(len(LABELS))[said] * 0.9 + 0.025, labels, np.full(count, ""), 0.5)
+
+
+def test_a_worse_challenger_is_refused_and_an_equal_or_better_one_is_not() -> None:
+    alone = np.full(600, "")
+    assert "accuracy not worse" in refused(gate.against_champion(views(1, 0.2), views(2, 0.05), alone, 3))
+    assert refused(gate.against_champion(views(1, 0.05), views(2, 0.2), alone, 3)) == set()
+    assert refused(gate.against_champion(views(1, 0.1), views(1, 0.1), alone, 3)) == set()
+
+
+def test_a_difference_within_its_interval_refuses_nothing() -> None:
+    alone = np.full(600, "")
+    small = gate.against_champion(views(1, 0.105), views(2, 0.1), alone, 3)
+    accuracy = next(check for check in small if check.name == "accuracy not worse")
+    assert accuracy.passed
+    assert "against version 3" in accuracy.detail

@@ -1,0 +1,193 @@
+"""Batches: balanced where asked, equal for equal seeds and steps, with targets that stay distributions."""
+
+import io
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from torch.nn import functional
+
+from consumer.contract import Geometry as ServedGeometry
+from consumer.imaging.decode import to_pixels
+from consumer.imaging.limits import PrepareLimits
+from tests.photo_folders import photo
+from training.runs.augment import mixed, recoloured, scrambled, views, worn
+from training.data.decode import Geometry, decode, square
+from training.data.manifest import Manifest
+from training.data.marks import BRANDS, NO_LOGO
+from training.runs.distributed import Process
+from training.runs.feed import Feed
+from training.runs.objective import BrandObjective, QualityObjective, level_distribution
+from training.runs.optimise import follow, learning_rate
+from training.runs.order import Order
+from training.recipes.recipe import Augment, Loss, Stage
+from training.recipes.files import read
+
+
+@settings(max_examples=40)
+@given(count=st.integers(1, 50), batch=st.integers(1, 20), seed=st.integers(0, 99))
+def test_natural_order_shows_every_photo_once_an_epoch(count: int, batch: int, seed: int) -> None:
+    order = Order([0] * count, batch, seed)
+    seen = [index for step in range(3 * count) for index in order.indices(step)]
+    for epoch in range(len(seen) // count):
+        assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
+    assert order.state(7) == {"epoch": 7 * batch // count, "offset": 7 * batch % count}
+
+
+@settings(max_examples=40)
+@given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=6), seed=st.integers(0, 99))
+def test_balanced_order_shows_every_label_equally_often(sizes: list[int], seed: int) -> None:
+    labels = [label for label, size in enumerate(sizes) for _ in range(size)]
+    order = Order(labels, 8, seed, balanced=True)
+    seen = Counter(labels[index] for step in range(60) for index in order.indices(step))
+    assert max(seen.values()) - min(seen.get(label, 0) for label in range(len(sizes))) <= 1
+
+
+def test_a_reserved_label_has_its_share_of_every_balanced_batch() -> None:
+    labels = [0] * 5 + [1] * 5 + [2] * 90
+    order = Order(labels, 20, 0, balanced=True, reserved=(2, 0.3))
+    for step in range(10):
+        counts = Counter(labels[index] for index in order.indices(step))
+        assert counts[2] == 6
+        assert counts[0] == counts[1] == 7
+
+
+def test_an_order_can_be_entered_at_any_step() -> None:
+    labels = [0, 1, 1, 2] * 5
+    assert Order(labels, 7, 3, balanced=True).indices(41) == Order(labels, 7, 3, balanced=True).indices(41)
+    assert Order(labels, 7, 3).indices(41) != Order(labels, 7, 4).indices(41)
+
+
+@pytest.mark.parametrize("augment", [Augment(), Augment(mixup=0.4, cutmix=1.0, flip=True), Augment(scramble=1.0)])
+def test_changes_keep_range_and_shape_and_depend_on_their_generator_alone(augment: Augment) -> None:
+    stored = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (9, 3, 40, 40), np.uint8))
+    targets = functional.one_hot(torch.arange(9) % 3, 3).float()
+
+    def change(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = np.random.default_rng(seed)
+        photos = worn(rng, recoloured(rng, views(rng, stored, augment, 32), augment), augment)
+        photos, soft = scrambled(rng, photos, targets.clone(), augment.scramble, 2)
+        return mixed(rng, photos, soft, augment)
+
+    photos, soft = change(1)
+    assert photos.shape == (9, 3, 32, 32)
+    assert photos.min() >= 0
+    assert photos.max() <= 1
+    assert torch.allclose(soft.sum(1), torch.ones(9))
+    assert torch.equal(photos, change(1)[0])
+    assert not torch.equal(photos, change(2)[0])
+    if augment.scramble:
+        assert (soft.argmax(1) == 2).all()
+
+
+def test_no_change_is_no_change() -> None:
+    still = Augment(least_zoom=1.0, aspect=0.0, turn_deg=0.0, light=0.0, colour=0.0, blur=0.0, noise=0.0, erase=0.0)
+    stored = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    rng = np.random.default_rng(0)
+    assert torch.equal(worn(rng, recoloured(rng, views(rng, stored, still, 32), still), still), stored.float() / 255)
+
+
+def test_a_scrambled_photo_has_the_same_pixels() -> None:
+    photos, targets = torch.rand(2, 3, 32, 32), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    before = photos.clone()
+    scrambled(np.random.default_rng(0), photos, targets, 1.0, 1)
+    assert torch.equal(photos[0].flatten().sort().values, before[0].flatten().sort().values)
+    assert not torch.equal(photos[0], before[0])
+    assert torch.equal(photos[1], before[1])
+
+
+@given(st.floats(1, 5))
+def test_a_rating_is_the_mean_of_its_distribution(rating: float) -> None:
+    shares = level_distribution(rating, None)
+    assert sum(shares) == pytest.approx(1)
+    assert sum(level * share for level, share in enumerate(shares, 1)) == pytest.approx(rating)
+    assert min(shares) >= 0
+
+
+def test_a_miss_by_two_levels_costs_more_than_a_miss_by_one() -> None:
+    best = torch.eye(5)[[4]]
+    costs = [float(QualityObjective(Loss())(torch.eye(5)[[level]] * 8, best)) for level in range(5)]
+    assert costs == sorted(costs, reverse=True)
+
+
+def test_plain_brand_loss_is_cross_entropy() -> None:
+    logits, labels = torch.randn(8, 4), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+    counts = torch.tensor([10.0, 20.0, 30.0, 40.0])
+    ours = BrandObjective(Loss(label_smoothing=0.1), counts)(logits, functional.one_hot(labels, 4).float())
+    assert ours == pytest.approx(float(functional.cross_entropy(logits, labels, label_smoothing=0.1)), rel=1e-5)
+
+
+def test_label_weights_are_torchs() -> None:
+    logits, labels = torch.randn(8, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    counts = torch.tensor([10.0, 20.0, 70.0])
+    loss = Loss(label_smoothing=0.0, class_weights="balanced")
+    ours = BrandObjective(loss, counts)(logits, functional.one_hot(labels, 3).float())
+    assert ours == pytest.approx(float(functional.cross_entropy(logits, labels, weight=1 / counts)), rel=1e-5)
+
+
+def test_logit_adjustment_asks_more_of_rare_labels() -> None:
+    counts, logits = torch.tensor([1.0, 99.0]), torch.zeros(1, 2)
+    adjusted = BrandObjective(Loss(label_smoothing=0.0, logit_adjustment=1.0), counts)
+    rare, common = (float(adjusted(logits, torch.eye(2)[[label]])) for label in (0, 1))
+    assert rare > common
+
+
+def test_the_rate_warms_up_to_its_peak_and_ends_near_zero() -> None:
+    stage = Stage(steps=100, rate=1.0)
+    rates = [learning_rate(step, stage) for step in range(100)]
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.01
+    flat = Stage(steps=100, rate=1.0, schedule="constant")
+    assert {learning_rate(step, flat) for step in range(10, 100)} == {1.0}
+
+
+def test_the_average_follows_weights_and_norms() -> None:
+    net, average = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+    with torch.no_grad():
+        net.weight.fill_(3)
+        net.running_mean.fill_(1)  # type: ignore[union-attr]
+    for step in range(200):
+        follow(average, net, 0.9, step)
+    assert torch.allclose(average.weight, net.weight, atol=1e-3)
+    assert torch.allclose(average.running_mean, torch.ones(3), atol=1e-3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [(640, 480), (301, 997), (48, 40)])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA"), ("JPEG", "L")])
+def test_training_sees_the_pixels_that_the_service_sees(
+    size: tuple[int, int], orientation: int, kind: str, mode: str
+) -> None:
+
+    picture = photo(1, 0, size).convert(mode)
+    if mode == "RGBA":
+        picture.putalpha(photo(2, 1, size).convert("L"))
+    stream, exif = io.BytesIO(), picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(stream, kind, exif=exif)
+    served = to_pixels(stream.getvalue(), ServedGeometry(96, 96), PrepareLimits())
+    trained = square(decode(stream.getvalue(), 96), Geometry(96, 96))
+    assert np.abs(served.astype(int) - trained.astype(int)).mean() <= 1
+
+
+def test_early_steps_see_small_photos() -> None:
+    small = ["train.small_px=64", "train.small_share=0.6"]
+    recipe = read("demo-brand", ["train.steps=10", "data.sources.0.scenes=8", *small])
+    manifest = Manifest("brand", (*BRANDS, NO_LOGO), (), (), {}, ())
+    feed = Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))
+    assert [feed.batch(step)[0].shape[-1] for step in (0, 5, 6, 9)] == [64, 64, 96, 96]
+
+
+def test_batches_made_ahead_by_many_threads_are_those_made_one_by_one() -> None:
+    recipe = read("demo-brand", ["train.steps=10", "data.sources.0.scenes=8", "train.batch=8", "data.makers=3"])
+    manifest = Manifest("brand", (*BRANDS, NO_LOGO), (), (), {}, ())
+    feed = Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))
+    ahead = [images for images, _ in feed.ahead(2, 8)]
+    assert all(torch.equal(images, feed.batch(step)[0]) for step, images in enumerate(ahead, 2))
+    assert len(ahead) == 6

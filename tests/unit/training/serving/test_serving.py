@@ -1,0 +1,101 @@
+"""The file that Triton executes, against stand-ins of Triton's own classes."""
+
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Protocol
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+SERVED = Path(__file__).parents[4] / "training" / "serving" / "model.py"
+
+
+@dataclass
+class Tensor:
+    name: str
+    value: np.ndarray
+
+    def as_numpy(self) -> np.ndarray:
+        return self.value
+
+
+@dataclass
+class Response:
+    output_tensors: list[Tensor] = field(default_factory=list)
+    error: Exception | None = None
+
+
+class Backend(Protocol):
+    def initialize(self, args: dict[str, str]) -> None: ...
+
+    def execute(self, requests: list[dict[str, Tensor]]) -> list[Response]: ...
+
+
+@pytest.fixture
+def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    """A loaded backend whose graph returns the first pixel of each photo, as float."""
+    utils = SimpleNamespace(
+        Tensor=Tensor,
+        InferenceResponse=Response,
+        TritonError=RuntimeError,
+        get_input_tensor_by_name=lambda request, name: request.get(name),
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
+    specification = importlib.util.spec_from_file_location("served_model", SERVED)
+    assert specification is not None
+    assert specification.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    write_graph(tmp_path / "3" / "model.onnx")
+    loaded: Backend = module.TritonPythonModel()
+    config = {"input": [{"dims": ["2", "2", "3"]}], "parameters": {"THREADS": {"string_value": "1"}}}
+    loaded.initialize({"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "3"})
+    return loaded
+
+
+def write_graph(path: Path) -> None:
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 2, 2, 3])
+    first = helper.make_tensor_value_info("first", TensorProto.FLOAT, ["batch", 1])
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [0, 12])
+    ends = [
+        helper.make_tensor(name, TensorProto.INT64, [1], [at]) for name, at in (("from", 0), ("to", 1), ("axis", 1))
+    ]
+    nodes = [
+        helper.make_node("Reshape", ["images", "shape"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Slice", ["floats", "from", "to", "axis"], ["first"]),
+    ]
+    graph = helper.make_graph(nodes, "first", [images], [first], [shape, *ends])
+    path.parent.mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+
+
+def request(*values: int) -> dict[str, Tensor]:
+    pixels = np.zeros((len(values), 2, 2, 3), np.uint8)
+    pixels[:, 0, 0, 0] = values
+    return {"images": Tensor("images", pixels)}
+
+
+def test_every_request_of_a_batch_gets_its_own_rows(backend: Backend) -> None:
+    answers = backend.execute([request(7), request(8, 9), request(10)])
+    assert [answer.output_tensors[0].value[:, 0].tolist() for answer in answers] == [[7], [8, 9], [10]]
+
+
+def test_a_bad_request_gets_an_error_and_its_neighbours_their_answers(backend: Backend) -> None:
+    wrong = {"images": Tensor("images", np.zeros((1, 5, 5, 3), np.uint8))}
+    floats = {"images": Tensor("images", np.zeros((1, 2, 2, 3), np.float32))}
+    answers = backend.execute([wrong, request(4), floats, {}])
+    assert [answer.error is None for answer in answers] == [False, True, False, False]
+    assert "UINT8" in str(answers[0].error)
+    assert answers[1].output_tensors[0].value.tolist() == [[4]]
+
+
+def test_a_batch_of_bad_requests_runs_nothing(backend: Backend) -> None:
+    (answer,) = backend.execute([{}])
+    assert answer.error is not None

@@ -1,0 +1,54 @@
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
+from consumer.triton.inference import _mapped
+
+URL = "triton:8001"
+
+
+def meaning(status: str | None, message: str = "said so") -> TaggerError:
+    with pytest.raises(TaggerError) as caught, _mapped(URL):
+        raise InferenceServerException(message, status=status)
+    return caught.value
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "NOT_FOUND", "RESOURCE_EXHAUSTED"])
+def test_a_server_that_does_not_answer_now_is_an_outage(status: str) -> None:
+    error = meaning(f"StatusCode.{status}")
+    assert isinstance(error, DependencyDown)
+    assert error.dependency == "triton"
+
+
+@pytest.mark.parametrize("status", ["INVALID_ARGUMENT", "UNIMPLEMENTED"])
+def test_a_request_that_is_refused_for_good_rejects_the_photo(status: str) -> None:
+    error = meaning(f"StatusCode.{status}")
+    assert isinstance(error, PhotoRejected)
+    assert error.reason == "inference_rejected"
+
+
+@pytest.mark.parametrize("status", ["INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS", "a status of the future"])
+def test_a_model_that_fails_is_asked_again(status: str) -> None:
+    error = meaning(f"StatusCode.{status}")
+    assert isinstance(error, Retryable)
+    assert error.reason == "inference_failed"
+
+
+def test_an_error_without_a_status_is_an_outage() -> None:
+    assert isinstance(meaning(None), DependencyDown)
+
+
+@pytest.mark.parametrize("status", ["StatusCode.UNAVAILABLE", "StatusCode.INVALID_ARGUMENT", "StatusCode.INTERNAL"])
+def test_the_detail_says_who_answered_what(status: str) -> None:
+    assert str(meaning(status, "no GPU")).endswith(f"{URL}: {status.removeprefix('StatusCode.')}: no GPU")
+
+
+def test_an_answer_passes_through() -> None:
+    with _mapped(URL):
+        answer = 5
+    assert answer == 5
+
+
+def test_other_failures_are_bugs_and_stay_what_they_are() -> None:
+    with pytest.raises(ZeroDivisionError), _mapped(URL):
+        raise ZeroDivisionError

@@ -1,0 +1,1 @@
+"""The command `photo-trainer`: one module for each group of commands."""

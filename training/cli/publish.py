@@ -1,0 +1,139 @@
+"""`photo-trainer evaluate`, `export` and `publish`: from a finished run to a version that the service can load."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from training.cli.console import Exit, err, explained, result_line
+
+if TYPE_CHECKING:
+    from training.evaluation.outcome import Evaluation
+    from training.evaluation.thresholds import Target
+    from training.publish.bundle import Bundle
+
+app = typer.Typer()
+RunPath = Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)]
+Precision = Annotated[
+    float, typer.Option(min=0, max=1, help="Brands: lower 95 % bound of the precision that the threshold must hold.")
+]
+NoLogoRate = Annotated[
+    float, typer.Option(min=0, max=1, help="Brands: share of no-logo photos that the threshold may tag, on val.")
+]
+
+
+def _target(precision: float, no_logo_rate: float) -> "Target":
+    from training.evaluation.thresholds import Target  # noqa: PLC0415 - numpy and SciPy load slowly, --help must not
+
+    return Target(precision, no_logo_rate)
+
+
+@app.command("evaluate")
+def evaluate_run(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; RUN/evaluation by default.")] = None,
+    precision: Precision = 0.96,
+    no_logo_rate: NoLogoRate = 0.005,
+) -> None:
+    """Choose temperature and threshold on val, measure once on test and foreign photos, write report and card."""
+    from training.evaluation.run import evaluate, write  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.release import EVALUATION  # noqa: PLC0415
+    from training.runs.run import Run  # noqa: PLC0415
+
+    with explained():
+        found = evaluate(Run.open(run), _target(precision, no_logo_rate), err)
+        files = write(found, out or run / EVALUATION)
+    _show_figures(found.evaluation)
+    for path in files:
+        err.print(f"wrote {path}", highlight=False)
+    figures = {name: figure["value"] for name, figure in found.evaluation.as_json()["figures"].items()}
+    result_line(
+        {
+            "run": run.name,
+            "model": found.spec.name,
+            **dict(found.evaluation.decision),
+            **figures,
+            **{name: value for name, value in found.evaluation.foreign.items() if name != "photos"},
+            "alarms": list(found.evaluation.alarms),
+            "report": str(files[0]),
+        }
+    )
+
+
+@app.command("export")
+def export_run(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; RUN/export by default.")] = None,
+    precision: Precision = 0.96,
+    no_logo_rate: NoLogoRate = 0.005,
+) -> None:
+    """Write the ONNX graphs (fp32, fp16, int8) that decide as torch does, and how far each one is from it."""
+    from training.evaluation.run import evaluate  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.release import EXPORT, bundle_of, write_bundle  # noqa: PLC0415
+    from training.runs.run import Run  # noqa: PLC0415
+
+    with explained():
+        bundle = bundle_of(evaluate(Run.open(run), _target(precision, no_logo_rate), err))
+        files = write_bundle(bundle, out or run / EXPORT)
+    _show_parity(bundle)
+    result_line({"files": [str(path) for path in files], "cpu": bundle.cpu, "parity": bundle.parity_json()})
+
+
+@app.command("publish")
+def publish_run(
+    run: RunPath,
+    repository: Annotated[Path, typer.Option(help="Triton model repository.")] = Path("triton_models"),
+    name: Annotated[str | None, typer.Option(help="Model name, when labels or input size differ.")] = None,
+    precision: Precision = 0.96,
+    no_logo_rate: NoLogoRate = 0.005,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Publish in spite of the gate; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why; the manifest keeps it.")] = None,
+) -> None:
+    """Evaluate, export, ask the gate, and publish the next version; exit code 7 when the gate refuses."""
+    if force != (reason is not None):
+        err.print("photo-trainer: --force and --reason TEXT belong together", style="red")
+        raise typer.Exit(Exit.USAGE)
+    from training.publish.release import release  # noqa: PLC0415 - torch takes seconds to import
+    from training.runs.run import Run  # noqa: PLC0415
+
+    with explained():
+        done = release(Run.open(run), repository, _target(precision, no_logo_rate), err, name, reason)
+    _show_figures(done.found.evaluation)
+    _show_parity(done.bundle)
+    for refusal in done.verdict.refusals:
+        err.print(f"published in spite of: {refusal}", highlight=False)
+    err.print(f"published {done.path.parent.name} version {done.path.name} in {done.path}", highlight=False)
+    result_line(
+        {
+            "model": done.path.parent.name,
+            "version": int(done.path.name),
+            "path": str(done.path),
+            "cpu": done.bundle.cpu,
+            "gate": done.verdict.as_json(),
+            "forced": reason,
+        }
+    )
+
+
+def _show_figures(evaluation: "Evaluation") -> None:
+    table = Table("figure", "test", "95 % interval", *next(iter(evaluation.figures.values())).baselines)
+    for name, figure in evaluation.figures.items():
+        others = ("none" if math.isnan(value) else f"{value:.3f}" for value in figure.baselines.values())
+        table.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}", *others)
+    err.print(table)
+    for alarm in evaluation.alarms:
+        err.print(f"alarm: {alarm}", style="yellow", markup=False, highlight=False)
+
+
+def _show_parity(bundle: "Bundle") -> None:
+    table = Table("file", "engine", "photos", "decides as torch", "largest difference", "")
+    for row in bundle.parity:
+        verdict = "served on CPUs" if bundle.cpu == {"engine": row.engine, "file": row.file} else ""
+        if not row.passed:
+            verdict = "not good enough"
+        values = (str(row.photos), f"{row.agreement:.2%}", f"{row.max_abs_difference:.1e}", verdict)
+        table.add_row(row.file, row.engine, *values)
+    err.print(table)

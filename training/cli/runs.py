@@ -1,0 +1,142 @@
+"""`photo-trainer train`, `runs` and `predict`."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from training.cli.console import Exit, err, explained, out, result_line
+from training.cli.data import DataRoot, Foreign, Overrides, resolved
+from training.errors import RecipeError, RunError
+
+if TYPE_CHECKING:
+    from training.runs.predict import Said
+    from training.runs.run import Run
+
+app = typer.Typer(no_args_is_help=True)
+runs_app = typer.Typer(no_args_is_help=True, help="List runs, or show one.")
+Folder = Annotated[Path, typer.Option("--runs", help="folder of runs")]
+
+
+@app.command()
+def train(  # noqa: PLR0917 - each is an option of its own
+    recipe: Annotated[str | None, typer.Argument(help="a shipped recipe (`recipe list`) or a YAML file")] = None,
+    data: DataRoot = None,
+    foreign: Foreign = None,
+    name: Annotated[str | None, typer.Option(help="of the run; the recipe's, numbered, by default")] = None,
+    runs: Folder = Path("runs"),
+    weights: Annotated[Path | None, typer.Option(help="state dict or model.pt to start from")] = None,
+    weights_sha256: Annotated[str | None, typer.Option("--weights-sha256", help="SHA-256 that it must have")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with this run at its last checkpoint")] = None,
+) -> None:
+    """Train a recipe, or go on with a run; prints one line of JSON at the end.
+
+    Several GPUs or processes: torchrun --nproc-per-node N -m training.cli train RECIPE --name NAME.
+    """
+    from training.runs.run import Run  # noqa: PLC0415 - torch takes seconds to import, --help must not
+    from training.runs.start import train as train_run  # noqa: PLC0415 - as above
+
+    with explained():
+        if (recipe is None) == (resume is None):
+            raise RecipeError("name a recipe, or a run to go on with by --resume")
+        if resume is not None:
+            run = Run.open(resume)
+        else:
+            extra = [f"model.weights={weights}"] if weights else []
+            extra += [f"model.weights_sha256='{weights_sha256}'"] if weights_sha256 else []
+            run = _new_run(str(recipe), [*(overrides or []), *extra], data, foreign, name, runs)
+        result = train_run(run, err)
+        if result:
+            result_line(result)
+
+
+def _new_run(  # noqa: PLR0917 - the options of `train`
+    recipe: str, overrides: list[str], data: Path | None, foreign: list[Path] | None, name: str | None, runs: Path
+) -> "Run":
+    from training.runs.run import Run  # noqa: PLC0415 - as in `train`
+    from training.runs.start import new_run, unused_name  # noqa: PLC0415 - as in `train`
+
+    chosen = resolved(recipe, overrides, data, foreign)
+    rank = os.environ.get("RANK")
+    if rank is not None and name is None:
+        raise RunError("several processes need the same --name")
+    if rank not in {None, "0"}:
+        return Run(runs / str(name))
+    return new_run(chosen, name or unused_name(recipe, runs), runs)
+
+
+@runs_app.command("list")
+def list_runs(runs: Folder = Path("runs")) -> None:
+    """List runs, oldest first; JSON lines in a pipe."""
+    from training.runs.run import find  # noqa: PLC0415 - as in `train`
+
+    with explained():
+        rows = [_row(run) for run in find(runs)]
+    if not out.is_terminal:
+        for row in rows:
+            result_line(row)
+        return
+    table = Table("run", "task", "state", "steps", "on val", "CPU s", box=None, header_style="bold")
+    for row in rows:
+        val = ", ".join(f"{key} {value:g}" for key, value in row.get("val", {}).items())
+        table.add_row(row["run"], row["task"], row["state"], str(row["steps"]), val, str(row.get("cpu_seconds", "")))
+    out.print(table)
+
+
+def _row(run: "Run") -> dict[str, Any]:
+    result, lines = run.result(), run.metrics()
+    steps = lines[-1]["step"] if lines else 0
+    state = "trained" if result else "unfinished"
+    return {"run": run.name, "task": run.recipe().task, "state": state, "steps": steps, **_known(result)}
+
+
+def _known(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in ("val", "cpu_seconds", "data_sha256", "model_sha256") if name in result}
+
+
+@runs_app.command("show")
+def show_run(run: Annotated[Path, typer.Argument(help="folder of a run")]) -> None:
+    """Show a run: result, evaluations, data, environment; one line of JSON in a pipe."""
+    from training.runs.run import Run  # noqa: PLC0415 - as in `train`
+
+    with explained():
+        opened = Run.open(run)
+        row, lines = _row(opened), [line for line in opened.metrics() if line["kind"] == "evaluation"]
+        if not out.is_terminal:
+            result_line({**row, "evaluations": lines, "environment": opened.environment()})
+            return
+        out.print({**row, "environment": opened.environment()})
+        for line in lines:
+            out.print(line)
+
+
+@app.command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="photos")],
+    run: Annotated[Path, typer.Option(help="folder of a trained run")],
+) -> None:
+    """Say what a run's model sees in photos: a table, or JSON lines in a pipe. Exit code 4 if one is broken."""
+    from training.runs.predict import predict as said_of  # noqa: PLC0415 - as in `train`
+    from training.runs.run import Run  # noqa: PLC0415 - as in `train`
+
+    with explained():
+        answers = list(said_of(Run.open(run), photos))
+    if out.is_terminal:
+        out.print(_answers_table(answers))
+    else:
+        for answer in answers:
+            result_line(answer.as_json())
+    if any(answer.error for answer in answers):
+        raise typer.Exit(Exit.DATA)
+
+
+def _answers_table(answers: "list[Said]") -> Table:
+    table = Table("photo", "says", "score", box=None, header_style="bold")
+    for answer in answers:
+        shares = " · ".join(f"{label} {share:.2f}" for label, share in answer.probabilities.items())
+        score = "" if answer.score is None else f"{answer.score:.2f}"
+        table.add_row(answer.photo, answer.error or shares, score)
+    return table

@@ -1,0 +1,182 @@
+"""`photo-trainer study`, and what the studies need besides their runs: `classify-logo` and `fetch-openimages`."""
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from training.cli.console import Exit, err, explained, out, result_line
+from training.errors import DataError, RecipeError
+
+app = typer.Typer()
+
+
+@app.command()
+def study(  # noqa: PLR0917 - each is an option of its own
+    name: Annotated[str | None, typer.Argument(help="a study (`study --list`)")] = None,
+    data: Annotated[Path | None, typer.Option(help="your copy of the study's data")] = None,
+    page: Annotated[Path, typer.Option("--out", help="folder for the page")] = Path("studies"),
+    cache: Annotated[Path, typer.Option(help="folder for features")] = Path(".cache/photo-trainer"),
+    seed: Annotated[int, typer.Option(help="of everything drawn")] = 0,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value, the value in YAML")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="NETWORK=FILE: a state dict to start from")] = None,
+    about: Annotated[str, typer.Option(help="what your data are, for the page")] = "",
+    *,
+    made: Annotated[bool, typer.Option("--made", help="small data made by code instead of --data")] = False,
+    as_published: Annotated[bool, typer.Option("--as-published", help="with the known mistakes")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="seconds; the figures mean nothing")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="download the libraries' weights")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="list the studies")] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="all rows of the checklists, and their tests")] = False,
+    run_rows: Annotated[bool, typer.Option("--run", help="with --rows: run the tests, write the page")] = False,
+) -> None:
+    """Run a published study and write its page: published figures beside ours, mistakes named and corrected."""
+    with explained():
+        if listed:
+            _list()
+        elif rows:
+            _rows(run_tests=run_rows)
+        elif name is None:
+            raise RecipeError("name a study, or see --list")
+        else:
+            chosen: dict[str, Any] = {
+                "seed": seed,
+                "as_published": as_published,
+                "quick": quick,
+                "pretrained": pretrained,
+            }
+            chosen |= {"overrides": _pairs(overrides), "weights": _files(weights), "about": about}
+            _run(name, data, page, cache, made=made, chosen=chosen)
+
+
+def _pairs(texts: list[str] | None) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - keeps --help fast
+
+    pairs = {}
+    for text in texts or []:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(f"{text} is not of the form key=value")
+        try:
+            pairs[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{text}: {error}") from None
+    return pairs
+
+
+def _files(texts: list[str] | None) -> dict[str, Path]:
+    return {name: Path(str(path)) for name, path in _pairs(texts).items()}
+
+
+def _run(name: str, data: Path | None, page: Path, cache: Path, *, made: bool, chosen: dict[str, Any]) -> None:
+    from training.studies.page import write  # noqa: PLC0415 - keeps --help fast
+    from training.studies.registry import study_of  # noqa: PLC0415 - as above
+    from training.studies.study import Options  # noqa: PLC0415 - as above
+
+    found = study_of(name)
+    if (data is None) == (not made):
+        raise RecipeError(f"give --data DIR ({found.data}), or --made")
+    if data is not None and not data.exists():
+        raise DataError(f"nothing at {data}")
+    with tempfile.TemporaryDirectory() as folder:
+        if data is None:
+            found.make(Path(folder), chosen["seed"])
+        options = Options(data=data or Path(folder), out=page, cache=cache, made=made, **chosen)
+        for mistake in found.mistakes if options.as_published else ():
+            err.print(f"as published: {mistake.name}: {mistake.what}", highlight=False, markup=False)
+        result = found.run(options, err)
+    for path in write(found, options, result):
+        err.print(f"wrote {path}", highlight=False)
+    figures = {name: figure.value for name, figure in result.figures.items()}
+    result_line({"study": found.name, "as_published": options.as_published, "data": result.data, "figures": figures})
+
+
+def _list() -> None:
+    from training.studies.registry import STUDIES  # noqa: PLC0415 - keeps --help fast
+
+    if not out.is_terminal:
+        for entry in STUDIES.values():
+            published = {figure.figure: figure.value for figure in entry.published}
+            result_line({"study": entry.name, "title": entry.title, "data": entry.data, "published": published})
+        return
+    table = Table("study", "title", "data", "published", box=None, header_style="bold")
+    for entry in STUDIES.values():
+        published_text = "\n".join(f"{figure.figure}: {figure.value}" for figure in entry.published[:3])
+        table.add_row(entry.name, entry.title, entry.data, published_text)
+    out.print(table)
+
+
+def _rows(*, run_tests: bool) -> None:
+    from training.studies import rows  # noqa: PLC0415 - keeps --help fast
+    from training.studies.registry import STUDIES  # noqa: PLC0415 - as above
+
+    studies = list(STUDIES.values())
+    results = rows.run(studies) if run_tests else {}
+    lines = rows.table(studies, results)
+    if out.is_terminal:
+        table = Table("row", "study", "what", "test", "result", box=None, header_style="bold")
+        for line in lines:
+            table.add_row(*line)
+        out.print(table)
+    else:
+        for number, name, what, test, result in lines:
+            result_line({"row": number, "study": name, "what": what, "test": test, "result": result})
+    if run_tests:
+        rows.PAGE.write_text(rows.markdown(studies, results))
+        err.print(f"wrote {rows.PAGE}", highlight=False)
+        if any(result != "passed" for result in results.values()):
+            raise typer.Exit(Exit.FAILED)
+
+
+@app.command("classify-logo")
+def classify_logo(
+    model: Annotated[Path, typer.Argument(help="classifier.pt of the study flickrlogos32")],
+    photos: Annotated[list[str], typer.Argument(help="files, or URLs with --allow-url")],
+    most_bytes: Annotated[int, typer.Option(min=1, help="refuse a larger download")] = 10_000_000,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="give up a download after this time")] = 20.0,
+    *,
+    allow_url: Annotated[bool, typer.Option("--allow-url", help="fetch http(s) URLs")] = False,
+) -> None:
+    """Name the logo in each photo, with its probability."""
+    from training.data.download import Limits  # noqa: PLC0415 - keeps --help fast
+    from training.studies.flickrlogos32 import classify  # noqa: PLC0415 - torch takes seconds to import
+
+    limits = Limits(most_bytes=most_bytes, timeout_s=timeout_s, total_s=timeout_s) if allow_url else None
+    with explained():
+        classifier = classify.read_classifier(model)
+        for photo in photos:
+            answer = classify.classify_logo(photo, classifier, limits)
+            if out.is_terminal:
+                out.print(f"{photo}: {answer.line}", markup=False, highlight=False)
+            else:
+                result_line({"photo": photo, "brand": answer.label, "probability": answer.probability})
+
+
+@app.command("fetch-openimages")
+def fetch_openimages(  # noqa: PLR0917 - each is an option of its own
+    data: Annotated[Path, typer.Option(help="folder of the lists; photos come into its folder images")],
+    classes: Annotated[list[str], typer.Option("--class", help="display name of a class; repeatable")],
+    lists_from: Annotated[str | None, typer.Option(help="URL below which missing lists are")] = None,
+    photos_from: Annotated[
+        str, typer.Option(help="where a photo is: {url} its original address, {id} its id")
+    ] = "{url}",
+    requests: Annotated[int, typer.Option(min=1, help="requests that may start within --per-s")] = 5,
+    per_s: Annotated[float, typer.Option(min=0.001, help="seconds of that window")] = 5.0,
+    attempts: Annotated[int, typer.Option(min=1, help="tries of each photo")] = 5,
+    connections: Annotated[int, typer.Option(min=1, help="downloads at a time")] = 4,
+) -> None:
+    """Download the photos of some classes of Open Images; run again, it goes on. Exit code 4 if any failed."""
+    from training.data.download import Limits  # noqa: PLC0415 - keeps --help fast
+    from training.studies.openimages.fetch import fetch_lists, fetch_photos  # noqa: PLC0415 - as above
+
+    with explained():
+        limits = Limits(requests=requests, per_s=per_s, attempts=attempts, connections=connections)
+        data.mkdir(parents=True, exist_ok=True)
+        if lists_from:
+            fetch_lists(data, lists_from, limits)
+        ended = fetch_photos(data, classes, limits, err, photos_from)
+        result_line({"data": str(data), "classes": classes, **ended})
+        if ended["failed"]:
+            raise DataError(f"{ended['failed']} photos failed; run this again")

@@ -1,0 +1,186 @@
+"""Features of photos from a frozen network, streamed into memory-mapped files that outlive a killed extraction.
+
+A file is named by network, weights, view and photos, so that it is never mistaken for another. Memory holds one batch,
+however many photos there are.
+"""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.data.decode import Geometry
+from training.data.photos import Photo
+from training.data.pixels import content_sha256, stack
+from training.errors import DataError
+from training.models.networks import build, natural_px, trunk
+from training.models.served import normalise
+from training.recipes.recipe import Model
+from training.runs.checkpoint import write_text
+
+Features = NDArray[np.float32]
+_BATCH: Final = 128
+#: Hexadecimal digits of a hash that name a file.
+_DIGITS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A frozen network without its last layer: normalised [N, 3, H, W] to features [N, width]."""
+
+    arch: str
+    net: nn.Module
+    geometry: Geometry
+    width: int
+    #: Of every tensor's name and bytes: other weights, trained or drawn, are another backbone.
+    weights_sha256: str
+    #: Where the weights come from, for a report: a file's name, "pretrained", or the seed that drew them.
+    origin: str
+
+
+def backbone(model: Model, seed: int = 0, px: int | None = None, device: str = "cpu") -> Backbone:
+    """The frozen backbone of a network with the weights that `model` names, or drawn from a seed.
+
+    Args:
+        model: The network; its weights may fit all layers but the last.
+        seed: Of the weights where none are given. Such features tell little, and a report must say so.
+        px: Side of the square that it sees; what the network was designed for by default.
+        device: Where it computes.
+
+    Raises:
+        RecipeError: No such network.
+        WeightsError: The weights do not fit, are missing, or cannot be downloaded.
+        ToolMissing: timm is asked for and not installed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = trunk(build(model, 2)).eval().requires_grad_(requires_grad=False)
+    side = px or natural_px(model.arch)
+    digest = weights_sha256(net)
+    net = net.to(torch.device(device)).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        width = _forward(net, torch.zeros((1, 3, side, side), dtype=torch.uint8)).shape[1]
+    origin = model.weights.name if model.weights else "pretrained" if model.pretrained else f"random, seed {seed}"
+    return Backbone(model.arch, net, Geometry(side, side), width, digest, origin)
+
+
+def weights_sha256(net: nn.Module) -> str:
+    """A hash of every tensor of a network."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def _forward(net: nn.Module, pixels: Tensor) -> Features:
+    device = next(net.parameters()).device
+    made = net(normalise(pixels).to(device, memory_format=torch.channels_last))
+    found: Features = made.flatten(1).float().cpu().numpy()
+    return found
+
+
+def features_of(source: Backbone, pixels: Tensor) -> Features:
+    """Features [N, width] of pixels uint8 [N, 3, H, W] that are at hand; nothing is kept."""
+    return _forward(source.net, pixels)
+
+
+def cache_file(source: Backbone, photos: Sequence[Photo], cache: Path) -> Path:
+    """Where `extract` keeps the features of these photos."""
+    named = f"{source.arch} {source.weights_sha256} {content_sha256(photos, source.geometry)}"
+    return cache / f"features-{hashlib.sha256(named.encode()).hexdigest()[:_DIGITS]}.npy"
+
+
+def extract(
+    source: Backbone,
+    photos: Sequence[Photo],
+    cache: Path,
+    *,
+    batch: int = _BATCH,
+    workers: int = 2,
+    on_done: Callable[[int], None] = lambda _count: None,
+) -> Features:
+    """Features [N, width] of photos in their order, memory-mapped and read-only; made where the cache lacks them.
+
+    An extraction that was killed goes on at its last whole batch, and its result is that of an undisturbed one. Two
+    processes that want the same features take turns: the second finds them made.
+
+    Args:
+        source: The network.
+        photos: As listed; those with a hash are recognised wherever they lie.
+        cache: Folder of the files.
+        batch: Photos in memory at once.
+        workers: Threads that decode.
+        on_done: Is told the number of photos of each finished part, those of an earlier try included.
+
+    Raises:
+        DataError: No photos.
+        Unreadable: A photo that was readable when it was listed no longer is.
+    """
+    if not photos:
+        raise DataError("no photos to extract features from")
+    path = cache_file(source, photos, cache)
+    cache.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        if path.is_file():
+            on_done(len(photos))
+        else:
+            _fill(source, photos, path, _Way(batch, workers, on_done))
+    made: Features = np.load(path, mmap_mode="r")
+    return made
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process, however that ends."""
+    with path.with_suffix(".lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How to go through the photos."""
+
+    batch: int
+    workers: int
+    on_done: Callable[[int], None]
+
+
+def _fill(source: Backbone, photos: Sequence[Photo], path: Path, way: _Way) -> None:
+    part, count = path.with_name(f".{path.name}.part"), path.with_suffix(".rows")
+    done = int(count.read_text()) if part.is_file() and count.is_file() else 0
+    shape = (len(photos), source.width)
+    rows: np.memmap[tuple[int, int], np.dtype[np.float32]] = np.lib.format.open_memmap(
+        part, "r+" if done else "w+", None if done else np.float32, None if done else shape
+    )
+    way.on_done(done)
+    for start in range(done, len(photos), way.batch):
+        chosen = photos[start : start + way.batch]
+        rows[start : start + len(chosen)] = _forward(source.net, stack(chosen, source.geometry, way.workers))
+        rows.flush()
+        write_text(count, str(start + len(chosen)))  # after the rows: what it counts is on the disk
+        way.on_done(len(chosen))
+    del rows
+    described = {
+        "network": source.arch,
+        "weights": source.origin,
+        "weights_sha256": source.weights_sha256,
+        "input_px": source.geometry.input_size,
+        "photos": len(photos),
+        "width": source.width,
+        "photos_sha256": content_sha256(photos, source.geometry),
+    }
+    write_text(path.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
+    part.rename(path)
+    count.unlink()

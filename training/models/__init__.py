@@ -1,0 +1,1 @@
+"""Networks by name, the specification of each served model, and the graph that serves it."""

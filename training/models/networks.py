@@ -1,0 +1,243 @@
+"""Networks by name: our small ones, torchvision's classifiers, and timm's behind an extra; heads and weights.
+
+Whatever a network was made for, outside it takes pixels normalised with `models.PIXEL_MEAN` and `PIXEL_DEVIATION`, so
+that one serving wrapper fits all.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from training.errors import RecipeError, ToolMissing, WeightsError
+from training.models.resnet10 import WIDTHS, ResNet10
+from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
+from training.recipes.recipe import Model
+
+_OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
+#: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
+_LANES: Final = 8
+_TIMM: Final = "timm/"
+#: torchvision networks with an auxiliary output in training, which would hide the gain of ours. Their weights come from
+#: TensorFlow and want pixels of -1..1; torchvision turns ImageNet's statistics into those (transform_input) by indexing
+#: channels, which exports as Gather nodes.
+_AUXILIARY: Final = frozenset({"inception_v3", "googlenet"})
+_HALVES: Final = (0.5, 0.5, 0.5)
+
+
+class Renormalised(nn.Module):
+    """A network that expects other channel statistics than ImageNet's, behind the arithmetic between the two."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, net: nn.Module, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
+        super().__init__()
+        self.net = net
+        ours_mean, ours_deviation = (torch.tensor(values) / 255 for values in (PIXEL_MEAN, PIXEL_DEVIATION))
+        theirs_mean, theirs_deviation = torch.tensor(mean), torch.tensor(deviation)
+        self.register_buffer("scale", (ours_deviation / theirs_deviation).view(1, 3, 1, 1))
+        self.register_buffer("shift", ((ours_mean - theirs_mean) / theirs_deviation).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images normalised as everywhere here."""
+        return self.net(images * self.scale + self.shift)  # type: ignore[no-any-return]
+
+
+def build(model: Model, outputs: int) -> nn.Module:
+    """The network of a recipe with a fresh last layer of `outputs`, and the recipe's weights in the rest.
+
+    Raises:
+        RecipeError: No such network, or one whose last layer is not known.
+        WeightsError: The weights are missing, have another hash, or belong to another network.
+        ToolMissing: timm is asked for and not installed.
+    """
+    net = _bare(model, outputs)
+    if model.weights is not None:
+        load_weights(net, model.weights, model.weights_sha256)
+    if model.trainable == "head":
+        head = head_of(net)[1]
+        kept = {id(parameter) for parameter in head.parameters()}
+        for parameter in net.parameters():
+            parameter.requires_grad = id(parameter) in kept
+    return net
+
+
+def set_training(net: nn.Module, trainable: str) -> None:
+    """Training mode; norms below a head that is trained alone keep their statistics, or the backbone would drift."""
+    net.train()
+    if trainable == "head":
+        for module in net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the only name of them all
+                module.eval()
+
+
+def empty(arch: str, outputs: int, dropout: float = 0.0) -> nn.Module:
+    """The network of a name without weights, to load a run's into; raises as `build`."""
+    return _bare(Model(arch=arch, dropout=dropout), outputs)
+
+
+def _bare(model: Model, outputs: int) -> nn.Module:
+    ours = _OURS.fullmatch(model.arch)
+    if ours:
+        if model.pretrained:
+            raise WeightsError(f"no published weights of {model.arch}; give your own with model.weights")
+        width = int(ours[1]) if ours[1] else WIDTHS[0]
+        if width % _LANES:
+            raise RecipeError(f"{model.arch}: the width must be a multiple of {_LANES}")
+        return ResNet10(outputs, (width, width * 2, width * 4, width * 8), model.dropout)
+    if model.arch.startswith(_TIMM):
+        return _timm(model, outputs)
+    return _torchvision(model, outputs)
+
+
+def _torchvision(model: Model, outputs: int) -> nn.Module:
+    import torchvision  # noqa: PLC0415 - doubles the time to start, which our own networks need not wait for
+
+    if model.arch not in torchvision.models.list_models(module=torchvision.models):
+        raise RecipeError(f"no network {model.arch}: resnet10, resnet10-w<width>, timm/<name>, or one of torchvision's")
+    options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not model.pretrained else {}
+    net: Any = _downloaded(
+        lambda: torchvision.models.get_model(model.arch, weights="DEFAULT" if model.pretrained else None, **options),
+        model,
+    )
+    if model.arch in _AUXILIARY:
+        net.aux_logits = False
+        for name in ("AuxLogits", "aux1", "aux2"):
+            if hasattr(net, name):
+                setattr(net, name, None)
+        net.transform_input = False
+    changed: nn.Module = net
+    _replace_head(changed, outputs, model.dropout)
+    return Renormalised(changed, _HALVES, _HALVES) if model.arch in _AUXILIARY else changed
+
+
+def _timm(model: Model, outputs: int) -> nn.Module:
+    timm, name = _timm_package(model.arch), model.arch.removeprefix(_TIMM)
+    net = _downloaded(
+        lambda: timm.create_model(name, pretrained=model.pretrained, num_classes=outputs, drop_rate=model.dropout),
+        model,
+    )
+    config: Any = net.pretrained_cfg
+    mean, deviation = tuple(config["mean"]), tuple(config["std"])
+    ours = [(value / 255) for value in PIXEL_MEAN]
+    same = all(math.isclose(a, b, abs_tol=1e-3) for a, b in zip(ours, mean, strict=True))
+    return net if same else Renormalised(net, mean, deviation)
+
+
+def _timm_package(arch: str) -> Any:  # noqa: ANN401 - an extra without types
+    """timm, which has the network of a name.
+
+    Raises:
+        ToolMissing: It is not installed.
+        RecipeError: It has no such network.
+    """
+    try:
+        import timm  # noqa: PLC0415 - an extra, loaded where it is asked for
+    except ImportError:
+        raise ToolMissing(f"{arch} needs timm: pip install 'photo-tagger[timm]'") from None
+    if not timm.is_model(arch.removeprefix(_TIMM)):
+        raise RecipeError(f"timm has no network {arch.removeprefix(_TIMM)}")
+    return timm
+
+
+def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
+    """Makes a network, which may download its weights.
+
+    Raises:
+        WeightsError: The network forbids it; says what to do instead.
+    """
+    if not model.pretrained:
+        return make()
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 - every library fails in its own way where there is no network
+        raise WeightsError(
+            f"the weights of {model.arch} could not be downloaded ({error}); fetch the file elsewhere and give it with "
+            "--weights FILE --weights-sha256 HASH"
+        ) from None
+
+
+def head_of(net: nn.Module) -> tuple[str, nn.Module]:
+    """Dotted name and module of the last layer that is linear, or a 1x1 convolution that stands for it.
+
+    Raises:
+        RecipeError: The network has neither.
+    """
+    layers: list[tuple[str, nn.Module]] = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)]
+    if not layers:
+        layers = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    if not layers:
+        raise RecipeError(f"{type(net).__name__} has no linear last layer")
+    return layers[-1]
+
+
+def trunk(net: nn.Module) -> nn.Module:
+    """The network without its last layer, in place: it then gives the features that the layer read."""
+    _put_head(net, nn.Identity())
+    return net
+
+
+def natural_px(arch: str) -> int:
+    """The side of the square that a network was designed for; any of ours was designed for 96.
+
+    Raises:
+        ToolMissing: timm is asked for and not installed.
+        RecipeError: timm has no such network.
+    """
+    if _OURS.fullmatch(arch):
+        return 96
+    if not arch.startswith(_TIMM):
+        return 299 if arch == "inception_v3" else 224
+    timm = _timm_package(arch)
+    return int(timm.get_pretrained_cfg(arch.removeprefix(_TIMM)).input_size[-1])
+
+
+def _put_head(net: nn.Module, head: nn.Module) -> None:
+    name = head_of(net)[0]
+    setattr(net.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], head)
+
+
+def _replace_head(net: nn.Module, outputs: int, dropout: float) -> None:
+    head = head_of(net)[1]
+    fresh: nn.Module
+    if isinstance(head, nn.Linear):
+        fresh = nn.Linear(head.in_features, outputs)
+    else:
+        assert isinstance(head, nn.Conv2d)  # noqa: S101 - head_of returns nothing else
+        fresh = nn.Conv2d(head.in_channels, outputs, 1)
+    _put_head(net, fresh)
+    for module in net.modules():
+        if isinstance(module, nn.Dropout) and dropout:
+            module.p = dropout
+
+
+def load_weights(net: nn.Module, path: Path, sha256: str | None) -> None:
+    """Loads a state dict, or a run's model.pt, into all layers that fit; only the last layer may be left out.
+
+    Raises:
+        WeightsError: The file is missing, has another hash, is no state dict, or more than the head does not fit.
+    """
+    if not path.is_file():
+        raise WeightsError(f"no weights at {path}")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 is not None and found != sha256.lower():
+        raise WeightsError(f"{path} has SHA-256 {found}, not {sha256}")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - unpickling foreign bytes raises anything
+        raise WeightsError(f"{path} is no file of weights: {type(error).__name__}: {error}") from None
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    if isinstance(net, Renormalised) and not any(name.startswith("net.") for name in state):
+        net = net.net  # the library's own file knows nothing of the arithmetic before it
+    own, head = net.state_dict(), head_of(net)[0]
+    fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    missing = [name for name in own if name not in fits and not name.startswith(f"{head}.")]
+    if missing:
+        raise WeightsError(f"{path} does not fit the network: {len(missing)} tensors are missing, such as {missing[0]}")
+    net.load_state_dict({**own, **fits})

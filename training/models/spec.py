@@ -1,0 +1,24 @@
+"""The tensors and labels of a served model: what all of its versions share."""
+
+import hashlib
+from dataclasses import dataclass
+
+from training.data.sets import INPUT_PX
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What every version of a model shares; another input, output or label list is another model."""
+
+    name: str
+    #: Name and width of each output; all are TYPE_FP32.
+    outputs: tuple[tuple[str, int], ...]
+    #: The output that the labels describe.
+    labelled: str
+    labels: tuple[str, ...]
+    input_px: int = INPUT_PX
+
+    @property
+    def label_checksum(self) -> str:
+        """SHA-256 of the labels, one per line, by which a consumer knows the list that it was written for."""
+        return hashlib.sha256("\n".join(self.labels).encode()).hexdigest()

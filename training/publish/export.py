@@ -1,0 +1,179 @@
+"""Exports a network to ONNX for serving, and proves what the graph holds and that it computes what torch computes.
+
+Weights that fp16 holds exactly are stored as fp16 with a Cast to float each, which halves the file. `deployable` rounds
+the small networks' weights in torch first, so storing them loses nothing more.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from training.errors import ExportError
+
+OPSET = 20
+OLDEST_OPSET = 18
+#: Largest batch of the exported graph; a TensorRT plan needs a bound.
+MAX_BATCH = 64
+#: Largest difference of any probability between torch and ONNX Runtime.
+TOLERANCE = 1e-4
+#: Nodes that a dynamic batch must not leave in the graph: they cost TensorRT its fusions.
+SHAPE_NODES = frozenset({"Shape", "Range", "Gather", "Size", "NonZero", "Loop", "If"})
+_SMALL_TENSOR = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An ONNX model, and the largest probability difference that was measured against torch."""
+
+    model: onnx.ModelProto
+    parity: float
+
+
+class _GlobalMean(TorchFunctionMode):
+    """Averages over all of a picture with `mean`: adaptive pooling and flatten export as Shape, Range and Gather."""
+
+    def __torch_function__(
+        self,
+        func: object,
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the function returns
+        kwargs = kwargs or {}
+        if func is functional.adaptive_avg_pool2d:
+            size = kwargs.get("output_size", args[1] if len(args) > 1 else None)
+            if size in {1, (1, 1)}:
+                return args[0].mean((2, 3), keepdim=True)
+        assert callable(func)  # noqa: S101
+        return func(*args, **kwargs)
+
+
+class _Exportable(nn.Module):
+    """A served model, traced with global means."""
+
+    def __init__(self, served: nn.Module) -> None:
+        super().__init__()
+        self.served = served
+
+    def forward(self, images: torch.Tensor) -> Any:  # noqa: ANN401 - one tensor or a tuple of them
+        with _GlobalMean():
+            return self.served(images)
+
+
+def stored_small(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose float32 weights are fp16 initializers that a Cast turns back, wherever that loses nothing."""
+    model = deepcopy(model)
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _SMALL_TENSOR:
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], f"{name}.cast", to=TensorProto.FLOAT))
+    shapes = [info for info in graph.value_info if info.name not in {cast.output[0] for cast in casts}]
+    nodes = [*casts, *graph.node]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.value_info.extend(shapes)
+    return model
+
+
+def _parity(served: nn.Module, model: onnx.ModelProto, images: np.ndarray) -> float:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        expected = served(torch.from_numpy(images))
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    worst = 0.0
+    for want, got in zip(expected, session.run(None, {"images": images}), strict=True):
+        worst = max(worst, float(np.abs(want.numpy() - got).max()))
+    return worst
+
+
+def check_graph(model: onnx.ModelProto) -> None:
+    """Asserts what every served graph promises.
+
+    Raises:
+        ExportError: An old opset, another input than uint8 NHWC of any batch, pixels that are not cast to float first,
+            or nodes that compute shapes.
+    """
+    onnx.checker.check_model(model, full_check=True)
+    opset = max(entry.version for entry in model.opset_import if not entry.domain)
+    if opset < OLDEST_OPSET:
+        raise ExportError(f"opset {opset}, at least {OLDEST_OPSET} is needed")
+    left = sorted(SHAPE_NODES & {node.op_type for node in model.graph.node})
+    if left:
+        raise ExportError(f"the graph computes shapes with {', '.join(left)}; this network cannot be served")
+    (images,) = model.graph.input
+    tensor = images.type.tensor_type
+    batch, *sides = tensor.shape.dim
+    if tensor.elem_type != TensorProto.UINT8 or len(sides) != 3 or sides[2].dim_value != 3:
+        raise ExportError(f"the input is {images}, not uint8 [N, H, W, 3]")
+    for value in (images, *model.graph.output):
+        if not value.type.tensor_type.shape.dim[0].dim_param:
+            raise ExportError(f"{value.name} has a fixed batch")
+    if batch.dim_value:
+        raise ExportError("the batch is fixed")
+    first = [node.op_type for node in model.graph.node if "images" in node.input]
+    if first != ["Cast"]:
+        raise ExportError(f"pixels must be cast to float first, not go into {first}: TensorRT takes no other start")
+
+
+def export(served: nn.Module, outputs: tuple[str, ...], check: np.ndarray, tolerance: float = TOLERANCE) -> Exported:
+    """Exports a served model.
+
+    Args:
+        served: uint8 [N, S, S, 3] to one float tensor or a tuple of them.
+        outputs: Names of the outputs, in order.
+        check: uint8 photos [N, S, S, 3] to compare on; use real inputs, not noise.
+        tolerance: Largest difference of any output.
+
+    Raises:
+        ExportError: An output differs by more than the tolerance, or `check_graph` refuses the graph.
+    """
+    served = served.eval()
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    program = torch.onnx.export(
+        _Exportable(served).eval(),
+        (torch.zeros((2, *check.shape[1:]), dtype=torch.uint8),),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["images"],
+        output_names=list(outputs),
+        dynamic_shapes={"images": {0: batch}},
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError("torch.onnx.export returned no program")
+    model = program.model_proto
+    for node in model.graph.node:  # the exporter leaves stack traces of this machine's files in every node
+        del node.metadata_props[:]
+        node.doc_string = ""
+    model = stored_small(model)
+    check_graph(model)
+    parts = [check[:1], *(check[start : start + MAX_BATCH] for start in range(0, len(check), MAX_BATCH))]
+    parity = max(_parity(served, model, part) for part in parts)
+    if parity > tolerance:
+        raise ExportError(f"torch and ONNX Runtime differ by {parity:.2e}, more than {tolerance:.0e}")
+    return Exported(model, parity)
+
+
+def write(exported: Exported, path: Path) -> None:
+    """Writes the model as one file."""
+    path.write_bytes(exported.model.SerializeToString(deterministic=True))

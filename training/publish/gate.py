@@ -1,0 +1,145 @@
+"""The gate: what a version must be before it is published, and that it is not worse than the one in service.
+
+A refusal can be overruled with a reason, which the manifest keeps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from training.evaluation import brand, quality
+from training.evaluation.outcome import Evaluation
+from training.statistics import Texts, bootstrap, wilson
+
+#: Expected calibration error, and share of no-logo photos tagged at the threshold, that a version may have.
+_MOST_CALIBRATION_ERROR: Final = 0.03
+_MOST_NO_LOGO_TAGGED: Final = 0.01
+#: Figures that are compared with the champion's, and whether more is better.
+_COMPARED: Final = {
+    "brand": {
+        "accuracy": True,
+        "macro_recall": True,
+        "tagged_precision": True,
+        "tagged_recall": True,
+        "tagged_fpr_no_logo": False,
+    },
+    "quality": {"srcc": True, "auc": True, "binary_accuracy": True},
+}
+_BASELINE_FIGURE: Final = {"brand": "accuracy", "quality": "auc"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was asked."""
+
+    name: str
+    passed: bool
+    detail: str
+    #: Whether more training mends it: the version is worse than it could be, not useless.
+    minor: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All checks; a version passes when every one does."""
+
+    checks: tuple[Check, ...]
+    #: The version that it was compared with; None for the first.
+    champion: int | None = None
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """What was not passed."""
+        return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed)
+
+    @property
+    def minor_refusals(self) -> tuple[str, ...]:
+        """What was not passed and more training mends."""
+        return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed and check.minor)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "champion": self.champion,
+            "checks": [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in self.checks],
+        }
+
+
+def absolute(evaluation: Evaluation, leaks: Mapping[str, Any]) -> list[Check]:
+    """What a version must reach whatever was there before.
+
+    Figures count as missed only when their whole interval misses, so that a small test set refuses nothing by chance.
+    """
+    error = evaluation.figures["calibration_error"]
+    checks = [
+        _beats_baselines(evaluation),
+        Check(
+            "calibration",
+            error.low <= _MOST_CALIBRATION_ERROR,
+            f"ECE {error.value:.3f} ({error.low:.3f} to {error.high:.3f}), at most {_MOST_CALIBRATION_ERROR:g}",
+            minor=True,
+        ),
+        Check(
+            "every class is predicted",
+            not any("never predicted" in alarm for alarm in evaluation.alarms),
+            ", ".join(alarm for alarm in evaluation.alarms if "never predicted" in alarm) or "yes",
+        ),
+        _no_leaks(leaks),
+    ]
+    if evaluation.verified is not None and evaluation.test is not None:
+        quiet = int((evaluation.test.labels == len(evaluation.labels) - 1).sum())
+        low = wilson(round(np.nan_to_num(evaluation.verified.no_logo_rate) * quiet), quiet).low
+        detail = f"{evaluation.verified.no_logo_rate:.2%} of {quiet}, at most {_MOST_NO_LOGO_TAGGED:.0%}"
+        checks.append(Check("no-logo photos tagged", low <= _MOST_NO_LOGO_TAGGED, detail))
+    return checks
+
+
+def _beats_baselines(evaluation: Evaluation) -> Check:
+    name = _BASELINE_FIGURE[evaluation.kind]
+    figure = evaluation.figures[name]
+    rivals = {other: value for other, value in figure.baselines.items() if np.isfinite(value)}
+    best = max(rivals.values(), default=0.5)
+    detail = f"{name} {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}), the best of them {best:.3f}"
+    return Check("better than looking at nothing", figure.low > best, detail)
+
+
+def _no_leaks(leaks: Mapping[str, Any]) -> Check:
+    left = leaks.get("left", 0)
+    count = len(left) if isinstance(left, list) else int(left)
+    return Check("no photo in two splits", count == 0, f"{count} left")
+
+
+def against_champion(
+    challenger: brand.BrandView | quality.QualityView,
+    champion: brand.BrandView | quality.QualityView,
+    groups: Texts,
+    version: int,
+) -> list[Check]:
+    """The challenger's figures minus the champion's on the same photos, with paired bootstrap intervals.
+
+    A figure is refused when the whole interval of the difference lies on the worse side.
+    """
+    kind = "brand" if isinstance(challenger, brand.BrandView) else "quality"
+    compared = _COMPARED[kind]
+
+    def differences(which: np.ndarray) -> dict[str, float]:
+        new, old = (_values(view.take(which)) for view in (challenger, champion))
+        return {name: new[name] - old[name] for name in compared}
+
+    intervals = bootstrap(differences, groups)
+    everything = differences(np.arange(len(groups)))
+    checks = []
+    for name, more_is_better in compared.items():
+        found = intervals[name]
+        worse = found.high < 0 if more_is_better else found.low > 0
+        detail = f"{everything[name]:+.4f} ({found.low:+.4f} to {found.high:+.4f}) against version {version}"
+        checks.append(Check(f"{name.replace('_', ' ')} not worse", not worse, detail, minor=True))
+    return checks
+
+
+def _values(view: brand.BrandView | quality.QualityView) -> dict[str, float]:
+    if isinstance(view, quality.QualityView):
+        return quality.point_values(view)
+    return brand.point_values(view, np.arange(view.no_logo), ())

@@ -1,0 +1,196 @@
+"""Publishes a version into the Triton model repository: staged beside its place, checked, renamed.
+
+A version directory is immutable: nothing here ever writes into one that exists. The configs are derived from the
+manifests of the versions that are there, so they can be made again at any time.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from training.environment import environment, git_commit
+from training.errors import PublishError
+from training.models.spec import ModelSpec
+from training.publish.bundle import Bundle
+from training.publish.export import Exported, write
+from training.publish.model_config import VARIANTS, Decisions, Engines, config_text
+from training.publish.precisions import FP32_FILE
+
+MANIFEST = "MANIFEST.json"
+MODEL_FILE = FP32_FILE
+_HIDDEN = "."
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a manifest says about a version besides its files."""
+
+    data_manifest_sha256: str
+    metrics: Mapping[str, Any]
+    #: The values of the decision, as the config's `decision.<version>` repeats them.
+    calibration: Mapping[str, float]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    #: The gate's verdict, and the reason of whoever published in spite of it.
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    forced: str | None = None
+    #: Texts that go into the version directory by name: the model card, the drift baseline.
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def versions(model_dir: Path) -> list[int]:
+    """Published versions, oldest first; directories being staged are hidden and do not count."""
+    if not model_dir.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in model_dir.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def read_manifest(model_dir: Path, version: int) -> dict[str, Any]:
+    """The manifest of a published version. Raises FileNotFoundError or ValueError if it is missing or no JSON."""
+    manifest: dict[str, Any] = json.loads((model_dir / str(version) / MANIFEST).read_text())
+    return manifest
+
+
+def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Type and dimensions, without the batch, of every input and output: what versions of one model must share."""
+    return {
+        value.name: (value.type.tensor_type.elem_type, *(d.dim_value for d in value.type.tensor_type.shape.dim[1:]))
+        for value in (*model.graph.input, *model.graph.output)
+    }
+
+
+def _check_same_contract(spec: ModelSpec, model_dir: Path, existing: list[int], model: onnx.ModelProto) -> None:
+    expected = {"images": (spec.input_px, spec.input_px, 3), **{name: (width,) for name, width in spec.outputs}}
+    if {name: shape[1:] for name, shape in tensor_shapes(model).items()} != expected:
+        raise PublishError(f"the graph's tensors {tensor_shapes(model)} are not those of {spec.name}: {expected}")
+    for version in existing:
+        manifest = read_manifest(model_dir, version)
+        if manifest["labels"] != list(spec.labels):
+            raise PublishError(
+                f"labels differ from {spec.name} version {version}: tags would change their meaning. "
+                "Publish under a new model name."
+            )
+        if tensor_shapes(onnx.load(model_dir / str(version) / MODEL_FILE)) != tensor_shapes(model):
+            raise PublishError(
+                f"inputs or outputs differ from {spec.name} version {version}. Publish under a new model name."
+            )
+
+
+def _manifest(spec: ModelSpec, version: int, staged: Path, bundle: Bundle, evidence: Evidence) -> dict[str, Any]:
+    return {
+        "model": spec.name,
+        "version": version,
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": git_commit(Path(__file__).parent),
+        "files": {entry.name: sha256(entry) for entry in sorted(staged.iterdir())},
+        "data_manifest_sha256": evidence.data_manifest_sha256,
+        "environment": environment(),
+        "labels": list(spec.labels),
+        "label_checksum": spec.label_checksum,
+        "metrics": dict(evidence.metrics),
+        "calibration": dict(evidence.calibration),
+        "training": dict(evidence.training),
+        "cpu": bundle.cpu,
+        "parity": bundle.parity_json(),
+        "gate": dict(evidence.gate),
+        "forced": evidence.forced,
+    }
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's or directory's content survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old text or the new one, never a part."""
+    staged = path.with_name(f"{_HIDDEN}{path.name}.new")
+    staged.write_text(text)
+    _sync(staged)
+    staged.rename(path)
+
+
+def engines_of(model_dir: Path, published: list[int]) -> Engines:
+    """Engine and file for CPUs of every version that brings its own; older ones serve the config's default."""
+    manifests = {version: read_manifest(model_dir, version) for version in published}
+    return {version: manifest["cpu"] for version, manifest in manifests.items() if "cpu" in manifest}
+
+
+def write_configs(spec: ModelSpec, model_dir: Path, decisions: Decisions, engines: Engines) -> None:
+    """Writes labels.txt and every variant of the config."""
+    (model_dir / "configs").mkdir(parents=True, exist_ok=True)
+    _replace(model_dir / "labels.txt", "\n".join(spec.labels) + "\n")
+    for variant in VARIANTS:
+        _replace(model_dir / "configs" / f"{variant}.pbtxt", config_text(spec, variant, decisions, engines))
+    _sync(model_dir)
+
+
+def _stage(spec: ModelSpec, staged: Path, version: int, bundle: Bundle, evidence: Evidence) -> None:
+    staged.mkdir()
+    write(bundle.exported, staged / MODEL_FILE)
+    for name, graph in bundle.variants.items():
+        write(Exported(graph, 0.0), staged / name)
+    for name, text in evidence.texts.items():
+        (staged / name).write_text(text)
+    (staged / "model.py").write_bytes(files("training.serving").joinpath("model.py").read_bytes())
+    manifest = _manifest(spec, version, staged, bundle, evidence)
+    (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    for entry in (*staged.iterdir(), staged):
+        _sync(entry)
+
+
+def publish(spec: ModelSpec, repository: Path, bundle: Bundle, evidence: Evidence) -> Path:
+    """Publishes the next version of a model and returns its directory.
+
+    The order is: stage the version in a hidden sibling, write the configs that know its decision, rename. A server
+    that polls therefore never sees a version without its decision; a decision without its version harms nobody.
+
+    Raises:
+        PublishError: Labels or tensors differ from the versions there, or another publisher took the number. The
+            repository is then as it was before.
+    """
+    model_dir = repository / spec.name
+    existing = versions(model_dir)
+    _check_same_contract(spec, model_dir, existing, bundle.exported.model)
+    version = max(existing, default=0) + 1
+    decisions: dict[int, Mapping[str, float]] = {old: read_manifest(model_dir, old)["calibration"] for old in existing}
+    model_dir.mkdir(parents=True, exist_ok=True)
+    staged, final = model_dir / f"{_HIDDEN}{version}.{os.getpid()}", model_dir / str(version)
+    try:
+        _stage(spec, staged, version, bundle, evidence)
+        engines = {**engines_of(model_dir, existing), version: bundle.cpu}
+        write_configs(spec, model_dir, {**decisions, version: evidence.calibration}, engines)
+        staged.rename(final)
+    except OSError as error:
+        shutil.rmtree(staged, ignore_errors=True)
+        _restore(spec, model_dir)
+        raise PublishError(f"{spec.name} version {version} could not be published: {error}") from error
+    _sync(model_dir)
+    return final
+
+
+def _restore(spec: ModelSpec, model_dir: Path) -> None:
+    """Derives the configs again from the versions that are there, or removes a model that has none."""
+    kept = versions(model_dir)
+    if not kept:
+        shutil.rmtree(model_dir, ignore_errors=True)
+        return
+    decisions = {version: read_manifest(model_dir, version)["calibration"] for version in kept}
+    write_configs(spec, model_dir, decisions, engines_of(model_dir, kept))

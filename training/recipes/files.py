@@ -1,0 +1,174 @@
+"""Reads recipes from YAML, applies overrides, and prints them with every value's description."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from importlib.resources import files
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from training.errors import RecipeError
+from training.recipes.recipe import Recipe
+
+_INDENT = "  "
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML in which 1e-5 is a number, as its reader expects, and not a text, as YAML 1.1 has it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+)
+
+
+def shipped() -> dict[str, str]:
+    """Name and text of every recipe that the package brings."""
+    folder = files("training.recipes")
+    found = {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+    return {name: found[name].read_text() for name in sorted(found)}
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of a shipped name or of a YAML file, with `key.path=value` overrides, values in YAML.
+
+    Raises:
+        RecipeError: No such recipe, no YAML, an unknown key (the nearest is named) or a wrong value.
+    """
+    known = shipped()
+    if name in known:
+        text = known[name]
+    elif Path(name).is_file():
+        text = Path(name).read_text()
+    else:
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise RecipeError(f"no recipe {name}: neither a file nor one of {', '.join(known)}{hint}")
+    try:
+        values = load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{name} is no YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{name} holds no keys")
+    for override in overrides:
+        _override(values, override)
+    return parse(values)
+
+
+def parse(values: dict[str, Any]) -> Recipe:
+    """A recipe of plain values.
+
+    Raises:
+        RecipeError: As `read`.
+    """
+    _check_keys(Recipe, values, ())
+    try:
+        return Recipe.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise RecipeError("; ".join(lines)) from None
+
+
+def load(text: str) -> Any:  # noqa: ANN401 - a YAML tree
+    """What YAML text says; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+
+
+def dump(recipe: Recipe) -> str:
+    """YAML of every value, which `read` reads back to an equal recipe."""
+    values = recipe.model_dump(mode="json")
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))
+
+
+def described(recipe: Recipe) -> str:
+    """YAML of every value, each with its description as a comment."""
+    return "\n".join(_described(recipe, "")) + "\n"
+
+
+def _described(part: BaseModel, indent: str) -> Iterator[str]:
+    for name, field in type(part).model_fields.items():
+        value, comment = getattr(part, name), f"  # {field.description}" if field.description else ""
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:{comment}"
+            yield from _described(value, indent + _INDENT)
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            yield f"{indent}{name}:{comment}"
+            for item in value:
+                lines = list(_described(item, indent + _INDENT * 2))
+                yield f"{indent}{_INDENT}- {lines[0].strip()}"
+                yield from lines[1:]
+        else:
+            plain = part.model_dump(mode="json")[name]
+            text = yaml.safe_dump([plain], default_flow_style=True, allow_unicode=True, width=10_000).strip()
+            yield f"{indent}{name}: {text[1:-1]}{comment}"
+
+
+def _override(values: Any, override: str) -> None:  # noqa: ANN401 - a YAML tree
+    path, equals, text = override.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {override}: write key.path=value")
+    *parents, last = path.split(".")
+    try:
+        value = load(text)
+        target: Any = reduce(_child, parents, values)
+        if isinstance(target, list):
+            target[int(last)] = value
+        else:
+            target[last] = value
+    except (ValueError, IndexError, TypeError, yaml.YAMLError) as error:
+        raise RecipeError(f"--set {override}: {error}") from None
+
+
+def _child(target: Any, key: str) -> Any:  # noqa: ANN401 - a YAML tree
+    if isinstance(target, list):
+        return target[int(key)]
+    if target.get(key) is None:
+        target[key] = {}
+    return target[key]
+
+
+def _check_keys(cls: type[BaseModel], values: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Refuses unknown keys, before types are looked at.
+
+    Raises:
+        RecipeError: An unknown key; names the nearest known one.
+    """
+    for key, value in values.items():
+        if key not in cls.model_fields:
+            near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(cls.model_fields)}"
+            raise RecipeError(f"unknown key {'.'.join((*path, str(key)))}; {hint}")
+        parts = list(_parts(cls.model_fields[key].annotation))
+        for index, item in enumerate(value if isinstance(value, list) else [value]):
+            part = _part_for(parts, item)
+            if part is not None:
+                place = (*path, str(key), str(index)) if isinstance(value, list) else (*path, str(key))
+                _check_keys(part, item, place)
+
+
+def _parts(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - a type expression
+    """Every recipe section that an annotation may hold.
+
+    Yields:
+        The classes.
+    """
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in {Annotated, Union, UnionType, tuple}:
+        for inner in get_args(annotation):
+            yield from _parts(inner)
+
+
+def _part_for(parts: list[type[BaseModel]], item: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a YAML tree
+    if not isinstance(item, dict) or not parts:
+        return None
+    if len(parts) == 1:
+        return parts[0]
+    named = [part for part in parts if item.get("kind") in get_args(part.model_fields["kind"].annotation)]
+    return named[0] if named else None

@@ -1,0 +1,249 @@
+"""The training loop: stages of steps, evaluations, checkpoints. Killed at any step and resumed, it ends bit-equal.
+
+Budgets are steps, never seconds, so that the same seed gives the same model on a slow machine and on a fast one. All
+chance of a step comes from the seed and the step's number; a checkpoint holds the rest.
+"""
+
+import json
+import resource
+import time
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from training.runs import checkpoint
+from training.runs.distributed import Process
+from training.runs.feed import Feed, Held
+from training.models.served import normalise
+from training.models.networks import build, set_training
+from training.runs.objective import BrandObjective, QualityObjective
+from training.runs.optimise import average_of, fast_bf16, follow, learning_rate, optimiser_of
+from training.progress import task
+from training.recipes.recipe import Recipe, Stage
+from training.runs.run import Run
+from training.runs.validate import Score, scores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Steps between lines in metrics.jsonl.
+_LOG_STEPS: Final = 20
+_EVALUATED_AT_ONCE: Final = 128
+#: Keeps the seeds of steps and processes apart.
+_PRIME: Final = 1_000_003
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its ended children."""
+    return sum(
+        usage.ru_utime + usage.ru_stime
+        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    )
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is; all of it is in the checkpoint."""
+
+    stage: int = 0
+    #: Of the stage, and of all stages.
+    step: int = 0
+    total: int = 0
+    best: float = float("-inf")
+    best_total: int = 0
+    #: Evaluations since the best one.
+    stale: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Spent:
+    """Time since the last note of it."""
+
+    wall: float = field(default_factory=time.monotonic)
+    cpu: float = field(default_factory=cpu_seconds)
+
+    def add_to(self, progress: Progress) -> None:
+        now, used = time.monotonic(), cpu_seconds()
+        progress.seconds += now - self.wall
+        progress.cpu_seconds += used - self.cpu
+        self.wall, self.cpu = now, used
+
+
+class Trainer:
+    """One run in one process."""
+
+    def __init__(  # noqa: PLR0917 - what a run consists of
+        self, run: Run, recipe: Recipe, outputs: int, feed: Feed, held: Held | None, process: Process, console: Console
+    ) -> None:
+        """`held` is the val split; only the leading process has it."""
+        self.run, self.recipe, self.feed, self.held = run, recipe, feed, held
+        self.process, self.console = process, console
+        torch.manual_seed(recipe.seed)
+        layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+        self.net = build(recipe.model, outputs).to(process.device).to(memory_format=layout)
+        self.average = average_of(self.net)
+        self.trained = process.wrapped(self.net)
+        self.objective: Callable[[Tensor, Tensor], Tensor] = (
+            QualityObjective(recipe.loss)
+            if recipe.task == "quality"
+            else BrandObjective(recipe.loss, feed.label_counts())
+        )
+        self.stages: list[Stage] = [recipe.train, *([recipe.train.second] if recipe.train.second else [])]
+        self.progress = Progress()
+        self.optimiser = optimiser_of(self.net, self.stages[0])
+        self.best_state: dict[str, Tensor] = {}
+        wanted = recipe.train.bf16
+        self.bf16 = fast_bf16(process.device) if wanted == "auto" else wanted == "on"
+        self._spent = _Spent()
+
+    def fit(self) -> Score | None:
+        """Trains from where the run stands to its end; returns the score of the weights that the run keeps."""
+        self._restore()
+        while self.progress.stage < len(self.stages):
+            self._run_stage(self.stages[self.progress.stage])
+            self.progress.stage += 1
+            self.progress.step = self.progress.stale = 0
+            if self.progress.stage < len(self.stages):
+                self._begin_stage()
+                self._save()  # knows that the stage is over, also if it ended early
+        if self.recipe.train.best == "best" and self.best_state:
+            self.average.load_state_dict(self.best_state)
+        return self._score() if self.process.leads else None
+
+    def _begin_stage(self) -> None:
+        """A later stage starts at the best weights so far, with an optimiser of its own."""
+        if self.process.leads and self.best_state:
+            self.average.load_state_dict(self.best_state)
+        for name, value in self.average.state_dict().items():
+            self._share(value)
+            self.net.state_dict()[name].copy_(value)
+        self.optimiser = optimiser_of(self.net, self.stages[self.progress.stage])
+
+    def _share(self, value: Tensor) -> None:
+        if self.process.world > 1:
+            torch.distributed.broadcast(value, 0)
+
+    def _run_stage(self, stage: Stage) -> None:
+        progress = self.progress
+        first, last = progress.total, progress.total - progress.step + stage.steps
+        what = f"{self.run.name}, stage {progress.stage + 1}" if len(self.stages) > 1 else self.run.name
+        with task(self.console, what, (last - first) * self.recipe.train.batch) as done:
+            for images, targets in self.feed.ahead(first, last):
+                loss = self._step(images, targets, stage)
+                done(len(images) * self.process.world)
+                if self._after_step(stage, loss):
+                    return
+
+    def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
+        progress, device = self.progress, self.process.device
+        torch.manual_seed((self.recipe.seed * _PRIME + progress.total) * _PRIME + self.process.rank)
+        set_training(self.net, self.recipe.model.trainable)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(progress.step, stage)
+        layout = torch.channels_last if self.recipe.train.channels_last else torch.contiguous_format
+        pixels = normalise(images.to(device) * 255).to(memory_format=layout)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.trained(pixels)
+        loss = self.objective(logits.float(), targets.to(device))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.train.clip:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.train.clip)
+        self.optimiser.step()
+        follow(self.average, self.net, self.recipe.train.average, progress.total)
+        progress.step += 1
+        progress.total += 1
+        return loss.detach()
+
+    def _after_step(self, stage: Stage, loss: Tensor) -> bool:
+        """Logs, evaluates and saves where it is due; true if the stage ends early."""
+        progress, ended = self.progress, False
+        at_end = progress.step == stage.steps
+        if progress.step % _LOG_STEPS == 0 or at_end:
+            self._log("step", loss=round(float(loss), 5), rate=learning_rate(progress.step - 1, stage))
+        if progress.step % stage.evaluate_steps == 0 or at_end:
+            if self.process.leads:
+                self._evaluate()
+            ended = self.process.agreed(int(0 < stage.patience <= progress.stale)) == 1
+        if progress.total % self.recipe.train.checkpoint_steps == 0 and not (at_end or ended):
+            self._save()
+        return ended
+
+    def _score(self) -> Score:
+        if self.held is None:
+            raise ValueError("only the leading process evaluates")
+        self.average.eval()
+        with torch.no_grad(), torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = torch.cat(
+                [
+                    self.average(normalise(part.to(self.process.device)).to(memory_format=torch.channels_last)).float()
+                    for part in torch.split(self.held.images, _EVALUATED_AT_ONCE)
+                ]
+            )
+        return scores(self.recipe.task, logits.cpu(), self.held.targets)
+
+    def _evaluate(self) -> None:
+        progress, score = self.progress, self._score()
+        better = score.selected > progress.best
+        if better:
+            progress.best, progress.best_total, progress.stale = score.selected, progress.total, 0
+            self.best_state = deepcopy(self.average.state_dict())
+        else:
+            progress.stale += 1
+        self._log("evaluation", **score.values, best=better)
+
+    def _log(self, kind: str, **values: Any) -> None:  # noqa: ANN401 - JSON values
+        if not self.process.leads:
+            return
+        self._spent.add_to(self.progress)
+        line = {
+            "kind": kind,
+            "stage": self.progress.stage,
+            "step": self.progress.total,
+            **values,
+            "seconds": round(self.progress.seconds, 2),
+            "cpu_seconds": round(self.progress.cpu_seconds, 2),
+        }
+        with self.run.metrics_file.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def _save(self) -> None:
+        if not self.process.leads:
+            return
+        self._spent.add_to(self.progress)
+        checkpoint.write(
+            self.run.checkpoint_file,
+            {
+                "progress": asdict(self.progress),
+                "model": self.net.state_dict(),
+                "average": self.average.state_dict(),
+                "best": self.best_state,
+                "optimiser": self.optimiser.state_dict(),
+                "sampler": self.feed.order.state(self.progress.total),
+                "chance": checkpoint.chance(),
+            },
+        )
+
+    def _restore(self) -> None:
+        """Goes back to the last checkpoint, if there is one, and forgets what was logged after it."""
+        if not self.run.checkpoint_file.is_file():
+            return
+        saved = checkpoint.read(self.run.checkpoint_file)
+        self.progress = Progress(**saved["progress"])
+        self.net.load_state_dict(saved["model"])
+        self.average.load_state_dict(saved["average"])
+        self.best_state = saved["best"]
+        if self.progress.stage < len(self.stages):
+            self.optimiser = optimiser_of(self.net, self.stages[self.progress.stage])
+            self.optimiser.load_state_dict(saved["optimiser"])
+        checkpoint.restore_chance(saved["chance"])
+        if self.process.leads:
+            kept = [line for line in self.run.metrics() if line["step"] <= self.progress.total]
+            checkpoint.write_text(self.run.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
+        self._spent = _Spent()

@@ -1,0 +1,55 @@
+"""What a run's model says about photos: the quick look before a version is published."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from training.data.decode import Geometry, decode, read_bytes, square
+from training.errors import Unreadable
+from training.models.served import normalise
+from training.runs.run import QUALITY, Run, load_model
+
+_TOP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The answer for one photo, or why there is none."""
+
+    photo: str
+    #: Label to probability, best first; levels 1..5 for quality.
+    probabilities: dict[str, float]
+    #: Expected level as 0..1; None for brands.
+    score: float | None = None
+    error: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values without the empty ones."""
+        values = {"photo": self.photo, "probabilities": self.probabilities, "score": self.score, "error": self.error}
+        return {name: value for name, value in values.items() if value not in (None, {})}
+
+
+def predict(run: Run, photos: Sequence[Path]) -> Iterator[Said]:
+    """The run's answers, photo by photo, without the temperature that publishing adds.
+
+    Yields:
+        One answer a photo, in order.
+    """
+    net, spec = load_model(run)
+    quality = run.recipe().task == QUALITY
+    geometry = Geometry(spec.input_px, spec.input_px)
+    for path in photos:
+        try:
+            pixels = square(decode(read_bytes(str(path)), geometry.resize_short_side), geometry)
+        except Unreadable as error:
+            yield Said(str(path), {}, error=str(error))
+            continue
+        with torch.no_grad():
+            logits = net(normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None]))
+        shares = torch.softmax(logits[0], 0)
+        order = range(len(shares)) if quality else shares.argsort(descending=True)[:_TOP].tolist()
+        named = {spec.labels[index]: round(float(shares[index]), 4) for index in order}
+        score = round(float(shares @ torch.linspace(0, 1, len(shares))), 4) if quality else None
+        yield Said(str(path), named, score)

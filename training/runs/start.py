@@ -1,0 +1,151 @@
+"""Starts a run, or goes on with one: folder, data, environment, training, weights, result."""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from rich.console import Console
+
+from training.runs import checkpoint
+from training.data.assemble import assemble
+from training.data.manifest import Manifest
+from training.runs.distributed import Process, alone, joined, share_out
+from training.errors import RunError
+from training.runs.feed import Feed, held_out
+from training.environment import git_commit
+from training.recipes.recipe import Recipe
+from training.recipes.files import dump
+from training.runs.run import Run, geometry_of
+from training.runs.loop import Trainer
+
+_PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "scikit-image", "scikit-learn", "simpleicons", "timm")
+
+
+def new_run(recipe: Recipe, name: str, folder: Path) -> Run:
+    """The folder of a run that does not exist yet, with its recipe in it.
+
+    Raises:
+        RunError: The folder exists; a run is never trained over.
+    """
+    run = Run(folder / name)
+    try:
+        run.path.mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(f"{run.path} exists; choose another --name, or go on with it by --resume {run.path}") from None
+    checkpoint.write_text(run.recipe_file, dump(recipe))
+    return run
+
+
+def unused_name(recipe_name: str, folder: Path) -> str:
+    """A name for a run of a recipe: its own, with a number if that is taken."""
+    stem = Path(recipe_name).stem
+    number, name = 1, stem
+    while (folder / name).exists():
+        number += 1
+        name = f"{stem}-{number}"
+    return name
+
+
+def train(run: Run, console: Console) -> dict[str, Any]:
+    """Trains a run to its end and returns its result; resumes at its last checkpoint if there is one.
+
+    A run that has its result is left as it is.
+
+    Under `torchrun` every process calls this; the first one writes.
+    """
+    if run.model_file.is_file() and run.result_file.is_file():
+        return run.result()
+    processes = run.recipe().train.processes if alone() else 1
+    if processes > 1:
+        share_out(["train", "--resume", str(run.path)], processes)
+        return run.result()
+    with joined() as process:
+        recipe = run.recipe()  # the first process wrote it before it joined
+        torch.set_num_threads(recipe.train.threads)
+        if process.device.type == "cpu":
+            torch.use_deterministic_algorithms(mode=True)
+        quiet = console if process.leads else Console(file=open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
+        manifest = _manifest(run, recipe, process, quiet)
+        feed = Feed(recipe, manifest, process, quiet)
+        held = held_out(recipe, manifest, quiet) if process.leads else None
+        trainer = Trainer(run, recipe, len(manifest.labels), feed, held, process, quiet)
+        score = trainer.fit()
+        result: dict[str, Any] = {}
+        if score is not None:
+            _write_model(run, recipe, manifest, trainer)
+            result = {
+                "run": str(run.path),
+                "task": recipe.task,
+                "steps": trainer.progress.total,
+                "best_step": trainer.progress.best_total,
+                "val": score.values,
+                "seconds": round(trainer.progress.seconds, 1),
+                "cpu_seconds": round(trainer.progress.cpu_seconds, 1),
+                "data_sha256": manifest.sha256,
+                "model_sha256": hashlib.sha256(run.model_file.read_bytes()).hexdigest(),
+            }
+            checkpoint.write_text(run.result_file, json.dumps(result, indent=2) + "\n")
+        process.wait()
+    return result
+
+
+def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> Manifest:
+    """The run's manifest, made by the leading process if it is not there yet."""
+    if process.leads and not run.data_file.is_file():
+        checkpoint.write_text(run.environment_file, json.dumps(environment(), indent=2) + "\n")
+        made = assemble(recipe, console)
+        checkpoint.write_text(run.data_file, json.dumps(made.as_json(), indent=1) + "\n")
+    process.wait()
+    return run.data()
+
+
+def _write_model(run: Run, recipe: Recipe, manifest: Manifest, trainer: Trainer) -> None:
+    state = {name: value.detach().cpu().contiguous() for name, value in trainer.average.state_dict().items()}
+    checkpoint.write(
+        run.model_file,
+        {
+            "kind": recipe.task,
+            "arch": recipe.model.arch,
+            "labels": list(manifest.labels),
+            "geometry": asdict(geometry_of(recipe)),
+            "state_dict": state,
+        },
+    )
+
+
+def environment() -> dict[str, Any]:
+    """What a run is made with."""
+    return {
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv[1:],
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "git_commit": git_commit(Path(__file__).parent),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return installed(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
