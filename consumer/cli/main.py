@@ -77,7 +77,7 @@ def run(
 
             log = configure_logging(loaded.log.level, loaded.log.format)
             raise typer.Exit(asyncio.run(run_workers(loaded, count, log, _FINAL)))
-        from consumer.service.app import run_live  # noqa: PLC0415 - as above
+        from consumer.service.run import run_live  # noqa: PLC0415 - as above
 
         if member is None:
             asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))

@@ -17,7 +17,7 @@ from consumer import events, versions
 from consumer.errors import DependencyDown, PhotoRejected, SettingsError
 from consumer.events import PhotoUploaded, Record, Tags
 from consumer.kafka import clients
-from consumer.kafka.headers import REDRIVEN, Verdict, redriven_headers, verdict_of
+from consumer.kafka.headers import REDRIVEN, Failure, failure_of, redriven_headers
 from consumer.operations.admin import read_tags
 from consumer.settings import Settings
 
@@ -33,7 +33,7 @@ class Letter:
     """One dead letter, and when it was sent again, if it was."""
 
     record: Record
-    verdict: Verdict
+    failure: Failure
     redriven_at: datetime | None = None
 
     @property
@@ -58,9 +58,9 @@ class Query:
 
     def takes(self, letter: Letter) -> bool:
         """Whether the letter is one of them: `since` inclusive, `until` exclusive."""
-        failed_at = letter.verdict.failed_at
+        failed_at = letter.failure.failed_at
         return (
-            self.reason in {None, letter.verdict.reason}
+            self.reason in {None, letter.failure.reason}
             and self.photo_id in {None, letter.photo_id}
             and (self.since is None or self.since <= failed_at)
             and (self.until is None or failed_at < self.until)
@@ -81,12 +81,12 @@ def letters_of(records: Sequence[Record]) -> list[Letter]:
     letters = []
     for record in records:
         letter_id = record.header(REDRIVEN, "")
-        verdict = verdict_of(record.headers)
-        if verdict is not None:
-            letters.append(Letter(record, verdict))
+        failure = failure_of(record.headers)
+        if failure is not None:
+            letters.append(Letter(record, failure))
         elif letter_id and record.value is None:
             redriven[letter_id] = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-    return [Letter(each.record, each.verdict, redriven.get(each.letter_id)) for each in letters]
+    return [Letter(each.record, each.failure, redriven.get(each.letter_id)) for each in letters]
 
 
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
@@ -109,7 +109,7 @@ def list_letters(settings: Settings, query: Query) -> list[Listed]:
         DependencyDown: Kafka or Redis does not answer.
     """
     letters = [letter for letter in letters_of(read_dead(settings)) if query.takes(letter)]
-    letters.sort(key=lambda letter: letter.verdict.failed_at)
+    letters.sort(key=lambda letter: letter.failure.failed_at)
     tags = read_tags(settings, [letter.photo_id for letter in letters], 0.0) if letters else {}
     return [Listed(letter, state_of(letter, tags)) for letter in letters]
 
@@ -130,7 +130,7 @@ def find_letter(settings: Settings, letter_id: str) -> Listed | None:
 def to_redrive(listed: Sequence[Listed], *, again: bool) -> list[Letter]:
     """The letters that are worth sending again: not those that succeeded, were sent already, or lost their value."""
     wanted: set[State] = {"waiting", "redriven"} if again else {"waiting"}
-    return [each.letter for each in listed if each.state in wanted and not each.letter.verdict.value_omitted]
+    return [each.letter for each in listed if each.state in wanted and not each.letter.failure.value_omitted]
 
 
 def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress: Callable[[int, int], None]) -> None:

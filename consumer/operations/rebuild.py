@@ -21,7 +21,7 @@ from consumer.errors import DependencyDown
 from consumer.events import Deletion, Record, Tags
 from consumer.kafka import clients
 from consumer.redis.store import Difference, Store
-from consumer.resilience import Patience
+from consumer.resilience import Dependencies
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 
@@ -122,8 +122,8 @@ def _deletion_of(photo_id: str, record: Record) -> Deletion:
 
 async def _through(settings: Settings, log: Log, handle: _Handle, progress: Progress) -> RebuildResult:
     began, outcomes, malformed = monotonic(), Counter[str](), 0
-    patience = Patience(log, Metrics())
-    topic = await patience.outlast("kafka", lambda: asyncio.to_thread(_ResultTopic, settings))
+    dependencies = Dependencies(log, Metrics())
+    topic = await dependencies.retry_until_available("kafka", lambda: asyncio.to_thread(_ResultTopic, settings))
     with closing(topic):
         log.info("rebuild.started", topic=settings.kafka.tags_topic, offsets=topic.total)
         async with Store(**settings.redis.model_dump()) as store:
@@ -133,7 +133,9 @@ async def _through(settings: Settings, log: Log, handle: _Handle, progress: Prog
                 decisions = _well_formed(records, log)
                 malformed += len(records) - len(decisions)
                 if decisions:
-                    outcomes.update(await patience.outlast("redis", partial(handle, store, decisions)))
+                    outcomes.update(
+                        await dependencies.retry_until_available("redis", partial(handle, store, decisions))
+                    )
                 progress(topic.passed, topic.total)
     duration_s = round(monotonic() - began, 3)
     log.info("rebuild.finished", outcomes=dict(outcomes), malformed=malformed, duration_s=duration_s)

@@ -14,7 +14,8 @@ from consumer.events import milliseconds
 from consumer.kafka import clients
 from consumer.kafka.offsets import Partition
 from consumer.kafka.source import Source
-from consumer.service.app import Service, StopRequested, stop_on_signal
+from consumer.service.construction import Job
+from consumer.service.run import Service, StopRequested, stop_on_signal
 from consumer.settings import Settings
 from consumer.telemetry import Log
 
@@ -93,9 +94,9 @@ async def replay(
     # A stretch of bad events must not stop a run that ends by itself.
     unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
     settings = settings.model_copy(update={"service": unbroken})
-    service = Service(settings, log, max_in_flight=settings.service.replay_in_flight)
+    service = Service(settings, log)
     group_id = f"{settings.kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
-    ranges = await service.patience.outlast(
+    ranges = await service.dependencies.retry_until_available(
         "kafka", lambda: asyncio.to_thread(ranges_between, settings, group_id, since, until)
     )
     plan = FixedRanges(ranges)
@@ -103,7 +104,7 @@ async def replay(
     progress(0, plan.total)
     if plan.total:
         with stop_on_signal(service), suppress(StopRequested):
-            async with service.working(plan, group_id):
+            async with service.working(Job(plan, group_id, settings.service.replay_in_flight)):
                 await _until_done(service, plan, progress)
     if service.failure is not None:
         raise service.failure
