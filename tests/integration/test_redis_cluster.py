@@ -32,9 +32,9 @@ T = TypeVar("T")
 BRANDS = ("adidas", "puma", "shell")
 
 
-def of_bucket(bucket: str, count: int) -> list[str]:
+def of_bucket(name: str, count: int) -> list[str]:
     """Ids of photos that share a bucket."""
-    found = (f"photo-{number}" for number in range(100_000) if bucket(f"photo-{number}") == bucket)
+    found = (f"photo-{number}" for number in range(100_000) if bucket(f"photo-{number}") == name)
     return [next(found) for _ in range(count)]
 
 
