@@ -4,12 +4,9 @@ The service's arithmetic is written again here because nothing may be imported f
 """
 
 import io
-import urllib.request
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -17,9 +14,7 @@ from PIL import ExifTags, Image
 from training.errors import Unreadable
 
 #: Refused beyond this: a training set holds photos, not bombs.
-MAX_BYTES: Final = 64_000_000
 MAX_PIXELS: Final = 100_000_000
-_TIMEOUT_S: Final = 20.0
 #: As the service: a JPEG is decoded at no less than this many times the wanted short side.
 _DRAFT_GAP: Final = 2
 _TURNS: Final = {
@@ -40,28 +35,6 @@ class Geometry:
 
     input_size: int
     resize_short_side: int
-
-
-def read_bytes(uri: str) -> bytes:
-    """The bytes behind a path or a `file:`, `http:` or `https:` URI.
-
-    Raises:
-        Unreadable: Nothing there, no answer, or more than MAX_BYTES.
-    """
-    try:
-        if uri.startswith(("http://", "https://")):
-            with urllib.request.urlopen(uri, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - the scheme is checked
-                body = bytes(answer.read(MAX_BYTES + 1))
-        else:
-            with Path(unquote(urlsplit(uri).path) if uri.startswith("file:") else uri).open("rb") as stream:
-                body = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from None
-    if not body:
-        raise Unreadable("empty file")
-    if len(body) > MAX_BYTES:
-        raise Unreadable(f"more than {MAX_BYTES} bytes")
-    return body
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,34 @@
-"""Polite downloads: so many requests in so many seconds, retried with pauses, resumed where they broke off."""
+"""The one HTTP reader: whole bodies within bounds of size and time, from allowed places; `save` is polite and resumes.
+
+`save` starts so many requests in so many seconds, retries with pauses, and goes on where a download broke off.
+"""
 
 import hashlib
+import io
 import os
+import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
-from typing import Final, Literal
+from typing import IO, Any, Final, Literal
 from urllib import request
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 from training.errors import Unreadable
 
+#: Raises Unreadable for an address that must not be asked.
+Allowed = Callable[[str], None]
+
 _CHUNK: Final = 65_536
-#: Answers after which asking again is no use; everything else from 400 may pass.
-_FINAL: Final = frozenset({400, 401, 403, 404, 405, 406, 410, 414, 451})
-_TOO_MANY, _RANGE_WRONG, _PARTIAL = 429, 416, 206
+_SCHEMES: Final = frozenset({"http", "https"})
+#: Answers after which asking again is no use: refused redirects among them; everything else may pass.
+_FINAL: Final = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 410, 414, 451})
+_RANGE_WRONG, _WHOLE, _PARTIAL = 416, 200, 206
 _MOST_PAUSE_S: Final = 300.0
 
 
@@ -34,7 +44,7 @@ class Limits:
     pause_s: float = 1.0
     #: Of silence.
     timeout_s: float = 20.0
-    #: Of one attempt.
+    #: Of one attempt, redirects, headers and body together.
     total_s: float = 300.0
     most_bytes: int = 64_000_000
     #: Downloads at a time.
@@ -82,58 +92,144 @@ class _Broken(Exception):
         self.pause_s = pause_s
 
 
-def _opener() -> request.OpenerDirector:
-    """HTTP and HTTPS alone, redirects among them included."""
+class _TimedReader(io.RawIOBase):
+    """What a socket receives; no wait lasts beyond the deadline, however slowly bytes drip."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, limits: Limits, deadline: float) -> None:
+        self._raw, self._sock, self._limits, self._deadline = raw, sock, limits, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - a writable buffer
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError(f"not done after {self._limits.total_s:g} s")
+        self._sock.settimeout(min(self._limits.timeout_s, left))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Bounded:
+    """A handler of urllib whose answers, headers included, are read through `_TimedReader`."""
+
+    def __init__(self, limits: Limits, deadline: float) -> None:
+        super().__init__()
+        self._limits, self._deadline = limits, deadline
+
+    def do_open(self, http_class: Callable[..., HTTPConnection], req: request.Request, **options: Any) -> HTTPResponse:  # noqa: ANN401 - urllib's own
+        def answer(sock: socket.socket, *args: Any, **named: Any) -> HTTPResponse:  # noqa: ANN401 - http.client's own
+            made = HTTPResponse(sock, *args, **named)
+            made.fp = io.BufferedReader(_TimedReader(made.fp.detach(), sock, self._limits, self._deadline))
+            return made
+
+        def connection(host: str, **named: Any) -> HTTPConnection:  # noqa: ANN401 - as above
+            made = http_class(host, **named)
+            made.response_class = answer  # type: ignore[assignment]  # a class is wanted, and only called
+            return made
+
+        done: HTTPResponse = super().do_open(connection, req, **options)  # type: ignore[misc]  # the handler's
+        return done
+
+
+class _Http(_Bounded, request.HTTPHandler):
+    pass
+
+
+class _Https(_Bounded, request.HTTPSHandler):
+    pass
+
+
+class _Redirects(request.HTTPRedirectHandler):
+    """Follows only to http(s) addresses that are allowed."""
+
+    def __init__(self, allowed: Allowed) -> None:
+        self._allowed = allowed
+
+    def redirect_request(  # noqa: PLR0917 - the library's own signature
+        self, req: request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> request.Request | None:
+        fp.close()  # urllib would read its body, however large
+        _check(newurl, self._allowed)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def anywhere(_url: str) -> None:
+    """Allows every address."""
+
+
+def _check(url: str, allowed: Allowed) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise ValueError("only http: and https: are fetched")
+    if "@" in parts.netloc:
+        raise ValueError("a URL with a user name is not fetched")
+    allowed(url)
+
+
+def fetch(url: str, limits: Limits, allowed: Allowed = anywhere) -> bytes:
+    """The whole body behind a URL, in one attempt.
+
+    Args:
+        url: http or https.
+        limits: Bounds of size and time.
+        allowed: Is asked about the URL, and about each that a redirect leads to.
+
+    Raises:
+        Unreadable: No http(s), not allowed, no answer, an error, cut off, empty, too slow, or too large.
+    """
+    try:
+        with _opened(url, {}, limits, allowed) as answer:
+            return b"".join(_chunks(answer, limits, 0))
+    except (OSError, HTTPException, ValueError, _Broken) as error:
+        if isinstance(error, HTTPError):
+            error.close()
+        # without the query: it may hold a signature
+        raise Unreadable(f"{url.partition('?')[0]}: {error}") from None
+
+
+def _opened(url: str, headers: Mapping[str, str], limits: Limits, allowed: Allowed = anywhere) -> HTTPResponse:
+    """The answer to a request, whose body can be read.
+
+    Raises:
+        _Broken: A success without the body that was asked for.
+    """
+    _check(url, allowed)
+    deadline = time.monotonic() + limits.total_s
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler(),
-        request.HTTPHandler(),
-        request.HTTPSHandler(),
+        _Http(limits, deadline),
+        _Https(limits, deadline),
         request.HTTPDefaultErrorHandler(),
-        request.HTTPRedirectHandler(),
+        _Redirects(allowed),
         request.HTTPErrorProcessor(),
         request.UnknownHandler(),
     ):
         opener.add_handler(handler)
-    return opener
-
-
-def fetch(url: str, limits: Limits) -> bytes:
-    """The body behind a URL, in one attempt.
-
-    Raises:
-        Unreadable: No http(s), no answer, an error, too slow, or too large.
-    """
-    try:
-        with _opened(url, {}, limits) as answer:
-            parts = bytearray()
-            for chunk in _chunks(answer, limits, 0):
-                parts += chunk
-    except (OSError, HTTPException, ValueError, _Broken) as error:
-        raise Unreadable(f"{url}: {error}") from None
-    return bytes(parts)
-
-
-def _opened(url: str, headers: Mapping[str, str], limits: Limits) -> HTTPResponse:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("only http: and https: are fetched")
     asked = request.Request(url, headers={"User-Agent": "photo-trainer", **headers})  # noqa: S310 - checked above
-    answer: HTTPResponse = _opener().open(asked, timeout=limits.timeout_s)
+    answer: HTTPResponse = opener.open(asked, timeout=min(limits.timeout_s, limits.total_s))
+    if answer.status != _WHOLE and not (answer.status == _PARTIAL and "Range" in headers):
+        answer.close()
+        raise _Broken(f"status {answer.status}")
     return answer
 
 
 def _chunks(answer: HTTPResponse, limits: Limits, before: int) -> Iterator[bytes]:
-    """The body, bounded in size and time.
+    """The body, bounded in size; `before` bytes of it are here already.
 
     Yields:
         Bytes.
 
     Raises:
-        _Broken: The connection ended early, or the time is up.
+        _Broken: The connection ended early, or there is no body.
         ValueError: More bytes than allowed.
     """
-    deadline, size = time.monotonic() + limits.total_s, before
-    announced = answer.headers.get("Content-Length")
+    size = before
+    announced = None if answer.chunked else answer.headers.get("Content-Length")
     whole = before + int(announced) if announced is not None else None
     if whole is not None and whole > limits.most_bytes:
         raise ValueError(f"{whole} bytes are more than {limits.most_bytes}")
@@ -142,10 +238,10 @@ def _chunks(answer: HTTPResponse, limits: Limits, before: int) -> Iterator[bytes
         if size > limits.most_bytes:
             raise ValueError(f"more than {limits.most_bytes} bytes")
         yield chunk
-        if time.monotonic() > deadline:
-            raise _Broken(f"not done after {limits.total_s:g} s")
     if whole is not None and size != whole:
         raise _Broken(f"{size} of {whole} bytes")
+    if not size:
+        raise _Broken("empty body")
 
 
 def save(url: str, path: Path, limits: Limits, pace: Pace, sleep: Callable[[float], None] = time.sleep) -> Saved:

@@ -9,9 +9,10 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-from training.data.decode import Decoded, decode, read_bytes
+from training.data.decode import Decoded, decode
 from training.data.made import COMPOSED, SCENE, generator_sha256
 from training.data.photos import Photo
+from training.data.read import read_bytes
 from training.errors import Unreadable
 
 _HASH_PX: Final = 8

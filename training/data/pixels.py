@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from training.data.backgrounds import CANVAS_PX
-from training.data.decode import Geometry, decode, read_bytes, square
+from training.data.decode import Geometry, decode, square
 from training.data.made import COMPOSED, SCENE, composed_pixels, damage_pixels, generator_sha256, scene_pixels
 from training.data.photos import Photo
+from training.data.read import read_bytes
 
 #: Canvas that damage is done on, at least this many times the model's side.
 _CANVAS_GAP = 1.5

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from training.data.decode import read_bytes
 from training.data.photos import Photo
+from training.data.read import read_bytes
 from training.evaluation.answers import Answers
 from training.models.served import normalise
 from training.runs.run import QUALITY, Run, Split, load_split

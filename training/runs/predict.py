@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from training.data.decode import Geometry, decode, read_bytes, square
+from training.data.decode import Geometry, decode, square
+from training.data.read import read_bytes
 from training.errors import Unreadable
 from training.models.served import normalise
 from training.runs.run import QUALITY, Run, load_model

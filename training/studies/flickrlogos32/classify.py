@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training.data.decode import read_bytes
 from training.data.download import Limits, fetch
+from training.data.read import read_bytes
 from training.errors import DataError, RunError
 from training.models.networks import empty
 from training.runs import checkpoint

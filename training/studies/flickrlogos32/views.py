@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.data.decode import decode, read_bytes
+from training.data.decode import decode
 from training.data.photos import Photo
+from training.data.read import read_bytes
 from training.models.served import normalise
 from training.statistics import Ints
 from training.studies.fit import Pictures

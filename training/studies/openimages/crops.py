@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.data.decode import decode, read_bytes
+from training.data.decode import decode
+from training.data.read import read_bytes
 from training.studies.openimages.lists import Box
 
 #: Decoding to at least this short side is decoding in full.

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from PIL import Image
 
-from training.data.decode import decode, read_bytes
+from training.data.decode import decode
+from training.data.read import read_bytes
 from training.errors import DataError, Unreadable
 
 #: Known placeholders, a SHA-256 a line, beside the lists.

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training.data.read import read_bytes
 from training.errors import DataError, RunError, Unreadable
 from training.statistics import wilson
 from training.trial import sheet, verdicts
-from training.trial.photos import Places, collect, fetch, shown
+from training.trial.photos import Places, collect, shown
 from training.trial.sheet import Key
 from training.trial.topic import Draw, Tagged, tagged_of
 
@@ -263,8 +264,8 @@ def test_photos_come_from_named_hosts_and_folders_only(host: str, tmp_path: Path
     for name in ("in/photo 1.jpg", "out.jpg"):
         (tmp_path / name).write_bytes(jpeg())
     places = Places(frozenset({host}), (tmp_path / "in",))
-    assert fetch(f"http://{host}/photo.jpg", places) == jpeg()
-    assert fetch(f"file://{tmp_path}/in/photo%201.jpg", places) == jpeg()
+    assert read_bytes(f"http://{host}/photo.jpg", allowed=places.check) == jpeg()
+    assert read_bytes(f"file://{tmp_path}/in/photo%201.jpg", allowed=places.check) == jpeg()
     for uri in (
         f"file://{tmp_path}/in/../out.jpg",
         f"{tmp_path}/out.jpg",
@@ -276,9 +277,9 @@ def test_photos_come_from_named_hosts_and_folders_only(host: str, tmp_path: Path
         "s3://bucket/photo.jpg",
     ):
         with pytest.raises(Unreadable):
-            fetch(uri, places)
+            read_bytes(uri, allowed=places.check)
     with pytest.raises(Unreadable):
-        fetch(f"http://{host}/photo.jpg", Places())
+        read_bytes(f"http://{host}/photo.jpg", allowed=Places().check)
 
 
 def test_a_photo_is_shown_small_and_without_its_metadata() -> None:

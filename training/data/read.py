@@ -1,0 +1,63 @@
+"""The bytes behind a path or a URI: files here, http(s) through `download`."""
+
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from training.data.download import Allowed, Limits, anywhere, fetch
+from training.errors import Unreadable
+
+#: Bounds of one photo.
+PHOTO: Final = Limits()
+_HTTP: Final = frozenset({"http", "https"})
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme in lower case; empty for a path."""
+    scheme, colon, _ = uri.partition(":")
+    return scheme.lower() if colon and "/" not in scheme else ""
+
+
+def path_of(uri: str) -> Path:
+    """The file that a path or a `file:` URI names.
+
+    A `file:` URI has no query and no fragment (RFC 8089): a `?` or `#` in it belongs to the name, encoded or not.
+
+    Raises:
+        Unreadable: The URI names another machine.
+    """
+    if scheme_of(uri) != "file":
+        return Path(uri)
+    path = uri[len("file:") :]
+    if path.startswith("//"):
+        host, slash, path = path[2:].partition("/")
+        if host not in {"", "localhost"}:
+            raise Unreadable(f"a file: URI is file:///path, without the host {host}")
+        path = slash + path
+    return Path(unquote(path))
+
+
+def read_bytes(uri: str, limits: Limits = PHOTO, allowed: Allowed = anywhere) -> bytes:
+    """The bytes behind a path or a `file:`, `http:` or `https:` URI, in one attempt.
+
+    Args:
+        uri: What to read.
+        limits: Bounds of size, and of time for http(s).
+        allowed: As in `download.fetch`; asked about files, too.
+
+    Raises:
+        Unreadable: Nothing there, no answer, cut off, empty, too large, too slow, or not allowed.
+    """
+    if scheme_of(uri) in _HTTP:
+        return fetch(uri, limits, allowed)
+    allowed(uri)
+    try:
+        with path_of(uri).open("rb") as stream:
+            body = stream.read(limits.most_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from None
+    if not body:
+        raise Unreadable("empty file")
+    if len(body) > limits.most_bytes:
+        raise Unreadable(f"more than {limits.most_bytes} bytes")
+    return body
