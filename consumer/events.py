@@ -14,6 +14,15 @@ import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from consumer.errors import PhotoRejected
+from consumer.tags import Brand as Brand
+from consumer.tags import Deletion as Deletion
+from consumer.tags import Quality as Quality
+from consumer.tags import Source as Source
+from consumer.tags import Tags as Tags
+from consumer.tags import format_source as format_source
+from consumer.tags import format_time as format_time
+from consumer.tags import milliseconds as milliseconds
+from consumer.tags import parse_source as parse_source
 
 Headers = tuple[tuple[str, bytes | None], ...]
 Pixels = npt.NDArray[np.uint8]
@@ -138,57 +147,6 @@ class Scores:
     models: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """How good the photo is: `score` 0..1, `level` 1 (unusable) to 5 (excellent), `good` above the threshold."""
-
-    score: float
-    level: int
-    good: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Brand:
-    """A brand that can be seen in the photo, with its probability 0..1."""
-
-    brand: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The record that these tags come from."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tags:
-    """The decided answer for one photo, and the payload of `photo.tagged`."""
-
-    photo_id: str
-    quality: Quality
-    brands: tuple[Brand, ...]
-    #: Every brand's probability and that of `no_logo`, rounded: a changed threshold needs no new inference.
-    probabilities: dict[str, float]
-    models: dict[str, str]
-    version: str
-    source: Source
-    tagged_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """The decision to remove a photo's tags; `version` is the tombstone's."""
-
-    photo_id: str
-    version: str
-    source: Source
-    deleted_at: datetime
-
-
 Event = PhotoUploaded | PhotoDeleted
 
 UPLOADED_ADAPTER: Final = TypeAdapter(PhotoUploaded)
@@ -220,21 +178,6 @@ def source_of(record: Record) -> Source:
     return Source(record.topic, record.partition, record.offset)
 
 
-def format_source(source: Source) -> str:
-    """`topic/partition/offset`."""
-    return f"{source.topic}/{source.partition}/{source.offset}"
-
-
-def parse_source(text: str) -> Source:
-    """What `format_source` wrote.
-
-    Raises:
-        ValueError: it is none of its texts.
-    """
-    topic, partition, offset = text.rsplit("/", 2)
-    return Source(topic, int(partition), int(offset))
-
-
 def encode(value: Tags | PhotoUploaded | PhotoDeleted) -> bytes:
     """The JSON form of an event: UTF-8, absent values as null, times as RFC 3339."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
@@ -250,17 +193,6 @@ def decode_tags(payload: bytes) -> Tags:
         return TAGS_ADAPTER.validate_json(payload)
     except ValidationError as error:
         raise ValueError(_explain(error)) from None
-
-
-def format_time(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds, `2026-11-21T10:15:00.123Z`."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-
-
-def milliseconds(moment: datetime) -> int:
-    """Whole milliseconds since 1970, by integer arithmetic: `timestamp()` is a float and rounds."""
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000 + delta.microseconds // 1_000
 
 
 def _explain(error: ValidationError) -> str:

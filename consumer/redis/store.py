@@ -167,7 +167,7 @@ def _arguments(decision: Tags | Deletion) -> list[str | bytes]:
     return arguments
 
 
-def _fields(decision: Tags | Deletion) -> Mapping[str, str | bytes]:
+def _fields(decision: Tags | Deletion) -> Mapping[str, str]:
     return fields_of(decision) if isinstance(decision, Tags) else tombstone_of(decision)
 
 
@@ -184,10 +184,7 @@ def _difference(
         return None
     if version < decision.version:
         return "older" if present else "missing"
-    expected = {
-        name.encode(): value if isinstance(value, bytes) else value.encode()
-        for name, value in _fields(decision).items()
-    }
+    expected = {name.encode(): value.encode() for name, value in _fields(decision).items()}
     if present != expected:
         return "different"
     listed = isinstance(decision, Deletion) or all(score == decision.quality.score for score in scores)
