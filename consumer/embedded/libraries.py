@@ -36,8 +36,9 @@ def missing_libraries(programs: Iterable[Path], env: Mapping[str, str]) -> list[
     for program in programs:
         try:
             listed = subprocess.run(
-                [_LINKER, "--list", program],
-                env=env,
+                # As ldd does; with --list it would end at the first that is missing.
+                [_LINKER, program],
+                env={**env, "LD_TRACE_LOADED_OBJECTS": "1"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -24,9 +24,9 @@ _MIB = 1024 * 1024
 _SHARED_MEMORY_MIB = 24
 #: Kafka's data and the logs of a run.
 _TEMPORARY_MIB = 200
-#: What the levels of `scripts/setup` install, with the caches of what installs it; and the file that says that it did.
+#: What the levels of `scripts/setup` install, with the caches of what installs it; and who has it already.
 _INSTALLED_MIB = {"demo": 2000, "models": 9000, "test": 9000}
-_STAMPS = {"demo": ".installed-embedded", "models": ".installed-training", "test": ".installed-dev"}
+_INSTALLED_BY = {"demo": ("embedded", "training", "dev"), "models": ("training", "dev"), "test": ("dev",)}
 
 #: Tells the free bytes of a folder.
 FreeBytes = Callable[[Path], int]
@@ -124,12 +124,11 @@ def _require_free(folder: Path, needed_mib: int, remedy: str, free: FreeBytes) -
         raise EmbeddedServerError(message)
 
 
-def main(level: str, free: FreeBytes = free_bytes) -> int:
-    """Prints the packages that a level lacks; returns the exit code."""
-    root = repository_root()
+def main(level: str, root: Path, free: FreeBytes = free_bytes) -> int:
+    """Prints the packages that a level lacks, for the environment in a root folder; returns the exit code."""
     try:
         require_room(free)
-        if not (root / ".venv" / _STAMPS[level]).exists():
+        if not any((root / ".venv" / f".installed-{requirements}").exists() for requirements in _INSTALLED_BY[level]):
             _require_free(root, _INSTALLED_MIB[level], "make room there", free)
         needed, optional = missing_packages(level)
     except EmbeddedServerError as error:
@@ -141,4 +140,4 @@ def main(level: str, free: FreeBytes = free_bytes) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], repository_root()))
