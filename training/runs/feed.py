@@ -14,7 +14,6 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
-from training.runs.augment import mixed, recoloured, scrambled, views, worn
 from training.data.backgrounds import Split
 from training.data.decode import Geometry
 from training.data.made import brand_composer, marks_name
@@ -22,11 +21,12 @@ from training.data.manifest import Manifest
 from training.data.photos import NO_LOGO, TRAIN, VAL, Photo
 from training.data.pixels import cached_stack, stack
 from training.data.sets import BrandComposer
+from training.progress import task
+from training.recipes.recipe import ComposedSource, Data, Recipe
+from training.runs.augment import mixed, recoloured, scrambled, views, worn
 from training.runs.distributed import Process
 from training.runs.objective import level_distribution
 from training.runs.order import Order
-from training.progress import task
-from training.recipes.recipe import ComposedSource, Data, Recipe
 
 #: Of a step: float32 photos [N, 3, S, S] in 0..1 and targets [N, outputs] that sum to 1.
 Batch = tuple[Tensor, Tensor]

@@ -15,15 +15,15 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from training.models.networks import build, set_training
+from training.models.served import normalise
+from training.progress import task
+from training.recipes.recipe import Recipe, Stage
 from training.runs import checkpoint
 from training.runs.distributed import Process
 from training.runs.feed import Feed, Held
-from training.models.served import normalise
-from training.models.networks import build, set_training
 from training.runs.objective import BrandObjective, QualityObjective
 from training.runs.optimise import average_of, fast_bf16, follow, learning_rate, optimiser_of
-from training.progress import task
-from training.recipes.recipe import Recipe, Stage
 from training.runs.run import Run
 from training.runs.validate import Score, scores
 

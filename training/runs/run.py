@@ -19,10 +19,10 @@ from training.data.manifest import Manifest, load_manifest
 from training.data.photos import LEVELS, Photo
 from training.data.pixels import photo_pixels
 from training.errors import RunError
-from training.models.spec import ModelSpec
 from training.models.networks import empty
-from training.recipes.recipe import Recipe
+from training.models.spec import ModelSpec
 from training.recipes.files import load, parse
+from training.recipes.recipe import Recipe
 
 BRAND, QUALITY = "brand", "quality"
 _GREY_SPREAD: Final = 4.0

@@ -15,17 +15,17 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 
-from training.runs import checkpoint
 from training.data.assemble import assemble
 from training.data.manifest import Manifest
-from training.runs.distributed import Process, alone, joined, share_out
-from training.errors import RunError
-from training.runs.feed import Feed, held_out
 from training.environment import git_commit
-from training.recipes.recipe import Recipe
+from training.errors import RunError
 from training.recipes.files import dump
-from training.runs.run import Run, geometry_of
+from training.recipes.recipe import Recipe
+from training.runs import checkpoint
+from training.runs.distributed import Process, alone, joined, share_out
+from training.runs.feed import Feed, held_out
 from training.runs.loop import Trainer
+from training.runs.run import Run, geometry_of
 
 _PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "scikit-image", "scikit-learn", "simpleicons", "timm")
 

@@ -15,17 +15,17 @@ from consumer.contract import Geometry as ServedGeometry
 from consumer.imaging.decode import to_pixels
 from consumer.imaging.limits import PrepareLimits
 from tests.photo_folders import photo
-from training.runs.augment import mixed, recoloured, scrambled, views, worn
 from training.data.decode import Geometry, decode, square
 from training.data.manifest import Manifest
 from training.data.marks import BRANDS, NO_LOGO
+from training.recipes.files import read
+from training.recipes.recipe import Augment, Loss, Stage
+from training.runs.augment import mixed, recoloured, scrambled, views, worn
 from training.runs.distributed import Process
 from training.runs.feed import Feed
 from training.runs.objective import BrandObjective, QualityObjective, level_distribution
 from training.runs.optimise import follow, learning_rate
 from training.runs.order import Order
-from training.recipes.recipe import Augment, Loss, Stage
-from training.recipes.files import read
 
 
 @settings(max_examples=40)
