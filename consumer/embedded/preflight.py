@@ -25,7 +25,7 @@ _SHARED_MEMORY_MIB = 24
 #: Kafka's data and the logs of a run.
 _TEMPORARY_MIB = 200
 #: What the levels of `scripts/setup` install, with the caches of what installs it; and who has it already.
-_INSTALLED_MIB = {"demo": 2000, "models": 9000, "test": 9000}
+_INSTALLED_MIB = {"demo": 1500, "models": 9000, "test": 9000}
 _INSTALLED_BY = {"demo": ("embedded", "training", "dev"), "models": ("training", "dev"), "test": ("dev",)}
 
 #: Tells the free bytes of a folder.
