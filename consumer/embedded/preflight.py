@@ -140,4 +140,4 @@ def main(level: str, root: Path, free: FreeBytes = free_bytes) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], repository_root()))
+    sys.exit(main(sys.argv[1], repository_root() or Path.cwd()))

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from consumer import events
 from consumer.errors import DependencyDown, Reason, TaggerError
 from consumer.events import Deletion, Headers, Tags
-from consumer.kafka.clients import explain
+from consumer.kafka.clients import explain, require_topics
 from consumer.kafka.headers import VALUE_OMITTED, Delivery, Failure, dead_headers, retry_headers
 from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
@@ -44,6 +44,16 @@ class Publisher:
         self._closing.set()
         self._thread.join()
         self._producer.flush(_FLUSH_S)
+
+    async def require_topics(self, bootstrap_servers: str) -> None:
+        """Waits for the cluster's answer and checks that it has the topics that are read and written.
+
+        Raises:
+            DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
+        """
+        names = self._topics
+        topics = (names.uploads, names.tags, names.retry, names.dead)
+        await asyncio.to_thread(require_topics, self._producer, bootstrap_servers, topics)
 
     async def tags(self, tags: Tags, delivery: Delivery) -> None:
         """Publishes `photo.tagged`, keyed by photo id.

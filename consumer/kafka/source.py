@@ -21,6 +21,7 @@ from consumer.kafka import clients, offset_map
 from consumer.kafka.backpressure import Backpressure, Valve
 from consumer.kafka.headers import Delivery, DeliveryReader
 from consumer.kafka.offsets import OffsetTracker, Partition
+from consumer.kafka.records import coordinates, next_messages, record_of
 from consumer.telemetry import Log, Metrics
 
 _POLL_S: Final = 0.05
@@ -166,11 +167,7 @@ class Source:
             consumer.close()
 
     def _poll(self, consumer: Consumer) -> None:
-        first = consumer.poll(_POLL_S)
-        if first is None:
-            return
-        more = min(self._backpressure.room - 1, _BATCH)
-        messages = [first, *(consumer.consume(more, 0) if more > 0 else ())]
+        messages = next_messages(consumer, _POLL_S, min(self._backpressure.room, _BATCH))
         taken = [delivery for message in messages if (delivery := self._take(consumer, message)) is not None]
         if taken:
             self._deliver(taken)
@@ -180,7 +177,7 @@ class Source:
         if error is not None:
             self._on_message_error(consumer, message, error)
             return None
-        topic, partition, offset = _coordinates(message)
+        topic, partition, offset = coordinates(message)
         if not self._plan.accepts((topic, partition), offset):
             return None
         epoch = self._tracker.add((topic, partition), offset)
@@ -188,17 +185,7 @@ class Source:
         if epoch is None:
             self._metrics.restored.inc()
             return None
-        record = Record(
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            key=message.key(),
-            value=message.value(),
-            headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
-            timestamp_ms=message.timestamp()[1],
-            epoch=epoch,
-        )
-        return self._read(record, self)
+        return self._read(record_of(message, epoch), self)
 
     def _settle(self, consumer: Consumer) -> None:
         """Takes completions, stores positions, pauses or resumes."""
@@ -291,7 +278,7 @@ class Source:
         self._metrics.assigned.set(len(self._tracker.partitions))
 
     def _on_message_error(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
-        topic, partition, _ = _coordinates(message)
+        topic, partition, _ = coordinates(message)
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors have no public name
             self._plan.ended((topic, partition))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
@@ -325,11 +312,6 @@ class Source:
             self._log.warning("dependency.lost", dependency="kafka", detail=detail)
         else:
             self._log.info("dependency.recovered", dependency="kafka")
-
-
-def _coordinates(message: Message) -> tuple[str, int, int]:
-    """Topic, partition and offset; the client's types allow None, which only messages to be produced have."""
-    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
 
 
 def _names(partitions: Sequence[TopicPartition]) -> list[str]:

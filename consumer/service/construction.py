@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar
 
-from confluent_kafka import Producer
-
 from consumer import tagging
 from consumer.budget import Budget
 from consumer.contract import ModelContract
@@ -85,7 +83,7 @@ class Connections:
 
     triton: TritonClient
     store: Store
-    producer: Producer
+    publisher: Publisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +100,6 @@ class Parts:
 
     fetcher: Fetcher
     preparer: Preparer
-    publisher: Publisher
     cache: ScoreCache | None
     admission: Admission
     streams: tuple[Stream, ...]
@@ -114,7 +111,7 @@ def connections_of(settings: Settings) -> Connections:
     return Connections(
         TritonClient(settings.triton.url, deadline_s=settings.triton.deadline_s),
         Store(**settings.redis.model_dump()),
-        clients.producer_client(kafka.bootstrap_servers, kafka.extra),
+        Publisher(clients.producer_client(kafka.bootstrap_servers, kafka.extra), topic_names(settings)),
     )
 
 
@@ -123,7 +120,6 @@ def parts_of(
 ) -> Parts:
     """The parts of a service for one job; nothing is opened or started yet."""
     fetcher, preparer = _fetcher_of(settings, runtime.metrics), _preparer_of(settings, contract)
-    publisher = Publisher(connections.producer, topic_names(settings))
     cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
     steps = Steps(
         fetch=fetcher.fetch,
@@ -132,13 +128,13 @@ def parts_of(
         tag=partial(_tag, contract, settings.service.top_k),
         tombstone=tagging.decide_deletion,
         store=connections.store,
-        publish=publisher,
+        publish=connections.publisher,
         score=judged if cache is None else cache.score,
     )
     valve = Valve()
     admission = _admission_of(settings, job, _pipeline_of(settings, steps, runtime), valve, runtime)
     streams = _streams_of(settings, job, admission, valve, runtime)
-    return Parts(fetcher, preparer, publisher, cache, admission, streams)
+    return Parts(fetcher, preparer, cache, admission, streams)
 
 
 def topic_names(settings: Settings) -> TopicNames:

@@ -11,7 +11,6 @@ from typing import Any, Final, TypeVar
 from consumer.contract import ModelContract
 from consumer.errors import DecodeHangs, SourceFailed, TaggerError
 from consumer.imaging.preparer import Preparer
-from consumer.kafka import clients
 from consumer.resilience import Dependencies
 from consumer.service import construction
 from consumer.service.construction import Connections, Job, Parts, Runtime
@@ -83,10 +82,10 @@ class Service:
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)
             contract = await self._await_dependencies(connections)
+            stack.enter_context(connections.publisher)
             parts = construction.parts_of(self._settings, job, connections, contract, runtime)
             await stack.enter_async_context(parts.fetcher)
             stack.enter_context(parts.preparer)
-            stack.enter_context(parts.publisher)
             if parts.cache is not None:
                 await stack.enter_async_context(parts.cache)
             self._parts = parts
@@ -102,12 +101,9 @@ class Service:
 
     async def _await_dependencies(self, connections: Connections) -> ModelContract:
         """Waits until Triton serves both models, Redis answers and Kafka has the topics."""
-        triton, kafka = self._settings.triton, self._settings.kafka
-        names = construction.topic_names(self._settings)
-        topics = (names.uploads, names.tags, names.retry, names.dead)
-        producer, servers = connections.producer, kafka.bootstrap_servers
+        triton = self._settings.triton
         read_contract = partial(connections.triton.read_contract, triton.quality_model, triton.brand_model)
-        require_topics = partial(asyncio.to_thread, clients.require_topics, producer, servers, topics)
+        require_topics = partial(connections.publisher.require_topics, self._settings.kafka.bootstrap_servers)
         wait = self.dependencies.retry_until_available
         answers = asyncio.gather(
             wait("triton", read_contract), wait("redis", connections.store.ping), wait("kafka", require_topics)
