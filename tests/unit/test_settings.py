@@ -59,7 +59,7 @@ def test_the_origin_of_each_value_is_shown(bare: Path, monkeypatch: pytest.Monke
 
 def test_a_section_is_not_set_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_KAFKA", '{"group_id": "mine"}')
-    assert "TAGGER_KAFKA is no setting" in refusal()
+    assert "unknown setting TAGGER_KAFKA" in refusal()
 
 
 def test_another_file_is_named_by_the_environment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +222,9 @@ def test_the_options_of_a_bucket_are_texts_and_its_secrets_are_masked(bare: Path
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("photos", "no bucket"),
-        ("s3://A_B", "no bucket"),
-        ("s3://a/key", "no bucket"),
+        ("photos", "not a bucket"),
+        ("s3://A_B", "not a bucket"),
+        ("s3://a/key", "not a bucket"),
         ("{", "s3://a"),
         ('{"s3://abc": {"endpoint": "minio:9000"}}', "endpoint"),
         ('{"s3://abc": {"endpoint": "http://169.254.169.254"}}', "link-local"),

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
+from consumer.fetch.limits import FetchLimits
 from tests.photo_host import (
     BODY,
     SECRET,
