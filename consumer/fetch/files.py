@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from consumer.errors import PhotoRejected, Retryable
-from consumer.fetch.attempt import Attempt, NotThere
+from consumer.fetch.attempt import Attempt, NotFound
 from consumer.fetch.urls import MAX_SHOWN
 
 # Not blocking: opening a named pipe would wait for its writer.
@@ -23,7 +23,7 @@ async def read_file(uri: str, root: Path | None, attempt: Attempt) -> bytes:
 
     Raises:
         PhotoRejected: `url_not_allowed`, `too_many_bytes`, or `http_4xx` for a file that may not be read.
-        NotThere: there is no such file.
+        NotFound: there is no such file.
         Retryable: `short_body`, it cannot be read to its end.
     """
     handle, size, path = await asyncio.to_thread(_opened, uri, root)
@@ -39,13 +39,13 @@ def _opened(uri: str, root: Path | None) -> tuple[int, int, str]:
 
     Raises:
         PhotoRejected: as `read_file`.
-        NotThere: as `read_file`.
+        NotFound: as `read_file`.
     """
     top, real = _allowed_path(uri, root)
     try:
         handle = open_below(top, Path(real).relative_to(top).parts)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotThere(f"no such file: {real[:MAX_SHOWN]}") from None
+        raise NotFound(f"no such file: {real[:MAX_SHOWN]}") from None
     except OSError as error:
         raise PhotoRejected("http_4xx", f"cannot open {real[:MAX_SHOWN]}: {error.strerror}") from None
     facts = os.fstat(handle)

@@ -17,8 +17,9 @@ from consumer.contract import ModelContract
 from consumer.errors import SourceFailed
 from consumer.events import PhotoUploaded, Scores, Tags
 from consumer.events import Source as Origin
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.hosts import Hosts
+from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.imaging.limits import PrepareLimits
 from consumer.imaging.preparer import Preparer
 from consumer.kafka import clients
@@ -201,7 +202,7 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
     log, metrics = runtime.log, runtime.metrics
     return Pipeline(
         steps,
-        hosts=Hosts(steps.fetch, log, metrics),
+        hosts=Hosts(steps.fetch, log, metrics, HostLimits(**settings.hosts.model_dump())),
         dependencies=runtime.dependencies,
         retry=retry_within_budget(settings.fetch.attempts, log, metrics),
         schedule=RetrySchedule(settings.retry.rounds, settings.retry.delays_s),
