@@ -14,7 +14,7 @@ from redis import RedisError
 
 from consumer.events import Tags
 from consumer.redis.keys import brand_keys, photo_key, tags_of
-from consumer.redis.thread_link import connect_redis
+from consumer.redis.thread_link import ThreadLink
 
 __all__ = ["Found", "RedisError", "TagReader"]
 
@@ -36,7 +36,7 @@ class TagReader:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, cluster: bool = False) -> None:
-        self._redis = connect_redis(url, timeout_s, cluster=cluster)
+        self._redis = ThreadLink(url, timeout_s, cluster=cluster)
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.kafka import clients
 from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import Found, TagReader
-from consumer.redis.async_link import redis_failures
+from consumer.redis.failures import redis_failures
 from consumer.settings import Settings
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from consumer.imaging.preparer import Preparer
 from consumer.kafka import clients
 from consumer.kafka.subscription import Subscription
 from consumer.kafka.topics import TopicNames
-from consumer.redis.score_cache import ScoreCache, mark_of
+from consumer.redis.score_cache import ScoreCache, fingerprint
 from consumer.settings import Settings
 from consumer.telemetry import Metrics
 from consumer.triton.inference import Inference
@@ -78,7 +78,7 @@ def cache_of(settings: Settings, contract: ModelContract, count: Callable[[str],
     """The cache of scores; another contract, or other limits of a decode, see none of its entries."""
     return ScoreCache(
         contract=contract,
-        mark=mark_of(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
+        fingerprint=fingerprint(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
         **settings.dedupe.model_dump(exclude={"enabled"}),
         **settings.redis.model_dump(),
         count=count,
