@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from redis import RedisError
 
 from consumer.redis.keys import brand_keys, photo_key, tags_of
-from consumer.redis.thread_link import connect_redis
+from consumer.redis.thread_link import ThreadLink
 from consumer.tags import Brand, Quality, Source, Tags
 
 __all__ = ["Brand", "Found", "Quality", "RedisError", "Source", "TagReader", "Tags"]
@@ -36,7 +36,7 @@ class TagReader:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, cluster: bool = False) -> None:
-        self._redis = connect_redis(url, timeout_s, cluster=cluster)
+        self._redis = ThreadLink(url, timeout_s, cluster=cluster)
 
     def __enter__(self) -> Self:
         return self

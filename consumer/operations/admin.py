@@ -12,7 +12,7 @@ from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import Found, TagReader
-from consumer.redis.async_link import redis_failures
+from consumer.redis.failures import redis_failures
 from consumer.settings import Settings
 
 T = TypeVar("T")

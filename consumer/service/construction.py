@@ -30,7 +30,7 @@ from consumer.kafka.source import Plan, Source
 from consumer.kafka.subscription import Subscription
 from consumer.kafka.topics import TopicNames
 from consumer.pipeline import Pipeline, Steps
-from consumer.redis.score_cache import ScoreCache, judged, mark_of
+from consumer.redis.score_cache import ScoreCache, fingerprint, judged
 from consumer.redis.store import Store
 from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
 from consumer.service.admission import Admission
@@ -183,7 +183,7 @@ def _cache_of(settings: Settings, contract: ModelContract, metrics: Metrics) -> 
     """The cache of scores; another contract, or other limits of a decode, see none of its entries."""
     return ScoreCache(
         contract=contract,
-        mark=mark_of(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
+        fingerprint=fingerprint(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
         **settings.dedupe.model_dump(exclude={"enabled"}),
         **settings.redis.model_dump(),
         count=lambda result: metrics.dedupe.labels(result).inc(),
