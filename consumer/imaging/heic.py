@@ -4,8 +4,6 @@ The wheel of pillow-heif carries x265 and is therefore under the GPLv2, unlike t
 """
 
 import io
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Final
 
 from PIL import ImageFile
@@ -22,20 +20,12 @@ def open_heif(body: io.BytesIO) -> ImageFile.ImageFile:
     Raises:
         PhotoRejected: `unsupported_format`: not installed; the detail says how to change that.
     """
-    reader = _installed()
-    if reader is None:
-        raise PhotoRejected("unsupported_format", f"pillow-heif is not installed; {HOW}")
-    return reader(body)
-
-
-@lru_cache(maxsize=1)
-def _installed() -> Callable[[io.BytesIO], ImageFile.ImageFile] | None:
     try:
         from pillow_heif import HeifImageFile, options  # noqa: PLC0415 - an extra that most installations lack
     except ImportError:
-        return None
+        raise PhotoRejected("unsupported_format", f"pillow-heif is not installed; {HOW}") from None
     # One photo is one thread here: others decode beside it.
     options.DECODE_THREADS = 1
     options.THUMBNAILS = False
-    reader: Callable[[io.BytesIO], ImageFile.ImageFile] = HeifImageFile
-    return reader
+    image: ImageFile.ImageFile = HeifImageFile(body)
+    return image
