@@ -208,13 +208,13 @@ class Cluster(Server):
             for node, places in sent.items()
         ]
         again: dict[int, Address | None] = {}
-        for (node, places), answer in zip(sent.items(), (yield requests), strict=True):
-            outcomes = repeat(answer, len(places)) if isinstance(answer, Exception) else answer
-            for place, reply in zip(places, outcomes, strict=True):
-                if place is not None:
-                    replies[place] = reply
+        for (node, asked_of_it), answer in zip(sent.items(), (yield requests), strict=True):
+            outcomes = repeat(answer, len(asked_of_it)) if isinstance(answer, Exception) else answer
+            for number, reply in zip(asked_of_it, outcomes, strict=True):
+                if number is not None:
+                    replies[number] = reply
                     if _unanswered(reply):
-                        again[place] = self._follow(reply, node)
+                        again[number] = self._follow(reply, node)
         return again
 
     def _follow(self, reply: Exception, node: Address) -> Address | None:
