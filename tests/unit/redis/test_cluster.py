@@ -20,24 +20,9 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from consumer.redis.cluster import (
-    ROUNDS,
-    SPLIT_WAIT_S,
-    Address,
-    Answer,
-    Cluster,
-    Exclusive,
-    Forget,
-    Request,
-    Server,
-    Step,
-    Steps,
-    T,
-    Wait,
-    owners_of,
-    url_at,
-)
+from consumer.redis.cluster import ROUNDS, SPLIT_WAIT_S, Cluster, Server, owners_of, url_at
 from consumer.redis.commands import Command, Script, slot_of
+from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Step, T, Wait
 
 A, B, C = Address("10.0.0.1", 7001), Address("10.0.0.2", 7002), Address("10.0.0.3", 7003)
 SEED = Address("seed", 6379)
@@ -67,11 +52,11 @@ class Nodes:
         self.others: list[Step] = []
         self.heard: dict[Command, list[Any]] = defaultdict(list)
 
-    def drive(self, steps: Steps[T]) -> T:
+    def drive(self, operation: Operation[T]) -> T:
         try:
-            step = next(steps)
+            step = next(operation)
             while True:
-                step = steps.send(self._result(step))
+                step = operation.send(self._result(step))
         except StopIteration as end:
             value: T = end.value
             return value
@@ -82,8 +67,8 @@ class Nodes:
                 self.asked.append(node)
                 slots = next(self.slots)
                 return [slots if isinstance(slots, OSError) else [slots]]
-            case Exclusive(steps):
-                self.drive(steps)
+            case Exclusive(operation):
+                self.drive(operation)
             case Wait() | Forget():
                 self.others.append(step)
             case requests:
@@ -269,7 +254,7 @@ def test_callers_that_waited_for_the_slots_do_not_ask_again() -> None:
     waiting = [next(first), next(second)]
     for step in waiting:
         assert isinstance(step, Exclusive)
-        nodes.drive(step.steps)
+        nodes.drive(step.operation)
     assert nodes.asked == [None]
     assert next(first) == [Request(B, [FOO])]
     assert next(second) == [Request(A, [HELLO])]
