@@ -7,23 +7,10 @@ from typing import Any, Final
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ResponseError
 
-from consumer.redis.cluster import (
-    Address,
-    Answer,
-    Cluster,
-    Exclusive,
-    Forget,
-    Request,
-    Server,
-    Step,
-    Steps,
-    T,
-    Wait,
-    seed_of,
-    url_at,
-)
+from consumer.redis.cluster import Cluster, Server, seed_of, url_at
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import FAILURES
+from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Step, T, Wait
 
 _MAX_CONNECTIONS: Final = 16
 
@@ -53,11 +40,11 @@ class AsyncLink:
         """Closes the connections."""
         await self._forget(list(self._clients))
 
-    async def _drive(self, steps: Steps[T]) -> T:
+    async def _drive(self, operation: Operation[T]) -> T:
         try:
-            step = next(steps)
+            step = next(operation)
             while True:
-                step = steps.send(await self._result(step))
+                step = operation.send(await self._result(step))
         except StopIteration as end:
             value: T = end.value
             return value
@@ -68,9 +55,9 @@ class AsyncLink:
                 return [await self._answer(request)]
             case Wait(seconds):
                 await asyncio.sleep(seconds)
-            case Exclusive(steps):
+            case Exclusive(operation):
                 async with self._lock:
-                    await self._drive(steps)
+                    await self._drive(operation)
             case Forget(nodes):
                 await self._forget(nodes)
             case requests:

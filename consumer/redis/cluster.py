@@ -1,17 +1,16 @@
 """What to send to which node of Redis and what the answers mean, for one server or a cluster. No I/O.
 
-An operation is a generator: it yields the next step, a link (`async_link`, `thread_link`) carries that out and sends
-the result in. So the rules stand here once, for the event loop and for threads.
+Every operation is a generator of `steps`, which a link carries out: `async_link` in the event loop, `thread_link` in
+threads. So the rules stand here once.
 
 The cluster is our own because redis-py's cluster clients lose their way while slots move: both fail on an ASK to a node
 that owns no slot yet (redis-py#4015), and the asynchronous one sends ASKING and the command over two connections.
 """
 
 import random
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import repeat
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS
@@ -27,6 +26,7 @@ from redis.exceptions import (
 
 from consumer.redis.commands import Command, Script, slot_of
 from consumer.redis.failures import FAILURES
+from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Wait
 
 #: How often commands follow redirections, and how long they wait before the next time where a slot is split.
 ROUNDS: Final = 6
@@ -42,53 +42,10 @@ _DEFAULT_PORT: Final = 6379
 _SAME_HOST: Final = frozenset({"", "?"})
 
 
-class Address(NamedTuple):
-    """Where a node listens."""
-
-    host: str
-    port: int
-
-
-class Request(NamedTuple):
-    """Commands for one node, to be sent in one round trip; node None is the one that the URL names."""
-
-    node: Address | None
-    commands: Sequence[Command]
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Wait before the next step."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusive:
-    """Carry out these steps, one caller of the link at a time."""
-
-    steps: "Steps[None]"
-
-
-@dataclass(frozen=True, slots=True)
-class Forget:
-    """Let go of the connections to these nodes."""
-
-    nodes: Iterable[Address]
-
-
-#: What a node replied to each command of a request, errors as values; or the failure of the connection.
-Answer = list[Any] | Exception
-#: Requests are sent at the same time, and the result is a new list of their answers; other steps have no result.
-Step = list[Request] | Wait | Exclusive | Forget
-T = TypeVar("T")
-Steps = Generator[Step, Any, T]
-
-
 class Server:
     """The operations on one server. Commands may be sent twice: use what can be repeated."""
 
-    def run(self, commands: Sequence[Command], script: Script | None = None) -> Steps[list[Any]]:
+    def run(self, commands: Sequence[Command], script: Script | None = None) -> Operation[list[Any]]:
         """The replies to the commands, in their order; `script` is the one that they call, if they do.
 
         Raises:
@@ -98,16 +55,14 @@ class Server:
         if not commands:
             return []
         replies = yield from self._send(commands)
-        if script is not None:
-            unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            again = (
-                (yield from self._send([script.spelled_out(commands[place]) for place in unknown])) if unknown else []
-            )
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if script is not None and unknown:
+            again = yield from self._send([script.spelled_out(commands[place]) for place in unknown])
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
         return _checked(replies)
 
-    def ping(self) -> Steps[None]:
+    def ping(self) -> Operation[None]:
         """Checks that every slot has a master, and that all masters answer.
 
         Raises:
@@ -119,12 +74,12 @@ class Server:
         while answers:
             _checked(_replies_of(answers))
 
-    def masters(self) -> Steps[list[Address | None]]:
+    def masters(self) -> Operation[list[Address | None]]:
         """The nodes that together hold all keys."""
         yield from ()
         return [None]
 
-    def _send(self, commands: Sequence[Command]) -> Steps[list[Any]]:
+    def _send(self, commands: Sequence[Command]) -> Operation[list[Any]]:
         """The replies, errors as values.
 
         Raises:
@@ -150,7 +105,7 @@ class Cluster(Server):
         self._owners: dict[int, Address] = {}
         self._stale = True
 
-    def ping(self) -> Steps[None]:
+    def ping(self) -> Operation[None]:
         """As of one server.
 
         Raises:
@@ -162,13 +117,13 @@ class Cluster(Server):
             raise ClusterDownError(f"{uncovered} slots have no owner")
         yield from super().ping()
 
-    def masters(self) -> Steps[list[Address | None]]:
+    def masters(self) -> Operation[list[Address | None]]:
         """The owners of slots."""
         if self._stale:
             yield Exclusive(self._learn())
         return list(set(self._owners.values()))
 
-    def _send(self, commands: Sequence[Command]) -> Steps[list[Any]]:
+    def _send(self, commands: Sequence[Command]) -> Operation[list[Any]]:
         """The replies, errors as values, redirections that led nowhere among them.
 
         Raises:
@@ -197,7 +152,7 @@ class Cluster(Server):
 
     def _exchange(
         self, commands: Sequence[Command], pending: Mapping[int, Address | None], replies: list[Any]
-    ) -> Steps[dict[int, Address | None]]:
+    ) -> Operation[dict[int, Address | None]]:
         """Sends the pending commands once and notes what came of each; returns those that are pending after it."""
         sent: dict[Address, list[int | None]] = {}
         for place, asked in pending.items():
@@ -233,7 +188,7 @@ class Cluster(Server):
             raise ClusterDownError(f"slot {slot} has no owner")
         return self._owners[slot]
 
-    def _learn(self) -> Steps[None]:
+    def _learn(self) -> Operation[None]:
         """Asks for the slots, one node after the other, unless another caller just did.
 
         Raises:

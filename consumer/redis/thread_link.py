@@ -9,23 +9,10 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from consumer.redis.cluster import (
-    Address,
-    Answer,
-    Cluster,
-    Exclusive,
-    Forget,
-    Request,
-    Server,
-    Step,
-    Steps,
-    T,
-    Wait,
-    seed_of,
-    url_at,
-)
+from consumer.redis.cluster import Cluster, Server, seed_of, url_at
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import FAILURES
+from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Step, T, Wait
 
 #: Nodes that are asked at the same time.
 _ABREAST: Final = 16
@@ -64,11 +51,11 @@ class ThreadLink:
         for client in self._clients.values():
             client.close()
 
-    def _drive(self, steps: Steps[T]) -> T:
+    def _drive(self, operation: Operation[T]) -> T:
         try:
-            step = next(steps)
+            step = next(operation)
             while True:
-                step = steps.send(self._result(step))
+                step = operation.send(self._result(step))
         except StopIteration as end:
             value: T = end.value
             return value
@@ -79,9 +66,9 @@ class ThreadLink:
                 return [self._answer(request)]
             case Wait(seconds):
                 time.sleep(seconds)
-            case Exclusive(steps):
+            case Exclusive(operation):
                 with self._lock:
-                    self._drive(steps)
+                    self._drive(operation)
             case Forget(nodes):
                 # Another thread may use one: the garbage collector closes it after that.
                 for node in nodes:
