@@ -19,10 +19,10 @@ from training.data.manifest import Manifest, load_manifest
 from training.data.photos import LEVELS, Photo
 from training.data.pixels import photo_pixels
 from training.errors import RunError
-from training.models.spec import ModelSpec
 from training.models.networks import empty
-from training.recipes.recipe import Recipe
+from training.models.spec import ModelSpec
 from training.recipes.files import load, parse
+from training.recipes.recipe import Recipe
 
 BRAND, QUALITY = "brand", "quality"
 _GREY_SPREAD: Final = 4.0
@@ -55,7 +55,7 @@ class Run:
         """
         run = cls(Path(path))
         if not run.recipe_file.is_file():
-            raise RunError(f"{path} is no run: it holds no {run.recipe_file.name}")
+            raise RunError(f"{path} is not a run: it has no {run.recipe_file.name}")
         return run
 
     @property

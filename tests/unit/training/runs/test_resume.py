@@ -16,9 +16,9 @@ import torch
 from rich.console import Console
 
 from tests.photo_folders import TINY, brand_folders
-from training.runs import checkpoint
 from training.errors import RunError
 from training.recipes.files import read
+from training.runs import checkpoint
 from training.runs.run import Run, load_model, load_split
 from training.runs.start import new_run, train
 
