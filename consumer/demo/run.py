@@ -108,7 +108,8 @@ def run_demo(
         report.note("stopped; nothing is left running")
         return _INTERRUPTED
     except (TaggerError, EmbeddedServerError) as error:
-        report.problem(f"{error}\nlogs: {output / 'logs'}")
+        logs = output / "logs"
+        report.problem(f"{error}\nlogs: {logs}" if any(logs.glob("*")) else str(error))
         return _FAILED
 
 

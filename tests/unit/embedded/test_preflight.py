@@ -61,6 +61,7 @@ def test_little_room_stops_what_would_install_and_not_what_is_installed(
     assert told.err == f"{tmp_path} has 1499 MiB free, and 1500 MiB are needed; make room there\n"
     assert preflight.main("demo", tmp_path, free_in(tmp_path, 1500)) == 0
     assert preflight.main("test", tmp_path, free_in(tmp_path, 1500)) == 1
+    assert preflight.main("demo", tmp_path, free_in(_SHM, 23)) == 1
 
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed-dev").touch()
