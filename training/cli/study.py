@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from training.cli.console import Exit, err, explained, out, result_line
+from training.cli.console import err, explained, out, result_line
 from training.errors import DataError, RecipeError
 
 app = typer.Typer()
@@ -29,15 +29,11 @@ def study(  # noqa: PLR0917 - each is an option of its own
     quick: Annotated[bool, typer.Option("--quick", help="seconds; the figures mean nothing")] = False,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="download the libraries' weights")] = False,
     listed: Annotated[bool, typer.Option("--list", help="list the studies")] = False,
-    rows: Annotated[bool, typer.Option("--rows", help="all rows of the checklists, and their tests")] = False,
-    run_rows: Annotated[bool, typer.Option("--run", help="with --rows: run the tests, write the page")] = False,
 ) -> None:
     """Run a published study and write its page: published figures beside ours, mistakes named and corrected."""
     with explained():
         if listed:
             _list()
-        elif rows:
-            _rows(run_tests=run_rows)
         elif name is None:
             raise RecipeError("name a study, or see --list")
         else:
@@ -106,28 +102,6 @@ def _list() -> None:
         published_text = "\n".join(f"{figure.figure}: {figure.value}" for figure in entry.published[:3])
         table.add_row(entry.name, entry.title, entry.data, published_text)
     out.print(table)
-
-
-def _rows(*, run_tests: bool) -> None:
-    from training.studies import rows  # noqa: PLC0415 - keeps --help fast
-    from training.studies.registry import STUDIES  # noqa: PLC0415 - as above
-
-    studies = list(STUDIES.values())
-    results = rows.run(studies) if run_tests else {}
-    lines = rows.table(studies, results)
-    if out.is_terminal:
-        table = Table("row", "study", "what", "test", "result", box=None, header_style="bold")
-        for line in lines:
-            table.add_row(*line)
-        out.print(table)
-    else:
-        for number, name, what, test, result in lines:
-            result_line({"row": number, "study": name, "what": what, "test": test, "result": result})
-    if run_tests:
-        rows.PAGE.write_text(rows.markdown(studies, results))
-        err.print(f"wrote {rows.PAGE}", highlight=False)
-        if any(result != "passed" for result in results.values()):
-            raise typer.Exit(Exit.FAILED)
 
 
 @app.command("classify-logo")

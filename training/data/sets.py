@@ -8,14 +8,12 @@ from torch.nn import functional
 
 from training.data.backgrounds import Split
 from training.data.compose import Look, camera, cover, drawn, paste, views
-from training.data.logos import BRANDS, Logos
+from training.data.logos import Logos
 
 #: Side in pixels of what the models see.
 INPUT_PX = 96
 #: Side in pixels of the canvases that brand photos are windows of.
 BRAND_CANVAS_PX = 128
-#: Label of a photo without a known brand: the last of the brand model's outputs.
-NO_LOGO_INDEX = len(BRANDS)
 _AT_ONCE = 128
 
 

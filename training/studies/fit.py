@@ -227,8 +227,3 @@ def probabilities_of(logits: Tensor) -> Floats:
 def device_here() -> str:
     """Where to train: the first GPU, if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def parameters_of(net: nn.Module) -> int:
-    """How many numbers a network learns."""
-    return sum(parameter.numel() for parameter in net.parameters())

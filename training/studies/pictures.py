@@ -67,18 +67,6 @@ def confusion(counts: Ints, labels: Sequence[str]) -> bytes:
     return plot(paint, side, side)
 
 
-def bars(values: dict[str, float], colour: str = BLUE, unit: str = "") -> bytes:
-    """Horizontal bars, the first on top."""
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        axes.barh(list(values), list(values.values()), color=colour)
-        axes.invert_yaxis()
-        axes.set_xlabel(unit)
-
-    return plot(paint, 6.0, 0.24 * len(values) + 0.9)
-
-
 def montage(images: Sequence[np.ndarray], columns: int = 8) -> bytes:
     """Photos uint8 [S, S, 3] of one size in a grid."""
     side = images[0].shape[0]

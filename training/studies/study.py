@@ -31,15 +31,6 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the study's checklist and the pytest node id of the test that shows it."""
-
-    number: str
-    what: str
-    test: str
-
-
-@dataclass(frozen=True, slots=True)
 class Backbone:
     """A network that a study names; `arch` is its name here, None where neither torchvision nor timm has it."""
 
@@ -118,7 +109,6 @@ class Study:
     data: str
     published: tuple[Published, ...]
     mistakes: tuple[Mistake, ...]
-    rows: tuple[Row, ...]
     models: tuple[Backbone, ...]
     #: What we would do today.
     today: tuple[str, ...]

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.studies.backbones import INCEPTION_RESNET_V2, INCEPTION_V3, RESNET50, XCEPTION
-from training.studies.study import Mistake, Options, Published, Result, Row, Study
+from training.studies.study import Mistake, Options, Published, Result, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _POST: Final = "the study's post"
-_TEST: Final = "tests/unit/training/studies/test_bottleneck.py::test_"
 
 
 def _run(options: Options, console: "Console") -> Result:
@@ -55,25 +54,6 @@ STUDY: Final = Study(
             "the networks were trained on ImageNet, which the photos and the breeds are from: val is no unseen data",
             "cannot be corrected with these weights; the page and the model's card say it as a known bias",
         ),
-    ),
-    rows=(
-        Row("2.1", "120 classes, 9,200 to train and 1,022 to validate, stratified by a fixed seed; histogram",
-            _TEST + "the_full_set_is_split_into_9200_and_1022_by_class_and_seed"),
-        Row("2.2", "bottleneck features stream to .npy: bounded memory, rows as listed, resumable",
-            "tests/unit/training/heads/test_features.py::"
-            "test_an_extraction_that_breaks_off_goes_on_and_ends_as_an_undisturbed_one"),
-        Row("2.3", "three networks, three caches, named by network, weights and photos",
-            _TEST + "each_network_has_a_cache_of_its_own"),
-        Row("2.4", "variance threshold fitted on train, then bagged SGD with the study's values",
-            _TEST + "the_head_has_the_studys_values_and_its_threshold_sees_train_alone"),
-        Row("2.5", "log loss and accuracy on train and val; spread over seeds beside a single SGD",
-            _TEST + "bagging_spreads_less_over_seeds_than_a_single_classifier"),
-        Row("2.6", "fine-tuning of four networks with the study's values",
-            _TEST + "fine_tuning_fills_a_table_of_four_rows_with_the_studys_values"),
-        Row("2.7", "top-5 on outside pictures; a low maximum is flagged",
-            _TEST + "outside_pictures_get_five_guesses_and_a_low_best_one_is_flagged"),
-        Row("2.8", "the classes are in ImageNet: a field of the card",
-            _TEST + "the_card_says_that_the_classes_are_imagenets"),
     ),
     models=(INCEPTION_V3, INCEPTION_RESNET_V2, XCEPTION, RESNET50),
     today=(

@@ -21,8 +21,7 @@ from training.progress import task
 from training.statistics import Ints
 from training.studies.drawn import write_drawing
 
-#: The full data set.
-FULL_PHOTOS: Final = 10_222
+#: Classes of the full data set.
 FULL_CLASSES: Final = 120
 _VAL_SHARE: Final = 0.1
 #: Fewer photos cannot be on both sides.

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.studies import backbones
-from training.studies.study import Mistake, Options, Published, Result, Row, Study
+from training.studies.study import Mistake, Options, Published, Result, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _ARTICLE: Final = "the study's article"
-_TEST: Final = "tests/unit/training/studies/test_feed_study.py::test_"
 
 
 def _run(options: Options, console: "Console") -> Result:
@@ -58,28 +57,6 @@ STUDY: Final = Study(
             "accuracy for a rare class",
             "reports accuracy on chosen photos, while few live ones are good enough: half of the picks were unusable",
             "precision of the picks stands beside accuracy, and the live trial measures it blind, with an interval",
-        ),
-    ),
-    rows=(
-        Row(
-            "4.1",
-            "a frozen network under a new last layer, with the majority beside it and its CPU time",
-            _TEST + "a_frozen_network_under_a_new_layer_beats_the_majority",
-        ),
-        Row(
-            "4.2",
-            "features, PCA(512, whitened), SVC(C=0.4) in one pipeline, 80/20, kept by joblib",
-            _TEST + "pca_and_svm_are_one_pipeline_that_never_saw_a_test_photo",
-        ),
-        Row(
-            "4.3",
-            "a one-class SVM on good photos, gamma 0.011, nu 0.08; gamma by ROC, and its plot",
-            _TEST + "gamma_is_chosen_by_roc_on_val_and_the_sweep_is_plotted",
-        ),
-        Row(
-            "4.4",
-            "the live trial: sample, blind sheet, verdicts, precision with Wilson's interval",
-            "tests/integration/test_trial.py::test_a_trial_from_topic_to_precision",
         ),
     ),
     models=(backbones.RESNET50,),

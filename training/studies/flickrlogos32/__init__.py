@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.studies.backbones import RESNET18, RESNET18_V2
-from training.studies.study import Mistake, Options, Published, Result, Row, Study
+from training.studies.study import Mistake, Options, Published, Result, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _README: Final = "the study's readme"
-_TEST: Final = "tests/unit/training/studies/test_flickrlogos32.py::test_"
 
 
 def _run(options: Options, console: "Console") -> Result:
@@ -65,27 +64,6 @@ STUDY: Final = Study(
             "reports accuracies that equal the share of no-logo photos, which a model that looks at nothing reaches",
             "always-no-logo, logo recall and the false positive rate stand beside every accuracy, in every mode",
         ),
-    ),
-    rows=(
-        Row("1.1", "the four list files are read; 320, 960, 3000 and 3960 photos, 33 classes",
-            _TEST + "the_four_lists_of_the_full_set_hold_8240_photos_of_33_classes"),
-        Row("1.2", "half of the no-logo photos of val train: 1820, 2460, 3960",
-            _TEST + "half_of_vals_photos_without_logo_train"),
-        Row("1.3", "{train,val,test}_data/<class>/, and again without harm",
-            _TEST + "arranging_twice_is_arranging_once"),
-        Row("1.4", "flip and crop of 224 in training, centre crop else; raw as published, resized first by default",
-            _TEST + "as_published_a_crop_is_raw_and_by_default_it_is_resized_first"),
-        Row("1.5", "the study's own network: layers, parameters, Xavier 2.24, a line for each epoch",
-            _TEST + "the_studys_network_has_its_shapes_its_parameters_and_its_first_weights"),
-        Row("1.6", "only the best checkpoint on val is kept", _TEST + "only_the_best_checkpoint_is_kept_and_it_loads"),
-        Row("1.7", "transfer with the last layer alone, and with all parameters",
-            _TEST + "head_only_trains_the_last_layer_and_the_other_variant_all"),
-        Row("1.8", "classify_logo of a file, of a URL when opted in, within limits",
-            _TEST + "classify_logo_names_the_brand_of_a_file_and_of_a_url_that_is_opted_in"),
-        Row("1.9", "remedies: weighted loss; training without no-logo and rejection of low scores",
-            _TEST + "both_remedies_stand_in_the_table_of_all_variants"),
-        Row("1.10", "published figures with the always-no-logo baseline and logo recall beside every accuracy",
-            _TEST + "the_page_shows_published_figures_beside_the_baseline_and_logo_recall"),
     ),
     models=(RESNET18_V2, RESNET18),
     today=(

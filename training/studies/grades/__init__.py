@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from training.studies import backbones
-from training.studies.study import Mistake, Options, Published, Result, Row, Study
+from training.studies.study import Mistake, Options, Published, Result, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _ARTICLE: Final = "the study's article; its tables are pictures that were lost"
-_TEST: Final = "tests/unit/training/studies/test_grades.py::test_"
 
 
 def _run(options: Options, console: "Console") -> Result:
@@ -59,54 +58,6 @@ STUDY: Final = Study(
             "a network that says one level for every photo reaches that level's share; the article found it in a "
             "confusion matrix only",
             "majority baseline, macro recall and an alarm for levels that are never said, in every mode",
-        ),
-    ),
-    rows=(
-        Row(
-            "0.1",
-            "a table of image, rating 1 to 5 and 20 or more features; anything else is refused",
-            _TEST + "a_table_needs_twenty_features_and_ratings_of_one_to_five",
-        ),
-        Row(
-            "0.2",
-            "mean imputation, label encoding, scaling and selection, fitted on training photos alone",
-            _TEST + "columns_are_prepared_as_training_photos_show_them",
-        ),
-        Row(
-            "0.3",
-            "nine models, five levels: test and train accuracy in one CSV, with the majority",
-            _TEST + "nine_models_and_the_majority_stand_in_one_csv",
-        ),
-        Row(
-            "0.4",
-            "the correlation plot that explains what trees reach, and Spearman's table",
-            _TEST + "correlations_find_the_feature_that_goes_with_the_rating",
-        ),
-        Row(
-            "0.5",
-            "train, val and test keep users and near-duplicates together",
-            _TEST + "no_user_and_no_near_duplicate_crosses_the_splits",
-        ),
-        Row(
-            "0.6",
-            "nine frozen backbones in one table, whose weights stay as they were",
-            _TEST + "a_frozen_backbone_is_the_same_after_training",
-        ),
-        Row(
-            "0.7",
-            "confusion matrix and histogram; the alarm for a level that is never said",
-            _TEST + "a_collapsed_model_sets_off_the_alarm",
-        ),
-        Row(
-            "0.8",
-            "a balanced training set; val and test untouched",
-            _TEST + "training_is_balanced_and_val_and_test_stay_whole",
-        ),
-        Row("0.9", "levels 1 and 2 are poor, 4 and 5 good, 3 is dropped", _TEST + "levels_become_sides"),
-        Row(
-            "0.10",
-            "fine-tuning: Adam 1e-3, then RMSprop 1e-5 from its best weights",
-            _TEST + "the_second_stage_starts_at_the_best_weights_of_the_first",
         ),
     ),
     models=(

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from training.studies.study import Mistake, Options, Published, Result, Row, Study
+from training.studies.study import Mistake, Options, Published, Result, Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _NOTEBOOK: Final = "the study's notebook evaluate-model"
-_TEST: Final = "tests/unit/training/studies/test_openimages.py::test_"
 
 
 def _run(options: Options, console: "Console") -> Result:
@@ -71,23 +70,6 @@ STUDY: Final = Study(
             "takes boxes around groups and of drawings for objects",
             "both are left out",
         ),
-    ),
-    rows=(
-        Row("3.1", "download by class from the three lists: 5 requests in 5 s, retried, resumed",
-            _TEST + "photos_of_the_classes_are_downloaded_with_pace_retry_and_resume"),
-        Row("3.2", "placeholders of deleted photos are dropped: single channel, and a hash list",
-            _TEST + "placeholders_are_dropped_by_channel_hash_and_repetition"),
-        Row("3.3", "crops by box are exact to the pixel; montage, box overlay, tree of classes",
-            _TEST + "a_crop_holds_exactly_the_pixels_of_its_box"),
-        Row("3.4", "the study's random changes, 128 pixels, batches of 16",
-            _TEST + "training_changes_photos_by_the_studys_values"),
-        Row("3.5", "the study's network and optimiser", _TEST + "the_network_has_the_studys_layers_and_parameters"),
-        Row("3.6", "at most 50 epochs, stopped 4 after the best loss on val; the best is restored",
-            _TEST + "training_stops_four_epochs_after_the_best_and_restores_it"),
-        Row("3.7", "classification report on held-out photos; as published on those of training, and said so",
-            _TEST + "the_report_is_on_held_out_photos_unless_as_published"),
-        Row("3.8", "a manifest of data, code and environment; rebuilt in at most four commands, with equal metrics",
-            _TEST + "a_rebuild_has_the_same_manifest_to_the_bit_and_equal_metrics"),
     ),
     models=(),
     today=(

@@ -13,7 +13,7 @@ from training.data.compose import Look, mark_coordinates, paste, placements
 from training.data.degrade import WORST, Damage, damaged, degrade
 from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distractor_names, render_mask
 from training.data.photos import LEVELS, Photo
-from training.data.sets import INPUT_PX, NO_LOGO_INDEX, BrandComposer, Origin
+from training.data.sets import INPUT_PX, BrandComposer, Origin
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_batch_is_uint8_balanced_and_labelled_by_origin(
     assert len(branded) == count // 2
     per_brand = torch.bincount(branded, minlength=len(BRANDS))
     assert per_brand.max() - per_brand.min() <= 1
-    assert (made.labels[made.origins != Origin.BRAND] == NO_LOGO_INDEX).all()
+    assert (made.labels[made.origins != Origin.BRAND] == len(BRANDS)).all()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -9,7 +10,7 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from training.errors import ExportError
+from training.errors import ExportError, GateRefused
 from training.evaluation import brand
 from training.evaluation.answers import Figure
 from training.evaluation.outcome import Evaluation
@@ -22,6 +23,8 @@ from training.publish.bundle import Bundle, decider, make
 from training.publish.export import check_graph, stored_small
 from training.publish.parity import ENGINES, compare, outputs_of
 from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights
+from training.publish.release import Candidate, decide, release
+from training.publish.repository import Evidence, read_manifest, versions
 from training.statistics import wilson
 
 LABELS = ("acme", "bolt", "crown", "no_logo")
@@ -183,3 +186,60 @@ def test_a_difference_within_its_interval_refuses_nothing() -> None:
     accuracy = next(check for check in small if check.name == "accuracy not worse")
     assert accuracy.passed
     assert "against version 3" in accuracy.detail
+
+
+GOOD = gate.Check("sound", passed=True, detail="yes")
+VAGUE = gate.Check("calibration", passed=False, detail="vague", minor=True)
+USELESS = gate.Check("better than nothing", passed=False, detail="no")
+
+
+def candidate(bundle: Bundle, *checks: gate.Check, errors: float = 0.0, spec: ModelSpec = SPEC) -> Candidate:
+    """The bundle's network, said to err on a share of photos that it is always right about once it is published."""
+    images = photos(200)
+    labels = outputs_of(ENGINES["onnxruntime"](bundle.exported.model), images)[0].argmax(1)
+    said = np.where(np.arange(200) < 200 * errors, (labels + 1) % len(LABELS), labels)
+    view = brand.BrandView(np.eye(len(LABELS))[said] * 0.9 + 0.025, labels, np.full(200, ""), 0.3)
+    evidence = Evidence("0" * 64, {}, DECISION)
+    return Candidate(spec, Path("origin"), checks or (GOOD,), view, images, np.full(200, ""), lambda: bundle, evidence)
+
+
+def test_a_candidate_is_compared_with_the_newest_version_on_its_own_photos(bundle: Bundle, tmp_path: Path) -> None:
+    first = release(candidate(bundle), tmp_path)
+    assert (first.path, first.decision.champion) == (tmp_path / "toy" / "1", None)
+    with pytest.raises(GateRefused, match=r"toy of origin is not published: accuracy not worse: .* version 1"):
+        release(candidate(bundle, errors=0.3), tmp_path)
+    assert versions(tmp_path / "toy") == [1]
+    second = release(candidate(bundle), tmp_path)
+    assert (second.path.name, second.decision.champion) == ("2", 1)
+    assert read_manifest(tmp_path / "toy", 2)["gate"]["checks"][0] == {"name": "sound", "passed": True, "detail": "yes"}
+
+
+@pytest.mark.parametrize("changed", [{"labels": LABELS[::-1]}, {"input_px": 64}])
+def test_a_version_with_another_contract_is_no_champion(
+    bundle: Bundle, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    release(candidate(bundle), tmp_path)
+    other = candidate(bundle, errors=0.3, spec=replace(SPEC, **changed))  # type: ignore[arg-type]
+    assert decide(other, tmp_path) == gate.GateDecision((GOOD,))
+
+
+def test_the_gate_is_overruled_with_a_reason_only_and_the_manifest_keeps_it(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(GateRefused, match="needs --reason"):
+        release(candidate(bundle, USELESS), tmp_path, " ")
+    assert not (tmp_path / "toy").exists()
+    release(candidate(bundle, USELESS), tmp_path, "to see it")
+    assert read_manifest(tmp_path / "toy", 1)["forced"] == "to see it"
+    release(candidate(bundle), tmp_path)
+    assert read_manifest(tmp_path / "toy", 2)["forced"] is None
+
+
+def test_a_short_training_excuses_what_more_of_it_would_mend_and_nothing_else(bundle: Bundle, tmp_path: Path) -> None:
+    for checks in ((USELESS,), (VAGUE, USELESS)):
+        with pytest.raises(GateRefused):
+            release(candidate(bundle, *checks), tmp_path, short="minutes")
+    with pytest.raises(GateRefused):
+        release(candidate(bundle, VAGUE), tmp_path)
+    release(candidate(bundle, VAGUE), tmp_path, short="minutes")
+    assert read_manifest(tmp_path / "toy", 1)["forced"] == "minutes"
+    release(candidate(bundle), tmp_path, short="minutes")
+    assert read_manifest(tmp_path / "toy", 2)["forced"] is None

@@ -21,7 +21,6 @@ from training.studies.affine import Affine
 from training.studies.bottleneck import STUDY, finetune
 from training.studies.bottleneck.data import (
     FULL_CLASSES,
-    FULL_PHOTOS,
     Breeds,
     Way,
     divided,
@@ -37,6 +36,8 @@ from training.studies.bottleneck.run import Settings
 from training.studies.study import Options, Result
 
 QUIET = Console(quiet=True)
+#: Of the full data set.
+FULL_PHOTOS = 10_222
 
 
 @pytest.fixture(scope="module")

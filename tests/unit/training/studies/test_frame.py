@@ -1,12 +1,16 @@
-"""What all studies share: settings, the page, the table of rows, the command line."""
+"""What all studies share: settings, the page, the checklist, the command line."""
 
 import io
 import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 import timm
 import torchvision
@@ -14,10 +18,10 @@ from PIL import Image
 
 from training.errors import RecipeError
 from training.models.networks import natural_px
-from training.studies import page, rows
-from training.studies.pictures import bars
+from training.studies import page
+from training.studies.pictures import confusion
 from training.studies.registry import STUDIES
-from training.studies.study import Figure, Mistake, Options, Published, Result, Row, Study, Table, settings_of
+from training.studies.study import Figure, Mistake, Options, Published, Result, Study, Table, settings_of
 
 ROOT = Path(__file__).parents[4]
 
@@ -41,7 +45,6 @@ def study() -> Study:
         data="nothing",
         published=(Published("accuracy", 0.84, "a readme"), Published("winner", "trees", "a readme")),
         mistakes=(Mistake("leak", "tests on training photos", "a test split"),),
-        rows=(Row("9.1", "adds up", "tests/unit/training/studies/test_frame.py::test_a_page_needs_nothing_beside_it"),),
         models=(),
         today=("something else",),
         run=lambda _options, _console: Result("none"),
@@ -52,6 +55,18 @@ def study() -> Study:
 def trainer(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "training.cli", "study", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=400)
+
+
+@pytest.fixture(scope="module")
+def study_rows() -> ModuleType:
+    """`scripts/study-rows` as a module."""
+    loader = SourceFileLoader("study_rows", str(ROOT / "scripts" / "study-rows"))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = module_from_spec(spec)
+    sys.modules[loader.name] = module  # where dataclasses look a class's module up
+    loader.exec_module(module)
+    return module
 
 
 def test_settings_are_the_defaults_under_a_quick_run_under_the_users_values(tmp_path: Path) -> None:
@@ -71,7 +86,7 @@ def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
     result = Result(
         "forty photos made by code",
         {"Models": Table(("model", "accuracy"), (("trees", "0.4"),))},
-        {"Bars": bars({"a": 1.0, "b": 2.0})},
+        {"Confusion": confusion(np.eye(2, dtype=np.int64), ("a", "b"))},
         {"accuracy": Figure(0.5, 0.4, 0.6), "always no": Figure(0.7)},
         ("a note",),
     )
@@ -97,20 +112,21 @@ def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
 
 
 def test_plots_are_small_png_files() -> None:
-    body = bars({f"row {index}": float(index) for index in range(9)})
+    counts, names = np.arange(81).reshape(9, 9), [f"row {index}" for index in range(9)]
+    body = confusion(counts, names)
     assert Image.open(io.BytesIO(body)).format == "PNG"
     assert len(body) < 15_000
-    assert body == bars({f"row {index}": float(index) for index in range(9)})
+    assert body == confusion(counts, names)
 
 
-def test_the_worst_result_of_a_test_with_parameters_is_the_rows(tmp_path: Path) -> None:
+def test_the_worst_result_of_a_test_with_parameters_is_the_rows(tmp_path: Path, study_rows: ModuleType) -> None:
     report = tmp_path / "report.xml"
     cases = "".join(
         f'<testcase file="tests/a.py" name="{name}">{inner}</testcase>'
         for name, inner in (("test_x[1]", ""), ("test_x[2]", "<failure/>"), ("test_x[3]", ""), ("test_y", ""))
     )
     report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
-    assert rows._said(report) == {"tests/a.py::test_x": "failed", "tests/a.py::test_y": "passed"}
+    assert study_rows.results(report) == {"tests/a.py::test_x": "failed", "tests/a.py::test_y": "passed"}
 
 
 def test_listing_the_studies_loads_no_heavy_library() -> None:
@@ -122,11 +138,19 @@ def test_listing_the_studies_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_every_row_names_a_test_that_exists() -> None:
-    for entry in STUDIES.values():
-        for row in entry.rows:
-            file, _, name = row.test.partition("::")
-            assert f"def {name}(" in (ROOT / file).read_text(), row
+def test_every_row_names_a_study_and_a_test_that_exist(study_rows: ModuleType) -> None:
+    rows = study_rows.read(study_rows.PAGE.read_text())
+    assert len(rows) == 40
+    assert {row.study for row in rows} == set(STUDIES)
+    for row in rows:
+        assert study_rows.exists(row), row
+
+
+def test_a_checklist_is_read_as_it_was_written(study_rows: ModuleType) -> None:
+    rows = study_rows.read(study_rows.PAGE.read_text())
+    assert study_rows.read(study_rows.page(rows)) == rows
+    with pytest.raises(SystemExit, match="not a row"):
+        study_rows.read("| 9.1 | toy | adds up | no test |")
 
 
 def test_every_network_that_a_study_names_is_there_or_says_what_is_nearest() -> None:
