@@ -55,8 +55,7 @@ class Server:
         if not commands:
             return []
         replies = yield from self._send(commands)
-        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if script is not None and unknown:
+        if script is not None and (unknown := _unknown_script(replies)):
             again = yield from self._send([script.spelled_out(commands[place]) for place in unknown])
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
@@ -70,7 +69,7 @@ class Server:
             OSError: the connection failed.
         """
         masters = yield from self.masters()
-        answers = yield [Request(node, [_PING]) for node in masters]
+        answers = yield [(node, [_PING]) for node in masters]
         while answers:
             _checked(_replies_of(answers))
 
@@ -85,7 +84,7 @@ class Server:
         Raises:
             ClusterError: the server belongs to a cluster.
         """
-        replies = _replies_of((yield [Request(None, commands)]))
+        replies = _replies_of((yield [(None, commands)]))
         for reply in replies:
             if isinstance(reply, AskError):
                 raise ClusterError(
@@ -158,9 +157,8 @@ class Cluster(Server):
         for place, asked in pending.items():
             # None is ASKING, which counts for the next command of a connection alone.
             sent.setdefault(asked or self._owner(commands[place]), []).extend([None, place] if asked else [place])
-        requests = [
-            Request(node, [_ASKING if place is None else commands[place] for place in places])
-            for node, places in sent.items()
+        requests: list[Request] = [
+            (node, [_ASKING if place is None else commands[place] for place in places]) for node, places in sent.items()
         ]
         again: dict[int, Address | None] = {}
         for (node, places), answer in zip(sent.items(), (yield requests), strict=True):
@@ -199,7 +197,7 @@ class Cluster(Server):
         known = set(self._owners.values())
         for node in [*random.sample(list(known), min(len(known), _ASKED_NODES)), None]:
             try:
-                (ranges,) = _checked(_replies_of((yield [Request(node, [_CLUSTER_SLOTS])])))
+                (ranges,) = _checked(_replies_of((yield [(node, [_CLUSTER_SLOTS])])))
             except FAILURES:
                 if node is None:
                     raise
@@ -236,6 +234,10 @@ def url_at(url: str, node: Address | None) -> str:
 
 def _address(host: str, port: int, told_by: Address) -> Address:
     return Address(told_by.host if host in _SAME_HOST else host, port)
+
+
+def _unknown_script(replies: list[Any]) -> list[int]:
+    return [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
 def _unanswered(reply: object) -> bool:

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from consumer.redis.cluster import Cluster, Server, seed_of, url_at
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import FAILURES
-from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Step, T, Wait
+from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, T, Wait
 
 #: Nodes that are asked at the same time.
 _ABREAST: Final = 16
@@ -52,42 +52,39 @@ class ThreadLink:
             client.close()
 
     def _drive(self, operation: Operation[T]) -> T:
-        try:
-            step = next(operation)
-            while True:
-                step = operation.send(self._result(step))
-        except StopIteration as end:
-            value: T = end.value
-            return value
+        answers: list[Answer] | None = None
+        while True:
+            try:
+                step = operation.send(answers)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            match step:
+                case [(node, commands)]:
+                    answers = [self._answer(node, commands)]
+                case Wait(seconds):
+                    time.sleep(seconds)
+                case Exclusive(alone):
+                    with self._lock:
+                        self._drive(alone)
+                case Forget(nodes):
+                    # Another thread may use one: the garbage collector closes it after that.
+                    for node in nodes:
+                        self._clients.pop(node, None)
+                case requests:
+                    answers = list(self._threads.map(lambda request: self._answer(*request), requests))
 
-    def _result(self, step: Step) -> list[Answer] | None:
-        match step:
-            case [request]:
-                return [self._answer(request)]
-            case Wait(seconds):
-                time.sleep(seconds)
-            case Exclusive(operation):
-                with self._lock:
-                    self._drive(operation)
-            case Forget(nodes):
-                # Another thread may use one: the garbage collector closes it after that.
-                for node in nodes:
-                    self._clients.pop(node, None)
-            case requests:
-                return list(self._threads.map(self._answer, requests))
-        return None
-
-    def _answer(self, request: Request) -> Answer:
-        client: Any = self._client(request.node)
+    def _answer(self, node: Address | None, commands: Sequence[Command]) -> Answer:
+        client: Any = self._client(node)
         try:
-            if len(request.commands) == 1:
-                return [client.execute_command(*request.commands[0])]
+            if len(commands) == 1:
+                return [client.execute_command(*commands[0])]
             pipeline = client.pipeline(transaction=False)
-            for command in request.commands:
+            for command in commands:
                 pipeline.execute_command(*command)
             replies: list[Any] = pipeline.execute(raise_on_error=False)
         except ResponseError as error:
-            return [error] * len(request.commands)
+            return [error] * len(commands)
         except FAILURES as error:
             return error
         return replies
