@@ -163,11 +163,11 @@ class Cluster(Server):
         again: dict[int, Address | None] = {}
         for (node, places), answer in zip(sent.items(), (yield requests), strict=True):
             outcomes = repeat(answer, len(places)) if isinstance(answer, Exception) else answer
-            for place, reply in zip(places, outcomes, strict=True):
-                if place is not None:
-                    replies[place] = reply
+            for at, reply in zip(places, outcomes, strict=True):
+                if at is not None:
+                    replies[at] = reply
                     if _unanswered(reply):
-                        again[place] = self._follow(reply, node)
+                        again[at] = self._follow(reply, node)
         return again
 
     def _follow(self, reply: Exception, node: Address) -> Address | None:
