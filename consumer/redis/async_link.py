@@ -8,7 +8,7 @@ from typing import Any, Final
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ResponseError
 
-from consumer.redis.cluster import Cluster, Server, seed_of, url_at
+from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import FAILURES
 from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, T, Wait
@@ -25,13 +25,23 @@ class AsyncLink:
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
         self._url = url
         self._timeout_s = timeout_s
+        self._cluster = cluster
         self._server = Cluster(seed_of(url)) if cluster else Server()
         self._clients: dict[Address | None, Redis] = {}
         self._lock = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command], script: Script | None = None) -> list[Any]:
         """As `Server.run`."""
-        return await self._drive(self._server.run(commands, script))
+        operation = self._server.run(commands, script)
+        if self._cluster:
+            return await self._drive(operation)
+        # The hot path, in which a generator costs 3 %: one server's first replies are nearly always what is returned.
+        answers = [await self._answer(None, commands)]
+        replies = settled(answers)
+        if replies is not None:
+            return replies
+        next(operation)
+        return await self._drive(operation, answers)
 
     async def ping(self) -> None:
         """As `Server.ping`."""
@@ -41,8 +51,7 @@ class AsyncLink:
         """Closes the connections."""
         await self._forget(list(self._clients))
 
-    async def _drive(self, operation: Operation[T]) -> T:
-        answers: list[Answer] | None = None
+    async def _drive(self, operation: Operation[T], answers: list[Answer] | None = None) -> T:
         while True:
             try:
                 step = operation.send(answers)

@@ -207,6 +207,17 @@ class Cluster(Server):
                 return
 
 
+def settled(answers: Sequence[Answer]) -> list[Any] | None:
+    """The replies of the one node that was asked; None where there is more to do about them than to return them."""
+    (answer,) = answers
+    if isinstance(answer, Exception):
+        return None
+    for reply in answer:
+        if isinstance(reply, Exception):
+            return None
+    return answer
+
+
 def owners_of(ranges: Sequence[Sequence[Any]], told_by: Address) -> dict[int, Address]:
     """The master of each slot in a node's reply to CLUSTER SLOTS."""
     owners: dict[int, Address] = {}

@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from consumer.redis.cluster import Cluster, Server, seed_of, url_at
+from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import FAILURES
 from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, T, Wait
@@ -27,6 +27,7 @@ class ThreadLink:
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
         self._url = url
         self._timeout_s = timeout_s
+        self._cluster = cluster
         self._server = Cluster(seed_of(url)) if cluster else Server()
         self._clients: dict[Address | None, Redis] = {}
         self._lock = threading.Lock()
@@ -34,7 +35,16 @@ class ThreadLink:
 
     def run(self, commands: Sequence[Command], script: Script | None = None) -> list[Any]:
         """As `Server.run`."""
-        return self._drive(self._server.run(commands, script))
+        operation = self._server.run(commands, script)
+        if self._cluster:
+            return self._drive(operation)
+        # The hot path, in which a generator costs 3 %: one server's first replies are nearly always what is returned.
+        answers = [self._answer(None, commands)]
+        replies = settled(answers)
+        if replies is not None:
+            return replies
+        next(operation)
+        return self._drive(operation, answers)
 
     def scan(self, pattern: str, kind: str, count: int) -> Iterator[str]:
         """Scans every master; a key whose slot moves meanwhile may come twice or not at all.
@@ -51,8 +61,7 @@ class ThreadLink:
         for client in self._clients.values():
             client.close()
 
-    def _drive(self, operation: Operation[T]) -> T:
-        answers: list[Answer] | None = None
+    def _drive(self, operation: Operation[T], answers: list[Answer] | None = None) -> T:
         while True:
             try:
                 step = operation.send(answers)
