@@ -1,4 +1,4 @@
-"""What travels: Kafka records, the events in them, scores and tags; and their JSON form, the published contract.
+"""Kafka records, the events in them, photos and scores; and the JSON form of events and tags, the published contract.
 
 Everything here is a frozen value without I/O. The JSON Schemas under `docs/schemas/` are generated from these classes.
 """
@@ -41,7 +41,7 @@ def _with_a_date(value: object) -> object:
     """The value, if it is a text with a date: a number would be read as seconds or milliseconds since 1970.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is anything else.
     """
     if not isinstance(value, str) or "-" not in value[1:]:
         raise ValueError("not a date and time such as 2026-11-21T10:15:00Z")
@@ -52,7 +52,7 @@ def _in_utc(moment: datetime) -> datetime:
     """The same moment in UTC.
 
     Raises:
-        ValueError: at the ends of the calendar, where there is none.
+        ValueError: UTC has no such moment, at the ends of the calendar.
     """
     try:
         return moment.astimezone(UTC)
@@ -60,7 +60,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("the time is outside the calendar") from None
 
 
-#: "7" is no revision and 1700000000 no time: what the schema forbids must not be guessed.
+#: Without conversions: the text "7" is refused as a revision, the number 1700000000 as a time, as the schema says.
 _STRICT: Final = ConfigDict(strict=True)
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
 PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -12,7 +12,7 @@ from consumer import events
 from consumer.errors import PhotoHostDown, PhotoRejected, Reason, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
 from consumer.fetch.hosts import Hosts
-from consumer.imaging.truncation import ends_early
+from consumer.imaging.formats import ends_early
 from consumer.kafka.headers import Delivery
 from consumer.redis.score_cache import Judge, judged
 from consumer.redis.store import Written

@@ -201,7 +201,7 @@ def replay(
 def schemas(
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path("docs/schemas"),
 ) -> None:
-    """Write the JSON Schemas of the events."""
+    """Write the JSON Schemas of the events, and the image formats that are read."""
     from consumer.operations.schemas import write_schemas  # noqa: PLC0415 - as in `run`
 
     for path in write_schemas(output):

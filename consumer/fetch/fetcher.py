@@ -71,7 +71,7 @@ class Fetcher:
         url = parsed(event.uri)
         attempt = Attempt(self._budget, self._limits.max_bytes, open_wait_s=self._open_wait_s)
         try:
-            body = await self._body(event.uri, url, attempt)
+            body = await self._body(url, attempt)
             attempt.keep(len(body))
             await _check(body, event.content_sha256, shown(url))
         except NotFound as missing:
@@ -88,22 +88,22 @@ class Fetcher:
             raise
         return Photo(event.photo_id, event.uri, body, attempt.release)
 
-    async def _body(self, uri: str, url: URL, attempt: Attempt) -> bytes:
+    async def _body(self, url: URL, attempt: Attempt) -> bytes:
         while True:
             try:
                 async with attempt.within(self._limits.total_timeout_s):
-                    return await self._read(uri, url, attempt)
+                    return await self._read(url, attempt)
             except NoRoom:
                 await attempt.queued()
             except TimeoutError:
                 place = shown(url)
                 raise Retryable("fetch_timeout", f"{place}: no photo in time", origin=attempt.asking) from None
 
-    async def _read(self, uri: str, url: URL, attempt: Attempt) -> bytes:
+    async def _read(self, url: URL, attempt: Attempt) -> bytes:
         if url.scheme in STORE_ENDPOINTS:
             return await self._stores.read(url, attempt)
         if url.scheme == "file" and "file" in self._limits.schemes:
-            return await read_file(uri, self._limits.file_root, attempt)
+            return await read_file(url, self._limits.file_root, attempt)
         return await self._web.read(url, attempt)
 
 

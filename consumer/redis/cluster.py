@@ -161,13 +161,13 @@ class Cluster(Server):
             (node, [_ASKING if place is None else commands[place] for place in places]) for node, places in sent.items()
         ]
         again: dict[int, Address | None] = {}
-        for (node, places), answer in zip(sent.items(), (yield requests), strict=True):
-            outcomes = repeat(answer, len(places)) if isinstance(answer, Exception) else answer
-            for at, reply in zip(places, outcomes, strict=True):
-                if at is not None:
-                    replies[at] = reply
+        for (node, asked_of_it), answer in zip(sent.items(), (yield requests), strict=True):
+            outcomes = repeat(answer, len(asked_of_it)) if isinstance(answer, Exception) else answer
+            for number, reply in zip(asked_of_it, outcomes, strict=True):
+                if number is not None:
+                    replies[number] = reply
                     if _unanswered(reply):
-                        again[at] = self._follow(reply, node)
+                        again[number] = self._follow(reply, node)
         return again
 
     def _follow(self, reply: Exception, node: Address) -> Address | None:

@@ -24,20 +24,21 @@ from tests.harness import PhotoServer, eventually, make_world
 from training.data.degrade import WORST
 from training.data.made import scene_uri
 from training.data.photos import Photo
+from training.heads.candidate import candidate_of
+from training.heads.evaluation import LABELS, SplitFeatures
 from training.heads.features import backbone, extract
-from training.heads.folder import Kept, Trained, keep, load
-from training.heads.judged import LABELS, Side
-from training.heads.release import release, verdict_of
+from training.heads.folder import SavedHead, Trained, load, save
+from training.publish.release import decide, release
 from training.publish.repository import read_manifest
 from training.recipes.recipe import Model
-from training.runs.run import QUALITY, spec_of
 
 REASON = "random weights: a test of the way, not of the head"
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    kept: Kept
+    folder: Path
+    kept: SavedHead
     repository: Path
     triton: Triton
 
@@ -55,12 +56,17 @@ def served(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     good = np.array([photo.rating == 5 for photo in photos]).astype(int)
     svm = make_pipeline(PCA(12, whiten=True, random_state=0), CalibratedClassifierCV(SVC(C=0.4), ensemble=False))
     trained = Trained("svm", source, svm.fit(features[:80], good[:80]), tuple(photos[:80]))
-    keep(folder / "svm", trained, Side(photos[80:110], features[80:110]), Side(photos[110:], features[110:]))
+    save(
+        folder / "svm",
+        trained,
+        SplitFeatures(photos[80:110], features[80:110]),
+        SplitFeatures(photos[110:], features[110:]),
+    )
     repository = write_repository(folder / "models")
     shutil.rmtree(repository / "photo_quality")
-    release(folder / "svm", repository, None, REASON)
+    release(candidate_of(folder / "svm"), repository, REASON)
     triton = servers.start_triton(repository, name="study-head")
-    yield Served(load(folder / "svm"), repository, triton)
+    yield Served(folder / "svm", load(folder / "svm"), repository, triton)
     triton.stop()
 
 
@@ -110,9 +116,8 @@ def test_the_manifest_holds_the_proof_and_why_the_gate_was_overruled(served: Ser
 
 
 def test_a_head_is_compared_with_the_published_version_on_its_own_photos(served: Served) -> None:
-    spec = spec_of(QUALITY, LABELS, served.kept.source.geometry)
-    verdict = verdict_of(served.kept, spec, served.repository)
-    assert verdict.champion == 1
-    compared = [check for check in verdict.checks if "against version 1" in check.detail]
+    decision = decide(candidate_of(served.folder), served.repository)
+    assert decision.champion == 1
+    compared = [check for check in decision.checks if "against version 1" in check.detail]
     assert len(compared) == 3
     assert all(check.passed for check in compared)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 from rich.console import Console
@@ -21,6 +21,9 @@ from training.errors import (
     TrainerError,
     WeightsError,
 )
+
+if TYPE_CHECKING:
+    from training.publish.release import Release
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -62,6 +65,31 @@ def explained() -> Iterator[None]:
     except TrainerError as error:
         err.print(f"photo-trainer: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
+
+
+def check_reason(reason: str | None, *, force: bool) -> None:
+    """Lets `--force` through with its `--reason` only.
+
+    Raises:
+        Exit: with the code of a wrong usage.
+    """
+    if force != bool(reason and reason.strip()):
+        err.print("photo-trainer: --force and --reason TEXT belong together", style="red")
+        raise typer.Exit(Exit.USAGE)
+
+
+def released_line(done: "Release", reason: str | None) -> None:
+    """Says that a version was published, and in spite of what."""
+    model, version = done.path.parent.name, int(done.path.name)
+    for refusal in done.decision.refusals:
+        err.print(f"published in spite of: {refusal}", highlight=False, markup=False)
+    err.print(f"published {model} version {version} in {done.path}", highlight=False)
+    result_line(
+        {
+            "model": model, "version": version, "path": str(done.path), "cpu": done.bundle.cpu,
+            "gate": done.decision.as_json(), "parity": done.bundle.parity_json(), "forced": reason,
+        }
+    )  # fmt: skip
 
 
 def result_line(result: Mapping[str, Any]) -> None:

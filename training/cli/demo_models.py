@@ -6,8 +6,11 @@ from typing import Final
 
 from rich.console import Console
 
+from training.evaluation.outcome import Evaluation
+from training.evaluation.run import evaluate
 from training.evaluation.thresholds import Target
-from training.publish.release import Released, release
+from training.publish.network import candidate_of
+from training.publish.release import Release, release
 from training.recipes.files import read
 from training.runs.start import new_run, train, unused_name
 
@@ -55,13 +58,14 @@ def _make(name: str, repository: Path, console: Console, runs: Path, steps: int 
     run = new_run(read(name, overrides), unused_name(name, runs), runs)
     train(run, console)
     forced = _QUICK_REASON if quick else None
-    return _published(release(run, repository, _TARGET, console, forced=forced, short=_SHORT_REASON))
+    found = evaluate(run, _TARGET, console)
+    return _published(found.evaluation, release(candidate_of(found), repository, forced, _SHORT_REASON))
 
 
-def _published(done: Released) -> Published:
+def _published(evaluation: Evaluation, done: Release) -> Published:
     metrics = {}
-    for name, figure in done.found.evaluation.figures.items():
+    for name, figure in evaluation.figures.items():
         metrics[name] = figure.value
         if name == "accuracy":
             metrics |= {f"{name}_{other.replace(' ', '_')}": value for other, value in figure.baselines.items()}
-    return Published(done.path, metrics, dict(done.found.evaluation.decision), done.verdict.minor_refusals)
+    return Published(done.path, metrics, dict(evaluation.decision), done.decision.minor_refusals)

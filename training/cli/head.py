@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from training.cli.console import Exit, err, explained, result_line
+from training.cli.console import check_reason, explained, released_line, result_line
 
 head_app = typer.Typer(no_args_is_help=True, help="Export or publish a classical head that a study kept.")
 HeadPath = Annotated[Path, typer.Argument(help="folder of a head, as `study` writes it", show_default=False)]
@@ -16,10 +16,12 @@ def export_head(
     head: HeadPath, out: Annotated[Path | None, typer.Option(help="HEAD/export by default")] = None
 ) -> None:
     """Write backbone and head as one ONNX graph, and how far it is from scikit-learn."""
-    from training.heads.release import write_bundle  # noqa: PLC0415 - torch takes seconds to import
+    from training.heads.candidate import candidate_of  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.release import write_bundle  # noqa: PLC0415
 
     with explained():
-        files, bundle = write_bundle(head, out or head / "export")
+        bundle = candidate_of(head).bundle()
+        files = write_bundle(bundle, out or head / "export")
     result_line({"files": [str(path) for path in files], "parity": bundle.parity_json()})
 
 
@@ -36,15 +38,10 @@ def publish_head(
 
     Exit code 7 when the gate refuses.
     """
-    if force != bool(reason and reason.strip()):
-        err.print("photo-trainer: --force and --reason TEXT belong together", style="red")
-        raise typer.Exit(Exit.USAGE)
-    from training.heads.release import release  # noqa: PLC0415 - as above
+    check_reason(reason, force=force)
+    from training.heads.candidate import candidate_of  # noqa: PLC0415 - as above
+    from training.publish.release import release  # noqa: PLC0415
 
     with explained():
-        path, bundle, verdict = release(head, repository, name, reason)
-    for refusal in verdict.refusals:
-        err.print(f"published in spite of: {refusal}", highlight=False, markup=False)
-    err.print(f"published {path.parent.name} version {path.name} in {path}", highlight=False)
-    found = {"model": path.parent.name, "version": int(path.name), "path": str(path), "gate": verdict.as_json()}
-    result_line({**found, "parity": bundle.parity_json(), "forced": reason})
+        done = release(candidate_of(head, name), repository, reason)
+    released_line(done, reason)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from training.cli.console import Exit, err, explained, result_line
+from training.cli.console import check_reason, err, explained, released_line, result_line
 
 if TYPE_CHECKING:
     from training.evaluation.outcome import Evaluation
@@ -39,7 +39,7 @@ def evaluate_run(
 ) -> None:
     """Choose temperature and threshold on val, measure once on test and foreign photos, write report and card."""
     from training.evaluation.run import evaluate, write  # noqa: PLC0415 - torch takes seconds to import
-    from training.publish.release import EVALUATION  # noqa: PLC0415
+    from training.publish.network import EVALUATION  # noqa: PLC0415
     from training.runs.run import Run  # noqa: PLC0415
 
     with explained():
@@ -71,7 +71,8 @@ def export_run(
 ) -> None:
     """Write the ONNX graphs (fp32, fp16, int8) that decide as torch does, and how far each one is from it."""
     from training.evaluation.run import evaluate  # noqa: PLC0415 - torch takes seconds to import
-    from training.publish.release import EXPORT, bundle_of, write_bundle  # noqa: PLC0415
+    from training.publish.network import EXPORT, bundle_of  # noqa: PLC0415
+    from training.publish.release import write_bundle  # noqa: PLC0415
     from training.runs.run import Run  # noqa: PLC0415
 
     with explained():
@@ -93,29 +94,18 @@ def publish_run(
     reason: Annotated[str | None, typer.Option(help="Why; the manifest keeps it.")] = None,
 ) -> None:
     """Evaluate, export, ask the gate, and publish the next version; exit code 7 when the gate refuses."""
-    if force != (reason is not None):
-        err.print("photo-trainer: --force and --reason TEXT belong together", style="red")
-        raise typer.Exit(Exit.USAGE)
-    from training.publish.release import release  # noqa: PLC0415 - torch takes seconds to import
+    check_reason(reason, force=force)
+    from training.evaluation.run import evaluate  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.network import candidate_of  # noqa: PLC0415
+    from training.publish.release import release  # noqa: PLC0415
     from training.runs.run import Run  # noqa: PLC0415
 
     with explained():
-        done = release(Run.open(run), repository, _target(precision, no_logo_rate), err, name, reason)
-    _show_figures(done.found.evaluation)
+        found = evaluate(Run.open(run), _target(precision, no_logo_rate), err, name)
+        done = release(candidate_of(found), repository, reason)
+    _show_figures(found.evaluation)
     _show_parity(done.bundle)
-    for refusal in done.verdict.refusals:
-        err.print(f"published in spite of: {refusal}", highlight=False)
-    err.print(f"published {done.path.parent.name} version {done.path.name} in {done.path}", highlight=False)
-    result_line(
-        {
-            "model": done.path.parent.name,
-            "version": int(done.path.name),
-            "path": str(done.path),
-            "cpu": done.bundle.cpu,
-            "gate": done.verdict.as_json(),
-            "forced": reason,
-        }
-    )
+    released_line(done, reason)
 
 
 def _show_figures(evaluation: "Evaluation") -> None:

@@ -12,7 +12,7 @@ from training.cli.data import DataRoot, Foreign, Overrides, resolved
 from training.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
-    from training.runs.predict import Said
+    from training.runs.predict import Prediction
     from training.runs.run import Run
 
 app = typer.Typer(no_args_is_help=True)
@@ -133,7 +133,7 @@ def predict(
         raise typer.Exit(Exit.DATA)
 
 
-def _answers_table(answers: "list[Said]") -> Table:
+def _answers_table(answers: "list[Prediction]") -> Table:
     table = Table("photo", "says", "score", box=None, header_style="bold")
     for answer in answers:
         shares = " · ".join(f"{label} {share:.2f}" for label, share in answer.probabilities.items())

@@ -66,9 +66,9 @@ def _extra(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise RecipeError(f"--extra is no JSON: {error}") from None
+        raise RecipeError(f"--extra is not valid JSON: {error}") from None
     if not isinstance(values, dict):
-        raise RecipeError("--extra is no JSON object")
+        raise RecipeError("--extra is not a JSON object")
     return values
 
 
@@ -78,14 +78,14 @@ def report(
     verdicts: Annotated[list[Path], typer.Argument(help="files that the sheet saved, one a judge")],
 ) -> None:
     """Put the judges' verdicts together: precision with its interval, beside photos that the model did not pick."""
-    from training.trial import verdicts as judged  # noqa: PLC0415 - keeps --help fast
+    from training.trial import report as reports  # noqa: PLC0415 - keeps --help fast
     from training.trial.sheet import read_key  # noqa: PLC0415 - as above
 
     with explained():
         key = read_key(folder)
-        found = judged.report(key, [judged.read(path, key) for path in verdicts])
-        text = judged.markdown(found)
+        found = reports.summarise(key, [reports.read(path, key) for path in verdicts])
+        text = reports.markdown(found)
         (folder / "report.md").write_text(text)
-        (folder / "report.json").write_text(json.dumps(judged.as_json(found), indent=1) + "\n")
+        (folder / "report.json").write_text(json.dumps(reports.as_json(found), indent=1) + "\n")
     err.print(text, highlight=False, markup=False)
-    result_line(judged.as_json(found))
+    result_line(reports.as_json(found))

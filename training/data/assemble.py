@@ -11,9 +11,9 @@ from rich.console import Console
 from training.data.brands import flickr_logos, folders, grocery, open_images
 from training.data.degrade import WORST
 from training.data.inspect import Broken, Inspected, inspect_all
+from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest
-from training.data.marks import brand_names
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
 from training.data.ratings import ava, koniq, listed, spaq, undamaged
 from training.data.splits import divide

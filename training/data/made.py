@@ -17,13 +17,13 @@ from training import data
 from training.data.backgrounds import CANVAS_PX, Split, background_bank, scene
 from training.data.compose import Look, paste
 from training.data.degrade import damaged, draw_damage
-from training.data.marks import BRANDS, Marks, brand_marks, distractor_marks
+from training.data.logos import BRANDS, Logos, brand_logos, distractor_logos
 from training.data.photos import NO_LOGO, Photo
 from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
 SCENE, COMPOSED = "scene:", "composed:"
 #: Modules that decide what drawn photos look like, and packages that they draw with.
-_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "made.py", "marks.py", "sets.py")
+_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
 _SEEDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
 _BRANDS = "brands"
@@ -54,9 +54,9 @@ def scene_pixels(uri: str) -> np.ndarray:
 
 
 @cache
-def look_alikes(split: Split, brands: int = len(BRANDS)) -> Marks:
+def look_alikes(split: Split, brands: int = len(BRANDS)) -> Logos:
     """A split's look-alikes of so many brands, rendered once."""
-    return distractor_marks(split, brands)
+    return distractor_logos(split, brands)
 
 
 def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
@@ -93,7 +93,7 @@ def brand_composer(split: Split, marks: str, scenes: int, px: int) -> BrandCompo
     bank = background_bank(_SEEDS[split], split, scenes)
     kind, _, count = marks.partition("/")
     brands = int(count or len(BRANDS))
-    made = composer(split, bank, brand_marks(brands), look_alikes(split, brands), px)
+    made = composer(split, bank, brand_logos(brands), look_alikes(split, brands), px)
     return made if kind == _BRANDS else replace(made, mix=Mix(0.0, 0.5))
 
 

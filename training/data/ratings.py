@@ -36,7 +36,7 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
             raise DataError(f"{source.path}, line {number}: rating {rating:g} is not within 1..5")
         image, split = row[source.image], row.get(source.split or "", "").lower()
         if split and split not in SPLITS:
-            raise DataError(f"{source.path}, line {number}: split {split} is none of {', '.join(SPLITS)}")
+            raise DataError(f"{source.path}, line {number}: split {split} is not one of {', '.join(SPLITS)}")
         yield Photo(
             id=image,
             uri=image if image.startswith(_REMOTE) else str(folder / image),
@@ -52,7 +52,7 @@ def _number(text: str, place: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise DataError(f"{place}: {text!r} is no number") from None
+        raise DataError(f"{place}: {text!r} is not a number") from None
 
 
 def mean(votes: tuple[float, ...]) -> float:

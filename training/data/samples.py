@@ -16,11 +16,11 @@ from simpleicons.all import icons
 from training.data.backgrounds import PROCEDURAL, add_leaves, add_text, sample_photo
 from training.data.compose import Look, paste
 from training.data.degrade import Damage, degrade
-from training.data.marks import BRANDS, render_mask
+from training.data.logos import BRANDS, render_mask
 
 _MARK_PX = 512
 _LARGEST_BYTES = 64_000
-#: Marks keep this far inside the centre square, so that their plates are not cut by it.
+#: Logos keep this far inside the centre square, so that their plates are not cut by it.
 _REACH = 0.72
 _EXIF_ORIENTATION, _TURN_RIGHT = 0x0112, 6
 #: Severity from which a photo is expected to be called poor.

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from training.data.backgrounds import Split
 from training.data.compose import Look, camera, cover, drawn, paste, views
-from training.data.marks import BRANDS, Marks
+from training.data.logos import BRANDS, Logos
 
 #: Side in pixels of what the models see.
 INPUT_PX = 96
@@ -49,8 +49,8 @@ class BrandComposer:
     """Makes brand batches from a bank of canvases and two sets of marks."""
 
     bank: torch.Tensor
-    brands: Marks
-    distractors: Marks
+    brands: Logos
+    distractors: Logos
     mix: Mix = field(default_factory=Mix)
     look: Look = field(default_factory=Look)
     px: int = INPUT_PX
@@ -95,7 +95,7 @@ class BrandComposer:
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "origins")))
 
 
-def composer(split: Split, bank: torch.Tensor, brands: Marks, distractors: Marks, px: int = INPUT_PX) -> BrandComposer:
+def composer(split: Split, bank: torch.Tensor, brands: Logos, distractors: Logos, px: int = INPUT_PX) -> BrandComposer:
     """The composer of a split: evaluation sees more clean photos than training, to bound their false-positive rate.
 
     The canvases are shrunk once, to BRAND_CANVAS_PX for INPUT_PX: sampling a window from them later needs no more.

@@ -58,7 +58,7 @@ def _parquet(path: Path) -> Iterator[dict[str, str]]:
                 for row in batch.to_pylist():
                     yield {name: "" if value is None else str(value) for name, value in row.items()}
     except pa.ArrowException as error:
-        raise DataError(f"{path} is no Parquet file: {error}") from None
+        raise DataError(f"{path} is not a Parquet file: {error}") from None
 
 
 def _excel(path: Path) -> Iterator[dict[str, str]]:
@@ -69,7 +69,7 @@ def _excel(path: Path) -> Iterator[dict[str, str]]:
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
     except (openpyxl.utils.exceptions.InvalidFileException, zipfile.BadZipFile, OSError, KeyError) as error:
-        raise DataError(f"{path} is no Excel file: {error}") from None
+        raise DataError(f"{path} is not an Excel file: {error}") from None
     lines = book.worksheets[0].iter_rows(values_only=True)
     header = [str(name or "").strip() for name in next(lines, ())]
     for line in lines:

@@ -11,9 +11,9 @@ from training.data.decode import Geometry
 from training.evaluation import brand, quality, robustness
 from training.evaluation.answers import Answers
 from training.evaluation.outcome import Calibration, Evaluation, Mistake
-from training.evaluation.predict import FOREIGN_ORIGIN, Seen, files_of, logits_of
+from training.evaluation.predict import FOREIGN_ORIGIN, SplitPredictions, files_of, logits_of
 from training.evaluation.slices import Part, parts
-from training.evaluation.thresholds import Choice, Target, best_split, choose, sweep, tagging
+from training.evaluation.thresholds import Choice, Target, choose, sweep, tagging
 from training.statistics import Flags, Floats, Ints, brier, fit_temperature, softmax, top_reliability, wilson
 
 _ROBUSTNESS_PHOTOS: Final = 300
@@ -25,9 +25,9 @@ _HISTOGRAM_BINS: Final = 20
 class Splits:
     """The photos of a run as its model sees them; `foreign` may be empty."""
 
-    val: Seen
-    test: Seen
-    foreign: Seen
+    val: SplitPredictions
+    test: SplitPredictions
+    foreign: SplitPredictions
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,11 +90,9 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
     """Evaluates a quality model."""
     val, test = splits.val.answers, splits.test.answers
     temperature = fit_temperature(val.logits, val.labels)
-    chosen_on = quality.view(val, temperature, 0.0)
-    good, sided = _sides(chosen_on.ratings)
-    threshold = best_split(chosen_on.score[sided], good[sided])
+    threshold = quality.best_threshold(quality.view(val, temperature, 0.0))
     seen = quality.view(test, temperature, threshold)
-    good, sided = _sides(seen.ratings)
+    good, sided = quality.sides_of(seen.ratings)
     predicted = seen.probabilities.argmax(1)
     never = brand.never_predicted(seen.labels, predicted, labels)
     common = _common(
@@ -121,12 +119,6 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
         ),
         drift=_drift(seen.score, rates, splits.test.images),
     )
-
-
-def _sides(ratings: Floats) -> tuple[Flags, Flags]:
-    """Which photos are good, and which are good or poor."""
-    good = ratings >= quality.GOOD_LEVEL
-    return good, good | (ratings <= quality.POOR_LEVEL)
 
 
 def _common(
@@ -190,7 +182,7 @@ def _foreign(away: brand.BrandView) -> dict[str, float]:
     return found
 
 
-def _mistakes(seen: Seen, said: Ints, labels: tuple[str, ...], badness: np.ndarray) -> tuple[Mistake, ...]:
+def _mistakes(seen: SplitPredictions, said: Ints, labels: tuple[str, ...], badness: np.ndarray) -> tuple[Mistake, ...]:
     wrong = np.flatnonzero(said != seen.answers.labels)
     worst = wrong[np.argsort(-badness[wrong], kind="stable")][:_WORST]
     return tuple(

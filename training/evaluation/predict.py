@@ -13,6 +13,7 @@ from torch import nn
 from training.data.photos import Photo
 from training.data.read import read_bytes
 from training.evaluation.answers import Answers
+from training.evaluation.quality import levels_of
 from training.models.served import normalise
 from training.runs.run import QUALITY, Run, Split, load_split
 from training.statistics import Floats
@@ -23,7 +24,7 @@ FOREIGN_ORIGIN: Final = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SplitPredictions:
     """A split as a model saw it."""
 
     answers: Answers
@@ -43,13 +44,15 @@ def logits_of(net: nn.Module, images: np.ndarray) -> Floats:
     return made
 
 
-def see(run: Run, split: str, net: nn.Module, on_done: Callable[[int], None] = lambda _count: None) -> Seen:
+def predict_split(
+    run: Run, split: str, net: nn.Module, on_done: Callable[[int], None] = lambda _count: None
+) -> SplitPredictions:
     """The network's answers on a split; calls `on_done(1)` after each photo is decoded."""
     photos = load_split(run, split)
-    return see_photos(photos, run.recipe().task, net, on_done)
+    return predict_photos(photos, run.recipe().task, net, on_done)
 
 
-def see_photos(photos: Split, task: str, net: nn.Module, on_done: Callable[[int], None]) -> Seen:
+def predict_photos(photos: Split, task: str, net: nn.Module, on_done: Callable[[int], None]) -> SplitPredictions:
     """The network's answers on loaded photos."""
     items = []
     for item in photos:
@@ -58,20 +61,20 @@ def see_photos(photos: Split, task: str, net: nn.Module, on_done: Callable[[int]
     side = photos.geometry.input_size
     images = np.stack([item.pixels.numpy() for item in items]) if items else np.empty((0, side, side, 3), np.uint8)
     targets = np.array([item.target for item in items], np.float64)
-    labels = np.clip(np.rint(targets) - 1, 0, None) if task == QUALITY else targets
+    labels = levels_of(targets) if task == QUALITY else targets.astype(np.int64)
     names = sorted({name for item in items for name in item.slices})
     answers = Answers(
         np.array([item.id for item in items], np.str_),
         logits_of(net, images) if items else np.empty((0, len(photos.labels))),
-        labels.astype(np.int64),
+        labels,
         targets,
         np.array([photo.group for photo in photos.photos], np.str_),
         {name: np.array([item.slices.get(name, "") for item in items], np.str_) for name in names},
     )
-    return Seen(answers, images, tuple(photos.photos))
+    return SplitPredictions(answers, images, tuple(photos.photos))
 
 
-def files_of(seen: Seen, most: int) -> tuple[list[bytes], np.ndarray, bool]:
+def files_of(seen: SplitPredictions, most: int) -> tuple[list[bytes], np.ndarray, bool]:
     """Photos as files, for what happens to files: the originals, where there are enough of them.
 
     Photos that exist as pixels only (composed, damaged by code) stand in as PNG of the model's size otherwise; what is

@@ -5,7 +5,9 @@ from typing import Final
 
 import numpy as np
 
+from training.data.photos import LEVELS
 from training.evaluation.answers import Answers, Figure
+from training.evaluation.thresholds import best_split
 from training.statistics import (
     Flags,
     Floats,
@@ -51,6 +53,23 @@ class QualityView:
         return QualityView(self.probabilities[which], self.labels[which], self.ratings[which], self.threshold)
 
 
+def levels_of(ratings: Floats) -> Ints:
+    """The nearest level of each rating, as a class index from 0."""
+    return np.clip(np.rint(ratings), LEVELS[0], LEVELS[-1]).astype(np.int64) - 1
+
+
+def sides_of(ratings: Floats) -> tuple[Flags, Flags]:
+    """Which photos are good, and which are good or poor; those between are neither."""
+    good = ratings >= GOOD_LEVEL
+    return good, good | (ratings <= POOR_LEVEL)
+
+
+def best_threshold(seen: QualityView) -> float:
+    """The score that best tells good photos from poor ones."""
+    good, sided = sides_of(seen.ratings)
+    return best_split(seen.score[sided], good[sided])
+
+
 def view(answers: Answers, temperature: float, threshold: float) -> QualityView:
     """The view of answers at a temperature and a threshold."""
     return QualityView(answers.probabilities(temperature), answers.labels, answers.targets, threshold)
@@ -59,8 +78,7 @@ def view(answers: Answers, temperature: float, threshold: float) -> QualityView:
 def point_values(seen: QualityView) -> dict[str, float]:
     """Every headline value of one set of photos."""
     miss = np.abs(seen.probabilities.argmax(1) - seen.labels)
-    good, poor, score = seen.ratings >= GOOD_LEVEL, seen.ratings <= POOR_LEVEL, seen.score
-    sided = good | poor
+    (good, sided), score = sides_of(seen.ratings), seen.score
     return {
         "srcc": rank_correlation(score, seen.ratings),
         "plcc": linear_correlation(score, seen.ratings),

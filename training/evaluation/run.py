@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from training.errors import DataError
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
 from training.evaluation.outcome import Evaluation
-from training.evaluation.predict import see
+from training.evaluation.predict import predict_split
 from training.evaluation.report import html
 from training.evaluation.thresholds import Target
 from training.models.served import deployable
@@ -38,8 +38,8 @@ class Evaluated:
     evaluation: Evaluation
 
 
-def evaluate(run: Run, target: Target, console: Console) -> Evaluated:
-    """Evaluates a run.
+def evaluate(run: Run, target: Target, console: Console, name: str | None = None) -> Evaluated:
+    """Evaluates a run, as a model of another name than its kind's where one is given.
 
     Raises:
         RunError: The run has no finished model.
@@ -48,17 +48,17 @@ def evaluate(run: Run, target: Target, console: Console) -> Evaluated:
     torch.set_num_threads(run.recipe().train.threads)  # more of them slow a busy machine down
     trained, spec = load_model(run)
     net = deployable(trained)  # what is measured is what will be served
-    counts = {name: len(load_split(run, name)) for name in _SPLITS}
-    for name in ("val", "test"):
-        if not counts[name]:
-            raise DataError(f"{run.path} has no {name} photos to evaluate on")
+    counts = {split: len(load_split(run, split)) for split in _SPLITS}
+    for split in ("val", "test"):
+        if not counts[split]:
+            raise DataError(f"{run.path} has no {split} photos to evaluate on")
     with task(console, "photos", sum(counts.values())) as done:
-        splits = Splits(*(see(run, name, net, done) for name in _SPLITS))
+        splits = Splits(*(predict_split(run, split, net, done) for split in _SPLITS))
     if run.recipe().task == BRAND:
         evaluation = assess_brand(net, spec.labels, splits, target)
     else:
         evaluation = assess_quality(net, spec.labels, splits)
-    return Evaluated(run, spec, net, splits, evaluation)
+    return Evaluated(run, spec if name is None else replace(spec, name=name), net, splits, evaluation)
 
 
 def write(found: Evaluated, folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 `backbone.pt` (frozen network), `head.onnx` (features to score and levels), `head.joblib` (the scikit-learn pipeline,
 for people: nothing here loads it, since unpickling runs code), `test.npz` (test photos with what scikit-learn said of
-them), `head.json` (decision, figures, the gate's verdict, data), `card.md`.
+them), `head.json` (decision, figures, the gate's decision, data), `card.md`.
 """
 
 import json
@@ -21,16 +21,17 @@ from training.data.manifest import Manifest
 from training.data.photos import Photo
 from training.data.pixels import stack
 from training.errors import RunError
+from training.evaluation.card import share_text
 from training.evaluation.outcome import plain
+from training.heads.evaluation import LABELS, SplitFeatures, evaluate
 from training.heads.features import Backbone, weights_sha256
-from training.heads.judged import LABELS, Side, judge
 from training.heads.served import SPREAD, quality_graph, quality_of
 from training.models.networks import empty, trunk
 from training.publish import gate
 from training.runs import checkpoint
 
-#: Test photos that a folder keeps to prove parity on; all figures are measured on all test photos.
-KEPT_PHOTOS: Final = 400
+#: Test photos that a folder holds to prove parity on; all figures are measured on all test photos.
+SAVED_PHOTOS: Final = 400
 BACKBONE, GRAPH, PIPELINE, TEST, ABOUT, CARD = (
     "backbone.pt",
     "head.onnx",
@@ -56,7 +57,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedHead:
     """A head's folder as it was read."""
 
     source: Backbone
@@ -69,19 +70,19 @@ class Kept:
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def verdict(self) -> gate.Verdict:
-        """What the gate said when the head was kept."""
-        return gate.Verdict(tuple(gate.Check(**check) for check in self.about["gate"]["checks"]))
+    def decision(self) -> gate.GateDecision:
+        """What the gate said when the head was saved."""
+        return gate.GateDecision(tuple(gate.Check(**check) for check in self.about["gate"]["checks"]))
 
 
-def keep(folder: Path, trained: Trained, val: Side, test: Side) -> dict[str, Any]:
-    """Judges a head and writes its folder; returns what head.json says.
+def save(folder: Path, trained: Trained, val: SplitFeatures, test: SplitFeatures) -> dict[str, Any]:
+    """Evaluates a head and writes its folder; returns what head.json says.
 
     Raises:
         ExportError: The classifier has no ONNX graph, or is no quality model.
     """
     graph = quality_graph(trained.estimator, trained.source.width)
-    judged = judge(trained.estimator, trained.photos, val, test)
+    found = evaluate(trained.estimator, trained.photos, val, test)
     data = Manifest("quality", LABELS, (*trained.photos, *val.photos, *test.photos))
     about: dict[str, Any] = {
         "name": trained.name,
@@ -90,10 +91,10 @@ def keep(folder: Path, trained: Trained, val: Side, test: Side) -> dict[str, Any
         "weights": trained.source.origin,
         "weights_sha256": trained.source.weights_sha256,
         "input_px": trained.source.geometry.input_size,
-        "decision": {"good_threshold": judged.threshold, "temperature": 1.0},
+        "decision": {"good_threshold": found.threshold, "temperature": 1.0},
         "photos": {"train": len(trained.photos), "val": len(val.photos), "test": len(test.photos)},
-        "figures": plain(judged.figures),
-        "gate": judged.verdict.as_json(),
+        "figures": plain(found.figures),
+        "gate": found.decision.as_json(),
         "data_sha256": data.sha256,
         "spread": SPREAD if len(trained.estimator.classes_) == 2 else "",
         "remarks": list(trained.remarks),
@@ -113,8 +114,8 @@ def _write_backbone(path: Path, source: Backbone) -> None:
     checkpoint.write(path, {"arch": source.arch, "geometry": asdict(source.geometry), "state_dict": state})
 
 
-def _write_test(path: Path, trained: Trained, test: Side) -> None:
-    chosen = np.unique(np.linspace(0, len(test.photos) - 1, min(KEPT_PHOTOS, len(test.photos))).astype(int))
+def _write_test(path: Path, trained: Trained, test: SplitFeatures) -> None:
+    chosen = np.unique(np.linspace(0, len(test.photos) - 1, min(SAVED_PHOTOS, len(test.photos))).astype(int))
     photos = [test.photos[index] for index in chosen]
     images = stack(photos, trained.source.geometry, 2).permute(0, 2, 3, 1).contiguous().numpy()
     score, levels = quality_of(trained.estimator.predict_proba(np.asarray(test.features)[chosen]))
@@ -122,7 +123,7 @@ def _write_test(path: Path, trained: Trained, test: Side) -> None:
     np.savez_compressed(path, **values, score=score, levels=levels)
 
 
-def load(folder: Path) -> Kept:
+def load(folder: Path) -> SavedHead:
     """Reads a head's folder.
 
     Raises:
@@ -134,10 +135,10 @@ def load(folder: Path) -> Kept:
         with np.load(folder / TEST, allow_pickle=False) as test:
             arrays = {name: test[name] for name in ("images", "ratings", "groups", "score", "levels")}
     except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{folder} is no head: {type(error).__name__}: {error}") from None
+        raise RunError(f"{folder} does not hold a saved head: {type(error).__name__}: {error}") from None
     source = _read_backbone(folder / BACKBONE, about)
     expected = [arrays["score"], arrays["levels"]]
-    return Kept(source, graph, arrays["images"], arrays["ratings"], arrays["groups"], expected, about)
+    return SavedHead(source, graph, arrays["images"], arrays["ratings"], arrays["groups"], expected, about)
 
 
 def _read_backbone(path: Path, about: Mapping[str, Any]) -> Backbone:
@@ -157,7 +158,7 @@ def _read_backbone(path: Path, about: Mapping[str, Any]) -> Backbone:
 def card(about: Mapping[str, Any]) -> str:
     """The model card in Markdown."""
     figures = "\n".join(
-        f"| {name.replace('_', ' ')} | {' | '.join((_number(one['value']), _interval(one)))} |"
+        f"| {name.replace('_', ' ')} | {' | '.join((share_text(one['value']), _interval(one)))} |"
         for name, one in about["figures"].items()
     )
     photos = ", ".join(f"{count} {split}" for split, count in about["photos"].items())
@@ -176,8 +177,4 @@ def card(about: Mapping[str, Any]) -> str:
 
 
 def _interval(figure: Mapping[str, float | None]) -> str:
-    return f"{_number(figure['low'])} to {_number(figure['high'])}"
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    return f"{share_text(figure['low'])} to {share_text(figure['high'])}"

@@ -64,7 +64,9 @@ def quality_graph(estimator: Any, width: int) -> onnx.ModelProto:  # noqa: ANN40
     """
     steps, count = np.arange(len(LEVELS), dtype=np.float64), len(estimator.classes_)
     if count not in {2, len(LEVELS)}:
-        raise ExportError(f"a head of {count} classes is no quality model: two (poor, good) or the five levels are")
+        raise ExportError(
+            f"a head of {count} classes cannot be a quality model: it needs two (poor, good) or the five levels"
+        )
     sketch = Sketch()
     shares = probabilities(sketch, estimator, FEATURES, width)
     if count == len(LEVELS):

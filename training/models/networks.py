@@ -231,7 +231,7 @@ def load_weights(net: nn.Module, path: Path, sha256: str | None) -> None:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - unpickling foreign bytes raises anything
-        raise WeightsError(f"{path} is no file of weights: {type(error).__name__}: {error}") from None
+        raise WeightsError(f"{path} is not a weights file: {type(error).__name__}: {error}") from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     if isinstance(net, Renormalised) and not any(name.startswith("net.") for name in state):
         net = net.net  # the library's own file knows nothing of the arithmetic before it

@@ -29,6 +29,9 @@ _COMPARED: Final = {
 }
 _BASELINE_FIGURE: Final = {"brand": "accuracy", "quality": "auc"}
 
+#: Answers on labelled photos, at a threshold.
+View = brand.BrandView | quality.QualityView
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -42,7 +45,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateDecision:
     """All checks; a version passes when every one does."""
 
     checks: tuple[Check, ...]
@@ -111,12 +114,7 @@ def _no_leaks(leaks: Mapping[str, Any]) -> Check:
     return Check("no photo in two splits", count == 0, f"{count} left")
 
 
-def against_champion(
-    challenger: brand.BrandView | quality.QualityView,
-    champion: brand.BrandView | quality.QualityView,
-    groups: Texts,
-    version: int,
-) -> list[Check]:
+def against_champion(challenger: View, champion: View, groups: Texts, version: int) -> list[Check]:
     """The challenger's figures minus the champion's on the same photos, with paired bootstrap intervals.
 
     A figure is refused when the whole interval of the difference lies on the worse side.
@@ -139,7 +137,7 @@ def against_champion(
     return checks
 
 
-def _values(view: brand.BrandView | quality.QualityView) -> dict[str, float]:
+def _values(view: View) -> dict[str, float]:
     if isinstance(view, quality.QualityView):
         return quality.point_values(view)
     return brand.point_values(view, np.arange(view.no_logo), ())

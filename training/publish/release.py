@@ -1,162 +1,109 @@
-"""From a run to a published version: evaluate, export, ask the gate, publish."""
+"""Releases a candidate, a trained network or a head: asks the gate, beside the champion, and publishes what passes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnx
-from rich.console import Console
 
 from training.errors import GateRefused
-from training.evaluation import brand, quality
-from training.evaluation.run import CARD, DRIFT, Evaluated, evaluate, write
-from training.evaluation.thresholds import Target
+from training.evaluation.quality import QualityView
 from training.models.spec import ModelSpec
 from training.publish import gate
-from training.publish.bundle import PARITY_PHOTOS, Bundle, make
+from training.publish.bundle import Bundle
 from training.publish.parity import onnxruntime_engine, outputs_of
 from training.publish.repository import MODEL_FILE, Evidence, publish, read_manifest, versions
-from training.runs.run import Run
+from training.statistics import Texts
 
-#: Folders of a run that evaluation and export write.
-EVALUATION, EXPORT = "evaluation", "export"
 _OVERRULED: Final = "--force needs --reason: the manifest keeps why a version was published in spite of the gate"
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
-    """A published version and what led to it."""
+class Candidate:
+    """What a release needs of a model that is not published yet."""
+
+    spec: ModelSpec
+    #: The folder that it comes from.
+    origin: Path
+    #: What the gate asks whatever was published before.
+    checks: tuple[gate.Check, ...]
+    #: Its answers on test photos, those photos (uint8 [N, S, S, 3]), and their groups.
+    view: gate.View
+    images: np.ndarray
+    groups: Texts
+    #: Makes the files of the version; raises ExportError where they do not decide as the model does.
+    bundle: Callable[[], Bundle]
+    #: What the manifest says; the release adds what the gate said.
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A published version."""
 
     path: Path
-    found: Evaluated
     bundle: Bundle
-    verdict: gate.Verdict
+    decision: gate.GateDecision
 
 
-def bundle_of(found: Evaluated) -> Bundle:
-    """The files of a version: int8 ranges from val photos, parity on test, foreign and val photos.
+def decide(candidate: Candidate, repository: Path) -> gate.GateDecision:
+    """What the gate says, beside the newest version there, if that has the same labels and input, on test photos.
 
-    Raises:
-        ExportError: The graph does not compute what torch computes.
+    Publishing refuses another contract with its own words.
     """
-    splits = found.splits
-    photos = np.concatenate((splits.test.images, splits.foreign.images, splits.val.images))
-    # spread over all of them, so that every kind of photo is compared
-    chosen = np.unique(np.linspace(0, len(photos) - 1, min(PARITY_PHOTOS, len(photos))).astype(np.int64))
-    return make(found.spec, found.net, found.evaluation.decision, _shuffled(splits.val.images), photos[chosen])
-
-
-def _shuffled(images: np.ndarray) -> np.ndarray:
-    """Lists are sorted by label: the first photos would calibrate for one label."""
-    mixed: np.ndarray = np.random.default_rng(0).permutation(images)
-    return mixed
-
-
-def judge(found: Evaluated, repository: Path) -> gate.Verdict:
-    """What the gate says of a run, beside the newest version in a repository on the same test photos."""
-    leaks = found.run.data().leaks
-    checks = gate.absolute(found.evaluation, leaks)
-    model_dir = repository / found.spec.name
+    model_dir = repository / candidate.spec.name
     published = versions(model_dir)
-    if not published or not _comparable(found.spec, model_dir, published[-1]):
-        return gate.Verdict(tuple(checks))
+    if not published:
+        return gate.GateDecision(candidate.checks)
     champion = published[-1]
-    checks += gate.against_champion(
-        _challenger(found), _champion(found, model_dir, champion), found.splits.test.answers.groups, champion
-    )
-    return gate.Verdict(tuple(checks), champion)
+    manifest, graph = read_manifest(model_dir, champion), onnx.load(model_dir / str(champion) / MODEL_FILE)
+    side = graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    if manifest["labels"] != list(candidate.spec.labels) or side != candidate.spec.input_px:
+        return gate.GateDecision(candidate.checks)
+    found = outputs_of(onnxruntime_engine(graph), candidate.images)[-1].astype(np.float64)
+    name = "good_threshold" if isinstance(candidate.view, QualityView) else "threshold"
+    other = replace(candidate.view, probabilities=found, threshold=manifest["calibration"][name])
+    compared = gate.against_champion(candidate.view, other, candidate.groups, champion)
+    return gate.GateDecision((*candidate.checks, *compared), champion)
 
 
-def _comparable(spec: ModelSpec, model_dir: Path, version: int) -> bool:
-    """Whether labels are the same; publishing refuses the rest with its own words."""
-    return bool(read_manifest(model_dir, version)["labels"] == list(spec.labels))
-
-
-def _challenger(found: Evaluated) -> brand.BrandView | quality.QualityView:
-    answers, decision = found.splits.test.answers, found.evaluation.decision
-    if found.evaluation.kind == "brand":
-        return brand.view(answers, decision["temperature"], decision["threshold"])
-    return quality.view(answers, decision["temperature"], decision["good_threshold"])
-
-
-def _champion(found: Evaluated, model_dir: Path, version: int) -> brand.BrandView | quality.QualityView:
-    """The published version on the same photos, with its own threshold."""
-    test, decision = found.splits.test, read_manifest(model_dir, version)["calibration"]
-    engine = onnxruntime_engine(onnx.load(model_dir / str(version) / MODEL_FILE))
-    probabilities = outputs_of(engine, test.images)[-1].astype(np.float64)
-    if found.evaluation.kind == "brand":
-        seen = brand.view(test.answers, 1.0, decision["threshold"])
-        return replace(seen, probabilities=probabilities)
-    return replace(quality.view(test.answers, 1.0, decision["good_threshold"]), probabilities=probabilities)
-
-
-def release(  # noqa: PLR0917 - what decides a release
-    run: Run,
-    repository: Path,
-    target: Target,
-    console: Console,
-    name: str | None = None,
-    forced: str | None = None,
-    short: str | None = None,
-) -> Released:
-    """Evaluates, exports and publishes a run.
+def release(candidate: Candidate, repository: Path, forced: str | None = None, short: str | None = None) -> Release:
+    """Publishes a candidate as the next version of its model.
 
     Args:
-        run: A finished run.
+        candidate: What to publish.
         repository: The Triton model repository.
-        target: What the threshold must hold.
-        console: Where progress goes.
-        name: Another model name than the kind's own.
         forced: Why to publish whatever the gate says; None asks it.
         short: Why to publish what more training would mend, and nothing worse; None refuses it.
 
     Raises:
         GateRefused: The gate refused; nothing was published.
         PublishError: Labels or tensors differ from those of the versions there.
+        ExportError: The graph does not decide as the model does.
     """
     if forced is not None and not forced.strip():
         raise GateRefused(_OVERRULED)
-    found = evaluate(run, target, console)
-    if name is not None:
-        found = replace(found, spec=replace(found.spec, name=name))
-    written = write(found, run.path / EVALUATION)
-    verdict = judge(found, repository)
-    if short is not None and verdict.refusals and verdict.refusals == verdict.minor_refusals:
+    decision = decide(candidate, repository)
+    if short is not None and decision.refusals and decision.refusals == decision.minor_refusals:
         forced = short
-    if verdict.refusals and forced is None:
-        raise GateRefused(f"{found.spec.name} of {run.path} is not published: {'; '.join(verdict.refusals)}")
-    bundle = bundle_of(found)
-    texts = {path.name: path.read_text() for path in written if path.name in {CARD, DRIFT}}
-    evidence = Evidence(
-        run.data().sha256,
-        _metrics(found),
-        dict(found.evaluation.decision),
-        _training(run),
-        verdict.as_json(),
-        forced,
-        texts,
-    )
-    return Released(publish(found.spec, repository, bundle, evidence), found, bundle, verdict)
+    if decision.refusals and forced is None:
+        raise GateRefused(
+            f"{candidate.spec.name} of {candidate.origin} is not published: {'; '.join(decision.refusals)}"
+        )
+    bundle = candidate.bundle()
+    evidence = replace(candidate.evidence, gate=decision.as_json(), forced=forced)
+    return Release(publish(candidate.spec, repository, bundle, evidence), bundle, decision)
 
 
-def _metrics(found: Evaluated) -> dict[str, Any]:
+def metrics_of(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The test figures that a manifest keeps, each with its interval."""
-    values = found.evaluation.as_json()
     return {
-        "test": {name: figure["value"] for name, figure in values["figures"].items()},
-        "intervals": {name: [figure["low"], figure["high"]] for name, figure in values["figures"].items()},
-        "foreign": values["foreign"],
-        "photos": values["photos"],
-        "alarms": values["alarms"],
+        "test": {name: figure["value"] for name, figure in figures.items()},
+        "intervals": {name: [figure["low"], figure["high"]] for name, figure in figures.items()},
     }
-
-
-def _training(run: Run) -> Mapping[str, Any]:
-    recipe = run.recipe().model_dump(mode="json")
-    return {"run": run.name, "recipe": recipe, "result": run.result(), "environment": run.environment()}
 
 
 def write_bundle(bundle: Bundle, folder: Path) -> list[Path]:

@@ -53,7 +53,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         values = load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{name} is no YAML: {error}") from None
+        raise RecipeError(f"{name} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"{name} holds no keys")
     for override in overrides:

@@ -26,7 +26,7 @@ from training.recipes.recipe import ComposedSource, Data, Recipe
 from training.runs.augment import mixed, recoloured, scrambled, views, worn
 from training.runs.distributed import Process
 from training.runs.objective import level_distribution
-from training.runs.order import Order
+from training.runs.sampling import SamplingOrder
 
 #: Of a step: float32 photos [N, 3, S, S] in 0..1 and targets [N, outputs] that sum to 1.
 Batch = tuple[Tensor, Tensor]
@@ -34,7 +34,7 @@ Pick = Callable[[list[int]], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ValidationSet:
     """A held-out split in memory: uint8 [N, 3, S, S], and the targets as the loss takes them."""
 
     images: Tensor
@@ -65,11 +65,11 @@ def pixels_of(photos: Sequence[Photo], geometry: Geometry, data: Data, console: 
         return cached_stack(photos, geometry, data.workers, data.cache, done)
 
 
-def held_out(recipe: Recipe, manifest: Manifest, console: Console) -> Held:
+def validation_set(recipe: Recipe, manifest: Manifest, console: Console) -> ValidationSet:
     """The val split as the service would see it."""
     photos = manifest.of(VAL)
     geometry = Geometry(recipe.model.input_px, recipe.model.input_px)
-    return Held(
+    return ValidationSet(
         pixels_of(photos, geometry, recipe.data, console, "validation photos"), targets_of(photos, manifest.labels)
     )
 
@@ -91,7 +91,7 @@ class Feed:
         drawn = sum(round(recipe.train.batch * share) for _, share in self._composers)
         self._listed = max(0, recipe.train.batch - drawn) if photos else 0
         self._pick = self._picker(photos, console)
-        self.order = Order(
+        self.order = SamplingOrder(
             [int(target.argmax()) for target in self.targets] if photos else [0],
             max(1, self._listed),
             recipe.seed,

@@ -21,7 +21,7 @@ from training.progress import task
 from training.recipes.recipe import Recipe, Stage
 from training.runs import checkpoint
 from training.runs.distributed import Process
-from training.runs.feed import Feed, Held
+from training.runs.feed import Feed, ValidationSet
 from training.runs.objective import BrandObjective, QualityObjective
 from training.runs.optimise import average_of, fast_bf16, follow, learning_rate, optimiser_of
 from training.runs.run import Run
@@ -62,7 +62,7 @@ class Progress:
 
 
 @dataclass(slots=True)
-class _Spent:
+class _Stopwatch:
     """Time since the last note of it."""
 
     wall: float = field(default_factory=time.monotonic)
@@ -79,7 +79,14 @@ class Trainer:
     """One run in one process."""
 
     def __init__(  # noqa: PLR0917 - what a run consists of
-        self, run: Run, recipe: Recipe, outputs: int, feed: Feed, held: Held | None, process: Process, console: Console
+        self,
+        run: Run,
+        recipe: Recipe,
+        outputs: int,
+        feed: Feed,
+        held: ValidationSet | None,
+        process: Process,
+        console: Console,
     ) -> None:
         """`held` is the val split; only the leading process has it."""
         self.run, self.recipe, self.feed, self.held = run, recipe, feed, held
@@ -100,7 +107,7 @@ class Trainer:
         self.best_state: dict[str, Tensor] = {}
         wanted = recipe.train.bf16
         self.bf16 = fast_bf16(process.device) if wanted == "auto" else wanted == "on"
-        self._spent = _Spent()
+        self._spent = _Stopwatch()
 
     def fit(self) -> Score | None:
         """Trains from where the run stands to its end; returns the score of the weights that the run keeps."""
@@ -246,4 +253,4 @@ class Trainer:
         if self.process.leads:
             kept = [line for line in self.run.metrics() if line["step"] <= self.progress.total]
             checkpoint.write_text(self.run.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
-        self._spent = _Spent()
+        self._spent = _Stopwatch()

@@ -16,7 +16,7 @@ _TOP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Prediction:
     """The answer for one photo, or why there is none."""
 
     photo: str
@@ -32,7 +32,7 @@ class Said:
         return {name: value for name, value in values.items() if value not in (None, {})}
 
 
-def predict(run: Run, photos: Sequence[Path]) -> Iterator[Said]:
+def predict(run: Run, photos: Sequence[Path]) -> Iterator[Prediction]:
     """The run's answers, photo by photo, without the temperature that publishing adds.
 
     Yields:
@@ -45,7 +45,7 @@ def predict(run: Run, photos: Sequence[Path]) -> Iterator[Said]:
         try:
             pixels = square(decode(read_bytes(str(path)), geometry.resize_short_side), geometry)
         except Unreadable as error:
-            yield Said(str(path), {}, error=str(error))
+            yield Prediction(str(path), {}, error=str(error))
             continue
         with torch.no_grad():
             logits = net(normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None]))
@@ -53,4 +53,4 @@ def predict(run: Run, photos: Sequence[Path]) -> Iterator[Said]:
         order = range(len(shares)) if quality else shares.argsort(descending=True)[:_TOP].tolist()
         named = {spec.labels[index]: round(float(shares[index]), 4) for index in order}
         score = round(float(shares @ torch.linspace(0, 1, len(shares))), 4) if quality else None
-        yield Said(str(path), named, score)
+        yield Prediction(str(path), named, score)

@@ -55,7 +55,7 @@ class Run:
         """
         run = cls(Path(path))
         if not run.recipe_file.is_file():
-            raise RunError(f"{path} is no run: it holds no {run.recipe_file.name}")
+            raise RunError(f"{path} is not a run: it has no {run.recipe_file.name}")
         return run
 
     @property

@@ -23,7 +23,7 @@ from training.recipes.files import dump
 from training.recipes.recipe import Recipe
 from training.runs import checkpoint
 from training.runs.distributed import Process, alone, joined, share_out
-from training.runs.feed import Feed, held_out
+from training.runs.feed import Feed, validation_set
 from training.runs.loop import Trainer
 from training.runs.run import Run, geometry_of
 
@@ -76,7 +76,7 @@ def train(run: Run, console: Console) -> dict[str, Any]:
         quiet = console if process.leads else Console(file=open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
         manifest = _manifest(run, recipe, process, quiet)
         feed = Feed(recipe, manifest, process, quiet)
-        held = held_out(recipe, manifest, quiet) if process.leads else None
+        held = validation_set(recipe, manifest, quiet) if process.leads else None
         trainer = Trainer(run, recipe, len(manifest.labels), feed, held, process, quiet)
         score = trainer.fit()
         result: dict[str, Any] = {}

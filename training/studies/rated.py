@@ -18,7 +18,7 @@ from training.data.manifest import Manifest, target_name
 from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import listed
 from training.errors import DataError
-from training.heads.judged import LABELS, crossing
+from training.heads.evaluation import LABELS, crossing
 from training.progress import task
 from training.recipes.recipe import Data, RatingsSource, Recipe, Splitting
 from training.studies.drawn import drawing, jpeg

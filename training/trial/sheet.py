@@ -154,4 +154,4 @@ def read_key(folder: Path) -> Key:
         entries = tuple(Entry(**entry) for entry in values.pop("entries"))
         return Key(**values, entries=entries)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{folder} is no trial: {type(error).__name__}: {error}") from None
+        raise RunError(f"{folder} is not a trial: {type(error).__name__}: {error}") from None

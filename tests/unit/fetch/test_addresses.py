@@ -132,6 +132,12 @@ def test_a_host_is_allowed_by_every_spelling_of_its_name(entry: str, host: str) 
     assert refusal("10.0.0.5", "bucher.intern", 80, allowed) == "private"
 
 
+def test_letters_of_one_name_are_not_taken_for_others_in_the_allow_list() -> None:
+    allowed = parse_allow_list(["stra\u00dfe.intern:80"])
+    assert refusal("10.0.0.5", "xn--strae-oqa.intern", 80, allowed) is None
+    assert refusal("10.0.0.5", "strasse.intern", 80, allowed) == "private"
+
+
 def test_an_address_is_allowed_on_its_port_only_whatever_name_led_to_it() -> None:
     allowed = parse_allow_list(["127.0.0.1:8000", "[::1]:8001"])
     assert refusal("127.0.0.1", "127.0.0.1", 8000, allowed) is None

@@ -18,8 +18,8 @@ from training.errors import DataError
 from training.heads.features import Features
 from training.heads.novelty import CalibratedNovelty
 from training.statistics import Ints, area_under_roc, wilson
+from training.studies.frozen_features import FrozenFeatures
 from training.studies.pictures import BLUE, GREY, ORANGE, plot
-from training.studies.seen import Seen
 from training.studies.study import Figure
 
 LAYER, SVM, ONE_CLASS = "layer", "svm", "one-class"
@@ -150,7 +150,7 @@ def sweep_plot(found: Sweep, chosen_on: str) -> bytes:
     return plot(paint)
 
 
-def sided(seen: Seen) -> dict[str, Sided]:
+def sided(seen: FrozenFeatures) -> dict[str, Sided]:
     """Features and sides of every split.
 
     Raises:

@@ -10,14 +10,14 @@ from rich.console import Console
 from training.data.manifest import Manifest
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
-from training.heads.folder import Trained, keep
-from training.heads.judged import Side, crossing
+from training.heads.evaluation import SplitFeatures, crossing
+from training.heads.folder import Trained, save
 from training.runs.loop import cpu_seconds
 from training.studies.feed import heads
 from training.studies.feed.data import source_of
 from training.studies.feed.heads import Head, Sweep
+from training.studies.frozen_features import FrozenFeatures, Look, features_of
 from training.studies.rated import Shares, described, photos_of, sides
-from training.studies.seen import Look, Seen, see
 from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
 
 #: 80 for training, 20 for the report; val is taken from the 80.
@@ -45,7 +45,7 @@ _QUICK: Final[dict[str, Any]] = {"networks": ("resnet10-w8",), "px": 32, "compon
 class _Network:
     """One network's heads."""
 
-    seen: Seen
+    seen: FrozenFeatures
     heads: tuple[Head, ...]
     sweep: Sweep
     majority: float
@@ -85,7 +85,7 @@ def run(options: Options, console: Console) -> Result:
 
 def _network(arch: str, manifest: Manifest, settings: Settings, options: Options, console: Console) -> _Network:
     started = cpu_seconds()
-    seen = see(arch, manifest, options, Look(settings.px, settings.workers), console)
+    seen = features_of(arch, manifest, options, Look(settings.px, settings.workers), console)
     parts = heads.sided(seen)
     train, val, test = parts[TRAIN], parts[VAL], parts[TEST]
     layer = heads.head_of(heads.LAYER, heads.layer(train), train, test)
@@ -108,8 +108,8 @@ def _keep(folder: Path, network: _Network, head: Head, remarks: tuple[str, ...])
     which, _ = sides(seen.photos[TRAIN])
     photos = tuple(seen.photos[TRAIN][int(index)] for index in which)
     own = f"From study feed: {seen.source.arch} stays frozen; good means good enough for the feed."
-    val, test = (Side(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
-    keep(folder, Trained(f"feed-{head.name}", seen.source, head.estimator, photos, (own, *remarks)), val, test)
+    val, test = (SplitFeatures(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
+    save(folder, Trained(f"feed-{head.name}", seen.source, head.estimator, photos, (own, *remarks)), val, test)
 
 
 def _table(networks: dict[str, _Network]) -> Table:
@@ -175,7 +175,7 @@ def _trial(settings: Settings) -> dict[str, Figure]:
         found = {name: Figure(share["share"], share["low"], share["high"]) for name, share in judged.items()}
         count = Figure(picked["usable"]["judged"] / values["sampled"])
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise DataError(f"{settings.trial} is no report of a trial: {type(error).__name__}: {error}") from None
+        raise DataError(f"{settings.trial} is not a report of a trial: {type(error).__name__}: {error}") from None
     return {
         "picked by the model in the live trial": count,
         "usable share of the picks": found["usable"],

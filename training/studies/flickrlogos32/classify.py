@@ -48,7 +48,7 @@ def read_classifier(path: Path) -> Classifier:
         net = LogoCNN(len(labels), view.px, content["hidden"]) if cnn else empty(content["arch"], len(labels))
         net.load_state_dict(content["state_dict"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise RunError(f"{path} is no classifier of this study: {error}") from None
+        raise RunError(f"{path} is not a classifier of this study: {error}") from None
     return Classifier(net.eval(), labels, view)
 
 

@@ -12,11 +12,11 @@ from sklearn.preprocessing import StandardScaler
 
 from training.data.photos import SPLITS, TEST, TRAIN, VAL
 from training.evaluation import brand
+from training.heads.evaluation import LABELS
 from training.heads.features import Features, weights_sha256
-from training.heads.judged import LABELS
 from training.statistics import Ints, wilson
+from training.studies.frozen_features import FrozenFeatures
 from training.studies.rated import balanced, levels
-from training.studies.seen import Seen
 from training.studies.study import Figure
 
 SIDES = ("poor", "good")
@@ -41,7 +41,7 @@ class Layer:
     weights_after: str
 
 
-def five(seen: Seen, seed: int, *, balance: bool) -> Layer:
+def five(seen: FrozenFeatures, seed: int, *, balance: bool) -> Layer:
     """A layer of five levels, trained on photos as they come, or on as many of each level; val and test stay whole."""
     truth = {split: levels(photos) for split, photos in seen.photos.items()}
     chosen = balanced(truth[TRAIN].tolist(), seed) if balance else np.arange(len(truth[TRAIN]))
@@ -49,13 +49,15 @@ def five(seen: Seen, seed: int, *, balance: bool) -> Layer:
     return _layer(seen, data, chosen, LABELS)
 
 
-def two(seen: Seen, seed: int) -> Layer:
+def two(seen: FrozenFeatures, seed: int) -> Layer:
     """A layer of poor and good; level 3 is dropped, and training is balanced."""
     data = {split: seen.sided(split) for split in SPLITS}
     return _layer(seen, data, balanced(data[TRAIN][1].tolist(), seed), SIDES)
 
 
-def _layer(seen: Seen, data: Mapping[str, tuple[Features, Ints]], chosen: Ints, names: tuple[str, ...]) -> Layer:
+def _layer(
+    seen: FrozenFeatures, data: Mapping[str, tuple[Features, Ints]], chosen: Ints, names: tuple[str, ...]
+) -> Layer:
     before = weights_sha256(seen.source.net)
     features, truth = data[TRAIN]
     estimator = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
@@ -83,7 +85,7 @@ def collapsed(truth: Ints, said: Ints, names: tuple[str, ...]) -> tuple[str, ...
     return tuple(brand.never_predicted(truth, said, names))
 
 
-def cells(name: str, seen: Seen, layer: Layer, what: str) -> tuple[str, ...]:
+def cells(name: str, seen: FrozenFeatures, layer: Layer, what: str) -> tuple[str, ...]:
     """A line of the results table."""
     same = "unchanged" if layer.weights_before == layer.weights_after else "CHANGED"
     return (

@@ -44,7 +44,7 @@ def source_of(data: Path, *, grouped: bool) -> tuple[RatingsSource, tuple[str, .
             columns_missing(path, row, IMAGE, RATING)
             header = list(row)
         if not _is_level(row[RATING]):
-            raise DataError(f"{path}, line {number}: rating {row[RATING]!r} is none of 1, 2, 3, 4, 5")
+            raise DataError(f"{path}, line {number}: rating {row[RATING]!r} is not one of 1, 2, 3, 4, 5")
     features = tuple(name for name in header if name not in {IMAGE, RATING, USER, SPLIT})
     if len(features) < LEAST_FEATURES:
         raise DataError(f"{path} has {len(features)} metadata features; the study has {LEAST_FEATURES} or more")

@@ -11,14 +11,14 @@ from rich.console import Console
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, TEST, TRAIN, VAL
 from training.errors import RecipeError
-from training.heads.folder import Trained, keep
-from training.heads.judged import LABELS, Side, crossing
+from training.heads.evaluation import LABELS, SplitFeatures, crossing
+from training.heads.folder import Trained, save
 from training.statistics import wilson
 from training.studies.bottleneck.heads import bagged, head
+from training.studies.frozen_features import FrozenFeatures, Look, features_of
 from training.studies.grades import classical, frozen, metadata, tuned
 from training.studies.pictures import BLUE, ORANGE, confusion, plot
 from training.studies.rated import Shares, balanced, described, levels, photos_of, sides
-from training.studies.seen import Look, Seen, see
 from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
 
 _SHARES: Final = Shares(val=0.15, test=0.2)
@@ -145,7 +145,7 @@ def _networks(manifest: Manifest, settings: Settings, options: Options, console:
     best, best_val = None, -1.0
     look = Look(settings.px, settings.workers)
     for arch in settings.networks:
-        seen = see(arch, manifest, options, look, console)
+        seen = features_of(arch, manifest, options, look, console)
         natural, even = (frozen.five(seen, options.seed, balance=balance) for balance in (False, True))
         binary = frozen.two(seen, options.seed)
         lines.append(frozen.cells(arch, seen, natural, "5 levels as they come"))
@@ -187,7 +187,7 @@ def _shown(arch: str, natural: frozen.Layer, even: frozen.Layer, manifest: Manif
     }
 
 
-def _bagged(seen: Seen, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships no types
+def _bagged(seen: FrozenFeatures, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships no types
     """Study 3's bagged classifier, of the five levels."""
     truth = levels(seen.photos[TRAIN])
     chosen = balanced(truth.tolist(), seed)
@@ -195,13 +195,13 @@ def _bagged(seen: Seen, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships 
     return head(features, bagged(len(chosen), seed)).fit(features, truth[chosen])
 
 
-def _keep(folder: Path, seen: Seen, estimator: Any, remarks: tuple[str, ...]) -> None:  # noqa: ANN401 - as above
+def _keep(folder: Path, seen: FrozenFeatures, estimator: Any, remarks: tuple[str, ...]) -> None:  # noqa: ANN401 - as above
     own = (
         f"From study grades: {seen.source.arch} stays frozen; training photos were balanced.",
         "A head of two sides takes levels 1 and 2 for poor, 4 and 5 for good, and was not trained on 3.",
     )
-    val, test = (Side(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
-    keep(folder, Trained(folder.name, seen.source, estimator, tuple(seen.photos[TRAIN]), (*own, *remarks)), val, test)
+    val, test = (SplitFeatures(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
+    save(folder, Trained(folder.name, seen.source, estimator, tuple(seen.photos[TRAIN]), (*own, *remarks)), val, test)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def photo_file(data: Path, photo: str) -> Path:
         DataError: An id that is no plain name.
     """
     if not photo.isalnum():
-        raise DataError(f"{photo!r} is no id of a photo")
+        raise DataError(f"{photo!r} is not a photo id")
     return data / IMAGES / f"{photo}.jpg"
 
 

@@ -16,10 +16,10 @@ from training.studies.openimages.lists import CLASSES, HIERARCHY
 def tree(data: Path, wanted: frozenset[str]) -> list[tuple[int, str]]:
     """The branches that hold the classes, as (depth, text), with the number of branches that are left out.
 
-    Empty where there is no hierarchy.
+    Empty where there is not a hierarchy.
 
     Raises:
-        DataError: The file is no hierarchy.
+        DataError: The file is not a hierarchy.
     """
     path = data / HIERARCHY
     if not path.is_file():
@@ -29,7 +29,7 @@ def tree(data: Path, wanted: frozenset[str]) -> list[tuple[int, str]]:
         root: Mapping[str, Any] = json.loads(path.read_text())
         return list(_branch(root, names, wanted, 0))
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is no hierarchy: {type(error).__name__}: {error}") from None
+        raise DataError(f"{path} is not a hierarchy: {type(error).__name__}: {error}") from None
 
 
 def _children(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:

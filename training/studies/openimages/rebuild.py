@@ -94,7 +94,7 @@ def compare(mine: Mapping[str, Any], path: Path) -> str:
     try:
         theirs = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no manifest: {error}") from None
+        raise DataError(f"{path} is not a manifest: {error}") from None
     parts = ("data", "code", "environment", "settings", "metrics")
     other = [part for part in parts if mine[part] != theirs.get(part)]
     if other:

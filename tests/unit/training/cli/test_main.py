@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from training.data.backgrounds import PHOTOS, Split
-from training.data.marks import BRANDS, distractor_names
+from training.data.logos import BRANDS, distractor_names
 from training.data.samples import _SOURCES, SAMPLES
 
 ROOT = Path(__file__).parents[4]

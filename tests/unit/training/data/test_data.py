@@ -11,7 +11,7 @@ from training.data.assemble import _damaged
 from training.data.backgrounds import PHOTOS, Split, background_bank
 from training.data.compose import Look, mark_coordinates, paste, placements
 from training.data.degrade import WORST, Damage, damaged, degrade
-from training.data.marks import BRANDS, Marks, brand_marks, brand_names, distractor_names, render_mask
+from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distractor_names, render_mask
 from training.data.photos import LEVELS, Photo
 from training.data.sets import INPUT_PX, NO_LOGO_INDEX, BrandComposer, Origin
 
@@ -22,12 +22,12 @@ def bank() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def brands() -> Marks:
-    return brand_marks()
+def brands() -> Logos:
+    return brand_logos()
 
 
 @pytest.fixture
-def composer(bank: torch.Tensor, brands: Marks) -> BrandComposer:
+def composer(bank: torch.Tensor, brands: Logos) -> BrandComposer:
     return BrandComposer(bank, brands, brands)
 
 
@@ -48,7 +48,7 @@ def test_a_bank_depends_on_its_seed_alone(bank: torch.Tensor) -> None:
     assert not torch.equal(bank[:4], background_bank(8, Split.TEST, 4, 128))
 
 
-def test_every_brand_has_ink_that_no_other_brand_has(brands: Marks) -> None:
+def test_every_brand_has_ink_that_no_other_brand_has(brands: Logos) -> None:
     assert brands.names == BRANDS
     ink = brands.masks.flatten(1).float() / 255
     assert (ink.mean(1) > 0.03).all()
@@ -81,7 +81,7 @@ def test_a_batch_is_uint8_balanced_and_labelled_by_origin(
 
 
 @pytest.fixture(scope="module")
-def composer_example(bank: torch.Tensor, brands: Marks) -> BrandComposer:
+def composer_example(bank: torch.Tensor, brands: Logos) -> BrandComposer:
     return BrandComposer(bank, brands, brands)
 
 
@@ -91,7 +91,7 @@ def test_a_fixed_set_can_be_made_again(composer: BrandComposer) -> None:
     assert torch.equal(first.labels, second.labels)
 
 
-def test_a_pasted_mark_changes_the_photo_only_where_it_lies(brands: Marks) -> None:
+def test_a_pasted_mark_changes_the_photo_only_where_it_lies(brands: Logos) -> None:
     photos = torch.full((8, 3, 96, 96), 0.5)
     look = Look(smallest=0.3, largest=0.3, plate=0, occluded=0, perspective=0)
     made = paste(np.random.default_rng(0), photos.clone(), brands.masks[:8], brands.colours[:8], look)
@@ -151,7 +151,7 @@ def test_more_brands_than_the_demos_are_other_companies_than_the_look_alikes() -
 
 
 def test_a_batch_of_many_brands_is_labelled_with_all_of_them(bank: torch.Tensor) -> None:
-    marks = brand_marks(20)
+    marks = brand_logos(20)
     many = BrandComposer(bank, marks, marks)
     labels = many.batch(np.random.default_rng(0), 80).labels
     assert set(labels.tolist()) == {*range(20), 20}

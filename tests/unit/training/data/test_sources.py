@@ -65,7 +65,7 @@ def test_a_list_of_ratings_reads_the_same_from_any_kind_of_file(tmp_path: Path, 
     ("row", "message"),
     [
         ({"image": "a.jpg", "rating": "6"}, "line 2: rating 6 is not within 1..5"),
-        ({"image": "a.jpg", "rating": "good"}, "line 2: 'good' is no number"),
+        ({"image": "a.jpg", "rating": "good"}, "line 2: 'good' is not a number"),
         ({"image": "a.jpg", "score": "3"}, "no column rating; it has image, score"),
     ],
 )

@@ -19,7 +19,7 @@ from training.evaluation.answers import Answers
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
 from training.evaluation.outcome import Evaluation
-from training.evaluation.predict import Seen, logits_of
+from training.evaluation.predict import SplitPredictions, logits_of
 from training.evaluation.report import html
 from training.models.served import normalise
 
@@ -52,7 +52,7 @@ def brand_photos(seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def seen(images: np.ndarray, labels: np.ndarray, net: nn.Module, targets: np.ndarray | None = None) -> Seen:
+def seen(images: np.ndarray, labels: np.ndarray, net: nn.Module, targets: np.ndarray | None = None) -> SplitPredictions:
     count = len(labels)
     answers = Answers(
         np.array([f"photo-{index}" for index in range(count)], np.str_),
@@ -66,12 +66,12 @@ def seen(images: np.ndarray, labels: np.ndarray, net: nn.Module, targets: np.nda
         },
     )
     photos = tuple(Photo(id=str(name), uri=f"composed:{name}", source="made", label="x") for name in answers.ids)
-    return Seen(answers, images, photos)
+    return SplitPredictions(answers, images, photos)
 
 
-def nothing(net: nn.Module) -> Seen:
+def nothing(net: nn.Module) -> SplitPredictions:
     empty = seen(np.zeros((1, SIDE, SIDE, 3), np.uint8), np.zeros(1), net)
-    return Seen(empty.answers.take(np.zeros(0, np.int64)), empty.images[:0], ())
+    return SplitPredictions(empty.answers.take(np.zeros(0, np.int64)), empty.images[:0], ())
 
 
 @pytest.fixture(scope="module")

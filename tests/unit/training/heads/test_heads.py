@@ -22,13 +22,14 @@ from training.data.degrade import WORST
 from training.data.made import scene_uri
 from training.data.photos import Photo
 from training.errors import ExportError, GateRefused, RunError
+from training.heads.candidate import candidate_of
+from training.heads.evaluation import SplitFeatures
 from training.heads.features import Backbone, backbone, extract
-from training.heads.folder import Trained, keep, load
+from training.heads.folder import Trained, load, save
 from training.heads.graph import probability_graph
-from training.heads.judged import Side
 from training.heads.novelty import CalibratedNovelty
-from training.heads.release import release
 from training.heads.served import quality_graph, quality_of
+from training.publish.release import release
 from training.recipes.recipe import Model
 
 WIDTH = 48
@@ -146,7 +147,7 @@ def test_the_served_outputs_are_score_and_levels(name: str) -> None:
 def test_a_head_of_seven_classes_is_no_quality_model() -> None:
     features, _, _ = RANDOM
     seven = SGDClassifier(loss="log_loss", random_state=0).fit(features, np.arange(300) % 7)
-    with pytest.raises(ExportError, match="no quality model"):
+    with pytest.raises(ExportError, match="cannot be a quality model"):
         quality_graph(seven, WIDTH)
 
 
@@ -170,8 +171,8 @@ class Real:
         self.features = np.array(extract(self.source, self.photos, folder))
         self.ratings = np.array([photo.rating for photo in self.photos])
 
-    def side(self, start: int, stop: int) -> Side:
-        return Side(self.photos[start:stop], self.features[start:stop])
+    def side(self, start: int, stop: int) -> SplitFeatures:
+        return SplitFeatures(self.photos[start:stop], self.features[start:stop])
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,7 @@ def head(real: Real, tmp_path_factory: pytest.TempPathFactory) -> Path:
     good = (real.ratings[chosen] == 5).astype(int)
     estimator = make_pipeline(PCA(12, whiten=True, random_state=0), svm()).fit(real.features[chosen], good)
     trained = Trained("toy", real.source, estimator, tuple(real.photos[index] for index in chosen), ("A remark.",))
-    keep(folder, trained, real.side(90, 135), real.side(135, 180))
+    save(folder, trained, real.side(90, 135), real.side(135, 180))
     return folder
 
 
@@ -205,7 +206,7 @@ def test_a_kept_head_is_read_without_unpickling(head: Path) -> None:
 def test_a_head_whose_weights_were_exchanged_is_refused(head: Path, real: Real, tmp_path: Path) -> None:
     for entry in head.iterdir():
         (tmp_path / entry.name).write_bytes(entry.read_bytes())
-    keep(
+    save(
         tmp_path / "other",
         Trained("other", backbone(Model(arch="resnet10-w8"), seed=9, px=32), plain_head(real), tuple(real.photos[:90])),
         real.side(90, 135),
@@ -224,7 +225,7 @@ def test_a_head_that_is_no_better_than_nothing_is_refused(real: Real, tmp_path: 
     shuffled = np.random.default_rng(0).permutation((real.ratings[:90] >= 3).astype(int))
     useless = LogisticRegression(max_iter=300).fit(real.features[:90], shuffled)
     trained = Trained("useless", real.source, useless, tuple(real.photos[:90]))
-    keep(tmp_path / "head", trained, real.side(90, 135), real.side(135, 180))
+    save(tmp_path / "head", trained, real.side(90, 135), real.side(135, 180))
     with pytest.raises(GateRefused):
-        release(tmp_path / "head", tmp_path / "models", None, None)
+        release(candidate_of(tmp_path / "head"), tmp_path / "models")
     assert not (tmp_path / "models").exists()

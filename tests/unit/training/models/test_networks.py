@@ -123,7 +123,7 @@ def test_weights_fit_all_but_the_head_and_must_have_their_hash(tmp_path: Path) -
     with pytest.raises(WeightsError, match="no weights at"):
         build(Model(arch="resnet10-w8", weights=tmp_path / "none.pt"), 3)
     path.write_bytes(b"no weights")
-    with pytest.raises(WeightsError, match="is no file of weights"):
+    with pytest.raises(WeightsError, match="is not a weights file"):
         build(Model(arch="resnet10-w8", weights=path), 3)
 
 

@@ -128,17 +128,17 @@ def refused(checks: list[gate.Check]) -> set[str]:
 def test_a_sound_version_passes_and_says_what_was_asked() -> None:
     checks = gate.absolute(evaluation(), {"left": 0})
     assert refused(checks) == set()
-    assert json.dumps(gate.Verdict(tuple(checks)).as_json())
+    assert json.dumps(gate.GateDecision(tuple(checks)).as_json())
 
 
 def test_only_what_more_training_mends_is_minor() -> None:
-    vague = gate.Verdict(
+    vague = gate.GateDecision(
         tuple(
             gate.absolute(evaluation(figures={**evaluation().figures, "calibration_error": figure(0.2)}), {"left": 0})
         )
     )
     assert vague.refusals == vague.minor_refusals != ()
-    useless = gate.Verdict(
+    useless = gate.GateDecision(
         tuple(gate.absolute(evaluation(figures={**evaluation().figures, "accuracy": figure(0.5)}), {"left": 0}))
     )
     assert useless.minor_refusals == ()

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 
-from training.data.marks import BRANDS, NO_LOGO
+from training.data.logos import BRANDS, NO_LOGO
 from training.errors import PublishError
 from training.models.spec import ModelSpec
 from training.publish import repository as publishing

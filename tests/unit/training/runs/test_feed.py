@@ -16,8 +16,8 @@ from consumer.imaging.decode import to_pixels
 from consumer.imaging.limits import PrepareLimits
 from tests.photo_folders import photo
 from training.data.decode import Geometry, decode, square
+from training.data.logos import BRANDS, NO_LOGO
 from training.data.manifest import Manifest
-from training.data.marks import BRANDS, NO_LOGO
 from training.recipes.files import read
 from training.recipes.recipe import Augment, Loss, Stage
 from training.runs.augment import mixed, recoloured, scrambled, views, worn
@@ -25,13 +25,13 @@ from training.runs.distributed import Process
 from training.runs.feed import Feed
 from training.runs.objective import BrandObjective, QualityObjective, level_distribution
 from training.runs.optimise import follow, learning_rate
-from training.runs.order import Order
+from training.runs.sampling import SamplingOrder
 
 
 @settings(max_examples=40)
 @given(count=st.integers(1, 50), batch=st.integers(1, 20), seed=st.integers(0, 99))
 def test_natural_order_shows_every_photo_once_an_epoch(count: int, batch: int, seed: int) -> None:
-    order = Order([0] * count, batch, seed)
+    order = SamplingOrder([0] * count, batch, seed)
     seen = [index for step in range(3 * count) for index in order.indices(step)]
     for epoch in range(len(seen) // count):
         assert sorted(seen[epoch * count : (epoch + 1) * count]) == list(range(count))
@@ -42,14 +42,14 @@ def test_natural_order_shows_every_photo_once_an_epoch(count: int, batch: int, s
 @given(sizes=st.lists(st.integers(1, 30), min_size=2, max_size=6), seed=st.integers(0, 99))
 def test_balanced_order_shows_every_label_equally_often(sizes: list[int], seed: int) -> None:
     labels = [label for label, size in enumerate(sizes) for _ in range(size)]
-    order = Order(labels, 8, seed, balanced=True)
+    order = SamplingOrder(labels, 8, seed, balanced=True)
     seen = Counter(labels[index] for step in range(60) for index in order.indices(step))
     assert max(seen.values()) - min(seen.get(label, 0) for label in range(len(sizes))) <= 1
 
 
 def test_a_reserved_label_has_its_share_of_every_balanced_batch() -> None:
     labels = [0] * 5 + [1] * 5 + [2] * 90
-    order = Order(labels, 20, 0, balanced=True, reserved=(2, 0.3))
+    order = SamplingOrder(labels, 20, 0, balanced=True, reserved=(2, 0.3))
     for step in range(10):
         counts = Counter(labels[index] for index in order.indices(step))
         assert counts[2] == 6
@@ -58,8 +58,9 @@ def test_a_reserved_label_has_its_share_of_every_balanced_batch() -> None:
 
 def test_an_order_can_be_entered_at_any_step() -> None:
     labels = [0, 1, 1, 2] * 5
-    assert Order(labels, 7, 3, balanced=True).indices(41) == Order(labels, 7, 3, balanced=True).indices(41)
-    assert Order(labels, 7, 3).indices(41) != Order(labels, 7, 4).indices(41)
+    first, second = (SamplingOrder(labels, 7, 3, balanced=True) for _ in range(2))
+    assert first.indices(41) == second.indices(41)
+    assert SamplingOrder(labels, 7, 3).indices(41) != SamplingOrder(labels, 7, 4).indices(41)
 
 
 @pytest.mark.parametrize("augment", [Augment(), Augment(mixup=0.4, cutmix=1.0, flip=True), Augment(scramble=1.0)])

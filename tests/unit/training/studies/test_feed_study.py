@@ -20,8 +20,8 @@ from training.recipes.recipe import Model
 from training.studies.feed import STUDY, heads
 from training.studies.feed.data import make, source_of
 from training.studies.feed.run import Settings
+from training.studies.frozen_features import FrozenFeatures, Look, features_of
 from training.studies.rated import Shares, photos_of
-from training.studies.seen import Look, Seen, see
 from training.studies.study import Options
 
 QUIET = Console(file=io.StringIO())
@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def seen_of(apart: float, counts: dict[str, int], seed: int = 0) -> Seen:
+def seen_of(apart: float, counts: dict[str, int], seed: int = 0) -> FrozenFeatures:
     """Features of photos of two sides, `apart` deviations from each other."""
     rng = np.random.default_rng(seed)
     photos, features = {}, {}
@@ -43,7 +43,7 @@ def seen_of(apart: float, counts: dict[str, int], seed: int = 0) -> Seen:
         good = np.arange(count) % 2
         features[split] = (rng.normal(size=(count, WIDTH)) + apart * good[:, None]).astype(np.float32)
         photos[split] = [Photo(f"{split}{n}", "", "x", rating=1.0 + 4 * side) for n, side in enumerate(good)]
-    return Seen(backbone(Model(arch="resnet10-w8"), px=32), features, photos)
+    return FrozenFeatures(backbone(Model(arch="resnet10-w8"), px=32), features, photos)
 
 
 COUNTS = {TRAIN: 160, VAL: 60, TEST: 80}
@@ -149,7 +149,7 @@ def test_time_is_not_reported_when_features_came_from_the_cache(data: Path, tmp_
     source = source_of(data, tmp_path)
     manifest = photos_of(source, Shares(0.2, 0.2), 0, 2, QUIET, by_row=True)
     options = Options(data, tmp_path, tmp_path / "cache")
-    assert [see("resnet10-w8", manifest, options, Look(32, 1), QUIET).cached for _ in range(2)] == [False, True]
+    assert [features_of("resnet10-w8", manifest, options, Look(32, 1), QUIET).cached for _ in range(2)] == [False, True]
 
 
 def test_a_trial_that_is_none_is_refused(data: Path, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_classify_logo_names_the_brand_of_a_file_and_of_a_url_that_is_opted_in(
 
 def test_a_file_that_is_no_classifier_is_refused(tmp_path: Path) -> None:
     torch.save({"a": 1}, tmp_path / "x.pt")
-    with pytest.raises(RunError, match="no classifier"):
+    with pytest.raises(RunError, match="not a classifier"):
         read_classifier(tmp_path / "x.pt")
 
 

@@ -20,12 +20,12 @@ from training.heads.features import weights_sha256
 from training.heads.folder import load
 from training.models.networks import empty
 from training.studies.fit import Pictures
+from training.studies.frozen_features import FrozenFeatures, Look, features_of
 from training.studies.grades import STUDY, classical, frozen, tuned
 from training.studies.grades.made import make
 from training.studies.grades.metadata import cells, columns_of, preparation, source_of
 from training.studies.grades.run import Settings
 from training.studies.rated import Shares, balanced, crossing, levels, photos_of, side_of, sides
-from training.studies.seen import Look, Seen, see
 from training.studies.study import Options
 
 QUIET = Console(file=io.StringIO())
@@ -55,9 +55,9 @@ def by_row(data: Path) -> Manifest:
 
 
 @pytest.fixture(scope="module")
-def seen(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> FrozenFeatures:
     options = Options(Path(), Path(), tmp_path_factory.mktemp("cache"))
-    return see("resnet10-w8", manifest, options, Look(32, 1), QUIET)
+    return features_of("resnet10-w8", manifest, options, Look(32, 1), QUIET)
 
 
 def rewritten(data: Path, folder: Path, change: dict[str, str], left_out: Sequence[str] = ()) -> Path:
@@ -179,7 +179,7 @@ def test_no_user_and_no_near_duplicate_crosses_the_splits(
     assert splits["photos/again.jpg"] == splits[first.id]
 
 
-def test_a_frozen_backbone_is_the_same_after_training(seen: Seen) -> None:
+def test_a_frozen_backbone_is_the_same_after_training(seen: FrozenFeatures) -> None:
     before = weights_sha256(seen.source.net)
     for layer in (frozen.five(seen, 0, balance=False), frozen.five(seen, 0, balance=True), frozen.two(seen, 0)):
         assert layer.weights_before == layer.weights_after == before
@@ -197,12 +197,12 @@ def test_the_nine_networks_of_the_study_are_there_by_name() -> None:
     assert "mnasnet_100" in missing[0].note
 
 
-def test_a_collapsed_model_sets_off_the_alarm(seen: Seen) -> None:
+def test_a_collapsed_model_sets_off_the_alarm(seen: FrozenFeatures) -> None:
     truth = levels(seen.photos[TEST])
     assert set(truth.tolist()) == {0, 1, 2, 3, 4}
     assert frozen.collapsed(truth, np.full(len(truth), 2), frozen.LABELS) == ("1", "2", "4", "5")
     assert frozen.collapsed(truth, truth, frozen.LABELS) == ()
-    blind = Seen(seen.source, {split: np.zeros_like(seen.features[split]) for split in SPLITS}, seen.photos)
+    blind = FrozenFeatures(seen.source, {split: np.zeros_like(seen.features[split]) for split in SPLITS}, seen.photos)
     layer = frozen.five(blind, 0, balance=False)
     assert layer.never == ("1", "2", "4", "5")
     assert layer.confusion.sum(0).tolist()[2] == len(truth)
@@ -279,7 +279,7 @@ def test_the_whole_study_runs_and_keeps_its_heads(data: Path, tmp_path: Path, *,
     for name in ("grades-head", "grades-bagged"):
         kept = load(tmp_path / "out" / name)
         assert kept.about["network"] == "resnet10-w8"
-        leaks = next(check for check in kept.verdict.checks if check.name == "no photo in two splits")
+        leaks = next(check for check in kept.decision.checks if check.name == "no photo in two splits")
         assert leaks.passed != as_published
         assert any("as published" in remark for remark in kept.about["remarks"]) == as_published
 

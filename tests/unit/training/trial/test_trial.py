@@ -19,7 +19,7 @@ from PIL import Image
 from training.data.read import read_bytes
 from training.errors import DataError, RunError, Unreadable
 from training.statistics import wilson
-from training.trial import sheet, verdicts
+from training.trial import report, sheet
 from training.trial.photos import Places, collect, shown
 from training.trial.sheet import Key
 from training.trial.topic import Draw, Tagged, tagged_of
@@ -159,14 +159,14 @@ def test_precision_is_the_share_of_usable_picks_with_wilsons_interval(tmp_path: 
     others = [entry.token for entry in key.entries if not entry.picked]
     said = {token: (index < 3, index < 1) for index, token in enumerate(picks)}
     said |= {token: (index < 2, False) for index, token in enumerate(others[:5])}
-    found = verdicts.report(key, [verdicts.read(verdict_file(tmp_path / "v.json", key, "Ann", said), key)])
+    found = report.summarise(key, [report.read(verdict_file(tmp_path / "v.json", key, "Ann", said), key)])
     usable, context = found.picked["usable"], found.picked["in_context"]
     assert (usable.yes, usable.judged, usable.share) == (3, 4, 0.75)
     assert (usable.low, usable.high) == (wilson(3, 4).low, wilson(3, 4).high)
     assert (context.yes, context.judged) == (1, 4)
     assert (found.controls["usable"].yes, found.controls["usable"].judged) == (2, 5)
     assert found.unjudged == 1
-    assert "3 of 4: 75.0%" in verdicts.markdown(found)
+    assert "3 of 4: 75.0%" in report.markdown(found)
 
 
 def test_the_majority_of_judges_decides_and_a_tie_is_a_no(tmp_path: Path) -> None:
@@ -174,12 +174,12 @@ def test_the_majority_of_judges_decides_and_a_tie_is_a_no(tmp_path: Path) -> Non
     one, other = (entry.token for entry in key.entries)
     opinions = [{one: True, other: True}, {one: True, other: False}]
     judged = [
-        verdicts.Verdicts(f"judge {index}", {t: {"usable": yes, "in_context": yes} for t, yes in said.items()})
+        report.Judgements(f"judge {index}", {t: {"usable": yes, "in_context": yes} for t, yes in said.items()})
         for index, said in enumerate(opinions)
     ]
-    assert verdicts.report(key, judged).picked["usable"].yes == 1
-    third = verdicts.Verdicts("judge 3", {other: {"usable": True, "in_context": False}})
-    found = verdicts.report(key, [*judged, third])
+    assert report.summarise(key, judged).picked["usable"].yes == 1
+    third = report.Judgements("judge 3", {other: {"usable": True, "in_context": False}})
+    found = report.summarise(key, [*judged, third])
     assert found.picked["usable"].yes == 2
     assert found.picked["in_context"].yes == 1
 
@@ -191,16 +191,16 @@ def test_agreement_is_cohens_kappa(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     left, right = rng.integers(0, 2, (2, len(key.entries)))
     judged = [
-        verdicts.Verdicts(
+        report.Judgements(
             name,
             {e.token: {"usable": bool(v), "in_context": False} for e, v in zip(key.entries, said, strict=True)},
         )
         for name, said in (("a", left), ("b", right))
     ]
-    found = verdicts.report(key, judged)
+    found = report.summarise(key, judged)
     assert found.agreement["usable"] == pytest.approx(cohen_kappa_score(left, right))
     assert found.agreement["in_context"] == 1.0
-    assert verdicts.report(key, judged[:1]).agreement["usable"] is None
+    assert report.summarise(key, judged[:1]).agreement["usable"] is None
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_verdicts_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, 
     path = tmp_path / "v.json"
     path.write_text(json.dumps({"trial": key.trial, "judge": "Ann", "verdicts": {}, **change}))
     with pytest.raises(DataError):
-        verdicts.report(key, [verdicts.read(path, key)])
+        report.summarise(key, [report.read(path, key)])
 
 
 def test_half_an_answer_and_a_judges_second_file_are_refused(tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ def test_half_an_answer_and_a_judges_second_file_are_refused(tmp_path: Path) -> 
     path = tmp_path / "v.json"
     path.write_text(json.dumps({"trial": key.trial, "judge": "Ann", "verdicts": {token: {"usable": 1}}}))
     with pytest.raises(DataError, match="yes or no"):
-        verdicts.read(path, key)
-    good = verdicts.read(verdict_file(path, key, "Ann", {token: (True, True)}), key)
+        report.read(path, key)
+    good = report.read(verdict_file(path, key, "Ann", {token: (True, True)}), key)
     with pytest.raises(DataError, match="two files"):
-        verdicts.report(key, [good, good])
+        report.summarise(key, [good, good])
     with pytest.raises(RunError):
         sheet.read_key(tmp_path / "nowhere")
 
@@ -318,5 +318,5 @@ def test_a_browser_keeps_what_a_judge_clicks(tmp_path: Path) -> None:
     assert "2 of 2 judged" in dom
     path = tmp_path / "verdicts.json"
     path.write_text(result[1].replace("&quot;", '"'))
-    said = verdicts.read(path, key).said
+    said = report.read(path, key).said
     assert [said[entry.token]["usable"] for entry in key.entries] == [True, False]

@@ -42,7 +42,7 @@ _VIEWBOX_PX = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class Logos:
     """Masks uint8 [M, 1, MARK_PX, MARK_PX], each mark's own colour float32 [M, 3] in 0..1, and its name."""
 
     masks: torch.Tensor
@@ -63,10 +63,10 @@ def render_mask(svg: str, size: int = MARK_PX) -> np.ndarray:
         return np.asarray(picture.getchannel("A"))
 
 
-def _marks(names: tuple[str, ...]) -> Marks:
+def _marks(names: tuple[str, ...]) -> Logos:
     masks = np.stack([render_mask(icons[name].svg) for name in names])
     colours = [[int(icons[name].hex[i : i + 2], 16) / 255 for i in (0, 2, 4)] for name in names]
-    return Marks(torch.from_numpy(masks).unsqueeze(1), torch.tensor(colours, dtype=torch.float32), names)
+    return Logos(torch.from_numpy(masks).unsqueeze(1), torch.tensor(colours, dtype=torch.float32), names)
 
 
 def brand_names(count: int = len(BRANDS)) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def brand_names(count: int = len(BRANDS)) -> tuple[str, ...]:
     return (*BRANDS, *further)[:count]
 
 
-def brand_marks(count: int = len(BRANDS)) -> Marks:
+def brand_logos(count: int = len(BRANDS)) -> Logos:
     """The marks of `brand_names`, in that order."""
     return _marks(brand_names(count))
 
@@ -106,9 +106,9 @@ def distractor_names(split: Split) -> tuple[str, ...]:
     raise ValueError(split)
 
 
-def distractor_marks(split: Split, brand_count: int = len(BRANDS)) -> Marks:
+def distractor_logos(split: Split, brand_count: int = len(BRANDS)) -> Logos:
     """A split's distractors, less those whose shape is nearly a brand's; training also gets GLYPHS drawn ones."""
-    found, brands = _marks(distractor_names(split)), brand_marks(brand_count).masks.flatten(1) > 127
+    found, brands = _marks(distractor_names(split)), brand_logos(brand_count).masks.flatten(1) > 127
     ink = found.masks.flatten(1) > 127
     shared = ink.float() @ brands.float().T
     union = ink.sum(1, keepdim=True) + brands.sum(1) - shared
@@ -116,12 +116,12 @@ def distractor_marks(split: Split, brand_count: int = len(BRANDS)) -> Marks:
     masks, colours = found.masks[keep], found.colours[keep]
     names = tuple(found.names[int(index)] for index in keep)
     if split is not Split.TRAIN:
-        return Marks(masks, colours, names)
+        return Logos(masks, colours, names)
     rng = np.random.default_rng(_SPLIT_SEED)
     glyphs = torch.from_numpy(np.stack([draw_glyph(rng) for _ in range(GLYPHS)])).unsqueeze(1)
     drawn = torch.from_numpy(rng.random((GLYPHS, 3), np.float32))
     names += tuple(f"glyph-{index}" for index in range(GLYPHS))
-    return Marks(torch.cat((masks, glyphs)), torch.cat((colours, drawn)), names)
+    return Logos(torch.cat((masks, glyphs)), torch.cat((colours, drawn)), names)
 
 
 def draw_glyph(rng: np.random.Generator, size: int = MARK_PX) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Verdicts come back: checked, put together over judges, and turned into a precision with its interval."""
+"""The report of a trial: judges' files checked, put together, and turned into a precision with its interval."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ PUBLISHED: Final = {"usable": 0.5, "in_context": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
+class Judgements:
     """What one judge said, by token and question."""
 
     judge: str
@@ -53,7 +53,7 @@ class Report:
     agreement: Mapping[str, float | None]
 
 
-def read(path: Path, key: Key) -> Verdicts:
+def read(path: Path, key: Key) -> Judgements:
     """One judge's file.
 
     Raises:
@@ -74,10 +74,10 @@ def read(path: Path, key: Key) -> Verdicts:
             raise DataError(f"{path}: the sheet shows no photo {token}")
         if not isinstance(answers, dict) or any(type(answers.get(name)) is not bool for name in QUESTIONS):
             raise DataError(f"{path}, photo {token}: not a yes or no to each of {', '.join(QUESTIONS)}")
-    return Verdicts(judge, said)
+    return Judgements(judge, said)
 
 
-def report(key: Key, judged: Sequence[Verdicts]) -> Report:
+def summarise(key: Key, judged: Sequence[Judgements]) -> Report:
     """Puts verdicts together: the majority of those who judged a photo decides; a tie is a no.
 
     Raises:
@@ -104,7 +104,7 @@ def report(key: Key, judged: Sequence[Verdicts]) -> Report:
     )
 
 
-def _share(key: Key, judged: Sequence[Verdicts], question: str, *, picked: bool) -> Share:
+def _share(key: Key, judged: Sequence[Judgements], question: str, *, picked: bool) -> Share:
     yes = total = 0
     for entry in key.entries:
         said = [verdicts.said[entry.token][question] for verdicts in judged if entry.token in verdicts.said]
@@ -115,7 +115,7 @@ def _share(key: Key, judged: Sequence[Verdicts], question: str, *, picked: bool)
     return Share(yes, total, yes / total if total else float("nan"), interval.low, interval.high)
 
 
-def _kappa(judged: Sequence[Verdicts], question: str) -> float | None:
+def _kappa(judged: Sequence[Judgements], question: str) -> float | None:
     """Agreement beyond chance, over every photo that two judges share; 1 where chance could not have erred."""
     pairs = [
         (one.said[token][question], other.said[token][question])

@@ -17,7 +17,7 @@ from training.studies.study import Options
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class FrozenFeatures:
     """A frozen network, and what it makes of every split."""
 
     source: Backbone
@@ -41,7 +41,7 @@ class Look:
     workers: int
 
 
-def see(arch: str, manifest: Manifest, options: Options, look: Look, console: Console) -> Seen:
+def features_of(arch: str, manifest: Manifest, options: Options, look: Look, console: Console) -> FrozenFeatures:
     """The features of all photos, from the cache where they are there; raises as `features.backbone` and `extract`."""
     model = Model(arch=arch, weights=options.weights.get(arch), pretrained=_downloads(arch, options))
     source = backbone(model, options.seed, look.px or None)
@@ -51,7 +51,7 @@ def see(arch: str, manifest: Manifest, options: Options, look: Look, console: Co
     with task(console, arch, len(manifest.photos)) as done:
         for split, some in photos.items():
             made[split] = extract(source, some, options.cache, workers=look.workers, on_done=done)
-    return Seen(source, made, photos, cached)
+    return FrozenFeatures(source, made, photos, cached)
 
 
 def _downloads(arch: str, options: Options) -> bool:

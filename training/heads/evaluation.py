@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from training.data.photos import LEVELS, Photo
 from training.evaluation import brand, quality
 from training.evaluation.answers import Figure
 from training.evaluation.outcome import Evaluation
-from training.evaluation.thresholds import best_split
 from training.heads.features import Features
 from training.heads.served import quality_of
 from training.publish import gate
@@ -21,8 +20,8 @@ LABELS = tuple(str(level) for level in LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """The photos of a split, all rated, with their features."""
+class SplitFeatures:
+    """The rated photos of a split with their features."""
 
     photos: Sequence[Photo]
     features: Features
@@ -35,7 +34,7 @@ class Side:
     @property
     def labels(self) -> Ints:
         """The nearest level - 1."""
-        return np.clip(np.round(self.ratings), LEVELS[0], LEVELS[-1]).astype(np.int64) - 1
+        return quality.levels_of(self.ratings)
 
     @property
     def groups(self) -> Texts:
@@ -44,21 +43,15 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A head's figures on test photos at the threshold that val chose, and the gate's verdict."""
+class HeadEvaluation:
+    """A head's figures on test photos at the threshold that val chose, and the gate's decision."""
 
     threshold: float
     figures: dict[str, Figure]
-    verdict: gate.Verdict
+    decision: gate.GateDecision
 
 
-def sided(ratings: Floats) -> tuple[np.ndarray, np.ndarray]:
-    """Which photos are good, and which are good or poor; those between are neither."""
-    good = ratings >= quality.GOOD_LEVEL
-    return good, good | (ratings <= quality.POOR_LEVEL)
-
-
-def view_of(estimator: Any, side: Side, threshold: float) -> quality.QualityView:  # noqa: ANN401 - scikit-learn
+def view_of(estimator: Any, side: SplitFeatures, threshold: float) -> quality.QualityView:  # noqa: ANN401 - scikit-learn
     """A head's answers as the served model's."""
     _, levels = quality_of(estimator.predict_proba(np.asarray(side.features)))
     return quality.QualityView(levels, side.labels, side.ratings, threshold)
@@ -79,23 +72,21 @@ def _in_several(pairs: Iterable[tuple[str, str | None]]) -> int:
     return sum(len(found) > 1 for found in splits.values())
 
 
-def judge(estimator: Any, train: Sequence[Photo], val: Side, test: Side) -> Judged:  # noqa: ANN401 - as above
+def evaluate(estimator: Any, train: Sequence[Photo], val: SplitFeatures, test: SplitFeatures) -> HeadEvaluation:  # noqa: ANN401 - as above
     """Chooses the threshold on val, measures once on test, and asks the gate, which looks at the splits too."""
-    chosen_on = view_of(estimator, val, 0.0)
-    good, either = sided(chosen_on.ratings)
-    threshold = best_split(chosen_on.score[either], good[either])
+    threshold = quality.best_threshold(view_of(estimator, val, 0.0))
     seen = view_of(estimator, test, threshold)
     figures = quality.figures(seen, test.groups, val.labels)
     if len(estimator.classes_) == 2:
         figures = {**figures, "calibration_error": _calibration(seen, test.groups)}
     evaluation = Evaluation(kind="quality", labels=LABELS, figures=figures, alarms=tuple(_alarms(estimator, seen)))
     leaks = sum(crossing((*train, *val.photos, *test.photos)).values())
-    return Judged(threshold, figures, gate.Verdict(tuple(gate.absolute(evaluation, {"left": leaks}))))
+    return HeadEvaluation(threshold, figures, gate.GateDecision(tuple(gate.absolute(evaluation, {"left": leaks}))))
 
 
 def _calibration(seen: quality.QualityView, groups: Texts) -> Figure:
     """Calibration of P(good) on photos that are good or poor: a head of two sides says nothing of levels."""
-    good, either = sided(seen.ratings)
+    good, either = quality.sides_of(seen.ratings)
 
     def error(which: Ints) -> dict[str, float]:
         taken = which[either[which]]
@@ -116,16 +107,6 @@ def _alarms(estimator: Any, seen: quality.QualityView) -> list[str]:  # noqa: AN
     if len(estimator.classes_) == len(LEVELS):
         never = brand.never_predicted(seen.labels, seen.probabilities.argmax(1), LABELS)
         return [f"level {name} is never predicted" for name in never]
-    good, either = sided(seen.ratings)
+    good, either = quality.sides_of(seen.ratings)
     never = brand.never_predicted(good[either].astype(np.int64), seen.decided[either], ("poor", "good"))
     return [f"{name} is never predicted" for name in never]
-
-
-def against(newer: quality.QualityView, champion: quality.QualityView, groups: Texts, version: int) -> gate.Verdict:
-    """What the gate says of a head beside a published version on the same photos."""
-    return gate.Verdict(tuple(gate.against_champion(newer, champion, groups, version)), version)
-
-
-def both(first: gate.Verdict, second: gate.Verdict) -> gate.Verdict:
-    """All checks of two verdicts."""
-    return replace(second, checks=(*first.checks, *second.checks))

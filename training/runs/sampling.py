@@ -1,4 +1,4 @@
-"""In which order training sees photos: a pure function of the seed and the step, so that resuming needs no replay."""
+"""The order in which training samples photos: a pure function of seed and step, so that resuming needs no replay."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 
-class Order:
+class SamplingOrder:
     """Indices of the photos of every step.
 
     Natural order shuffles all photos once an epoch. Balanced order cycles through the labels, each of which has its

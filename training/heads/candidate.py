@@ -1,0 +1,76 @@
+"""A saved head as a candidate for release: joined with its backbone, with the proof that it decides as scikit-learn."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from training.errors import ExportError
+from training.evaluation import quality
+from training.heads.evaluation import LABELS
+from training.heads.folder import CARD, SavedHead, load
+from training.heads.served import joined
+from training.models.spec import ModelSpec
+from training.publish.bundle import Bundle, decider
+from training.publish.export import Exported
+from training.publish.parity import ENGINES, ONNXRUNTIME, compare, outputs_of
+from training.publish.release import Candidate, metrics_of
+from training.publish.repository import MODEL_FILE, Evidence
+from training.runs.run import QUALITY, spec_of
+
+#: Largest difference of a score between scikit-learn on torch's features and the whole graph.
+TOLERANCE: Final = 1e-3
+_TRAINING: Final = ("name", "estimator", "network", "weights", "weights_sha256", "spread", "remarks")
+
+
+def candidate_of(folder: Path, name: str | None = None) -> Candidate:
+    """The candidate of a folder that `folder.save` wrote, as a version of `photo_quality` or of the model named.
+
+    Raises:
+        RunError: As `folder.load`.
+    """
+    head = load(folder)
+    spec = spec_of(QUALITY, LABELS, head.source.geometry)
+    about = head.about
+    evidence = Evidence(
+        about["data_sha256"],
+        {**metrics_of(about["figures"]), "photos": about["photos"]},
+        dict(about["decision"]),
+        {key: about[key] for key in _TRAINING},
+        texts={CARD: (folder / CARD).read_text()},
+    )
+    levels, threshold = head.expected[-1].astype(np.float64), about["decision"]["good_threshold"]
+    return Candidate(
+        spec if name is None else replace(spec, name=name),
+        folder,
+        head.decision.checks,
+        quality.QualityView(levels, quality.levels_of(head.ratings), head.ratings, threshold),
+        head.images,
+        head.groups,
+        lambda: _bundle(head, spec),
+        evidence,
+    )
+
+
+def _bundle(head: SavedHead, spec: ModelSpec) -> Bundle:
+    """The whole graph, compared on the saved photos with what scikit-learn said of them, in both engines.
+
+    Only the float32 file is made: a kernel in fp16 or int8 is another head.
+
+    Raises:
+        ExportError: ONNX Runtime decides otherwise than scikit-learn did.
+    """
+    model = joined(head.source, head.graph, head.images)
+    decide = decider(spec, head.about["decision"])
+    rows = {
+        engine: compare(MODEL_FILE, engine, head.expected, outputs_of(start(model), head.images), decide, TOLERANCE)
+        for engine, start in ENGINES.items()
+    }
+    served = rows[ONNXRUNTIME]
+    if not served.passed:
+        raise ExportError(
+            f"ONNX Runtime decides {served.agreement:.2%} of the photos as scikit-learn, largest difference "
+            f"{served.max_abs_difference:.1e}"
+        )
+    return Bundle(Exported(model, served.max_abs_difference), {}, tuple(rows.values()))

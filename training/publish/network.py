@@ -1,0 +1,72 @@
+"""A run's evaluated network as a candidate for release: its files with the proof of parity, and its evidence."""
+
+from typing import Final
+
+import numpy as np
+
+from training.evaluation import brand, quality
+from training.evaluation.run import CARD, DRIFT, Evaluated, write
+from training.publish import gate
+from training.publish.bundle import PARITY_PHOTOS, Bundle, make
+from training.publish.release import Candidate, metrics_of
+from training.publish.repository import Evidence
+
+#: Folders of a run that evaluation and export write.
+EVALUATION, EXPORT = "evaluation", "export"
+_TEXTS: Final = frozenset({CARD, DRIFT})
+
+
+def candidate_of(found: Evaluated) -> Candidate:
+    """The candidate; writes the evaluation into the run's folder."""
+    written = write(found, found.run.path / EVALUATION)
+    evaluation, test = found.evaluation, found.splits.test
+    values = evaluation.as_json()
+    evidence = Evidence(
+        found.run.data().sha256,
+        {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms")}},
+        dict(evaluation.decision),
+        {
+            "run": found.run.name,
+            "recipe": found.run.recipe().model_dump(mode="json"),
+            "result": found.run.result(),
+            "environment": found.run.environment(),
+        },
+        texts={path.name: path.read_text() for path in written if path.name in _TEXTS},
+    )
+    checks = tuple(gate.absolute(evaluation, found.run.data().leaks))
+    return Candidate(
+        found.spec,
+        found.run.path,
+        checks,
+        _view(found),
+        test.images,
+        test.answers.groups,
+        lambda: bundle_of(found),
+        evidence,
+    )
+
+
+def _view(found: Evaluated) -> gate.View:
+    answers, decision = found.splits.test.answers, found.evaluation.decision
+    if found.evaluation.kind == "brand":
+        return brand.view(answers, decision["temperature"], decision["threshold"])
+    return quality.view(answers, decision["temperature"], decision["good_threshold"])
+
+
+def bundle_of(found: Evaluated) -> Bundle:
+    """The files of a version: int8 ranges from val photos, parity on test, foreign and val photos.
+
+    Raises:
+        ExportError: The graph does not compute what torch computes.
+    """
+    splits = found.splits
+    photos = np.concatenate((splits.test.images, splits.foreign.images, splits.val.images))
+    # spread over all of them, so that every kind of photo is compared
+    chosen = np.unique(np.linspace(0, len(photos) - 1, min(PARITY_PHOTOS, len(photos))).astype(np.int64))
+    return make(found.spec, found.net, found.evaluation.decision, _shuffled(splits.val.images), photos[chosen])
+
+
+def _shuffled(images: np.ndarray) -> np.ndarray:
+    """Lists are sorted by label: the first photos would calibrate for one label."""
+    mixed: np.ndarray = np.random.default_rng(0).permutation(images)
+    return mixed
