@@ -55,7 +55,8 @@ class Server:
         if not commands:
             return []
         replies = yield from self._send(commands)
-        if script is not None and (unknown := _unknown_script(replies)):
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if script is not None and unknown:
             again = yield from self._send([script.spelled_out(commands[place]) for place in unknown])
             for place, reply in zip(unknown, again, strict=True):
                 replies[place] = reply
@@ -245,10 +246,6 @@ def url_at(url: str, node: Address | None) -> str:
 
 def _address(host: str, port: int, told_by: Address) -> Address:
     return Address(told_by.host if host in _SAME_HOST else host, port)
-
-
-def _unknown_script(replies: list[Any]) -> list[int]:
-    return [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
 def _unanswered(reply: object) -> bool:
