@@ -1,16 +1,17 @@
 """The connections to Redis for the event loop."""
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ResponseError
 
-from consumer.redis.cluster import Cluster, Server, seed_of, url_at
+from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import FAILURES
-from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Step, T, Wait
+from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, T, Wait
 
 _MAX_CONNECTIONS: Final = 16
 
@@ -24,13 +25,23 @@ class AsyncLink:
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
         self._url = url
         self._timeout_s = timeout_s
+        self._cluster = cluster
         self._server = Cluster(seed_of(url)) if cluster else Server()
         self._clients: dict[Address | None, Redis] = {}
         self._lock = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command], script: Script | None = None) -> list[Any]:
         """As `Server.run`."""
-        return await self._drive(self._server.run(commands, script))
+        operation = self._server.run(commands, script)
+        if self._cluster:
+            return await self._drive(operation)
+        # The hot path, in which a generator costs 3 %: one server's first replies are nearly always what is returned.
+        answers = [await self._answer(None, commands)]
+        replies = settled(answers)
+        if replies is not None:
+            return replies
+        next(operation)
+        return await self._drive(operation, answers)
 
     async def ping(self) -> None:
         """As `Server.ping`."""
@@ -40,41 +51,37 @@ class AsyncLink:
         """Closes the connections."""
         await self._forget(list(self._clients))
 
-    async def _drive(self, operation: Operation[T]) -> T:
-        try:
-            step = next(operation)
-            while True:
-                step = operation.send(await self._result(step))
-        except StopIteration as end:
-            value: T = end.value
-            return value
+    async def _drive(self, operation: Operation[T], answers: list[Answer] | None = None) -> T:
+        while True:
+            try:
+                step = operation.send(answers)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            match step:
+                case [(node, commands)]:
+                    answers = [await self._answer(node, commands)]
+                case Wait(seconds):
+                    await asyncio.sleep(seconds)
+                case Exclusive(alone):
+                    async with self._lock:
+                        await self._drive(alone)
+                case Forget(nodes):
+                    await self._forget(nodes)
+                case requests:
+                    answers = await asyncio.gather(*itertools.starmap(self._answer, requests))
 
-    async def _result(self, step: Step) -> list[Answer] | None:
-        match step:
-            case [request]:
-                return [await self._answer(request)]
-            case Wait(seconds):
-                await asyncio.sleep(seconds)
-            case Exclusive(operation):
-                async with self._lock:
-                    await self._drive(operation)
-            case Forget(nodes):
-                await self._forget(nodes)
-            case requests:
-                return await asyncio.gather(*map(self._answer, requests))
-        return None
-
-    async def _answer(self, request: Request) -> Answer:
-        client: Any = self._client(request.node)
+    async def _answer(self, node: Address | None, commands: Sequence[Command]) -> Answer:
+        client: Any = self._client(node)
         try:
-            if len(request.commands) == 1:
-                return [await client.execute_command(*request.commands[0])]
+            if len(commands) == 1:
+                return [await client.execute_command(*commands[0])]
             pipeline = client.pipeline(transaction=False)
-            for command in request.commands:
+            for command in commands:
                 pipeline.execute_command(*command)
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
         except ResponseError as error:
-            return [error] * len(request.commands)
+            return [error] * len(commands)
         except FAILURES as error:
             return error
         return replies

@@ -70,7 +70,7 @@ class Server:
             OSError: the connection failed.
         """
         masters = yield from self.masters()
-        answers = yield [Request(node, [_PING]) for node in masters]
+        answers = yield [(node, [_PING]) for node in masters]
         while answers:
             _checked(_replies_of(answers))
 
@@ -85,7 +85,7 @@ class Server:
         Raises:
             ClusterError: the server belongs to a cluster.
         """
-        replies = _replies_of((yield [Request(None, commands)]))
+        replies = _replies_of((yield [(None, commands)]))
         for reply in replies:
             if isinstance(reply, AskError):
                 raise ClusterError(
@@ -158,9 +158,8 @@ class Cluster(Server):
         for place, asked in pending.items():
             # None is ASKING, which counts for the next command of a connection alone.
             sent.setdefault(asked or self._owner(commands[place]), []).extend([None, place] if asked else [place])
-        requests = [
-            Request(node, [_ASKING if place is None else commands[place] for place in places])
-            for node, places in sent.items()
+        requests: list[Request] = [
+            (node, [_ASKING if place is None else commands[place] for place in places]) for node, places in sent.items()
         ]
         again: dict[int, Address | None] = {}
         for (node, asked_of_it), answer in zip(sent.items(), (yield requests), strict=True):
@@ -199,7 +198,7 @@ class Cluster(Server):
         known = set(self._owners.values())
         for node in [*random.sample(list(known), min(len(known), _ASKED_NODES)), None]:
             try:
-                (ranges,) = _checked(_replies_of((yield [Request(node, [_CLUSTER_SLOTS])])))
+                (ranges,) = _checked(_replies_of((yield [(node, [_CLUSTER_SLOTS])])))
             except FAILURES:
                 if node is None:
                     raise
@@ -207,6 +206,17 @@ class Cluster(Server):
                 self._owners, self._stale = owners_of(ranges, node or self._seed), False
                 yield Forget(known - set(self._owners.values()))
                 return
+
+
+def settled(answers: Sequence[Answer]) -> list[Any] | None:
+    """The replies of the one node that was asked; None where there is more to do about them than to return them."""
+    (answer,) = answers
+    if isinstance(answer, Exception):
+        return None
+    for reply in answer:
+        if isinstance(reply, Exception):
+            return None
+    return answer
 
 
 def owners_of(ranges: Sequence[Sequence[Any]], told_by: Address) -> dict[int, Address]:

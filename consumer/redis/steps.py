@@ -14,13 +14,6 @@ class Address(NamedTuple):
     port: int
 
 
-class Request(NamedTuple):
-    """Commands for one node, to be sent in one round trip; node None is the one that the URL names."""
-
-    node: Address | None
-    commands: Sequence[Command]
-
-
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Wait before the next step."""
@@ -42,6 +35,8 @@ class Forget:
     nodes: Iterable[Address]
 
 
+#: Commands for one node, to be sent in one round trip; node None is the one that the URL names.
+Request = tuple[Address | None, Sequence[Command]]
 #: What a node replied to each command of a request, errors as values; or the failure of the connection.
 Answer = list[Any] | Exception
 #: Requests are sent at the same time, and the result is a new list of their answers; other steps have no result.

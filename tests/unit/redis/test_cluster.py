@@ -63,7 +63,7 @@ class Nodes:
 
     def _result(self, step: Step) -> list[Answer] | None:
         match step:
-            case [Request(node, [("CLUSTER", "SLOTS")])]:
+            case [(node, [("CLUSTER", "SLOTS")])]:
                 self.asked.append(node)
                 slots = next(self.slots)
                 return [slots if isinstance(slots, OSError) else [slots]]
@@ -73,15 +73,13 @@ class Nodes:
                 self.others.append(step)
             case requests:
                 self.sent.append(requests)
-                return [self._answer(request) for request in requests]
+                return [self._answer(*request) for request in requests]
         return None
 
-    def _answer(self, request: Request) -> Answer:
-        replies = [
-            b"OK" if command == ("ASKING",) else self.reply(request.node, command) for command in request.commands
-        ]
+    def _answer(self, node: Address | None, commands: Sequence[Command]) -> Answer:
+        replies = [b"OK" if command == ("ASKING",) else self.reply(node, command) for command in commands]
         lost = next((reply for reply in replies if isinstance(reply, OSError)), None)
-        for command, reply in zip(request.commands, replies, strict=True):
+        for command, reply in zip(commands, replies, strict=True):
             self.heard[command].append(reply if lost is None else lost)
         return replies if lost is None else lost
 
@@ -130,7 +128,7 @@ def test_a_ping_asks_for_the_slots_and_reaches_every_master() -> None:
     nodes.drive(cluster.ping())
     nodes.drive(cluster.ping())
     assert len(nodes.asked) == 2
-    assert {request.node for request in nodes.sent[-1]} == {A, B}
+    assert {node for node, _ in nodes.sent[-1]} == {A, B}
     nodes.reply = lambda node, _: LOST if node == A else True
     with pytest.raises(ConnectionError, match="gone"):
         nodes.drive(cluster.ping())
@@ -151,7 +149,7 @@ def test_the_slot_is_that_of_the_bytes(key: str) -> None:
 def test_commands_of_one_node_share_a_round_trip_and_answers_keep_the_order() -> None:
     nodes, bar = Nodes(echo), ("GET", "{foo}2")
     assert nodes.drive(Cluster(SEED).run([FOO, HELLO, bar])) == ["foo", "hello", "{foo}2"]
-    assert nodes.sent == [[Request(B, [FOO, bar]), Request(A, [HELLO])]]
+    assert nodes.sent == [[(B, [FOO, bar]), (A, [HELLO])]]
 
 
 def test_nothing_is_sent_where_there_is_nothing_to_send() -> None:
@@ -163,16 +161,16 @@ def test_nothing_is_sent_where_there_is_nothing_to_send() -> None:
 def test_a_moved_slot_is_remembered_and_only_its_commands_are_sent_again() -> None:
     nodes, cluster = Nodes(answers({FOO: MOVED_TO_C, HELLO: b"2"}, {FOO: b"1"})), Cluster(SEED)
     assert nodes.drive(cluster.run([FOO, HELLO])) == [b"1", b"2"]
-    assert nodes.sent[1:] == [[Request(C, [FOO])]]
+    assert nodes.sent[1:] == [[(C, [FOO])]]
     assert nodes.drive(cluster.run([FOO])) == [b"1"]
-    assert nodes.sent[2:] == [[Request(C, [FOO])]]
+    assert nodes.sent[2:] == [[(C, [FOO])]]
     assert nodes.asked == [None]
 
 
 def test_a_redirection_without_a_host_means_the_same_host() -> None:
     nodes = Nodes(answers({FOO: MovedError("12182 :7009")}, {FOO: b"1"}))
     assert nodes.drive(Cluster(SEED).run([FOO])) == [b"1"]
-    assert nodes.sent[1:] == [[Request(Address("10.0.0.2", 7009), [FOO])]]
+    assert nodes.sent[1:] == [[(Address("10.0.0.2", 7009), [FOO])]]
 
 
 def test_asking_goes_right_before_each_command_and_is_forgotten_after_it() -> None:
@@ -180,7 +178,7 @@ def test_asking_goes_right_before_each_command_and_is_forgotten_after_it() -> No
     nodes = Nodes(answers({FOO: ask, bar: ask}, {FOO: b"1", bar: TryAgainError("split")}, {bar: b"2"}))
     assert nodes.drive(Cluster(SEED).run([FOO, bar])) == [b"1", b"2"]
     joining = Address("10.0.0.9", 7009)
-    assert nodes.sent[1:] == [[Request(joining, [("ASKING",), FOO, ("ASKING",), bar])], [Request(B, [bar])]]
+    assert nodes.sent[1:] == [[(joining, [("ASKING",), FOO, ("ASKING",), bar])], [(B, [bar])]]
     assert nodes.others == [Forget(set()), Wait(SPLIT_WAIT_S)]
 
 
@@ -189,14 +187,14 @@ def test_a_command_that_asks_shares_a_round_trip_with_others_of_that_node() -> N
         answers({FOO: AskError("12182 10.0.0.1:7001"), HELLO: MovedError("4038 :7001")}, {FOO: b"1", HELLO: b"2"})
     )
     assert nodes.drive(Cluster(SEED).run([FOO, HELLO])) == [b"1", b"2"]
-    assert nodes.sent[1:] == [[Request(A, [("ASKING",), FOO, HELLO])]]
+    assert nodes.sent[1:] == [[(A, [("ASKING",), FOO, HELLO])]]
 
 
 def test_only_the_commands_of_a_lost_connection_are_sent_again_after_the_slots_were_asked_for() -> None:
     moved = [[0, 16383, [b"10.0.0.1", 7001, b"id"]]]
     nodes, cluster = Nodes(lambda node, command: LOST if node == B else command[1], [HALVES, moved]), Cluster(SEED)
     assert nodes.drive(cluster.run([FOO, HELLO])) == ["foo", "hello"]
-    assert nodes.sent[1:] == [[Request(A, [FOO])]]
+    assert nodes.sent[1:] == [[(A, [FOO])]]
     assert len(nodes.asked) == 2
     assert nodes.others == [Forget(set()), Forget({B})]
 
@@ -256,8 +254,8 @@ def test_callers_that_waited_for_the_slots_do_not_ask_again() -> None:
         assert isinstance(step, Exclusive)
         nodes.drive(step.operation)
     assert nodes.asked == [None]
-    assert next(first) == [Request(B, [FOO])]
-    assert next(second) == [Request(A, [HELLO])]
+    assert next(first) == [(B, [FOO])]
+    assert next(second) == [(A, [HELLO])]
 
 
 def scripted(unknown_at: set[Address | None]) -> tuple[Reply, list[tuple[Address | None, Command]]]:
