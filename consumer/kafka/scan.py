@@ -88,20 +88,18 @@ class TopicReader:
         """
         with clients.kafka_failures():
             held = {
-                partition: Range(
-                    *self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ANSWER_TIMEOUT_S)
-                )
+                partition: self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ANSWER_TIMEOUT_S)
                 for partition in self.partitions
             }
-            starts = {} if since is None else self._offsets_at(milliseconds(since))
-            ends = {} if until is None else self._offsets_at(milliseconds(until + _ROUND_UP))
-        return {
-            partition: Range(
-                min(starts.get(partition, held[partition].start), held[partition].end),
-                min(ends.get(partition, held[partition].end), held[partition].end),
+            ends = {partition: end for partition, (_, end) in held.items()}
+            starts = (
+                {partition: start for partition, (start, _) in held.items()}
+                if since is None
+                else self._offsets_at(milliseconds(since), ends)
             )
-            for partition in self.partitions
-        }
+            if until is not None:
+                ends = self._offsets_at(milliseconds(until + _ROUND_UP), ends)
+        return {partition: Range(starts[partition], ends[partition]) for partition in self.partitions}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
         """Reads these partitions from these offsets on; where retention took them, from the first record left."""
@@ -142,22 +140,21 @@ class TopicReader:
     def _advance(self, partition: Partition, position: int) -> None:
         self.positions[partition] = max(position, self.positions.get(partition, 0))
 
-    def _offsets_at(self, time_ms: int) -> dict[Partition, int]:
-        """The first offset at or after a time; absent where there is none yet.
+    def _offsets_at(self, time_ms: int, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+        """The first offset of each partition at or after a time; its end where there is none before that.
 
         Raises:
             KafkaException: a partition's offsets are not known.
         """
         asked = [TopicPartition(*partition, time_ms) for partition in self.partitions]
-        answers = self._consumer.offsets_for_times(asked, timeout=_ANSWER_TIMEOUT_S)
-        for answer in answers:
+        offsets = dict(ends)
+        for answer in self._consumer.offsets_for_times(asked, timeout=_ANSWER_TIMEOUT_S):
+            partition = (answer.topic, answer.partition)
             if answer.error is not None:
                 raise KafkaException(answer.error)
-        return {
-            (answer.topic, answer.partition): answer.offset
-            for answer in answers
-            if answer.offset not in {-1, OFFSET_END}
-        }
+            if answer.offset not in {-1, OFFSET_END}:
+                offsets[partition] = min(answer.offset, ends[partition])
+        return offsets
 
 
 class Scan:
