@@ -2,7 +2,7 @@
 
 `TAGGER_KAFKA__BOOTSTRAP_SERVERS` sets `kafka.bootstrap_servers`; the file is `tagger.toml` in the working directory or
 the one that `TAGGER_CONFIG` names. Unknown keys are errors: a misspelt setting must not pass for a default.
-Only `app.py` and the command line read settings; every other module takes values.
+Only the command line, operations and the construction of the service read settings; other modules take values.
 """
 
 import os

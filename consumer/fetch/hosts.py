@@ -1,9 +1,9 @@
-"""Which photo hosts answer: a host that is gone is told apart from a photo that cannot be had.
+"""Health of photo hosts: tells a host that is down from a single photo that cannot be fetched.
 
-The first is an outage, waited for like any other; the second is that photo's own trouble, and must end. What no photo
-can cause decides at once: a host that worked refuses connections or has no name any more. Silence and 5xx may be
-about the photos asked for, so a host that worked is asked for the last photo that it gave. A host that never answered
-is a typing error, unless nothing has answered at all.
+The first is an outage, waited for like any other; the second concerns that photo only, and must end. What no photo can
+cause decides at once: a host that worked refuses connections or its name no longer resolves. Timeouts and 5xx may be
+about the photos asked for, so a host that worked is probed with the last photo that it gave. A host that never answered
+is taken for a typing error, unless nothing has answered at all.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class _Host:
     failing_s: float | None = None
     unreachable: bool = False
     photos: set[str] = field(default_factory=set)
-    #: The last photo that it gave.
+    #: The last photo that it gave; the probe asks for it.
     good: PhotoUploaded | None = None
     silent: bool = False
     probed_s: float | None = None
@@ -45,7 +45,7 @@ class _Host:
 
 
 class Hosts:
-    """The photo hosts as this process has come to know them; for one event loop."""
+    """The health of every photo host that this process has met; for one event loop."""
 
     def __init__(self, fetch: Fetch, log: Log, metrics: Metrics, limits: HostLimits | None = None) -> None:
         self._fetch = fetch
@@ -70,7 +70,7 @@ class Hosts:
                 self._answered(name)
             raise
         except Retryable as failure:
-            if failure.origin is None or not await self._blamed(failure.origin, event, failure):
+            if failure.origin is None or not await self._down_after(failure.origin, event, failure):
                 raise
             raise PhotoHostDown(failure.reason, failure.detail) from None
         # The same photo may be asked for again: as it is now, not as this event knows it.
@@ -102,15 +102,15 @@ class Hosts:
             self._metrics.hosts_down.dec()
             self._log.info("host.recovered", host=name)
 
-    async def _blamed(self, name: str, event: PhotoUploaded, failure: Retryable) -> bool:
-        """Notes a failure; whether the host as a whole is down."""
+    async def _down_after(self, name: str, event: PhotoUploaded, failure: Retryable) -> bool:
+        """Notes a failure; whether the host is down."""
         host = self._known(name)
         host.failing_s = host.failing_s or monotonic()
         host.unreachable = failure.reason in _UNREACHABLE
         if len(host.photos) < max(self._limits.failure_threshold, self._limits.startup_failure_threshold):
             host.photos.add(event.photo_id)
         if host.good is not None and not host.unreachable and len(host.photos) >= self._limits.failure_threshold:
-            await self._ask(host, host.good)
+            await self._probe(host, host.good)
         down = self._is_down(host)
         if down and not host.reported:
             host.reported = True
@@ -118,8 +118,8 @@ class Hosts:
             self._log.warning("host.lost", host=name, detail=failure.detail)
         return down
 
-    async def _ask(self, host: _Host, good: PhotoUploaded) -> None:
-        """Asks a host that gave this photo for it again: whether the host is silent, or only these photos are bad."""
+    async def _probe(self, host: _Host, good: PhotoUploaded) -> None:
+        """Asks a host for a photo that it gave before: whether the host is silent, or only the others are bad."""
         if host.probe is not None:
             await asyncio.shield(host.probe)
             return
