@@ -19,6 +19,8 @@ _BUCKET: Final = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", 
 _URL: Final = re.compile(r"https?://(?P<user>[^/?#\\\[\]\s]*@)?(?P<place>[^/?#@\s]+)(?P<path>/[^?#\s]*)?", re.ASCII)
 _PLACE: Final = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:/@?#\s]+)(:(?P<port>\d{1,5}))?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII)
+#: What separates labels, as IDNA reads it.
+_DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")
 _NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _MAX_PORT: Final = 65_535
 _MAX_HOST: Final = 253
@@ -173,7 +175,7 @@ def check_proxy(proxy: str) -> None:
 def canonical_host(host: str) -> str:
     """The one spelling of a host that is compared: lower case, without the root's dot, addresses in their short form.
 
-    Names that are not ASCII come as A-labels (`xn--...`), as yarl and `_host_and_port` give them.
+    Names that are not ASCII come as A-labels (`xn--...`), as `a_labels` gives them.
     Spellings of IPv4 addresses that only some resolvers read (`2130706433`, `0x7f.1`, `127.1`, `0177.0.0.1`) are
     refused: a name that ends in a number is either four plain decimals or an attempt to hide something.
 
@@ -191,6 +193,23 @@ def canonical_host(host: str) -> str:
     if _NUMBER.fullmatch(labels[-1]) and literal(host) is None:
         raise ValueError("an IPv4 address is written as four decimal numbers")
     return name
+
+
+def a_labels(host: str) -> str:
+    """The host with each label that is not ASCII as its A-label (`xn--...`).
+
+    Label by label: one that IDNA knows nothing of, such as `a_`, must not change how its neighbours are encoded.
+
+    Raises:
+        ValueError: a label cannot be encoded.
+    """
+    if host.isascii():
+        return host
+    # Imported late: few need it, and the command line must start fast.
+    from yarl import URL  # noqa: PLC0415
+
+    labels = _DOTS.split(host)
+    return ".".join(label if label.isascii() else URL(f"//{label}").raw_host or "" for label in labels)
 
 
 def literal(host: str) -> Address | None:
@@ -230,12 +249,7 @@ def _host_and_port(place: str) -> tuple[str, int | None]:
     port = None if match["port"] is None else int(match["port"])
     if port is not None and not 0 < port <= _MAX_PORT:
         raise ValueError(f"ports are 1 to {_MAX_PORT}")
-    host = match["host"]
-    if not host.isascii():
-        # As in the URLs of photos. Imported late: few need it, and the command line must start fast.
-        from yarl import URL  # noqa: PLC0415
-
-        host = URL(f"//{host}").raw_host or ""
+    host = a_labels(match["host"])
     return canonical_host(host), port
 
 

@@ -6,10 +6,12 @@ from typing import Final
 from yarl import URL
 
 from consumer.errors import PhotoRejected
-from consumer.fetch.addresses import STORE_ENDPOINTS, canonical_host
+from consumer.fetch.addresses import STORE_ENDPOINTS, a_labels, canonical_host
 
 HTTP: Final = frozenset({"http", "https"})
 MAX_SHOWN: Final = 200
+#: What stands before the host of a URL, and a host that is not ASCII up to its port.
+_HOST: Final = re.compile(r"^([^:/?#]*://(?:[^/?#]*@)?)([^/?#:\[\]@]*[^\x00-\x7f][^/?#:\[\]@]*)")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -22,6 +24,7 @@ def parsed(uri: str) -> URL:
     if _CONTROL.search(uri):
         raise PhotoRejected("url_not_allowed", "the URI holds spaces or control characters")
     try:
+        uri = _HOST.sub(lambda match: match[1] + a_labels(match[2]), uri, count=1)
         url = URL(uri, encoded=uri.isascii())
         url.port  # noqa: B018 - yarl looks at the port when it is first asked for
     except ValueError:
