@@ -13,10 +13,10 @@ from redis.crc import key_slot
 
 from consumer.embedded.paths import packages_of, servers_environment
 from consumer.embedded.redis import Redis, redis_in_wheel
-from consumer.embedded.redis_cluster import RedisCluster, command
 from consumer.embedded.servers import Servers
 from consumer.reader import TagReader
 from consumer.redis.store import Store
+from tests.redis_cluster import RedisCluster, command
 
 #: What the store's tests run on: the server from PATH, the oldest that is supported, a newest one, and a cluster.
 KINDS = ("default", "6.2", "valkey", "cluster")
@@ -88,7 +88,9 @@ def other_binary() -> Path | None:
 
 
 def start_cluster(servers: Servers, name: str, *, replicas: int = 0) -> RedisCluster:
-    return servers.start_redis_cluster(name, replicas=replicas, binary=other_binary())
+    cluster = RedisCluster(servers._guardian, name, replicas=replicas, binary=other_binary())
+    cluster.start()
+    return cluster
 
 
 def start_place(servers: Servers, kind: str) -> RedisPlace:

@@ -6,12 +6,10 @@ from types import TracebackType
 from typing import Literal, Self
 
 from consumer.embedded.kafka import Kafka, can_run
-from consumer.embedded.kafka_cluster import KafkaCluster
 from consumer.embedded.mock_kafka import MockKafka
 from consumer.embedded.paths import new_logs_folder, require_linux
 from consumer.embedded.process import GuardianClient
 from consumer.embedded.redis import Redis
-from consumer.embedded.redis_cluster import RedisCluster
 from consumer.embedded.triton import Triton
 
 #: "auto" is the real Kafka where it can run, else the mock.
@@ -55,25 +53,11 @@ class Servers:
         kafka.start()
         return kafka
 
-    def start_kafka_cluster(self, count: int = 3, name: str = "kafka") -> KafkaCluster:
-        """Starts a cluster of real Kafka nodes."""
-        cluster = KafkaCluster(self._guardian, count, name)
-        cluster.start()
-        return cluster
-
     def start_redis(self, name: str = "redis", *, binary: Path | None = None, options: Sequence[str] = ()) -> Redis:
         """Starts an empty Redis; of another binary, or with further options, where a test asks for that."""
         redis = Redis(self._guardian, name, binary=binary, options=options)
         redis.start()
         return redis
-
-    def start_redis_cluster(
-        self, name: str = "redis-cluster", *, replicas: int = 0, binary: Path | None = None
-    ) -> RedisCluster:
-        """Starts an empty cluster of three masters, and replicas of the first so many."""
-        cluster = RedisCluster(self._guardian, name, replicas=replicas, binary=binary)
-        cluster.start()
-        return cluster
 
     def start_triton(
         self, repository: Path, config_name: str = "cpu", models: Sequence[str] | None = None, name: str = "triton"

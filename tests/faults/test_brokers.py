@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from consumer.embedded.kafka_cluster import KafkaCluster
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 from consumer.kafka.topics import create_topics
 from consumer.service.run import Service
 from tests.faults.experiment import Experiment
 from tests.harness import BRIGHT, PhotoServer, World, eventually, make_world
+from tests.kafka_cluster import KafkaCluster
 from tests.ledger import Ledger
 from tests.mock_cluster import CONSUMER_GROUP_HEARTBEAT, HEARTBEAT, OFFSET_COMMIT, MockCluster, mock_cluster
 
@@ -28,7 +28,8 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(scope="module")
 def cluster(servers: Servers) -> Iterator[KafkaCluster]:
     """Three brokers; what is acknowledged is on two of them at least."""
-    started = servers.start_kafka_cluster(3, name="kafka-of-three")
+    started = KafkaCluster(servers._guardian, 3, "kafka-of-three")
+    started.start()
     yield started
     started.kill()
 

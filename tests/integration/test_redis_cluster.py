@@ -9,7 +9,6 @@ from typing import TypeVar
 import pytest
 
 from consumer import telemetry
-from consumer.embedded.redis_cluster import command
 from consumer.embedded.servers import Servers
 from consumer.errors import DependencyDown
 from consumer.events import Deletion, Tags
@@ -26,6 +25,7 @@ from tests.harness import BLUE, RED, World, eventually
 from tests.harness_process import environment, photo_tagger
 from tests.harness_redis import RedisPlace, move_key, move_slots, moving, owner_of, slot_of_bucket, start_cluster
 from tests.integration.test_store import make_deletion, make_tags
+from tests.redis_cluster import command
 
 T = TypeVar("T")
 

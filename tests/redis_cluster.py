@@ -84,7 +84,7 @@ class RedisCluster:
         return known and linked and "cluster_state:ok" in told and f"cluster_slots_ok:{_SLOTS}" in told
 
 
-def command(node: Redis, *parts: str | int) -> Any:  # noqa: ANN401 - each command has its own type of answer
+def command(node: Redis, *parts: str | int) -> Any:
     """Asks one node, without following redirections."""
     with redis_client.Redis.from_url(node.url, decode_responses=True, socket_timeout=_ANSWER_TIMEOUT_S) as client:
         ask: Any = client.execute_command
