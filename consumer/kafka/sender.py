@@ -75,7 +75,7 @@ class Sender:
         if len(stored) < count:
             reason = clients.explain(failures[0]) if failures else f"no acknowledgement within {timeout_s:g} s"
             self._discard()
-            raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records not stored for sure)")
+            raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
         return [stored[number] for number in range(1, count + 1)]
 
     def _produce(self, record: NewRecord, on_delivery: Callable[..., None], deadline: float) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -71,7 +72,7 @@ def tagged_of(value: bytes) -> tuple[Tagged, datetime]:
     """A record of the result topic, and when it was tagged.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It does not follow the schema.
     """
     try:
         values: dict[str, Any] = json.loads(value)
@@ -81,7 +82,7 @@ def tagged_of(value: bytes) -> tuple[Tagged, datetime]:
         tagged = Tagged(str(values["photo_id"]), float(quality["score"]), bool(quality["good"]), models, place)
         return tagged, datetime.fromisoformat(values["tagged_at"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"no photo.tagged record: {type(error).__name__}: {error}") from None
+        raise ValueError(f"not a photo.tagged record: {type(error).__name__}: {error}") from None
 
 
 class Topics:
@@ -101,7 +102,8 @@ class Topics:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
-            "auto.offset.reset": "error",
+            # Retention may take records while they are read.
+            "auto.offset.reset": "earliest",
             # a fetch that waits at the end of a topic would hold up the next place that is asked for
             "fetch.wait.max.ms": 10,
         }
@@ -115,14 +117,17 @@ class Topics:
         self._consumer.close()
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
-        try:
+        """First and next offset of each partition.
+
+        Raises:
+            DataError: No such topic, or no answer.
+        """
+        with _failures(f"topic {topic}"):
             found = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
             if found.error is not None:
                 raise DataError(f"topic {topic}: {found.error}")
             partitions = [TopicPartition(topic, number) for number in found.partitions]
             return {p.partition: self._consumer.get_watermark_offsets(p, timeout=_ANSWER_S) for p in partitions}
-        except KafkaException as error:
-            raise DataError(f"topic {topic} cannot be read: {error}") from None
 
     def records(self, topic: str) -> Iterator[Message]:
         """Every record between the first offset and the end as it is now.
@@ -133,37 +138,44 @@ class Topics:
         Raises:
             DataError: No such topic, or no answer.
         """
-        marks = self._watermarks(topic)
-        left = {number: high for number, (low, high) in marks.items() if high > low}
-        self._consumer.assign([TopicPartition(topic, number, marks[number][0]) for number in left])
-        quiet_since = time.monotonic()
-        while left:
-            for message in self._consumer.consume(_AT_ONCE, _POLL_S):
-                quiet_since = time.monotonic()
-                number, error = message.partition() or 0, message.error()
-                if error is None and (message.offset() or 0) < left.get(number, 0):
+        watermarks = self._watermarks(topic)
+        ends = {number: end for number, (start, end) in watermarks.items() if end > start}
+        self._consumer.assign([TopicPartition(topic, number, watermarks[number][0]) for number in ends])
+        waited_s, last_error = 0.0, ""
+        while ends:
+            began_s = time.monotonic()
+            with _failures(f"topic {topic}"):
+                messages = self._consumer.consume(_AT_ONCE, _POLL_S)
+            waited_s += time.monotonic() - began_s
+            for message in messages:
+                number, offset, error = message.partition() or 0, message.offset() or 0, message.error()
+                if error is None and offset < ends.get(number, 0):
+                    waited_s = 0.0
                     yield message
-                elif error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's own name
-                    left.pop(number, None)
-            left = self._unread(topic, left)
-            if time.monotonic() - quiet_since > _SILENCE_S:
+                elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's own name
+                    last_error = f"; last error: {error}"
+                    continue
+                # The end is behind records that compaction took, or its record was the last one.
+                if offset + (error is None) >= ends.get(number, 0):
+                    ends.pop(number, None)
+            if ends and waited_s > _SILENCE_S:
                 raise DataError(
-                    f"topic {topic} brought nothing for {_SILENCE_S:g} s, {len(left)} partitions unfinished"
+                    f"topic {topic} brought nothing for {_SILENCE_S:g} s, {len(ends)} partitions unfinished{last_error}"
                 )
 
-    def _unread(self, topic: str, left: dict[int, int]) -> dict[int, int]:
-        """The partitions whose end is still ahead; compaction leaves gaps before it."""
-        places = self._consumer.position([TopicPartition(topic, number) for number in left])
-        return {place.partition: left[place.partition] for place in places if place.offset < left[place.partition]}
-
     def events(self, sources: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int, int], dict[str, Any]]:
-        """The upload events at some places, as far as they are still there and can be read."""
+        """The upload events at some places, as far as they are still there and can be read.
+
+        Raises:
+            DataError: No answer.
+        """
         found: dict[tuple[str, int, int], dict[str, Any]] = {}
-        known = self._consumer.list_topics(timeout=_ANSWER_S).topics
+        with _failures("the list of topics"):
+            known = self._consumer.list_topics(timeout=_ANSWER_S).topics
         for topic in sorted({source[0] for source in sources} & known.keys()):
-            marks = self._watermarks(topic)
+            watermarks = self._watermarks(topic)
             for source in sorted(source for source in sources if source[0] == topic):
-                low, high = marks.get(source[1], (0, 0))
+                low, high = watermarks.get(source[1], (0, 0))
                 value = self._at(source) if low <= source[2] < high else None
                 try:
                     event = json.loads(value) if value else None
@@ -174,14 +186,37 @@ class Topics:
         return found
 
     def _at(self, source: tuple[str, int, int]) -> bytes | None:
+        """The value of one record; None where it is gone.
+
+        Raises:
+            DataError: No answer.
+        """
         self._consumer.assign([TopicPartition(*source)])
         end = time.monotonic() + _ANSWER_S
         while time.monotonic() < end:
             message = self._consumer.poll(_POLL_S)
-            if message is not None:
-                here = message.error() is None and message.offset() == source[2]
-                return message.value() if here else None
+            error = None if message is None else message.error()
+            if message is not None and error is None:
+                return message.value() if message.offset() == source[2] else None
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
+                return None
         raise DataError(f"{source[0]}, partition {source[1]} does not answer")
+
+
+@contextmanager
+def _failures(what: str) -> Iterator[None]:
+    """Maps the client's exceptions.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DataError: The client refused, or had no answer.
+    """
+    try:
+        yield
+    except KafkaException as error:
+        raise DataError(f"{what} cannot be read: {error}") from None
 
 
 def draw(topics: Topics, topic: str, count: int, seed: int, since: datetime | None) -> Draw:

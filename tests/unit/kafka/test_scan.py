@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from consumer.errors import DependencyDown
 from consumer.events import Record
 from consumer.kafka.ranges import Range
+from consumer.kafka.records import record_of
 from consumer.kafka.scan import Scan, TopicReader
 
 TOPIC = "photo-tags"
@@ -69,13 +70,15 @@ class FakeConsumer:
     instead: list[FakeMessage] = field(default_factory=list)
     before_poll: Callable[[], object] = lambda: None
     refusal: KafkaError | None = None
+    topic_error: KafkaError | None = None
+    time_error: KafkaError | None = None
     closed: bool = False
     positions: dict[int, int] = field(default_factory=dict)
     at_end: dict[int, int] = field(default_factory=dict)
 
     def list_topics(self, timeout: float) -> Any:
         assert timeout > 0
-        return SimpleNamespace(topics={TOPIC: SimpleNamespace(partitions=self.logs, error=None)})
+        return SimpleNamespace(topics={TOPIC: SimpleNamespace(partitions=self.logs, error=self.topic_error)})
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
         assert timeout > 0
@@ -84,12 +87,13 @@ class FakeConsumer:
         log = self.logs[partition.partition]
         return log.start, log.end
 
-    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[Any]:
         assert timeout > 0
         answers = []
         for one in asked:
             later = [offset for offset in self.logs[one.partition].held if offset >= one.offset]
-            answers.append(TopicPartition(one.topic, one.partition, min(later, default=-1)))
+            place = {"topic": one.topic, "partition": one.partition, "offset": min(later, default=-1)}
+            answers.append(SimpleNamespace(**place, error=self.time_error))
         return answers
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
@@ -200,6 +204,42 @@ def test_times_become_the_offsets_of_what_was_written_between_them() -> None:
     assert len(Range(3, 2)) == 0
 
 
+def test_a_time_after_the_end_is_the_end_though_records_have_come_since() -> None:
+    consumer = FakeConsumer({0: Log(list(range(12)), 10)})
+    reader = TopicReader("nowhere:9092", {}, [TOPIC], connect=lambda *_: consumer)
+    late = EPOCH + timedelta(milliseconds=11)
+    assert reader.ranges(None, late) == {(TOPIC, 0): Range(0, 10)}
+    assert reader.ranges(late) == {(TOPIC, 0): Range(10, 10)}
+
+
+def test_a_time_whose_offset_is_unknown_is_no_offset() -> None:
+    consumer = FakeConsumer({0: full(1)}, time_error=KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    with pytest.raises(DependencyDown, match="LEADER_NOT_AVAILABLE"):
+        scan_of(consumer, since=EPOCH)
+
+
+def test_a_partition_is_let_go_of_at_its_end() -> None:
+    consumer = FakeConsumer({0: full(1), 1: Log([0], 5)}, at_end={1: 5})
+    scan_of(consumer).read()
+    assert consumer.positions.keys() == {1}
+
+
+def test_a_topic_that_begins_anew_takes_no_progress_back() -> None:
+    consumer = FakeConsumer({0: full(4)})
+    scan = scan_of(consumer)
+    consumer.logs[0] = full(2)
+    scan.read()
+    consumer.positions[0] = 0
+    consumer.logs[0] = full(1)
+    assert [record.offset for record in scan.read()] == [0]
+    assert scan.done == 2
+
+
+def test_the_epoch_of_an_assignment_stands_in_its_records() -> None:
+    message: Any = FakeMessage(1, 7)
+    assert (record_of(message, 3).epoch, record_of(message).epoch) == (3, 0)
+
+
 def test_an_end_that_has_gone_back_is_not_taken_for_the_one_at_the_start() -> None:
     consumer = FakeConsumer({0: full(4)})
     scan = scan_of(consumer)
@@ -263,6 +303,12 @@ def test_a_missing_topic_is_named_with_what_creates_it() -> None:
     with pytest.raises(DependencyDown, match=r"nowhere:9092: no topic other; create it with `photo-tagger topics`"):
         TopicReader("nowhere:9092", {}, ["other"], connect=lambda *_: consumer)
     assert consumer.closed
+
+
+def test_a_topic_that_cannot_be_described_is_not_taken_for_an_empty_one() -> None:
+    consumer = FakeConsumer({}, topic_error=KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    with pytest.raises(DependencyDown, match=f"topic {TOPIC}: TOPIC_AUTHORIZATION_FAILED"):
+        scan_of(consumer)
 
 
 def test_a_reader_goes_on_past_the_end() -> None:
