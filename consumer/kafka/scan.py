@@ -5,7 +5,7 @@ Partitions are assigned, so no group is joined, and nothing is committed.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, Self
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
@@ -36,6 +36,10 @@ _PERMANENT: Final = frozenset(
         KafkaError._FATAL,  # noqa: SLF001 - librdkafka's local errors have no public name
     }
 )
+
+
+#: The answers of a partition whose leader is being elected, as after its topic was created.
+_ELECTING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 
 class TopicReader:
@@ -87,10 +91,7 @@ class TopicReader:
             DependencyDown: the cluster does not answer.
         """
         with clients.kafka_failures():
-            held = {
-                partition: self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ANSWER_TIMEOUT_S)
-                for partition in self.partitions
-            }
+            held = {partition: self._held(partition) for partition in self.partitions}
             ends = {partition: end for partition, (_, end) in held.items()}
             starts = (
                 {partition: start for partition, (start, _) in held.items()}
@@ -136,6 +137,22 @@ class TopicReader:
             else:
                 self.last_error = clients.explain(error)
         return records
+
+    def _held(self, partition: Partition) -> tuple[int, int]:
+        """First and next offset of a partition now; a leader that is being elected is waited for.
+
+        Raises:
+            KafkaException: they are not known in time.
+        """
+        deadline = monotonic() + _ANSWER_TIMEOUT_S
+        while True:
+            try:
+                left_s = max(_POLL_S, deadline - monotonic())
+                return self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=left_s)
+            except KafkaException as error:
+                if error.args[0].code() not in _ELECTING or monotonic() > deadline:
+                    raise
+            sleep(_POLL_S)
 
     def _advance(self, partition: Partition, position: int) -> None:
         self.positions[partition] = max(position, self.positions.get(partition, 0))

@@ -70,6 +70,8 @@ class FakeConsumer:
     instead: list[FakeMessage] = field(default_factory=list)
     before_poll: Callable[[], object] = lambda: None
     refusal: KafkaError | None = None
+    #: How often the offsets are asked for before their leader is elected.
+    electing: int = 0
     topic_error: KafkaError | None = None
     time_error: KafkaError | None = None
     closed: bool = False
@@ -82,6 +84,9 @@ class FakeConsumer:
 
     def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
         assert timeout > 0
+        if self.electing:
+            self.electing -= 1
+            raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
         if self.refusal is not None:
             raise KafkaException(self.refusal)
         log = self.logs[partition.partition]
@@ -248,6 +253,12 @@ def test_an_end_that_has_gone_back_is_not_taken_for_the_one_at_the_start() -> No
     assert not scan.finished
     consumer.logs[0] = full(4)
     assert places(scan) == [(0, 2), (0, 3)]
+
+
+def test_a_leader_that_is_being_elected_is_waited_for() -> None:
+    consumer = FakeConsumer({0: full(2)}, electing=2)
+    assert places(scan_of(consumer)) == [(0, 0), (0, 1)]
+    assert consumer.electing == 0
 
 
 def test_what_the_client_recovers_from_is_waited_out() -> None:
