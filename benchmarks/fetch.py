@@ -24,7 +24,8 @@ from requests.adapters import HTTPAdapter
 
 from consumer.budget import Budget
 from consumer.events import PhotoUploaded
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
+from consumer.fetch.limits import FetchLimits
 
 SIZES = {"200 kB": 200_000, "3 MB": 3_000_000}
 TOGETHER = 32

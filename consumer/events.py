@@ -1,4 +1,4 @@
-"""What travels: Kafka records, the events in them, scores and tags; and their JSON form, the published contract.
+"""Kafka records, the events in them, photos and scores; and the JSON form of events and tags, the published contract.
 
 Everything here is a frozen value without I/O. The JSON Schemas under `docs/schemas/` are generated from these classes.
 """
@@ -14,6 +14,15 @@ import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from consumer.errors import PhotoRejected
+from consumer.tags import Brand as Brand
+from consumer.tags import Deletion as Deletion
+from consumer.tags import Quality as Quality
+from consumer.tags import Source as Source
+from consumer.tags import Tags as Tags
+from consumer.tags import format_source as format_source
+from consumer.tags import format_time as format_time
+from consumer.tags import milliseconds as milliseconds
+from consumer.tags import parse_source as parse_source
 
 Headers = tuple[tuple[str, bytes | None], ...]
 Pixels = npt.NDArray[np.uint8]
@@ -32,7 +41,7 @@ def _with_a_date(value: object) -> object:
     """The value, if it is a text with a date: a number would be read as seconds or milliseconds since 1970.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is anything else.
     """
     if not isinstance(value, str) or "-" not in value[1:]:
         raise ValueError("not a date and time such as 2026-11-21T10:15:00Z")
@@ -43,7 +52,7 @@ def _in_utc(moment: datetime) -> datetime:
     """The same moment in UTC.
 
     Raises:
-        ValueError: at the ends of the calendar, where there is none.
+        ValueError: UTC has no such moment, at the ends of the calendar.
     """
     try:
         return moment.astimezone(UTC)
@@ -51,7 +60,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("the time is outside the calendar") from None
 
 
-#: "7" is no revision and 1700000000 no time: what the schema forbids must not be guessed.
+#: Without conversions: the text "7" is refused as a revision, the number 1700000000 as a time, as the schema says.
 _STRICT: Final = ConfigDict(strict=True)
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
 PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -138,57 +147,6 @@ class Scores:
     models: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """How good the photo is: `score` 0..1, `level` 1 (unusable) to 5 (excellent), `good` above the threshold."""
-
-    score: float
-    level: int
-    good: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Brand:
-    """A brand that can be seen in the photo, with its probability 0..1."""
-
-    brand: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The record that these tags come from."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tags:
-    """The decided answer for one photo, and the payload of `photo.tagged`."""
-
-    photo_id: str
-    quality: Quality
-    brands: tuple[Brand, ...]
-    #: Every brand's probability and that of `no_logo`, rounded: a changed threshold needs no new inference.
-    probabilities: dict[str, float]
-    models: dict[str, str]
-    version: str
-    source: Source
-    tagged_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """The decision to remove a photo's tags; `version` is the tombstone's."""
-
-    photo_id: str
-    version: str
-    source: Source
-    deleted_at: datetime
-
-
 Event = PhotoUploaded | PhotoDeleted
 
 UPLOADED_ADAPTER: Final = TypeAdapter(PhotoUploaded)
@@ -220,21 +178,6 @@ def source_of(record: Record) -> Source:
     return Source(record.topic, record.partition, record.offset)
 
 
-def format_source(source: Source) -> str:
-    """`topic/partition/offset`."""
-    return f"{source.topic}/{source.partition}/{source.offset}"
-
-
-def parse_source(text: str) -> Source:
-    """What `format_source` wrote.
-
-    Raises:
-        ValueError: it is none of its texts.
-    """
-    topic, partition, offset = text.rsplit("/", 2)
-    return Source(topic, int(partition), int(offset))
-
-
 def encode(value: Tags | PhotoUploaded | PhotoDeleted) -> bytes:
     """The JSON form of an event: UTF-8, absent values as null, times as RFC 3339."""
     return orjson.dumps(value, option=orjson.OPT_UTC_Z)
@@ -250,17 +193,6 @@ def decode_tags(payload: bytes) -> Tags:
         return TAGS_ADAPTER.validate_json(payload)
     except ValidationError as error:
         raise ValueError(_explain(error)) from None
-
-
-def format_time(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds, `2026-11-21T10:15:00.123Z`."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
-
-
-def milliseconds(moment: datetime) -> int:
-    """Whole milliseconds since 1970, by integer arithmetic: `timestamp()` is a float and rounds."""
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86_400 + delta.seconds) * 1_000 + delta.microseconds // 1_000
 
 
 def _explain(error: ValidationError) -> str:

@@ -12,11 +12,11 @@ from consumer import events
 from consumer.errors import PhotoHostDown, PhotoRejected, Reason, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
 from consumer.fetch.hosts import Hosts
-from consumer.imaging.truncation import ends_early
-from consumer.kafka.headers import deferral_of, origin_of
+from consumer.imaging.formats import ends_early
+from consumer.kafka.headers import Delivery
 from consumer.redis.score_cache import Judge, judged
 from consumer.redis.store import Written
-from consumer.resilience import Deferral, Patience, RetryingCaller, RetrySchedule
+from consumer.resilience import Deferral, Dependencies, RetryingCaller, RetrySchedule
 from consumer.telemetry import Log, Metrics, Outcome
 
 T = TypeVar("T")
@@ -41,51 +41,50 @@ class TagStore(Protocol):
 class ResultPublisher(Protocol):
     """Where outcomes are announced; each call returns when the brokers have acknowledged."""
 
-    async def tags(self, tags: Tags, record: Record) -> None:
+    async def tags(self, tags: Tags, delivery: Delivery) -> None:
         """Publishes tags."""
 
-    async def tombstone(self, deletion: Deletion, record: Record) -> None:
+    async def tombstone(self, deletion: Deletion, delivery: Delivery) -> None:
         """Publishes that a photo has no tags any more."""
 
-    async def dead_letter(self, record: Record, reason: Reason, detail: str, attempt: int) -> None:
+    async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original record with the reason of its rejection."""
 
-    async def retry(self, record: Record, deferral: Deferral) -> bool:
+    async def retry(self, delivery: Delivery, deferral: Deferral) -> bool:
         """Publishes the original record to the topic where it waits; False where it is too large for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The verbs of the path, wired by `app.py`; tests pass fakes."""
+    """The verbs of the path; `service/construction.py` builds the real ones, tests pass fakes."""
 
     fetch: Callable[[PhotoUploaded], Awaitable[Photo]]
     prepare: Callable[[Photo], Awaitable[Pixels]]
     infer: Callable[[Pixels], Awaitable[Scores]]
     tag: Callable[[PhotoUploaded, Scores, Source], Tags]
-    bury: Callable[[PhotoDeleted, Source], Deletion]
+    tombstone: Callable[[PhotoDeleted, Source], Deletion]
     store: TagStore
     publish: ResultPublisher
-    done: Callable[[Record], None]
     #: The scores of a photo, where they are known already; else from the judge that it is given.
     score: Callable[[Photo, Judge], Awaitable[Scores]] = judged
 
 
 @dataclass(slots=True)
 class Tries:
-    """The tries of one record that failed in passing, those before its waits in the retry topic included."""
+    """The attempts of one record that failed, those before its waits in the retry topic included."""
 
     failed: int
     #: The reason of its last wait in the retry topic.
     waited_for: str = ""
 
     @classmethod
-    def of(cls, record: Record) -> "Tries":
+    def of(cls, delivery: Delivery) -> "Tries":
         """What the record's headers say of earlier rounds."""
-        deferral = deferral_of(record)
+        deferral = delivery.deferral
         return cls(0) if deferral is None else cls(deferral.attempt, deferral.reason)
 
     def counted(self, step: Callable[[T], Awaitable[U]]) -> Callable[[T], Awaitable[U]]:
-        """The step, whose failures in passing are counted."""
+        """The step, whose transient failures are counted."""
 
         async def call(value: T) -> U:
             try:
@@ -98,74 +97,75 @@ class Tries:
 
 
 class Pipeline:
-    """Takes each record to exactly one outcome, and only then calls `done`."""
+    """Takes each record to exactly one outcome, and only then reports it done."""
 
     def __init__(
         self,
         steps: Steps,
         *,
-        patience: Patience,
+        hosts: Hosts,
+        dependencies: Dependencies,
         retry: RetryingCaller,
         schedule: RetrySchedule,
         log: Log,
         metrics: Metrics,
     ) -> None:
         self._steps = steps
-        self._patience = patience
+        self._hosts = hosts
+        self._dependencies = dependencies
         self._retry = retry
-        self._hosts = Hosts(steps.fetch, log, metrics)
         self._schedule = schedule
         self._log = log
         self._metrics = metrics
 
-    async def process(self, record: Record, tries: Tries) -> Outcome:
+    async def process(self, delivery: Delivery, tries: Tries) -> Outcome:
         """Event, photo, scores (known or judged), tags; Redis first, then the result topic, both acknowledged.
 
-        `tries` counts the failures in passing on the way.
+        `tries` counts the transient failures on the way.
 
         Raises:
             PhotoRejected: the photo can never be tagged.
             PhotoHostDown: its host is gone, and it must not keep its place any longer.
             Retryable: it could not be tagged within the budget of attempts.
         """
-        event = events.parse(record)
+        event = events.parse(delivery.record)
         if isinstance(event, PhotoDeleted):
-            return await self._delete(event, record)
+            return await self._delete(event, delivery)
         photo = await self._fetch(event, tries)
         try:
             scores = await self._steps.score(photo, partial(self._judge, tries=tries))
         finally:
             photo.drop()
-        tags = self._steps.tag(event, scores, origin_of(record))
+        tags = self._steps.tag(event, scores, delivery.origin)
         written = await self._write(tags)
         if written.outcome == "superseded" or written.tags is None:
             return "superseded"
-        await self._publish(written.tags, record)
+        await self._publish(written.tags, delivery)
         return "tagged" if written.outcome == "written" else "unchanged"
 
-    async def handle(self, record: Record) -> Outcome:
+    async def handle(self, delivery: Delivery) -> Outcome:
         """Processes one record to its outcome, counts it and marks it done; never raises for a photo's sake."""
-        tries = Tries.of(record)
+        tries = Tries.of(delivery)
         try:
-            outcome = await self.process(record, tries)
+            outcome = await self.process(delivery, tries)
         except PhotoRejected as rejected:
-            outcome = await self._reject(record, rejected.reason, rejected.detail, tries.failed + 1)
+            outcome = await self._reject(delivery, rejected.reason, rejected.detail, tries.failed + 1)
         except (Retryable, PhotoHostDown) as spent:
-            outcome = await self._defer(record, spent, tries.failed)
+            outcome = await self._defer(delivery, spent, tries.failed)
         except Exception:  # noqa: BLE001 - the one broad except: a bug must cost one photo, not the partition
-            self._log.exception("photo.failed", **_place(record))
-            outcome = await self._reject(record, "internal", _INTERNAL_DETAIL, tries.failed + 1)
+            self._log.exception("photo.failed", **_place(delivery.record))
+            outcome = await self._reject(delivery, "internal", _INTERNAL_DETAIL, tries.failed + 1)
         self._metrics.records.labels(outcome).inc()
-        if record.timestamp_ms > 0:
-            self._metrics.event_age_seconds.observe(max(0.0, time() - record.timestamp_ms / 1000))
-        self._steps.done(record)
+        if (written_ms := delivery.record.timestamp_ms) > 0:
+            self._metrics.event_age_seconds.observe(max(0.0, time() - written_ms / 1000))
+        delivery.done()
         return outcome
 
     async def _fetch(self, event: PhotoUploaded, tries: Tries) -> Photo:
         attempt = tries.counted(self._steps.fetch)
         with self._metrics.stage("fetch"):
             fetch = partial(self._hosts.fetch, event, attempt, self._retry)
-            return await self._patience.outlast("photos", fetch, waits=self._hosts.patience(event))
+            return await self._dependencies.retry_until_available("photos", fetch, waits=self._hosts.patience(event))
 
     async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
         """Pixels, then what both models say about them; the bytes go before the wait for Triton, which may be long."""
@@ -194,36 +194,36 @@ class Pipeline:
     async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
         infer = tries.counted(self._steps.infer)
         with self._metrics.stage("infer"):
-            return await self._patience.outlast("triton", partial(self._retry, infer, pixels))
+            return await self._dependencies.retry_until_available("triton", partial(self._retry, infer, pixels))
 
     async def _write(self, tags: Tags) -> Written:
         with self._metrics.stage("write"):
-            written = await self._patience.outlast("redis", partial(self._steps.store.write, tags))
+            written = await self._dependencies.retry_until_available("redis", partial(self._steps.store.write, tags))
         if written.outcome == "written":
             for brand in tags.brands:
                 self._metrics.brand_tags.labels(brand.brand, tags.version.split(".")[1]).inc()
         return written
 
-    async def _publish(self, tags: Tags, record: Record) -> None:
+    async def _publish(self, tags: Tags, delivery: Delivery) -> None:
         with self._metrics.stage("publish"):
-            await self._announce(tags, record)
+            await self._announce(tags, delivery)
         self._log.debug(
             "photo.tagged",
             photo_id=tags.photo_id,
-            **_place(record),
+            **_place(delivery.record),
             model_version=tags.models,
         )
 
-    async def _delete(self, event: PhotoDeleted, record: Record) -> Outcome:
-        deletion = self._steps.bury(event, origin_of(record))
-        written = await self._patience.outlast("redis", partial(self._steps.store.delete, deletion))
+    async def _delete(self, event: PhotoDeleted, delivery: Delivery) -> Outcome:
+        deletion = self._steps.tombstone(event, delivery.origin)
+        written = await self._dependencies.retry_until_available("redis", partial(self._steps.store.delete, deletion))
         if written.outcome == "superseded" or written.deletion is None:
             return "superseded"
-        await self._announce(written.deletion, record)
-        self._log.debug("photo.deleted", photo_id=event.photo_id, **_place(record))
+        await self._announce(written.deletion, delivery)
+        self._log.debug("photo.deleted", photo_id=event.photo_id, **_place(delivery.record))
         return "deleted"
 
-    async def _announce(self, decision: Tags | Deletion, record: Record) -> None:
+    async def _announce(self, decision: Tags | Deletion, delivery: Delivery) -> None:
         """Publishes a decision, and after it whatever has overtaken it in Redis meanwhile.
 
         A writer that was slow or frozen may publish behind a newer one, but the last record of a photo must say what is
@@ -231,53 +231,55 @@ class Pipeline:
         before it was published: so the last one to publish sees it. Each round needs a newer version, so this ends.
         """
         while True:
-            await self._patience.outlast("kafka", self._announcement(decision, record))
+            await self._dependencies.retry_until_available("kafka", self._announcement(decision, delivery))
             look = partial(self._steps.store.newer, decision.photo_id, decision.version)
-            now = await self._patience.outlast("redis", look)
+            now = await self._dependencies.retry_until_available("redis", look)
             if now is None:
                 return
             decision = now
-            self._log.info("result.overtaken", photo_id=now.photo_id, **_place(record), version=now.version)
+            self._log.info("result.overtaken", photo_id=now.photo_id, **_place(delivery.record), version=now.version)
 
-    def _announcement(self, decision: Tags | Deletion, record: Record) -> Callable[[], Awaitable[None]]:
+    def _announcement(self, decision: Tags | Deletion, delivery: Delivery) -> Callable[[], Awaitable[None]]:
         if isinstance(decision, Tags):
-            return partial(self._steps.publish.tags, decision, record)
-        return partial(self._steps.publish.tombstone, decision, record)
+            return partial(self._steps.publish.tags, decision, delivery)
+        return partial(self._steps.publish.tombstone, decision, delivery)
 
-    async def _defer(self, record: Record, spent: Retryable | PhotoHostDown, attempt: int) -> Outcome:
+    async def _defer(self, delivery: Delivery, spent: Retryable | PhotoHostDown, attempt: int) -> Outcome:
         """Sends the record to the retry topic; after the last round, or where that cannot take it, it is rejected.
 
         A photo whose host is gone waits as often as it takes.
         """
-        before, moment, jitter = deferral_of(record), datetime.now(UTC), random()  # noqa: S311 - not cryptography
+        before, moment, jitter = delivery.deferral, datetime.now(UTC), random()  # noqa: S311 - not cryptography
         plan = self._schedule.again if isinstance(spent, PhotoHostDown) else self._schedule.next_after
         later = plan(before, moment, jitter)
         if later is None:
-            return await self._reject(record, spent.reason, spent.detail, attempt)
+            return await self._reject(delivery, spent.reason, spent.detail, attempt)
         number, not_before = later
         if isinstance(spent, Retryable) and spent.retry_after_s is not None:
             not_before = max(not_before, moment + timedelta(seconds=spent.retry_after_s))
-        deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, origin_of(record))
-        if not await self._patience.outlast("kafka", partial(self._steps.publish.retry, record, deferral)):
-            return await self._reject(record, spent.reason, spent.detail, attempt)
+        deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, delivery.origin)
+        if not await self._dependencies.retry_until_available(
+            "kafka", partial(self._steps.publish.retry, delivery, deferral)
+        ):
+            return await self._reject(delivery, spent.reason, spent.detail, attempt)
         self._log.info(
             "photo.deferred",
-            photo_id=(record.key or b"").decode(errors="replace"),
-            **_place(record),
+            photo_id=(delivery.record.key or b"").decode(errors="replace"),
+            **_place(delivery.record),
             reason=spent.reason,
             round=number,
             not_before=events.format_time(not_before),
         )
         return "deferred"
 
-    async def _reject(self, record: Record, reason: Reason, detail: str, attempt: int) -> Outcome:
-        letter = partial(self._steps.publish.dead_letter, record, reason, detail, attempt)
-        await self._patience.outlast("kafka", letter)
+    async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
+        letter = partial(self._steps.publish.dead_letter, delivery, reason, detail, attempt)
+        await self._dependencies.retry_until_available("kafka", letter)
         self._metrics.dead_letters.labels(reason).inc()
         self._log.warning(
             "dead_letter.published",
-            photo_id=(record.key or b"").decode(errors="replace"),
-            **_place(record),
+            photo_id=(delivery.record.key or b"").decode(errors="replace"),
+            **_place(delivery.record),
             reason=reason,
             detail=detail,
         )

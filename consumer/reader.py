@@ -1,22 +1,22 @@
 """The reader for ad-targeting services: tags of one photo or many, and the best photos of a brand. Synchronous, small.
 
-It needs Redis alone, none of the service's settings. Services in other languages read the same keys, which
-`docs/contracts.md` describes.
+Its only dependency is `redis`, and it reads none of the service's settings. Services in other languages read the same
+keys, which `docs/contracts.md` describes.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nlargest
 from typing import Any, Final, Self
 
-import orjson
 from redis import RedisError
 
-from consumer.events import Tags
 from consumer.redis.keys import brand_keys, photo_key, tags_of
-from consumer.redis.thread_link import connect_redis
+from consumer.redis.thread_link import ThreadLink
+from consumer.tags import Brand, Quality, Source, Tags
 
-__all__ = ["Found", "RedisError", "TagReader"]
+__all__ = ["Brand", "Found", "Quality", "RedisError", "Source", "TagReader", "Tags"]
 
 _CHUNK: Final = 500
 
@@ -36,7 +36,7 @@ class TagReader:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, cluster: bool = False) -> None:
-        self._redis = connect_redis(url, timeout_s, cluster=cluster)
+        self._redis = ThreadLink(url, timeout_s, cluster=cluster)
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +98,7 @@ class TagReader:
         return [
             found
             for found, brands in zip(page, answers, strict=True)
-            if brands is not None and brand in orjson.loads(brands)
+            if brands is not None and brand in json.loads(brands)
         ]
 
 

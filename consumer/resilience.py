@@ -65,8 +65,8 @@ class RetrySchedule:
         return number, now + timedelta(seconds=delay_s * (1 + jitter / 10))
 
 
-class Patience:
-    """Waits for dependencies: one log line when one is lost, reminders, one line when it is back.
+class Dependencies:
+    """Which dependencies are down, and calls that wait for them: logs the loss once, reminders, and the recovery.
 
     An answer to a call that began before the loss says nothing of its end, and a failure of one that began before the
     recovery says nothing of a new loss: many calls are in flight, and the edge of one outage is not several.
@@ -84,7 +84,7 @@ class Patience:
         """The dependencies that are being waited for."""
         return tuple(self._lost_s)
 
-    async def outlast(
+    async def retry_until_available(
         self,
         dependency: Dependency,
         call: Callable[[], Awaitable[T]],

@@ -19,7 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from consumer.errors import SettingsError
-from consumer.fetch.addresses import parse_allow_list, store_fault
+from consumer.fetch.addresses import check_proxy, check_store, parse_allow_list
+from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
 
 PREFIX: Final = "TAGGER_"
 CONFIG_VARIABLE: Final = "TAGGER_CONFIG"
@@ -38,6 +39,8 @@ CommaSeparated = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 )
 Seconds = Annotated[float, Field(gt=0)]
+_FETCH: Final = FetchLimits()
+_HOSTS: Final = HostLimits()
 
 
 def _stores(value: object) -> object:
@@ -128,14 +131,14 @@ class TritonSettings(Section):
 class FetchSettings(Section):
     """How photos are fetched, and from where they may come."""
 
-    schemes: Annotated[tuple[Literal["https", "http", "file"], ...], NoDecode, CommaSeparated] = Field(
-        ("https",), description="URI schemes that are allowed"
+    schemes: Annotated[tuple[Scheme, ...], NoDecode, CommaSeparated] = Field(
+        _FETCH.schemes, description="URI schemes that are allowed"
     )
     file_root: Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
-        None, description="file: URIs are read below this folder only"
+        _FETCH.file_root, description="file: URIs are read below this folder only"
     )
     allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
-        (), description="private hosts that may be fetched from: host:port, address:port or CIDR"
+        _FETCH.allow_addresses, description="private hosts that may be fetched from: host:port, address:port or CIDR"
     )
     stores: Annotated[
         dict[str, dict[str, Annotated[str, BeforeValidator(_option)]]], NoDecode, BeforeValidator(_stores)
@@ -145,31 +148,53 @@ class FetchSettings(Section):
         "its client (endpoint, region, access_key_id, ...); what is left out comes from the cloud's own variables",
     )
     proxy: Annotated[str | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
-        None, description="egress proxy for http, https and stores: http://user:password@host:port"
+        _FETCH.proxy, description="egress proxy for http, https and stores: http://user:password@host:port"
     )
-    max_bytes: PositiveInt = Field(20 * 1024 * 1024, description="largest photo, bytes")
-    max_redirects: Annotated[int, Field(ge=0, le=20)] = Field(3, description="redirects followed, each checked")
-    connect_timeout_s: Seconds = Field(2.0, description="until connected")
-    read_timeout_s: Seconds = Field(3.0, description="between two reads")
-    total_timeout_s: Seconds = Field(10.0, description="of a whole download")
+    max_bytes: PositiveInt = Field(_FETCH.max_bytes, description="largest photo, bytes")
+    max_redirects: Annotated[int, Field(ge=0, le=20)] = Field(
+        _FETCH.max_redirects, description="redirects followed, each checked"
+    )
+    connect_timeout_s: Seconds = Field(_FETCH.connect_timeout_s, description="until connected")
+    read_timeout_s: Seconds = Field(_FETCH.read_timeout_s, description="between two reads")
+    total_timeout_s: Seconds = Field(_FETCH.total_timeout_s, description="of a whole download")
     not_found_grace_s: Annotated[float, Field(ge=0)] = Field(
-        30.0, description="a 404 is tried again until the upload is this old; 0 takes it as final"
+        _FETCH.not_found_grace_s, description="a 404 is tried again until the upload is this old; 0 takes it as final"
     )
     attempts: PositiveInt = Field(
-        4, description="tries of a fetch that fails in passing, before it waits in the retry topic"
+        4, description="tries of a fetch whose failure is transient, before it waits in the retry topic"
     )
 
     @model_validator(mode="after")
     def _places_are_places(self) -> Self:
         parse_allow_list(self.allow_addresses)
         for name, options in self.stores.items():
-            if fault := store_fault(name, options):
-                raise ValueError(fault)
-        if self.proxy is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.proxy):
-            raise ValueError(
-                "the proxy is http://host:port or https://host:port, with user:password@ where it needs it"
-            )
+            check_store(name, options)
+        if self.proxy is not None:
+            check_proxy(self.proxy)
         return self
+
+
+class HostSettings(Section):
+    """When a photo host counts as down, so that its photos wait for it and are not judged one by one."""
+
+    failure_threshold: PositiveInt = Field(
+        _HOSTS.failure_threshold,
+        description="different photos in a row without an answer, before a host that worked is probed",
+    )
+    startup_failure_threshold: PositiveInt = Field(
+        _HOSTS.startup_failure_threshold,
+        description="different photos that make a host count as down where none has answered since the start",
+    )
+    healthy_s: Seconds = Field(
+        _HOSTS.healthy_s, description="photos wait in place only if no other host has answered for this long"
+    )
+    max_wait_s: Seconds = Field(
+        _HOSTS.max_wait_s, description="longest wait of a photo in place, before it waits in the retry topic"
+    )
+    max_outage_s: Seconds = Field(
+        _HOSTS.max_outage_s, description="a host that is down for longer no longer excuses its photos"
+    )
+    probe_interval_s: Seconds = Field(_HOSTS.probe_interval_s, description="between two probes of a host")
 
 
 class PrepareSettings(Section):
@@ -219,7 +244,7 @@ class ServiceSettings(Section):
 
 
 class RetrySettings(Section):
-    """How long a photo whose attempts all failed in passing is tried again, before the dead letter."""
+    """How long a photo whose failures are transient is tried again, before the dead letter."""
 
     rounds: Annotated[int, Field(ge=0, le=100)] = Field(3, description="waits in the retry topic; 0 is none")
     delays_s: Annotated[tuple[Seconds, ...], NoDecode, CommaSeparated, Field(min_length=1)] = Field(
@@ -259,6 +284,7 @@ class Settings(BaseSettings):
     dedupe: DedupeSettings = DedupeSettings()
     triton: TritonSettings = TritonSettings()
     fetch: FetchSettings = FetchSettings()
+    hosts: HostSettings = HostSettings()
     prepare: PrepareSettings = PrepareSettings()
     service: ServiceSettings = ServiceSettings()
     retry: RetrySettings = RetrySettings()
@@ -362,7 +388,7 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
         if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or variable in known:
             continue
         if not variable.startswith(f"{PREFIX}KAFKA__EXTRA__"):
-            raise SettingsError(f"environment variable {variable} is no setting; `photo-tagger config` lists them all")
+            raise SettingsError(f"unknown setting {variable} in the environment; `photo-tagger config` lists all")
 
 
 def _names() -> Iterator[tuple[str, str]]:
@@ -379,5 +405,6 @@ def _explain(error: ValidationError, environ: Mapping[str, str]) -> str:
         name = ".".join(str(part) for part in entry["loc"])
         variable = variable_of(".".join(str(part) for part in entry["loc"][:2]))
         place = variable if variable in map(str.upper, environ) else environ.get(CONFIG_VARIABLE, str(DEFAULT_FILE))
-        lines.append(f"{name} (from {place}): {entry['msg']}")
+        what = "unknown setting" if entry["type"] == "extra_forbidden" else entry["msg"]
+        lines.append(f"{name} (from {place}): {what}")
     return "settings are wrong:\n  " + "\n  ".join(lines)

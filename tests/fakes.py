@@ -27,6 +27,7 @@ from consumer.events import (
     Source,
     Tags,
 )
+from consumer.kafka.headers import Delivery, retried_delivery_of
 from consumer.pipeline import Steps
 from consumer.redis.store import Written
 from consumer.resilience import Deferral
@@ -186,10 +187,9 @@ class World:
             prepare=self._prepare,
             infer=self._infer,
             tag=self._tag,
-            bury=self._bury,
+            tombstone=self._tombstone,
             store=_Store(self),
             publish=_Publisher(self),
-            done=self._done,
         )
 
     def outcomes_of(self, one: Record) -> list[str]:
@@ -226,13 +226,25 @@ class World:
         later = MOMENT + timedelta(seconds=len(self.effects))
         return tagging.decide(event, scores, source, CONTRACT, top_k=5, tagged_at=later)
 
-    def _bury(self, event: PhotoDeleted, source: Source) -> Deletion:
-        self.effects.append("bury")
+    def _tombstone(self, event: PhotoDeleted, source: Source) -> Deletion:
+        self.effects.append("decide_deletion")
         return Deletion(event.photo_id, versions.tombstone_of(event), source, event.deleted_at)
 
-    def _done(self, one: Record) -> None:
-        self.effects.append("done")
-        self.done.append(one)
+    def delivery(self, one: Record) -> Delivery:
+        """A delivery whose end this world notes; as of the retry topic where it has the headers of a wait."""
+        return retried_delivery_of(one, _Owner(self))
+
+
+@dataclass(slots=True)
+class _Owner:
+    world: World
+
+    def done(self, one: Record) -> None:
+        self.world.effects.append("done")
+        self.world.done.append(one)
+
+    def holds(self, _: Record) -> bool:
+        return True
 
 
 class _Store:
@@ -271,24 +283,24 @@ class _Publisher:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def tags(self, decided: Tags, source: Record) -> None:
+    async def tags(self, decided: Tags, source: Delivery) -> None:
         await self._world.effect("publish")
-        self._world.published.append((source, decided))
+        self._world.published.append((source.record, decided))
         self._world.topic.append((decided.photo_id, decided.version))
 
-    async def tombstone(self, deletion: Deletion, source: Record) -> None:
+    async def tombstone(self, deletion: Deletion, source: Delivery) -> None:
         await self._world.effect("tombstone")
-        self._world.tombstones.append((source, deletion.photo_id))
+        self._world.tombstones.append((source.record, deletion.photo_id))
         self._world.topic.append((deletion.photo_id, deletion.version))
 
-    async def dead_letter(self, source: Record, reason: Reason, detail: str, attempt: int) -> None:
+    async def dead_letter(self, source: Delivery, reason: Reason, detail: str, attempt: int) -> None:
         await self._world.effect("dead_letter")
-        self._world.dead.append(DeadLetter(source, reason, detail, attempt))
+        self._world.dead.append(DeadLetter(source.record, reason, detail, attempt))
 
-    async def retry(self, source: Record, deferral: Deferral) -> bool:
+    async def retry(self, source: Delivery, deferral: Deferral) -> bool:
         await self._world.effect("retry")
         if self._world.takes_retries:
-            self._world.deferred.append((source, deferral))
+            self._world.deferred.append((source.record, deferral))
         return self._world.takes_retries
 
 

@@ -19,8 +19,8 @@ from PIL import Image
 from consumer import events, telemetry
 from consumer.events import PhotoDeleted, PhotoUploaded
 from consumer.kafka.topics import TopicNames, create_topics
-from consumer.service.app import Service
-from consumer.service.wiring import live_plan, retry_plan
+from consumer.service.construction import live_job
+from consumer.service.run import Service
 from consumer.settings import Settings
 
 DEADLINE_S = 30.0
@@ -174,7 +174,7 @@ class World:
         """The service at work on the live topic; drained at the end of the context."""
         settings = settings or self.settings
         service = Service(settings, telemetry.configure_logging("debug", "json", self.log))
-        async with service.working(live_plan(settings), settings.kafka.group_id, retry_plan(settings)):
+        async with service.working(live_job(settings)):
             yield service
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from consumer.settings import Settings
 from tests.harness import eventually
 
+ROOT = Path(__file__).resolve().parents[1]
 _READY_S = 60.0
 #: Without the proxies of an environment that some test has set: `urlopen` keeps those of its first call.
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -41,6 +42,8 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(settings.fetch.allow_addresses),
         "TAGGER_FETCH__NOT_FOUND_GRACE_S": str(settings.fetch.not_found_grace_s),
         "TAGGER_LOG__FORMAT": "json",
+        # Processes that start in another folder run this checkout, not one that happens to be installed.
+        "PYTHONPATH": str(ROOT),
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TAGGER_")}
     return {**inherited, **values, **more}

@@ -14,7 +14,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from consumer.errors import PhotoRejected, Retryable
 from consumer.events import PhotoUploaded
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
+from consumer.fetch.limits import FetchLimits
 
 BODY = b"\xff\xd8\xff" + bytes(range(256)) * 300
 SECRET = "?X-Signature=0123456789abcdef&token=hunter2"

@@ -84,5 +84,5 @@ def _photo_rows(photo: "Explanation") -> Iterator[tuple[str, str]]:
 def _outcome(report: "Report") -> str:
     if report.outcome == "accepted":
         return "accepted: it would be tagged"
-    what = "not to be had now, it would be tried again" if report.passing else "refused"
+    what = "temporarily unavailable, it would be tried again" if report.passing else "refused"
     return f"{what}: {report.outcome}: {report.detail}"

@@ -37,10 +37,10 @@ def list_(reason: Reason = None, photo: Photo = None, since: Since = None, until
         return
     table = Table("id", "time", "photo", "reason", "detail", "attempts", "state", box=None, header_style="bold")
     for each in listed:
-        verdict = each.letter.verdict
-        when = events.format_time(verdict.failed_at)
-        row = (each.letter.letter_id, when, each.letter.photo_id, verdict.reason, verdict.detail)
-        table.add_row(*row, str(verdict.attempt), each.state)
+        failure = each.letter.failure
+        when = events.format_time(failure.failed_at)
+        row = (each.letter.letter_id, when, each.letter.photo_id, failure.reason, failure.detail)
+        table.add_row(*row, str(failure.attempt), each.state)
     out.print(table)
 
 
@@ -89,7 +89,7 @@ def retry(
             with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
                 task = bar.add_task("sending again", total=len(letters))
                 redrive(loaded, letters, rate, lambda done, total: bar.update(task, completed=done, total=total))
-    reasons = Counter(letter.verdict.reason for letter in letters)
+    reasons = Counter(letter.failure.reason for letter in letters)
     if out.is_terminal:
         parts = ", ".join(f"{count} {name}" for name, count in sorted(reasons.items())) or "none"
         out.print(f"{'sent again' if execute else 'would send again'}: {parts}", highlight=False)
@@ -118,15 +118,15 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _fields(listed: "Listed") -> dict[str, object]:
-    letter, verdict = listed.letter, listed.letter.verdict
+    letter, failure = listed.letter, listed.letter.failure
     return {
         "id": letter.letter_id,
-        "time": events.format_time(verdict.failed_at),
+        "time": events.format_time(failure.failed_at),
         "photo_id": letter.photo_id,
-        "reason": verdict.reason,
-        "detail": verdict.detail,
-        "attempts": verdict.attempt,
+        "reason": failure.reason,
+        "detail": failure.detail,
+        "attempts": failure.attempt,
         "state": listed.state,
         "redriven_at": None if letter.redriven_at is None else events.format_time(letter.redriven_at),
-        "original": events.format_source(verdict.origin),
+        "original": events.format_source(failure.origin),
     }

@@ -77,7 +77,7 @@ def run(
 
             log = configure_logging(loaded.log.level, loaded.log.format)
             raise typer.Exit(asyncio.run(run_workers(loaded, count, log, _FINAL)))
-        from consumer.service.app import run_live  # noqa: PLC0415 - as above
+        from consumer.service.run import run_live  # noqa: PLC0415 - as above
 
         if member is None:
             asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
@@ -201,7 +201,7 @@ def replay(
 def schemas(
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path("docs/schemas"),
 ) -> None:
-    """Write the JSON Schemas of the events."""
+    """Write the JSON Schemas of the events, and the image formats that are read."""
     from consumer.operations.schemas import write_schemas  # noqa: PLC0415 - as in `run`
 
     for path in write_schemas(output):

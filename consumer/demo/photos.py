@@ -11,8 +11,10 @@ from urllib.parse import quote
 from consumer.demo import failing
 from consumer.demo.errors import BadFolder
 from consumer.errors import Reason
+from consumer.imaging.formats import photo_suffixes
 
-SUFFIXES: Final = frozenset([".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".heic", ".tif", ".tiff", ".bmp"])
+#: Photos in formats that are not read are published as well: the page shows why they are refused.
+SUFFIXES: Final = photo_suffixes()
 MAX_PHOTOS: Final = 5_000
 SAMPLES: Final = Path(__file__).resolve().parents[1] / "embedded" / "samples"
 #: Leaves room below the 200 characters of an event's photo id for what tells namesakes apart.

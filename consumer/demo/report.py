@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumer.demo.statistics import Numbers
+from consumer.embedded.paths import repository_root
 from consumer.web.gallery import LEVELS, DeadLetter, TaggedPhoto
 
 _EXAMPLES: Final = 6
@@ -20,10 +21,15 @@ _DEAD_LETTERS_SHOWN: Final = 6
 _PLAIN_STEPS: Final = 4
 _PLAIN_WIDTH: Final = 100
 _LEVEL_COLOURS: Final = ("red", "dark_orange", "yellow", "green", "bold green")
-_NEXT: Final = (
+_NEXT_IN_A_CHECKOUT: Final = (
     ("make demo PHOTOS=dir", "tag your own photos"),
     ("docker compose up --build --wait", "the same on the real stack"),
     ("make models", "train both models and publish a new version"),
+    ("photo-tagger replay --help", "rescore what was tagged before"),
+)
+_NEXT_INSTALLED: Final = (
+    ("photo-tagger demo --photos dir", "tag your own photos"),
+    ("photo-tagger config", "every setting, to run the service on your own servers"),
     ("photo-tagger replay --help", "rescore what was tagged before"),
 )
 
@@ -117,8 +123,9 @@ class Reporter:
         self._line(Text.assemble("gallery  ", (gallery.resolve().as_uri(), "underline")))
         self._line(Text(f"logs     {printable(str(logs))}"))
         self._line(Text("next:", "bold"))
-        width = max(len(command) for command, _ in _NEXT)
-        for command, purpose in _NEXT:
+        commands = _NEXT_IN_A_CHECKOUT if repository_root() else _NEXT_INSTALLED
+        width = max(len(command) for command, _ in commands)
+        for command, purpose in commands:
             self._line(Text.assemble("  ", (command.ljust(width), "cyan"), f"  {purpose}"))
 
     def _line(self, text: Text) -> None:

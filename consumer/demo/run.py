@@ -20,8 +20,9 @@ from consumer.demo.photos import SAMPLES, DemoPhoto, Found, find_photos, plan
 from consumer.demo.report import Reporter
 from consumer.demo.service import Service
 from consumer.demo.statistics import numbers_of
+from consumer.embedded.environment import prepare_servers_environment
 from consumer.embedded.mock_kafka import MockKafka
-from consumer.embedded.paths import repository_root
+from consumer.embedded.paths import model_repository
 from consumer.embedded.photos import PhotoHost
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
 from consumer.embedded.stack import Stack, start_stack
@@ -107,7 +108,8 @@ def run_demo(
         report.note("stopped; nothing is left running")
         return _INTERRUPTED
     except (TaggerError, EmbeddedServerError) as error:
-        report.problem(f"{error}\nlogs: {output / 'logs'}")
+        logs = output / "logs"
+        report.problem(f"{error}\nlogs: {logs}" if any(logs.glob("*")) else str(error))
         return _FAILED
 
 
@@ -123,10 +125,9 @@ def _served(job: _Job, kafka: Literal["auto", "real", "mock"]) -> Iterator[_Resu
     report.title(f"photo-tagger demo: {len(job.found.paths)} {own}, and four that must fail")
     for note in job.found.notes:
         report.note(note)
+    prepare_servers_environment(report.step)
     with contextlib.ExitStack() as stack:
-        servers = stack.enter_context(
-            start_stack(job.logs, repository_root() / "triton_models", kafka, partial(_say, report))
-        )
+        servers = stack.enter_context(start_stack(job.logs, model_repository(), kafka, partial(_say, report)))
         guardian = stack.enter_context(GuardianClient(job.logs))
         failing = guardian.folder / "failing"
         failing.mkdir()

@@ -7,16 +7,26 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
-
 from consumer.demo.errors import DemoFailed
 from consumer.demo.photos import DemoPhoto
-from consumer.events import UPLOADED, PhotoUploaded, Tags, decode_tags, encode, format_time, milliseconds
+from consumer.events import (
+    UPLOADED,
+    Headers,
+    PhotoUploaded,
+    Record,
+    Tags,
+    decode_tags,
+    encode,
+    format_time,
+    milliseconds,
+)
 from consumer.kafka import clients
+from consumer.kafka.scan import TopicReader
+from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import TopicNames, create_topics
 
 _METADATA_TIMEOUT_S: Final = 10.0
-_FLUSH_TIMEOUT_S: Final = 30.0
+_SEND_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
 
 
@@ -82,34 +92,18 @@ def publish(bootstrap_servers: str, names: TopicNames, photos: Sequence[DemoPhot
     """Publishes one event for each photo, and returns when the broker has them all.
 
     Raises:
-        DemoFailed: The broker did not take one.
+        DependencyDown: The broker did not take one.
     """
-    producer = clients.producer_client(bootstrap_servers, {})
+
+    def made() -> Iterator[NewRecord]:
+        for photo in photos:
+            now = datetime.now(UTC)
+            at_ms = ledger.published_ms[photo.photo_id] = milliseconds(now)
+            value = encode(PhotoUploaded(photo.photo_id, photo.uri, now))
+            yield NewRecord(names.uploads, photo.photo_id.encode(), value, _headers(now), at_ms)
+
     # An upload pipeline's producer is connected before its first event; the latency is not to count that.
-    clients.require_topics(producer, bootstrap_servers, _all(names))
-    failures: list[str] = []
-
-    def delivered(error: object, _message: Message) -> None:
-        if error is not None:
-            failures.append(str(error))
-
-    for photo in photos:
-        now = datetime.now(UTC)
-        at_ms = milliseconds(now)
-        ledger.published_ms[photo.photo_id] = at_ms
-        producer.produce(
-            names.uploads,
-            key=photo.photo_id.encode(),
-            value=encode(PhotoUploaded(photo.photo_id, photo.uri, now)),
-            headers=list(_headers(now).items()),
-            timestamp=at_ms,
-            on_delivery=delivered,
-        )
-        producer.poll(0)
-    left = producer.flush(_FLUSH_TIMEOUT_S)
-    if left or failures:
-        why = failures[0] if failures else "no answer"
-        raise DemoFailed(f"Kafka did not take {left + len(failures)} events: {why}")
+    Sender(bootstrap_servers, {}, _all(names)).send(made(), _SEND_TIMEOUT_S)
 
 
 def watch(
@@ -126,57 +120,50 @@ def watch(
 
     Raises:
         DemoFailed: No outcome came for `patience_s`.
+        DependencyDown: Kafka does not answer, or refuses the results.
     """
-    consumer = clients.consumer_client(bootstrap_servers, "photo-tagger-demo", {}, {"enable.auto.commit": False})
-    try:
-        consumer.assign(list(_beginnings(consumer, (names.tags, names.dead))))
+    with TopicReader(bootstrap_servers, {}, (names.tags, names.dead)) as reader:
+        reader.start({partition: held.start for partition, held in reader.ranges().items()})
         last_s = time.monotonic()
         while not ledger.complete:
             tick()
-            message = consumer.poll(_POLL_S)
-            if message is not None and message.error() is None:
-                known = len(ledger.outcomes)
-                photo_id = _note(message, names, ledger)
-                if len(ledger.outcomes) > known:
-                    last_s = time.monotonic()
-                    yield photo_id
+            known = len(ledger.outcomes)
+            for record in reader.read(_POLL_S):
+                yield from _note(record, names, ledger)
+            if len(ledger.outcomes) > known:
+                last_s = time.monotonic()
             elif time.monotonic() - last_s > patience_s:
                 missing = sorted(ledger.published_ms.keys() - ledger.outcomes.keys())
                 raise DemoFailed(
                     f"no outcome for {patience_s:.0f} s; {len(missing)} photos wait, the first is {missing[0]}"
                 )
-    except KafkaException as error:
-        raise DemoFailed(f"cannot read the results from Kafka: {error}") from error
-    finally:
-        consumer.close()
 
 
-def _note(message: Message, names: TopicNames, ledger: Ledger) -> str:
-    _, at_ms = message.timestamp()
-    photo_id = _text(message.key())
-    if message.topic() == names.tags:
+def _note(record: Record, names: TopicNames, ledger: Ledger) -> Iterator[str]:
+    """Enters an outcome.
+
+    Yields:
+        The photo id, if it is the photo's first.
+
+    Raises:
+        DemoFailed: The result does not follow the schema.
+    """
+    photo_id = (record.key or b"").decode(errors="replace")
+    result: Tags | Refusal
+    if record.topic == names.dead:
+        result = Refusal(record.header("reason", ""), record.header("detail", ""))
+    else:
         try:
-            ledger.enter(photo_id, Outcome(decode_tags(message.value() or b""), at_ms))
+            result = decode_tags(record.value or b"")
         except ValueError as error:
             raise DemoFailed(f"the result of {photo_id} does not follow the schema: {error}") from error
-    else:
-        headers = dict(message.headers() or ())
-        ledger.enter(photo_id, Outcome(Refusal(_text(headers.get("reason")), _text(headers.get("detail"))), at_ms))
-    return photo_id
+    is_first = photo_id not in ledger.outcomes
+    ledger.enter(photo_id, Outcome(result, record.timestamp_ms))
+    if is_first:
+        yield photo_id
 
 
-def _text(value: str | bytes | None) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""
-
-
-def _beginnings(consumer: Consumer, topics: Sequence[str]) -> Iterator[TopicPartition]:
-    for topic in topics:
-        metadata = consumer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
-        for partition in metadata.partitions:
-            yield TopicPartition(topic, partition, OFFSET_BEGINNING)
-
-
-def _headers(now: datetime) -> dict[str, bytes]:
+def _headers(now: datetime) -> Headers:
     values = {
         "ce_id": str(uuid.uuid4()),
         "ce_type": UPLOADED,
@@ -184,4 +171,4 @@ def _headers(now: datetime) -> dict[str, bytes]:
         "ce_specversion": "1.0",
         "ce_time": format_time(now),
     }
-    return {name: value.encode() for name, value in values.items()}
+    return tuple((name, value.encode()) for name, value in values.items())

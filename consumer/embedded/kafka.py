@@ -22,7 +22,7 @@ from consumer.embedded.process import EmbeddedServerError, GuardianClient, Serve
 
 VERSION = "4.3.0"
 OLDEST_JAVA = 17
-INSTALL_COMMAND = "apt-get install -y maven openjdk-17-jre-headless"
+INSTALL_COMMAND = f"apt-get install -y maven openjdk-{OLDEST_JAVA}-jre-headless"
 _PROBE_TIMEOUT_S = 1.0
 _REPLICAS = 3
 _FETCH_TIMEOUT_S = 600.0
@@ -173,14 +173,21 @@ def jars_folder() -> Path:
 
 def can_run() -> bool:
     """Says whether a real Kafka can start here: a Java that is new enough, and the jars or a Maven that brings them."""
-    java = _find_java()
-    if java is None or _java_version(java) < OLDEST_JAVA:
+    if missing_packages():
         return False
     try:
         fetch_jars()
     except EmbeddedServerError:
         return False
     return True
+
+
+def missing_packages() -> list[str]:
+    """Returns the Debian packages without which a real Kafka cannot start here."""
+    java = _find_java()
+    has_java = java is not None and _java_version(java) >= OLDEST_JAVA
+    has_jars = jars_folder().is_dir() or shutil.which("mvn") is not None
+    return [*([] if has_jars else ["maven"]), *([] if has_java else [f"openjdk-{OLDEST_JAVA}-jre-headless"])]
 
 
 def fetch_jars() -> Path:

@@ -19,7 +19,7 @@ class MockKafka(Server):
     is_mock = True
     notice = (
         "Kafka is librdkafka's mock broker: records live in memory only (a restart loses them) and replay by time does "
-        f"not work; for the real Kafka {VERSION}: {INSTALL_COMMAND}"
+        f"not work; the real Kafka {VERSION} needs Java, Maven and once a network: {INSTALL_COMMAND}"
     )
 
     def __init__(self, guardian: GuardianClient, name: str = "kafka") -> None:

@@ -1,5 +1,6 @@
 """Where the embedded servers find their binaries and keep what outlives a run."""
 
+import hashlib
 import os
 import random
 import shutil
@@ -13,17 +14,48 @@ from consumer.embedded.process import EmbeddedServerError
 SERVERS_ENV_VARIABLE = "TAGGER_SERVERS_ENV"
 CACHE_VARIABLE = "TAGGER_CACHE_DIR"
 _KEPT_LOG_FOLDERS = 5
+_PACKAGE = Path(__file__).resolve().parent
 
 
-def repository_root() -> Path:
-    """Returns the folder of pyproject.toml; for an installed package, the current folder."""
-    root = Path(__file__).resolve().parents[2]
-    return root if (root / "pyproject.toml").is_file() else Path.cwd()
+def repository_root() -> Path | None:
+    """Returns the folder of pyproject.toml; None for an installed package."""
+    root = _PACKAGE.parents[1]
+    return root if (root / "pyproject.toml").is_file() else None
+
+
+def model_repository() -> Path:
+    """Returns the Triton model repository: the checkout's, else the one that the wheel carries."""
+    root = repository_root()
+    return root / "triton_models" if root else _PACKAGE / "triton_models"
+
+
+def servers_requirements() -> Path:
+    """Returns the list of what the servers' environment holds: the checkout's, else the one that the wheel carries."""
+    root = repository_root()
+    return root / "requirements" / "servers.txt" if root else _PACKAGE / "servers.txt"
 
 
 def cache_folder() -> Path:
-    """Returns where downloads and logs are kept: `.cache` under the root, or TAGGER_CACHE_DIR."""
-    return Path(os.environ.get(CACHE_VARIABLE) or repository_root() / ".cache").absolute()
+    """Returns where downloads and logs are kept: TAGGER_CACHE_DIR, the checkout's `.cache`, or the user's cache."""
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen).absolute()
+    root = repository_root()
+    if root:
+        return root / ".cache"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "photo-tagger"
+
+
+def servers_folder() -> Path:
+    """Returns where the servers' environment is, or will be; an installed package has one for each list and Python."""
+    chosen = os.environ.get(SERVERS_ENV_VARIABLE)
+    if chosen:
+        return Path(chosen).absolute()
+    root = repository_root()
+    if root:
+        return root / ".venv-servers"
+    content = hashlib.sha256(servers_requirements().read_bytes()).hexdigest()[:12]
+    return cache_folder() / f"servers-py{sys.version_info.major}.{sys.version_info.minor}-{content}"
 
 
 def servers_environment() -> Path:
@@ -32,11 +64,10 @@ def servers_environment() -> Path:
     Raises:
         EmbeddedServerError: There is none; the message says how to make it.
     """
-    folder = Path(os.environ.get(SERVERS_ENV_VARIABLE) or repository_root() / ".venv-servers").absolute()
+    folder = servers_folder()
     if not (folder / "bin" / "python").exists():
-        message = (
-            f"the servers' environment is missing: {folder}; run `make setup`, or let {SERVERS_ENV_VARIABLE} name one"
-        )
+        maker = "run `make setup`" if repository_root() else "`photo-tagger demo` makes one"
+        message = f"the servers' environment is missing: {folder}; {maker}, or let {SERVERS_ENV_VARIABLE} name one"
         raise EmbeddedServerError(message)
     return folder
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from consumer.embedded import leftovers
 
@@ -22,6 +22,8 @@ _GUARDIAN_START_TIMEOUT_S = 20.0
 _REQUEST_TIMEOUT_S = 10.0
 #: The guardian gives servers 1.5 s to end by themselves, then removes what they wrote.
 _FAREWELL_TIMEOUT_S = 15.0
+#: A server waits for a child of its own that ended as it should within milliseconds.
+_STUCK_S = 1.0
 _LOG_LINES = 20
 
 
@@ -41,6 +43,8 @@ class ServerSpec:
         ready_timeout_s: How long it may take to answer after a start.
         stop_timeout_s: How long it may take to end after SIGTERM before SIGKILL.
         shm_prefix: Its shared-memory segments, which are removed when it has ended.
+        is_stuck: Says of its pid whether it will never answer although it runs. A server that is stuck for a second
+            while it starts is killed.
     """
 
     name: str
@@ -50,6 +54,7 @@ class ServerSpec:
     ready_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     shm_prefix: str | None = None
+    is_stuck: Callable[[int], bool] = lambda _pid: False
 
 
 class GuardianClient:
@@ -247,15 +252,23 @@ class Server:
         Raises:
             EmbeddedServerError: It ended, or did not answer in time and was killed; with the last lines of its log.
         """
-        deadline_s = time.monotonic() + self._spec.ready_timeout_s
+        name = self._spec.name
+        now_s = healthy_s = time.monotonic()
+        deadline_s = now_s + self._spec.ready_timeout_s
         while not self._spec.answers():
             if self._guardian.wait_exit(self.pid, _POLL_S):
-                message = f"{self._spec.name} ended with status {self._guardian.exit_status(self.pid)} while starting"
-                raise EmbeddedServerError(_describe(message, self.log_path))
-            if time.monotonic() > deadline_s:
-                self.kill()
-                message = f"{self._spec.name} did not answer within {self._spec.ready_timeout_s:.0f} s"
-                raise EmbeddedServerError(_describe(message, self.log_path))
+                self._fail(f"{name} ended with status {self._guardian.exit_status(self.pid)} while starting")
+            now_s = time.monotonic()
+            if not self._spec.is_stuck(self.pid):
+                healthy_s = now_s
+            if now_s > healthy_s + _STUCK_S:
+                self._fail(f"{name} cannot start: a process that it started has died")
+            if now_s > deadline_s:
+                self._fail(f"{name} did not answer within {self._spec.ready_timeout_s:.0f} s")
+
+    def _fail(self, message: str) -> NoReturn:
+        self.kill()
+        raise EmbeddedServerError(_describe(message, self.log_path))
 
     def stop(self) -> None:
         """Ends it as an operator would (SIGTERM), and waits for its end; its data stays for `restart`."""

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from consumer.embedded.kafka import Kafka
 from consumer.embedded.mock_kafka import MockKafka
+from consumer.embedded.paths import require_linux
+from consumer.embedded.preflight import require_stack
 from consumer.embedded.redis import Redis
 from consumer.embedded.servers import KafkaMode, Servers
 from consumer.embedded.triton import Triton
@@ -42,9 +44,11 @@ def start_stack(
         progress: Is told a line whenever a server answers; from several threads.
 
     Yields:
-        The servers, all of which answer. Where one does not start, the others are stopped, and its EmbeddedServerError
-        is raised.
+        The servers, all of which answer. Where something is missing on this machine, none is started; where one fails,
+        the others are stopped. Either way EmbeddedServerError is raised.
     """
+    require_linux()
+    require_stack(kafka)
     report = progress or (lambda _line: None)
     with contextlib.ExitStack() as stack:
         # Entered first, so closed last: a thread that still waits for a server must see it end before it is joined.

@@ -1,10 +1,12 @@
 """The embedded Triton: the `tritonserver` binary inside the wheel nvidia-pytriton, with its Python backend."""
 
+import contextlib
 import http.client
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from consumer.embedded.libraries import library_path, require_libraries
 from consumer.embedded.paths import free_port, packages_of, servers_environment
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
 
@@ -40,7 +42,9 @@ class Triton(Server):
         self.grpc_url = f"127.0.0.1:{grpc_port}"
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         environment = servers_environment()
-        packages, python = packages_of(environment)
+        env = environment_variables(environment)
+        server, stub = programs(environment)
+        require_libraries((server, stub), env)
         shm_prefix = f"{guardian.folder.name}-{name}-"
         options = {
             "model-repository": repository.absolute(),
@@ -55,10 +59,10 @@ class Triton(Server):
             "metrics-address": "127.0.0.1",
             "metrics-port": metrics_port,
             "allow-gpu-metrics": "false",
-            "backend-directory": _backends(guardian.folder / name, packages, python),
+            "backend-directory": _backends(guardian.folder / name, server, stub),
         }
         argv = [
-            str(packages / "pytriton/tritonserver/bin/tritonserver"),
+            str(server),
             "--disable-auto-complete-config",
             *(f"--{key}={value}" for key, value in options.items()),
             *(f"--load-model={model}" for model in (_models_in(repository, config_name) if models is None else models)),
@@ -66,8 +70,7 @@ class Triton(Server):
             f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
             f"--backend-config=python,shm-growth-byte-size={_SHM_BYTES}",
         ]
-        env = _server_environment(environment, packages)
-        spec = ServerSpec(name, argv, env, self._answers, 120.0, _EXIT_TIMEOUT_S + 5.0, shm_prefix)
+        spec = ServerSpec(name, argv, env, self._answers, 120.0, _EXIT_TIMEOUT_S + 5.0, shm_prefix, _has_dead_stub)
         super().__init__(guardian, spec)
 
     def _answers(self) -> bool:
@@ -79,6 +82,20 @@ class Triton(Server):
             return False
         finally:
             connection.close()
+
+
+def _has_dead_stub(pid: int) -> bool:
+    """Says whether a child of the server is dead and not waited for: it waits for an answer that will never come."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in children.read_text(encoding="ascii").split():
+                # The state stands behind the program's name, which is in brackets and may hold any character.
+                if (
+                    Path(f"/proc/{child}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][0]
+                    == "Z"
+                ):
+                    return True
+    return False
 
 
 def _models_in(repository: Path, config_name: str) -> list[str]:
@@ -100,31 +117,37 @@ def _models_in(repository: Path, config_name: str) -> list[str]:
     return models
 
 
-def _backends(folder: Path, packages: Path, python: str) -> Path:
-    """Lays out a backend folder with the stub beside the backend library; the wheel keeps one stub per Python.
+def programs(environment: Path) -> tuple[Path, Path]:
+    """Returns the server's binary and its stub for the environment's Python.
 
     Raises:
         EmbeddedServerError: The wheel is not there, or has no stub for this Python.
     """
-    source = packages / "pytriton" / "tritonserver"
-    stub = source / "python_backend_stubs" / python / "triton_python_backend_stub"
+    packages, python = packages_of(environment)
+    server = packages / "pytriton" / "tritonserver"
+    stub = server / "python_backend_stubs" / python / "triton_python_backend_stub"
     if not stub.is_file():
         message = f"no Triton with a stub for Python {python} in {packages}; run `make setup`"
         raise EmbeddedServerError(message)
+    return server / "bin" / "tritonserver", stub
+
+
+def _backends(folder: Path, server: Path, stub: Path) -> Path:
+    """Lays out a backend folder with the stub beside the backend library; the wheel keeps one stub per Python."""
     backend = folder / "backends" / "python"
     backend.mkdir(parents=True)
-    for file in (*(source / "backends" / "python").iterdir(), stub):
+    for file in (*(server.parents[1] / "backends" / "python").iterdir(), stub):
         (backend / file.name).symlink_to(file)
     return backend.parent
 
 
-def _server_environment(environment: Path, packages: Path) -> dict[str, str]:
+def environment_variables(environment: Path) -> dict[str, str]:
+    """Returns what the server runs with, its search path for shared libraries included."""
     # The stub finds its packages through `python3` on PATH, and ignores PYTHONPATH. It needs the wheel's own libraries
     # and libpython; without them it dies, and loading hangs until the stub's time-out.
-    libraries = [packages / "nvidia_pytriton.libs", _home_of(environment) / "lib"]
+    packages, _ = packages_of(environment)
     env = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
-    inherited = [env["LD_LIBRARY_PATH"]] if env.get("LD_LIBRARY_PATH") else []
-    env["LD_LIBRARY_PATH"] = os.pathsep.join([*map(str, libraries), *inherited])
+    env["LD_LIBRARY_PATH"] = library_path(packages / "nvidia_pytriton.libs", _home_of(environment) / "lib")
     # ONNX Runtime's wheels report usage over the network and leave files in the temporary folder unless told not to.
     env["ORT_DISABLE_TELEMETRY"] = "1"
     # Published versions are never changed, not even by a __pycache__.

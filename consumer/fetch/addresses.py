@@ -16,10 +16,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: The kinds of object stores, and what the client of each calls its address.
 STORE_ENDPOINTS: Final = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
 _BUCKET: Final = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
-_ENDPOINT: Final = re.compile(r"https?://(?P<host>\[[^\]]+\]|[^\[\]:/@?#\s]+)(:\d{1,5})?(/[^?#\s]*)?", re.ASCII)
-_PORT: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^\[\]:/@?#\s]+):(?P<port>\d{1,5})", re.ASCII)
-_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII | re.IGNORECASE)
-_NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII | re.IGNORECASE)
+_URL: Final = re.compile(r"https?://(?P<user>[^/?#\\\[\]\s]*@)?(?P<place>[^/?#@\s]+)(?P<path>/[^?#\s]*)?", re.ASCII)
+_PLACE: Final = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:/@?#\s]+)(:(?P<port>\d{1,5}))?", re.ASCII)
+_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII)
+_NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _MAX_PORT: Final = 65_535
 _MAX_HOST: Final = 253
 
@@ -82,10 +82,16 @@ def parse_allow_list(entries: Iterable[str]) -> AllowList:
     networks: list[Network] = []
     endpoints: set[tuple[str, int]] = set()
     for entry in entries:
-        if "/" in entry:
-            networks.append(_network(entry))
-        else:
-            endpoints.add(_endpoint(entry))
+        try:
+            if "/" in entry:
+                networks.append(ipaddress.ip_network(entry))
+            else:
+                endpoints.add(_endpoint(entry))
+        except ValueError as error:
+            raise ValueError(
+                f"allowed address {entry!r}: {error}; write host:port, address:port, [IPv6 address]:port or a CIDR "
+                "network such as 10.20.0.0/16"
+            ) from None
     return AllowList(tuple(networks), frozenset(endpoints))
 
 
@@ -97,13 +103,12 @@ def refusal(address: str, host: str, port: int, allowed: AllowList) -> str | Non
     """
     carrier = ipaddress.ip_address(address.partition("%")[0])
     parts = (carrier, *embedded(carrier))
-    for part in parts:
-        if kind := _kind(part, _NEVER_TABLE):
-            return kind
-    if (host_key(host), port) in allowed.endpoints:
+    if kind := _kind(parts, _NEVER_TABLE):
+        return kind
+    if (canonical_host(host), port) in allowed.endpoints:
         return None
     for part in parts:
-        kind = _kind(part, _REFUSED_TABLE) or _outside(part)
+        kind = _kind((part,), _REFUSED_TABLE) or _outside(part)
         if kind and not _is_allowed(part, port, allowed):
             return kind
     return None
@@ -127,84 +132,115 @@ def embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
     return tuple(map(ipaddress.IPv4Address, found))
 
 
-def store_fault(name: str, options: Mapping[str, str]) -> str | None:
-    """Why a configured bucket is none, None where it is one.
+def check_store(name: str, options: Mapping[str, str]) -> None:
+    """Checks a configured bucket.
 
     Its endpoint may be private, since it was named by the operator, but metadata services are no stores for anybody.
+
+    Raises:
+        ValueError: why it cannot be a bucket.
     """
     if not _BUCKET.fullmatch(name):
-        return f"{name!r} is no bucket: write s3://bucket, gs://bucket or az://container"
+        raise ValueError(f"{name!r} is not a bucket: write s3://bucket, gs://bucket or az://container")
     endpoint = options.get(STORE_ENDPOINTS[name[:2]])
     if endpoint is None:
-        return None
-    match = _ENDPOINT.fullmatch(endpoint)
-    host = match["host"].strip("[]") if match else ""
-    if host_fault(host):
-        return f"{name}: the endpoint is http://host:port or https://host:port"
+        return
+    match = _URL.fullmatch(endpoint)
     try:
-        why = refusal(host, host, 0, AllowList(endpoints=frozenset({(host_key(host), 0)})))
+        host, _ = _host_and_port("" if match is None or match["user"] else match["place"])
     except ValueError:
-        return None
-    return why and f"{name}: the endpoint's address is {why}"
+        raise ValueError(f"{name}: the endpoint is http://host:port or https://host:port") from None
+    address = literal(host)
+    if address is not None and (kind := _kind((address, *embedded(address)), _NEVER_TABLE)):
+        raise ValueError(f"{name}: the endpoint's address is {kind}")
 
 
-def host_fault(host: str) -> str | None:
-    """Why a host name is none, None where it is one.
+def check_proxy(proxy: str) -> None:
+    """Checks the URL of the egress proxy.
 
+    Raises:
+        ValueError: it cannot be read; the message holds nothing of it.
+    """
+    match = _URL.fullmatch(proxy)
+    try:
+        _host_and_port("" if match is None or match["path"] not in {None, "/"} else match["place"])
+    except ValueError:
+        raise ValueError(
+            "the proxy is http://host:port or https://host:port, with user:password@ where it needs it, percent-encoded"
+        ) from None
+
+
+def canonical_host(host: str) -> str:
+    """The one spelling of a host that is compared: lower case, without the root's dot, addresses in their short form.
+
+    Names that are not ASCII come as A-labels (`xn--...`), as yarl and `_host_and_port` give them.
     Spellings of IPv4 addresses that only some resolvers read (`2130706433`, `0x7f.1`, `127.1`, `0177.0.0.1`) are
     refused: a name that ends in a number is either four plain decimals or an attempt to hide something.
+
+    Raises:
+        ValueError: why it is not a host.
     """
-    if not host:
-        return "no host"
-    if ":" in host:
-        return None
-    labels = host.removesuffix(".").split(".")
-    if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
-        return "a host name has labels of 1 to 63 letters, digits and hyphens, 253 in all"
-    if not _NUMBER.fullmatch(labels[-1]):
-        return None
+    if host.startswith("[") or ":" in host:
+        return _canonical_v6(host)
+    name = host.lower().removesuffix(".")
+    if not name:
+        raise ValueError("no host")
+    labels = name.split(".")
+    if len(name) > _MAX_HOST or not all(map(_LABEL.fullmatch, labels)):
+        raise ValueError("a host name has labels of 1 to 63 letters, digits and hyphens, 253 in all")
+    if _NUMBER.fullmatch(labels[-1]) and literal(host) is None:
+        raise ValueError("an IPv4 address is written as four decimal numbers")
+    return name
+
+
+def literal(host: str) -> Address | None:
+    """The address that a canonical host is, None where it is a name."""
     try:
-        ipaddress.IPv4Address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return "an IPv4 address is written as four decimal numbers"
-    return None
+        return None
 
 
-def host_key(host: str) -> str:
-    """A host name or address in one spelling, for comparing."""
+def _canonical_v6(host: str) -> str:
     try:
-        return str(ipaddress.ip_address(host.strip("[]")))
+        address = ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
-        return host.lower().removesuffix(".")
-
-
-def _network(entry: str) -> Network:
-    try:
-        return ipaddress.ip_network(entry)
-    except ValueError as error:
-        raise ValueError(f"allowed address {entry!r} is no CIDR network: {error}") from None
+        raise ValueError("an IPv6 address cannot be read") from None
+    if address.scope_id is not None:
+        raise ValueError("an IPv6 address has no zone here")
+    return str(address)
 
 
 def _endpoint(entry: str) -> tuple[str, int]:
-    match = _PORT.fullmatch(entry)
-    if match is None or not 0 < int(match["port"]) <= _MAX_PORT:
-        raise ValueError(
-            f"allowed address {entry!r} is none: write host:port, address:port, [IPv6 address]:port or a CIDR network "
-            "such as 10.20.0.0/16"
-        )
+    host, port = _host_and_port(entry)
+    if port is None:
+        raise ValueError("the port is missing")
+    return host, port
+
+
+def _host_and_port(place: str) -> tuple[str, int | None]:
+    """The canonical host of `host:port`, `[IPv6 address]:port` or a host alone, and the port.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        raise ValueError("it is not a host with its port")
+    port = None if match["port"] is None else int(match["port"])
+    if port is not None and not 0 < port <= _MAX_PORT:
+        raise ValueError(f"ports are 1 to {_MAX_PORT}")
     host = match["host"]
-    if host.startswith("["):
-        try:
-            ipaddress.IPv6Address(host[1:-1])
-        except ValueError as error:
-            raise ValueError(f"allowed address {entry!r} is none: {error}") from None
-    elif fault := host_fault(host):
-        raise ValueError(f"allowed address {entry!r} is none: {fault}")
-    return host_key(host), int(match["port"])
+    if not host.isascii():
+        # As in the URLs of photos. Imported late: few need it, and the command line must start fast.
+        from yarl import URL  # noqa: PLC0415
+
+        host = URL(f"//{host}").raw_host or ""
+    return canonical_host(host), port
 
 
-def _kind(address: Address, table: tuple[tuple[Network, str], ...]) -> str | None:
-    return next((kind for network, kind in table if address in network), None)
+def _kind(addresses: Iterable[Address], table: tuple[tuple[Network, str], ...]) -> str | None:
+    return next((kind for address in addresses for network, kind in table if address in network), None)
 
 
 def _outside(address: Address) -> str | None:

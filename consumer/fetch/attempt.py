@@ -18,11 +18,11 @@ from consumer.errors import PhotoRejected, Retryable
 OPEN_WAIT_S: Final = 5.0
 
 
-class NotThere(Exception):
+class NotFound(Exception):
     """The host says that there is no such photo: final, or the upload is not visible yet."""
 
 
-class Crowded(Exception):
+class NoRoom(Exception):
     """There was no room for the body while its connection was held: leave it and wait with `Attempt.queued`."""
 
 
@@ -57,7 +57,7 @@ class Attempt:
         Raises:
             PhotoRejected: `too_many_bytes`.
             Retryable: `malformed_response`, it announced a smaller length before.
-            Crowded: there is no room yet; the connection must be closed.
+            NoRoom: there is no room yet; the connection must be closed.
         """
         if announced is not None and announced > self._max_bytes:
             raise self.too_many(place, f"{announced} announced")
@@ -69,7 +69,7 @@ class Attempt:
         self._share.shrink(wanted)
 
     async def queued(self) -> None:
-        """Waits for the room that `Crowded` was about."""
+        """Waits for the room that `NoRoom` was about."""
         if self._queue is not None:
             self._share = await self._queue
             self._queue = None
@@ -97,7 +97,7 @@ class Attempt:
         with self._clock_stopped():
             await asyncio.wait({self._queue}, timeout=self._open_wait_s)
         if not self._queue.done():
-            raise Crowded
+            raise NoRoom
         share, self._queue = self._queue.result(), None
         return share
 

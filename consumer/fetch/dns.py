@@ -24,7 +24,7 @@ class Lookup(AbstractResolver):
         """Every address of a name.
 
         Raises:
-            OSError: there is none.
+            OSError: the name cannot be resolved.
         """
         ask = partial(
             socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG

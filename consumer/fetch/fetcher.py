@@ -2,11 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,31 +13,15 @@ from yarl import URL
 from consumer.budget import Budget
 from consumer.errors import PhotoRejected, Retryable, TaggerError, forget_frames
 from consumer.events import Photo, PhotoUploaded
-from consumer.fetch.addresses import STORE_ENDPOINTS, parse_allow_list
-from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, Crowded, NotThere
+from consumer.fetch.addresses import STORE_ENDPOINTS
+from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NoRoom, NotFound
 from consumer.fetch.files import read_file
-from consumer.fetch.http import Web, WebLimits
-from consumer.fetch.stores import StoreLimits, Stores
+from consumer.fetch.http import Web
+from consumer.fetch.limits import FetchLimits
+from consumer.fetch.stores import Stores
 from consumer.fetch.urls import parsed, shown
 
 _UNBOUNDED: Final = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class FetchLimits:
-    """Where photos may come from, and how much of everything a fetch may take."""
-
-    schemes: tuple[str, ...] = ("https",)
-    file_root: Path | None = None
-    allow_addresses: tuple[str, ...] = ()
-    stores: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
-    proxy: str | None = field(default=None, repr=False)
-    max_bytes: int = 20 * 1024 * 1024
-    max_redirects: int = 3
-    connect_timeout_s: float = 2.0
-    read_timeout_s: float = 3.0
-    total_timeout_s: float = 10.0
-    not_found_grace_s: float = 30.0
 
 
 class Fetcher:
@@ -49,7 +30,7 @@ class Fetcher:
     The bytes of a photo count against `budget`, where there is one, from before they are read until it is dropped.
 
     Raises:
-        ValueError: an entry of `allow_addresses` cannot be read.
+        ValueError: an entry of `allow_addresses`, or `proxy`, cannot be read.
     """
 
     def __init__(
@@ -63,8 +44,8 @@ class Fetcher:
         self._limits = limits
         self._open_wait_s = open_wait_s
         self._budget = budget or Budget(_UNBOUNDED)
-        self._web = Web(_web_limits(limits), resolver=resolver)
-        self._stores = Stores(_store_limits(limits))
+        self._web = Web(limits, resolver=resolver)
+        self._stores = Stores(limits)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -79,7 +60,7 @@ class Fetcher:
     async def fetch(self, event: PhotoUploaded) -> Photo:
         """The photo that an event names, checked against its `content_sha256` where it has one.
 
-        A photo that is not there may not be there yet: within the grace after its upload that is a passing failure.
+        A photo that is not there may not be there yet: within the grace after its upload that is a transient failure.
 
         Raises:
             PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,
@@ -90,10 +71,10 @@ class Fetcher:
         url = parsed(event.uri)
         attempt = Attempt(self._budget, self._limits.max_bytes, open_wait_s=self._open_wait_s)
         try:
-            body = await self._body(event.uri, url, attempt)
+            body = await self._body(url, attempt)
             attempt.keep(len(body))
             await _check(body, event.content_sha256, shown(url))
-        except NotThere as missing:
+        except NotFound as missing:
             attempt.release()
             age_s = (datetime.now(UTC) - event.uploaded_at).total_seconds()
             if age_s < self._limits.not_found_grace_s:
@@ -107,22 +88,22 @@ class Fetcher:
             raise
         return Photo(event.photo_id, event.uri, body, attempt.release)
 
-    async def _body(self, uri: str, url: URL, attempt: Attempt) -> bytes:
+    async def _body(self, url: URL, attempt: Attempt) -> bytes:
         while True:
             try:
                 async with attempt.within(self._limits.total_timeout_s):
-                    return await self._read(uri, url, attempt)
-            except Crowded:
+                    return await self._read(url, attempt)
+            except NoRoom:
                 await attempt.queued()
             except TimeoutError:
                 place = shown(url)
                 raise Retryable("fetch_timeout", f"{place}: no photo in time", origin=attempt.asking) from None
 
-    async def _read(self, uri: str, url: URL, attempt: Attempt) -> bytes:
+    async def _read(self, url: URL, attempt: Attempt) -> bytes:
         if url.scheme in STORE_ENDPOINTS:
             return await self._stores.read(url, attempt)
         if url.scheme == "file" and "file" in self._limits.schemes:
-            return await read_file(uri, self._limits.file_root, attempt)
+            return await read_file(url, self._limits.file_root, attempt)
         return await self._web.read(url, attempt)
 
 
@@ -133,24 +114,3 @@ async def _check(body: bytes, sha256: str | None, place: str) -> None:
         digest = await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
         if digest != sha256:
             raise PhotoRejected("content_mismatch", f"{len(body)} bytes with SHA-256 {digest}, not the event's")
-
-
-def _web_limits(limits: FetchLimits) -> WebLimits:
-    return WebLimits(
-        schemes=limits.schemes,
-        allowed=parse_allow_list(limits.allow_addresses),
-        max_redirects=limits.max_redirects,
-        connect_timeout_s=limits.connect_timeout_s,
-        read_timeout_s=limits.read_timeout_s,
-        proxy=None if limits.proxy is None else URL(limits.proxy),
-    )
-
-
-def _store_limits(limits: FetchLimits) -> StoreLimits:
-    return StoreLimits(
-        stores=limits.stores,
-        connect_timeout_s=limits.connect_timeout_s,
-        read_timeout_s=limits.read_timeout_s,
-        total_timeout_s=limits.total_timeout_s,
-        proxy=limits.proxy,
-    )

@@ -6,10 +6,12 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from yarl import URL
 
 from consumer.errors import PhotoRejected, Retryable
-from consumer.fetch.attempt import Attempt, NotThere
+from consumer.fetch.attempt import Attempt, NotFound
 from consumer.fetch.urls import MAX_SHOWN
 
 # Not blocking: opening a named pipe would wait for its writer.
@@ -18,15 +20,15 @@ _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-async def read_file(uri: str, root: Path | None, attempt: Attempt) -> bytes:
+async def read_file(url: URL, root: Path | None, attempt: Attempt) -> bytes:
     """The bytes of a file below `root`; links are followed where they stay below it. Passes on what `make_room` raises.
 
     Raises:
         PhotoRejected: `url_not_allowed`, `too_many_bytes`, or `http_4xx` for a file that may not be read.
-        NotThere: there is no such file.
+        NotFound: there is no such file.
         Retryable: `short_body`, it cannot be read to its end.
     """
-    handle, size, path = await asyncio.to_thread(_opened, uri, root)
+    handle, size, path = await asyncio.to_thread(_opened, url, root)
     try:
         await attempt.make_room(path, size)
         return await asyncio.to_thread(_read, handle, size, path)
@@ -34,18 +36,18 @@ async def read_file(uri: str, root: Path | None, attempt: Attempt) -> bytes:
         os.close(handle)
 
 
-def _opened(uri: str, root: Path | None) -> tuple[int, int, str]:
+def _opened(url: URL, root: Path | None) -> tuple[int, int, str]:
     """A handle of the file, its size and its path.
 
     Raises:
         PhotoRejected: as `read_file`.
-        NotThere: as `read_file`.
+        NotFound: as `read_file`.
     """
-    top, real = _allowed_path(uri, root)
+    top, real = _allowed_path(url, root)
     try:
         handle = open_below(top, Path(real).relative_to(top).parts)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotThere(f"no such file: {real[:MAX_SHOWN]}") from None
+        raise NotFound(f"no such file: {real[:MAX_SHOWN]}") from None
     except OSError as error:
         raise PhotoRejected("http_4xx", f"cannot open {real[:MAX_SHOWN]}: {error.strerror}") from None
     facts = os.fstat(handle)
@@ -74,17 +76,16 @@ def open_below(root: str, parts: Sequence[str]) -> int:
         os.close(folder)
 
 
-def _allowed_path(uri: str, root: Path | None) -> tuple[str, str]:
-    """The real path of the root folder, and of what the URI names below it.
+def _allowed_path(url: URL, root: Path | None) -> tuple[str, str]:
+    """The real path of the root folder, and of what the URL names below it.
 
     Raises:
         PhotoRejected: `url_not_allowed`.
     """
     if root is None:
         raise PhotoRejected("url_not_allowed", "file: URIs need a root folder, which fetch.file_root sets")
-    parts = urlsplit(uri)
-    path = unquote(parts.path)
-    if parts.netloc not in {"", "localhost"} or "\0" in path:
+    path = unquote(url.raw_path)
+    if url.raw_authority not in {"", "localhost"} or "\0" in path:
         raise PhotoRejected("url_not_allowed", "a file: URI is file:///path, without a host")
     top, real = os.path.realpath(root), os.path.realpath(path)
     if not Path(real).is_relative_to(top):

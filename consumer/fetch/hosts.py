@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
-from urllib.parse import urlsplit
 
 from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
 from consumer.events import Photo, PhotoUploaded
+from consumer.fetch.limits import HostLimits
+from consumer.fetch.urls import origin, parsed
 from consumer.resilience import RetryingCaller
 from consumer.telemetry import Log, Metrics
 
@@ -25,27 +26,8 @@ Fetch = Callable[[PhotoUploaded], Awaitable[Photo]]
 _UNREACHABLE: Final = frozenset({"connect_failed", "dns_failed"})
 #: Refused before anything was asked of the host.
 _NOT_ASKED: Final = frozenset({"url_not_allowed", "address_not_allowed"})
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 #: Events name hosts as they like: the one that was heard of longest ago is forgotten.
 _MAX_HOSTS: Final = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class HostLimits:
-    """When a host counts as down, and how long that excuses its photos."""
-
-    #: Different photos in a row without an answer, before a host that worked is asked for one that it gave.
-    photos: int = 3
-    #: Different photos that could not be fetched from anywhere, where nothing has answered since the start.
-    photos_from_nowhere: int = 5
-    #: Another host that answered within this time is proof that photos flow.
-    alive_s: float = 30.0
-    #: How long a photo keeps its place in the window while it waits for its host.
-    in_place_s: float = 60.0
-    #: A host that has been gone for so long is not coming back: its photos are judged one by one.
-    gone_s: float = 86_400.0
-    #: Between two questions to a host that is suspected.
-    probe_every_s: float = 1.0
 
 
 @dataclass(slots=True)
@@ -80,7 +62,7 @@ class Hosts:
             PhotoRejected: as the fetch.
             Retryable: as the fetch; the host is not to blame, or not known to work.
         """
-        name = origin_of(event.uri)
+        name = origin(parsed(event.uri))
         try:
             photo = await (attempt(event) if self._is_down(self._known(name)) else retry(attempt, event))
         except PhotoRejected as rejected:
@@ -97,7 +79,7 @@ class Hosts:
 
     def patience(self, event: PhotoUploaded) -> Callable[[], bool]:
         """Whether this photo waits in its place for its host: not while others give photos, and not for ever."""
-        name, until_s = origin_of(event.uri), monotonic() + self._limits.in_place_s
+        name, until_s = origin(parsed(event.uri)), monotonic() + self._limits.max_wait_s
         return lambda: monotonic() < until_s and not self._others_answer(name)
 
     def _known(self, name: str) -> _Host:
@@ -125,9 +107,9 @@ class Hosts:
         host = self._known(name)
         host.failing_s = host.failing_s or monotonic()
         host.unreachable = failure.reason in _UNREACHABLE
-        if len(host.photos) < max(self._limits.photos, self._limits.photos_from_nowhere):
+        if len(host.photos) < max(self._limits.failure_threshold, self._limits.startup_failure_threshold):
             host.photos.add(event.photo_id)
-        if host.good is not None and not host.unreachable and len(host.photos) >= self._limits.photos:
+        if host.good is not None and not host.unreachable and len(host.photos) >= self._limits.failure_threshold:
             await self._ask(host, host.good)
         down = self._is_down(host)
         if down and not host.reported:
@@ -141,7 +123,7 @@ class Hosts:
         if host.probe is not None:
             await asyncio.shield(host.probe)
             return
-        if host.probed_s is not None and monotonic() - host.probed_s < self._limits.probe_every_s:
+        if host.probed_s is not None and monotonic() - host.probed_s < self._limits.probe_interval_s:
             return
         host.probe = asyncio.get_running_loop().create_future()
         try:
@@ -160,30 +142,17 @@ class Hosts:
 
     def _is_down(self, host: _Host) -> bool:
         limits = self._limits
-        if host.failing_s is None or monotonic() - host.failing_s > limits.gone_s:
+        if host.failing_s is None or monotonic() - host.failing_s > limits.max_outage_s:
             return False
         if host.answered_s is not None:
             return host.silent or host.unreachable
         nowhere = all(other.answered_s is None for other in self._hosts.values())
-        return nowhere and host.unreachable and len(host.photos) >= limits.photos_from_nowhere
+        return nowhere and host.unreachable and len(host.photos) >= limits.startup_failure_threshold
 
     def _others_answer(self, name: str) -> bool:
-        since_s = monotonic() - self._limits.alive_s
+        since_s = monotonic() - self._limits.healthy_s
         return any(
             other.answered_s is not None and other.answered_s > since_s and other.failing_s is None
             for key, other in self._hosts.items()
             if key != name
         )
-
-
-def origin_of(uri: str) -> str:
-    """The place that photos share, as failures of the fetch name it: `https://host:443`, or `s3://bucket`."""
-    try:
-        parts = urlsplit(uri)
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
-        return ""
-    if port is None:
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    host = parts.hostname or ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -5,7 +5,6 @@ overtaken by the next answer of its DNS server, and a resolver hook is not asked
 egress proxy the addresses of names are the proxy's to judge; literal ones are still judged here.
 """
 
-import ipaddress
 import socket
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -21,10 +20,11 @@ from aiohttp.http_exceptions import PayloadEncodingError
 from yarl import URL
 
 from consumer.errors import PhotoRejected, Retryable, TransientReason
-from consumer.fetch.addresses import AllowList, refusal
-from consumer.fetch.attempt import Attempt, NotThere
+from consumer.fetch.addresses import check_proxy, literal, parse_allow_list, refusal
+from consumer.fetch.attempt import Attempt, NotFound
 from consumer.fetch.dns import Lookup
-from consumer.fetch.urls import check_web, origin, parsed, shown
+from consumer.fetch.limits import FetchLimits
+from consumer.fetch.urls import check_web, host_of, origin, parsed, shown
 
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -49,23 +49,20 @@ class _Hop:
 _HOP: Final[ContextVar[_Hop]] = ContextVar("hop")
 
 
-@dataclass(frozen=True, slots=True)
-class WebLimits:
-    """Where requests may go, and how long each of their steps may take."""
-
-    schemes: tuple[str, ...]
-    allowed: AllowList
-    max_redirects: int
-    connect_timeout_s: float
-    read_timeout_s: float
-    proxy: URL | None
-
-
 class Web:
-    """Fetches over HTTP; an async context manager."""
+    """Fetches over HTTP; an async context manager.
 
-    def __init__(self, limits: WebLimits, *, resolver: AbstractResolver | None = None) -> None:
+    Raises:
+        ValueError: an entry of `allow_addresses`, or `proxy`, cannot be read.
+    """
+
+    def __init__(self, limits: FetchLimits, *, resolver: AbstractResolver | None = None) -> None:
         self._limits = limits
+        self._allowed = parse_allow_list(limits.allow_addresses)
+        self._proxy = None
+        if limits.proxy is not None:
+            check_proxy(limits.proxy)
+            self._proxy = URL(limits.proxy)
         self._resolver = resolver or Lookup()
         self._session: aiohttp.ClientSession | None = None
 
@@ -96,7 +93,7 @@ class Web:
         Raises:
             PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,
                 `content_encoding` or `empty_body`.
-            NotThere: 404.
+            NotFound: 404.
             Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
         """
         for _ in range(self._limits.max_redirects + 1):
@@ -110,47 +107,45 @@ class Web:
     async def _request(self, url: URL, attempt: Attempt) -> bytes | URL:
         if self._session is None:
             raise RuntimeError("not open: use it as an async context manager")
-        if self._limits.proxy is not None:
+        if self._proxy is not None:
             self._check_literal(url)
-        hop = _Hop(url.host or "")
+        hop = _Hop(host_of(url))
         token = _HOP.set(hop)
         attempt.asking = origin(url)
         try:
-            async with self._session.get(url, allow_redirects=False, proxy=self._limits.proxy) as response:
+            async with self._session.get(url, allow_redirects=False, proxy=self._proxy) as response:
                 attempt.asking = None
                 if response.status in _REDIRECTS:
                     return _target(url, response)
-                if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._limits.proxy is not None:
+                if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
                     # Whoever is behind the proxy could send it too, so it is not taken for an outage of the proxy.
                     raise _refused_by_proxy(url, response.headers, origin=None)
                 _check_answer(url, response)
                 await attempt.make_room(shown(url), response.content_length)
                 return await _body(url, response, attempt)
         except aiohttp.ClientError as error:
-            raise _mapped(error, url, hop, attempt.asking, self._limits.proxy) from None
+            raise _mapped(error, url, hop, attempt.asking, self._proxy) from None
         finally:
             _HOP.reset(token)
 
     def _checked_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
         # With a proxy every connection leads to it, and it is allowed by being configured.
-        if self._limits.proxy is None:
+        if self._proxy is None:
             hop = _HOP.get()
-            why = refusal(str(address[0]), hop.host, int(address[1]), self._limits.allowed)
+            why = refusal(str(address[0]), hop.host, int(address[1]), self._allowed)
             if why is not None:
                 hop.refused.append(f"{address[0]} port {address[1]} is {why}")
                 raise PermissionError(f"{why} address")
         return socket.socket(family, kind, protocol)
 
     def _check_literal(self, url: URL) -> None:
-        host = (url.host or "").removesuffix(".")
-        try:
-            ipaddress.ip_address(host.partition("%")[0])
-        except ValueError:
+        host, port = host_of(url), url.port or 0
+        if literal(host) is None:
             return
-        why = refusal(host, host, url.port or 0, self._limits.allowed)
+        why = refusal(host, host, port, self._allowed)
         if why is not None:
-            raise PhotoRejected("address_not_allowed", f"{shown(url)}: {host} port {url.port} is {why}")
+            raise PhotoRejected("address_not_allowed", f"{shown(url)}: {host} port {port} is {why}")
 
 
 def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
@@ -160,7 +155,7 @@ def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
     try:
         return url.join(parsed(location)).with_fragment(None)
     except ValueError:
-        raise PhotoRejected("url_not_allowed", f"{shown(url)}: redirects to what is no URL") from None
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: redirects to what cannot be read as a URL") from None
 
 
 def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
@@ -171,12 +166,12 @@ def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
         raise PhotoRejected("content_encoding", f"{shown(url)}: encoded as {encoding[:40]!r} though not asked for")
 
 
-def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retryable | NotThere:
+def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retryable | NotFound:
     status, text = response.status, f"{_status(response)} from {shown(url)}"
     if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _busy(url, response)
     if status == HTTPStatus.NOT_FOUND:
-        return NotThere(text)
+        return NotFound(text)
     if status >= HTTPStatus.BAD_REQUEST:
         return PhotoRejected("http_4xx", text)
     if status in _EMPTY:

@@ -6,8 +6,6 @@ redirect of a store by itself. It makes no second tries: those are ours.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -17,8 +15,9 @@ from yarl import URL
 
 from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch.addresses import STORE_ENDPOINTS
-from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NotThere
-from consumer.fetch.urls import shown
+from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NotFound
+from consumer.fetch.limits import FetchLimits
+from consumer.fetch.urls import origin, shown
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -30,21 +29,10 @@ _TRANSIENT: Final = frozenset({408, 425})
 _BUSY: Final = 429
 
 
-@dataclass(frozen=True, slots=True)
-class StoreLimits:
-    """The buckets, each with the options of its client, and the time that each step may take."""
-
-    stores: Mapping[str, Mapping[str, str]] = field(repr=False)
-    connect_timeout_s: float
-    read_timeout_s: float
-    total_timeout_s: float
-    proxy: str | None = field(repr=False)
-
-
 class Stores:
     """Fetches from object stores, over one client for each bucket, made when it is first needed."""
 
-    def __init__(self, limits: StoreLimits) -> None:
+    def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
         self._clients: dict[str, S3Store | GCSStore | AzureStore] = {}
 
@@ -53,7 +41,7 @@ class Stores:
 
         Raises:
             PhotoRejected: `url_not_allowed`, `http_4xx`, `too_many_bytes` or `content_encoding`.
-            NotThere: there is no such object.
+            NotFound: there is no such object.
             Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
         """
         bucket, key = _bucket_and_key(url)
@@ -73,7 +61,7 @@ class Stores:
             # The client reads no byte beyond the announced length.
             return (await answer.bytes_async()).to_bytes()
         except FileNotFoundError:
-            raise NotThere(f"no such object: {shown(url)}") from None
+            raise NotFound(f"no such object: {shown(url)}") from None
         except ValueError:
             raise PhotoRejected("url_not_allowed", f"{shown(url)}: the key cannot be asked for") from None
         except BaseError as error:
@@ -89,16 +77,15 @@ class Stores:
 
 
 def _bucket_and_key(url: URL) -> tuple[str, str]:
-    bucket = f"{url.scheme}://{url.raw_host or ''}"
     key = unquote(url.raw_path.removeprefix("/"))
     if url.raw_query_string or url.raw_fragment or "@" in url.raw_authority or url.explicit_port is not None:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: an object is scheme://bucket/key")
     if not key or "\0" in key:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: no key of an object")
-    return bucket, key
+    return origin(url), key
 
 
-def _new_client(bucket: str, limits: StoreLimits) -> "S3Store | GCSStore | AzureStore":
+def _new_client(bucket: str, limits: FetchLimits) -> "S3Store | GCSStore | AzureStore":
     scheme, _, name = bucket.partition("://")
     try:
         from obstore.exceptions import BaseError  # noqa: PLC0415

@@ -6,7 +6,7 @@ from typing import Final
 from yarl import URL
 
 from consumer.errors import PhotoRejected
-from consumer.fetch.addresses import host_fault
+from consumer.fetch.addresses import STORE_ENDPOINTS, canonical_host
 
 HTTP: Final = frozenset({"http", "https"})
 MAX_SHOWN: Final = 200
@@ -40,13 +40,38 @@ def check_web(url: URL, schemes: tuple[str, ...]) -> None:
         raise PhotoRejected("url_not_allowed", f"scheme {url.scheme[:20]!r} is not among the allowed ones ({allowed})")
     if "@" in url.raw_authority:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: credentials in a URL are not sent")
-    if fault := host_fault(url.raw_host or ""):
-        raise PhotoRejected("url_not_allowed", f"{shown(url)}: {fault}")
+    host_of(url)
+
+
+def host_of(url: URL) -> str:
+    """The canonical host of an http or https URL.
+
+    Raises:
+        PhotoRejected: `url_not_allowed`, it has none that can be read.
+    """
+    host = url.raw_host or ""
+    # yarl takes the brackets away also where they hold no IPv6 address.
+    bracketed = url.raw_authority.rpartition("@")[2].startswith("[")
+    try:
+        return canonical_host(f"[{host}]" if bracketed else host)
+    except ValueError as error:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: {error}") from None
 
 
 def origin(url: URL) -> str:
-    """The place that other photos share: `https://host:443`."""
-    return f"{url.scheme}://{url.host_subcomponent}:{url.port}"
+    """The place that other photos share: `https://host:443`, `s3://bucket` or `file://`; one for all its spellings.
+
+    Raises:
+        PhotoRejected: `url_not_allowed`, no photo can come from such a place.
+    """
+    if url.scheme in HTTP:
+        host = host_of(url)
+        return f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{url.port}"
+    if url.scheme in STORE_ENDPOINTS:
+        return f"{url.scheme}://{url.raw_host or ''}"
+    if url.scheme == "file":
+        return "file://"
+    raise PhotoRejected("url_not_allowed", f"scheme {url.scheme[:20]!r} is not one that photos come from")
 
 
 def shown(url: URL) -> str:

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageCms
 
+from consumer.imaging.decode_view import DecodeView
 from consumer.imaging.limits import IccRule
-from consumer.imaging.view import View
 
 #: Resized as they are, made RGB afterwards; every other mode is converted first.
 _RESIZABLE: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
@@ -17,7 +17,7 @@ _DEEP_GREY: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 
-def to_rgb(image: Image.Image, view: View, icc: IccRule) -> Image.Image:
+def to_rgb(image: Image.Image, view: DecodeView, icc: IccRule) -> Image.Image:
     """What the view shows of an image, as RGB; the image itself may be gone afterwards."""
     profile = image.info.get("icc_profile")
     transparent = "transparency" in image.info

@@ -29,20 +29,21 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Weights:
-    """The decoder's memory beside the image itself, and its time, for one format."""
+class Stored:
+    """How a photo is stored, as far as it decides what the decode takes."""
 
-    bytes_per_pixel: float
-    ns_per_pixel: float
-    ns_per_byte: float
+    width: int
+    height: int
+    #: Pillow's name of the colours, and of how they lie in the file.
+    mode: str
+    layout: str
+    #: One colour, or the colours of a palette, are transparent: the image is converted before it is resized.
+    transparent: bool
+    body_bytes: int
+    #: The decoder gives 1/`scale` of each side.
+    scale: int
 
 
-_WEIGHTS: Final = {
-    "GIF": _Weights(1.0, 8.0, 4.0),
-    "WEBP": _Weights(12.0, 24.0, 70.0),
-    "AVIF": _Weights(10.0, 25.0, 90.0),
-    "HEIF": _Weights(10.0, 30.0, 90.0),
-}
 #: What every decode takes: the decoder's tables, the crop and its copies.
 _BASE_BYTES: Final = 4 * 1024 * 1024
 _BASE_S: Final = 0.002
@@ -52,49 +53,58 @@ MOST_COPIED: Final = 1_000_000
 _COPIES: Final = 12
 
 
-def jpeg_cost(jpeg: Jpeg, mode: str, scale: int, body_bytes: int) -> Cost:
-    """Of a JPEG that the decoder gives at 1/`scale` of its sides; its coefficients are kept if it is buffered."""
-    width, height = -(-jpeg.width // scale), -(-jpeg.height // scale)
+def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
+    """Of a JPEG; its coefficients are kept if it is buffered."""
+    width, height = -(-jpeg.width // stored.scale), -(-jpeg.height // stored.scale)
     kept = jpeg.blocks * 128 if jpeg.buffered else 0
-    memory = kept + width * height * _stored(mode) + _copied(width * height) + body_bytes
+    memory = kept + width * height * _pixel_bytes(stored.mode) + _copied(width * height) + stored.body_bytes
     per_byte, per_block = (40.0, 190.0) if jpeg.buffered else (12.0, 60.0)
-    time_ns = body_bytes * per_byte + jpeg.blocks * per_block + width * height * 12.0 + jpeg.visits * 1.1
+    time_ns = stored.body_bytes * per_byte + jpeg.blocks * per_block + width * height * 12.0 + jpeg.visits * 1.1
     return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)
 
 
-def png_cost(width: int, height: int, mode: str, layout: str, *, converted: bool) -> Cost:
-    """Of a PNG whose inflated pixels have this layout; the inflated bytes decide, not those of the file."""
-    pixels = width * height
-    inflated = pixels * _PNG_BITS.get(layout, 64) / 8
-    memory, time_ns = _image(pixels, mode, converted=converted)
+def png_cost(_: None, stored: Stored) -> Cost:
+    """Of a PNG; the inflated bytes decide, not those of the file."""
+    pixels = stored.width * stored.height
+    inflated = pixels * _PNG_BITS.get(stored.layout, 64) / 8
+    memory, time_ns = _image(pixels, stored)
     return Cost(_BASE_BYTES + memory, _BASE_S + (inflated * 9.0 + time_ns) * 1e-9)
 
 
-def other_cost(name: str, width: int, height: int, mode: str, body_bytes: int, *, converted: bool) -> Cost:
-    """Of the other formats: their decoders keep whole frames beside the image."""
-    pixels, weights = width * height, _WEIGHTS[name]
-    memory, time_ns = _image(pixels, mode, converted=converted)
-    time_ns += pixels * weights.ns_per_pixel + body_bytes * weights.ns_per_byte
-    return Cost(_BASE_BYTES + memory + int(pixels * weights.bytes_per_pixel), _BASE_S + time_ns * 1e-9)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameCost:
+    """Of a format whose decoder keeps whole frames beside the image: its memory and its time."""
+
+    bytes_per_pixel: float
+    ns_per_pixel: float
+    ns_per_byte: float
+
+    def __call__(self, _: None, stored: Stored) -> Cost:
+        """Of one photo."""
+        pixels = stored.width * stored.height
+        memory, time_ns = _image(pixels, stored)
+        time_ns += pixels * self.ns_per_pixel + stored.body_bytes * self.ns_per_byte
+        return Cost(_BASE_BYTES + memory + int(pixels * self.bytes_per_pixel), _BASE_S + time_ns * 1e-9)
 
 
-def _image(pixels: int, mode: str, *, converted: bool) -> tuple[int, float]:
+def _image(pixels: int, stored: Stored) -> tuple[int, float]:
     """Memory and time of the decoded image and of what becomes of it up to the resize."""
-    stored = pixels * _stored(mode) + _copied(pixels)
+    mode, converted = stored.mode, stored.transparent
+    kept = pixels * _pixel_bytes(mode) + _copied(pixels)
     if converted and mode.startswith("I;16"):
-        return stored + pixels * 10, pixels * 36.0
+        return kept + pixels * 10, pixels * 36.0
     if mode == "1" and not converted:
-        return stored + pixels * 2, pixels * 3.0
+        return kept + pixels * 2, pixels * 3.0
     if mode in _DIRECT and not converted:
-        return stored, pixels * 2.0
-    return stored + pixels * 7, pixels * 18.0
+        return kept, pixels * 2.0
+    return kept + pixels * 7, pixels * 18.0
 
 
 def _copied(pixels: int) -> int:
     return min(pixels, MOST_COPIED) * _COPIES
 
 
-def _stored(mode: str) -> int:
+def _pixel_bytes(mode: str) -> int:
     if mode in _ONE_BYTE:
         return 1
     return 2 if mode.startswith("I;16") else 4

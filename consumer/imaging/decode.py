@@ -9,28 +9,23 @@ import io
 import struct
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-from PIL import AvifImagePlugin, ExifTags, Image, ImageFile
-from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import ExifTags, Image, ImageFile
 
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.events import Pixels
-from consumer.imaging import heic
 from consumer.imaging.colour import to_rgb
-from consumer.imaging.cost import jpeg_cost, other_cost, png_cost
-from consumer.imaging.formats import check_boxes, check_png, sniff
-from consumer.imaging.jpeg import Jpeg, read_jpeg
+from consumer.imaging.cost import Stored
+from consumer.imaging.decode_view import TURNS, view_of
+from consumer.imaging.formats import Format, sniff
+from consumer.imaging.jpeg import Jpeg
 from consumer.imaging.limits import Header, PrepareLimits, checks
-from consumer.imaging.view import TURNS, view_of
 
 #: The decoded short side is at least this many times the wanted one; at 1 the deviation triples.
 _DRAFT_GAP: Final = 2
@@ -44,13 +39,6 @@ _EXIF_ERRORS: Final = (
 
 #: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
 _MAX_READS: Final = 100_000
-_READERS: Final[dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "GIF": GifImageFile,
-    "WEBP": WebPImageFile,
-    "AVIF": AvifImagePlugin.AvifImageFile,
-}
 
 
 class NeedsMemory(Exception):
@@ -132,7 +120,7 @@ def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes:
         MemoryError: as `to_pixels`.
         NeedsMemory: it would take more than `memory_bytes`; nothing was decoded.
     """
-    with _opened(body, geometry, limits) as (image, header):
+    with opened(body, geometry, limits) as (image, header):
         for check in checks(header, limits):
             if not check.holds:
                 raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
@@ -147,12 +135,12 @@ def inspect(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:
     Raises:
         PhotoRejected: the header cannot be read: `empty_body`, `unsupported_format` or `corrupt_image`.
     """
-    with _opened(body, geometry, limits) as (_, header):
+    with opened(body, geometry, limits) as (_, header):
         return header
 
 
 @contextmanager
-def _opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[tuple[ImageFile.ImageFile, Header]]:
+def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[tuple[ImageFile.ImageFile, Header]]:
     """Opens a photo as what its first bytes say; whatever is raised within the block becomes a rejection.
 
     Yields:
@@ -163,58 +151,39 @@ def _opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[
         MemoryError: as `to_pixels`.
         NeedsMemory: passed through.
     """
-    name = sniff(body)
+    form = sniff(body, limits)
     with SILENCE:
         try:
-            jpeg = _build(name, body, limits)
-            # The build of a JPEG is known; counting its reads would take 1% of a small photo's time.
-            with _open(name, io.BytesIO(body) if jpeg else _Body(body), limits) as image:
-                yield image, _header(image, name, body, jpeg, geometry, limits)
+            structure = form.check(body, limits)
+            # The structure of a JPEG is known; counting its reads would take 1% of a small photo's time.
+            with form.reader(io.BytesIO(body) if isinstance(structure, Jpeg) else _Body(body)) as image:
+                yield image, _header(image, form, structure, len(body), geometry, limits)
         except (PhotoRejected, NeedsMemory, MemoryError):
             raise
         except Image.DecompressionBombError:
-            raise PhotoRejected("too_many_pixels", f"{name}: beyond the decoder's own limit") from None
+            raise PhotoRejected("too_many_pixels", f"{form.name}: beyond the decoder's own limit") from None
         except Exception as error:  # noqa: BLE001 - on hostile bytes the decoders raise anything
-            raise PhotoRejected("corrupt_image", f"{name}: {type(error).__name__}: {str(error)[:200]}") from None
-
-
-def _build(name: str, body: bytes, limits: PrepareLimits) -> Jpeg | None:
-    """Refuses what would cost the reader itself too much, before it sees the file; what a JPEG is made of."""
-    if name == "JPEG":
-        return read_jpeg(body, limits.max_scans)
-    if name == "PNG":
-        check_png(body)
-    elif name in {"AVIF", "HEIF"}:
-        check_boxes(body)
-    return None
-
-
-def _open(name: str, body: io.BytesIO, limits: PrepareLimits) -> ImageFile.ImageFile:
-    """The image, its header read; not by `Image.open`, which parses a JPEG's index of more pictures, broken or not."""
-    if name == "HEIF":
-        return heic.opened(body, allowed=limits.heic)
-    if name == "AVIF":
-        # One photo, one thread: others are decoded beside it.
-        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    return _READERS[name](body)
+            raise PhotoRejected("corrupt_image", f"{form.name}: {type(error).__name__}: {str(error)[:200]}") from None
 
 
 def _header(  # noqa: PLR0917 - what decides the cost of a decode
-    image: ImageFile.ImageFile, name: str, body: bytes, jpeg: Jpeg | None, geometry: Geometry, limits: PrepareLimits
+    image: ImageFile.ImageFile,
+    form: Format[Any],
+    structure: object,
+    body_bytes: int,
+    geometry: Geometry,
+    limits: PrepareLimits,
 ) -> Header:
     (width, height), mode = image.size, image.mode
     scale, scans = 1, 1
-    if jpeg is not None:
-        if (jpeg.width, jpeg.height) != (width, height):
-            raise PhotoRejected("corrupt_image", f"JPEG: two sizes, {width}x{height} and {jpeg.width}x{jpeg.height}")
-        scale, scans = _scale(width, height, geometry, limits), jpeg.scans
-        cost = jpeg_cost(jpeg, mode, scale, len(body))
-    elif name == "PNG":
-        cost = png_cost(width, height, mode, str(image.tile[0].args), converted="transparency" in image.info)
-    else:
-        converted = "transparency" in image.info
-        cost = other_cost(name, width, height, mode, len(body), converted=converted)
-    return Header(name, width, height, mode, scale, scans, cost)
+    if isinstance(structure, Jpeg):
+        if (structure.width, structure.height) != (width, height):
+            sizes = f"{width}x{height} and {structure.width}x{structure.height}"
+            raise PhotoRejected("corrupt_image", f"JPEG: two sizes, {sizes}")
+        scale, scans = _scale(width, height, geometry, limits), structure.scans
+    layout = str(image.tile[0].args) if image.tile else ""
+    stored = Stored(width, height, mode, layout, "transparency" in image.info, body_bytes, scale)
+    return Header(form.name, width, height, mode, scale, scans, form.cost(structure, stored))
 
 
 def _scale(width: int, height: int, geometry: Geometry, limits: PrepareLimits) -> int:

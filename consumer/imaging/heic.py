@@ -4,39 +4,28 @@ The wheel of pillow-heif carries x265 and is therefore under the GPLv2, unlike t
 """
 
 import io
-from collections.abc import Callable
-from functools import lru_cache
+from typing import Final
 
 from PIL import ImageFile
 
 from consumer.errors import PhotoRejected
 
 #: What makes a service read HEIC.
-_HOW = "HEIC is read with the extra photo-tagger[heic] (pillow-heif, GPLv2) and the setting prepare.heic = true"
+HOW: Final = "HEIC is read with the extra photo-tagger[heic] (pillow-heif, GPLv2) and the setting prepare.heic = true"
 
 
-def opened(body: io.BytesIO, *, allowed: bool) -> ImageFile.ImageFile:
+def open_heif(body: io.BytesIO) -> ImageFile.ImageFile:
     """The image, its header read; it is turned as the file says, and reported upright.
 
     Raises:
-        PhotoRejected: `unsupported_format`: not allowed or not installed; the detail says how to change that.
+        PhotoRejected: `unsupported_format`: not installed; the detail says how to change that.
     """
-    if not allowed:
-        raise PhotoRejected("unsupported_format", f"HEIC is not allowed here; {_HOW}")
-    reader = _installed()
-    if reader is None:
-        raise PhotoRejected("unsupported_format", f"pillow-heif is not installed; {_HOW}")
-    return reader(body)
-
-
-@lru_cache(maxsize=1)
-def _installed() -> Callable[[io.BytesIO], ImageFile.ImageFile] | None:
     try:
         from pillow_heif import HeifImageFile, options  # noqa: PLC0415 - an extra that most installations lack
     except ImportError:
-        return None
+        raise PhotoRejected("unsupported_format", f"pillow-heif is not installed; {HOW}") from None
     # One photo is one thread here: others decode beside it.
     options.DECODE_THREADS = 1
     options.THUMBNAILS = False
-    reader: Callable[[io.BytesIO], ImageFile.ImageFile] = HeifImageFile
-    return reader
+    image: ImageFile.ImageFile = HeifImageFile(body)
+    return image

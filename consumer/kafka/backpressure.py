@@ -1,4 +1,4 @@
-"""When records are taken in: not while the window is full, not beyond what the commit map holds, not while stopped."""
+"""Backpressure: no records while the window is full, beyond what the commit map holds, or while the valve is closed."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -14,15 +14,35 @@ from consumer.telemetry import Metrics
 _PAUSE_AFTER_S: Final = 1.0
 
 
-class Intake:
-    """Pauses and resumes partitions, in the consumer's thread; `stop`, `hold` and `release` come from any thread."""
+class Valve:
+    """Closed, no source that it belongs to delivers records; polling and offsets go on. For any thread."""
 
-    def __init__(self, tracker: OffsetTracker, max_in_flight: int, metrics: Metrics) -> None:
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is to be delivered."""
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """Delivers nothing until `open`."""
+        self._closed.set()
+
+    def open(self) -> None:
+        """Delivers again."""
+        self._closed.clear()
+
+
+class Backpressure:
+    """Pauses and resumes partitions, in the consumer's thread; `stop` comes from any thread."""
+
+    def __init__(self, tracker: OffsetTracker, max_in_flight: int, valve: Valve, metrics: Metrics) -> None:
         self._tracker = tracker
         self._max_in_flight = max_in_flight
         self._metrics = metrics
+        self._valve = valve
         self._stopped = threading.Event()
-        self._held = threading.Event()
         self._full_since_s: float | None = None
         self._overlong: set[Partition] = set()
         self.paused = False
@@ -41,14 +61,6 @@ class Intake:
         """Takes nothing in any more."""
         self._stopped.set()
 
-    def hold(self) -> None:
-        """Takes nothing in until `release`."""
-        self._held.set()
-
-    def release(self) -> None:
-        """Takes records in again."""
-        self._held.clear()
-
     def update(self, consumer: Consumer) -> None:
         """Pauses what must not flow and resumes what may: at once, or at half of the window after it was full."""
         in_flight = self._tracker.in_flight
@@ -56,7 +68,7 @@ class Intake:
             self._full_since_s = None
         elif self._full_since_s is None:
             self._full_since_s = monotonic()
-        closed = self._stopped.is_set() or self._held.is_set()
+        closed = self._stopped.is_set() or self._valve.closed
         stalled = self._full_since_s is not None and monotonic() - self._full_since_s > _PAUSE_AFTER_S
         if not self.paused and (closed or stalled):
             self._set_paused(consumer, paused=True)

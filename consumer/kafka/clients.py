@@ -1,17 +1,28 @@
 """Configuration that every Kafka client of the service shares, and the waiting for a cluster that is not there yet."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import DependencyDown
+from consumer.kafka.offsets import Partition
 
 Properties = Mapping[str, str | int | float | bool]
 
 _METADATA_TIMEOUT_S: Final = 3.0
+_READER: Final[Mapping[str, object]] = {
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+    "enable.partition.eof": True,
+    # Whoever scans is fast: the service's small prefetch would pause a second whenever it is full.
+    "queued.min.messages": 20_000,
+    "queued.max.messages.kbytes": 65_536,
+    "fetch.queue.backoff.ms": 20,
+}
 
 #: librdkafka's own lines go here and not to stderr: what matters of them reaches us as errors.
 _librdkafka_log = logging.getLogger("librdkafka")
@@ -47,6 +58,14 @@ def consumer_client(
     )
 
 
+def reader_client(bootstrap_servers: str, extra: Properties) -> Consumer:
+    """A consumer outside any group, which is assigned its partitions and commits nothing; says where a partition ends.
+
+    librdkafka asks for a group's name; it is of no group. A position that retention took becomes the first one left.
+    """
+    return consumer_client(bootstrap_servers, "photo-tagger-reader", extra, _READER)
+
+
 def membership(protocol: str, instance_id: str) -> dict[str, object]:
     """How a consumer is a member of its group: the protocol, and its name if the membership is static."""
     static = {"group.instance.id": instance_id} if instance_id else {}
@@ -75,8 +94,8 @@ def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap_servers, **extra}, logger=_librdkafka_log)
 
 
-def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: Iterable[str]) -> None:
-    """Checks through a client that its cluster answers and has these topics.
+def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: Iterable[str]) -> list[Partition]:
+    """Checks through a client that its cluster answers and has these topics, and returns their partitions.
 
     It also opens the client's connections: the first record of an idle producer would wait a second for them.
 
@@ -87,11 +106,32 @@ def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: 
         known = client.list_topics(timeout=_METADATA_TIMEOUT_S).topics
     except KafkaException as error:
         raise DependencyDown("kafka", f"{bootstrap_servers}: {explain(error.args[0])}") from None
-    missing = sorted(set(topics) - known.keys())
+    wanted = sorted(set(topics))
+    missing = [topic for topic in wanted if topic not in known]
     if missing:
         raise DependencyDown(
             "kafka", f"{bootstrap_servers}: no topic {', '.join(missing)}; create it with `photo-tagger topics`"
         )
+    for topic in wanted:
+        if (refusal := known[topic].error) is not None:
+            raise DependencyDown("kafka", f"{bootstrap_servers}: topic {topic}: {explain(refusal)}")
+    return [(topic, partition) for topic in wanted for partition in sorted(known[topic].partitions)]
+
+
+@contextmanager
+def kafka_failures() -> Iterator[None]:
+    """Maps the client's exceptions.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DependencyDown: Kafka did not answer or refused; the message has its reason.
+    """
+    try:
+        yield
+    except KafkaException as error:
+        raise DependencyDown("kafka", explain(error.args[0])) from None
 
 
 def explain(error: KafkaError) -> str:

@@ -9,9 +9,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer import events
 from consumer.errors import DependencyDown, Reason, TaggerError
-from consumer.events import Deletion, Headers, Record, Tags
-from consumer.kafka.clients import explain
-from consumer.kafka.headers import VALUE_OMITTED, Verdict, dead_headers, origin_of, retry_headers, sent_headers
+from consumer.events import Deletion, Headers, Tags
+from consumer.kafka.clients import explain, require_topics
+from consumer.kafka.headers import VALUE_OMITTED, Delivery, Failure, dead_headers, retry_headers
 from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
 
@@ -20,8 +20,6 @@ _FULL_QUEUE_WAIT_S: Final = 0.05
 _FLUSH_S: Final = 5.0
 _SOURCE: Final = "/photo-tagger"
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
-#: Headers of the original event that belong to its trace and travel on with the result.
-_PASSED_ON: Final = frozenset({"traceparent", "tracestate"})
 
 
 class TooLarge(TaggerError):
@@ -47,16 +45,26 @@ class Publisher:
         self._thread.join()
         self._producer.flush(_FLUSH_S)
 
-    async def tags(self, tags: Tags, record: Record) -> None:
+    async def require_topics(self, bootstrap_servers: str) -> None:
+        """Waits for the cluster's answer and checks that it has the topics that are read and written.
+
+        Raises:
+            DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
+        """
+        names = self._topics
+        topics = (names.uploads, names.tags, names.retry, names.dead)
+        await asyncio.to_thread(require_topics, self._producer, bootstrap_servers, topics)
+
+    async def tags(self, tags: Tags, delivery: Delivery) -> None:
         """Publishes `photo.tagged`, keyed by photo id.
 
         Raises:
             DependencyDown: the brokers did not acknowledge it.
         """
-        headers = _cloud_event(events.TAGGED, record, tags)
+        headers = _cloud_event(events.TAGGED, delivery.trace, tags)
         await self._send(self._topics.tags, tags.photo_id.encode(), events.encode(tags), headers)
 
-    async def tombstone(self, deletion: Deletion, record: Record) -> None:
+    async def tombstone(self, deletion: Deletion, delivery: Delivery) -> None:
         """Publishes an empty value, which lets compaction forget the photo.
 
         What Redis keeps of the deletion stands in the headers, so that the topic can restore it.
@@ -64,16 +72,16 @@ class Publisher:
         Raises:
             DependencyDown: as `tags`.
         """
-        said = {
+        kept = {
             events.VERSION_HEADER: deletion.version,
             events.DELETED_AT_HEADER: events.format_time(deletion.deleted_at),
             events.SOURCE_HEADER: events.format_source(deletion.source),
         }
-        headers = _cloud_event(events.DELETED, record, deletion)
-        added = tuple((name, value.encode()) for name, value in said.items())
+        headers = _cloud_event(events.DELETED, delivery.trace, deletion)
+        added = tuple((name, value.encode()) for name, value in kept.items())
         await self._send(self._topics.tags, deletion.photo_id.encode(), None, (*headers, *added))
 
-    async def dead_letter(self, record: Record, reason: Reason, detail: str, attempt: int) -> None:
+    async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original bytes, key and headers; the reason and the origin follow as further headers.
 
         Where the record comes from the retry topic, its origin is where it was first read.
@@ -83,23 +91,24 @@ class Publisher:
         Raises:
             DependencyDown: as `tags`.
         """
-        verdict = Verdict(reason, detail, attempt, origin_of(record), datetime.now(UTC))
-        added = dead_headers(verdict)
+        record = delivery.record
+        added = dead_headers(Failure(reason, detail, attempt, delivery.origin, datetime.now(UTC)))
         try:
-            await self._send(self._topics.dead, record.key, record.value, (*sent_headers(record), *added))
+            await self._send(self._topics.dead, record.key, record.value, (*delivery.sent, *added))
         except TooLarge:
             # The event itself is still in the upload topic, at the origin that the headers name.
             omitted = (VALUE_OMITTED, str(len(record.value or b"")).encode())
             await self._send(self._topics.dead, record.key, None, (*added, omitted))
 
-    async def retry(self, record: Record, deferral: Deferral) -> bool:
+    async def retry(self, delivery: Delivery, deferral: Deferral) -> bool:
         """Publishes the original bytes, key and headers to the retry topic; False where they are too large for it.
 
         Raises:
             DependencyDown: as `tags`.
         """
+        record, headers = delivery.record, retry_headers(delivery.sent, deferral)
         try:
-            await self._send(self._topics.retry, record.key, record.value, retry_headers(record, deferral))
+            await self._send(self._topics.retry, record.key, record.value, headers)
         except TooLarge:
             return False
         return True
@@ -138,7 +147,7 @@ def _mapped(error: KafkaError) -> TaggerError:
     return TooLarge(explain(error)) if error.code() in _TOO_LARGE else DependencyDown("kafka", explain(error))
 
 
-def _cloud_event(kind: str, record: Record, decision: Tags | Deletion) -> Headers:
+def _cloud_event(kind: str, trace: Headers, decision: Tags | Deletion) -> Headers:
     """CloudEvents binary mode; the id is the origin of the decision, so that a repeat has the same id."""
     attributes = {
         "ce_specversion": "1.0",
@@ -149,5 +158,4 @@ def _cloud_event(kind: str, record: Record, decision: Tags | Deletion) -> Header
         "ce_time": events.format_time(datetime.now(UTC)),
         "content-type": "application/json",
     }
-    passed_on = tuple((name, value) for name, value in record.headers if name in _PASSED_ON)
-    return (*((name, value.encode()) for name, value in attributes.items()), *passed_on)
+    return (*((name, value.encode()) for name, value in attributes.items()), *trace)

@@ -18,14 +18,16 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from consumer.errors import SourceFailed
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
-from consumer.kafka.backpressure import Intake
+from consumer.kafka.backpressure import Backpressure, Valve
+from consumer.kafka.headers import Delivery, DeliveryReader
 from consumer.kafka.offsets import OffsetTracker, Partition
+from consumer.kafka.records import coordinates, next_messages, record_of
 from consumer.telemetry import Log, Metrics
 
 _POLL_S: Final = 0.05
 _BATCH: Final = 256
 _REVOKE_DRAIN_S: Final = 5.0
-_HOUSEKEEPING_S: Final = 1.0
+_LAG_S: Final = 1.0
 _STORE_S: Final = 0.25
 _ALIVE_S: Final = 10.0
 
@@ -70,19 +72,22 @@ class Source:
         group_id: str,
         extra: clients.Properties,
         max_in_flight: int,
-        deliver: Callable[[Sequence[Record]], None],
+        valve: Valve,
+        read: DeliveryReader,
+        deliver: Callable[[Sequence[Delivery]], None],
         failed: Callable[[SourceFailed], None],
         log: Log,
         metrics: Metrics,
     ) -> None:
         self._plan = plan
         self._client = (bootstrap_servers, group_id, extra)
+        self._read = read
         self._deliver = deliver
         self._failed = failed
         self._log = log
         self._metrics = metrics
         self._tracker = OffsetTracker()
-        self._intake = Intake(self._tracker, max_in_flight, metrics)
+        self._backpressure = Backpressure(self._tracker, max_in_flight, valve, metrics)
         self._done: deque[Record] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -90,7 +95,7 @@ class Source:
         self._stored_s = 0.0
         self._brokers_down = False
         self._ticked_s = 0.0
-        self._housekept_s = 0.0
+        self._lag_updated_s = 0.0
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     @property
@@ -118,17 +123,9 @@ class Source:
         self._done.append(record)
         self._wake.set()
 
-    def stop_intake(self) -> None:
+    def stop_delivery(self) -> None:
         """Delivers nothing more; polling and offsets go on."""
-        self._intake.stop()
-
-    def hold(self) -> None:
-        """Delivers nothing until `release`; polling and offsets go on."""
-        self._intake.hold()
-
-    def release(self) -> None:
-        """Delivers again."""
-        self._intake.release()
+        self._backpressure.stop()
 
     def holds(self, record: Record) -> bool:
         """Whether the assignment that delivered the record still lasts, as of a moment ago."""
@@ -154,7 +151,7 @@ class Source:
             while not self._closing.is_set():
                 self._ticked_s = monotonic()
                 self._settle(consumer)
-                if self._intake.waiting:
+                if self._backpressure.waiting:
                     self._wake.wait(_POLL_S)
                     self._wake.clear()
                 else:
@@ -170,21 +167,17 @@ class Source:
             consumer.close()
 
     def _poll(self, consumer: Consumer) -> None:
-        first = consumer.poll(_POLL_S)
-        if first is None:
-            return
-        more = min(self._intake.room - 1, _BATCH)
-        messages = [first, *(consumer.consume(more, 0) if more > 0 else ())]
-        records = [record for message in messages if (record := self._take(consumer, message)) is not None]
-        if records:
-            self._deliver(records)
+        messages = next_messages(consumer, _POLL_S, min(self._backpressure.room, _BATCH))
+        taken = [delivery for message in messages if (delivery := self._take(consumer, message)) is not None]
+        if taken:
+            self._deliver(taken)
 
-    def _take(self, consumer: Consumer, message: Message) -> Record | None:
+    def _take(self, consumer: Consumer, message: Message) -> Delivery | None:
         error = message.error()
         if error is not None:
             self._on_message_error(consumer, message, error)
             return None
-        topic, partition, offset = _coordinates(message)
+        topic, partition, offset = coordinates(message)
         if not self._plan.accepts((topic, partition), offset):
             return None
         epoch = self._tracker.add((topic, partition), offset)
@@ -192,16 +185,7 @@ class Source:
         if epoch is None:
             self._metrics.restored.inc()
             return None
-        return Record(
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            key=message.key(),
-            value=message.value(),
-            headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
-            timestamp_ms=message.timestamp()[1],
-            epoch=epoch,
-        )
+        return self._read(record_of(message, epoch), self)
 
     def _settle(self, consumer: Consumer) -> None:
         """Takes completions, stores positions, pauses or resumes."""
@@ -212,10 +196,11 @@ class Source:
         if monotonic() - self._stored_s > _STORE_S:
             self._store(consumer)
         self._metrics.in_flight.set(self._tracker.in_flight)
-        self._intake.update(consumer)
-        if monotonic() - self._housekept_s > _HOUSEKEEPING_S:
-            self._housekept_s = monotonic()
-            self._keep_house(consumer)
+        self._backpressure.update(consumer)
+        if monotonic() - self._lag_updated_s > _LAG_S:
+            self._lag_updated_s = monotonic()
+            self._update_lag(consumer)
+            self._ask_brokers(consumer)
 
     def _store(self, consumer: Consumer) -> None:
         """Stores what changed; librdkafka commits it on its timer, at a revoke and at the end.
@@ -237,18 +222,22 @@ class Source:
                     # The partition is being taken away: its new owner starts from what was committed.
                     self._log.debug("kafka.errored", detail=str(error), topic=topic, partition=partition)
 
-    def _keep_house(self, consumer: Consumer) -> None:
+    def _update_lag(self, consumer: Consumer) -> None:
         for topic, partition in self._tracker.partitions:
             position = self._tracker.position((topic, partition))
             _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             if position is not None and high >= 0:
                 self._metrics.lag.labels(topic, str(partition)).set(max(0, high - position))
-        if self._brokers_down:
-            try:
-                consumer.list_topics(timeout=_POLL_S)
-            except KafkaException:
-                return
-            self._set_brokers_down(down=False, detail="")
+
+    def _ask_brokers(self, consumer: Consumer) -> None:
+        """While all brokers were said to be down, asks whether one answers again."""
+        if not self._brokers_down:
+            return
+        try:
+            consumer.list_topics(timeout=_POLL_S)
+        except KafkaException:
+            return
+        self._set_brokers_down(down=False, detail="")
 
     def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Partitions became ours, each with its position and the map that was committed with it."""
@@ -259,7 +248,7 @@ class Source:
                 self._tracker.assign(key, partition.offset, done)
             else:
                 self._tracker.assign(key)
-        self._intake.opened(consumer, partitions)
+        self._backpressure.opened(consumer, partitions)
         self._joined.set()
         self._metrics.assigned.set(len(self._tracker.partitions))
         self._log.info("assignment.received", partitions=_names(partitions))
@@ -282,14 +271,14 @@ class Source:
         self._log.warning("assignment.revoked", partitions=_names(partitions), lost=True)
 
     def _forget(self, keys: Sequence[Partition]) -> None:
-        self._intake.forget(keys)
+        self._backpressure.forget(keys)
         for topic, partition in keys:
             self._tracker.forget((topic, partition))
             self._metrics.lag.labels(topic, str(partition)).set(0)
         self._metrics.assigned.set(len(self._tracker.partitions))
 
     def _on_message_error(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
-        topic, partition, _ = _coordinates(message)
+        topic, partition, _ = coordinates(message)
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors have no public name
             self._plan.ended((topic, partition))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
@@ -323,11 +312,6 @@ class Source:
             self._log.warning("dependency.lost", dependency="kafka", detail=detail)
         else:
             self._log.info("dependency.recovered", dependency="kafka")
-
-
-def _coordinates(message: Message) -> tuple[str, int, int]:
-    """Topic, partition and offset; the client's types allow None, which only messages to be produced have."""
-    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
 
 
 def _names(partitions: Sequence[TopicPartition]) -> list[str]:

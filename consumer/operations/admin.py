@@ -6,21 +6,18 @@ from time import monotonic, sleep
 from typing import Final, TypeVar
 from uuid import uuid4
 
-from confluent_kafka import KafkaError, KafkaException, Message
-
 from consumer import events
 from consumer.errors import DependencyDown
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
-from consumer.kafka import clients
+from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import Found, TagReader
-from consumer.redis.async_link import redis_failures
+from consumer.redis.failures import redis_failures
 from consumer.settings import Settings
 
 T = TypeVar("T")
 
 _AGAIN_S: Final = 0.25
-_SEND_TIMEOUT_S: Final = 10.0
 _EVENT_SOURCE: Final = "/photo-tagger/send"
 
 
@@ -50,38 +47,20 @@ def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
     """Publishes one event and returns where it landed, `topic[partition]@offset`.
 
     Raises:
-        DependencyDown: the brokers did not acknowledge it in time.
+        DependencyDown: the brokers refused it, or did not acknowledge it in time.
     """
     kafka = settings.kafka
-    places: list[str] = []
-    errors: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            errors.append(error)
-        else:
-            places.append(f"{message.topic()}[{message.partition()}]@{message.offset()}")
-
-    producer = clients.producer_client(kafka.bootstrap_servers, kafka.extra)
-    clients.require_topics(producer, kafka.bootstrap_servers, [kafka.uploads_topic])
     kind = events.DELETED if isinstance(event, PhotoDeleted) else events.UPLOADED
     headers = {"ce_specversion": "1.0", "ce_id": str(uuid4()), "ce_type": kind, "ce_source": _EVENT_SOURCE}
     headers["ce_time"] = events.format_time(datetime.now(UTC))
-    try:
-        producer.produce(
-            kafka.uploads_topic,
-            key=event.photo_id.encode(),
-            value=events.encode(event),
-            headers={name: value.encode() for name, value in headers.items()},
-            on_delivery=delivered,
-        )
-        producer.flush(_SEND_TIMEOUT_S)
-    except KafkaException as error:
-        raise DependencyDown("kafka", clients.explain(error.args[0])) from None
-    if not places:
-        detail = clients.explain(errors[0]) if errors else "no acknowledgement in time"
-        raise DependencyDown("kafka", detail)
-    return places[0]
+    record = NewRecord(
+        kafka.uploads_topic,
+        event.photo_id.encode(),
+        events.encode(event),
+        tuple((name, value.encode()) for name, value in headers.items()),
+    )
+    (stored,) = Sender(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]).send([record])
+    return f"{stored.topic}[{stored.partition}]@{stored.offset}"
 
 
 def read_tags(settings: Settings, photo_ids: Sequence[str], wait_s: float) -> dict[str, Tags]:

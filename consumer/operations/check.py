@@ -15,8 +15,9 @@ from consumer.events import PhotoUploaded
 from consumer.fetch.fetcher import Fetcher
 from consumer.imaging.preparer import Explanation, explain
 from consumer.operations.places import Place, place_of
-from consumer.service import wiring
+from consumer.service import construction
 from consumer.settings import Settings, variable_of
+from consumer.triton.inference import TritonClient
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ async def check(settings: Settings, target: str, geometry: Geometry | None = Non
     try:
         body = await _bytes_of(target, place, settings)
         fetch_ms = (perf_counter() - started) * 1000
-        limits = wiring.prepare_limits(settings)
+        limits = construction.prepare_limits(settings)
         wanted = Geometry(sizes.input_size, sizes.resize_short_side)
         photo = await _in_time(lambda: explain(body, wanted, limits), settings.prepare.timeout_s)
     except (PhotoRejected, Retryable) as error:
@@ -102,7 +103,7 @@ async def check(settings: Settings, target: str, geometry: Geometry | None = Non
 
 
 async def _bytes_of(target: str, place: Place, settings: Settings) -> bytes:
-    limits = wiring.fetch_limits(settings)
+    limits = construction.fetch_limits(settings)
     if place.kind == "path":
         return await asyncio.to_thread(_read, Path(target), limits.max_bytes)
     async with Fetcher(limits) as fetcher:
@@ -125,16 +126,17 @@ def _read(path: Path, max_bytes: int) -> bytes:
 async def _sizes(settings: Settings, geometry: Geometry | None) -> Sizes:
     if geometry is not None:
         return Sizes(geometry.input_size, geometry.resize_short_side, "the command line")
+    triton = settings.triton
     try:
-        async with asyncio.timeout(_TRITON_S), wiring.inference_of(settings) as inference:
-            served = (await inference.read_contract()).geometry
+        async with asyncio.timeout(_TRITON_S), TritonClient(triton.url, deadline_s=triton.deadline_s) as client:
+            served = (await client.read_contract(triton.quality_model, triton.brand_model)).geometry
     except (DependencyDown, TimeoutError):
         return Sizes(
             DEFAULT_GEOMETRY.input_size,
             DEFAULT_GEOMETRY.resize_short_side,
-            f"default, for Triton at {settings.triton.url} does not answer",
+            f"default, for Triton at {triton.url} does not answer",
         )
-    return Sizes(served.input_size, served.resize_short_side, f"Triton at {settings.triton.url}")
+    return Sizes(served.input_size, served.resize_short_side, f"Triton at {triton.url}")
 
 
 async def _in_time(work: Callable[[], T], limit_s: float) -> T:

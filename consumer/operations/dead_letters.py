@@ -4,28 +4,22 @@ A redrive sends the original bytes, key and headers to the upload topic and then
 a record without a value whose header `redriven` names the letter. So the topic itself knows what was sent again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic, sleep
-from typing import Final, Literal
-
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from typing import Literal
 
 from consumer import events, versions
-from consumer.errors import DependencyDown, PhotoRejected, SettingsError
+from consumer.errors import PhotoRejected, SettingsError
 from consumer.events import PhotoUploaded, Record, Tags
-from consumer.kafka import clients
-from consumer.kafka.headers import REDRIVEN, Verdict, redriven_headers, verdict_of
+from consumer.kafka.headers import REDRIVEN, Failure, failure_of, redriven_headers
+from consumer.kafka.scan import Scan
+from consumer.kafka.sender import NewRecord, Sender
 from consumer.operations.admin import read_tags
 from consumer.settings import Settings
 
 State = Literal["waiting", "redriven", "succeeded"]
-
-_TIMEOUT_S: Final = 10.0
-_POLL_S: Final = 1.0
-_BATCH: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +27,7 @@ class Letter:
     """One dead letter, and when it was sent again, if it was."""
 
     record: Record
-    verdict: Verdict
+    failure: Failure
     redriven_at: datetime | None = None
 
     @property
@@ -58,9 +52,9 @@ class Query:
 
     def takes(self, letter: Letter) -> bool:
         """Whether the letter is one of them: `since` inclusive, `until` exclusive."""
-        failed_at = letter.verdict.failed_at
+        failed_at = letter.failure.failed_at
         return (
-            self.reason in {None, letter.verdict.reason}
+            self.reason in {None, letter.failure.reason}
             and self.photo_id in {None, letter.photo_id}
             and (self.since is None or self.since <= failed_at)
             and (self.until is None or failed_at < self.until)
@@ -81,12 +75,12 @@ def letters_of(records: Sequence[Record]) -> list[Letter]:
     letters = []
     for record in records:
         letter_id = record.header(REDRIVEN, "")
-        verdict = verdict_of(record.headers)
-        if verdict is not None:
-            letters.append(Letter(record, verdict))
+        failure = failure_of(record.headers)
+        if failure is not None:
+            letters.append(Letter(record, failure))
         elif letter_id and record.value is None:
             redriven[letter_id] = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-    return [Letter(each.record, each.verdict, redriven.get(each.letter_id)) for each in letters]
+    return [Letter(each.record, each.failure, redriven.get(each.letter_id)) for each in letters]
 
 
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
@@ -108,8 +102,8 @@ def list_letters(settings: Settings, query: Query) -> list[Listed]:
     Raises:
         DependencyDown: Kafka or Redis does not answer.
     """
-    letters = [letter for letter in letters_of(read_dead(settings)) if query.takes(letter)]
-    letters.sort(key=lambda letter: letter.verdict.failed_at)
+    letters = [letter for letter in letters_of(read_dead(settings, query.since)) if query.takes(letter)]
+    letters.sort(key=lambda letter: letter.failure.failed_at)
     tags = read_tags(settings, [letter.photo_id for letter in letters], 0.0) if letters else {}
     return [Listed(letter, state_of(letter, tags)) for letter in letters]
 
@@ -119,10 +113,10 @@ def find_letter(settings: Settings, letter_id: str) -> Listed | None:
 
     Raises:
         DependencyDown: as `list_letters`.
-        SettingsError: it is no id.
+        SettingsError: it is not a dead-letter id.
     """
     if not all(part.isdecimal() for part in letter_id.split("/")) or letter_id.count("/") != 1:
-        raise SettingsError(f"{letter_id!r} is no dead letter: use partition/offset, as `dlq list` shows it")
+        raise SettingsError(f"not a dead-letter id: {letter_id}; use partition/offset, as `dlq list` shows it")
     found = [listed for listed in list_letters(settings, Query()) if listed.letter.letter_id == letter_id]
     return found[0] if found else None
 
@@ -130,7 +124,7 @@ def find_letter(settings: Settings, letter_id: str) -> Listed | None:
 def to_redrive(listed: Sequence[Listed], *, again: bool) -> list[Letter]:
     """The letters that are worth sending again: not those that succeeded, were sent already, or lost their value."""
     wanted: set[State] = {"waiting", "redriven"} if again else {"waiting"}
-    return [each.letter for each in listed if each.state in wanted and not each.letter.verdict.value_omitted]
+    return [each.letter for each in listed if each.state in wanted and not each.letter.failure.value_omitted]
 
 
 def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress: Callable[[int, int], None]) -> None:
@@ -140,89 +134,27 @@ def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress
         DependencyDown: the brokers did not acknowledge one; those before it are sent and noted.
     """
     kafka = settings.kafka
-    producer = clients.producer_client(kafka.bootstrap_servers, kafka.extra)
-    clients.require_topics(producer, kafka.bootstrap_servers, [kafka.uploads_topic, kafka.dead_topic])
+    sender = Sender(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic, kafka.dead_topic])
     began_s = monotonic()
     progress(0, len(letters))
     for number, letter in enumerate(letters):
         sleep(max(0.0, began_s + number / rate - monotonic()))
         record = letter.record
         headers = redriven_headers(record.headers, events.format_source(events.source_of(record)))
-        _send(producer, kafka.uploads_topic, record.key, record.value, headers)
+        sender.send([NewRecord(kafka.uploads_topic, record.key, record.value, headers)])
         note = ((REDRIVEN, letter.letter_id.encode()),)
-        _send(producer, kafka.dead_topic, record.key, None, note)
+        sender.send([NewRecord(kafka.dead_topic, record.key, None, note)])
         progress(number + 1, len(letters))
 
 
-def read_dead(settings: Settings) -> list[Record]:
-    """Every record of the dead-letter topic, as it stands now.
+def read_dead(settings: Settings, since: datetime | None = None) -> list[Record]:
+    """Every record of the dead-letter topic, as it stands now, or those of the letters that failed since a time.
+
+    A letter is written after its photo failed, and its note after the letter.
 
     Raises:
         DependencyDown: Kafka does not answer.
     """
     kafka = settings.kafka
-    special: dict[str, object] = {"enable.partition.eof": True, "enable.auto.commit": False}
-    try:
-        with closing(
-            clients.consumer_client(kafka.bootstrap_servers, f"{kafka.group_id}.dlq", kafka.extra, special)
-        ) as consumer:
-            clients.require_topics(consumer, kafka.bootstrap_servers, [kafka.dead_topic])
-            return list(_read(consumer, kafka.dead_topic))
-    except KafkaException as error:
-        raise DependencyDown("kafka", clients.explain(error.args[0])) from None
-
-
-def _read(consumer: Consumer, topic: str) -> Iterator[Record]:
-    partitions = consumer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions])
-    unfinished = set(partitions)
-    answered_s = monotonic()
-    while unfinished:
-        messages = _batch(consumer)
-        if messages:
-            answered_s = monotonic()
-        elif monotonic() - answered_s > _TIMEOUT_S:
-            raise DependencyDown("kafka", f"{topic} could not be read to its end in time")
-        for message in messages:
-            error = message.error()
-            if error is None:
-                yield _record_of(message)
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own codes have no public name
-                unfinished.discard(message.partition())
-            elif not error.retriable():
-                raise KafkaException(error)
-
-
-def _batch(consumer: Consumer) -> list[Message]:
-    """What there is; `consume` alone waits for a full batch."""
-    first = consumer.poll(_POLL_S)
-    return [] if first is None else [first, *consumer.consume(_BATCH, 0)]
-
-
-def _record_of(message: Message) -> Record:
-    return Record(
-        topic=str(message.topic()),
-        partition=int(message.partition() or 0),
-        offset=int(message.offset() or 0),
-        key=message.key(),
-        value=message.value(),
-        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
-        timestamp_ms=message.timestamp()[1],
-    )
-
-
-def _send(producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: events.Headers) -> None:
-    outcomes: list[KafkaError | None] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        outcomes.append(error)
-
-    try:
-        producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=delivered)
-        producer.flush(_TIMEOUT_S)
-    except KafkaException as error:
-        raise DependencyDown("kafka", clients.explain(error.args[0])) from None
-    if outcomes != [None]:
-        failure = outcomes[0] if outcomes else None
-        detail = "no acknowledgement in time" if failure is None else clients.explain(failure)
-        raise DependencyDown("kafka", detail)
+    with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic, since=since) as scan:
+        return [record for records in scan for record in records]

@@ -12,7 +12,7 @@ from yarl import URL
 
 from consumer.errors import PhotoRejected
 from consumer.fetch.addresses import STORE_ENDPOINTS, AllowList, parse_allow_list, refusal
-from consumer.fetch.urls import HTTP, parsed, shown
+from consumer.fetch.urls import host_of, origin, parsed, shown
 from consumer.settings import FetchSettings, mask_url, variable_of
 
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.ASCII | re.IGNORECASE)
@@ -48,14 +48,15 @@ async def place_of(target: str, fetch: FetchSettings) -> Place:
         url = parsed(target)
     except PhotoRejected:
         return Place("unknown", target[:100])
+    try:
+        common = origin(url)
+    except PhotoRejected:
+        return Place("unknown", shown(url))
     proxy = None if fetch.proxy is None else mask_url(fetch.proxy)
     if url.scheme == "file":
         return Place("file", shown(url), allowed_by=_file_rule(fetch))
     if url.scheme in STORE_ENDPOINTS:
-        bucket = f"{url.scheme}://{url.raw_host or ''}"
-        return Place("store", shown(url), through=proxy, allowed_by=_rule("stores", fetch.stores, bucket))
-    if url.scheme not in HTTP:
-        return Place("unknown", shown(url))
+        return Place("store", shown(url), through=proxy, allowed_by=_rule("stores", fetch.stores, common))
     return await _web_place(url, fetch, proxy)
 
 
@@ -67,7 +68,7 @@ async def _web_place(url: URL, fetch: FetchSettings, proxy: str | None) -> Place
     refused = {found.refused for found in addresses} - {None}
     rule = None
     if refused and not refused & _NEVER:
-        rule = _rule("allow_addresses", fetch.allow_addresses, f"{url.host_subcomponent}:{url.port}")
+        rule = _rule("allow_addresses", fetch.allow_addresses, origin(url).partition("://")[2])
     return Place("web", shown(url), addresses, proxy, rule)
 
 
@@ -82,7 +83,7 @@ def _rule(name: str, present: Iterable[str], one: str) -> str:
 
 
 async def _addresses(url: URL, allowed: AllowList) -> tuple[Reachable, ...]:
-    host, port = url.host or "", url.port or 0
+    host, port = host_of(url), url.port or 0
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_LOOKUP_S):

@@ -1,4 +1,7 @@
-"""The published JSON Schemas, generated from the event classes, so that code and contract cannot drift apart."""
+"""What is published for other programs, generated from the code, so that code and contract cannot drift apart.
+
+The JSON Schemas of the events, and the image formats, which training reads from a copy in its own package.
+"""
 
 from pathlib import Path
 from typing import Any, Final
@@ -7,6 +10,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from consumer import events
+from consumer.imaging import formats
 
 _ADAPTERS: Final[dict[str, TypeAdapter[Any]]] = {
     events.UPLOADED: events.UPLOADED_ADAPTER,
@@ -14,6 +18,7 @@ _ADAPTERS: Final[dict[str, TypeAdapter[Any]]] = {
     events.TAGGED: events.TAGS_ADAPTER,
 }
 _MAJOR: Final = 1
+IMAGE_FORMATS: Final = "image-formats.json"
 
 
 def schema_of(kind: str) -> dict[str, Any]:
@@ -28,11 +33,10 @@ def schema_of(kind: str) -> dict[str, Any]:
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Writes one file for each kind of event and returns their paths."""
+    """Writes one file for each kind of event, and one of the image formats; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for kind in _ADAPTERS:
-        path = folder / f"{kind}.v{_MAJOR}.schema.json"
-        path.write_bytes(orjson.dumps(schema_of(kind), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        paths.append(path)
-    return paths
+    contents = {folder / f"{kind}.v{_MAJOR}.schema.json": schema_of(kind) for kind in _ADAPTERS}
+    contents[folder / IMAGE_FORMATS] = formats.published()
+    for path, content in contents.items():
+        path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return list(contents)

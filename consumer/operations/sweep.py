@@ -14,10 +14,10 @@ from typing import Final
 
 import orjson
 
-from consumer.redis.async_link import redis_failures
-from consumer.redis.cluster import Script
+from consumer.redis.commands import Script
+from consumer.redis.failures import redis_failures
 from consumer.redis.keys import BUCKETS, index_prefix
-from consumer.redis.thread_link import ThreadLink, connect_redis
+from consumer.redis.thread_link import ThreadLink
 
 _BATCH: Final = 500
 _INDEX_KEY: Final = re.compile(r"b:\{(\d\d)\}:(.*)", re.DOTALL)
@@ -60,7 +60,7 @@ def sweep(
     """
     entries, orphans, outcomes = 0, 0, Counter[str]()
     script = Script("sweep.lua")
-    with redis_failures(), closing(connect_redis(url, timeout_s, cluster=cluster)) as link:
+    with redis_failures(), closing(ThreadLink(url, timeout_s, cluster=cluster)) as link:
         for batch in _batches(_entries(link)):
             entries += len(batch)
             wrong = _wrong(link, batch)

@@ -1,222 +1,231 @@
-"""Commands and where they go in a Redis Cluster: who owns which slot, and what a redirection says about it. Pure.
+"""What to send to which node of Redis and what the answers mean, for one server or a cluster. No I/O.
 
-This is our own because redis-py's cluster clients lose their way while slots move: both fail on an ASK to a node that
-owns no slot yet (redis-py#4015), and the asynchronous one sends ASKING and the command over two connections.
+Every operation is a generator of `steps`, which a link carries out: `async_link` in the event loop, `thread_link` in
+threads. So the rules stand here once.
+
+The cluster is our own because redis-py's cluster clients lose their way while slots move: both fail on an ASK to a node
+that owns no slot yet (redis-py#4015), and the asynchronous one sends ASKING and the command over two connections.
 """
 
-import hashlib
 import random
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from itertools import repeat
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from redis.exceptions import (
     AskError,
     ClusterDownError,
     ClusterError,
     MovedError,
     NoScriptError,
-    RedisError,
+    ResponseError,
     TryAgainError,
 )
 
-#: A command with its arguments; its first key is the second part, or the fourth of a script's call.
-Command = tuple[str | bytes | float, ...]
+from consumer.redis.commands import Command, Script, slot_of
+from consumer.redis.failures import FAILURES
+from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Wait
 
-CLUSTER_SLOTS: Final[Command] = ("CLUSTER", "SLOTS")
 #: How often commands follow redirections, and how long they wait before the next time where a slot is split.
 ROUNDS: Final = 6
 SPLIT_WAIT_S: Final = 0.05
 
-#: Nodes that are asked for the cluster's layout before it is given up for now, beside the one that the user named.
+#: Nodes that are asked for the cluster's slots before it is given up for now, beside the one that the user named.
 _ASKED_NODES: Final = 3
+_ASKING: Final[Command] = ("ASKING",)
+_CLUSTER_SLOTS: Final[Command] = ("CLUSTER", "SLOTS")
+_PING: Final[Command] = ("PING",)
 _DEFAULT_PORT: Final = 6379
-_SCRIPT_CALLS: Final = frozenset({"EVALSHA", "EVAL"})
 #: What a node says where it does not know a host, its own included: ask where you asked before.
 _SAME_HOST: Final = frozenset({"", "?"})
 
 
-class Script:
-    """A Lua script of this package, called by its hash."""
+class Server:
+    """The operations on one server. Commands may be sent twice: use what can be repeated."""
 
-    def __init__(self, name: str) -> None:
-        self._source = files("consumer.redis").joinpath(name).read_text(encoding="utf-8")
-        self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
-
-    def call(self, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Command:
-        """The command; every key that the script touches must be among `keys`, and in one slot."""
-        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
-
-    def spelled_out(self, call: Command) -> Command:
-        """The same call with the script itself, for a server that does not know it; it does from then on."""
-        return ("EVAL", self._source, *call[2:])
-
-
-class Address(NamedTuple):
-    """Where a node listens."""
-
-    host: str
-    port: int
-
-
-class Route(NamedTuple):
-    """A node, and whether it is only about to get the slot: each command needs ASKING before it then."""
-
-    address: Address
-    asking: bool
-
-
-def slot_of(command: Command) -> int:
-    """The slot of a command's first key; all its keys must share it."""
-    key = command[3] if command[0] in _SCRIPT_CALLS else command[1]
-    return key_slot(key if isinstance(key, bytes) else str(key).encode(errors="surrogateescape"))
-
-
-class Owners:
-    """The master of each slot, as far as the nodes told."""
-
-    def __init__(self) -> None:
-        self._by_slot: dict[int, Address] = {}
-
-    @property
-    def addresses(self) -> set[Address]:
-        """Every master that owns a slot."""
-        return set(self._by_slot.values())
-
-    @property
-    def uncovered(self) -> int:
-        """How many slots have no owner."""
-        return REDIS_CLUSTER_HASH_SLOTS - len(self._by_slot)
-
-    def load(self, ranges: Sequence[Sequence[Any]], asked: Address) -> None:
-        """Takes the answer to CLUSTER SLOTS of the node `asked` in place of what was known."""
-        owners = {}
-        for first, last, master, *_ in ranges:
-            address = _address(_text(master[0]), int(master[1]), asked)
-            owners.update(dict.fromkeys(range(int(first), int(last) + 1), address))
-        self._by_slot = owners
-
-    def of(self, command: Command) -> Address:
-        """The node to send a command to.
+    def run(self, commands: Sequence[Command], script: Script | None = None) -> Operation[list[Any]]:
+        """The replies to the commands, in their order; `script` is the one that they call, if they do.
 
         Raises:
-            ClusterDownError: no node owns the slot.
+            RedisError: the first that a command ended with, or the connection; others may have been carried out.
+            OSError: the connection failed.
         """
-        slot = slot_of(command)
-        if slot not in self._by_slot:
-            raise ClusterDownError(f"slot {slot} has no owner")
-        return self._by_slot[slot]
+        if not commands:
+            return []
+        replies = yield from self._send(commands)
+        unknown = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if script is not None and unknown:
+            again = yield from self._send([script.spelled_out(commands[place]) for place in unknown])
+            for place, reply in zip(unknown, again, strict=True):
+                replies[place] = reply
+        return _checked(replies)
 
-    def move(self, slot: int, address: Address) -> None:
-        """Notes a slot's new owner."""
-        self._by_slot[slot] = address
-
-
-class Batch:
-    """Commands on their way through a cluster: which have no answer yet, and where those go next."""
-
-    def __init__(self, commands: Sequence[Command]) -> None:
-        self._commands = commands
-        self._pending = list(range(len(commands)))
-        self._asking: dict[int, Address] = {}
-        #: The answers in the order of the commands; errors are values, redirections that led nowhere included.
-        self.replies: list[Any] = [None] * len(commands)
-        #: Whether a slot's keys are apart on two nodes right now, which only time mends.
-        self.split = False
-
-    @property
-    def finished(self) -> bool:
-        """Whether every command has its answer."""
-        return not self._pending
-
-    def routes(self, owners: Owners) -> dict[Route, list[int]]:
-        """The places of the unanswered commands, by where to send them.
+    def ping(self) -> Operation[None]:
+        """Checks that every slot has a master, and that all masters answer.
 
         Raises:
-            ClusterDownError: as `Owners.of`.
+            RedisError: one does not, or is missing.
+            OSError: the connection failed.
         """
-        routes: dict[Route, list[int]] = {}
-        for place in self._pending:
-            asked = self._asking.get(place)
-            route = (
-                Route(owners.of(self._commands[place]), asking=False) if asked is None else Route(asked, asking=True)
-            )
-            routes.setdefault(route, []).append(place)
-        return routes
+        masters = yield from self.masters()
+        answers = yield [(node, [_PING]) for node in masters]
+        while answers:
+            _checked(_replies_of(answers))
 
-    def packed(self, route: Route, places: Sequence[int]) -> list[Command]:
-        """What to send to one node, in one pipeline: ASKING counts for the next command of a connection alone."""
-        if not route.asking:
-            return [self._commands[place] for place in places]
-        return [command for place in places for command in (("ASKING",), self._commands[place])]
+    def masters(self) -> Operation[list[Address | None]]:
+        """The nodes that together hold all keys."""
+        yield from ()
+        return [None]
 
-    def take(
-        self, routes: Mapping[Route, Sequence[int]], answers: Sequence[Sequence[Any] | Exception], owners: Owners
-    ) -> Exception | None:
-        """Notes what each node answered to what `packed` gave, and learns from redirections.
+    def _send(self, commands: Sequence[Command]) -> Operation[list[Any]]:
+        """The replies, errors as values.
 
-        Returns:
-            One of the answers that were a failure of the connection, if any; those commands have no answer yet.
+        Raises:
+            ClusterError: the server belongs to a cluster.
         """
-        self.split, failure, self._asking, self._pending = False, None, {}, []
-        for (route, places), replies in zip(routes.items(), answers, strict=True):
-            if isinstance(replies, Exception):
-                failure = replies
-                self._pending += places
-                continue
-            for place, reply in zip(places, replies[1::2] if route.asking else replies, strict=True):
-                self.replies[place] = reply
-                if self._redirected(place, reply, route.address, owners):
-                    self._pending.append(place)
-        return failure
+        replies = _replies_of((yield [(None, commands)]))
+        for reply in replies:
+            if isinstance(reply, AskError):
+                raise ClusterError(
+                    "this server belongs to a cluster: say so (setting redis.cluster, TagReader(cluster=True))"
+                )
+        return replies
 
-    def _redirected(self, place: int, reply: object, by: Address, owners: Owners) -> bool:
+
+class Cluster(Server):
+    """The operations on a cluster, and who owns its slots as far as the nodes told; all callers share one.
+
+    `seed` is the node that the URL names: it is asked for the slots first, and again whenever no known master answers.
+    """
+
+    def __init__(self, seed: Address) -> None:
+        self._seed = seed
+        self._owners: dict[int, Address] = {}
+        self._stale = True
+
+    def ping(self) -> Operation[None]:
+        """As of one server.
+
+        Raises:
+            ClusterDownError: a slot has no master.
+        """
+        self._stale = True
+        yield Exclusive(self._learn())
+        if uncovered := REDIS_CLUSTER_HASH_SLOTS - len(self._owners):
+            raise ClusterDownError(f"{uncovered} slots have no owner")
+        yield from super().ping()
+
+    def masters(self) -> Operation[list[Address | None]]:
+        """The owners of slots."""
+        if self._stale:
+            yield Exclusive(self._learn())
+        return list(set(self._owners.values()))
+
+    def _send(self, commands: Sequence[Command]) -> Operation[list[Any]]:
+        """The replies, errors as values, redirections that led nowhere among them.
+
+        Raises:
+            RedisError: connections failed twice, or no node says who owns the slots.
+            OSError: as RedisError.
+        """
+        replies: list[Any] = [None] * len(commands)
+        # The places of the unanswered commands, and the node that ASK sends each of them to.
+        pending: dict[int, Address | None] = dict.fromkeys(range(len(commands)))
+        lost = False
+        for _ in range(ROUNDS):
+            if any(isinstance(replies[place], TryAgainError) for place in pending):
+                yield Wait(SPLIT_WAIT_S)
+            if self._stale:
+                yield Exclusive(self._learn())
+            pending = yield from self._exchange(commands, pending, replies)
+            failures = [replies[place] for place in pending if not isinstance(replies[place], ResponseError)]
+            self._stale = self._stale or bool(failures)
+            if failures and lost:
+                raise failures[0]
+            lost = lost or bool(failures)
+            if not pending:
+                break
+        self._stale = self._stale or any(isinstance(reply, ClusterDownError) for reply in replies)
+        return replies
+
+    def _exchange(
+        self, commands: Sequence[Command], pending: Mapping[int, Address | None], replies: list[Any]
+    ) -> Operation[dict[int, Address | None]]:
+        """Sends the pending commands once and notes what came of each; returns those that are pending after it."""
+        sent: dict[Address, list[int | None]] = {}
+        for place, asked in pending.items():
+            # None is ASKING, which counts for the next command of a connection alone.
+            sent.setdefault(asked or self._owner(commands[place]), []).extend([None, place] if asked else [place])
+        requests: list[Request] = [
+            (node, [_ASKING if place is None else commands[place] for place in places]) for node, places in sent.items()
+        ]
+        again: dict[int, Address | None] = {}
+        for (node, asked_of_it), answer in zip(sent.items(), (yield requests), strict=True):
+            outcomes = repeat(answer, len(asked_of_it)) if isinstance(answer, Exception) else answer
+            for number, reply in zip(asked_of_it, outcomes, strict=True):
+                if number is not None:
+                    replies[number] = reply
+                    if _unanswered(reply):
+                        again[number] = self._follow(reply, node)
+        return again
+
+    def _follow(self, reply: Exception, node: Address) -> Address | None:
+        """Learns where a slot moved to; returns the node to ask while its keys are moving."""
         match reply:
             case MovedError():
-                owners.move(slot_of(self._commands[place]), _address(reply.host, reply.port, by))
+                self._owners[reply.slot_id] = _address(reply.host, reply.port, node)
             case AskError():
-                self._asking[place] = _address(reply.host, reply.port, by)
-            case TryAgainError():
-                self.split = True
-            case _:
-                return False
-        return True
+                return _address(reply.host, reply.port, node)
+        return None
+
+    def _owner(self, command: Command) -> Address:
+        slot = slot_of(command)
+        if slot not in self._owners:
+            self._stale = True
+            raise ClusterDownError(f"slot {slot} has no owner")
+        return self._owners[slot]
+
+    def _learn(self) -> Operation[None]:
+        """Asks for the slots, one node after the other, unless another caller just did.
+
+        Raises:
+            FAILURES: no node says.
+        """
+        if not self._stale:
+            return
+        known = set(self._owners.values())
+        for node in [*random.sample(list(known), min(len(known), _ASKED_NODES)), None]:
+            try:
+                (ranges,) = _checked(_replies_of((yield [(node, [_CLUSTER_SLOTS])])))
+            except FAILURES:
+                if node is None:
+                    raise
+            else:
+                self._owners, self._stale = owners_of(ranges, node or self._seed), False
+                yield Forget(known - set(self._owners.values()))
+                return
 
 
-def checked(replies: list[Any]) -> list[Any]:
-    """The answers, if none of them is an error.
-
-    Raises:
-        RedisError: the first that is.
-    """
-    for reply in replies:
-        if isinstance(reply, RedisError):
-            raise reply
-    return replies
-
-
-def unknown_script(replies: Sequence[object]) -> list[int]:
-    """The places of the calls whose script the server does not know."""
-    return [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+def settled(answers: Sequence[Answer]) -> list[Any] | None:
+    """The replies of the one node that was asked; None where there is more to do about them than to return them."""
+    (answer,) = answers
+    if isinstance(answer, Exception):
+        return None
+    for reply in answer:
+        if isinstance(reply, Exception):
+            return None
+    return answer
 
 
-def without_redirections(replies: list[Any]) -> list[Any]:
-    """The answers of a server that was not said to belong to a cluster.
-
-    Raises:
-        ClusterError: it does.
-    """
-    if any(isinstance(reply, AskError) for reply in replies):
-        raise ClusterError("this server belongs to a cluster: say so (setting redis.cluster, TagReader(cluster=True))")
-    return replies
-
-
-def to_ask(owners: Owners) -> list[Address | None]:
-    """The nodes to ask for the layout, one after the other; None is the one that the user named."""
-    known = list(owners.addresses)
-    return [*random.sample(known, min(len(known), _ASKED_NODES)), None]
+def owners_of(ranges: Sequence[Sequence[Any]], told_by: Address) -> dict[int, Address]:
+    """The master of each slot in a node's reply to CLUSTER SLOTS."""
+    owners: dict[int, Address] = {}
+    for first, last, (host, port, *_), *_ in ranges:
+        name = host.decode() if isinstance(host, bytes) else host or ""
+        owners.update(dict.fromkeys(range(int(first), int(last) + 1), _address(name, int(port), told_by)))
+    return owners
 
 
 def seed_of(url: str) -> Address:
@@ -225,17 +234,50 @@ def seed_of(url: str) -> Address:
     return Address(parts.hostname or "localhost", parts.port or _DEFAULT_PORT)
 
 
-def url_at(url: str, address: Address) -> str:
-    """The URL with another node; scheme, credentials and options stay."""
+def url_at(url: str, node: Address | None) -> str:
+    """The URL with another node; scheme, credentials and options stay. None leaves it as it is."""
+    if node is None:
+        return url
     parts = urlsplit(url)
-    host = f"[{address.host}]" if ":" in address.host else address.host
+    host = f"[{node.host}]" if ":" in node.host else node.host
     credentials, at, _ = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{credentials}{at}{host}:{address.port}").geturl()
+    return parts._replace(netloc=f"{credentials}{at}{host}:{node.port}").geturl()
 
 
 def _address(host: str, port: int, told_by: Address) -> Address:
     return Address(told_by.host if host in _SAME_HOST else host, port)
 
 
-def _text(value: bytes | str | None) -> str:
-    return value.decode() if isinstance(value, bytes) else value or ""
+def _unanswered(reply: object) -> bool:
+    """Whether a command must be sent again: it was redirected, or the connection failed."""
+    if isinstance(reply, ResponseError):
+        return isinstance(reply, AskError | TryAgainError)
+    return isinstance(reply, Exception)
+
+
+def _replies_of(answers: list[Answer]) -> list[Any]:
+    """Takes the last answer.
+
+    Raises:
+        Exception: the connection failed.
+    """
+    answer = answers.pop()
+    if isinstance(answer, Exception):
+        try:
+            raise answer
+        finally:
+            # Its traceback holds this frame and the callers', a photo's bytes among their locals: no cycle keeps those.
+            del answer
+    return answer
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    """The replies.
+
+    Raises:
+        Exception: the first of them that is an error.
+    """
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

@@ -5,15 +5,14 @@ modulo 64 in two digits. The braces are Redis Cluster's hash tag: a photo and it
 one script changes both.
 """
 
+import json
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-import orjson
-
-from consumer.events import Brand, Deletion, Quality, Tags, format_source, format_time, parse_source
+from consumer.tags import Brand, Deletion, Quality, Tags, format_source, format_time, parse_source
 
 BUCKETS: Final = 64
 
@@ -38,7 +37,7 @@ def brand_keys(brand: str) -> list[str]:
     return [index_prefix(f"{number:02d}") + brand for number in range(BUCKETS)]
 
 
-def fields_of(tags: Tags) -> dict[str, str | bytes]:
+def fields_of(tags: Tags) -> dict[str, str]:
     """The hash fields of a photo's tags.
 
     `ver` version, `q` score, `qc` level, `qg` good, `brands` and `bs` names and probabilities as JSON lists,
@@ -49,9 +48,9 @@ def fields_of(tags: Tags) -> dict[str, str | bytes]:
         "q": repr(tags.quality.score),
         "qc": str(tags.quality.level),
         "qg": "1" if tags.quality.good else "0",
-        "brands": orjson.dumps([brand.brand for brand in tags.brands]),
-        "bs": orjson.dumps([brand.probability for brand in tags.brands]),
-        "m": orjson.dumps(tags.models, option=orjson.OPT_SORT_KEYS),
+        "brands": _compact([brand.brand for brand in tags.brands]),
+        "bs": _compact([brand.probability for brand in tags.brands]),
+        "m": _compact(tags.models),
         "t": format_time(tags.tagged_at),
         "src": format_source(tags.source),
     }
@@ -89,17 +88,22 @@ def tags_of(photo_id: str, fields: Mapping[str, str]) -> Tags | None:
     if not fields or fields.get("del") == "1":
         return None
     with _named(photo_id):
-        names, probabilities = orjson.loads(fields["brands"]), orjson.loads(fields["bs"])
+        names, probabilities = json.loads(fields["brands"]), json.loads(fields["bs"])
         return Tags(
             photo_id=photo_id,
             quality=Quality(float(fields["q"]), int(fields["qc"]), fields["qg"] == "1"),
             brands=tuple(Brand(name, float(value)) for name, value in zip(names, probabilities, strict=True)),
             probabilities={},
-            models=orjson.loads(fields["m"]),
+            models=json.loads(fields["m"]),
             version=fields["ver"],
             source=parse_source(fields["src"]),
             tagged_at=datetime.fromisoformat(fields["t"]),
         )
+
+
+def _compact(value: object) -> str:
+    """JSON without spaces, with sorted keys: the same tags are stored as the same bytes."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 
 @contextmanager
@@ -113,5 +117,5 @@ def _named(photo_id: str) -> Iterator[None]:
         yield
     except KeyError as missing:
         raise ValueError(f"hash {photo_key(photo_id)} has no field {missing}") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"hash {photo_key(photo_id)}: {error}") from None

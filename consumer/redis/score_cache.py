@@ -21,7 +21,8 @@ import orjson
 from consumer import __version__
 from consumer.contract import ModelContract
 from consumer.events import Photo, Scores
-from consumer.redis.async_link import FAILURES, open_redis
+from consumer.redis.async_link import AsyncLink
+from consumer.redis.failures import FAILURES
 
 #: `shared`: another photo with the same bytes was being judged at that moment.
 CacheResult = Literal["hit", "miss", "shared", "failed"]
@@ -37,15 +38,15 @@ _CHECKSUM_BYTES: Final = 4
 class ScoreCache:
     """Scores by content in Redis. An async context manager that owns the connections; one for one contract.
 
-    `mark` tells apart what gives other scores for the same bytes, see `mark_of`. An entry lives for `ttl_s`, unless
-    another one takes its place among the `max_entries`.
+    The fingerprint tells apart what gives other scores for the same bytes, see `fingerprint`. An entry lives for
+    `ttl_s`, unless another one takes its place among the `max_entries`.
     """
 
     def __init__(
         self,
         url: str,
         contract: ModelContract,
-        mark: str,
+        fingerprint: str,
         *,
         ttl_s: int,
         max_entries: int,
@@ -53,9 +54,9 @@ class ScoreCache:
         count: Callable[[CacheResult], None],
         cluster: bool = False,
     ) -> None:
-        self._redis = open_redis(url, timeout_s, cluster=cluster)
+        self._redis = AsyncLink(url, timeout_s, cluster=cluster)
         self._contract = contract
-        self._mark = mark
+        self._fingerprint = fingerprint
         self._ttl_s = ttl_s
         self._max_entries = max_entries
         self._count = count
@@ -72,7 +73,7 @@ class ScoreCache:
 
         Raises nothing of its own: what `judge` raises passes through, and concerns this photo alone.
         """
-        identity = await _identity(self._mark, photo.body)
+        identity = await _identity(self._fingerprint, photo.body)
         if identity in self._running and (scores := await asyncio.shield(self._running[identity])) is not None:
             self._count("shared")
             return scores
@@ -115,7 +116,7 @@ async def judged(photo: Photo, judge: Judge) -> Scores:
     return await judge(photo)
 
 
-def mark_of(contract: ModelContract, limits: Mapping[str, object]) -> str:
+def fingerprint(contract: ModelContract, limits: Mapping[str, object]) -> str:
     """12 hexadecimal digits that change with all that decides the scores of given bytes, or whether they are refused.
 
     That is the models and their versions, geometry and labels, the limits of a photo, and this program's version.
@@ -148,14 +149,14 @@ def decode(value: bytes, identity: bytes, contract: ModelContract) -> Scores | N
     return Scores(quality, probabilities, contract.models)
 
 
-async def _identity(mark: str, body: bytes) -> bytes:
-    """SHA-256 of the mark and the content."""
+async def _identity(fingerprint: str, body: bytes) -> bytes:
+    """SHA-256 of the fingerprint and the content."""
     if len(body) <= _INLINE_BYTES:
-        return _hashed(mark, body)
-    return await asyncio.to_thread(_hashed, mark, body)
+        return _hashed(fingerprint, body)
+    return await asyncio.to_thread(_hashed, fingerprint, body)
 
 
-def _hashed(mark: str, body: bytes) -> bytes:
-    digest = hashlib.sha256(mark.encode())
+def _hashed(fingerprint: str, body: bytes) -> bytes:
+    digest = hashlib.sha256(fingerprint.encode())
     digest.update(body)
     return digest.digest()

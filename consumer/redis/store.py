@@ -7,8 +7,9 @@ from typing import Any, Final, Literal, Self
 import orjson
 
 from consumer.events import Deletion, Tags
-from consumer.redis.async_link import open_redis, redis_failures
-from consumer.redis.cluster import Command, Script
+from consumer.redis.async_link import AsyncLink
+from consumer.redis.commands import Command, Script
+from consumer.redis.failures import redis_failures
 from consumer.redis.keys import bucket, deletion_of, fields_of, index_prefix, photo_key, tags_of, tombstone_of
 
 WriteOutcome = Literal["written", "unchanged", "superseded"]
@@ -31,7 +32,7 @@ class Store:
     """Writes to Redis. An async context manager that owns the connections."""
 
     def __init__(self, url: str, *, timeout_s: float, cluster: bool = False) -> None:
-        self._redis = open_redis(url, timeout_s, cluster=cluster)
+        self._redis = AsyncLink(url, timeout_s, cluster=cluster)
         self._script = Script("write_tags.lua")
 
     async def __aenter__(self) -> Self:
@@ -167,7 +168,7 @@ def _arguments(decision: Tags | Deletion) -> list[str | bytes]:
     return arguments
 
 
-def _fields(decision: Tags | Deletion) -> Mapping[str, str | bytes]:
+def _fields(decision: Tags | Deletion) -> Mapping[str, str]:
     return fields_of(decision) if isinstance(decision, Tags) else tombstone_of(decision)
 
 
@@ -184,10 +185,7 @@ def _difference(
         return None
     if version < decision.version:
         return "older" if present else "missing"
-    expected = {
-        name.encode(): value if isinstance(value, bytes) else value.encode()
-        for name, value in _fields(decision).items()
-    }
+    expected = {name.encode(): value.encode() for name, value in _fields(decision).items()}
     if present != expected:
         return "different"
     listed = isinstance(decision, Deletion) or all(score == decision.quality.score for score in scores)

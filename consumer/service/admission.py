@@ -9,46 +9,39 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
-from consumer.events import Record
-from consumer.kafka.headers import deferral_of
+from consumer.kafka.backpressure import Valve
+from consumer.kafka.headers import Delivery
 from consumer.service.breaker import Breaker, BreakerLimits, State
 from consumer.telemetry import Log, Metrics, Outcome
 
 #: A timer of the loop may fire a clock tick before its time, when the breaker would still say no.
 _LATE_S: Final = 0.01
 
-Handle = Callable[[Record], Awaitable[Outcome]]
-
-
-class Gate(Protocol):
-    """Where records come from: `Source`, seen from here."""
-
-    def hold(self) -> None:
-        """Delivers nothing until `release`."""
-
-    def release(self) -> None:
-        """Delivers again."""
-
-    def holds(self, record: Record) -> bool:
-        """Whether the record's partition is still ours, by the assignment that delivered it."""
+Handle = Callable[[Delivery], Awaitable[Outcome]]
 
 
 class Admission:
-    """The door before the pipeline, of one event loop. `gates` are held while the breaker is open."""
+    """Gate in front of the pipeline; one per event loop.
 
-    def __init__(self, handle: Handle, limits: BreakerLimits, *, together: int, log: Log, metrics: Metrics) -> None:
+    While the breaker is open, `valve` keeps the sources from delivering. `max_retries` records of the retry topic are
+    worked on at once: what was late already must not crowd out what is new.
+    """
+
+    def __init__(
+        self, handle: Handle, limits: BreakerLimits, *, valve: Valve, max_retries: int, log: Log, metrics: Metrics
+    ) -> None:
         self._handle = handle
         self._limits = limits
         self._breaker = Breaker(limits)
         self._known: State = "closed"
-        self._retries = asyncio.Semaphore(together)
+        self._retries = asyncio.Semaphore(max_retries)
         self._closing = asyncio.Event()
         self._changed = asyncio.Event()
         self._log = log
         self._metrics = metrics
-        self.gates: list[Gate] = []
+        self._valve = valve
 
     @property
     def complaint(self) -> str | None:
@@ -61,31 +54,30 @@ class Admission:
         self._closing.set()
         self._wake()
 
-    async def handle(self, record: Record) -> None:
+    async def handle(self, delivery: Delivery) -> None:
         """Works on a record as soon as the breaker lets it pass."""
         pass_ = await self._enter()
         if pass_ is None:
             return
         outcome: Outcome | None = None
         try:
-            outcome = await self._handle(record)
+            outcome = await self._handle(delivery)
         finally:
             dead = None if outcome is None or outcome == "deferred" else outcome == "dead_lettered"
             self._breaker.note(pass_, dead=dead, now_s=monotonic())
             self._follow()
 
-    async def handle_when_due(self, record: Record, gate: Gate) -> None:
+    async def handle_when_due(self, delivery: Delivery) -> None:
         """Works on a record of the retry topic, not before its time; one that moved on meanwhile is its new owner's."""
-        await self._until_due(record)
+        await self._until_due(delivery)
         async with self._retries:
-            if not self._closing.is_set() and gate.holds(record):
-                await self.handle(record)
+            if not self._closing.is_set() and delivery.is_ours():
+                await self.handle(delivery)
 
-    async def _until_due(self, record: Record) -> None:
-        deferral = deferral_of(record)
-        if deferral is None:
+    async def _until_due(self, delivery: Delivery) -> None:
+        if delivery.deferral is None:
             return
-        while (left_s := (deferral.not_before - datetime.now(UTC)).total_seconds()) > 0:
+        while (left_s := (delivery.deferral.not_before - datetime.now(UTC)).total_seconds()) > 0:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), left_s)
             if self._closing.is_set():
@@ -109,8 +101,7 @@ class Admission:
         if before == self._known:
             return
         if self._known == "open":
-            for gate in self.gates:
-                gate.hold()
+            self._valve.close()
             asyncio.get_running_loop().call_later(self._limits.cool_down_s + _LATE_S, self._probe)
             self._report(reopened=before == "half_open")
         elif self._known == "closed":
@@ -134,8 +125,7 @@ class Admission:
 
     def _probe(self) -> None:
         """The cool-down is over: records flow again, up to the few that the breaker lets pass."""
-        for gate in self.gates:
-            gate.release()
+        self._valve.open()
         self._wake()
 
     def _wake(self) -> None:

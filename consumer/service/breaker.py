@@ -46,7 +46,7 @@ class Breaker:
 
     def admit(self, now_s: float) -> int | None:
         """A pass for one record, to be handed to `note` with its outcome; None where it has to wait."""
-        if self._state == "open" and now_s - self._opened_s >= self._limits.cool_down_s:
+        if self._state == "open" and now_s >= self._opened_s + self._limits.cool_down_s:
             self._enter("half_open")
             self._passes_left, self._probes_dead = self._limits.probes, 0
         if self._state == "open" or (self._state == "half_open" and self._passes_left == 0):

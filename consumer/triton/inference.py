@@ -35,20 +35,17 @@ _NOT_NOW: Final = frozenset(
 _NEVER: Final = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
 
 
-class Inference:
-    """One long-lived gRPC channel to Triton. An async context manager; `read_contract` comes before `infer`."""
+class TritonClient:
+    """One long-lived gRPC channel to Triton; an async context manager."""
 
-    def __init__(self, url: str, *, quality_model: str, brand_model: str, deadline_s: float) -> None:
+    def __init__(self, url: str, *, deadline_s: float) -> None:
         # Keepalive finds a silent host; without it a cut cable looks like a slow answer for ever.
         keepalive = KeepAliveOptions(
             keepalive_time_ms=30_000, keepalive_timeout_ms=10_000, keepalive_permit_without_calls=True
         )
         self._client = InferenceServerClient(url, keepalive_options=keepalive)
         self._url = url
-        self._quality_model = quality_model
-        self._brand_model = brand_model
         self._deadline_s = deadline_s
-        self._contract: ModelContract | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,38 +53,23 @@ class Inference:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def read_contract(self) -> ModelContract:
-        """The contract of the newest loaded version of both models; later calls ask for exactly these versions.
+    async def read_contract(self, quality_model: str, brand_model: str) -> ModelContract:
+        """The contract of the newest loaded version of both models.
 
         Raises:
             DependencyDown: Triton does not answer, or a model is not loaded (yet).
             ContractMismatch: the models do not fit this service or each other.
         """
-        quality, brand = await self._describe(self._quality_model), await self._describe(self._brand_model)
-        self._contract = contract.read(quality, brand)
-        return self._contract
+        return contract.read(await self._describe(quality_model), await self._describe(brand_model))
 
-    async def infer(self, pixels: Pixels) -> Scores:
-        """What both models say about one photo; `pixels` is uint8 [size, size, 3].
+    async def ask(self, model: str, version: str, output: str, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """One output of one model for one photo, all values in 0..1.
 
         Raises:
             DependencyDown: Triton does not answer in time or refuses work for now.
             PhotoRejected: `inference_rejected`, Triton refuses these pixels.
-            Retryable: `inference_failed`, a model failed on them.
+            Retryable: `inference_failed`, the model failed on them.
         """
-        agreed = self._agreed()
-        quality, brand = await asyncio.gather(
-            self._ask(agreed.quality_model, agreed.quality_version, "quality_score", pixels),
-            self._ask(agreed.brand_model, agreed.brand_version, "brand_probs", pixels),
-        )
-        return Scores(float(quality[0]), brand, agreed.models)
-
-    def _agreed(self) -> ModelContract:
-        if self._contract is None:
-            raise RuntimeError("infer was called before read_contract")
-        return self._contract
-
-    async def _ask(self, model: str, version: str, output: str, pixels: Pixels) -> npt.NDArray[np.float32]:
         tensor = InferInput(_INPUT, [1, *pixels.shape], "UINT8")
         tensor.set_data_from_numpy(pixels[np.newaxis])
         with _mapped(self._url):
@@ -121,6 +103,29 @@ class Inference:
             output_dims={output.name: tuple(output.dims) for output in config.output},
             parameters={name: value.string_value for name, value in config.parameters.items()},
         )
+
+
+class Inference:
+    """Asks both models of a contract about one photo at once."""
+
+    def __init__(self, triton: TritonClient, agreed: ModelContract) -> None:
+        self._triton = triton
+        self._agreed = agreed
+
+    async def infer(self, pixels: Pixels) -> Scores:
+        """What both models say about one photo; `pixels` is uint8 [size, size, 3].
+
+        Raises:
+            DependencyDown: as `TritonClient.ask`.
+            PhotoRejected: as `TritonClient.ask`.
+            Retryable: as `TritonClient.ask`.
+        """
+        agreed = self._agreed
+        quality, brand = await asyncio.gather(
+            self._triton.ask(agreed.quality_model, agreed.quality_version, "quality_score", pixels),
+            self._triton.ask(agreed.brand_model, agreed.brand_version, "brand_probs", pixels),
+        )
+        return Scores(float(quality[0]), brand, agreed.models)
 
 
 def _only_row(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:

@@ -1,20 +1,26 @@
 """Small pictures for a page: encoded photo bytes in, a JPEG data URI out, or None where nothing can be shown.
 
 Never raises for what is in the bytes: a gallery shows dead letters too, and those are the photos that do not decode.
+Opened as the service opens photos, so that no other of Pillow's plugins, nor a program that one of them starts, is ever
+given a stranger's bytes.
 """
 
 import base64
 import io
-import warnings
 from typing import Final
 
 from PIL import Image, ImageOps
 
+from consumer.contract import Geometry
+from consumer.errors import PhotoRejected
+from consumer.imaging.decode import opened
+from consumer.imaging.limits import PrepareLimits, checks
+
 #: Longest side of a thumbnail, pixels.
 SIDE: Final = 320
 _QUALITY: Final = 80
-#: A larger photo is not decoded: a bomb gets no second chance here. The service's own default.
-_MAX_PIXELS: Final = 50_000_000
+#: The service's own defaults, so that a bomb gets no second chance here; what is too small to be judged can be shown.
+_LIMITS: Final = PrepareLimits(min_side=1)
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_END: Final = b"\xff\xd9"
 _BACKDROP: Final = (255, 255, 255)
@@ -23,12 +29,9 @@ _BACKDROP: Final = (255, 255, 255)
 def thumbnail(body: bytes, side: int = SIDE) -> str | None:
     """A `data:image/jpeg` URI of at most `side` pixels, turned upright; None where the bytes are no whole photo."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of large photos; those are refused by their size below.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(body)) as image:
-                return None if _too_large(image) else _shrink(image, side)
-    except Exception:  # noqa: BLE001 (Pillow's plugins raise whatever their parsers trip over)
+        with opened(body, Geometry(side, side), _LIMITS) as (image, header):
+            return _shrink(image, side) if all(check.holds for check in checks(header, _LIMITS)) else None
+    except (PhotoRejected, MemoryError):
         return None
 
 
@@ -38,10 +41,6 @@ def partial_thumbnail(body: bytes, side: int = SIDE) -> str | None:
         return None
     # At an end marker the decoder fills up what is missing, where it would refuse a file that just ends.
     return thumbnail(body + _JPEG_END, side)
-
-
-def _too_large(image: Image.Image) -> bool:
-    return image.width * image.height > _MAX_PIXELS
 
 
 def _shrink(image: Image.Image, side: int) -> str:

@@ -143,7 +143,7 @@ async def test_replay_prints_one_result_line_and_changes_nothing(world: World, t
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({"TAGGER_KAFKA__GROUPID": "x"}, "TAGGER_KAFKA__GROUPID is no setting"),
+        ({"TAGGER_KAFKA__GROUPID": "x"}, "unknown setting TAGGER_KAFKA__GROUPID"),
         ({"TAGGER_SERVICE__MAX_IN_FLIGHT": "many"}, "service.max_in_flight (from TAGGER_SERVICE__MAX_IN_FLIGHT)"),
         ({"TAGGER_CONFIG": "nowhere.toml"}, "nowhere.toml"),
     ],

@@ -12,7 +12,7 @@ from consumer.embedded.kafka_cluster import KafkaCluster
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 from consumer.kafka.topics import create_topics
-from consumer.service.app import Service
+from consumer.service.run import Service
 from tests.faults.experiment import Experiment
 from tests.harness import BRIGHT, PhotoServer, World, eventually, make_world
 from tests.ledger import Ledger
@@ -142,7 +142,7 @@ async def longest_gap_s(service: Service) -> float:
     """The longest time for which the Kafka thread did not poll, until the service is asked to stop."""
     longest = 0.0
     while not service.stopping.is_set():
-        assert service._source is not None
-        longest = max(longest, time.monotonic() - service._source._ticked_s)
+        assert service._parts is not None
+        longest = max(longest, time.monotonic() - service._parts.streams[0].source._ticked_s)
         await asyncio.sleep(0.02)
     return longest

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from consumer import events
 from consumer.events import PhotoUploaded
-from consumer.service.app import Service
+from consumer.service.run import Service
 from consumer.settings import Settings
 from tests.faults.experiment import Experiment
 from tests.harness import BRIGHT, RED, PhotoServer, World, eventually

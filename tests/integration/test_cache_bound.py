@@ -22,13 +22,13 @@ async def judge(photo: Photo) -> Scores:
 class Bench:
     """A cache of few places on a Redis."""
 
-    def __init__(self, place: RedisPlace, max_entries: int, mark: str = "one") -> None:
+    def __init__(self, place: RedisPlace, max_entries: int, fingerprint: str = "one") -> None:
         self.counted: Counter[str] = Counter()
         self.place = place
         self.cache = ScoreCache(
             place.url,
             CONTRACT,
-            mark,
+            fingerprint,
             ttl_s=60,
             max_entries=max_entries,
             timeout_s=5.0,
@@ -71,7 +71,7 @@ async def test_fewer_contents_than_places_are_mostly_known_again(place: RedisPla
 
 
 async def test_other_models_see_nothing_of_these_and_share_the_bound(place: RedisPlace) -> None:
-    first, second = Bench(place, 50), Bench(place, 50, mark="two")
+    first, second = Bench(place, 50), Bench(place, 50, fingerprint="two")
     async with first.cache, second.cache:
         await first.score(range(100))
         assert (await second.score(range(100)))["hit"] == 0

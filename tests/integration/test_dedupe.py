@@ -7,7 +7,7 @@ import tritonclient.grpc
 
 from consumer import events
 from consumer.events import Tags
-from consumer.service.app import Service
+from consumer.service.run import Service
 from consumer.settings import Settings
 from tests.harness import BLUE, RED, World, by_key, eventually
 

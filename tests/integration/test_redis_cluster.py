@@ -15,10 +15,10 @@ from consumer.errors import DependencyDown
 from consumer.events import Deletion, Tags
 from consumer.operations import admin, dead_letters, rebuild
 from consumer.operations.sweep import sweep
-from consumer.redis.keys import fields_of, photo_key
+from consumer.redis.keys import bucket, fields_of, photo_key
 from consumer.redis.store import Store
-from consumer.resilience import Patience
-from consumer.service.app import Service
+from consumer.resilience import Dependencies
+from consumer.service.run import Service
 from consumer.settings import Settings
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
@@ -32,9 +32,9 @@ T = TypeVar("T")
 BRANDS = ("adidas", "puma", "shell")
 
 
-def of_bucket(bucket: str, count: int) -> list[str]:
+def of_bucket(name: str, count: int) -> list[str]:
     """Ids of photos that share a bucket."""
-    found = (f"photo-{number}" for number in range(100_000) if bucket(f"photo-{number}") == bucket)
+    found = (f"photo-{number}" for number in range(100_000) if bucket(f"photo-{number}") == name)
     return [next(found) for _ in range(count)]
 
 
@@ -49,7 +49,7 @@ def some_write(photo_id: str, number: int) -> Tags | Deletion:
 
 async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """As the pipeline calls the store."""
-    return await Patience(RecordingLog(), Metrics()).outlast("redis", call)
+    return await Dependencies(RecordingLog(), Metrics()).retry_until_available("redis", call)
 
 
 async def put(store: Store, write: Tags | Deletion) -> None:
@@ -217,10 +217,10 @@ async def test_the_service_waits_for_a_master_that_died_and_dead_letters_nothing
         cluster.cluster.nodes[1].kill()
         for photo_id, name in list(photos.items())[20:]:
             world.upload(photo_id, name)
-        await eventually(lambda: "redis" in service.patience.lost)
+        await eventually(lambda: "redis" in service.dependencies.lost)
         cluster.cluster.nodes[1].start()
         await eventually(lambda: service.outcomes() == {"tagged": 40})
-        assert service.patience.lost == ()
+        assert service.dependencies.lost == ()
     cluster.cluster.wait_ready()
     assert world.dead() == []
     with cluster.reader() as reader:

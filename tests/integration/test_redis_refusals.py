@@ -12,7 +12,7 @@ from consumer.embedded.servers import Servers
 from consumer.errors import DependencyDown
 from consumer.redis.keys import bucket, index_prefix
 from consumer.redis.store import Store, Written
-from consumer.resilience import Patience
+from consumer.resilience import Dependencies
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 from tests.harness import eventually
@@ -53,7 +53,7 @@ def assert_in_step(place: RedisPlace, photo_ids: list[str]) -> None:
 async def test_a_full_redis_takes_nothing_by_halves_and_goes_on_when_there_is_room(place: RedisPlace) -> None:
     photos = [f"photo-{number}" for number in range(1_500)]
     metrics = Metrics()
-    patience = Patience(RecordingLog(), metrics)
+    dependencies = Dependencies(RecordingLog(), metrics)
     async with place.store() as store:
         await store.write_all([make_tags(photo_id, 1, ("puma", "shell"), 0.5) for photo_id in photos[:50]])
         with little_memory(place):
@@ -77,12 +77,14 @@ async def test_a_full_redis_takes_nothing_by_halves_and_goes_on_when_there_is_ro
             assert place.dump() == before
             assert_in_step(place, photos)
             waiting = asyncio.create_task(
-                patience.outlast("redis", lambda: store.write_all([make_tags(photo_id, 3) for photo_id in photos]))
+                dependencies.retry_until_available(
+                    "redis", lambda: store.write_all([make_tags(photo_id, 3) for photo_id in photos])
+                )
             )
-            await eventually(lambda: patience.lost == ("redis",))
+            await eventually(lambda: dependencies.lost == ("redis",))
         # The masters of a cluster have room one after the other: what one took is there when the call is repeated.
         assert set(await waiting) <= ({"written"} if place.cluster is None else {"written", "unchanged"})
-    assert patience.lost == ()
+    assert dependencies.lost == ()
     assert place.index() == set()
 
 
@@ -93,7 +95,7 @@ async def test_a_redis_that_loads_its_file_is_waited_for(servers: Servers) -> No
         for number in range(16_000):
             pipeline.set(f"other:{number}", 1)
         pipeline.execute()
-    patience = Patience(RecordingLog(), Metrics())
+    dependencies = Dependencies(RecordingLog(), Metrics())
     async with Store(server.url, timeout_s=5) as store:
         await store.write(make_tags("photo-1", 1))
         server.kill()
@@ -107,7 +109,7 @@ async def test_a_redis_that_loads_its_file_is_waited_for(servers: Servers) -> No
                 told.append(down.detail)
                 raise
 
-        assert (await patience.outlast("redis", write)).outcome == "written"
+        assert (await dependencies.retry_until_available("redis", write)).outcome == "written"
         assert any(detail.startswith("BusyLoadingError") for detail in told), told
         await starting
     with redis.Redis.from_url(server.url) as client:

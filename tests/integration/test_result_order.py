@@ -9,13 +9,15 @@ import pytest
 
 from consumer import events, telemetry
 from consumer.events import Deletion, Record, Tags
+from consumer.fetch.hosts import Hosts
 from consumer.kafka import clients
+from consumer.kafka.headers import Delivery
 from consumer.kafka.publisher import Publisher
 from consumer.operations import rebuild
 from consumer.pipeline import Pipeline
 from consumer.redis.store import Store
-from consumer.resilience import Patience, RetrySchedule, retry_within_budget
-from consumer.service.wiring import topic_names
+from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
+from consumer.service.construction import topic_names
 from consumer.telemetry import Metrics
 from tests import fakes
 from tests.fakes import RecordingLog, deleted_json, record, uploaded_json
@@ -33,13 +35,13 @@ class HeldPublisher(Publisher):
         self.reached.set()
         await self.go_on.wait()
 
-    async def tags(self, tags: Tags, record: Record) -> None:
+    async def tags(self, tags: Tags, delivery: Delivery) -> None:
         await self._hold()
-        await super().tags(tags, record)
+        await super().tags(tags, delivery)
 
-    async def tombstone(self, deletion: Deletion, record: Record) -> None:
+    async def tombstone(self, deletion: Deletion, delivery: Delivery) -> None:
         await self._hold()
-        await super().tombstone(deletion, record)
+        await super().tombstone(deletion, delivery)
 
 
 @asynccontextmanager
@@ -52,7 +54,8 @@ async def writer(world: World) -> AsyncIterator[tuple[Pipeline, HeldPublisher]]:
             yield (
                 Pipeline(
                     steps,
-                    patience=Patience(log, metrics),
+                    hosts=Hosts(steps.fetch, log, metrics),
+                    dependencies=Dependencies(log, metrics),
                     retry=retry_within_budget(1, log, metrics),
                     schedule=RetrySchedule(0, (1.0,)),
                     log=log,
@@ -77,10 +80,10 @@ async def test_the_last_record_of_a_photo_has_its_highest_version_though_the_old
     world: World, older: Record, newer: Record
 ) -> None:
     async with writer(world) as (frozen, held), writer(world) as (other, free):
-        late = asyncio.create_task(frozen.handle(older))
+        late = asyncio.create_task(frozen.handle(fakes.World().delivery(older)))
         await held.reached.wait()
         free.go_on.set()
-        await other.handle(newer)
+        await other.handle(fakes.World().delivery(newer))
         held.go_on.set()
         await late
     versions = [

@@ -5,8 +5,9 @@ from typing import Any
 
 from consumer import events
 from consumer.events import Source
-from consumer.kafka.headers import RETRY_HEADERS
+from consumer.kafka.headers import RETRY_HEADERS, retry_headers
 from consumer.reader import TagReader
+from consumer.resilience import Deferral
 from consumer.settings import Settings
 from tests.harness import BLUE, RED, World, by_key, eventually, headers_of
 
@@ -35,6 +36,18 @@ async def test_a_photo_whose_host_is_down_for_a_while_is_tagged_later_and_delays
     assert found is not None
     assert found.source == first
     assert headers_of(by_key(world.tags())["late"])["ce_id"] == events.format_source(first)
+
+
+async def test_an_upload_whose_headers_look_like_those_of_a_wait_is_not_believed(world: World) -> None:
+    world.photos.answers["copied"] = RED
+    value = events.encode(events.PhotoUploaded("copied", f"{world.photos.url}/copied", datetime.now(UTC)))
+    elsewhere = Deferral("http_5xx", "busy", 99, 99, datetime(9998, 1, 1, tzinfo=UTC), Source("elsewhere", 7, 99))
+    headers = dict(retry_headers((), elsewhere))
+    world.send("copied", value, events.UPLOADED, headers={name: text or b"" for name, text in headers.items()})
+    async with world.service() as service:
+        await eventually(lambda: service.outcomes() == {"tagged": 1})
+    (tagged,) = world.tags()
+    assert events.decode_tags(tagged.value()).source.topic == world.settings.kafka.uploads_topic
 
 
 async def test_after_the_last_round_the_dead_letter_has_all_attempts_and_what_was_sent(world: World) -> None:

@@ -13,7 +13,7 @@ from consumer import events
 from consumer.embedded.paths import free_port
 from consumer.kafka import offset_map
 from consumer.kafka.topics import create_topics
-from consumer.service.wiring import topic_names
+from consumer.service.construction import topic_names
 from consumer.settings import Settings
 from tests.harness import BRIGHT, World, by_key, eventually
 from tests.harness_process import running_tagger

@@ -10,9 +10,10 @@ import stamina
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable
 from consumer.events import Record, source_of
+from consumer.fetch.hosts import Hosts
 from consumer.kafka.headers import retry_headers
 from consumer.pipeline import Pipeline
-from consumer.resilience import Deferral, Patience, RetrySchedule, retry_within_budget
+from consumer.resilience import Deferral, Dependencies, RetrySchedule, retry_within_budget
 from consumer.telemetry import Metrics
 from tests.fakes import MOMENT, RecordingLog, World, deleted_json, no_fault, record, uploaded_json
 
@@ -34,9 +35,11 @@ class Bench:
         self.world = world or World()
         self.log = RecordingLog()
         self.metrics = Metrics()
+        steps = self.world.steps()
         self.pipeline = Pipeline(
-            self.world.steps(),
-            patience=Patience(self.log, self.metrics),
+            steps,
+            hosts=Hosts(steps.fetch, self.log, self.metrics),
+            dependencies=Dependencies(self.log, self.metrics),
             retry=retry_within_budget(ATTEMPTS, self.log, self.metrics),
             schedule=schedule,
             log=self.log,
@@ -45,7 +48,7 @@ class Bench:
 
     async def handle(self, *records: Record) -> None:
         for one in records:
-            await self.pipeline.handle(one)
+            await self.pipeline.handle(self.world.delivery(one))
 
     def outcomes(self) -> dict[str, int]:
         samples = next(iter(self.metrics.records.collect())).samples
@@ -89,7 +92,7 @@ async def test_a_record_is_done_only_after_the_brokers_have_acknowledged(
             await acknowledged.wait()
 
     bench, one = Bench(World(fault)), record(value, kind=kind)
-    task = asyncio.create_task(bench.pipeline.handle(one))
+    task = asyncio.create_task(bench.handle(one))
     await asked.wait()
     assert bench.world.done == []
     acknowledged.set()
@@ -130,7 +133,7 @@ async def test_what_was_overtaken_on_its_way_to_the_topic_does_not_have_the_last
             await go_on.wait()
 
     bench = Bench(World(fault))
-    slow = asyncio.create_task(bench.pipeline.handle(OLDER[older]))
+    slow = asyncio.create_task(bench.handle(OLDER[older]))
     await held.wait()
     await bench.handle(NEWER[newer])
     go_on.set()
@@ -159,7 +162,7 @@ async def test_the_last_record_of_a_photo_has_its_newest_version_however_its_wri
             for revision in range(6)
         ]
         chance.shuffle(one_photo)
-        await asyncio.gather(*map(bench.pipeline.handle, one_photo))
+        await asyncio.gather(*map(bench.handle, one_photo))
         assert bench.world.topic[-1][1] == bench.world.versions["photo-1"]
         assert len(bench.world.done) == 6
 
@@ -186,7 +189,7 @@ async def test_a_deletion_is_a_tombstone_in_redis_first_then_in_the_topic() -> N
     bench, upload = Bench(), record()
     deletion = record(deleted_json(), kind="photo.deleted", offset=1)
     await bench.handle(upload, deletion)
-    assert bench.world.effects[len(TAGGED) :] == ["bury", "delete", "tombstone", "done"]
+    assert bench.world.effects[len(TAGGED) :] == ["decide_deletion", "delete", "tombstone", "done"]
     assert bench.world.stored == {}
     assert bench.world.tombstones == [(deletion, "photo-1")]
     assert bench.outcomes() == {"tagged": 1, "deleted": 1}
@@ -234,7 +237,7 @@ async def test_a_photo_that_stops_early_is_fetched_once_more_after_a_wait_and_th
     await bench.handle(one)
     ((_, deferral),) = bench.world.deferred
     assert (deferral.reason, deferral.attempt, deferral.round) == ("corrupt_image", 1, 1)
-    await bench.handle(replace(record(offset=99), headers=retry_headers(one, deferral)))
+    await bench.handle(replace(record(offset=99), headers=retry_headers(one.headers, deferral)))
     (letter,) = bench.world.dead
     assert (letter.reason, letter.attempt) == ("corrupt_image", 2)
     assert bench.world.effects.count("fetch") == 2
@@ -244,7 +247,7 @@ async def test_a_photo_that_stops_early_is_fetched_once_more_after_a_wait_and_th
 async def test_a_photo_that_was_still_being_uploaded_is_tagged_when_it_is_whole() -> None:
     bench, one = Bench(World(failing("prepare", CUT), body=b"\xff\xd8\xff\xe0"), RetrySchedule(3, (60.0,))), record()
     await bench.handle(one)
-    await bench.handle(replace(one, headers=retry_headers(one, bench.world.deferred[0][1])))
+    await bench.handle(replace(one, headers=retry_headers(one.headers, bench.world.deferred[0][1])))
     assert bench.outcomes() == {"deferred": 1, "tagged": 1}
 
 
@@ -334,7 +337,7 @@ async def test_rounds_add_their_attempts_up_and_the_last_one_ends_in_a_dead_lett
     await bench.handle(one)
     for _ in range(2):
         _, deferral = bench.world.deferred[-1]
-        await bench.handle(replace(record(offset=99), headers=retry_headers(one, deferral)))
+        await bench.handle(replace(record(offset=99), headers=retry_headers(one.headers, deferral)))
     assert [(deferral.round, deferral.attempt) for _, deferral in bench.world.deferred] == [(1, 3), (2, 6)]
     assert {deferral.origin for _, deferral in bench.world.deferred} == {source_of(one)}
     (letter,) = bench.world.dead
@@ -344,7 +347,7 @@ async def test_rounds_add_their_attempts_up_and_the_last_one_ends_in_a_dead_lett
 
 async def test_a_rejection_counts_the_attempts_before_it_and_tags_name_the_first_record() -> None:
     deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, source_of(record(offset=7)))
-    later = replace(record(offset=99), headers=retry_headers(record(), deferral))
+    later = replace(record(offset=99), headers=retry_headers((), deferral))
     fault = failing("fetch", Retryable("http_5xx", "busy"), PhotoRejected("http_4xx", "gone"))
     bench = Bench(World(fault), RetrySchedule(2, (60.0,)))
     await bench.handle(later, later)
@@ -424,7 +427,7 @@ async def test_a_photo_whose_host_is_gone_while_others_answer_steps_aside_and_us
     await bench.handle(one)
     for _ in range(3):
         _, deferral = bench.world.deferred[-1]
-        await bench.handle(replace(record(offset=99), headers=retry_headers(one, deferral)))
+        await bench.handle(replace(record(offset=99), headers=retry_headers(one.headers, deferral)))
     assert [deferral.round for _, deferral in bench.world.deferred] == [0, 0, 0, 0]
     assert {deferral.reason for _, deferral in bench.world.deferred} == {"connect_failed"}
     assert bench.world.dead == []
@@ -453,7 +456,7 @@ async def test_a_record_that_is_cancelled_is_neither_done_nor_rejected(at: str) 
             await asyncio.Event().wait()
 
     bench = Bench(World(fault))
-    task = asyncio.create_task(bench.pipeline.handle(record(b"no event" if at == "dead_letter" else None)))
+    task = asyncio.create_task(bench.handle(record(b"no event" if at == "dead_letter" else None)))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -472,7 +475,7 @@ async def test_a_record_that_waits_for_an_outage_can_be_cancelled() -> None:
             raise DependencyDown("redis", "no answer")
 
     bench = Bench(World(fault))
-    task = asyncio.create_task(bench.pipeline.handle(record()))
+    task = asyncio.create_task(bench.handle(record()))
     await down.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -514,7 +517,7 @@ async def test_each_of_200_records_at_once_ends_in_exactly_one_outcome() -> None
                 payload = uploaded_json(photo_id=photo_id, revision=chance.randrange(5))
                 records.append(record(payload, offset=offset))
     bench = Bench(World(fault))
-    await asyncio.gather(*map(bench.pipeline.handle, records))
+    await asyncio.gather(*map(bench.handle, records))
 
     assert set(struck) == {"triton", "redis", "kafka"}
     assert Counter(one.offset for one in bench.world.done) == Counter(range(200))

@@ -5,7 +5,7 @@ import pytest
 import stamina
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable
-from consumer.resilience import Patience, retry_within_budget
+from consumer.resilience import Dependencies, retry_within_budget
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
@@ -44,47 +44,52 @@ class Dependency:
 
 
 async def test_an_answer_comes_through_at_once_and_is_not_worth_a_line(log: RecordingLog, metrics: Metrics) -> None:
-    assert await Patience(log, metrics).outlast("redis", lambda: asyncio.sleep(0, "answer")) == "answer"
+    assert (
+        await Dependencies(log, metrics).retry_until_available("redis", lambda: asyncio.sleep(0, "answer")) == "answer"
+    )
     assert log.lines == []
 
 
 async def test_a_loss_and_a_recovery_are_logged_once_for_any_number_of_waiters(
     log: RecordingLog, metrics: Metrics
 ) -> None:
-    patience, dependency = Patience(log, metrics), Dependency(100)
-    calls = [patience.outlast("redis", lambda number=number: dependency.call(number)) for number in range(100)]
+    dependencies, dependency = Dependencies(log, metrics), Dependency(100)
+    calls = [
+        dependencies.retry_until_available("redis", lambda number=number: dependency.call(number))
+        for number in range(100)
+    ]
     assert await asyncio.gather(*calls) == list(range(100))
     assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"]
     assert log.lines[0][2]["detail"] == "refused"
-    assert patience.lost == ()
+    assert dependencies.lost == ()
 
 
 async def test_what_is_waited_for_is_known_while_it_is_down(log: RecordingLog, metrics: Metrics) -> None:
-    patience, seen = Patience(log, metrics), []
+    dependencies, seen = Dependencies(log, metrics), []
     failures = [DependencyDown("triton", "starting")]
 
     async def call() -> None:
         up = metrics.registry.get_sample_value("tagger_dependency_up", {"dependency": "triton"})
-        seen.append((patience.lost, up))
+        seen.append((dependencies.lost, up))
         if failures:
             raise failures.pop()
 
-    await patience.outlast("triton", call)
+    await dependencies.retry_until_available("triton", call)
     assert seen == [((), 1), (("triton",), 0)]
     assert metrics.registry.get_sample_value("tagger_dependency_up", {"dependency": "triton"}) == 1
 
 
 async def test_dependencies_are_lost_and_found_apart(log: RecordingLog, metrics: Metrics) -> None:
-    patience, release = Patience(log, metrics), asyncio.Event()
+    dependencies, release = Dependencies(log, metrics), asyncio.Event()
 
     async def down() -> None:
         raise DependencyDown("kafka", "no answer")
 
-    waiter = asyncio.create_task(patience.outlast("kafka", down))
+    waiter = asyncio.create_task(dependencies.retry_until_available("kafka", down))
     await asyncio.sleep(0)
     release.set()
-    await patience.outlast("redis", release.wait)
-    assert patience.lost == ("kafka",)
+    await dependencies.retry_until_available("redis", release.wait)
+    assert dependencies.lost == ("kafka",)
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
@@ -96,13 +101,13 @@ async def test_other_failures_are_not_waited_for(failure: Exception, log: Record
         raise failure
 
     with pytest.raises(type(failure)) as caught:
-        await Patience(log, metrics).outlast("redis", call)
+        await Dependencies(log, metrics).retry_until_available("redis", call)
     assert caught.value is failure
     assert log.lines == []
 
 
 async def test_a_dependency_that_is_lost_again_is_logged_again(log: RecordingLog, metrics: Metrics) -> None:
-    patience = Patience(log, metrics)
+    dependencies = Dependencies(log, metrics)
     for _ in range(2):
         failures = [DependencyDown("redis", "refused")]
 
@@ -110,7 +115,7 @@ async def test_a_dependency_that_is_lost_again_is_logged_again(log: RecordingLog
             if failures:
                 raise failures.pop()
 
-        await patience.outlast("redis", call)
+        await dependencies.retry_until_available("redis", call)
     assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"] * 2
 
 
@@ -186,7 +191,7 @@ async def test_a_retry_does_not_log_the_arguments(log: RecordingLog, metrics: Me
 async def test_answers_and_failures_from_before_the_edge_of_an_outage_do_not_make_it_several(
     log: RecordingLog, metrics: Metrics
 ) -> None:
-    patience = Patience(log, metrics)
+    dependencies = Dependencies(log, metrics)
     on_the_way, refused, late = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def answered_before_it_died() -> None:
@@ -201,18 +206,18 @@ async def test_answers_and_failures_from_before_the_edge_of_an_outage_do_not_mak
         if not refused.is_set():
             raise DependencyDown("redis", "refused")
 
-    early = asyncio.create_task(patience.outlast("redis", answered_before_it_died))
-    slow = asyncio.create_task(patience.outlast("redis", refused_before_it_was_back))
+    early = asyncio.create_task(dependencies.retry_until_available("redis", answered_before_it_died))
+    slow = asyncio.create_task(dependencies.retry_until_available("redis", refused_before_it_was_back))
     await asyncio.sleep(0)
-    waiter = asyncio.create_task(patience.outlast("redis", waits))
+    waiter = asyncio.create_task(dependencies.retry_until_available("redis", waits))
     await asyncio.sleep(0)
-    assert patience.lost == ("redis",)
+    assert dependencies.lost == ("redis",)
     on_the_way.set()
     await early
-    assert patience.lost == ("redis",), "the answer is older than the loss"
+    assert dependencies.lost == ("redis",), "the answer is older than the loss"
     refused.set()
     await waiter
-    assert patience.lost == ()
+    assert dependencies.lost == ()
     late.set()
     await slow
     assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"]

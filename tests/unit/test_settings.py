@@ -6,6 +6,8 @@ from pydantic import BaseModel
 
 from consumer import settings
 from consumer.errors import SettingsError
+from consumer.fetch.fetcher import Fetcher
+from consumer.fetch.limits import FetchLimits
 from consumer.settings import Row, Settings, load
 
 SECRET = "hunter2"
@@ -59,7 +61,7 @@ def test_the_origin_of_each_value_is_shown(bare: Path, monkeypatch: pytest.Monke
 
 def test_a_section_is_not_set_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_KAFKA", '{"group_id": "mine"}')
-    assert "TAGGER_KAFKA is no setting" in refusal()
+    assert "unknown setting TAGGER_KAFKA" in refusal()
 
 
 def test_another_file_is_named_by_the_environment(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,14 +224,17 @@ def test_the_options_of_a_bucket_are_texts_and_its_secrets_are_masked(bare: Path
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("photos", "no bucket"),
-        ("s3://A_B", "no bucket"),
-        ("s3://a/key", "no bucket"),
+        ("photos", "not a bucket"),
+        ("s3://A_B", "not a bucket"),
+        ("s3://a/key", "not a bucket"),
         ("{", "s3://a"),
         ('{"s3://abc": {"endpoint": "minio:9000"}}', "endpoint"),
         ('{"s3://abc": {"endpoint": "http://169.254.169.254"}}', "link-local"),
         ('{"s3://abc": {"endpoint": "http://[::ffff:169.254.169.254]:80/"}}', "link-local"),
         ('{"gs://abc": {"base_url": "http://2130706433/"}}', "endpoint"),
+        ('{"s3://abc": {"endpoint": "http://me:hunter2@minio:9000"}}', "endpoint"),
+        ('{"s3://abc": {"endpoint": "http://minio:99999"}}', "endpoint"),
+        ('{"s3://abc": {"endpoint": "http://a..b"}}', "endpoint"),
     ],
 )
 def test_a_bucket_that_is_none_is_named(text: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +243,8 @@ def test_a_bucket_that_is_none_is_named(text: str, told: str, monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["http://10.0.0.5:9000", "http://localhost:9000", "https://[fd12::1]", "http://h/p"]
+    "endpoint",
+    ["http://10.0.0.5:9000", "http://localhost:9000", "https://[fd12::1]", "http://h/p", "http://B\u00fccher.Intern."],
 )
 def test_an_endpoint_may_be_private_because_the_operator_names_it(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
@@ -252,12 +258,40 @@ def test_the_password_of_the_proxy_is_masked(monkeypatch: pytest.MonkeyPatch) ->
     assert shown()["fetch.proxy"].value == "http://me:***@proxy:3128"
 
 
-@pytest.mark.parametrize("proxy", ["proxy:3128", "socks5://proxy:1080", f"http://me:{SECRET}@proxy:3128/path"])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "proxy:3128",
+        "socks5://proxy:1080",
+        f"http://me:{SECRET}@proxy:3128/path",
+        f"http://me:{SECRET}?@proxy:3128",
+        f"http://me:{SECRET}#@proxy:3128",
+        f"http://me:{SECRET}@a..b:3128",
+        f"http://me:{SECRET}@127.1:3128",
+        f"http://me:{SECRET}@proxy:99999",
+        f"http://me:{SECRET}@",
+    ],
+)
 def test_a_proxy_that_is_none_is_named_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_FETCH__PROXY", proxy)
     text = refusal()
     assert "the proxy is http://host:port" in text
     assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://PROXY", "https://[fd12::1]:3128/", "http://me:a%3Fb@b\u00fccher.intern:3128", "http://me:p@q@10.0.0.1"],
+)
+def test_a_proxy_is_any_host_with_what_it_asks_for(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_FETCH__PROXY", proxy)
+    assert load().fetch.proxy == proxy
+    Fetcher(FetchLimits(proxy=proxy))
+
+
+def test_an_unknown_key_is_told_as_an_unknown_setting(bare: Path) -> None:
+    (bare / "tagger.toml").write_text("[fetch]\nmax_byte = 5\n")
+    assert "fetch.max_byte (from tagger.toml): unknown setting" in refusal()
 
 
 def test_an_allowed_address_that_is_none_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

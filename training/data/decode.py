@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
+from training.data.formats import image_formats
 from training.errors import Unreadable
 
 #: Refused beyond this: a training set holds photos, not bombs.
@@ -51,10 +52,11 @@ def decode(body: bytes, short_side: int) -> Decoded:
     """An upright RGB image whose short side is at least twice `short_side`, or full size where that is smaller.
 
     Raises:
-        Unreadable: No photo, a broken one, or more than MAX_PIXELS.
+        Unreadable: No photo in a format that the service reads, a broken one, or more than MAX_PIXELS.
     """
+    read = image_formats().read
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(body)) as opened:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(body), formats=read) as opened:
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
             width, height = opened.size
             _check_size(width, height)
@@ -67,6 +69,8 @@ def decode(body: bytes, short_side: int) -> Decoded:
             image = _rgb(opened if turn not in _TURNS else opened.transpose(_TURNS[turn]))
     except Unreadable:
         raise
+    except UnidentifiedImageError:
+        raise Unreadable(f"starts with {body[:16]!r}: the service reads {', '.join(read)}") from None
     except Exception as error:  # noqa: BLE001 - on broken bytes the decoders raise anything
         raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}") from None
     size = (height, width) if turn in _SIDEWAYS else (width, height)

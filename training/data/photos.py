@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from training.data.formats import image_formats
 from training.errors import DataError
 
 #: Label of a photo without a known brand.
@@ -15,8 +16,6 @@ TRAIN, VAL, TEST, FOREIGN = "train", "val", "test", "foreign"
 #: Splits that photos are divided into; `foreign` photos come from elsewhere and are only reported on.
 SPLITS: Final = (TRAIN, VAL, TEST)
 LEVELS: Final = (1, 2, 3, 4, 5)
-#: Names that files of photos end with.
-SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,12 @@ def photo_from_json(values: dict[str, Any]) -> Photo:
 def photo_files(folder: Path) -> list[Path]:
     """Every file below a folder that is named like a photo, sorted.
 
+    Also those in formats that the service does not read: whoever looks at them reports them as unreadable.
+
     Raises:
         DataError: No such folder.
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}")
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    suffixes = image_formats().suffixes
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
+from consumer.fetch.limits import FetchLimits
 from tests.photo_host import (
     BODY,
     SECRET,
@@ -138,6 +139,18 @@ class TestAddresses:
         assert await fetch(host.url("/a", "MINIO.internal"), limits, names) == BODY
         assert await rejected(host.url("/a", "other.internal"), limits, names) == "address_not_allowed"
         assert await rejected(host.url("/a"), limits, names) == "address_not_allowed"
+
+    async def test_a_host_with_a_name_that_is_not_ascii_is_allowed_by_it(self, host: Host) -> None:
+        host.serve("/a", response("200 OK", BODY))
+        names = Names(**{"xn--bcher-kva_intern": ["127.0.0.1"], "XN--BCHER-KVA_intern": ["127.0.0.1"]})
+        limits = limits_for(host, allow_addresses=(f"B\u00fccher.Intern:{host.port}",))
+        for name in ("b\u00fccher.intern", "xn--bcher-kva.intern", "XN--BCHER-KVA.intern"):
+            assert await fetch(host.url("/a", name), limits, names) == BODY
+
+    async def test_a_name_that_only_looks_encoded_is_a_name_like_any_other(self, host: Host) -> None:
+        limits = limits_for(host)
+        assert await retryable("http://xn--a.example/a" + SECRET, limits, Names()) == "dns_failed"
+        assert await fetch(host.serve("/a", response("200 OK", BODY)), limits) == BODY
 
     async def test_metadata_is_refused_though_everything_is_allowed(self) -> None:
         limits = FetchLimits(

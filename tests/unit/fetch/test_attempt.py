@@ -6,7 +6,7 @@ import pytest
 
 from consumer.budget import Budget
 from consumer.errors import PhotoRejected, Retryable
-from consumer.fetch.attempt import Attempt, Crowded
+from consumer.fetch.attempt import Attempt, NoRoom
 from consumer.fetch.fetcher import Fetcher
 from tests.photo_host import Host, event, limits_for, response
 
@@ -76,7 +76,7 @@ async def test_a_connection_is_not_held_for_long_and_the_place_in_the_queue_is_k
     budget = Budget(100)
     blocker = await budget.acquire(100)
     first, second = Attempt(budget, 80, open_wait_s=0.01), Attempt(budget, 80)
-    with pytest.raises(Crowded):
+    with pytest.raises(NoRoom):
         await first.make_room("h", 80)
     behind = asyncio.create_task(second.make_room("h", 80))
     await asyncio.sleep(0)
@@ -111,7 +111,7 @@ async def test_who_is_cancelled_while_waiting_holds_nothing(step: str) -> None:
 
     async def wait() -> None:
         try:
-            with contextlib.suppress(Crowded):
+            with contextlib.suppress(NoRoom):
                 await attempt.make_room("h", 80)
             await attempt.queued()
         finally:

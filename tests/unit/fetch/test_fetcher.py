@@ -9,8 +9,9 @@ import pytest
 
 from consumer.errors import PhotoRejected, Retryable
 from consumer.events import PhotoUploaded
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.http import retry_after_s
+from consumer.fetch.limits import FetchLimits
 from tests.photo_host import (
     BODY,
     SECRET,

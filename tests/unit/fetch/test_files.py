@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from consumer.errors import PhotoRejected
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.files import open_below
+from consumer.fetch.limits import FetchLimits
 from tests.photo_host import BODY, event, fetch, rejected
 
 

@@ -7,13 +7,15 @@ import pytest
 
 from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TransientReason
 from consumer.events import Photo, PhotoUploaded
-from consumer.fetch.hosts import HostLimits, Hosts, origin_of
+from consumer.fetch.hosts import Hosts
+from consumer.fetch.limits import HostLimits
+from consumer.fetch.urls import origin, parsed
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
 GOOD, OTHER = "https://good.example:443", "https://other.example:443"
 MOMENT = datetime(2026, 11, 21, tzinfo=UTC)
-LIMITS = HostLimits(photos=3, photos_from_nowhere=5, probe_every_s=0.0)
+LIMITS = HostLimits(failure_threshold=3, startup_failure_threshold=5, probe_interval_s=0.0)
 NUMBERS = count()
 
 Answer = Callable[[PhotoUploaded], Awaitable[Photo]]
@@ -38,12 +40,12 @@ class Web:
     async def attempt(self, event: PhotoUploaded) -> Photo:
         self.asked.append(event.photo_id)
         await asyncio.sleep(0)
-        origin = origin_of(event.uri)
+        place = origin(parsed(event.uri))
         if event.photo_id in self.gone:
             raise PhotoRejected("http_4xx", "gone")
-        for key in (event.photo_id, origin):
+        for key in (event.photo_id, place):
             if key in self.failing:
-                raise Retryable(self.failing[key], "no", origin=origin)
+                raise Retryable(self.failing[key], "no", origin=place)
         return Photo(event.photo_id, event.uri, b"jpeg", lambda: self.dropped.append(event.photo_id))
 
     async def retry(self, step: Answer, event: PhotoUploaded) -> Photo:
@@ -159,7 +161,7 @@ async def test_a_host_that_is_down_is_knocked_at_once_by_each_photo() -> None:
 
 
 async def test_many_photos_that_suspect_a_host_ask_it_once_together() -> None:
-    web = Web(HostLimits(probe_every_s=3600.0))
+    web = Web(HostLimits(probe_interval_s=3600.0))
     good = photo()
     await web.fetch(good)
     web.failing[GOOD] = "fetch_timeout"
@@ -169,7 +171,7 @@ async def test_many_photos_that_suspect_a_host_ask_it_once_together() -> None:
 
 
 async def test_a_host_that_has_been_gone_for_too_long_no_longer_excuses_its_photos() -> None:
-    web = Web(HostLimits(gone_s=0.0))
+    web = Web(HostLimits(max_outage_s=0.0))
     await web.fetch(photo())
     web.failing[GOOD] = "connect_failed"
     await web.fails(photo())
@@ -183,7 +185,7 @@ async def test_a_photo_keeps_its_place_only_while_no_other_host_answers_and_not_
     assert waits()
     await web.fetch(photo(OTHER))
     assert not waits()
-    assert not Web(HostLimits(in_place_s=0.0)).hosts.patience(photo())()
+    assert not Web(HostLimits(max_wait_s=0.0)).hosts.patience(photo())()
 
 
 async def test_any_number_of_hosts_in_events_takes_bounded_memory() -> None:
@@ -193,16 +195,20 @@ async def test_any_number_of_hosts_in_events_takes_bounded_memory() -> None:
     assert len(web.hosts._hosts) == 1024
 
 
-@pytest.mark.parametrize(
-    ("uri", "origin"),
-    [
-        ("https://Photos.example:8443/a?b", "https://photos.example:8443"),
-        ("https://user:secret@h/a", "https://h:443"),
-        ("http://[::1]/a", "http://[::1]:80"),
-        ("s3://bucket/key", "s3://bucket"),
-        ("file:///photos/a.jpg", "file://"),
-        ("https://[::1", ""),
-    ],
-)
-def test_the_origin_names_the_host_and_no_secret(uri: str, origin: str) -> None:
-    assert origin_of(uri) == origin
+async def test_a_host_is_known_by_every_spelling_of_its_name() -> None:
+    web = Web()
+    await web.fetch(photo("https://b\u00fccher.example"))
+    web.failing["https://xn--bcher-kva.example:443"] = "connect_failed"
+    assert await web.fails(photo("HTTPS://B\u00dcCHER.Example.:443")) == [PhotoHostDown]
+    assert await web.fails(photo("https://XN--BCHER-kva.example:")) == [PhotoHostDown]
+    assert web.down() == 1
+
+
+@pytest.mark.parametrize("uri", ["https://a..b/1.jpg", "ftp://h/1.jpg", "https://[::1"])
+async def test_a_uri_that_names_no_place_is_rejected_and_no_host_is_known_by_it(uri: str) -> None:
+    web = Web()
+    event = PhotoUploaded("p", uri, MOMENT)
+    assert await web.fails(event) == [PhotoRejected]
+    with pytest.raises(PhotoRejected, match="url_not_allowed"):
+        web.hosts.patience(event)
+    assert not web.hosts._hosts

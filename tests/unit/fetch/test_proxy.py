@@ -3,7 +3,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from consumer.errors import PhotoRejected, Retryable
-from consumer.fetch.fetcher import FetchLimits
+from consumer.fetch.limits import FetchLimits
 from tests.egress_proxy import Proxy, proxying
 from tests.photo_host import BODY, SECRET, Host, failure, fetch, response
 

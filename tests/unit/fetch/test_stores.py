@@ -9,7 +9,8 @@ from aiohttp import web
 
 from consumer.errors import PhotoRejected, Retryable
 from consumer.events import PhotoUploaded
-from consumer.fetch.fetcher import Fetcher, FetchLimits
+from consumer.fetch.fetcher import Fetcher
+from consumer.fetch.limits import FetchLimits
 from tests.photo_host import BODY, event
 
 HEADERS = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "ETag": '"x"'}

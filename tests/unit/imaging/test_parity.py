@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from consumer.contract import Geometry
+from consumer.errors import PhotoRejected
 from consumer.events import Pixels
 from consumer.imaging.decode import to_pixels
 from consumer.imaging.limits import PrepareLimits
@@ -122,3 +123,22 @@ def test_the_decoder_of_the_training_package_gives_the_same_pixels(orientation: 
     shape = training.Geometry(GEOMETRY.input_size, GEOMETRY.resize_short_side)
     seen = training.square(training.decode(body, GEOMETRY.resize_short_side), shape)
     assert difference(to_pixels(body, GEOMETRY, LIMITS), seen) <= 0.3
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
+def test_training_reads_what_the_service_reads(name: str) -> None:
+    training = pytest.importorskip("training.data.decode")
+    body = encoded(photo(64, 48), name)
+    assert to_pixels(body, GEOMETRY, LIMITS).shape == (224, 224, 3)
+    assert training.decode(body, 32).width == 64
+
+
+@pytest.mark.parametrize("name", ["BMP", "TIFF", "EPS", "PPM", "ICO", "JPEG2000"])
+def test_training_refuses_what_the_service_refuses(name: str) -> None:
+    training, errors = pytest.importorskip("training.data.decode"), pytest.importorskip("training.errors")
+    body = encoded(photo(64, 48), name)
+    with pytest.raises(PhotoRejected) as refused:
+        to_pixels(body, GEOMETRY, LIMITS)
+    assert refused.value.reason == "unsupported_format"
+    with pytest.raises(errors.Unreadable, match="the service reads JPEG, PNG, WEBP, GIF, AVIF"):
+        training.decode(body, 32)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from consumer.imaging.truncation import ends_early
+from consumer.imaging.formats import ends_early
 
 
 def encoded(form: str, **options: object) -> bytes:

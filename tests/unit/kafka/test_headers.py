@@ -9,26 +9,30 @@ from consumer.events import Headers, Record, Source
 from consumer.kafka.headers import (
     RETRY_HEADERS,
     VALUE_OMITTED,
-    Verdict,
+    Delivery,
+    Failure,
     dead_headers,
-    deferral_of,
-    origin_of,
+    delivery_of,
+    failure_of,
     redriven_headers,
+    retried_delivery_of,
     retry_headers,
-    sent_headers,
-    verdict_of,
 )
 from consumer.resilience import Deferral, RetrySchedule
-from tests.fakes import MOMENT, record
+from tests.fakes import MOMENT, World, record
 
 DEFERRAL = Deferral("http_5xx", "busy: \u7834", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
-VERDICT = Verdict("http_5xx", "busy", 8, Source("photo-uploads", 2, 41), MOMENT)
+FAILURE = Failure("http_5xx", "busy", 8, Source("photo-uploads", 2, 41), MOMENT)
 NAMES = st.sampled_from(["a", "reason", "attempt", "round", "not_before", "failed_at", "original_topic", "traceparent"])
 ANY_HEADERS = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=5)), max_size=12).map(tuple)
 
 
+def read(one: Record) -> Delivery:
+    return retried_delivery_of(one, World().delivery(one).owner)
+
+
 def waiting(one: Record, deferral: Deferral) -> Record:
-    return replace(one, topic="retry", offset=7, headers=retry_headers(one, deferral))
+    return replace(one, topic="retry", offset=7, headers=retry_headers(read(one).sent, deferral))
 
 
 @given(ANY_HEADERS)
@@ -36,22 +40,30 @@ def test_the_senders_headers_come_back_whole_after_any_number_of_rounds(headers:
     one = record(headers=headers)
     for number in (1, 2, 3):
         one = waiting(one, replace(DEFERRAL, round=number))
-        assert deferral_of(one) == replace(DEFERRAL, round=number)
-        assert sent_headers(one) == headers
+        assert read(one).deferral == replace(DEFERRAL, round=number)
+        assert read(one).sent == headers
     assert len(one.headers) == len(headers) + len(RETRY_HEADERS)
 
 
 def test_the_origin_is_the_first_record_and_not_the_one_that_waited() -> None:
-    assert origin_of(record(offset=3)) == Source("photo-uploads", 0, 3)
-    assert origin_of(waiting(record(), DEFERRAL)) == DEFERRAL.origin
+    assert read(record(offset=3)).origin == Source("photo-uploads", 0, 3)
+    assert read(waiting(record(), DEFERRAL)).origin == DEFERRAL.origin
+
+
+def test_outside_the_retry_topic_the_headers_of_a_wait_are_the_senders() -> None:
+    one = waiting(record(), DEFERRAL)
+    delivery = delivery_of(one, World().delivery(one).owner)
+    assert delivery.deferral is None
+    assert delivery.sent == one.headers
+    assert delivery.origin == Source("retry", 0, 7)
 
 
 @pytest.mark.parametrize("name", ["attempt", "round", "not_before", "original_offset"])
 def test_headers_that_only_look_like_ours_are_the_senders(name: str) -> None:
     headers = tuple((each, b"x" if each == name else value) for each, value in waiting(record(), DEFERRAL).headers)
     one = record(headers=headers)
-    assert deferral_of(one) is None
-    assert sent_headers(one) == headers
+    assert read(one).deferral is None
+    assert read(one).sent == headers
 
 
 def test_a_time_without_a_zone_is_utc() -> None:
@@ -59,29 +71,29 @@ def test_a_time_without_a_zone_is_utc() -> None:
         (name, b"2026-11-21T10:15" if name == "not_before" else value)
         for name, value in waiting(record(), DEFERRAL).headers
     ]
-    deferral = deferral_of(record(headers=tuple(headers)))
+    deferral = read(record(headers=tuple(headers))).deferral
     assert deferral is not None
     assert deferral.not_before == datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
 
 
 @given(ANY_HEADERS, st.booleans())
 def test_a_dead_letter_is_read_as_it_was_written_and_redriven_as_it_was_sent(headers: Headers, omitted: bool) -> None:
-    added = dead_headers(VERDICT)
+    added = dead_headers(FAILURE)
     if omitted:
-        assert verdict_of((*added, (VALUE_OMITTED, b"9"))) == replace(VERDICT, value_omitted=True)
-    assert verdict_of((*headers, *added)) == VERDICT
+        assert failure_of((*added, (VALUE_OMITTED, b"9"))) == replace(FAILURE, value_omitted=True)
+    assert failure_of((*headers, *added)) == FAILURE
     assert redriven_headers((*headers, *added), "dead/0/5") == (*headers, ("redriven_from", b"dead/0/5"))
 
 
 def test_only_the_last_redrive_is_named() -> None:
-    once = redriven_headers((("a", b"1"), *dead_headers(VERDICT)), "dead/0/5")
-    twice = redriven_headers((*once, *dead_headers(VERDICT)), "dead/0/9")
+    once = redriven_headers((("a", b"1"), *dead_headers(FAILURE)), "dead/0/5")
+    twice = redriven_headers((*once, *dead_headers(FAILURE)), "dead/0/9")
     assert twice == (("a", b"1"), ("redriven_from", b"dead/0/9"))
 
 
 def test_a_record_of_another_kind_is_no_dead_letter() -> None:
-    assert verdict_of(()) is None
-    assert verdict_of((("redriven", b"0/1"),)) is None
+    assert failure_of(()) is None
+    assert failure_of((("redriven", b"0/1"),)) is None
 
 
 @given(st.integers(1, 8), st.lists(st.floats(0.1, 1000), min_size=1, max_size=4), st.floats(0, 1))

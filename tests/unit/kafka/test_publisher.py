@@ -11,17 +11,19 @@ from consumer.kafka.headers import DEAD_HEADERS, RETRY_HEADERS, retry_headers
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
-from tests.fakes import MOMENT, FakeProducer, Produced, record, tags
+from tests.fakes import MOMENT, FakeProducer, Produced, World, record, tags
 
 TRACE = (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", b"a=1"))
 TOPICS = TopicNames("uploads", "tags", "dead", "retry")
 DELETION = Deletion("photo-1", "0000000000001.999999.9999999999999", Source("photo-uploads", 3, 7), MOMENT)
 
+delivered = World().delivery
+
 
 async def letter_of(one: Record, detail: str = "cut off") -> Produced:
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.dead_letter(one, "corrupt_image", detail, 3)
+        await publisher.dead_letter(delivered(one), "corrupt_image", detail, 3)
     (produced,) = producer.produced
     return produced
 
@@ -29,7 +31,7 @@ async def letter_of(one: Record, detail: str = "cut off") -> Produced:
 async def tags_message(one: Record, decided: Tags = tags()) -> Produced:  # noqa: B008 - a frozen value
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tags(decided, one)
+        await publisher.tags(decided, delivered(one))
     (produced,) = producer.produced
     return produced
 
@@ -67,7 +69,7 @@ async def test_the_trace_of_the_event_travels_on_and_nothing_else_of_it() -> Non
 async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tombstone(DELETION, record(headers=TRACE))
+        await publisher.tombstone(DELETION, delivered(record(headers=TRACE)))
     (produced,) = producer.produced
     assert (produced.topic, produced.key, produced.value) == ("tags", b"photo-1", None)
     assert produced.header("ce_type") == "photo.deleted"
@@ -77,7 +79,7 @@ async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
 async def test_a_tombstone_says_in_headers_what_redis_keeps_of_it() -> None:
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tombstone(DELETION, record(offset=9))
+        await publisher.tombstone(DELETION, delivered(record(offset=9)))
     (produced,) = producer.produced
     assert produced.header("version") == DELETION.version
     assert produced.header("deleted_at") == "2026-11-21T10:15:00.123Z"
@@ -108,7 +110,7 @@ async def test_a_record_that_waits_keeps_key_value_and_headers_and_says_until_wh
     producer, one = FakeProducer(), record(offset=41, partition=2, headers=(("reason", b"of the sender"), *TRACE))
     deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
     with Publisher(producer, TOPICS) as publisher:
-        assert await publisher.retry(one, deferral)
+        assert await publisher.retry(delivered(one), deferral)
     (produced,) = producer.produced
     assert (produced.topic, produced.key, produced.value) == ("retry", one.key, one.value)
     assert tuple(produced.headers[: len(one.headers)]) == one.headers
@@ -119,7 +121,7 @@ async def test_a_record_that_waits_keeps_key_value_and_headers_and_says_until_wh
 async def test_a_dead_letter_after_a_wait_names_the_first_record_and_keeps_no_header_of_the_wait() -> None:
     first = record(offset=41, partition=2, headers=TRACE)
     deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
-    produced = await letter_of(Record("retry", 0, 3, first.key, first.value, retry_headers(first, deferral)))
+    produced = await letter_of(Record("retry", 0, 3, first.key, first.value, retry_headers(first.headers, deferral)))
     assert tuple(produced.headers[: len(TRACE)]) == TRACE
     assert [name for name, _ in produced.headers[len(TRACE) :]] == list(DEAD_HEADERS)
     assert (produced.header("original_topic"), produced.header("original_offset")) == ("photo-uploads", "41")
@@ -128,7 +130,7 @@ async def test_a_dead_letter_after_a_wait_names_the_first_record_and_keeps_no_he
 async def test_what_the_retry_topic_will_never_take_is_told_and_is_no_outage() -> None:
     deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
     with Publisher(FakeProducer(errors=[KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)]), TOPICS) as publisher:
-        assert not await publisher.retry(record(), deferral)
+        assert not await publisher.retry(delivered(record()), deferral)
 
 
 async def test_a_detail_of_any_text_is_published() -> None:
@@ -138,7 +140,7 @@ async def test_a_detail_of_any_text_is_published() -> None:
 async def test_a_full_queue_is_waited_out() -> None:
     producer = FakeProducer(full=2)
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tags(tags(), record())
+        await publisher.tags(tags(), delivered(record()))
     assert len(producer.produced) == 1
 
 
@@ -146,8 +148,8 @@ async def test_a_full_queue_is_waited_out() -> None:
 async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> None:
     with Publisher(FakeProducer(errors=[KafkaError(code)]), TOPICS) as publisher:
         with pytest.raises(DependencyDown) as caught:
-            await publisher.tags(tags(), record())
-        await publisher.tags(tags(), record())
+            await publisher.tags(tags(), delivered(record()))
+        await publisher.tags(tags(), delivered(record()))
     assert caught.value.dependency == "kafka"
     assert caught.value.detail.startswith(KafkaError(code).name())
 
@@ -155,23 +157,23 @@ async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> Non
 async def test_a_message_that_is_not_taken_is_an_outage() -> None:
     producer = FakeProducer(refusal=KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC)))
     with Publisher(producer, TOPICS) as publisher, pytest.raises(DependencyDown, match="_UNKNOWN_TOPIC"):
-        await publisher.tombstone(DELETION, record())
+        await publisher.tombstone(DELETION, delivered(record()))
 
 
 async def test_many_messages_at_once_each_get_their_own_answer() -> None:
     errors = [KafkaError(KafkaError._MSG_TIMED_OUT)] * 3
     with Publisher(FakeProducer(errors=errors), TOPICS) as publisher:
-        calls = [publisher.tags(tags(), record(offset=offset)) for offset in range(50)]
+        calls = [publisher.tags(tags(), delivered(record(offset=offset))) for offset in range(50)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(answer) for answer in answers] == [DependencyDown] * 3 + [type(None)] * 47
 
 
 async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
     with Publisher(FakeProducer(full=1), TOPICS) as publisher:
-        waiting = asyncio.create_task(publisher.tags(tags(), record()))
+        waiting = asyncio.create_task(publisher.tags(tags(), delivered(record())))
         await asyncio.sleep(0)
         waiting.cancel()
-        await publisher.tags(tags(), record(offset=1))
+        await publisher.tags(tags(), delivered(record(offset=1)))
         with pytest.raises(asyncio.CancelledError):
             await waiting
 

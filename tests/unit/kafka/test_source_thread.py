@@ -10,6 +10,8 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_STORED, KafkaEr
 
 from consumer.events import Record
 from consumer.kafka import offset_map
+from consumer.kafka.backpressure import Valve
+from consumer.kafka.headers import delivery_of
 from consumer.kafka.source import Source
 from consumer.kafka.subscription import Subscription
 from consumer.telemetry import Metrics
@@ -127,14 +129,16 @@ class Bench:
         self.records: list[Record] = []
         self.failures: list[SourceFailed] = []
         self.log, self.metrics = RecordingLog(), Metrics()
-        self.consumer = FakeConsumer(*messages)
+        self.consumer, self.valve = FakeConsumer(*messages), Valve()
         self.source = Source(
             Subscription(TOPIC, "earliest"),
             bootstrap_servers="127.0.0.1:1",
             group_id="g",
             extra={},
             max_in_flight=WINDOW,
-            deliver=self.records.extend,
+            valve=self.valve,
+            read=delivery_of,
+            deliver=lambda deliveries: self.records.extend(each.record for each in deliveries),
             failed=self.failures.append,
             log=self.log,
             metrics=self.metrics,
@@ -202,7 +206,7 @@ def test_a_window_that_is_full_for_a_moment_is_not_paused() -> None:
 def test_a_drain_pauses_for_good() -> None:
     bench = Bench(*messages(1))
     bench.turn()
-    bench.source.stop_intake()
+    bench.source.stop_delivery()
     bench.finish(*bench.records)
     bench.source._settle(bench.consumer)
     assert bench.consumer.names() == ["pause"]
@@ -212,7 +216,7 @@ def test_a_drain_pauses_for_good() -> None:
 def test_partitions_that_are_assigned_later_are_paused_as_the_others_are(paused: bool, name: str) -> None:
     bench = Bench(assigned=(0,))
     if paused:
-        bench.source.stop_intake()
+        bench.source.stop_delivery()
         bench.source._settle(bench.consumer)
         bench.consumer.calls.clear()
     bench.source.assigned(bench.consumer, partitions(1))

@@ -67,10 +67,29 @@ async def test_a_file_uri_needs_its_root_and_a_bucket_its_name(photo: Path) -> N
     assert (report.outcome, report.setting) == ("url_not_allowed", "TAGGER_FETCH__STORES=s3://others,s3://uploads")
 
 
-@pytest.mark.parametrize("uri", ["ftp://h/a", "data:image/png;base64,AAAA", "http://a b/", "http://[::1/"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ftp://h/a",
+        "data:image/png;base64,AAAA",
+        "http://a b/",
+        "http://[::1/",
+        "http://a..b/?sig=x",
+        "https://[fd12::1%25a]/",
+    ],
+)
 async def test_what_is_no_place_for_photos_is_refused_without_a_hint(uri: str) -> None:
     report = await report_on(uri, {"schemes": "https,http"})
     assert (report.outcome, report.setting) == ("url_not_allowed", None)
+    assert "sig=x" not in repr(report)
+
+
+async def test_the_setting_that_would_allow_a_host_names_it_in_its_one_spelling(host: Host) -> None:
+    uri = host.serve("/red.jpg", response("200 OK", RED)).replace("127.0.0.1", "LOCALHOST")
+    report = await report_on(uri, {"schemes": "http"})
+    rule = f"localhost:{host.port}"
+    assert (report.outcome, report.setting) == ("address_not_allowed", f"TAGGER_FETCH__ALLOW_ADDRESSES={rule}")
+    assert (await report_on(uri, {"schemes": "http", "allow_addresses": rule})).outcome == "accepted"
 
 
 async def test_a_signature_in_a_uri_is_not_shown(host: Host) -> None:

@@ -4,17 +4,17 @@ from datetime import timedelta
 import pytest
 
 from consumer.events import Headers, Record, Source
-from consumer.kafka.headers import REDRIVEN, Verdict, dead_headers
+from consumer.kafka.headers import REDRIVEN, Failure, dead_headers
 from consumer.operations import dead_letters
 from consumer.operations.dead_letters import Letter, Listed, Query, State
 from tests.fakes import MOMENT, record, tags, uploaded_json
 
-VERDICT = Verdict("http_5xx", "busy", 8, Source("photo-uploads", 2, 41), MOMENT)
+FAILURE = Failure("http_5xx", "busy", 8, Source("photo-uploads", 2, 41), MOMENT)
 SECOND = timedelta(seconds=1)
 
 
-def dead(offset: int = 0, value: bytes | None = None, verdict: Verdict = VERDICT) -> Record:
-    one = record(value, headers=dead_headers(verdict), offset=offset)
+def dead(offset: int = 0, value: bytes | None = None, failure: Failure = FAILURE) -> Record:
+    one = record(value, headers=dead_headers(failure), offset=offset)
     return replace(one, topic="dead")
 
 
@@ -24,7 +24,7 @@ def note(letter_id: str, value: bytes | None = None) -> Record:
 
 
 def letter(**changes: object) -> Letter:
-    return Letter(dead(), replace(VERDICT, **changes))
+    return Letter(dead(), replace(FAILURE, **changes))
 
 
 @pytest.mark.parametrize(
@@ -59,19 +59,19 @@ def test_a_letter_has_succeeded_where_its_photo_has_tags_of_its_content_or_a_new
     revision: int, held: int | None, state: State
 ) -> None:
     found = {} if held is None else {"photo-1": tags(version=f"{held:013d}.003007.0000000000000")}
-    one = Letter(dead(0, uploaded_json(revision=revision)), VERDICT)
+    one = Letter(dead(0, uploaded_json(revision=revision)), FAILURE)
     assert dead_letters.state_of(one, found) == state
     sent = replace(one, redriven_at=MOMENT)
     assert dead_letters.state_of(sent, found) == ("redriven" if state == "waiting" else state)
 
 
 def test_an_event_that_cannot_be_read_never_succeeds() -> None:
-    one = Letter(dead(0, b"{"), VERDICT)
+    one = Letter(dead(0, b"{"), FAILURE)
     assert dead_letters.state_of(one, {"photo-1": tags()}) == "waiting"
 
 
 def test_only_what_waits_and_has_its_value_is_sent_again() -> None:
-    lost = Letter(dead(), replace(VERDICT, value_omitted=True))
+    lost = Letter(dead(), replace(FAILURE, value_omitted=True))
     listed = [
         Listed(letter(), "waiting"),
         Listed(letter(), "redriven"),

@@ -11,7 +11,8 @@ from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.operations import schemas
 from tests.fakes import MOMENT, tags
 
-PUBLISHED = Path(__file__).resolve().parents[3] / "docs" / "schemas"
+ROOT = Path(__file__).resolve().parents[3]
+PUBLISHED = ROOT / "docs" / "schemas"
 CLASSES = {"photo.uploaded": PhotoUploaded, "photo.deleted": PhotoDeleted, "photo.tagged": Tags}
 JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
@@ -60,6 +61,8 @@ def test_the_published_files_are_what_the_code_generates(tmp_path: Path) -> None
     written = {path.name: path.read_bytes() for path in schemas.write_schemas(tmp_path / "new")}
     published = {path.name: path.read_bytes() for path in PUBLISHED.glob("*.json")}
     assert written == published, "run: make schemas"
+    copy = ROOT / "training" / "data" / schemas.IMAGE_FORMATS
+    assert copy.read_bytes() == written[schemas.IMAGE_FORMATS], "run: make schemas"
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -36,11 +36,7 @@ def hash_tag(key: str) -> str:
     return found[1] if found and found[1] else key
 
 
-def as_read(fields: dict[str, str | bytes]) -> dict[str, str]:
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in fields.items()}
-
-
-FIELDS = as_read(fields_of(tags()))
+FIELDS = fields_of(tags())
 
 
 @st.composite
@@ -58,7 +54,7 @@ def any_tags(draw: st.DrawFn) -> Tags:
 
 @given(any_tags())
 def test_a_reader_gets_the_tags_that_were_written_less_the_probabilities(written: Tags) -> None:
-    read = tags_of(written.photo_id, as_read(fields_of(written)))
+    read = tags_of(written.photo_id, fields_of(written))
     assert read == replace(written, probabilities={})
 
 
@@ -84,7 +80,7 @@ def test_the_fields_are_the_documented_ones() -> None:
 
 def test_a_topic_with_slashes_survives() -> None:
     written = tags(source=Source("a/b/1", 2, 3))
-    read = tags_of("photo-1", as_read(fields_of(written)))
+    read = tags_of("photo-1", fields_of(written))
     assert read is not None
     assert read.source == Source("a/b/1", 2, 3)
 
@@ -92,7 +88,7 @@ def test_a_topic_with_slashes_survives() -> None:
 def test_neither_nothing_nor_a_tombstone_are_tags() -> None:
     tombstone = tombstone_of(Deletion("photo-1", "v", Source("t", 0, 1), MOMENT))
     assert tags_of("photo-1", {}) is None
-    assert tags_of("photo-1", as_read(tombstone)) is None
+    assert tags_of("photo-1", tombstone) is None
     assert tombstone == {"ver": "v", "del": "1", "t": "2026-11-21T10:15:00.123Z", "src": "t/0/1"}
 
 
@@ -140,7 +136,7 @@ def test_a_hash_without_a_field_is_an_error_that_names_key_and_field(missing: st
         *[("bs", value) for value in ("", "[]", "[0.9, 0.1]", '["high"]')],
         *[("q", value) for value in ("", "high")],
         *[("qc", value) for value in ("", "4.5")],
-        ("m", "{"),
+        *[("m", value) for value in ("{", "[" * 100_000)],
         *[("t", value) for value in ("", "yesterday")],
     ],
 )

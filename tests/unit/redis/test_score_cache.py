@@ -13,7 +13,7 @@ from consumer.contract import Geometry, ModelContract
 from consumer.errors import PhotoRejected
 from consumer.events import Photo, Scores
 from consumer.redis import score_cache
-from consumer.redis.score_cache import CacheResult, ScoreCache, mark_of
+from consumer.redis.score_cache import CacheResult, ScoreCache, fingerprint
 from tests.fakes import CONTRACT
 
 LIMITS: dict[str, object] = {"max_pixels": 50_000_000, "timeout_s": 20.0}
@@ -62,16 +62,16 @@ def test_another_content_in_the_same_place_is_a_miss(one: bytes, other: bytes, p
         replace(CONTRACT, brand_labels=("azure", "crimson", "no_logo")),
     ],
 )
-def test_whatever_changes_the_scores_changes_the_mark(other: ModelContract) -> None:
-    assert mark_of(other, LIMITS) != mark_of(CONTRACT, LIMITS)
+def test_whatever_changes_the_scores_changes_the_fingerprint(other: ModelContract) -> None:
+    assert fingerprint(other, LIMITS) != fingerprint(CONTRACT, LIMITS)
 
 
-def test_whatever_refuses_a_photo_changes_the_mark() -> None:
-    assert mark_of(CONTRACT, {**LIMITS, "max_pixels": 1}) != mark_of(CONTRACT, LIMITS)
+def test_whatever_refuses_a_photo_changes_the_fingerprint() -> None:
+    assert fingerprint(CONTRACT, {**LIMITS, "max_pixels": 1}) != fingerprint(CONTRACT, LIMITS)
 
 
 def test_a_changed_threshold_needs_no_new_inference() -> None:
-    assert mark_of(replace(CONTRACT, brand_threshold=0.9), LIMITS) == mark_of(CONTRACT, LIMITS)
+    assert fingerprint(replace(CONTRACT, brand_threshold=0.9), LIMITS) == fingerprint(CONTRACT, LIMITS)
 
 
 class Bench:
@@ -84,7 +84,7 @@ class Bench:
         self.cache = ScoreCache(
             "redis://127.0.0.1:1/0",
             CONTRACT,
-            mark_of(CONTRACT, LIMITS),
+            fingerprint(CONTRACT, LIMITS),
             ttl_s=60,
             max_entries=100,
             timeout_s=5.0,

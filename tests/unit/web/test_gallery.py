@@ -3,13 +3,15 @@
 import base64
 import hashlib
 import io
+import os
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from consumer.errors import REASONS
 from consumer.events import Brand, Quality
@@ -160,7 +162,7 @@ def test_filters_name_each_brand_once_with_its_number_of_photos() -> None:
     assert "Aldera 2" in page.text
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
 def test_thumbnails_keep_the_shape_within_320_pixels(form: str) -> None:
     picture = decoded(thumbnails.thumbnail(encoded((1200, 800), form)))
     assert picture.size == (320, 213)
@@ -168,6 +170,10 @@ def test_thumbnails_keep_the_shape_within_320_pixels(form: str) -> None:
 
 def test_small_photos_are_not_enlarged() -> None:
     assert decoded(thumbnails.thumbnail(encoded((40, 30)))).size == (40, 30)
+
+
+def test_a_photo_that_is_too_small_to_be_judged_is_shown() -> None:
+    assert decoded(thumbnails.thumbnail(encoded((4, 3)))).size == (4, 3)
 
 
 def test_thumbnails_stand_upright() -> None:
@@ -178,7 +184,7 @@ def test_thumbnails_stand_upright() -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "I;16", "CMYK"])
 def test_every_mode_becomes_a_picture(mode: str) -> None:
-    form = "TIFF" if mode == "CMYK" else "PNG"
+    form = "JPEG" if mode == "CMYK" else "PNG"
     assert decoded(thumbnails.thumbnail(encoded((50, 40), form, mode))).mode == "RGB"
 
 
@@ -189,6 +195,26 @@ def test_bytes_that_are_no_photo_have_no_thumbnail_but_a_placeholder(body: bytes
     assert thumbnails.thumbnail(body) is None
     letter = gallery.DeadLetter("d", "d.jpg", "corrupt_image", "short", thumbnails.thumbnail(body))
     assert "no preview of d.jpg" in Page(render([], [letter])).values("aria-label")
+
+
+@pytest.mark.parametrize("form", ["TIFF", "BMP", "EPS", "PDF", "ICO"])
+def test_formats_that_the_service_does_not_read_have_no_thumbnail(form: str) -> None:
+    assert thumbnails.thumbnail(encoded((64, 64), form)) is None
+
+
+def test_a_hostile_file_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\n: >{tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    opened, read = [], EpsImagePlugin.EpsImageFile._open
+    monkeypatch.setattr(EpsImagePlugin.EpsImageFile, "_open", lambda image: (opened.append(image), read(image)))
+    body = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n"
+    for photo in (body, encoded((64, 64), "EPS")):
+        assert thumbnails.thumbnail(photo) is None
+        assert thumbnails.partial_thumbnail(photo) is None
+    assert not opened
+    assert not (tmp_path / "started").exists()
 
 
 def test_of_a_truncated_jpeg_the_part_that_is_there_is_shown() -> None:

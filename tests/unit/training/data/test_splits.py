@@ -120,6 +120,21 @@ def test_unreadable_files_are_listed_and_not_fatal(tmp_path: Path) -> None:
     assert len(manifest.photos) == 42
 
 
+def test_photos_that_the_service_does_not_read_are_reported_and_not_left_out_in_silence(tmp_path: Path) -> None:
+    brand_folders(tmp_path)
+    with Image.open(tmp_path / "acme" / "0.jpg") as image:
+        image.save(tmp_path / "acme" / "scan.BMP")
+        image.save(tmp_path / "acme" / "scan.tif")
+        image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "acme" / "new.avif")
+    (tmp_path / "acme" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "acme" / "notes.txt").write_bytes(b"no photo")
+    manifest = assemble(recipe_of(tmp_path), QUIET)
+    reasons = {broken["id"]: broken["reason"] for broken in manifest.unreadable}
+    assert reasons.keys() == {"acme/scan.BMP", "acme/scan.tif", "acme/phone.heic"}
+    assert all("the service reads JPEG, PNG, WEBP, GIF, AVIF" in reason for reason in reasons.values())
+    assert "acme/new.avif" in {photo.id for photo in manifest.photos}
+
+
 def test_foreign_photos_are_a_split_of_their_own(tmp_path: Path) -> None:
     brand_folders(tmp_path / "own")
     brand_folders(tmp_path / "else", 2)

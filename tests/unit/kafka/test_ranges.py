@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.operations.replay import FixedRanges, Range
+from consumer.kafka.ranges import FixedRanges, Range
 
 A, B, C = (("t", number) for number in range(3))
 

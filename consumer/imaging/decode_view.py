@@ -22,7 +22,7 @@ TURNS: Final = {
 _MAX_WHOLE_PIXELS: Final = 4_000_000
 
 
-class View(Protocol):
+class DecodeView(Protocol):
     """From an image of any size to the upright square."""
 
     def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
@@ -41,7 +41,7 @@ class CropView:
     orientation: int
 
     def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """See `View`. What follows converts pixel by pixel, at up to 8 bytes each, so the source goes before that."""
+        """See `DecodeView`. What follows converts pixel by pixel, at up to 8 bytes each, so the source goes first."""
         left, top, right, bottom = whole_pixels(self.box, self.size, *image.size)
         box = Box(self.box.left - left, self.box.top - top, self.box.right - left, self.box.bottom - top)
         part = image.crop((left, top, right, bottom))
@@ -49,7 +49,7 @@ class CropView:
         return part, type(self)(box, self.size, self.orientation)
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """See `View`."""
+        """See `DecodeView`."""
         small = resized(image, self.box, self.size)
         turn = TURNS.get(self.orientation)
         return small if turn is None else small.transpose(turn)
@@ -63,11 +63,11 @@ class WholeView:
     orientation: int
 
     def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """See `View`; all of it is read."""
+        """See `DecodeView`; all of it is read."""
         return image, self
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """See `View`."""
+        """See `DecodeView`."""
         turn = TURNS.get(self.orientation)
         upright = image if turn is None else image.transpose(turn)
         width, height = resized_sides(*upright.size, self.geometry)
@@ -79,7 +79,7 @@ class WholeView:
 
 def view_of(
     width: int, height: int, orientation: int, geometry: Geometry, *, scale: int, decoded: tuple[int, int], exact: bool
-) -> View:
+) -> DecodeView:
     """The view of a photo of `width` x `height` that the decoder gave at 1/`scale`, in `decoded` sides."""
     if exact:
         across, down = resized_sides(width, height, geometry)

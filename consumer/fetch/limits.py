@@ -1,0 +1,44 @@
+"""How much of everything fetching may take; the defaults of the settings `fetch` and `hosts` are these."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Scheme = Literal["https", "http", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """Where photos may come from, and how much of everything a fetch may take."""
+
+    schemes: tuple[Scheme, ...] = ("https",)
+    file_root: Path | None = None
+    allow_addresses: tuple[str, ...] = ()
+    #: The buckets, each with the options of its client; these hold credentials, as the proxy's URL may.
+    stores: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+    max_bytes: int = 20 * 1024 * 1024
+    max_redirects: int = 3
+    connect_timeout_s: float = 2.0
+    read_timeout_s: float = 3.0
+    total_timeout_s: float = 10.0
+    not_found_grace_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HostLimits:
+    """When a photo host counts as down, and how long that excuses its photos."""
+
+    #: Different photos in a row without an answer, before a host that worked is asked for one that it gave.
+    failure_threshold: int = 3
+    #: Different photos that could not be fetched from anywhere, where nothing has answered since the start.
+    startup_failure_threshold: int = 5
+    #: Another host that answered within this time is proof that photos flow.
+    healthy_s: float = 30.0
+    #: How long a photo keeps its place in the window while it waits for its host.
+    max_wait_s: float = 60.0
+    #: A host that has been down for longer is not coming back: its photos are judged one by one.
+    max_outage_s: float = 86_400.0
+    #: Between two probes of a host that is suspected.
+    probe_interval_s: float = 1.0

@@ -1,0 +1,87 @@
+"""The chunks of a PNG and the boxes of an ISO media file (AVIF, HEIF), walked before anything decodes them. Pure.
+
+The decoders' own readers trust these structures. What is refused here costs them seconds: floods of small chunks, or
+lists of items that they search one by one. JPEG has a module of its own.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from consumer.errors import PhotoRejected
+
+_PNG_HEAD: Final = 8
+#: Chunks that are inflated when they are met, to a megabyte each, before the image.
+_INFLATED_CHUNKS: Final = frozenset({b"iCCP", b"zTXt", b"iTXt"})
+_MAX_INFLATED_CHUNKS: Final = 100
+_MAX_CHUNKS: Final = 40_000
+
+#: The list of a file's items. Those of cameras have some kilobytes; libavif searches it once for each entry.
+_MAX_META_BYTES: Final = 512 * 1024
+_MAX_BOXES: Final = 1_000
+_BOX_HEADER: Final = 8
+
+
+def png_chunks(body: bytes) -> Iterator[bytes]:
+    """Walks the chunks of a PNG.
+
+    Yields:
+        Their types; also of one that is cut off behind it.
+    """
+    at = _PNG_HEAD
+    while at + 8 <= len(body):
+        yield body[at + 4 : at + 8]
+        at += 12 + int.from_bytes(body[at : at + 4])
+
+
+def check_png(body: bytes) -> None:
+    """Refuses a flood of chunks, or of those that Pillow inflates.
+
+    Raises:
+        PhotoRejected: `corrupt_image`.
+    """
+    inflated = 0
+    for count, kind in enumerate(png_chunks(body), 1):
+        inflated += kind in _INFLATED_CHUNKS
+        if inflated > _MAX_INFLATED_CHUNKS:
+            raise PhotoRejected("corrupt_image", f"PNG: more than {_MAX_INFLATED_CHUNKS} compressed metadata chunks")
+        if count > _MAX_CHUNKS:
+            raise PhotoRejected("corrupt_image", f"PNG: more than {_MAX_CHUNKS} chunks")
+
+
+def media_boxes(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Walks the outer boxes of an ISO media file.
+
+    Yields:
+        The type of a box, where it begins, and its size in bytes as it says; one that reaches to the end says 0 and is
+        given the size that it has.
+    """
+    at = 0
+    while at + _BOX_HEADER <= len(body):
+        size = int.from_bytes(body[at : at + 4])
+        if size == 1:
+            size = int.from_bytes(body[at + 8 : at + 16])
+        elif size == 0:
+            size = len(body) - at
+        yield body[at + 4 : at + 8], at, size
+        at += max(size, _BOX_HEADER)
+
+
+def check_boxes(body: bytes) -> None:
+    """Refuses an AVIF or HEIF file whose list of items is absurdly long.
+
+    Raises:
+        PhotoRejected: `corrupt_image`.
+    """
+    for count, (kind, at, size) in enumerate(media_boxes(body), 1):
+        if kind in {b"meta", b"moov"} and min(size, len(body) - at) > _MAX_META_BYTES:
+            raise PhotoRejected("corrupt_image", f"a {kind.decode()} box of more than {_MAX_META_BYTES} bytes")
+        if count > _MAX_BOXES:
+            raise PhotoRejected("corrupt_image", f"more than {_MAX_BOXES} boxes")
+
+
+def brands(body: bytes) -> frozenset[bytes]:
+    """The brands in the `ftyp` box of an ISO media file: the major one and the compatible ones; none of other files."""
+    if body[4:8] != b"ftyp":
+        return frozenset()
+    end = min(int.from_bytes(body[:4]), len(body), 256)
+    return frozenset((body[8:12], *(body[at : at + 4] for at in range(16, end - 3, 4))))

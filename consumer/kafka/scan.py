@@ -1,0 +1,258 @@
+"""Topics read outside any group: from given positions to the ends that they have now, or on and on.
+
+Partitions are assigned, so no group is joined, and nothing is committed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Final, Self
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+
+from consumer.errors import DependencyDown
+from consumer.events import Record, milliseconds
+from consumer.kafka import clients
+from consumer.kafka.offsets import Partition
+from consumer.kafka.ranges import Range
+from consumer.kafka.records import coordinates, next_messages, record_of
+
+Connect = Callable[[str, clients.Properties], Consumer]
+
+_BATCH: Final = 500
+_POLL_S: Final = 0.2
+_ANSWER_TIMEOUT_S: Final = 10.0
+#: Kafka's client reconnects by itself; a topic that says nothing for so long before its end is given up.
+_SILENCE_S: Final = 30.0
+#: Records carry whole milliseconds, cut off: one of this very millisecond was written before a later moment in it.
+_ROUND_UP: Final = timedelta(microseconds=999)
+
+#: Trying again does not help. Whether a consumer's error is one of these its own `retriable()` does not say.
+_PERMANENT: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._FATAL,  # noqa: SLF001 - librdkafka's local errors have no public name
+    }
+)
+
+
+class TopicReader:
+    """Reads partitions of existing topics from given offsets on, past their ends. Blocking, for one thread.
+
+    Attributes:
+        partitions: Every partition of the topics.
+        positions: By partition that is read, the offset up to which (exclusive) everything was read or does not exist.
+        last_error: The last error that librdkafka itself goes on after; empty where there was none.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        extra: clients.Properties,
+        topics: Iterable[str],
+        *,
+        connect: Connect = clients.reader_client,
+    ) -> None:
+        """Connects; `start` begins the reading.
+
+        Raises:
+            DependencyDown: the cluster does not answer, or one of the topics is missing.
+        """
+        with clients.kafka_failures():
+            self._consumer = connect(bootstrap_servers, extra)
+        try:
+            self.partitions = clients.require_topics(self._consumer, bootstrap_servers, topics)
+        except DependencyDown:
+            self.close()
+            raise
+        self.positions: dict[Partition, int] = {}
+        self.last_error = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._consumer.close()
+
+    def ranges(self, since: datetime | None = None, until: datetime | None = None) -> dict[Partition, Range]:
+        """By partition, the offsets that it holds now of records written at or after `since` and before `until`.
+
+        Raises:
+            DependencyDown: the cluster does not answer.
+        """
+        with clients.kafka_failures():
+            held = {
+                partition: self._consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_ANSWER_TIMEOUT_S)
+                for partition in self.partitions
+            }
+            ends = {partition: end for partition, (_, end) in held.items()}
+            starts = (
+                {partition: start for partition, (start, _) in held.items()}
+                if since is None
+                else self._offsets_at(milliseconds(since), ends)
+            )
+            if until is not None:
+                ends = self._offsets_at(milliseconds(until + _ROUND_UP), ends)
+        return {partition: Range(starts[partition], ends[partition]) for partition in self.partitions}
+
+    def start(self, starts: Mapping[Partition, int]) -> None:
+        """Reads these partitions from these offsets on; where retention took them, from the first record left."""
+        self.positions.update(starts)
+        with clients.kafka_failures():
+            self._consumer.incremental_assign(
+                [TopicPartition(*partition, start) for partition, start in starts.items()]
+            )
+
+    def stop(self, partition: Partition) -> None:
+        """Reads a partition no more."""
+        with clients.kafka_failures():
+            self._consumer.incremental_unassign([TopicPartition(*partition)])
+
+    def read(self, wait_s: float) -> list[Record]:
+        """The next records, some hundred at most; none where none came within `wait_s`.
+
+        Raises:
+            DependencyDown: Kafka refuses them, or a topic was deleted.
+        """
+        records = []
+        with clients.kafka_failures():
+            messages = next_messages(self._consumer, wait_s, _BATCH)
+        for message in messages:
+            topic, partition, offset = coordinates(message)
+            error = message.error()
+            if error is None:
+                records.append(record_of(message))
+                self._advance((topic, partition), offset + 1)
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
+                self._advance((topic, partition), offset)
+            elif error.fatal() or error.code() in _PERMANENT:
+                raise DependencyDown("kafka", f"{topic}[{partition}]: {clients.explain(error)}")
+            else:
+                self.last_error = clients.explain(error)
+        return records
+
+    def _advance(self, partition: Partition, position: int) -> None:
+        self.positions[partition] = max(position, self.positions.get(partition, 0))
+
+    def _offsets_at(self, time_ms: int, ends: Mapping[Partition, int]) -> dict[Partition, int]:
+        """The first offset of each partition at or after a time; its end where there is none before that.
+
+        Raises:
+            KafkaException: a partition's offsets are not known.
+        """
+        asked = [TopicPartition(*partition, time_ms) for partition in self.partitions]
+        offsets = dict(ends)
+        for answer in self._consumer.offsets_for_times(asked, timeout=_ANSWER_TIMEOUT_S):
+            partition = (answer.topic, answer.partition)
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+            if answer.offset not in {-1, OFFSET_END}:
+                offsets[partition] = min(answer.offset, ends[partition])
+        return offsets
+
+
+class Scan:
+    """One topic from its beginning, or from a time on, to the end that it has when this is made.
+
+    Records that arrive later are left out. The end may lie behind records that compaction removed, or behind the marker
+    of a transaction; the beginning may move while the topic is read. Blocking, for one thread; a context manager.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        extra: clients.Properties,
+        topic: str,
+        *,
+        since: datetime | None = None,
+        silence_s: float = _SILENCE_S,
+        connect: Connect = clients.reader_client,
+    ) -> None:
+        """Connects and fixes the ends.
+
+        Args:
+            bootstrap_servers: Kafka.
+            extra: librdkafka's settings beside ours.
+            topic: What is read.
+            since: Only records written at or after this time; all by default.
+            silence_s: The longest time that `read` may wait in all without getting further.
+            connect: Makes the client.
+
+        Raises:
+            DependencyDown: the cluster does not answer, or the topic is missing.
+        """
+        self._reader = TopicReader(bootstrap_servers, extra, [topic], connect=connect)
+        self._silence_s, self._waited_s = silence_s, 0.0
+        try:
+            ranges = {partition: entry for partition, entry in self._reader.ranges(since).items() if len(entry)}
+            self._reader.start({partition: entry.start for partition, entry in ranges.items()})
+        except DependencyDown:
+            self.close()
+            raise
+        #: By partition that is unfinished, its end.
+        self._ends = {partition: entry.end for partition, entry in ranges.items()}
+        #: Offsets from the beginning to the end; compaction leaves fewer records.
+        self.total = sum(map(len, ranges.values()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        """Reads to the end.
+
+        Yields:
+            What each `read` returned.
+        """
+        while not self.finished:
+            yield self.read()
+
+    @property
+    def done(self) -> int:
+        """How many of the offsets lie behind; never falls."""
+        return self.total - sum(end - self._reader.positions[partition] for partition, end in self._ends.items())
+
+    @property
+    def finished(self) -> bool:
+        """Whether every partition was read to its end."""
+        return not self._ends
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._reader.close()
+
+    def read(self) -> list[Record]:
+        """The next records, some hundred at most and none where they are slow; those of a partition are in order.
+
+        Raises:
+            DependencyDown: Kafka refuses them or is silent for too long; the message names a place that is waited for.
+        """
+        began_s, done = monotonic(), self.done
+        records = self._reader.read(_POLL_S)
+        wanted = [record for record in records if record.offset < self._ends.get((record.topic, record.partition), 0)]
+        for partition in [partition for partition in self._ends if self._reached(partition)]:
+            del self._ends[partition]
+            self._reader.stop(partition)
+        # Only what is waited here counts: the caller may be busy for longer than that.
+        self._waited_s = 0.0 if self.done > done else self._waited_s + monotonic() - began_s
+        if self._ends and self._waited_s > self._silence_s:
+            raise DependencyDown("kafka", self._silence())
+        return wanted
+
+    def _reached(self, partition: Partition) -> bool:
+        # A partition's present end may lie before the one at the start for a while after its leader changed.
+        return self._reader.positions[partition] >= self._ends[partition]
+
+    def _silence(self) -> str:
+        (topic, partition), end = min(self._ends.items())
+        error = f"; last error: {self._reader.last_error}" if self._reader.last_error else ""
+        position = self._reader.positions[topic, partition]
+        return f"{topic}[{partition}]@{position}: no record for {self._silence_s:g} s before the end at {end}{error}"

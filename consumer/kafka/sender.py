@@ -1,0 +1,104 @@
+"""Blocking sends of the command line and the demo: each returns once the brokers have acknowledged the records."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from consumer.errors import DependencyDown
+from consumer.events import Headers, Source
+from consumer.kafka import clients
+from consumer.kafka.records import coordinates
+
+_TIMEOUT_S: Final = 10.0
+_FULL_QUEUE_WAIT_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to be sent; a `timestamp_ms` of 0 means the time of sending."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp_ms: int = 0
+
+
+class Sender:
+    """Sends records to topics that exist and waits for the acknowledgements. Blocking, for one thread."""
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        extra: clients.Properties,
+        topics: Iterable[str],
+        *,
+        connect: Callable[[str, clients.Properties], Producer] = clients.producer_client,
+    ) -> None:
+        """Connects.
+
+        Raises:
+            DependencyDown: the cluster does not answer, or one of the topics is missing.
+        """
+        self._producer = connect(bootstrap_servers, extra)
+        clients.require_topics(self._producer, bootstrap_servers, topics)
+
+    def send(self, records: Iterable[NewRecord], timeout_s: float = _TIMEOUT_S) -> list[Source]:
+        """Sends records and returns where each of them was stored, in their order.
+
+        Raises:
+            DependencyDown: the brokers refused some, or did not acknowledge all within `timeout_s`. The others may be
+                stored; none is sent any more after this.
+        """
+        deadline = monotonic() + timeout_s
+        stored: dict[int, Source] = {}
+        failures: list[KafkaError] = []
+
+        def delivered(number: int, error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                stored[number] = Source(*coordinates(message))
+            else:
+                failures.append(error)
+
+        count = 0
+        try:
+            for record in records:
+                count += 1
+                self._produce(record, partial(delivered, count), deadline)
+        except KafkaException as error:
+            failures.append(error.args[0])
+        self._producer.flush(max(0.0, deadline - monotonic()))
+        if len(stored) < count:
+            reason = clients.explain(failures[0]) if failures else f"no acknowledgement within {timeout_s:g} s"
+            self._discard()
+            raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records not stored for sure)")
+        return [stored[number] for number in range(1, count + 1)]
+
+    def _produce(self, record: NewRecord, on_delivery: Callable[..., None], deadline: float) -> None:
+        """Queues a record, waiting until the deadline while librdkafka's queue is full."""
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    headers=list(record.headers),
+                    timestamp=record.timestamp_ms,
+                    on_delivery=on_delivery,
+                )
+            except BufferError:
+                if monotonic() >= deadline:
+                    return
+                self._producer.poll(_FULL_QUEUE_WAIT_S)
+            else:
+                self._producer.poll(0)
+                return
+
+    def _discard(self) -> None:
+        """Drops what is unacknowledged: the caller was told of its failure, so it must not be sent later."""
+        self._producer.purge()
+        self._producer.poll(0)

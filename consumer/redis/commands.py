@@ -1,0 +1,35 @@
+"""Commands of Redis, the scripts of this package among them, and the slot that each belongs to. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Final
+
+from redis.crc import key_slot
+
+#: A command with its arguments; its first key is the second part, or the fourth of a script's call.
+Command = tuple[str | bytes | float, ...]
+
+_SCRIPT_CALLS: Final = frozenset({"EVALSHA", "EVAL"})
+
+
+class Script:
+    """A Lua script of this package, called by its hash."""
+
+    def __init__(self, name: str) -> None:
+        self._source = files("consumer.redis").joinpath(name).read_text(encoding="utf-8")
+        self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Command:
+        """The command; every key that the script touches must be among `keys`, and in one slot."""
+        return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
+
+    def spelled_out(self, call: Command) -> Command:
+        """The same call with the script itself, for a server that does not know it; it does from then on."""
+        return ("EVAL", self._source, *call[2:])
+
+
+def slot_of(command: Command) -> int:
+    """The slot of a command's first key; all its keys must share it."""
+    key = command[3] if command[0] in _SCRIPT_CALLS else command[1]
+    return key_slot(key if isinstance(key, bytes) else str(key).encode(errors="surrogateescape"))

@@ -1,0 +1,261 @@
+"""The composition root: one pure function from settings to the parts of the service. `run` opens, runs and closes them.
+
+Everything is complete once it is constructed: a record's delivery names the source that it came from, and sources and
+admission share a valve, so that no part has to be told of another one afterwards.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, TypeVar
+
+from consumer import tagging
+from consumer.budget import Budget
+from consumer.contract import ModelContract
+from consumer.errors import SourceFailed
+from consumer.events import PhotoUploaded, Scores, Tags
+from consumer.events import Source as Origin
+from consumer.fetch.fetcher import Fetcher
+from consumer.fetch.hosts import Hosts
+from consumer.fetch.limits import FetchLimits, HostLimits
+from consumer.imaging.limits import PrepareLimits
+from consumer.imaging.preparer import Preparer
+from consumer.kafka import clients
+from consumer.kafka.backpressure import Valve
+from consumer.kafka.headers import DeliveryReader, delivery_of, retried_delivery_of
+from consumer.kafka.publisher import Publisher
+from consumer.kafka.source import Plan, Source
+from consumer.kafka.subscription import Subscription
+from consumer.kafka.topics import TopicNames
+from consumer.pipeline import Pipeline, Steps
+from consumer.redis.score_cache import ScoreCache, fingerprint, judged
+from consumer.redis.store import Store
+from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
+from consumer.service.admission import Admission
+from consumer.service.breaker import BreakerLimits
+from consumer.service.per_photo_order import PerPhotoOrder
+from consumer.settings import Settings
+from consumer.telemetry import Log, Metrics
+from consumer.triton.inference import Inference, TritonClient
+
+T = TypeVar("T")
+
+#: One of so many places for photos in work is for those from the retry topic.
+_RETRY_SHARE: Final = 4
+#: Settings of `prepare` that say how long a decode may take and where, not which pixels it gives.
+_NOT_LIMITS: Final = frozenset({"threads", "timeout_s", "overdue_grace_s"})
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which records a service works on.
+
+    `retries` is the plan of the retry topic, where this service reads it too. Its group is one of its own: records
+    that sleep there hold up no rebalance of the live partitions, and a static member's name is used once a group.
+    """
+
+    plan: Plan
+    group_id: str
+    max_in_flight: int
+    retries: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What all parts of one service share: its event loop, how it reports, and whom a failed source tells."""
+
+    loop: asyncio.AbstractEventLoop
+    log: Log
+    metrics: Metrics
+    dependencies: Dependencies
+    failed: Callable[[SourceFailed], None]
+
+    def call_in_loop(self, call: Callable[[T], None], argument: T) -> None:
+        """Runs a callback of the Kafka thread in the event loop; after the loop's end there is nobody to tell."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(call, argument)
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """The clients of the dependencies; made before the models are known."""
+
+    triton: TritonClient
+    store: Store
+    publisher: Publisher
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One topic's way into the service: its source, and the tasks that work on what it delivers."""
+
+    source: Source
+    tasks: PerPhotoOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that works on records under one contract. `streams` holds the live topic first."""
+
+    fetcher: Fetcher
+    preparer: Preparer
+    cache: ScoreCache | None
+    admission: Admission
+    streams: tuple[Stream, ...]
+
+
+def connections_of(settings: Settings) -> Connections:
+    """The clients of Triton, Redis and Kafka; none of them connects yet."""
+    kafka = settings.kafka
+    return Connections(
+        TritonClient(settings.triton.url, deadline_s=settings.triton.deadline_s),
+        Store(**settings.redis.model_dump()),
+        Publisher(clients.producer_client(kafka.bootstrap_servers, kafka.extra), topic_names(settings)),
+    )
+
+
+def parts_of(
+    settings: Settings, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime
+) -> Parts:
+    """The parts of a service for one job; nothing is opened or started yet."""
+    fetcher, preparer = _fetcher_of(settings, runtime.metrics), _preparer_of(settings, contract)
+    cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
+    steps = Steps(
+        fetch=fetcher.fetch,
+        prepare=preparer.prepare,
+        infer=Inference(connections.triton, contract).infer,
+        tag=partial(_tag, contract, settings.service.top_k),
+        tombstone=tagging.decide_deletion,
+        store=connections.store,
+        publish=connections.publisher,
+        score=judged if cache is None else cache.score,
+    )
+    valve = Valve()
+    admission = _admission_of(settings, job, _pipeline_of(settings, steps, runtime), valve, runtime)
+    streams = _streams_of(settings, job, admission, valve, runtime)
+    return Parts(fetcher, preparer, cache, admission, streams)
+
+
+def topic_names(settings: Settings) -> TopicNames:
+    """The topics of this installation."""
+    kafka = settings.kafka
+    return TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
+
+
+def live_job(settings: Settings) -> Job:
+    """The job of the live service: its share of the upload topic and of the retry topic."""
+    kafka = settings.kafka
+    membership = clients.membership(kafka.group_protocol, kafka.instance_id)
+    return Job(
+        Subscription(kafka.uploads_topic, kafka.first_position, membership),
+        kafka.group_id,
+        settings.service.max_in_flight,
+        # Every record that waits counts, wherever `first_position` starts.
+        retries=Subscription(kafka.retry_topic, "earliest", membership),
+    )
+
+
+def fetch_limits(settings: Settings) -> FetchLimits:
+    """The limits of a fetch."""
+    return FetchLimits(**settings.fetch.model_dump(exclude={"attempts"}))
+
+
+def prepare_limits(settings: Settings) -> PrepareLimits:
+    """What a photo may be."""
+    return PrepareLimits(**settings.prepare.model_dump(exclude=set(_NOT_LIMITS)))
+
+
+def _fetcher_of(settings: Settings, metrics: Metrics) -> Fetcher:
+    """The photo fetcher, whose bytes in flight are bounded and measured."""
+    budget = Budget(settings.service.max_in_flight_bytes)
+    metrics.in_flight_bytes.set_function(lambda: budget.used)
+    return Fetcher(fetch_limits(settings), budget)
+
+
+def _preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
+    prepare = settings.prepare
+    return Preparer(contract.geometry, prepare_limits(settings), threads=prepare.threads, timeout_s=prepare.timeout_s)
+
+
+def _cache_of(settings: Settings, contract: ModelContract, metrics: Metrics) -> ScoreCache:
+    """The cache of scores; another contract, or other limits of a decode, see none of its entries."""
+    return ScoreCache(
+        contract=contract,
+        fingerprint=fingerprint(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
+        **settings.dedupe.model_dump(exclude={"enabled"}),
+        **settings.redis.model_dump(),
+        count=lambda result: metrics.dedupe.labels(result).inc(),
+    )
+
+
+def _tag(contract: ModelContract, top_k: int, event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
+    """The decision, taken now."""
+    now = datetime.now(UTC)
+    # Whole milliseconds: Redis keeps no more, and the result topic must say the same.
+    tagged_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+    return tagging.decide(event, scores, origin, contract, top_k=top_k, tagged_at=tagged_at)
+
+
+def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline:
+    log, metrics = runtime.log, runtime.metrics
+    return Pipeline(
+        steps,
+        hosts=Hosts(steps.fetch, log, metrics, HostLimits(**settings.hosts.model_dump())),
+        dependencies=runtime.dependencies,
+        retry=retry_within_budget(settings.fetch.attempts, log, metrics),
+        schedule=RetrySchedule(settings.retry.rounds, settings.retry.delays_s),
+        log=log,
+        metrics=metrics,
+    )
+
+
+def _admission_of(settings: Settings, job: Job, pipeline: Pipeline, valve: Valve, runtime: Runtime) -> Admission:
+    service = settings.service
+    return Admission(
+        pipeline.handle,
+        BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
+        valve=valve,
+        max_retries=max(1, job.max_in_flight // _RETRY_SHARE),
+        log=runtime.log,
+        metrics=runtime.metrics,
+    )
+
+
+def _streams_of(
+    settings: Settings, job: Job, admission: Admission, valve: Valve, runtime: Runtime
+) -> tuple[Stream, ...]:
+    kafka = settings.kafka
+
+    def stream(
+        plan: Plan, group_id: str, max_in_flight: int, *, read: DeliveryReader, tasks: PerPhotoOrder, metrics: Metrics
+    ) -> Stream:
+        source = Source(
+            plan,
+            bootstrap_servers=kafka.bootstrap_servers,
+            group_id=group_id,
+            extra=kafka.extra,
+            max_in_flight=max_in_flight,
+            valve=valve,
+            read=read,
+            deliver=partial(runtime.call_in_loop, tasks.start),
+            failed=partial(runtime.call_in_loop, runtime.failed),
+            log=runtime.log,
+            metrics=metrics,
+        )
+        return Stream(source, tasks)
+
+    tasks = PerPhotoOrder(admission.handle)
+    live = stream(job.plan, job.group_id, job.max_in_flight, read=delivery_of, tasks=tasks, metrics=runtime.metrics)
+    if job.retries is None:
+        return (live,)
+    retries = stream(
+        job.retries,
+        f"{job.group_id}.retry",
+        settings.retry.max_waiting,
+        read=retried_delivery_of,
+        tasks=PerPhotoOrder(admission.handle_when_due),
+        metrics=runtime.metrics.for_retries(),
+    )
+    return live, retries

@@ -1,0 +1,274 @@
+"""A scan of a simulated topic, whose records, ends and errors the tests decide."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumer.errors import DependencyDown
+from consumer.events import Record
+from consumer.kafka.ranges import Range
+from consumer.kafka.scan import Scan, TopicReader
+
+TOPIC = "photo-tags"
+DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class FakeMessage:
+    number: int | None
+    at: int | None
+    fault: KafkaError | None = None
+
+    def error(self) -> KafkaError | None:
+        return self.fault
+
+    def topic(self) -> str | None:
+        return None if self.number is None else TOPIC
+
+    def partition(self) -> int | None:
+        return self.number
+
+    def offset(self) -> int | None:
+        return self.at
+
+    def key(self) -> bytes:
+        return b"key"
+
+    def value(self) -> None:
+        return None
+
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        return [("a", b"1"), ("b", None)]
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self.at or 0
+
+
+@dataclass
+class Log:
+    """One partition: the offsets that hold records, each written at that many milliseconds, its end and its start."""
+
+    held: list[int]
+    end: int
+    start: int = 0
+
+
+@dataclass
+class FakeConsumer:
+    """Delivers what its logs hold, partition by partition, with the event at each end; `instead` comes before that."""
+
+    logs: dict[int, Log]
+    instead: list[FakeMessage] = field(default_factory=list)
+    before_poll: Callable[[], object] = lambda: None
+    refusal: KafkaError | None = None
+    closed: bool = False
+    positions: dict[int, int] = field(default_factory=dict)
+    at_end: dict[int, int] = field(default_factory=dict)
+
+    def list_topics(self, timeout: float) -> Any:
+        assert timeout > 0
+        return SimpleNamespace(topics={TOPIC: SimpleNamespace(partitions=self.logs, error=None)})
+
+    def get_watermark_offsets(self, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+        assert timeout > 0
+        if self.refusal is not None:
+            raise KafkaException(self.refusal)
+        log = self.logs[partition.partition]
+        return log.start, log.end
+
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        assert timeout > 0
+        answers = []
+        for one in asked:
+            later = [offset for offset in self.logs[one.partition].held if offset >= one.offset]
+            answers.append(TopicPartition(one.topic, one.partition, min(later, default=-1)))
+        return answers
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        self.positions.update({entry.partition: entry.offset for entry in partitions})
+
+    def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
+        for entry in partitions:
+            del self.positions[entry.partition]
+
+    def poll(self, wait_s: float) -> FakeMessage | None:
+        assert wait_s > 0
+        self.before_poll()
+        return self._next()
+
+    def consume(self, count: int, wait_s: float) -> list[FakeMessage]:
+        assert wait_s == 0
+        return [message for _ in range(count) if (message := self._next()) is not None]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _next(self) -> FakeMessage | None:
+        if self.instead:
+            return self.instead.pop(0)
+        for number, position in self.positions.items():
+            log = self.logs[number]
+            ahead = [offset for offset in log.held if offset >= max(position, log.start)]
+            if ahead:
+                self.positions[number] = ahead[0] + 1
+                return FakeMessage(number, ahead[0])
+            if self.at_end.get(number) != log.end:
+                self.at_end[number] = self.positions[number] = log.end
+                return FakeMessage(number, log.end, KafkaError(KafkaError._PARTITION_EOF))
+        return None
+
+
+def full(count: int) -> Log:
+    return Log(list(range(count)), count)
+
+
+def scan_of(consumer: FakeConsumer, **options: Any) -> Scan:
+    return Scan("nowhere:9092", {}, TOPIC, connect=lambda *_: consumer, **options)
+
+
+def places(scan: Scan) -> list[tuple[int, int]]:
+    return sorted((record.partition, record.offset) for records in scan for record in records)
+
+
+def test_every_record_before_the_end_is_read_and_no_later_one() -> None:
+    consumer = FakeConsumer({0: full(3), 1: full(0), 2: full(2)})
+    scan = scan_of(consumer)
+    for log in consumer.logs.values():
+        log.held.append(log.end)
+        log.end += 1
+    assert places(scan) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
+    assert (scan.done, scan.total) == (5, 5)
+
+
+def test_a_record_is_handed_over_whole() -> None:
+    ((record,),) = scan_of(FakeConsumer({1: full(1)}))
+    assert record == Record(TOPIC, 1, 0, b"key", None, (("a", b"1"), ("b", None)), 0)
+
+
+def test_an_empty_topic_is_finished_before_anything_is_asked() -> None:
+    scan = scan_of(FakeConsumer({0: full(0), 1: Log([], 7, 7)}))
+    assert (scan.finished, scan.done, scan.total, list(scan)) == (True, 0, 0, [])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.integers(0, 30)), st.integers(0, 31), st.integers(0, 31), st.sets(st.integers(31, 35))),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_whatever_compaction_and_retention_took_the_scan_ends_with_what_is_left(
+    partitions: list[tuple[set[int], int, int, set[int]]],
+) -> None:
+    logs = {number: Log(sorted(held), 31) for number, (held, *_) in enumerate(partitions)}
+    for log, (_, start, _, _) in zip(logs.values(), partitions, strict=True):
+        log.start = start
+        log.held = [offset for offset in log.held if offset >= start]
+    scan = scan_of(FakeConsumer(logs))
+    assert scan.total == sum(31 - log.start for log in logs.values())
+    for log, (_, _, moved, later) in zip(logs.values(), partitions, strict=True):
+        log.held = sorted({offset for offset in log.held if offset >= moved} | later)
+        log.start, log.end = max(log.start, moved), 36
+    seen, done = [], [scan.done]
+    for records in scan:
+        seen += [(record.partition, record.offset) for record in records]
+        done.append(scan.done)
+    assert sorted(seen) == [(n, offset) for n, log in logs.items() for offset in log.held if offset < 31]
+    assert done == sorted(done)
+    assert done[-1] == scan.total
+
+
+def test_a_scan_may_begin_at_a_time() -> None:
+    consumer = FakeConsumer({0: full(10), 1: full(3)})
+    scan = scan_of(consumer, since=EPOCH + timedelta(milliseconds=7))
+    assert scan.total == 3
+    assert places(scan) == [(0, 7), (0, 8), (0, 9)]
+
+
+def test_times_become_the_offsets_of_what_was_written_between_them() -> None:
+    reader = TopicReader("nowhere:9092", {}, [TOPIC], connect=lambda *_: FakeConsumer({0: full(10), 1: full(3)}))
+    since, until = (EPOCH + timedelta(milliseconds=at) for at in (2, 5.5))
+    assert reader.ranges(since, until) == {(TOPIC, 0): Range(2, 6), (TOPIC, 1): Range(2, 3)}
+    assert len(Range(3, 2)) == 0
+
+
+def test_an_end_that_has_gone_back_is_not_taken_for_the_one_at_the_start() -> None:
+    consumer = FakeConsumer({0: full(4)})
+    scan = scan_of(consumer)
+    consumer.logs[0] = full(2)  # as a new leader tells it at first
+    assert [record.offset for record in scan.read()] == [0, 1]
+    assert not scan.finished
+    consumer.logs[0] = full(4)
+    assert places(scan) == [(0, 2), (0, 3)]
+
+
+def test_what_the_client_recovers_from_is_waited_out() -> None:
+    errors = (DOWN, KafkaError(KafkaError._TRANSPORT), KafkaError(KafkaError.REQUEST_TIMED_OUT))
+    messages = [FakeMessage(None, None, error) for error in errors]
+    assert places(scan_of(FakeConsumer({0: full(2)}, messages))) == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART])
+def test_what_stays_refused_ends_the_scan_at_once(code: int) -> None:
+    scan = scan_of(FakeConsumer({0: full(2)}, [FakeMessage(0, 0, KafkaError(code))]))
+    with pytest.raises(DependencyDown, match=rf"{TOPIC}\[0\]: {KafkaError(code).name()}"):
+        scan.read()
+
+
+def test_silence_before_the_end_is_told_with_its_place_and_the_last_error() -> None:
+    consumer = FakeConsumer({3: Log([0, 1], 5)}, at_end={3: 5})
+    scan = scan_of(consumer, silence_s=0.0)
+    assert [record.offset for record in scan.read()] == [0, 1]
+    # What comes is an error each time: that is no sign of life.
+    consumer.instead = [FakeMessage(None, None, DOWN)]
+    with pytest.raises(DependencyDown, match=rf"{TOPIC}\[3\]@2: no record .* end at 5; last error: _ALL_BROKERS_DOWN"):
+        scan.read()
+
+
+def test_only_waiting_inside_the_scan_counts_as_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("consumer.kafka.scan.monotonic", lambda: now[0])
+    consumer = FakeConsumer({0: Log([], 5)}, at_end={0: 5})
+    scan = scan_of(consumer, silence_s=10.0)
+
+    def wait() -> None:
+        now[0] += 4
+
+    consumer.before_poll = wait
+    now[0] += 1000  # the caller waits for Redis
+    assert scan.read() == []
+    now[0] += 1000
+    assert scan.read() == []
+    with pytest.raises(DependencyDown):
+        scan.read()
+
+
+def test_a_scan_that_cannot_begin_closes_its_client() -> None:
+    consumer = FakeConsumer({0: full(1)}, refusal=KafkaError(KafkaError._TIMED_OUT))
+    with pytest.raises(DependencyDown, match="_TIMED_OUT"):
+        scan_of(consumer)
+    assert consumer.closed
+
+
+def test_a_missing_topic_is_named_with_what_creates_it() -> None:
+    consumer = FakeConsumer({0: full(1)})
+    with pytest.raises(DependencyDown, match=r"nowhere:9092: no topic other; create it with `photo-tagger topics`"):
+        TopicReader("nowhere:9092", {}, ["other"], connect=lambda *_: consumer)
+    assert consumer.closed
+
+
+def test_a_reader_goes_on_past_the_end() -> None:
+    consumer = FakeConsumer({0: full(1)})
+    reader = TopicReader("nowhere:9092", {}, [TOPIC], connect=lambda *_: consumer)
+    reader.start({(TOPIC, 0): 0})
+    assert [record.offset for record in reader.read(1)] == [0]
+    consumer.logs[0] = full(3)
+    assert [record.offset for record in reader.read(1)] == [1, 2]
