@@ -18,12 +18,12 @@ from training.data.manifest import Manifest, target_name
 from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import listed
 from training.errors import DataError
+from training.evaluation.quality import GOOD_LEVEL, POOR_LEVEL
 from training.heads.evaluation import LABELS, crossing
 from training.progress import task
 from training.recipes.recipe import Data, RatingsSource, Recipe, Splitting
 from training.studies.drawn import drawing, jpeg
 
-_POOR, _GOOD = frozenset({1, 2}), frozenset({4, 5})
 _SIZE: Final = (128, 96)
 
 
@@ -74,8 +74,7 @@ def _by_row(source: RatingsSource, shares: Shares, seed: int, workers: int, cons
 
 def side_of(rating: float) -> int | None:
     """Of the nearest level: 1 and 2 are poor (0), 4 and 5 are good (1), 3 is neither."""
-    level = round(rating)
-    return 0 if level in _POOR else 1 if level in _GOOD else None
+    return 0 if rating <= POOR_LEVEL else 1 if rating >= GOOD_LEVEL else None
 
 
 def sides(photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:

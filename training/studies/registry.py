@@ -6,7 +6,7 @@ from training.errors import RecipeError
 from training.studies import bottleneck, feed, flickrlogos32, grades, openimages
 from training.studies.study import Study
 
-#: In the order of their checklists.
+#: In the order of their rows in docs/studies/rows.md.
 STUDIES: Final[dict[str, Study]] = {
     package.STUDY.name: package.STUDY for package in (grades, flickrlogos32, bottleneck, openimages, feed)
 }

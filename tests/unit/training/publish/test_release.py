@@ -211,7 +211,15 @@ def test_a_candidate_is_compared_with_the_newest_version_on_its_own_photos(bundl
     assert versions(tmp_path / "toy") == [1]
     second = release(candidate(bundle), tmp_path)
     assert (second.path.name, second.decision.champion) == ("2", 1)
+    assert decide(candidate(bundle), tmp_path).champion == 2
     assert read_manifest(tmp_path / "toy", 2)["gate"]["checks"][0] == {"name": "sound", "passed": True, "detail": "yes"}
+
+
+def test_the_champion_tags_with_its_own_threshold(bundle: Bundle, tmp_path: Path) -> None:
+    first = candidate(bundle)
+    release(replace(first, evidence=replace(first.evidence, calibration={"threshold": 2.0})), tmp_path)
+    checks = {check.name: check.detail for check in decide(candidate(bundle), tmp_path).checks}
+    assert checks["tagged recall not worse"].startswith("+1.0000")
 
 
 @pytest.mark.parametrize("changed", [{"labels": LABELS[::-1]}, {"input_px": 64}])

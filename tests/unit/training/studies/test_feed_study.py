@@ -156,5 +156,5 @@ def test_a_trial_that_is_none_is_refused(data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "report.json"
     broken.write_text("{}")
     options = Options(data, tmp_path, tmp_path / "cache", quick=True, overrides={"trial": str(broken)})
-    with pytest.raises(DataError, match="no report of a trial"):
+    with pytest.raises(DataError, match="not a report of a trial"):
         STUDY.run(options, QUIET)

@@ -157,7 +157,7 @@ def test_lists_with_nonsense_are_refused(data: Path, tmp_path: Path) -> None:
         list(boxes(tmp_path, ("Hamburger",)))
     with pytest.raises(RecipeError, match="can stand in it"):
         fetch_photos(without_photos(data, tmp_path / "lists"), ("Hamburger",), QUICK, QUIET, "http://host/{name}")
-    with pytest.raises(DataError, match="no id"):
+    with pytest.raises(DataError, match="not a photo id"):
         photo_file(tmp_path, "../x")
 
 
