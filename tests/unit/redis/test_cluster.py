@@ -20,7 +20,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from consumer.redis.cluster import ROUNDS, SPLIT_WAIT_S, Cluster, Server, owners_of, url_at
+from consumer.redis.cluster import ROUNDS, SPLIT_WAIT_S, Cluster, Server, owners_of, settled, url_at
 from consumer.redis.commands import Command, Script, slot_of
 from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Step, T, Wait
 
@@ -210,6 +210,12 @@ def test_a_connection_lost_in_the_last_round_is_the_failure() -> None:
     nodes = Nodes(answers(*[{FOO: MOVED_TO_C}] * (ROUNDS - 1), {FOO: LOST}))
     with pytest.raises(ConnectionError, match="gone"):
         nodes.drive(Cluster(SEED).run([FOO]))
+
+
+def test_only_replies_without_an_error_are_settled() -> None:
+    assert settled([[b"1", None]]) == [b"1", None]
+    assert settled([[b"1", NoScriptError("no")]]) is None
+    assert settled([LOST]) is None
 
 
 def test_other_errors_are_answers() -> None:
