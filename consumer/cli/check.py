@@ -42,7 +42,7 @@ def check(
     else:
         typer.echo(orjson.dumps(_plain(report)).decode())
     if report.outcome != "accepted":
-        raise typer.Exit(Exit.DEPENDENCY if report.passing else Exit.REFUSED)
+        raise typer.Exit(Exit.DEPENDENCY if report.transient else Exit.REFUSED)
 
 
 def _plain(report: "Report") -> dict[str, Any]:
@@ -84,5 +84,5 @@ def _photo_rows(photo: "Explanation") -> Iterator[tuple[str, str]]:
 def _outcome(report: "Report") -> str:
     if report.outcome == "accepted":
         return "accepted: it would be tagged"
-    what = "temporarily unavailable, it would be tried again" if report.passing else "refused"
+    what = "temporarily unavailable, it would be tried again" if report.transient else "refused"
     return f"{what}: {report.outcome}: {report.detail}"

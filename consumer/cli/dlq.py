@@ -104,7 +104,7 @@ def _query(reason: str | None, photo: str | None, since: str | None, until: str 
     from consumer.operations.dead_letters import Query  # noqa: PLC0415 - as in `list_`
 
     if reason is not None and reason not in REASONS:
-        raise SettingsError(f"{reason!r} is no reason: use one of {', '.join(REASONS)}")
+        raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}")
     return Query(
         reason,
         photo,

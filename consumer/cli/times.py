@@ -23,4 +23,4 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo else moment.astimezone()
     except (ValueError, OverflowError):
-        raise SettingsError(f"{text!r} is no time: use 2026-11-21T10:00:00Z, 2h, now or beginning") from None
+        raise SettingsError(f"{text!r} is not a time: use 2026-11-21T10:00:00Z, 2h, now or beginning") from None

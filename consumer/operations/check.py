@@ -48,14 +48,14 @@ class Sizes:
 class Report:
     """What would become of one photo.
 
-    `outcome` is `accepted`, or the reason of the dead letter; a `passing` one is first tried again for some time.
+    `outcome` is `accepted`, or the reason of the dead letter; a `transient` one is first tried again for some time.
     `setting` is the one that decided, as `name = value`, where a setting did.
     """
 
     target: str
     outcome: Literal["accepted"] | Reason
     detail: str
-    passing: bool
+    transient: bool
     setting: str | None
     place: Place
     bytes: int | None
@@ -91,7 +91,7 @@ async def check(settings: Settings, target: str, geometry: Geometry | None = Non
         target=place.shown,
         outcome=outcome,
         detail=failure.detail if failure is not None else photo.detail if photo is not None else "",
-        passing=isinstance(failure, Retryable),
+        transient=isinstance(failure, Retryable),
         setting=_setting(settings, outcome, place, photo),
         place=place,
         bytes=len(body) if body else None,

@@ -16,7 +16,7 @@ from tests.harness import RED
 from tests.harness_process import photo_tagger
 from tests.photo_host import Host, hosting, response
 
-REFUSED, PASSING = 8, 5
+REFUSED, TRANSIENT = 8, 5
 #: Nobody listens there.
 NO_TRITON = {"TAGGER_TRITON__URL": "127.0.0.1:1"}
 
@@ -69,7 +69,7 @@ async def test_what_is_no_photo_is_refused_and_what_is_not_there_is_named(tmp_pa
 async def test_a_host_that_is_down_is_told_apart_from_a_refusal() -> None:
     settings = {"TAGGER_FETCH__SCHEMES": "http", "TAGGER_FETCH__ALLOW_ADDRESSES": "127.0.0.1:1"}
     code, report = await check("http://127.0.0.1:1/a.jpg", **settings)
-    assert (code, report["outcome"], report["passing"]) == (PASSING, "connect_failed", True)
+    assert (code, report["outcome"], report["transient"]) == (TRANSIENT, "connect_failed", True)
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ async def test_a_body_that_is_not_the_announced_content_is_refused(world: World)
     assert {headers_of(letter)["reason"] for letter in world.dead()} == {"content_mismatch"}
 
 
-async def test_a_passing_failure_is_tried_again_and_a_lasting_one_counts_its_attempts(world: World) -> None:
+async def test_a_transient_failure_is_tried_again_and_a_lasting_one_counts_its_attempts(world: World) -> None:
     world.photos.answers.update({"flaky": 503, "down": 503})
 
     async def second_try() -> web.Response:

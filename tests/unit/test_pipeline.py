@@ -297,7 +297,7 @@ async def test_an_event_that_cannot_be_read_is_a_dead_letter_with_its_bytes() ->
 
 
 @pytest.mark.parametrize("at", ["fetch", "infer"])
-async def test_a_failure_in_passing_is_repeated_and_forgotten(at: str) -> None:
+async def test_a_transient_failure_is_repeated_and_forgotten(at: str) -> None:
     bench = Bench(World(failing(at, *[Retryable("http_5xx", "busy")] * (ATTEMPTS - 1))))
     await bench.handle(record())
     assert bench.world.effects == TAGGED

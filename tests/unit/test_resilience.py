@@ -161,7 +161,7 @@ async def test_retries_are_counted_by_their_reason(log: RecordingLog, metrics: M
 
 @pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize("failure", [PhotoRejected("http_4xx", "x"), DependencyDown("triton", "x"), ValueError()])
-async def test_only_failures_in_passing_are_repeated(failure: Exception, log: RecordingLog, metrics: Metrics) -> None:
+async def test_only_transient_failures_are_repeated(failure: Exception, log: RecordingLog, metrics: Metrics) -> None:
     calls = []
 
     async def step() -> None:

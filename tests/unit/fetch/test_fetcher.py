@@ -207,7 +207,7 @@ class TestStatuses:
             "503 Service Unavailable",
         ],
     )
-    async def test_a_passing_error_is_retried(self, host: Host, status: str) -> None:
+    async def test_a_transient_error_is_retried(self, host: Host, status: str) -> None:
         error = await failure(host.serve("/a", response(status, Retry_After=7)), limits_for(host))
         assert isinstance(error, Retryable)
         assert error.reason == "http_5xx"

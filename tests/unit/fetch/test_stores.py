@@ -168,7 +168,7 @@ async def test_a_busy_store_is_retried_and_named(objects: ObjectHost, store: str
 
 
 @pytest.mark.parametrize(
-    ("key", "reason", "passing", "origin"),
+    ("key", "reason", "transient", "origin"),
     [
         ("400", "http_4xx", False, None),
         ("408", "http_5xx", True, None),
@@ -182,11 +182,11 @@ async def test_a_busy_store_is_retried_and_named(objects: ObjectHost, store: str
     ],
 )
 async def test_every_answer_ends_as_over_http(
-    objects: ObjectHost, key: str, reason: str, passing: bool, origin: str | None
+    objects: ObjectHost, key: str, reason: str, transient: bool, origin: str | None
 ) -> None:
     error = await failure(f"s3://uploads/{key}", limits_for(objects, read_timeout_s=0.3))
     assert error.reason == reason
-    assert isinstance(error, Retryable if passing else PhotoRejected)
+    assert isinstance(error, Retryable if transient else PhotoRejected)
     assert getattr(error, "origin", None) == origin
 
 
