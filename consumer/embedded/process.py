@@ -298,7 +298,9 @@ class Server:
 
 def _describe(message: str, log_path: Path) -> str:
     try:
-        lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:]
+        lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
+    # Triton's last words are tables of its options; the reason stands before them.
+    lines = [line for line in lines if not line.startswith(("|", "+-"))][-_LOG_LINES:]
     return "\n".join([f"{message}; its log is {log_path}", *(f"  {line}" for line in lines)])
