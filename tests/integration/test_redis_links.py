@@ -43,11 +43,12 @@ async def async_link(url: str, *, cluster: bool) -> AsyncIterator[AsyncLink]:
         await link.aclose()
 
 
-def slots_asked_for(place: RedisPlace) -> int:
-    """How often CLUSTER SLOTS was sent to the masters since their statistics were reset."""
+def calls_of(place: RedisPlace, command: str) -> int:
+    """How often a command was sent to the masters since their statistics were reset; subcommands count too."""
     with place.masters() as masters:
         stats = [master.info("commandstats") for master in masters]
-    return sum(each[name]["calls"] for each in stats for name in each if name.startswith("cmdstat_cluster"))
+    names = {f"cmdstat_{command}", f"cmdstat_{command}|slots"}
+    return sum(each[name]["calls"] for each in stats for name in names & each.keys())
 
 
 def gets(keys: list[str]) -> list[Command]:
@@ -117,7 +118,7 @@ async def test_a_caller_that_is_cancelled_while_it_learns_the_slots_leaves_that_
         opened.set()
         assert await asyncio.gather(*behind) == [[key.encode()] for key in KEYS]
     # The one that was cancelled, one of those behind it for all, and this.
-    assert 1 <= slots_asked_for(filled) <= 3
+    assert 1 <= calls_of(filled, "cluster") <= 3
 
 
 def test_threads_share_a_link_while_slots_move(filled: RedisPlace) -> None:
@@ -146,3 +147,20 @@ def test_threads_share_a_link_while_slots_move(filled: RedisPlace) -> None:
 def test_texts_that_are_no_utf_8_survive_a_round_trip_through_threads(filled: RedisPlace) -> None:
     with closing(ThreadLink(filled.url, 5.0, cluster=filled.cluster is not None)) as link:
         assert link.run([("SET", "k", b"\xff\x00"), ("GET", "k")]) == [True, "\udcff\x00"]
+
+
+async def test_a_script_that_is_unknown_is_called_once_by_its_hash_and_once_by_its_text(filled: RedisPlace) -> None:
+    script, cluster = Script("sweep.lua"), filled.cluster is not None
+    call = script.call(("p:{07}:x", "b:{07}:puma"), ["x", "puma"])
+    for kind in ("events", "threads"):
+        with filled.masters() as masters:
+            for master in masters:
+                master.script_flush()
+                master.config_resetstat()
+        if kind == "events":
+            async with async_link(filled.url, cluster=cluster) as link:
+                await link.run([call], script)
+        else:
+            with closing(ThreadLink(filled.url, 5.0, cluster=cluster)) as threads:
+                threads.run([call], script)
+        assert (calls_of(filled, "evalsha"), calls_of(filled, "eval")) == (1, 1)
