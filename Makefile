@@ -23,10 +23,9 @@ models: ## compose data, train both models, publish a new version into triton_mo
 	@$(BIN)/photo-trainer demo-models --repository triton_models
 
 # Two at a time, each with servers of its own: most tests wait for something. One thread each for what computes, since
-# two teams of threads on two cores wait for each other. A script that runs this in the background ignores Ctrl-C, and
-# so would the programs under test, to which some tests send it.
+# two teams of threads on two cores wait for each other.
 test: test-setup lint ## set up and run all checks and tests
-	@OMP_NUM_THREADS=1 env --default-signal=INT $(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: test-setup
 test-setup:

@@ -1,5 +1,6 @@
 """Fixtures of the real servers: they start when a test first asks for them, once per session."""
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,9 @@ _ADMIN_TIMEOUT_S = 10
 # An example may take long on a busy machine; a wrong answer is what these tests look for.
 hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
+
+# A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.world_fixtures"]
 

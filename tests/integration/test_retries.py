@@ -1,4 +1,4 @@
-"""Photos with transient failures wait in the retry topic, beside the live ones; too many dead letters stop the intake."""
+"""Photos with transient failures wait in the retry topic, beside the live ones; too many dead letters stop all."""
 
 from datetime import UTC, datetime
 from typing import Any
