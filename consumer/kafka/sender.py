@@ -74,7 +74,8 @@ class Sender:
         self._producer.flush(max(0.0, deadline - monotonic()))
         if len(stored) < count:
             reason = clients.explain(failures[0]) if failures else f"no acknowledgement within {timeout_s:g} s"
-            self._discard()
+            if len(stored) + len(failures) < count:
+                self._discard()
             raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
         return [stored[number] for number in range(1, count + 1)]
 
