@@ -25,7 +25,7 @@ from consumer.embedded.mock_kafka import MockKafka
 from consumer.embedded.paths import model_repository
 from consumer.embedded.photos import PhotoHost
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
-from consumer.embedded.stack import Stack, start_stack
+from consumer.embedded.servers import Stack, start_stack
 from consumer.errors import TaggerError
 from consumer.events import Tags
 from consumer.kafka.topics import TopicNames
@@ -125,7 +125,7 @@ def _served(job: _Job, kafka: Literal["auto", "real", "mock"]) -> Iterator[_Resu
     report.title(f"photo-tagger demo: {len(job.found.paths)} {own}, and four that must fail")
     for note in job.found.notes:
         report.note(note)
-    prepare_servers_environment(report.step)
+    prepare_servers_environment(kafka, report.step)
     with contextlib.ExitStack() as stack:
         servers = stack.enter_context(start_stack(job.logs, model_repository(), kafka, partial(_say, report)))
         guardian = stack.enter_context(GuardianClient(job.logs))

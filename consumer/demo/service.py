@@ -1,22 +1,21 @@
 """The service as a child process, configured as an operator would: by environment variables alone."""
 
-import http.client
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from consumer.embedded.paths import free_port
-from consumer.embedded.process import GuardianClient, Server, ServerSpec
-from consumer.embedded.stack import Stack
+from consumer.embedded.process import GuardianClient, Server, ServerSpec, responds_ok
+from consumer.embedded.servers import Stack
 from consumer.kafka.topics import TopicNames
 
 _READY_TIMEOUT_S: Final = 60.0
 #: More than the service takes to finish the photos in work.
 _STOP_TIMEOUT_S: Final = 15.0
-_PROBE_TIMEOUT_S: Final = 1.0
 
 
 class Service(Server):
@@ -31,7 +30,7 @@ class Service(Server):
             names: The topics that it uses.
             photo_hosts: The base URLs that photos may come from, although they are on loopback.
         """
-        self._health_port = free_port()
+        health_port = free_port()
         #: What another program needs to work on the same installation.
         self.settings = {
             "TAGGER_KAFKA__BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
@@ -53,20 +52,11 @@ class Service(Server):
         env = {
             **inherited,
             **self.settings,
-            "TAGGER_HEALTH__PORT": str(self._health_port),
+            "TAGGER_HEALTH__PORT": str(health_port),
             "TAGGER_LOG__FORMAT": "json",
             # It runs in the guardian's folder, where a checkout that is not installed would not be found.
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
         argv = [sys.executable, "-m", "consumer.cli", "run"]
-        super().__init__(guardian, ServerSpec("service", argv, env, self._answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._health_port, timeout=_PROBE_TIMEOUT_S)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        answers = partial(responds_ok, health_port, "/ready")
+        super().__init__(guardian, ServerSpec("service", argv, env, answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consumer.embedded.paths import cache_folder, free_port
-from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
+from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec, run_command
 
 VERSION = "4.3.0"
 OLDEST_JAVA = 17
@@ -51,7 +51,7 @@ class Node:
 
 
 def new_nodes(count: int) -> tuple[Node, ...]:
-    """Addresses on free ports for a cluster of so many nodes."""
+    """Returns the addresses of a cluster of `count` nodes, on free ports."""
     ports: set[int] = set()
     while len(ports) < 2 * count:
         ports.add(free_port())
@@ -60,10 +60,10 @@ def new_nodes(count: int) -> tuple[Node, ...]:
 
 
 class Kafka(Server):
-    """A Kafka node; its handle is also what the mock offers, so callers need not care which they have."""
+    """A Kafka node; the mock broker has the same interface."""
 
     is_mock = False
-    #: What the caller should tell the user; empty for the real broker.
+    #: What the user must know of this broker; empty for the real one.
     notice = ""
 
     def __init__(
@@ -74,16 +74,12 @@ class Kafka(Server):
         Args:
             guardian: Runs it.
             name: Names the log file.
-            nodes: The cluster that it belongs to; by default it is one of its own.
-            number: Which of them it is, counted from 1.
+            nodes: The cluster that it belongs to; by default a cluster of one.
+            number: Its index in the cluster, counted from 1.
 
         Raises:
-            EmbeddedServerError: There is no Java, or there are neither jars nor a Maven to fetch them.
+            EmbeddedServerError: Java, or the jars and the Maven that downloads them, are missing.
         """
-        java = _find_java()
-        if java is None:
-            message = f"the embedded Kafka needs Java 17 or newer: {INSTALL_COMMAND}"
-            raise EmbeddedServerError(message)
         jars = fetch_jars()
         self._nodes = nodes or new_nodes(1)
         self._number = number
@@ -91,7 +87,7 @@ class Kafka(Server):
         self._home.mkdir()
         (self._home / "server.properties").write_text(self._properties(), encoding="utf-8")
         (self._home / "log4j2.properties").write_text(_LOG4J, encoding="utf-8")
-        spec = ServerSpec(name, self._command(java, jars), os.environ, self._answers, ready_timeout_s=60.0)
+        spec = ServerSpec(name, self._command(jars), os.environ, self._answers, ready_timeout_s=60.0)
         super().__init__(guardian, spec)
 
     @property
@@ -121,7 +117,7 @@ class Kafka(Server):
             "share.coordinator.state.topic.replication.factor": replicas,
             "share.coordinator.state.topic.min.isr": in_sync,
             "min.insync.replicas": in_sync,
-            # Who may choose to miss a dead member sooner than after 6 s.
+            # Lets a group notice a dead member sooner than after 6 s.
             "group.min.session.timeout.ms": 1000,
             "group.initial.rebalance.delay.ms": 0,
             # A second member of a KIP-848 group gets its partitions within a heartbeat; 5 s by default.
@@ -137,10 +133,10 @@ class Kafka(Server):
         }
         return "".join(f"{key}={value}\n" for key, value in settings.items())
 
-    def _command(self, java: str, jars: Path) -> list[str]:
+    def _command(self, jars: Path) -> list[str]:
         settings = str(self._home / "server.properties")
         run = [
-            *(java, *_JVM_OPTIONS, f"-Djava.io.tmpdir={self._home}"),
+            *(_find_java() or "java", *_JVM_OPTIONS, f"-Djava.io.tmpdir={self._home}"),
             *(f"-Dlog4j2.configurationFile={self._home / 'log4j2.properties'}", "-cp", f"{jars}/*"),
         ]
         formats = shlex.join([*run, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings])
@@ -152,7 +148,7 @@ class Kafka(Server):
         return self.known_brokers() > 0
 
     def known_brokers(self) -> int:
-        """How many brokers it tells clients of; 0 while it does not answer, or no controller has admitted it."""
+        """The number of brokers in its metadata; 0 while it does not answer, or no controller has admitted it."""
         # Metadata, version 4 (the oldest that Kafka 4 accepts), correlation id 1, no client id, no topics.
         request = struct.pack(">hhihi?", 3, 4, 1, -1, 0, False)  # noqa: FBT003
         try:
@@ -167,14 +163,12 @@ class Kafka(Server):
 
 
 def jars_folder() -> Path:
-    """Returns where the jars are, or will be."""
+    """Returns the folder of the jars, which may not exist yet."""
     return cache_folder() / f"kafka-{VERSION}" / "lib"
 
 
 def can_run() -> bool:
-    """Says whether a real Kafka can start here: a Java that is new enough, and the jars or a Maven that brings them."""
-    if missing_packages():
-        return False
+    """Whether a real Kafka can start here; downloads the jars if need be."""
     try:
         fetch_jars()
     except EmbeddedServerError:
@@ -190,49 +184,39 @@ def missing_packages() -> list[str]:
     return [*([] if has_jars else ["maven"]), *([] if has_java else [f"openjdk-{OLDEST_JAVA}-jre-headless"])]
 
 
-def fetch_jars() -> Path:
-    """Returns the folder of the jars, after downloading them (43 MB) if they are not there yet.
+def require_java_and_maven() -> None:
+    """Checks for a Java that is new enough, and for the jars or a Maven that downloads them.
 
     Raises:
-        EmbeddedServerError: There is no Maven, or the download failed; nothing half-made stays.
+        EmbeddedServerError: One of them is missing; one line with the command that installs both.
     """
+    if missing_packages():
+        message = f"the embedded Kafka needs Java {OLDEST_JAVA} or newer and Maven: {INSTALL_COMMAND}"
+        raise EmbeddedServerError(message)
+
+
+def fetch_jars() -> Path:
+    """Returns the folder of the jars, after downloading them (43 MB) if they are missing.
+
+    Raises:
+        EmbeddedServerError: Java or Maven is missing, or the download failed; no partial folder stays.
+    """
+    require_java_and_maven()
     folder = jars_folder()
     if folder.is_dir():
         return folder
-    maven = shutil.which("mvn")
-    if maven is None:
-        message = (
-            f"the jars of Kafka {VERSION} are not in {folder}, and there is no Maven to fetch them: {INSTALL_COMMAND}"
-        )
-        raise EmbeddedServerError(message)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder.parent) as draft:
-        _run_maven(maven, Path(draft) / "lib")
-        # Atomic, so what is there is whole; whoever fetched at the same time and was first has the same files.
+        target = Path(draft) / "lib"
+        command = ["mvn", "-q", "-B", "-f", str(Path(__file__).with_name("pom.xml")), "dependency:copy-dependencies"]
+        failure = f"Maven could not fetch the jars of Kafka {VERSION}"
+        run_command([*command, f"-DoutputDirectory={target}", "-DincludeScope=runtime"], _FETCH_TIMEOUT_S, failure)
+        if not list(target.glob("kafka_*.jar")):
+            raise EmbeddedServerError(failure)
+        # Atomic, so that the folder is always complete; a process that fetched at the same time has the same files.
         with contextlib.suppress(OSError):
-            (Path(draft) / "lib").rename(folder)
+            target.rename(folder)
     return folder
-
-
-def _run_maven(maven: str, target: Path) -> None:
-    pom = Path(__file__).with_name("pom.xml")
-    argv = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
-    try:
-        done = subprocess.run(
-            [*argv, f"-DoutputDirectory={target}", "-DincludeScope=runtime"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=_FETCH_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        message = f"fetching the jars of Kafka {VERSION} took more than {_FETCH_TIMEOUT_S:.0f} s"
-        raise EmbeddedServerError(message) from error
-    if done.returncode != 0 or not list(target.glob("kafka_*.jar")):
-        message = f"Maven could not fetch the jars of Kafka {VERSION}:\n{done.stdout[-4000:]}"
-        raise EmbeddedServerError(message)
 
 
 def _find_java() -> str | None:
@@ -242,7 +226,7 @@ def _find_java() -> str | None:
 
 
 def _java_version(java: str) -> int:
-    """The feature release, such as 17; 0 where it cannot be told."""
+    """The feature release, such as 17; 0 if it cannot be read."""
     told = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     version = re.search(r'version "(\d+)', told.stderr)
     return int(version[1]) if version else 0
