@@ -15,7 +15,7 @@ from PIL import Image
 
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
-from consumer.imaging.decode import inspect, to_pixels
+from consumer.imaging.decode import decode, inspect
 from consumer.imaging.limits import PrepareLimits
 from tests.hostile_parts import FULL, chunk, even_png, frame, jpeg, scan, scan_bomb
 from tests.unit.photos import encoded, photo
@@ -59,7 +59,7 @@ def measure(name: str, body: bytes) -> None:
     for _ in range(3):
         started = time.process_time()
         try:
-            to_pixels(body, GEOMETRY, LIMITS)
+            decode(body, GEOMETRY, LIMITS)
         except PhotoRejected as rejected:
             name += f" ({rejected.reason})"
             break

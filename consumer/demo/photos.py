@@ -9,17 +9,20 @@ from typing import Final
 from urllib.parse import quote
 
 from consumer.demo import failing
-from consumer.demo.errors import BadFolder
-from consumer.errors import Reason
+from consumer.errors import Reason, TaggerError
 from consumer.imaging.formats import photo_suffixes
 
-#: Photos in formats that are not read are published as well: the page shows why they are refused.
+#: Photos in unsupported formats are published as well: the page shows why they are rejected.
 SUFFIXES: Final = photo_suffixes()
 MAX_PHOTOS: Final = 5_000
 SAMPLES: Final = Path(__file__).resolve().parents[1] / "embedded" / "samples"
-#: Leaves room below the 200 characters of an event's photo id for what tells namesakes apart.
+#: An event's photo id has at most 200 characters; the rest is for the number that makes an id unique.
 _MAX_STEM: Final = 180
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class BadFolder(TaggerError):
+    """A folder that the user named cannot be used; the message names it and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,9 @@ class DemoPhoto:
 
     Attributes:
         photo_id: Unique within the run.
-        name: Its path below its folder, for people.
+        name: Its path relative to its folder, for display.
         uri: Where the service fetches it.
-        path: Its file; None where there is none on purpose.
+        path: Its file; None for the photo that is missing on purpose.
         must_fail: The reason that its dead letter must have; None for a photo that may be tagged.
     """
 
@@ -46,9 +49,9 @@ class Found:
     """The photos of a folder, sorted by path.
 
     Attributes:
-        folder: Where they lie.
+        folder: Their folder.
         paths: At most `MAX_PHOTOS` files.
-        notes: What the user must know of files that were left out; a line each.
+        notes: A line for each kind of files that were left out.
     """
 
     folder: Path
@@ -59,7 +62,7 @@ class Found:
 def find_photos(folder: Path) -> Found:
     """The photos in a folder and below it, by their suffix in any case.
 
-    Links that lead out of the folder are left out, as the photo host does not follow them.
+    Links that point outside the folder are left out, since the photo host does not follow them.
 
     Raises:
         BadFolder: There is no such folder, or no photo in it.
@@ -69,7 +72,7 @@ def find_photos(folder: Path) -> Found:
     root = folder.resolve()
     candidates = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     photos = [path for path in candidates if path.is_file() and path.resolve().is_relative_to(root)]
-    named = [path for path in photos if _is_text(path.relative_to(folder))]
+    named = [path for path in photos if _is_utf8(path.relative_to(folder))]
     if not named:
         raise BadFolder(f"no photos in {folder}; a photo is a file that ends in {' '.join(sorted(SUFFIXES))}")
     notes = []
@@ -81,20 +84,18 @@ def find_photos(folder: Path) -> Found:
 
 
 def plan(found: Found, photos_url: str, broken: Sequence[failing.Broken], broken_url: str) -> list[DemoPhoto]:
-    """The photos to publish, with unique ids: those that must fail stand between the others, not at the end."""
+    """The photos to publish, with unique ids; those that must fail are spread among the others."""
     taken: set[str] = set()
-    doomed = [
-        DemoPhoto(
-            _unique(Path(each.name).stem, taken), each.name, f"{broken_url}/{quote(each.name)}", each.path, each.reason
-        )
-        for each in broken
+    failing_photos = [
+        DemoPhoto(_unique(Path(name).stem, taken), name, f"{broken_url}/{quote(name)}", path, reason)
+        for name, path, reason in broken
     ]
     photos = [
         DemoPhoto(_unique(path.stem, taken), name, f"{photos_url}/{quote(name)}", path)
         for path in found.paths
         for name in [path.relative_to(found.folder).as_posix()]
     ]
-    return list(_interleave(photos, doomed))
+    return list(_interleave(photos, failing_photos))
 
 
 def _interleave(many: Sequence[DemoPhoto], few: Sequence[DemoPhoto]) -> Iterator[DemoPhoto]:
@@ -117,8 +118,8 @@ def _unique(stem: str, taken: set[str]) -> str:
     return photo_id
 
 
-def _is_text(path: Path) -> bool:
-    """Whether the name is text; other names reach Python as lone surrogates, which no JSON can hold."""
+def _is_utf8(path: Path) -> bool:
+    """Whether the name is UTF-8; Python reads other names as lone surrogates, which JSON cannot hold."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

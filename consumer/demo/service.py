@@ -19,7 +19,7 @@ _STOP_TIMEOUT_S: Final = 15.0
 
 
 class Service(Server):
-    """The consumer under a guardian; it dies with the demo."""
+    """The service under a guardian; it ends with the demo."""
 
     def __init__(self, guardian: GuardianClient, stack: Stack, names: TopicNames, photo_hosts: Sequence[str]) -> None:
         """Chooses a free port for the probes; `start` runs it and waits until it is ready.
@@ -28,19 +28,19 @@ class Service(Server):
             guardian: Runs it.
             stack: The servers that it uses.
             names: The topics that it uses.
-            photo_hosts: The base URLs that photos may come from, although they are on loopback.
+            photo_hosts: Base URLs on loopback that photos may be fetched from.
         """
         health_port = free_port()
-        #: What another program needs to work on the same installation.
+        #: Settings with which another program uses the same servers and topics.
         self.settings = {
             "TAGGER_KAFKA__BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
             "TAGGER_KAFKA__UPLOADS_TOPIC": names.uploads,
             "TAGGER_KAFKA__TAGS_TOPIC": names.tags,
             "TAGGER_KAFKA__DEAD_TOPIC": names.dead,
             "TAGGER_KAFKA__RETRY_TOPIC": names.retry,
-            # A folder of bad photos is what somebody may want to see.
+            # The user may try a folder of bad photos.
             "TAGGER_SERVICE__DEAD_LETTER_LIMIT": "0",
-            # Nobody waits minutes at a terminal for a host to come back.
+            # The user is not to wait minutes for a host to come back.
             "TAGGER_RETRY__ROUNDS": "0",
             "TAGGER_FETCH__NOT_FOUND_GRACE_S": "0",
             "TAGGER_REDIS__URL": stack.redis.url,

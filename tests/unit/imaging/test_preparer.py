@@ -21,7 +21,7 @@ from consumer.errors import PhotoRejected
 from consumer.events import Photo, Pixels
 from consumer.imaging import colour, decode
 from consumer.imaging import preparer as preparing
-from consumer.imaging.decode import Decoded, NeedsMemory, to_pixels
+from consumer.imaging.decode import Decoded, NeedsMemory
 from consumer.imaging.decode_view import TURNS
 from consumer.imaging.formats import sniff
 from consumer.imaging.limits import PrepareLimits
@@ -29,7 +29,7 @@ from consumer.imaging.preparer import Explanation, Preparer, explain
 from tests.harness import eventually
 from tests.hostile_parts import IEND, chunk, ihdr, png, segment
 from tests.photo_host import files_of
-from tests.unit.photos import difference, encoded, photo
+from tests.unit.photos import difference, encoded, photo, to_pixels
 
 MIB = 1024 * 1024
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
@@ -595,7 +595,7 @@ class TestExplain:
         assert found.header is not None
         assert (found.header.format, found.header.width, found.header.height) == ("JPEG", 1200, 1000)
         assert (found.header.mode, found.header.scale, found.header.scans) == ("RGB", 2, 1)
-        assert found.header.decode_bytes > 0
+        assert found.header.cost.memory_bytes > 0
         assert {check.setting: check.value for check in found.checks}["max_pixels"] == 1_200_000
         assert all(check.holds for check in found.checks)
 
