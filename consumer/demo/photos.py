@@ -1,9 +1,8 @@
 """Which photos the demo publishes: those of a folder, and four that must fail."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -95,17 +94,9 @@ def plan(found: Found, photos_url: str, broken: Sequence[failing.Broken], broken
         for path in found.paths
         for name in [path.relative_to(found.folder).as_posix()]
     ]
-    return list(_interleave(photos, failing_photos))
-
-
-def _interleave(many: Sequence[DemoPhoto], few: Sequence[DemoPhoto]) -> Iterator[DemoPhoto]:
-    step = max(1, len(many) // (len(few) + 1))
-    waiting = iter(few)
-    for number, photo in enumerate(many, 1):
-        yield photo
-        if number % step == 0:
-            yield from islice(waiting, 1)
-    yield from waiting
+    for number, photo in enumerate(failing_photos, 1):
+        photos.insert(number * len(photos) // (len(failing_photos) + 1), photo)
+    return photos
 
 
 def _unique(stem: str, taken: set[str]) -> str:

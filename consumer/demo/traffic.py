@@ -104,11 +104,6 @@ def _outcome(record: Record, photo_id: str, names: TopicNames) -> Outcome:
 
 
 def _headers(now: datetime) -> Headers:
-    values = {
-        "ce_id": str(uuid.uuid4()),
-        "ce_type": UPLOADED,
-        "ce_source": "/demo",
-        "ce_specversion": "1.0",
-        "ce_time": format_time(now),
-    }
+    values = {"ce_id": str(uuid.uuid4()), "ce_type": UPLOADED, "ce_source": "/demo", "ce_specversion": "1.0"}
+    values["ce_time"] = format_time(now)
     return tuple((name, value.encode()) for name, value in values.items())

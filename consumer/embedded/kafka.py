@@ -1,4 +1,4 @@
-"""The embedded Kafka: a real Apache Kafka 4.3.0 (KRaft) on the local JVM; one node, or one of several.
+"""The embedded Kafka: a real Apache Kafka 4.3.0 (KRaft) on the local JVM.
 
 `python -m consumer.embedded.kafka` fetches its jars, so that the first start need not.
 """
@@ -13,9 +13,9 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from consumer.embedded.paths import cache_folder, free_port
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec, run_command
@@ -24,7 +24,6 @@ VERSION = "4.3.0"
 OLDEST_JAVA = 17
 INSTALL_COMMAND = f"apt-get install -y maven openjdk-{OLDEST_JAVA}-jre-headless"
 _PROBE_TIMEOUT_S = 1.0
-_REPLICAS = 3
 _FETCH_TIMEOUT_S = 600.0
 #: Any 16 bytes in URL-safe base64; the data folder is this run's own.
 _CLUSTER_ID = "cGhvdG8tdGFnZ2VyLWxvYw"
@@ -42,21 +41,12 @@ appender.out.layout.pattern = [%d] %p %m (%c)%n
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """The addresses of one node: where clients connect, and where the other nodes do."""
-
-    broker: str
-    controller: str
-
-
-def new_nodes(count: int) -> tuple[Node, ...]:
-    """Returns the addresses of a cluster of `count` nodes, on free ports."""
+def free_addresses(count: int) -> list[str]:
+    """Returns different addresses on free ports of 127.0.0.1."""
     ports: set[int] = set()
-    while len(ports) < 2 * count:
+    while len(ports) < count:
         ports.add(free_port())
-    addresses = [f"127.0.0.1:{port}" for port in ports]
-    return tuple(map(Node, addresses[:count], addresses[count:]))
+    return [f"127.0.0.1:{port}" for port in ports]
 
 
 class Kafka(Server):
@@ -67,42 +57,41 @@ class Kafka(Server):
     notice = ""
 
     def __init__(
-        self, guardian: GuardianClient, name: str = "kafka", nodes: Sequence[Node] = (), number: int = 1
+        self,
+        guardian: GuardianClient,
+        name: str = "kafka",
+        *,
+        addresses: tuple[str, str] | None = None,
+        settings: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """Fetches the jars if need be and writes the node's settings; `start` runs it.
+        """Downloads the jars if need be and writes the node's settings; `start` runs it.
 
         Args:
             guardian: Runs it.
             name: Names the log file.
-            nodes: The cluster that it belongs to; by default a cluster of one.
-            number: Its index in the cluster, counted from 1.
+            addresses: Where clients and where other nodes connect; by default on free ports.
+            settings: Further broker settings, which override those for a single node.
 
         Raises:
             EmbeddedServerError: Java, or the jars and the Maven that downloads them, are missing.
         """
         jars = fetch_jars()
-        self._nodes = nodes or new_nodes(1)
-        self._number = number
+        #: Where clients connect.
+        self.bootstrap_servers, controller = addresses or free_addresses(2)
         self._home = guardian.folder / name
         self._home.mkdir()
-        (self._home / "server.properties").write_text(self._properties(), encoding="utf-8")
+        properties = {**self._single_node(controller), **settings}
+        lines = "".join(f"{key}={value}\n" for key, value in properties.items())
+        (self._home / "server.properties").write_text(lines, encoding="utf-8")
         (self._home / "log4j2.properties").write_text(_LOG4J, encoding="utf-8")
         spec = ServerSpec(name, self._command(jars), os.environ, self._answers, ready_timeout_s=60.0)
         super().__init__(guardian, spec)
 
-    @property
-    def bootstrap_servers(self) -> str:
-        """Where clients connect."""
-        return self._nodes[self._number - 1].broker
-
-    def _properties(self) -> str:
-        controller = self._nodes[self._number - 1].controller
-        replicas = min(len(self._nodes), _REPLICAS)
-        in_sync = max(1, replicas - 1)
-        settings = {
+    def _single_node(self, controller: str) -> dict[str, object]:
+        return {
             "process.roles": "broker,controller",
-            "node.id": self._number,
-            "controller.quorum.voters": ",".join(f"{n}@{node.controller}" for n, node in enumerate(self._nodes, 1)),
+            "node.id": 1,
+            "controller.quorum.voters": f"1@{controller}",
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
@@ -110,13 +99,12 @@ class Kafka(Server):
             "log.dirs": self._home / "data",
             "num.partitions": 4,
             "offsets.topic.num.partitions": 4,
-            "offsets.topic.replication.factor": replicas,
+            "offsets.topic.replication.factor": 1,
             "transaction.state.log.num.partitions": 4,
-            "transaction.state.log.replication.factor": replicas,
-            "transaction.state.log.min.isr": in_sync,
-            "share.coordinator.state.topic.replication.factor": replicas,
-            "share.coordinator.state.topic.min.isr": in_sync,
-            "min.insync.replicas": in_sync,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
             # Lets a group notice a dead member sooner than after 6 s.
             "group.min.session.timeout.ms": 1000,
             "group.initial.rebalance.delay.ms": 0,
@@ -131,7 +119,6 @@ class Kafka(Server):
             "log.segment.bytes": 64 * 1024 * 1024,
             "log.index.size.max.bytes": 1024 * 1024,
         }
-        return "".join(f"{key}={value}\n" for key, value in settings.items())
 
     def _command(self, jars: Path) -> list[str]:
         settings = str(self._home / "server.properties")
