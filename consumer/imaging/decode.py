@@ -118,16 +118,6 @@ def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes:
         return _decoded(image, header, geometry, limits)
 
 
-def inspect(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:
-    """The facts of the header, whether the limits allow the photo or not.
-
-    Raises:
-        PhotoRejected: the header cannot be read: `empty_body`, `unsupported_format` or `corrupt_image`.
-    """
-    with opened(body, geometry, limits) as (_, header):
-        return header
-
-
 @contextmanager
 def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[tuple[ImageFile.ImageFile, Header]]:
     """Opens a photo with the reader of its format; exceptions within the block become rejections.

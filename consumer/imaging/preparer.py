@@ -12,7 +12,7 @@ from consumer.budget import Budget, Share
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected, Reason, forget_frames
 from consumer.events import Photo, Pixels
-from consumer.imaging.decode import SILENCE, Decoded, NeedsMemory, decode, inspect
+from consumer.imaging.decode import SILENCE, Decoded, NeedsMemory, decode, opened
 from consumer.imaging.limits import Check, Header, PrepareLimits, checks
 
 #: The memory that is enough for nearly every photo: JPEG as cameras write it, and others up to two megapixels.
@@ -43,7 +43,8 @@ def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanati
     outcome: Literal["pixels"] | Reason = "pixels"
     detail = ""
     try:
-        header = inspect(body, geometry, limits)
+        with opened(body, geometry, limits) as (_, header):
+            pass
         orientation = decode(body, geometry, limits).orientation
     except PhotoRejected as rejected:
         outcome, detail = rejected.reason, rejected.detail
@@ -56,8 +57,8 @@ def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanati
 class Preparer:
     """Decodes in threads, as many photos at once as there are threads and as their memory allows.
 
-    Pillow leaves the GIL while it decodes. A photo that may need more than the usual share of memory comes back from
-    its thread before it is decoded and waits for a larger one; nobody behind it in that queue overtakes it.
+    Pillow releases the GIL while it decodes. A photo that may need more than the usual share of memory comes back from
+    its thread before it is decoded and waits for a larger one; no photo behind it in that queue overtakes it.
     """
 
     def __init__(self, geometry: Geometry, limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0) -> None:
