@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from consumer.demo import failing
@@ -26,32 +26,19 @@ class BadFolder(TaggerError):
 
 @dataclass(frozen=True, slots=True)
 class DemoPhoto:
-    """A photo that the demo publishes.
-
-    Attributes:
-        photo_id: Unique within the run.
-        name: Its path relative to its folder, for display.
-        uri: Where the service fetches it.
-        path: Its file; None for the photo that is missing on purpose.
-        must_fail: The reason that its dead letter must have; None for a photo that may be tagged.
-    """
+    """A photo that the demo publishes; `photo_id` is unique within the run, `name` its path relative to its folder."""
 
     photo_id: str
     name: str
     uri: str
+    #: None for the photo that is missing on purpose.
     path: Path | None
+    #: The reason that its dead letter must have; None for a photo that may be tagged.
     must_fail: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The photos of a folder, sorted by path.
-
-    Attributes:
-        folder: Their folder.
-        paths: At most `MAX_PHOTOS` files.
-        notes: A line for each kind of files that were left out.
-    """
+class Found(NamedTuple):
+    """The photos of a folder: at most `MAX_PHOTOS` paths, sorted, and a line for each kind of files left out."""
 
     folder: Path
     paths: tuple[Path, ...]

@@ -24,11 +24,7 @@ class Service(Server):
     def __init__(self, guardian: GuardianClient, stack: Stack, names: TopicNames, photo_hosts: Sequence[str]) -> None:
         """Chooses a free port for the probes; `start` runs it and waits until it is ready.
 
-        Args:
-            guardian: Runs it.
-            stack: The servers that it uses.
-            names: The topics that it uses.
-            photo_hosts: Base URLs on loopback that photos may be fetched from.
+        `photo_hosts` are the base URLs on loopback that photos may be fetched from.
         """
         health_port = free_port()
         #: Settings with which another program uses the same servers and topics.

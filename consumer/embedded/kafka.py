@@ -66,11 +66,8 @@ class Kafka(Server):
     ) -> None:
         """Downloads the jars if need be and writes the node's settings; `start` runs it.
 
-        Args:
-            guardian: Runs it.
-            name: Names the log file.
-            addresses: Where clients and where other nodes connect; by default on free ports.
-            settings: Further broker settings, which override those for a single node.
+        Clients and other nodes connect to the two `addresses`, by default on free ports. `settings` override those of a
+        single node.
 
         Raises:
             EmbeddedServerError: Java, or the jars and the Maven that downloads them, are missing.

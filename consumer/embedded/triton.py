@@ -26,14 +26,9 @@ class Triton(Server):
         models: Sequence[str] | None = None,
         name: str = "triton",
     ) -> None:
-        """Chooses free ports; `start` runs it.
+        """Chooses free ports; `start` runs it with the given models loaded, all by default.
 
-        Args:
-            guardian: Runs it.
-            repository: The model repository.
-            config_name: Which of each model's `configs/<name>.pbtxt` to serve.
-            models: What to load at start; all by default. The server refuses to start when one fails to load.
-            name: Tells several apart.
+        `config_name` selects each model's `configs/<config_name>.pbtxt`. If a model fails to load, the start fails.
         """
         http_port, grpc_port, metrics_port = free_port(), free_port(), free_port()
         self.grpc_url = f"127.0.0.1:{grpc_port}"
