@@ -85,11 +85,6 @@ class Preparer:
         """Decodes that passed the time limit and still use a core: a thread cannot be stopped, a process can."""
         return len(self._overdue)
 
-    @property
-    def decode_bytes(self) -> int:
-        """The memory that is reserved for running decodes, of `max_decode_bytes`."""
-        return self._memory.used
-
     async def prepare(self, photo: Photo) -> Pixels:
         """The pixels of a photo; the time limit runs from the start of the decode, not from its place in the queue.
 

@@ -526,7 +526,7 @@ class TestMemory:
         with Preparer(GEOMETRY, LIMITS, threads=4) as preparer:
             streams = [[self.LARGE], [self.LARGE]] + [[self.SMALL] * 10] * 12
             await asyncio.gather(*(stream(preparer, bodies) for bodies in streams))
-            assert preparer.decode_bytes == 0
+            assert preparer._memory.used == 0
         assert max(running["most"]) <= LIMITS.max_decode_bytes
         # Those that came before it are served before it, of a stream of 120; those that come later are not.
         assert [at for at, body in enumerate(order) if body == self.LARGE][1] < 100
@@ -557,7 +557,7 @@ class TestMemory:
             else:
                 with pytest.raises(PhotoRejected, match="not enough memory"):
                     await preparer.prepare(Photo("p", "u", b""))
-            assert preparer.decode_bytes == 0
+            assert preparer._memory.used == 0
         assert given == [preparing.USUAL_BYTES, LIMITS.max_decode_bytes]
 
     async def test_a_cancelled_photo_keeps_its_memory_as_long_as_its_decode_runs(
@@ -577,9 +577,9 @@ class TestMemory:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert preparer.decode_bytes > 0
+            assert preparer._memory.used > 0
             release.set()
-            await eventually(lambda: preparer.decode_bytes == 0)
+            await eventually(lambda: preparer._memory.used == 0)
 
 
 class TestExplain:
