@@ -12,9 +12,9 @@ from rich.console import Console
 from torch.nn import functional
 
 from consumer.contract import Geometry as ServedGeometry
-from consumer.imaging.decode import to_pixels
 from consumer.imaging.limits import PrepareLimits
 from tests.photo_folders import photo
+from tests.unit.photos import to_pixels
 from training.data.decode import Geometry, decode, square
 from training.data.logos import BRANDS, NO_LOGO
 from training.data.manifest import Manifest
