@@ -54,7 +54,6 @@ def _make(name: str, repository: Path, console: Console, runs: Path, steps: int 
     overrides = [f"data.sources.0.{key}={value}" for key, value in _QUICK[name].items()] if quick else []
     budget = steps or (_QUICK_STEPS if quick else None)
     overrides += [f"train.steps={budget}"] if budget else []
-    overrides += ["train.processes=1"] if quick else []
     run = new_run(read(name, overrides), unused_name(name, runs), runs)
     train(run, console)
     forced = _QUICK_REASON if quick else None

@@ -7,13 +7,14 @@ import colorsys
 import string
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from training.data.photos import TEST, TRAIN, VAL
 
 #: Side in pixels of the square canvases that banks hold: twice the model's input, so detail survives augmentation.
 CANVAS_PX = 192
@@ -23,19 +24,11 @@ PHOTO_SHARE = 0.55
 WORKERS = 2
 
 
-class Split(StrEnum):
-    """Which sample photos and distractor marks a data set may use; the three never share one."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
 _SKIMAGE = "skimage"
 _SKLEARN = "sklearn"
-#: (package, file) of each sample photo, by split.
-PHOTOS: dict[Split, tuple[tuple[str, str], ...]] = {
-    Split.TRAIN: (
+#: (package, file) of each sample photo, by split; no split shares one with another.
+PHOTOS: dict[str, tuple[tuple[str, str], ...]] = {
+    TRAIN: (
         (_SKIMAGE, "astronaut.png"),
         (_SKIMAGE, "motorcycle_left.png"),
         (_SKIMAGE, "motorcycle_right.png"),
@@ -49,8 +42,8 @@ PHOTOS: dict[Split, tuple[tuple[str, str], ...]] = {
         (_SKIMAGE, "page.png"),
         (_SKIMAGE, "retina.jpg"),
     ),
-    Split.VAL: ((_SKIMAGE, "rocket.jpg"), (_SKIMAGE, "brick.png"), (_SKIMAGE, "moon.png"), (_SKLEARN, "flower.jpg")),
-    Split.TEST: ((_SKIMAGE, "coffee.png"), (_SKIMAGE, "chelsea.png"), (_SKIMAGE, "text.png"), (_SKIMAGE, "cell.png")),
+    VAL: ((_SKIMAGE, "rocket.jpg"), (_SKIMAGE, "brick.png"), (_SKIMAGE, "moon.png"), (_SKLEARN, "flower.jpg")),
+    TEST: ((_SKIMAGE, "coffee.png"), (_SKIMAGE, "chelsea.png"), (_SKIMAGE, "text.png"), (_SKIMAGE, "cell.png")),
 }
 _FOLDERS = {_SKIMAGE: ("data",), _SKLEARN: ("datasets", "images")}
 
@@ -63,7 +56,7 @@ def sample_photo(package: str, name: str) -> Image.Image:
 
 
 @cache
-def _photos(split: Split) -> tuple[Image.Image, ...]:
+def _photos(split: str) -> tuple[Image.Image, ...]:
     return tuple(sample_photo(package, name) for package, name in PHOTOS[split])
 
 
@@ -241,7 +234,7 @@ def light(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     return Image.fromarray((pixels * smooth[..., None]).clip(0, 255).astype(np.uint8))
 
 
-def scene(rng: np.random.Generator, split: Split, size: int = CANVAS_PX) -> Image.Image:
+def scene(rng: np.random.Generator, split: str, size: int = CANVAS_PX) -> Image.Image:
     """One square background without any brand mark: a photo crop or procedural colour, often with clutter on it."""
     photos = _photos(split)
     if rng.random() < PHOTO_SHARE:
@@ -258,7 +251,7 @@ def scene(rng: np.random.Generator, split: Split, size: int = CANVAS_PX) -> Imag
 
 
 def background_bank(
-    seed: int, split: Split, count: int, size: int = CANVAS_PX, on_done: Callable[[int], None] = lambda _count: None
+    seed: int, split: str, count: int, size: int = CANVAS_PX, on_done: Callable[[int], None] = lambda _count: None
 ) -> torch.Tensor:
     """`count` scenes as uint8 [count, 3, size, size]; equal for equal arguments. Calls `on_done(1)` after each."""
     bank = torch.empty((count, 3, size, size), dtype=torch.uint8)

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from resvg import render, usvg
 from simpleicons.all import icons
 
-from training.data.backgrounds import Split, random_text
+from training.data.backgrounds import random_text
+from training.data.photos import SPLITS, TEST, TRAIN, VAL
 
 #: Side in pixels of a mask.
 MARK_PX = 128
@@ -29,10 +30,8 @@ BRANDS = (
     "underarmour",
     "volkswagen",
 )
-#: Name of the last output of the brand model.
-NO_LOGO = "no_logo"
 #: How many other marks each split gets; a model never sees in training the look-alikes that it is judged on.
-DISTRACTORS = {Split.TRAIN: 700, Split.VAL: 250, Split.TEST: 250}
+DISTRACTORS = {TRAIN: 700, VAL: 250, TEST: 250}
 #: Drawn look-alikes (letters, stars, rings) that training adds to the marks of real companies.
 GLYPHS = 300
 #: A mark that overlaps a brand's mark more than this (intersection over union) is too like it to be "no logo".
@@ -92,21 +91,13 @@ def _others() -> list[str]:
     return [others[index] for index in np.random.default_rng(_SPLIT_SEED).permutation(len(others))]
 
 
-def distractor_names(split: Split) -> tuple[str, ...]:
-    """Names of a split's distractor marks: other companies' marks, disjoint between splits, none named like a brand.
-
-    Raises:
-        ValueError: `split` has no entry in DISTRACTORS.
-    """
-    start = 0
-    for candidate, count in DISTRACTORS.items():
-        if candidate is split:
-            return tuple(_others()[start : start + count])
-        start += count
-    raise ValueError(split)
+def distractor_names(split: str) -> tuple[str, ...]:
+    """Names of a split's distractor marks: other companies' marks, disjoint between splits, none named like a brand."""
+    start = sum(DISTRACTORS[earlier] for earlier in SPLITS[: SPLITS.index(split)])
+    return tuple(_others()[start : start + DISTRACTORS[split]])
 
 
-def distractor_logos(split: Split, brand_count: int = len(BRANDS)) -> Logos:
+def distractor_logos(split: str, brand_count: int = len(BRANDS)) -> Logos:
     """A split's distractors, less those whose shape is nearly a brand's; training also gets GLYPHS drawn ones."""
     found, brands = _marks(distractor_names(split)), brand_logos(brand_count).masks.flatten(1) > 127
     ink = found.masks.flatten(1) > 127
@@ -115,7 +106,7 @@ def distractor_logos(split: Split, brand_count: int = len(BRANDS)) -> Logos:
     keep = ((shared / union).amax(1) < _TOO_ALIKE).nonzero().flatten()
     masks, colours = found.masks[keep], found.colours[keep]
     names = tuple(found.names[int(index)] for index in keep)
-    if split is not Split.TRAIN:
+    if split != TRAIN:
         return Logos(masks, colours, names)
     rng = np.random.default_rng(_SPLIT_SEED)
     glyphs = torch.from_numpy(np.stack([draw_glyph(rng) for _ in range(GLYPHS)])).unsqueeze(1)

@@ -14,18 +14,18 @@ import torch
 from torch.nn import functional
 
 from training import data
-from training.data.backgrounds import CANVAS_PX, Split, background_bank, scene
+from training.data.backgrounds import CANVAS_PX, background_bank, scene
 from training.data.compose import Look, paste
 from training.data.degrade import damaged, draw_damage
 from training.data.logos import BRANDS, Logos, brand_logos, distractor_logos
-from training.data.photos import NO_LOGO, Photo
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
 SCENE, COMPOSED = "scene:", "composed:"
 #: Modules that decide what drawn photos look like, and packages that they draw with.
 _MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
-_SEEDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
+_SEEDS = {TRAIN: 0, VAL: 1, TEST: 2}
 _BRANDS = "brands"
 _ORIGINS = {Origin.BRAND: "brand", Origin.DISTRACTOR: "look-alike", Origin.CLEAN: "clean"}
 
@@ -43,18 +43,18 @@ def generator_sha256() -> str:
 
 def scene_uri(split: str, index: int) -> str:
     """The URI of a drawn scene without any brand."""
-    return f"{SCENE}{split}/{_SEEDS[Split(split)]}/{index}"
+    return f"{SCENE}{split}/{_SEEDS[split]}/{index}"
 
 
 @lru_cache(maxsize=256)
 def scene_pixels(uri: str) -> np.ndarray:
     """The canvas of a `scene:` URI: uint8 [CANVAS_PX, CANVAS_PX, 3]."""
     split, seed, index = uri.removeprefix(SCENE).split("/")
-    return np.array(scene(np.random.default_rng((int(seed), int(index))), Split(split), CANVAS_PX))
+    return np.array(scene(np.random.default_rng((int(seed), int(index))), split, CANVAS_PX))
 
 
 @cache
-def look_alikes(split: Split, brands: int = len(BRANDS)) -> Logos:
+def look_alikes(split: str, brands: int = len(BRANDS)) -> Logos:
     """A split's look-alikes of so many brands, rendered once."""
     return distractor_logos(split, brands)
 
@@ -73,7 +73,7 @@ def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
     pixels = torch.from_numpy(canvas.transpose(2, 0, 1).astype(np.float32)) / 255
     if seed % 2:
         rng = np.random.default_rng((int(seed), 1))
-        marks = look_alikes(Split(photo.split) if photo.split in set(Split) else Split.TEST)
+        marks = look_alikes(photo.split if photo.split in SPLITS else TEST)
         chosen = torch.tensor([int(rng.integers(len(marks.names)))])
         pixels = paste(rng, pixels[None], marks.masks[chosen], marks.colours[chosen], Look())[0]
     pixels = damaged(np.random.default_rng(int(seed)), pixels, severity)
@@ -88,7 +88,7 @@ def damage_name(damage: tuple[int, float]) -> str:
 
 
 @lru_cache(maxsize=4)
-def brand_composer(split: Split, marks: str, scenes: int, px: int) -> BrandComposer:
+def brand_composer(split: str, marks: str, scenes: int, px: int) -> BrandComposer:
     """What composes the photos of a split; `marks` is as in `marks_name`."""
     bank = background_bank(_SEEDS[split], split, scenes)
     kind, _, count = marks.partition("/")
@@ -103,7 +103,7 @@ def marks_name(marks: str, brands: int) -> str:
 
 
 @lru_cache(maxsize=4)
-def composed_set(split: Split, marks: str, scenes: int, count: int, px: int) -> Batch:
+def composed_set(split: str, marks: str, scenes: int, count: int, px: int) -> Batch:
     """The fixed composed photos of a held-out split."""
     return brand_composer(split, marks, scenes, px).fixed(100 + _SEEDS[split], count)
 
@@ -112,8 +112,8 @@ def composed_photos(  # noqa: PLR0917 - the parts of the photos' URI
     source: str, split: str, marks: str, scenes: int, count: int, px: int
 ) -> list[Photo]:
     """The listed photos of `composed_set`."""
-    made = composed_set(Split(split), marks, scenes, count, px)
-    labels = (*brand_composer(Split(split), marks, scenes, px).brands.names, NO_LOGO)
+    made = composed_set(split, marks, scenes, count, px)
+    labels = (*brand_composer(split, marks, scenes, px).brands.names, NO_LOGO)
     return [
         Photo(
             id=f"{source}/{split}/{index}",
@@ -132,5 +132,5 @@ def composed_pixels(uri: str) -> np.ndarray:
     """The photo of a `composed:` URI: uint8 [px, px, 3]."""
     split, *kind, scenes, count, px, index = uri.removeprefix(COMPOSED).split("/")
     marks = "/".join(kind)
-    made = composed_set(Split(split), marks, int(scenes), int(count), int(px))
+    made = composed_set(split, marks, int(scenes), int(count), int(px))
     return made.images[int(index)].permute(1, 2, 0).contiguous().numpy()

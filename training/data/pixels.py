@@ -97,14 +97,16 @@ def cached_stack(
     photos: Sequence[Photo],
     geometry: Geometry,
     workers: int,
-    cache: Path,
+    cache: Path | None,
     on_done: Callable[[int], None] = lambda _count: None,
 ) -> Tensor:
-    """As `stack`, kept in a file named by the photos' hashes and the geometry, and memory-mapped.
+    """As `stack`; the result is kept in a memory-mapped file of `cache`, named by the photos' hashes and the geometry.
 
     Raises:
         Unreadable: As `stack`.
     """
+    if cache is None or not photos:
+        return stack(photos, geometry, workers, on_done)
     path = cache / f"{content_sha256(photos, geometry)[:32]}.npy"
     if not path.exists():
         made = stack(photos, geometry, workers, on_done).numpy()

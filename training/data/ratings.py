@@ -5,9 +5,8 @@ Every scale becomes levels 1..5: a rating is the mean, votes are the distributio
 
 from collections.abc import Iterator
 
-from training.data.backgrounds import Split
 from training.data.made import scene_uri
-from training.data.photos import LEVELS, SPLITS, Photo, photo_files
+from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
 from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
@@ -149,9 +148,9 @@ def undamaged(source: DamagedSource) -> list[Photo]:
         DataError: No photo in the folder.
     """
     if source.path is None:
-        counts = {Split.TRAIN: source.scenes, Split.VAL: source.scenes // 4, Split.TEST: source.scenes // 4}
+        counts = {TRAIN: source.scenes, VAL: source.scenes // 4, TEST: source.scenes // 4}
         return [
-            Photo(id=f"scenes/{split}/{index}", uri=scene_uri(split, index), source="scenes", split=split.value)
+            Photo(id=f"scenes/{split}/{index}", uri=scene_uri(split, index), source="scenes", split=split)
             for split, count in counts.items()
             for index in range(count)
         ]

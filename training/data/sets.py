@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.data.backgrounds import Split
 from training.data.compose import Look, camera, cover, drawn, paste, views
 from training.data.logos import Logos
+from training.data.photos import TRAIN
 
 #: Side in pixels of what the models see.
 INPUT_PX = 96
@@ -93,7 +93,7 @@ class BrandComposer:
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "origins")))
 
 
-def composer(split: Split, bank: torch.Tensor, brands: Logos, distractors: Logos, px: int = INPUT_PX) -> BrandComposer:
+def composer(split: str, bank: torch.Tensor, brands: Logos, distractors: Logos, px: int = INPUT_PX) -> BrandComposer:
     """The composer of a split: evaluation sees more clean photos than training, to bound their false-positive rate.
 
     The canvases are shrunk once, to BRAND_CANVAS_PX for INPUT_PX: sampling a window from them later needs no more.
@@ -106,5 +106,5 @@ def composer(split: Split, bank: torch.Tensor, brands: Logos, distractors: Logos
             for part in torch.split(bank, 64)
         ]
     )
-    mix = Mix() if split is Split.TRAIN else Mix(0.45, 0.25)
+    mix = Mix() if split == TRAIN else Mix(0.45, 0.25)
     return BrandComposer(small, brands, distractors, mix, px=px)

@@ -201,10 +201,6 @@ class Loss(Part):
     """The objective: cross-entropy for brands; squared EMD of level distributions plus cross-entropy for quality."""
 
     label_smoothing: Share = Field(0.05, description="share of probability spread over all labels (brands)")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare labels weigh more")
-    logit_adjustment: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="tau of logit adjustment by label frequency; 0 is off"
-    )
     cross_entropy: Annotated[float, Field(ge=0)] = Field(
         0.2, description="weight of cross-entropy beside EMD (quality)"
     )
@@ -231,9 +227,6 @@ class Train(Stage):
 
     second: Stage | None = Field(None, description="a second stage, which starts at the best weights of the first")
     batch: Count = Field(64, description="photos of a step, over all processes")
-    processes: Count = Field(1, description="processes of this machine that share the work where there is no GPU")
-    small_px: Count | None = Field(None, description="side of the square in the first steps, which cost less")
-    small_share: Share = Field(0.0, description="share of the first stage's steps that see `small_px`")
     sampler: Literal["natural", "balanced"] = Field("natural", description="balanced: every label equally often")
     no_logo_share: Share | None = Field(
         None, description="balanced only: share of no_logo in the batch; null: as any label"
@@ -241,7 +234,6 @@ class Train(Stage):
     clip: Annotated[float, Field(ge=0)] = Field(5.0, description="largest norm of the gradient; 0 is off")
     average: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the moving average of weights")
     bf16: Literal["auto", "on", "off"] = Field("auto", description="autocast; auto: where the device is fast at it")
-    channels_last: bool = Field(default=True, description="memory format of convolutions")
     threads: Count = Field(1, description="threads of an operation; part of the recipe, since sums depend on it")
     checkpoint_steps: Count = Field(100, description="steps between checkpoints")
     best: Literal["last", "best"] = Field(

@@ -23,7 +23,6 @@ class SamplingOrder:
         reserved: tuple[int, float] | None = None,
     ) -> None:
         """Of `labels`, one a photo; `reserved` is a label and its share of every balanced batch."""
-        self.batch = batch
         self._seed = seed
         if not balanced:
             self._streams = [[list(range(len(labels)))]]
@@ -52,12 +51,6 @@ class SamplingOrder:
                 own = _shuffled(len(members[which]), (self._seed, number, which + 1, epoch))
                 chosen.append(members[which][int(own[offset])])
         return chosen
-
-    def state(self, step: int) -> dict[str, int]:
-        """Where a step starts, in epochs of the first stream: for checkpoints and logs."""
-        size = sum(len(photos) for photos in self._streams[0])
-        epoch, offset = divmod(step * self._sizes[0], size)
-        return {"epoch": epoch, "offset": offset}
 
 
 @lru_cache(maxsize=512)
