@@ -20,7 +20,7 @@ from training.data.photos import TEST, TRAIN, VAL
 CANVAS_PX = 192
 #: Share of canvases that start from a sample photo; the rest start from procedural colour.
 PHOTO_SHARE = 0.55
-#: Threads that make data; each item has a seed of its own, so their number changes nothing but the time.
+#: Threads that draw scenes; each scene has its own seed, so the result does not depend on their number.
 WORKERS = 2
 
 
@@ -250,10 +250,8 @@ def scene(rng: np.random.Generator, split: str, size: int = CANVAS_PX) -> Image.
     return light(rng, picture)
 
 
-def background_bank(
-    seed: int, split: str, count: int, size: int = CANVAS_PX, on_done: Callable[[int], None] = lambda _count: None
-) -> torch.Tensor:
-    """`count` scenes as uint8 [count, 3, size, size]; equal for equal arguments. Calls `on_done(1)` after each."""
+def background_bank(seed: int, split: str, count: int, size: int = CANVAS_PX) -> torch.Tensor:
+    """`count` scenes as uint8 [count, 3, size, size]; equal for equal arguments."""
     bank = torch.empty((count, 3, size, size), dtype=torch.uint8)
 
     def fill(index: int) -> None:
@@ -262,6 +260,5 @@ def background_bank(
 
     _photos(split)  # read once, before the threads ask for them
     with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(fill, range(count)):
-            on_done(1)
+        list(pool.map(fill, range(count)))  # raises what a thread raised
     return bank

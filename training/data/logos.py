@@ -1,10 +1,11 @@
 """Brand marks and look-alikes as coverage masks, rendered from simpleicons' CC0 SVG paths by resvg.
 
-A mask says where a mark's ink is, 0..1; its colour is chosen when it is composed onto a photo.
+A mask is the share of each pixel that ink covers; the colour is chosen when the mark is composed onto a photo.
 """
 
 import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def brand_logos(count: int = len(BRANDS)) -> Logos:
 
 
 def _others() -> list[str]:
-    """Companies not named like one of BRANDS, in an order that tells nothing."""
+    """Companies not named like one of BRANDS, in a random order."""
     others = sorted(name for name in icons if not any(brand in name for brand in BRANDS))
     return [others[index] for index in np.random.default_rng(_SPLIT_SEED).permutation(len(others))]
 
@@ -97,8 +98,9 @@ def distractor_names(split: str) -> tuple[str, ...]:
     return tuple(_others()[start : start + DISTRACTORS[split]])
 
 
+@cache
 def distractor_logos(split: str, brand_count: int = len(BRANDS)) -> Logos:
-    """A split's distractors, less those whose shape is nearly a brand's; training also gets GLYPHS drawn ones."""
+    """A split's distractors without those that look like a brand; training also gets GLYPHS drawn ones."""
     found, brands = _marks(distractor_names(split)), brand_logos(brand_count).masks.flatten(1) > 127
     ink = found.masks.flatten(1) > 127
     shared = ink.float() @ brands.float().T
@@ -115,8 +117,9 @@ def distractor_logos(split: str, brand_count: int = len(BRANDS)) -> Logos:
     return Logos(torch.cat((masks, glyphs)), torch.cat((colours, drawn)), names)
 
 
-def draw_glyph(rng: np.random.Generator, size: int = MARK_PX) -> np.ndarray:
-    """Coverage uint8 [size, size] of a drawn emblem that belongs to nobody: shapes, rings, letters, cut-outs."""
+def draw_glyph(rng: np.random.Generator) -> np.ndarray:
+    """Coverage uint8 [MARK_PX, MARK_PX] of a drawn emblem of no company: shapes, rings, letters, cut-outs."""
+    size = MARK_PX
     picture = Image.new("L", (size, size))
     draw = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(1, 5))):

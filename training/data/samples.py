@@ -171,18 +171,19 @@ def _encode(sample: Sample, picture: Image.Image) -> bytes:
 
 
 def _sources() -> str:
-    lines = ["# Sources of the sample photos", ""]
-    lines += [
-        "Made by `photo-trainer samples`: backgrounds below, with brand marks from simpleicons (paths CC0) on some."
+    lines = [
+        "# Sources of the sample photos",
+        "",
+        "Made by `photo-trainer samples`: backgrounds below, with brand marks from simpleicons (paths CC0) on some.",
+        "The marks are trademarks of their owners and stand here only as something to recognise.",
+        "",
+        "| file | background | source and licence |",
+        "|---|---|---|",
     ]
-    lines += ["The marks are trademarks of their owners and stand here only as something to recognise.", ""]
-    lines += ["| file | background | source and licence |", "|---|---|---|"]
     for sample in SAMPLES:
-        package, name, terms = _SOURCES.get(sample.background, ("", "", ""))
-        source = (
-            f"{name} of the {'scikit-image' if package == 'skimage' else 'scikit-learn'} wheel" if name else "drawn"
-        )
-        lines.append(f"| {sample.file} | {source} | {terms or 'this project, Apache-2.0'} |")
+        package, name, terms = _SOURCES.get(sample.background, ("", "", "this project, Apache-2.0"))
+        wheel = "scikit-image" if package == "skimage" else "scikit-learn"
+        lines.append(f"| {sample.file} | {f'{name} of the {wheel} wheel' if name else 'drawn'} | {terms} |")
     return "\n".join(lines) + "\n"
 
 

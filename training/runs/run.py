@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.data.decode import Geometry, brightness_slice
+from training.data.decode import Geometry
 from training.data.manifest import Manifest, load_manifest
 from training.data.photos import LEVELS, Photo
 from training.data.pixels import photo_pixels
@@ -154,9 +154,13 @@ class Split(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         photo = self.photos[index]
         pixels = photo_pixels(photo, self.geometry)
-        slices = {"source": photo.source, **photo.metadata, "brightness": brightness_slice(pixels)}
-        spread = float((pixels.max(2).astype(int) - pixels.min(2)).mean())
-        slices["colour"] = "grey" if spread < _GREY_SPREAD else "colour"
+        mean, spread = float(pixels.mean()), float((pixels.max(2).astype(int) - pixels.min(2)).mean())
+        slices = {
+            "source": photo.source,
+            **photo.metadata,
+            "brightness": "dark" if mean < 80 else "bright" if mean > 170 else "middle",
+            "colour": "grey" if spread < _GREY_SPREAD else "colour",
+        }
         target = float(photo.rating) if photo.rating is not None else self.labels.index(photo.label or "")
         return Item(photo.id, torch.from_numpy(pixels), target, slices)
 
