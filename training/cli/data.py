@@ -115,15 +115,16 @@ def make(
     overrides: Overrides = None,
 ) -> None:
     """Write the photos as the model sees them: <split>/<label>/*.png, data.json and a contact sheet."""
-    from training.data.export import write_photos  # noqa: PLC0415 - as above
+    from training.data.contact import write_photos  # noqa: PLC0415 - as above
 
     with explained():
         chosen = resolved(recipe, overrides, data, foreign)
         if to.exists():
             raise DataError(f"{to} exists")
         manifest = _manifest(chosen)
-        count = write_photos(chosen, manifest, to, err)
+        write_photos(manifest, chosen.model.input_px, to, err)
         _summary(manifest)
+        count = len(manifest.photos)
         err.print(f"{count} photos in {to}", highlight=False)
         if not out.is_terminal:
             result_line({"photos": count, "folder": str(to), "data_sha256": manifest.sha256})
