@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.cli import data, head, publish, runs, study, trial
+from training.cli import data, publish, runs, study, trial
 from training.cli.console import explained
 
 app = typer.Typer(
@@ -68,7 +68,7 @@ app.add_typer(data.data_app, name="data")
 app.add_typer(runs.runs_app, name="runs")
 app.add_typer(runs.app)
 app.add_typer(study.app)
-app.add_typer(head.head_app, name="head")
+app.add_typer(publish.head_app, name="head")
 app.add_typer(trial.trial_app, name="trial")
 app.add_typer(publish.app)
 
@@ -76,7 +76,3 @@ app.add_typer(publish.app)
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-if __name__ == "__main__":
-    main()
