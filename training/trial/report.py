@@ -59,8 +59,8 @@ def read(path: Path, key: Key) -> Judgements:
     """Reads one judge's file.
 
     Raises:
-        DataError: It holds no verdicts, belongs to another trial, names photos that are not on the sheet, or has answers
-            other than yes or no.
+        DataError: It holds no verdicts, belongs to another trial, names photos that are not on the sheet, or has other
+            answers than yes and no.
     """
     try:
         values: dict[str, Any] = json.loads(path.read_text())

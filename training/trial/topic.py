@@ -153,9 +153,8 @@ class Topics:
                 if offset + (error is None) >= ends.get(number, 0):
                     ends.pop(number, None)
             if ends and waited_s > _SILENCE_S:
-                raise DataError(
-                    f"topic {topic} delivered nothing for {_SILENCE_S:g} s, {len(ends)} partitions unfinished{last_error}"
-                )
+                waiting = f"{len(ends)} partitions unfinished{last_error}"
+                raise DataError(f"topic {topic} delivered nothing for {_SILENCE_S:g} s, {waiting}")
 
     def events(self, sources: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int, int], dict[str, Any]]:
         """Upload events by topic, partition and offset, as far as they still exist and are valid.
