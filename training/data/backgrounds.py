@@ -1,6 +1,6 @@
-"""Backgrounds to compose on: procedural scenes and crops of the sample photos that scikit-image and scikit-learn ship.
+"""Backgrounds for composed photos: procedural scenes and crops of the sample photos in scikit-image and scikit-learn.
 
-Photos are split by name, so that no pixel of a validation or test photo is ever trained on.
+Sample photos are split by name, so that no pixel of a validation or test photo is trained on.
 """
 
 import colorsys
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from training.data.photos import TEST, TRAIN, VAL
 
-#: Side in pixels of the square canvases that banks hold: twice the model's input, so detail survives augmentation.
+#: Side of the square canvases of a bank, in px: twice the model's input, so that detail survives augmentation.
 CANVAS_PX = 192
 #: Share of canvases that start from a sample photo; the rest start from procedural colour.
 PHOTO_SHARE = 0.55
@@ -49,7 +49,7 @@ _FOLDERS = {_SKIMAGE: ("data",), _SKLEARN: ("datasets", "images")}
 
 
 def sample_photo(package: str, name: str) -> Image.Image:
-    """One photo that a dependency ships, as RGB. Raises FileNotFoundError when the wheel lacks it."""
+    """One sample photo of a dependency, as RGB. Raises FileNotFoundError if the wheel lacks it."""
     folder = files(package).joinpath(*_FOLDERS[package])
     with folder.joinpath(name).open("rb") as stream, Image.open(stream) as photo:
         return photo.convert("RGB")
@@ -121,7 +121,7 @@ def _bokeh(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _rosette(rng: np.random.Generator, size: int) -> Image.Image:
-    """A round, patterned thing on a plain ground: flower, wheel, plate or lamp, which is no emblem."""
+    """A round, patterned object on a plain ground, such as a flower, wheel or plate: not a logo."""
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     x, y = columns - rng.normal(0, 0.08), (rows - rng.normal(0, 0.08)) * rng.uniform(0.7, 1.4)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
@@ -203,7 +203,7 @@ def random_text(rng: np.random.Generator, longest: int) -> str:
 
 
 def add_text(rng: np.random.Generator, picture: Image.Image) -> None:
-    """Writes a few lines of text-like clutter, in place: signs, labels and print that are no brand."""
+    """Writes a few lines of text-like clutter, in place: signs, labels and print without a brand."""
     draw = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(1, 7))):
         font = ImageFont.load_default(float(picture.width * rng.uniform(0.05, 0.3)))

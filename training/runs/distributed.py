@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
@@ -30,13 +30,10 @@ class Process:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(net, device_ids=devices)
 
-    def agreed(self, value: int) -> int:
-        """The first process's value, in all of them."""
-        if self.world == 1:
-            return value
-        shared = torch.tensor([value], device=self.device)
-        distributed.broadcast(shared, 0)
-        return int(shared)
+    def broadcast(self, value: Tensor) -> None:
+        """Overwrites a tensor with the leading process's."""
+        if self.world > 1:
+            distributed.broadcast(value, 0)
 
     def wait(self) -> None:
         """Returns when every process has called it."""

@@ -23,7 +23,7 @@ from training.runs import checkpoint
 from training.runs.distributed import Process
 from training.runs.feed import Feed, ValidationSet
 from training.runs.objective import objective
-from training.runs.optimise import average_of, fast_bf16, follow, learning_rate, optimiser_of
+from training.runs.optimise import fast_bf16, follow, learning_rate, optimiser_of
 from training.runs.run import Run
 from training.runs.validate import Score, scores
 
@@ -87,7 +87,7 @@ class Trainer:
         self.process, self.console = process, console
         torch.manual_seed(recipe.seed)
         self.net = build(recipe.model, outputs).to(process.device).to(memory_format=torch.channels_last)
-        self.average = average_of(self.net)
+        self.average = deepcopy(self.net).eval()
         self.trained = process.wrapped(self.net)
         self.objective = objective(recipe.task, recipe.loss)
         self.stages: list[Stage] = [recipe.train, *([recipe.train.second] if recipe.train.second else [])]
@@ -107,23 +107,19 @@ class Trainer:
             self.progress.step = self.progress.stale = 0
             if self.progress.stage < len(self.stages):
                 self._begin_stage()
-                self._save()  # knows that the stage is over, also if it ended early
+                self._save()  # a resumed run must know that the stage is over, also if it ended early
         if self.recipe.train.best == "best" and self.best_state:
             self.average.load_state_dict(self.best_state)
         return self._score() if self.process.leads else None
 
     def _begin_stage(self) -> None:
-        """A later stage starts at the best weights so far, with an optimiser of its own."""
+        """Starts a later stage at the best weights so far, with a new optimiser."""
         if self.process.leads and self.best_state:
             self.average.load_state_dict(self.best_state)
         for name, value in self.average.state_dict().items():
-            self._share(value)
+            self.process.broadcast(value)
             self.net.state_dict()[name].copy_(value)
         self.optimiser = optimiser_of(self.net, self.stages[self.progress.stage])
-
-    def _share(self, value: Tensor) -> None:
-        if self.process.world > 1:
-            torch.distributed.broadcast(value, 0)
 
     def _run_stage(self, stage: Stage) -> None:
         progress = self.progress
@@ -157,7 +153,7 @@ class Trainer:
         return loss.detach()
 
     def _after_step(self, stage: Stage, loss: Tensor) -> bool:
-        """Logs, evaluates and saves where it is due; true if the stage ends early."""
+        """Logs, evaluates and saves when due; returns whether the stage ends early."""
         progress, ended = self.progress, False
         at_end = progress.step == stage.steps
         if progress.step % _LOG_STEPS == 0 or at_end:
@@ -165,7 +161,9 @@ class Trainer:
         if progress.step % stage.evaluate_steps == 0 or at_end:
             if self.process.leads:
                 self._evaluate()
-            ended = self.process.agreed(int(0 < stage.patience <= progress.stale)) == 1
+            stale = torch.tensor([progress.stale], device=self.process.device)
+            self.process.broadcast(stale)
+            ended = 0 < stage.patience <= int(stale)
         if progress.total % self.recipe.train.checkpoint_steps == 0 and not (at_end or ended):
             self._save()
         return ended
