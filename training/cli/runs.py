@@ -90,7 +90,9 @@ def _row(run: "Run") -> dict[str, Any]:
     result, lines = run.result(), run.metrics()
     steps = lines[-1]["step"] if lines else 0
     state = "trained" if result else "unfinished"
-    known = {name: result[name] for name in ("val", "cpu_seconds", "data_sha256", "model_sha256") if name in result}
+    known: dict[str, Any] = {
+        name: result[name] for name in ("val", "cpu_seconds", "data_sha256", "model_sha256") if name in result
+    }
     return {"run": run.name, "task": run.recipe().task, "state": state, "steps": steps, **known}
 
 
