@@ -1,4 +1,4 @@
-"""Rated photos: any CSV or Parquet list, and the files of AVA, KonIQ-10k and SPAQ as they are distributed.
+"""Rated photos: any CSV, Parquet or Excel list, and the files of AVA, KonIQ-10k and SPAQ as they are distributed.
 
 Every scale is converted to levels 1..5: the rating is the mean, votes are the distribution if a data set has one.
 """

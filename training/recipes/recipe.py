@@ -19,10 +19,10 @@ class Part(BaseModel):
 
 
 class RatingsSource(Part):
-    """Rated photos listed in a CSV or Parquet file with a header."""
+    """Rated photos listed in a CSV, Parquet or Excel file with a header."""
 
     kind: Literal["ratings"]
-    path: Path = Field(description="the CSV or Parquet file")
+    path: Path = Field(description="the CSV, Parquet or Excel file")
     photos: Path | None = Field(None, description="folder of relative paths; the list's own folder by default")
     image: str = Field("image", description="column with a path or URI (file:, http:, https:)")
     rating: str = Field("rating", description="column with a rating 1..5, fractions allowed")
