@@ -142,10 +142,10 @@ def _show(manifest: "Manifest", **result: Any) -> None:  # noqa: ANN401 - JSON v
     leaks = manifest.leaks
     err.print(f"alike: {leaks['pairs']}; between splits: {leaks['between_splits']}", highlight=False)
     if leaks["dropped"]:
-        err.print(f"dropped because they leak: {len(leaks['dropped'])}", style="yellow")
+        err.print(f"dropped because of leaks: {len(leaks['dropped'])}", style="yellow")
     for broken in manifest.unreadable:
         err.print(f"unreadable: {broken['id']}: {broken['reason']}", style="yellow", markup=False, highlight=False)
     for generator in manifest.generators:
-        err.print(f"composed in training without end: {generator['marks']}, {generator['share']:.0%} of a batch")
+        err.print(f"composed anew for every batch: {generator['marks']}, {generator['share']:.0%} of a batch")
     if not out.is_terminal:
         result_line({**result, "data_sha256": manifest.sha256})

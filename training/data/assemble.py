@@ -44,7 +44,7 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
         DataError: Nothing to train on, sources that do not fit the task, or what a source or a split raises.
     """
     listed_photos = _list(recipe)
-    with task(console, "photos looked at", len(listed_photos)) as done:
+    with task(console, "photos inspected", len(listed_photos)) as done:
         found, broken = inspect_all(listed_photos, recipe.data.workers, done)
     photos, leaks = divide(found, recipe.data.split)
     photos = _with_damage(photos, recipe)

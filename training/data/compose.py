@@ -37,7 +37,7 @@ def _vector(rng: np.random.Generator, low: float, high: float, count: int) -> to
     return drawn(rng.uniform(low, high, count).astype(np.float32))
 
 
-def _chance(rng: np.random.Generator, probability: float, count: int) -> torch.Tensor:
+def _coin(rng: np.random.Generator, probability: float, count: int) -> torch.Tensor:
     return drawn(rng.random(count) < probability)
 
 
@@ -87,7 +87,7 @@ def _occlusion(rng: np.random.Generator, grid: torch.Tensor, probability: float)
     count = grid.shape[0]
     angle, edge = _vector(rng, 0, 2 * np.pi, count), _vector(rng, 0.35, 0.9, count)
     normal = torch.stack((angle.cos(), angle.sin()), 1).view(-1, 1, 1, 2)
-    covered = ((grid * normal).sum(-1) > edge.view(-1, 1, 1)) & _chance(rng, probability, count).view(-1, 1, 1)
+    covered = ((grid * normal).sum(-1) > edge.view(-1, 1, 1)) & _coin(rng, probability, count).view(-1, 1, 1)
     return (~covered).float()
 
 
@@ -95,7 +95,7 @@ def _plates(rng: np.random.Generator, grid: torch.Tensor, probability: float) ->
     """1 inside a mark's plate: a super-ellipse in mark coordinates, from disc to square; 0 for marks without one."""
     count, size = grid.shape[:2]
     plates = torch.zeros(count, size, size)
-    chosen = _chance(rng, probability, count).nonzero().flatten()
+    chosen = _coin(rng, probability, count).nonzero().flatten()
     power, reach = (_vector(rng, low, high, len(chosen)).view(-1, 1, 1, 1) for low, high in ((2, 9), (0.95, 1.35)))
     radius = (grid[chosen].abs() / reach).clamp(max=4).pow(power).sum(-1)
     plates[chosen] = ((1 - radius) * size / 16 + 0.5).clamp(0, 1)
@@ -145,8 +145,8 @@ def paste(
     ink_share = functional.avg_pool2d(coverage, finer) * shown
 
     plate_colour = drawn(rng.random((count, 3), np.float32))
-    plain = _chance(rng, 0.5, count).unsqueeze(1)
-    plate_colour = torch.where(plain, _chance(rng, 0.6, count).float().unsqueeze(1) * 0.9 + 0.05, plate_colour)
+    plain = _coin(rng, 0.5, count).unsqueeze(1)
+    plate_colour = torch.where(plain, _coin(rng, 0.6, count).float().unsqueeze(1) * 0.9 + 0.05, plate_colour)
     weight = ink_share + 1e-4
     around = (photos * weight).sum((2, 3)) / weight.sum((2, 3))
     has_plate = (inside.amax((1, 2, 3)) > 0).unsqueeze(1)
@@ -173,7 +173,7 @@ def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.
     count = canvases.shape[0]
     scale = _vector(rng, 0.55, 1.0, count)
     x, y = (_vector(rng, -1, 1, count) * (1 - scale) for _ in range(2))
-    mirror = torch.where(_chance(rng, 0.5, count), -1.0, 1.0)
+    mirror = torch.where(_coin(rng, 0.5, count), -1.0, 1.0)
     line = pixel_centres(size)
     columns, rows = (scale * mirror)[:, None] * line + x[:, None], scale[:, None] * line + y[:, None]
     grid = upright_grid(columns, rows)
@@ -210,7 +210,7 @@ def camera(rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
     count = photos.shape[0]
     gain = drawn(rng.normal(1, 0.08, (count, 3, 1, 1)).astype(np.float32))
     gamma = _vector(rng, -0.45, 0.45, count).exp().view(-1, 1, 1, 1)
-    grey = (_chance(rng, 0.06, count)).view(-1, 1, 1, 1)
+    grey = (_coin(rng, 0.06, count)).view(-1, 1, 1, 1)
     photos = (photos.clamp(1e-4, 1) ** gamma * gain).clamp(0, 1)
     photos = torch.where(grey, photos.mean(1, keepdim=True), photos)
     blurred = rng.permutation(count)[: count // 3]

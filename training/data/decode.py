@@ -63,7 +63,7 @@ def decode(body: bytes, short_side: int) -> Decoded:
             wanted = (short_side * _DRAFT_GAP, short_side * _DRAFT_GAP)
             drafted = opened.draft("RGB", wanted) if opened.format == "JPEG" else None
             opened.load()
-            # draft rounds the sides up: its factor is what it says, not the ratio of the sides.
+            # draft rounds the sides up, so the factor comes from its box, not from the ratio of the sides.
             factor = drafted[1][2] / width if drafted else 1.0
             turn = _orientation(opened)
             image = _rgb(opened if turn not in _TURNS else opened.transpose(_TURNS[turn]))

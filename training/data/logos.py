@@ -31,11 +31,11 @@ BRANDS = (
     "underarmour",
     "volkswagen",
 )
-#: How many other marks each split gets; a model never sees in training the look-alikes that it is judged on.
+#: Distractor marks of each split; val and test have other look-alikes than training.
 DISTRACTORS = {TRAIN: 700, VAL: 250, TEST: 250}
 #: Drawn look-alikes (letters, stars, rings) that training adds to the marks of real companies.
 GLYPHS = 300
-#: A mark that overlaps a brand's mark more than this (intersection over union) is too like it to be "no logo".
+#: A mark that overlaps a brand's mark more than this (intersection over union) is too similar to be "no logo".
 _TOO_ALIKE = 0.8
 _SPLIT_SEED = 20260101
 _VIEWBOX_PX = 24
@@ -73,7 +73,7 @@ def brand_names(count: int = len(BRANDS)) -> tuple[str, ...]:
     """BRANDS, and after them further companies whose marks are no split's distractors.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: The icon set has fewer.
     """
     further = _others()[sum(DISTRACTORS.values()) :]
     if not 1 <= count <= len(BRANDS) + len(further):

@@ -55,7 +55,7 @@ def build(model: Model, outputs: int) -> nn.Module:
     Raises:
         RecipeError: No such network, or one without a linear last layer.
         WeightsError: The weights are missing, have another hash, or belong to another network.
-        ToolMissing: timm is asked for and not installed.
+        ToolMissing: The network needs timm, which is not installed.
     """
     net = _bare(model, outputs)
     if model.weights is not None:
@@ -183,7 +183,7 @@ def natural_px(arch: str) -> int:
     """The side of the square that a network was designed for; any of ours was designed for 96.
 
     Raises:
-        ToolMissing: timm is asked for and not installed.
+        ToolMissing: The network needs timm, which is not installed.
         RecipeError: timm has no such network.
     """
     if _OURS.fullmatch(arch):

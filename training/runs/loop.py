@@ -78,12 +78,12 @@ class Trainer:
         recipe: Recipe,
         outputs: int,
         feed: Feed,
-        held: ValidationSet | None,
+        validation: ValidationSet | None,
         process: Process,
         console: Console,
     ) -> None:
-        """`held` is the val split; only the leading process has it."""
-        self.run, self.recipe, self.feed, self.held = run, recipe, feed, held
+        """`validation` is the val split; None except in the leading process."""
+        self.run, self.recipe, self.feed, self.validation = run, recipe, feed, validation
         self.process, self.console = process, console
         torch.manual_seed(recipe.seed)
         self.net = build(recipe.model, outputs).to(process.device).to(memory_format=torch.channels_last)
@@ -169,17 +169,17 @@ class Trainer:
         return ended
 
     def _score(self) -> Score:
-        if self.held is None:
+        if self.validation is None:
             raise ValueError("only the leading process evaluates")
         self.average.eval()
         with torch.no_grad(), torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.bf16):
             logits = torch.cat(
                 [
                     self.average(normalise(part.to(self.process.device)).to(memory_format=torch.channels_last)).float()
-                    for part in torch.split(self.held.images, _EVALUATED_AT_ONCE)
+                    for part in torch.split(self.validation.images, _EVALUATED_AT_ONCE)
                 ]
             )
-        return scores(self.recipe.task, logits.cpu(), self.held.targets)
+        return scores(self.recipe.task, logits.cpu(), self.validation.targets)
 
     def _evaluate(self) -> None:
         progress, score = self.progress, self._score()

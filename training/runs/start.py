@@ -63,8 +63,8 @@ def train(run: Run, console: Console) -> dict[str, Any]:
         console = console if process.leads else Console(quiet=True)
         manifest = _manifest(run, recipe, process, console)
         feed = Feed(recipe, manifest, process, console)
-        held = validation_set(recipe, manifest, console) if process.leads else None
-        trainer = Trainer(run, recipe, len(manifest.labels), feed, held, process, console)
+        validation = validation_set(recipe, manifest, console) if process.leads else None
+        trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console)
         score = trainer.fit()
         result: dict[str, Any] = {}
         if score is not None:

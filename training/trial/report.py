@@ -23,7 +23,7 @@ class Judgements:
     """The verdicts of one judge, by token and question."""
 
     judge: str
-    said: Mapping[str, Mapping[str, bool]]
+    answers: Mapping[str, Mapping[str, bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def read(path: Path, key: Key) -> Judgements:
     """
     try:
         values: dict[str, Any] = json.loads(path.read_text())
-        trial, judge, said = values["trial"], str(values["judge"]).strip(), dict(values["verdicts"])
+        trial, judge, verdicts = values["trial"], str(values["judge"]).strip(), dict(values["verdicts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no verdicts: {type(error).__name__}: {error}") from None
     if trial != key.trial:
@@ -72,12 +72,12 @@ def read(path: Path, key: Key) -> Judgements:
     if not judge:
         raise DataError(f"{path} names no judge")
     tokens = {entry.token for entry in key.entries}
-    for token, answers in said.items():
+    for token, answers in verdicts.items():
         if token not in tokens:
             raise DataError(f"{path}: photo {token} is not on the sheet")
         if not isinstance(answers, dict) or any(type(answers.get(name)) is not bool for name in QUESTIONS):
             raise DataError(f"{path}, photo {token}: not a yes or no to each of {', '.join(QUESTIONS)}")
-    return Judgements(judge, said)
+    return Judgements(judge, verdicts)
 
 
 def summarise(key: Key, judged: Sequence[Judgements]) -> Report:
@@ -86,13 +86,13 @@ def summarise(key: Key, judged: Sequence[Judgements]) -> Report:
     Raises:
         DataError: No verdicts, or two files of one judge.
     """
-    if not any(verdicts.said for verdicts in judged):
+    if not any(verdicts.answers for verdicts in judged):
         raise DataError("there are no verdicts yet")
     judges = Counter(verdicts.judge for verdicts in judged)
     twice = [name for name, count in judges.items() if count > 1]
     if twice:
         raise DataError(f"two files are from {', '.join(twice)}: give the newer one")
-    unjudged = sum(not any(entry.token in verdicts.said for verdicts in judged) for entry in key.entries)
+    unjudged = sum(not any(entry.token in verdicts.answers for verdicts in judged) for entry in key.entries)
     return Report(
         key.trial,
         tuple(judges),
@@ -110,10 +110,10 @@ def summarise(key: Key, judged: Sequence[Judgements]) -> Report:
 def _share(key: Key, judged: Sequence[Judgements], question: str, *, picked: bool) -> Share:
     yes = total = 0
     for entry in key.entries:
-        said = [verdicts.said[entry.token][question] for verdicts in judged if entry.token in verdicts.said]
-        if entry.picked == picked and said:
+        answers = [verdicts.answers[entry.token][question] for verdicts in judged if entry.token in verdicts.answers]
+        if entry.picked == picked and answers:
             total += 1
-            yes += 2 * sum(said) > len(said)
+            yes += 2 * sum(answers) > len(answers)
     interval = wilson(yes, total)
     return Share(yes, total, yes / total if total else float("nan"), interval.low, interval.high)
 
@@ -121,9 +121,9 @@ def _share(key: Key, judged: Sequence[Judgements], question: str, *, picked: boo
 def _kappa(judged: Sequence[Judgements], question: str) -> float | None:
     """Cohen's kappa over every photo that two judges share; 1 where all answers are equal; None without such photos."""
     pairs = [
-        (one.said[token][question], other.said[token][question])
+        (one.answers[token][question], other.answers[token][question])
         for one, other in combinations(judged, 2)
-        for token in sorted(one.said.keys() & other.said.keys())
+        for token in sorted(one.answers.keys() & other.answers.keys())
     ]
     if not pairs:
         return None
