@@ -11,7 +11,8 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 
-from training.data.logos import BRANDS, NO_LOGO
+from training.data.logos import BRANDS
+from training.data.photos import NO_LOGO
 from training.errors import PublishError
 from training.models.spec import ModelSpec
 from training.publish import repository as publishing
