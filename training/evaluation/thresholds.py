@@ -12,10 +12,10 @@ _STEP: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a brand threshold must hold on validation photos.
+    """What a brand threshold must reach on validation photos.
 
-    The bound of the precision counts, not its estimate: a few hundred photos swing the estimate by points. The rate of
-    tagged photos without a logo stays far under what is wanted in service, because service sees other photos.
+    The lower bound of the precision counts, not its estimate, which varies by points over a few hundred photos. The
+    rate of tagged photos without a logo is far below what is wanted in service, because service sees other photos.
     """
 
     precision: float = 0.96
@@ -58,12 +58,12 @@ def tagging(score: Floats, right: Flags, branded: Flags, threshold: float) -> Ta
         threshold: Photos whose score reaches it are tagged.
     """
     tagged = score >= threshold
-    hits, total = int((tagged & right).sum()), int(tagged.sum())
+    hits = right[tagged]
     return Tagging(
         threshold,
-        total,
-        hits / total if total else float("nan"),
-        wilson(hits, total),
+        len(hits),
+        share(hits),
+        wilson(int(hits.sum()), len(hits)),
         share((tagged & right)[branded]),
         share(tagged[~branded]),
     )
@@ -79,7 +79,7 @@ def choose(score: Floats, right: Flags, branded: Flags, target: Target) -> Choic
     """The lowest threshold whose precision bound and no-logo rate reach the target, or the highest one, not met."""
     options = sweep(score, right, branded, target.lowest, target.highest)
     for option in options:
-        # without any photo that shows no logo there is no rate to hold
+        # nan: no photo without a logo, so there is no rate to keep low
         quiet = np.isnan(option.no_logo_rate) or option.no_logo_rate <= target.no_logo_rate
         if option.interval.low >= target.precision and quiet:
             return Choice(option, target, met=True)
@@ -87,7 +87,7 @@ def choose(score: Floats, right: Flags, branded: Flags, target: Target) -> Choic
 
 
 def best_split(scores: Floats, good: Flags) -> float:
-    """The score, in steps of 0.01, that best tells good photos from poor ones: the mean of both hit rates."""
+    """The score, in steps of 0.01, with the highest balanced accuracy of good against poor photos."""
     candidates = np.round(np.arange(0.2, 0.805, _STEP), 2)
     rates = [(share(scores[good] >= c) + share(scores[~good] < c)) / 2 for c in candidates]
     return float(candidates[int(np.nanargmax(rates))]) if np.isfinite(rates).any() else 0.5
