@@ -32,8 +32,10 @@ _LICENCES: Final = {
 }
 _INTENDED: Final = {
     "brand": (
-        "Tags an uploaded photo with at most one brand of a closed list, for choosing advertisements. A person "
-        "should look before anything is decided about somebody from it.",
+        (
+            "Tags an uploaded photo with at most one brand of a closed list, for choosing advertisements. A person "
+            "should look before anything is decided about somebody from it."
+        ),
         "Not for finding every logo in a photo, for counterfeits, for brands outside the list, or for judging people.",
     ),
     "quality": (
@@ -44,8 +46,10 @@ _INTENDED: Final = {
 _BIASES: Final = {
     "brand": (
         "It sees the square in the middle: a mark outside, or smaller than about a fifth of its side, is missed.",
-        "Look-alikes that it never saw, lettering and packaging of unlisted brands get tagged more often than "
-        "plain photos; the rates above say how often on these photos.",
+        (
+            "Look-alikes that it never saw, lettering and packaging of unlisted brands get tagged more often than "
+            "plain photos; the rates above say how often on these photos."
+        ),
         "Brands with few or uniform training photos have lower recall; the intervals of rare brands are wide.",
     ),
     "quality": (

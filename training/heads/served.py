@@ -92,7 +92,7 @@ def joined(source: Backbone, head: onnx.ModelProto, images: NDArray[np.uint8]) -
         ExportError: It does not, or the network leaves nodes in the graph that must not be served.
     """
     net = ServedFeatures(source.net.to("cpu").to(memory_format=torch.contiguous_format)).eval()
-    backbone = export(net, (FEATURES,), images[:_SHOWN], tolerance=_feature_tolerance(net, images[:_SHOWN])).model
+    backbone = export(net, (FEATURES,), images[:_SHOWN], tolerance=_feature_tolerance(net, images[:_SHOWN]))
     second = compose.add_prefix(head, "head.", rename_inputs=False, rename_outputs=False)
     second.ir_version = backbone.ir_version
     made = compose.merge_models(backbone, second, io_map=[(FEATURES, FEATURES)])
