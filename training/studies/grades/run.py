@@ -11,8 +11,7 @@ from training.data.photos import SPLITS, TEST, TRAIN, VAL
 from training.errors import RecipeError
 from training.evaluation.figures import BLUE, ORANGE, subplots
 from training.heads.evaluation import LABELS
-from training.studies.bottleneck.heads import bagged
-from training.studies.bottleneck.heads import head as thresholded
+from training.studies.bottleneck.heads import bagged, head
 from training.studies.grades import STUDY, classical, data, frozen, tuned
 from training.studies.pictures import confusion, png, styled
 from training.studies.rated import (
@@ -148,8 +147,8 @@ def _networks(manifest: Manifest, settings: Settings, options: Options, console:
     assert best is not None  # noqa: S101 - settings name a network
     arch, seen, binary = best
     remarks = (f"From study grades: {arch} stays frozen; training photos were balanced.", _REMARK)
-    for name, head in (("head", binary.estimator), ("bagged", _bagged(seen, options.seed))):
-        seen.save_head(options.out / f"grades-{name}", head, seen.photos[TRAIN], options, *remarks)
+    for name, estimator in (("head", binary.estimator), ("bagged", _bagged(seen, options.seed))):
+        seen.save_head(options.out / f"grades-{name}", estimator, seen.photos[TRAIN], options, *remarks)
     return _Networks(tuple(lines), pictures, figures, arch)
 
 
@@ -175,7 +174,7 @@ def _bagged(seen: FrozenFeatures, seed: int) -> Any:  # noqa: ANN401 - scikit-le
     truth = levels(seen.photos[TRAIN])
     chosen = balanced(truth.tolist(), seed)
     features = np.asarray(seen.features[TRAIN])[chosen]
-    return thresholded(features, bagged(len(chosen), seed)).fit(features, truth[chosen])
+    return head(features, bagged(len(chosen), seed)).fit(features, truth[chosen])
 
 
 @dataclass(frozen=True, slots=True)
