@@ -211,10 +211,15 @@ def test_head_only_trains_the_last_layer_and_the_other_variant_all(tmp_path: Pat
     for name in ("head", "transfer"):
         start = network(VARIANTS[name], *training(), 3).state_dict()
         trained = train(VARIANTS[name], *training(epochs=1), sets, tmp_path, QUIET)
-        moved[name] = {key for key, value in trained.net.state_dict().items() if not torch.equal(value.cpu(), start[key])}
+        moved[name] = {
+            key for key, value in trained.net.state_dict().items() if not torch.equal(value.cpu(), start[key])
+        }
     assert moved["head"] == {"head.weight", "head.bias"}
     assert moved["transfer"] == set(start)
-    assert network(VARIANTS["head"], training(transfer="timm/resnetv2_18"), 33)(torch.zeros(1, 3, 64, 64)).shape == (1, 33)
+    assert network(VARIANTS["head"], training(transfer="timm/resnetv2_18"), 33)(torch.zeros(1, 3, 64, 64)).shape == (
+        1,
+        33,
+    )
 
 
 def test_classify_logo_names_the_brand_of_a_file_and_of_a_url_that_is_opted_in(
