@@ -65,7 +65,8 @@ class BrandView:
 def decided(probabilities: Floats, threshold: float) -> Ints:
     """The tag of each row [N, brands + no_logo]: the best brand where it reaches the threshold, else no_logo."""
     brands = probabilities[:, :-1]
-    return np.where(brands.max(1) >= threshold, brands.argmax(1), brands.shape[1])
+    tags: Ints = np.where(brands.max(1) >= threshold, brands.argmax(1), brands.shape[1])
+    return tags
 
 
 def view(answers: Answers, temperature: float, threshold: float) -> BrandView:

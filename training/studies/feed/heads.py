@@ -86,12 +86,7 @@ def sweep(train: Sided, chosen_on: Sided, test: Sided, wanted: int, seed: int) -
     rows = []
     for gamma in gammas:
         machine = one_class(train, gamma, wanted, seed)
-        rows.append(
-            [
-                area_under_roc(np.float64(machine.decision_function(some)), sides == 1)
-                for some, sides in (chosen_on, test)
-            ]
-        )
+        rows.append([area_under_roc(machine.decision_function(some), sides == 1) for some, sides in (chosen_on, test)])
     areas = np.array(rows)
     distance = np.abs(np.log(np.array(gammas) / GAMMA))
     best = int(np.lexsort((distance, -areas[:, 0]))[0])

@@ -216,7 +216,7 @@ def test_head_only_trains_the_last_layer_and_the_other_variant_all(tmp_path: Pat
         }
     assert moved["head"] == {"head.weight", "head.bias"}
     assert moved["transfer"] == set(start)
-    assert network(VARIANTS["head"], training(transfer="timm/resnetv2_18"), 33)(torch.zeros(1, 3, 64, 64)).shape == (
+    assert network(VARIANTS["head"], *training(transfer="timm/resnetv2_18"), 33)(torch.zeros(1, 3, 64, 64)).shape == (
         1,
         33,
     )
