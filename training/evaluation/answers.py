@@ -1,4 +1,4 @@
-"""A model's logits for labelled photos, with everything that figures are computed from, and those figures."""
+"""A model's logits for labelled photos, and the figures computed from them, with bootstrap intervals."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

@@ -20,7 +20,7 @@ from training.statistics import (
     wilson,
 )
 
-#: The slice that says which kind of photo without a brand it is: clean, look-alike, foreign.
+#: The slice with the kind of a photo without a brand: clean, look-alike, foreign.
 ORIGIN: Final = "origin"
 BASELINES: Final = ("always no_logo", "majority")
 

@@ -1,4 +1,4 @@
-"""Plots as SVG text that a page embeds as it is: its ink is the page's own colour, so it reads on light and on dark."""
+"""Plots as SVG text for a page; text has the page's colour, so that it is readable in light and in dark mode."""
 
 import io
 import math
@@ -21,7 +21,7 @@ from training.evaluation.thresholds import Tagging
 from training.statistics import Ints, Reliability, precision_recall
 
 BLUE, ORANGE, GREEN, RED, GREY = "#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#8b93a1"
-#: Stands for the page's text colour until the SVG is written.
+#: Placeholder of the page's text colour, replaced in the SVG.
 _INK: Final = "#0a0b0c"
 _STYLE: Final[Any] = {  # its keys' type is a list of every setting's name
     "svg.fonttype": "none",
@@ -44,11 +44,11 @@ _STYLE: Final[Any] = {  # its keys' type is a list of every setting's name
     "figure.constrained_layout.use": True,
 }
 _MOST_CURVES, _MOST_LABELLED = 12, 20
-#: From the page's own ground to blue.
+#: From the page's background to blue.
 _FADING: Final = LinearSegmentedColormap.from_list("fading", [(0.12, 0.38, 0.85, 0.0), (0.12, 0.38, 0.85, 1.0)])
 
 
-#: Around everything that makes a figure: artists read the style as they are made.
+#: Decorates every function that makes a figure: artists read the style when they are created.
 styled: Final = mpl.rc_context(_STYLE)
 
 
@@ -158,7 +158,7 @@ def _reliability(axes: Axes, found: Reliability, title: str, colour: str) -> Non
 
 @styled
 def thresholds(options: Sequence[Tagging], chosen: float, target: float) -> str:
-    """What every threshold would do on test photos; the chosen one is marked."""
+    """Metrics of every threshold on test photos; the chosen one is marked."""
     axes = subplots(5.4, 3.4)
     at = [option.threshold for option in options]
     axes.fill_between(
@@ -177,7 +177,7 @@ def thresholds(options: Sequence[Tagging], chosen: float, target: float) -> str:
 
 @styled
 def slices(parts: Sequence[Part]) -> str:
-    """How often the model is right on each part, with Wilson's interval."""
+    """Accuracy on each part, with Wilson's interval."""
     rows = list(parts)
     axes = subplots(6.2, max(1.8, 0.26 * len(rows) + 0.9))
     places = np.arange(len(rows))
@@ -240,7 +240,7 @@ def score_histogram(evaluation: Evaluation) -> str:
 
 @styled
 def scores_by_rating(evaluation: Evaluation) -> str:
-    """The spread of scores for each level."""
+    """The distribution of scores for each level."""
     assert evaluation.test is not None  # noqa: S101 - as above
     answers = evaluation.test
     score = score_of(answers.probabilities(evaluation.decision["temperature"]))

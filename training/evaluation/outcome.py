@@ -69,7 +69,7 @@ class Evaluation:
     test: Answers | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """metrics.json: everything but pictures and single answers; nan becomes null."""
+        """metrics.json: everything but pictures and single predictions; nan becomes null."""
         left_out = {"mistakes", "test", "sweep"}
         values = {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
         made: dict[str, Any] = plain(values)

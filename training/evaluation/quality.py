@@ -68,7 +68,7 @@ def sides_of(ratings: Floats) -> tuple[Flags, Flags]:
 
 
 def best_threshold(seen: QualityView) -> float:
-    """The score that best tells good photos from poor ones."""
+    """The score with the highest balanced accuracy of good against poor photos."""
     good, sided = sides_of(seen.ratings)
     return best_split(seen.score[sided], good[sided])
 

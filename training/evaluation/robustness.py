@@ -62,7 +62,7 @@ class Flips:
     #: Share of photos whose tag changed.
     rate: float
     interval: Interval
-    #: Share of photos tagged as their label says, before and after.
+    #: Share of photos tagged correctly, before and after.
     right_before: float
     right_after: float
 

@@ -26,7 +26,7 @@ class Part:
     photos: int
     rate: float
     interval: Interval
-    #: Its whole interval lies more than ALARM under the rate of all photos.
+    #: Whether its whole interval is more than ALARM below the rate of all photos.
     alarming: bool
 
 

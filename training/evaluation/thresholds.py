@@ -26,7 +26,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Tagging:
-    """What a threshold does on one set of photos."""
+    """Metrics of a threshold on one set of photos."""
 
     threshold: float
     tagged: int
@@ -41,7 +41,7 @@ class Tagging:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen threshold with what it does on validation photos, and whether the target was reached."""
+    """The chosen threshold with its metrics on validation photos, and whether the target was reached."""
 
     tagging: Tagging
     target: Target
@@ -49,7 +49,7 @@ class Choice:
 
 
 def tagging(score: Floats, right: Flags, branded: Flags, threshold: float) -> Tagging:
-    """What a threshold does.
+    """The metrics of a threshold.
 
     Args:
         score: The highest probability of any brand.
@@ -70,7 +70,7 @@ def tagging(score: Floats, right: Flags, branded: Flags, threshold: float) -> Ta
 
 
 def sweep(score: Floats, right: Flags, branded: Flags, lowest: float, highest: float) -> list[Tagging]:
-    """What every threshold in steps of 0.01 does, lowest first."""
+    """The metrics of every threshold in steps of 0.01, lowest first."""
     steps = round((highest - lowest) / _STEP)
     return [tagging(score, right, branded, round(lowest + step * _STEP, 2)) for step in range(steps + 1)]
 

@@ -131,9 +131,9 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _write_configs(spec: ModelSpec, model_dir: Path, manifests: Manifests) -> None:
-    """Writes labels.txt and every variant of the config, from what manifests of versions say of decision and engine.
+    """Writes labels.txt and every variant of the config, with the decisions and engines of the versions' manifests.
 
-    Versions of before there were CPU files of their own serve the config's default.
+    Older manifests have no "cpu"; the config's default engine and file serve those versions.
     """
     decisions = {version: manifest["calibration"] for version, manifest in manifests.items()}
     engines = {version: manifest["cpu"] for version, manifest in manifests.items() if "cpu" in manifest}

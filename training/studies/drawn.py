@@ -1,4 +1,4 @@
-"""Small pictures drawn by code, for stand-ins of the studies' data sets in the same layout."""
+"""Small pictures drawn by code, for small data sets in the layout of the studies'."""
 
 from collections.abc import Callable
 from pathlib import Path

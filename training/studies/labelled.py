@@ -23,7 +23,7 @@ class LabelledPhotos:
 
     photos: tuple[Photo, ...]
     labels: tuple[str, ...]
-    said: str
+    description: str
     notes: tuple[str, ...]
 
     def of(self, split: str) -> list[Photo]:

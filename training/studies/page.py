@@ -83,7 +83,7 @@ def at_hand(options: Options, result: Result) -> str:
 
 
 def beside(study: Study, result: Result) -> list[tuple[str, ...]]:
-    """Published figures with ours of the same name, then ours that nothing was published for."""
+    """Published figures with ours of the same name, then ours without a published one."""
     rows: list[tuple[str, ...]] = []
     for published in study.published:
         ours = result.figures.get(published.figure)

@@ -26,7 +26,7 @@ _STYLE: Final[Any] = {  # its keys' type is a list of every setting's name
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
-#: Around everything that makes a plot: artists read the style as they are made.
+#: Decorates every function that makes a plot: artists read the style when they are created.
 styled: Final = mpl.rc_context(_STYLE)
 _COLOURS: Final = 64
 

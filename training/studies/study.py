@@ -98,7 +98,7 @@ class Options:
     seed: int = 0
     #: Reproduce the known mistakes.
     as_published: bool = False
-    #: A run of seconds, whose figures say nothing about the study.
+    #: A run of seconds; its figures are meaningless.
     quick: bool = False
     #: The data were made by code, in the layout of the study's.
     made: bool = False

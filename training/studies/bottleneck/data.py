@@ -28,7 +28,7 @@ _MADE_CLASSES, _MADE_EACH = 6, 20
 
 
 def listed(data: Path) -> list[Photo]:
-    """Every photo with its class: labels.csv beside train/, or the name of the folder that a photo lies in.
+    """Every photo with its class: labels.csv beside train/, or the name of the photo's folder.
 
     Raises:
         DataError: No photos, or a list without the columns id and breed.
@@ -114,7 +114,7 @@ def read(data: Path, way: Way, console: Console) -> LabelledPhotos:
         photos = [photo for index, photo in enumerate(photos) if index not in twins]
         notes.append(f"Left out: {len(twins)} of the training photos, nearly equal to one of val.")
     labels = tuple(sorted({str(photo.label) for photo in photos}))
-    return LabelledPhotos(tuple(photos), labels, _said(photos, labels, data, made=way.made), tuple(notes))
+    return LabelledPhotos(tuple(photos), labels, _description(photos, labels, data, made=way.made), tuple(notes))
 
 
 def _twins(hashes: Sequence[int], photos: Sequence[Photo]) -> set[int]:
@@ -124,7 +124,7 @@ def _twins(hashes: Sequence[int], photos: Sequence[Photo]) -> set[int]:
     return {index for pair in crossing for index in pair if photos[index].split == TRAIN}
 
 
-def _said(photos: Sequence[Photo], labels: Sequence[str], data: Path, *, made: bool) -> str:
+def _description(photos: Sequence[Photo], labels: Sequence[str], data: Path, *, made: bool) -> str:
     sides = Counter(photo.split for photo in photos)
     size = f"{len(labels)} classes, {sides[TRAIN]} photos to train and {sides[VAL]} to validate"
     if made:

@@ -50,7 +50,7 @@ class Finding:
 
 
 def bias_of(source: Backbone) -> str:
-    """The known bias of a head on a network, by where its weights come from."""
+    """The known bias of a head on a network, by the origin of its weights."""
     if source.origin == "pretrained":
         return IMAGENET_BIAS
     if source.origin.startswith("random"):
@@ -61,7 +61,7 @@ def bias_of(source: Backbone) -> str:
 def report(found: Finding, trainable: str) -> Result:
     """The result of a run."""
     return Result(
-        data=found.breeds.said,
+        data=found.breeds.description,
         tables=_tables(found),
         pictures=_plots(found),
         figures=_figures(found),
@@ -183,7 +183,7 @@ def card(found: Finding) -> str:
     source, worths = found.best.source, found.best.bags
     return (
         f"# Model card: bagged SGD on features of {source.arch}\n\n"
-        f"Tells {len(found.breeds.labels)} classes apart. {found.breeds.said}\n\n"
+        f"Tells {len(found.breeds.labels)} classes apart. {found.breeds.description}\n\n"
         f"- weights: {source.origin} (SHA-256 of all tensors {source.weights_sha256})\n"
         f"- input: {source.geometry.input_size} pixels, {source.width} features\n"
         f"- log loss on val: {_spread([worth.val_loss for worth in worths])}\n"

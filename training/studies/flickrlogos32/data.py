@@ -54,8 +54,8 @@ def read(data: Path, seed: int, workers: int, console: Console, *, made: bool = 
     if not brands or not all(any(photo.split == split for photo in photos) for split in SPLITS):
         raise DataError(f"{data}: no brand, or not enough photos for train, val and test")
     counts = {split: sum(photo.split == split for photo in photos) for split in SPLITS}
-    said = _said(counts, len(brands) + 1, kind, origin, made=made)
-    return LabelledPhotos(tuple(photos), (*brands, NO_LOGO), said, notes)
+    description = _description(counts, len(brands) + 1, kind, origin, made=made)
+    return LabelledPhotos(tuple(photos), (*brands, NO_LOGO), description, notes)
 
 
 def _listed(data: Path) -> tuple[list[Photo], str, str]:
@@ -76,7 +76,7 @@ def _listed(data: Path) -> tuple[list[Photo], str, str]:
     return found, "folders", "folders named by brand"
 
 
-def _said(counts: Mapping[str, int], classes: int, kind: str, origin: str, *, made: bool) -> str:
+def _description(counts: Mapping[str, int], classes: int, kind: str, origin: str, *, made: bool) -> str:
     size = ", ".join(f"{split} {count}" for split, count in counts.items())
     if made:
         return f"Data made by code in the layout of {origin}: {classes} classes, {size}. Their figures mean nothing."

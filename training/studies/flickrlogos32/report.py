@@ -48,7 +48,7 @@ class Finding:
 def report(found: Finding, seen: Pictures) -> Result:
     """The page of a run; `seen` are the photos as training sees them."""
     return Result(
-        data=found.logos.said,
+        data=found.logos.description,
         tables=_tables(found),
         pictures={"Photos as training sees them, cut and mirrored at random": grid(seen), **_plots(found)},
         figures=_figures(found),
@@ -96,7 +96,7 @@ def _plots(found: Finding) -> dict[str, bytes]:
     axes.legend(fontsize=7)
     best = max(found.trained.values(), key=lambda entry: entry.scores[VAL].accuracy.value)
     labels = found.logos.labels
-    counts = confusion(found.logos.labels_of(TEST), best.said, len(labels))
+    counts = confusion(found.logos.labels_of(TEST), best.predicted, len(labels))
     return {
         "Accuracy on val by epoch; of what trains without no-logo, on logos alone": plots.png(axes),
         f"Test photos: {best.variant.title}": plots.confusion(counts, labels),
@@ -127,7 +127,7 @@ def _notes(found: Finding) -> tuple[str, ...]:
         f"SGD with rate {settings.rate:g} and weight decay {settings.weight_decay:g}, without momentum.",
     ]
     for entry in found.trained.values():
-        never = never_predicted(found.logos.labels_of(TEST), entry.said, found.logos.labels)
+        never = never_predicted(found.logos.labels_of(TEST), entry.predicted, found.logos.labels)
         if never:
             notes.append(f"{entry.variant.title} never says {', '.join(never)}, which the test photos show.")
     if found.classifier is not None:

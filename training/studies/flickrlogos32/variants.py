@@ -146,17 +146,19 @@ def _share(flags: np.ndarray) -> Figure:
     return proportion(float(flags.mean()) if len(flags) else 0.0, len(flags))
 
 
-def score(said: Ints, labels: Ints, no_logo: int) -> Score:
+def score(predicted: Ints, labels: Ints, no_logo: int) -> Score:
     """The metrics of predicted labels."""
     branded = labels != no_logo
-    return Score(_share(said == labels), _share((said == labels)[branded]), _share((said != no_logo)[~branded]))
+    return Score(
+        _share(predicted == labels), _share((predicted == labels)[branded]), _share((predicted != no_logo)[~branded])
+    )
 
 
 def rejecting(probabilities: Floats, threshold: float) -> Ints:
     """The best brand where its share of all brands' probabilities reaches a threshold, else no_logo."""
     brands = probabilities[:, :-1] / np.maximum(probabilities[:, :-1].sum(1, keepdims=True), 1e-12)
-    said: Ints = np.where(brands.max(1) >= threshold, brands.argmax(1), probabilities.shape[1] - 1)
-    return said
+    predicted: Ints = np.where(brands.max(1) >= threshold, brands.argmax(1), probabilities.shape[1] - 1)
+    return predicted
 
 
 def best_threshold(probabilities: Floats, labels: Ints) -> float:
@@ -177,7 +179,7 @@ class Trained:
     #: By split.
     scores: Mapping[str, Score]
     #: Predicted labels of the test photos.
-    said: Ints
+    predicted: Ints
     threshold: float | None = None
 
     @property
@@ -241,15 +243,15 @@ def _without(pictures: Pictures, no_logo: int) -> Pictures:
 
 
 def _scored(trained: Trained, pictures: Mapping[str, Pictures], device: str) -> Trained:
-    said: dict[str, Ints] = {}
+    predicted: dict[str, Ints] = {}
     threshold = None
     for split in (VAL, TEST):
         found = probabilities_of(logits_of(trained.net, pictures[split], device))
         if trained.variant.rejects:
             threshold = best_threshold(found, pictures[split].labels) if threshold is None else threshold
-            said[split] = rejecting(found, threshold)
+            predicted[split] = rejecting(found, threshold)
         else:
-            said[split] = found.argmax(1)
+            predicted[split] = found.argmax(1)
         no_logo = found.shape[1] - 1
-    scores = {split: score(said[split], pictures[split].labels, no_logo) for split in said}
-    return replace(trained, scores=scores, said=said[TEST], threshold=threshold)
+    scores = {split: score(predicted[split], pictures[split].labels, no_logo) for split in predicted}
+    return replace(trained, scores=scores, predicted=predicted[TEST], threshold=threshold)

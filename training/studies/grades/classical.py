@@ -34,7 +34,7 @@ _SHOWN: Final = 24
 
 
 def nine_models(seed: int) -> dict[str, Any]:
-    """By name. Random forest, decision tree and SVM are the study's; which others it had is lost."""
+    """By name. Random forest, decision tree and SVM are the study's; the names of the others are lost."""
     return {
         "LogisticRegression": LogisticRegression(max_iter=3000),
         "GaussianNB": GaussianNB(),
@@ -103,10 +103,10 @@ def scores(manifest: Manifest, features: Sequence[str], selected: int, seed: int
 
 
 def _scored(name: str, predict: Any, ready: dict[str, Any], truth: dict[str, np.ndarray]) -> Score:  # noqa: ANN401
-    said = {split: predict(matrix) for split, matrix in ready.items()}
-    right = {split: float((answers == truth[split]).mean()) for split, answers in said.items()}
+    predicted = {split: predict(matrix) for split, matrix in ready.items()}
+    right = {split: float((answers == truth[split]).mean()) for split, answers in predicted.items()}
     test = proportion(right[TEST], len(truth[TEST]))
-    return Score(name, right[TRAIN], right[VAL], test, float(balanced_accuracy_score(truth[TEST], said[TEST])))
+    return Score(name, right[TRAIN], right[VAL], test, float(balanced_accuracy_score(truth[TEST], predicted[TEST])))
 
 
 def table(found: Sequence[Score]) -> Table:

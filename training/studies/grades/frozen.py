@@ -57,18 +57,18 @@ def _layer(
     before = weights_sha256(seen.source.net)
     features, truth = data[TRAIN]
     estimator = last_layer().fit(features[chosen], truth[chosen])
-    said = {split: estimator.predict(values) for split, (values, _) in data.items()}
-    accuracy = {split: float((said[split] == data[split][1]).mean()) for split in (VAL, TEST)}
-    accuracy[TRAIN] = float((said[TRAIN][chosen] == truth[chosen]).mean())
+    predicted = {split: estimator.predict(values) for split, (values, _) in data.items()}
+    accuracy = {split: float((predicted[split] == data[split][1]).mean()) for split in (VAL, TEST)}
+    accuracy[TRAIN] = float((predicted[TRAIN][chosen] == truth[chosen]).mean())
     test = data[TEST][1]
     return Layer(
         estimator,
         accuracy,
         proportion(accuracy[TEST], len(test)),
-        float(balanced_accuracy_score(test, said[TEST])),
-        brand.confusion(test, said[TEST], len(names)),
+        float(balanced_accuracy_score(test, predicted[TEST])),
+        brand.confusion(test, predicted[TEST], len(names)),
         names,
-        tuple(brand.never_predicted(test, said[TEST], names)),
+        tuple(brand.never_predicted(test, predicted[TEST], names)),
         before,
         weights_sha256(seen.source.net),
     )

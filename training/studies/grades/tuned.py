@@ -90,7 +90,7 @@ def tune(manifest: Manifest, budget: Budget, options: Options, folder: Path, con
 
     def stage(plan: Plan) -> Stage:
         fitted = fit(net, pictures, plan, folder, console)
-        said = decided(logits_of(net, pictures[TEST], plan.device)).numpy()
-        return Stage(fitted, tuple(never_predicted(pictures[TEST].labels, said, SIDES)))
+        predicted = decided(logits_of(net, pictures[TEST], plan.device)).numpy()
+        return Stage(fitted, tuple(never_predicted(pictures[TEST].labels, predicted, SIDES)))
 
     return stage(first), stage(second)

@@ -34,18 +34,18 @@ class Finding:
     fitted: Fitted
     shown: Mapping[str, Pictures]
     #: Predicted labels of the crops that are reported on.
-    said: Ints
+    predicted: Ints
     metrics: Mapping[str, float]
     as_published: bool
     made: bool
 
 
-def metrics_of(classes: tuple[str, str], labels: Ints, said: Ints) -> dict[str, float]:
+def metrics_of(classes: tuple[str, str], labels: Ints, predicted: Ints) -> dict[str, float]:
     """Accuracy, and precision, recall, F1 and count of each class."""
     found = classification_report(
-        labels, said, labels=[0, 1], target_names=list(classes), output_dict=True, zero_division=0
+        labels, predicted, labels=[0, 1], target_names=list(classes), output_dict=True, zero_division=0
     )
-    metrics = {"accuracy": float((labels == said).mean())}
+    metrics = {"accuracy": float((labels == predicted).mean())}
     for name in classes:
         for key, value in found[name].items():
             metrics[f"{name}, {key}"] = float(value)
@@ -55,7 +55,7 @@ def metrics_of(classes: tuple[str, str], labels: Ints, said: Ints) -> dict[str, 
 def report(found: Finding, manifest: Mapping[str, Any], equal: str) -> Result:
     """The page of a run; `equal` is a note that the run reproduced a manifest, or empty."""
     return Result(
-        data=_said(found),
+        data=_description(found),
         tables=_tables(found, manifest),
         pictures=_plots(found),
         figures=_figures(found),
@@ -63,7 +63,7 @@ def report(found: Finding, manifest: Mapping[str, Any], equal: str) -> Result:
     )
 
 
-def _said(found: Finding) -> str:
+def _description(found: Finding) -> str:
     counts = Counter(str(crop.split) for crop in found.dishes.crops)
     size = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
     photos = f"{len(found.dishes.crops)} crops of {len(found.dishes.boxes)} photos ({size})"
@@ -103,7 +103,7 @@ def _plots(found: Finding) -> dict[str, bytes]:
         pictures["Where the classes stand in the tree of all classes"] = _drawn(branches)
     pictures["Loss by epoch"] = _losses(found.fitted)
     pictures["Answers on the crops of the report"] = plots.confusion(
-        confusion(found.shown[TEST].labels, found.said, 2), dishes.classes
+        confusion(found.shown[TEST].labels, found.predicted, 2), dishes.classes
     )
     return pictures
 
@@ -137,14 +137,14 @@ def _losses(fitted: Fitted) -> bytes:
 
 
 def _figures(found: Finding) -> dict[str, Figure]:
-    labels, said = found.shown[TEST].labels, found.said
+    labels, predicted = found.shown[TEST].labels, found.predicted
     figures = {}
     for name in found.dishes.classes:
         figures[f"crops of {name}"] = Figure(float(sum(crop.label == name for crop in found.dishes.crops)))
     figures["accuracy"] = proportion(found.metrics["accuracy"], len(labels))
     figures["always the more frequent class, accuracy"] = Figure(float(max(np.bincount(labels)) / len(labels)))
     for index, name in enumerate(found.dishes.classes):
-        for key, there in (("precision", said == index), ("recall", labels == index)):
+        for key, there in (("precision", predicted == index), ("recall", labels == index)):
             figures[f"{name}, {key}"] = proportion(found.metrics[f"{name}, {key}"], int(there.sum()))
     figures["epochs"] = Figure(float(len(found.fitted.epochs)))
     figures["train accuracy of the best epoch"] = Figure(found.fitted.best.accuracy[TRAIN])
@@ -160,7 +160,7 @@ def _notes(found: Finding, manifest: Mapping[str, Any], equal: str) -> tuple[str
     ]
     if found.as_published:
         notes.append("As published, the report is on the crops that were trained on: it says nothing about new photos.")
-    never = never_predicted(found.shown[TEST].labels, found.said, found.dishes.classes)
+    never = never_predicted(found.shown[TEST].labels, found.predicted, found.dishes.classes)
     if never:
         notes.append(f"The network never says {' or '.join(never)}: it collapsed.")
     notes.append(f"The manifest (manifest.json in the cache) has data of SHA-256 {manifest['data']['sha256']}.")

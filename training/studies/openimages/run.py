@@ -75,13 +75,13 @@ def run(options: Options, console: Console) -> Result:
     shown = pictures(dishes, settings.px, nearest=options.as_published)
     with rebuild.one_thread():
         net, fitted = _trained(shown, settings, options, console)
-        said = decided(logits_of(net, shown[TEST], device_here())).numpy()
-    metrics = metrics_of(dishes.classes, shown[TEST].labels, said)
+        predicted = decided(logits_of(net, shown[TEST], device_here())).numpy()
+    metrics = metrics_of(dishes.classes, shown[TEST].labels, predicted)
     manifest = _manifest(dishes, settings, options, metrics)
     path = folder / "manifest.json"
     equal = rebuild.compare(manifest, Path(settings.manifest)) if settings.manifest else ""
     checkpoint.write_text(path, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    found = Finding(dishes, options.data, fitted, shown, said, metrics, options.as_published, options.made)
+    found = Finding(dishes, options.data, fitted, shown, predicted, metrics, options.as_published, options.made)
     return report(found, manifest, equal)
 
 

@@ -108,7 +108,7 @@ def test_folders_named_by_class_are_read_too(data: Path, tmp_path: Path) -> None
         place.hardlink_to(path)
     found = read(tmp_path, Way(0, 2), QUIET)
     assert found.labels == ("class0", "class1")
-    assert found.said.startswith("Not dog breeds")
+    assert found.description.startswith("Not dog breeds")
     with pytest.raises(DataError, match="neither"):
         listed(tmp_path / "group" / "class0")
 
