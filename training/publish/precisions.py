@@ -115,7 +115,7 @@ def _centre_pixels(model: onnx.ModelProto) -> str | None:
     each channel, which is at most 11 levels away.
 
     Returns:
-        The name of the centred pixels; None, with the model unchanged, where another operator follows the normalisation.
+        The name of the centred pixels; None, with the model unchanged, where another operator follows.
     """
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
