@@ -34,7 +34,7 @@ def run(options: Options, console: Console) -> Result:
     settings = settings_of(Settings(), _QUICK, options)
     unknown = sorted(set(settings.variants) - set(VARIANTS))
     if unknown:
-        raise RecipeError(f"no variant {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
+        raise RecipeError(f"unknown variant {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
     logos = read(options.data, options.seed, settings.workers, console, made=options.made)
     view = view_of(settings.px, settings.resize_px, settings.workers, as_published=options.as_published)
     shown = _pictures(logos, view)

@@ -327,5 +327,5 @@ def test_as_published_every_parameter_is_trained_and_photos_are_not_resized(data
     whole = sum(p.numel() for p in network(VARIANTS["transfer"], *training(), 5).parameters())
     assert cells[5] == f"{whole:,}"
     assert any("raw photo" in note for note in result.notes)
-    with pytest.raises(RecipeError, match="no variant nothing"):
+    with pytest.raises(RecipeError, match="unknown variant nothing"):
         STUDY.run(replace(options, overrides={"variants": ["nothing"]}), QUIET)
