@@ -8,13 +8,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
+from sklearn import metrics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Texts = NDArray[np.str_]
 
-_Z_95: Final = 1.959963984540054
 _REPEATS: Final = 1000
 #: Bins of the reliability diagram and of the expected calibration error.
 BINS: Final = 15
@@ -30,13 +30,11 @@ class Interval:
 
 
 def wilson(hits: int, total: int) -> Interval:
-    """Wilson's interval of a share; 0..1 without observations."""
+    """Wilson's interval of a proportion; 0..1 without observations."""
     if total == 0:
         return Interval(0.0, 1.0)
-    share, spread = hits / total, _Z_95**2 / total
-    middle = share + spread / 2
-    margin = _Z_95 * math.sqrt((share * (1 - share) + spread / 4) / total)
-    return Interval(max(0.0, (middle - margin) / (1 + spread)), min(1.0, (middle + margin) / (1 + spread)))
+    found = stats.binomtest(hits, total).proportion_ci(method="wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 def draws(groups: Texts, repeats: int = _REPEATS, seed: int = 0) -> list[Ints]:
@@ -74,13 +72,13 @@ def bootstrap(
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     """Probabilities [N, C] of logits [N, C]."""
-    shares: Floats = special.softmax(logits / temperature, axis=1)
-    return shares
+    probabilities: Floats = special.softmax(logits / temperature, axis=1)
+    return probabilities
 
 
 def log_loss(logits: Floats, labels: Ints, temperature: float = 1.0) -> float:
     """Mean negative log-likelihood of the labels."""
-    return float(-special.log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].mean())
+    return -float(special.log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].mean())
 
 
 def fit_temperature(logits: Floats, labels: Ints) -> float:
@@ -154,19 +152,13 @@ def precision_recall(scores: Floats, positive: Flags) -> tuple[Floats, Floats, F
     """Precision, recall and threshold at every distinct score, highest first; empty without positives."""
     if not positive.any():
         return np.empty(0), np.empty(0), np.empty(0)
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, [True])
-    hits = np.cumsum(positive[order])[last].astype(np.float64)
-    taken = (np.flatnonzero(last) + 1).astype(np.float64)
-    return hits / taken, hits / positive.sum(), scores[order][last]
+    precision, recall, thresholds = metrics.precision_recall_curve(positive, scores)
+    return precision[-2::-1], recall[-2::-1], thresholds[::-1]
 
 
 def average_precision(scores: Floats, positive: Flags) -> float:
     """Area under the precision-recall steps; nan without positives."""
-    precision, recall, _ = precision_recall(scores, positive)
-    if not len(precision):
-        return math.nan
-    return float((precision * np.diff(recall, prepend=0.0)).sum())
+    return float(metrics.average_precision_score(positive, scores)) if positive.any() else math.nan
 
 
 def share(flags: Flags) -> float:
