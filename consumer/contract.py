@@ -1,6 +1,6 @@
-"""What the served models promise, read from their Triton configuration: the only interface to the training package.
+"""The contract of the served models, read from their Triton configuration: the only interface to training. Pure.
 
-Pure: `inference.py` brings the configuration as plain values, this module checks and types it.
+`triton/inference.py` reads the configuration, this module checks it.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from consumer.errors import ContractMismatch
 
 RESIZE_RULE: Final = "short-side-center-crop"
 NO_LOGO: Final = "no_logo"
-#: Three digits of every tag's version are a model's.
+#: A version of tags has three digits for each model's version.
 MAX_MODEL_VERSION: Final = 999
 QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
 
@@ -23,7 +23,7 @@ _QUALITY_OUTPUTS: Final = frozenset({"quality_score", "quality_levels"})
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model as Triton describes it: the part of its configuration that the contract speaks about."""
+    """One model as Triton describes it: the parts of its configuration that belong to the contract."""
 
     name: str
     version: str
@@ -35,7 +35,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a photo becomes pixels: the short side is resized to `resize_short_side`, then `input_size`² is cut out."""
+    """The short side of a photo is resized to `resize_short_side`, then the central `input_size`² is cropped; pixels."""
 
     input_size: int
     resize_short_side: int
@@ -43,7 +43,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class ModelContract:
-    """Both models together: geometry, labels and the decisions that belong to the served versions."""
+    """Both models together: geometry, labels, and the thresholds of the served versions."""
 
     geometry: Geometry
     quality_model: str
@@ -57,7 +57,7 @@ class ModelContract:
 
     @property
     def models(self) -> dict[str, str]:
-        """The served versions by model name, as they stand in every tag."""
+        """The served versions by model name."""
         return {self.quality_model: self.quality_version, self.brand_model: self.brand_version}
 
 

@@ -1,4 +1,4 @@
-"""The decision: scores in, tags out. Pure."""
+"""The decision: from scores to tags. Pure."""
 
 from datetime import datetime
 
@@ -15,8 +15,7 @@ def decide(
 ) -> Tags:
     """The tags of one photo: its quality, and at most `top_k` brands whose probability reaches the threshold.
 
-    Thresholds compare the rounded values, so that a reader who repeats the decision from the published
-    probabilities gets the same answer.
+    The rounded values are compared, so that the published probabilities give the same decision.
     """
     probabilities = {
         label: round(min(max(float(probability), 0.0), 1.0), _PROBABILITY_DIGITS)
@@ -46,7 +45,7 @@ def decide_deletion(event: PhotoDeleted, source: Source) -> Deletion:
 
 
 def quality_of(score: float, good_threshold: float) -> Quality:
-    """The quality of a score 0..1: the nearest of the five levels, and whether it is good enough to show."""
+    """The quality of a score 0..1: the nearest of the five levels, and whether it reaches the threshold."""
     rounded = round(min(max(float(score), 0.0), 1.0), _SCORE_DIGITS)
     return Quality(score=rounded, level=1 + int(rounded * 4 + 0.5), good=rounded >= good_threshold)
 

@@ -1,7 +1,7 @@
 """What one fetch may take: room for bytes before they are read, and time that runs only while the host is to blame.
 
 Room is asked for when the size is known and before the body is read: by the announced length, else by the largest size
-allowed, so that no fetch ever grows while it holds a share, which could wait for ever for another that grows. The
+allowed, so that no fetch ever grows while it holds a permit, which could wait for ever for another that grows. The
 connection is held unread meanwhile, for a few seconds at most: then it is closed, the place in the queue is kept, and
 the photo is asked for again once there is room.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from consumer.budget import Budget, Share
+from consumer.budget import Budget, Permit
 from consumer.errors import PhotoRejected, Retryable
 
 #: How long a connection is held unread; hosts close such connections after 10 to 60 s.
@@ -29,15 +29,15 @@ class NoRoom(Exception):
 class Attempt:
     """The bytes and the time of one fetch. `release` gives back its room, at the latest when the photo is dropped."""
 
-    __slots__ = ("_budget", "_clock", "_max_bytes", "_open_wait_s", "_queue", "_share", "asking")
+    __slots__ = ("_budget", "_clock", "_max_bytes", "_open_wait_s", "_permit", "_queue", "asking")
 
     def __init__(self, budget: Budget, max_bytes: int, *, open_wait_s: float = OPEN_WAIT_S) -> None:
         self._budget = budget
         self._max_bytes = max_bytes
         self._open_wait_s = open_wait_s
         self._clock: asyncio.Timeout | None = None
-        self._queue: asyncio.Task[Share] | None = None
-        self._share: Share | None = None
+        self._queue: asyncio.Task[Permit] | None = None
+        self._permit: Permit | None = None
         #: The place that was asked and has not answered yet: a failure says something of it, not of the photo.
         self.asking: str | None = None
 
@@ -62,22 +62,22 @@ class Attempt:
         if announced is not None and announced > self._max_bytes:
             raise self.too_many(place, f"{announced} announced")
         wanted = self._max_bytes if announced is None else announced
-        if self._share is None:
-            self._share = self._budget.try_acquire(wanted) or await self._waited_for(wanted)
-        elif not self._share.try_grow(min(wanted, self._budget.total)):
+        if self._permit is None:
+            self._permit = self._budget.try_acquire(wanted) or await self._waited_for(wanted)
+        elif not self._permit.try_grow(min(wanted, self._budget.total)):
             raise Retryable("malformed_response", f"{place}: announces {wanted} bytes, fewer a moment ago")
-        self._share.shrink(wanted)
+        self._permit.shrink(wanted)
 
     async def queued(self) -> None:
         """Waits for the room that `NoRoom` was about."""
         if self._queue is not None:
-            self._share = await self._queue
+            self._permit = await self._queue
             self._queue = None
 
     def keep(self, length: int) -> None:
         """Gives back the room that a body does not need."""
-        if self._share is not None:
-            self._share.shrink(length)
+        if self._permit is not None:
+            self._permit.shrink(length)
 
     def release(self) -> None:
         """Gives back all room; again does nothing."""
@@ -85,21 +85,21 @@ class Attempt:
             self._queue.add_done_callback(_give_back)
             self._queue.cancel()
             self._queue = None
-        if self._share is not None:
-            self._share.release()
+        if self._permit is not None:
+            self._permit.release()
 
     def too_many(self, place: str, what: str) -> PhotoRejected:
         """The rejection of a body that is too large."""
         return PhotoRejected("too_many_bytes", f"{place}: {what}, {self._max_bytes} bytes are allowed")
 
-    async def _waited_for(self, wanted: int) -> Share:
+    async def _waited_for(self, wanted: int) -> Permit:
         self._queue = asyncio.get_running_loop().create_task(self._budget.acquire(wanted))
         with self._clock_stopped():
             await asyncio.wait({self._queue}, timeout=self._open_wait_s)
         if not self._queue.done():
             raise NoRoom
-        share, self._queue = self._queue.result(), None
-        return share
+        permit, self._queue = self._queue.result(), None
+        return permit
 
     @contextmanager
     def _clock_stopped(self) -> Iterator[None]:
@@ -115,6 +115,6 @@ class Attempt:
             clock.reschedule(loop.time() + left_s)
 
 
-def _give_back(queue: "asyncio.Task[Share]") -> None:
+def _give_back(queue: "asyncio.Task[Permit]") -> None:
     if not queue.cancelled() and queue.exception() is None:
         queue.result().release()

@@ -1,4 +1,4 @@
-"""What librdkafka delivers, as the records that the rest of the service works on."""
+"""Messages of librdkafka, and the records in them."""
 
 from confluent_kafka import Consumer, Message
 
@@ -6,7 +6,7 @@ from consumer.events import Record
 
 
 def coordinates(message: Message) -> tuple[str, int, int]:
-    """Topic, partition and offset; the client's types allow None, which only messages to be produced have."""
+    """Topic, partition and offset; only a message that was not produced yet has None there."""
     return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
 
 
@@ -26,7 +26,7 @@ def record_of(message: Message, epoch: int = 0) -> Record:
 
 
 def next_messages(consumer: Consumer, wait_s: float, limit: int) -> list[Message]:
-    """Up to `limit` messages as soon as there is one, none after `wait_s`; `consume` alone waits for a full batch."""
+    """Up to `limit` messages as soon as there is one, none after `wait_s`; `consume` alone would wait for all."""
     first = consumer.poll(wait_s)
     if first is None:
         return []

@@ -1,4 +1,4 @@
-"""The Triton edge: reads the model contract, asks both models about one photo at once."""
+"""Reads the model contract from Triton, and runs both models on one photo concurrently."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from consumer.events import Pixels, Scores
 _INPUT: Final = "images"
 _UNIT_SLACK: Final = 1e-3
 
-#: Answers that mean "not now" whatever the photo is; `NOT_FOUND` is seen while versions are swapped.
-_NOT_NOW: Final = frozenset(
+#: Statuses of an unavailable server, whatever the photo is; `NOT_FOUND` occurs while versions are swapped.
+_UNAVAILABLE: Final = frozenset(
     {
         "UNAVAILABLE",
         "DEADLINE_EXCEEDED",
@@ -31,15 +31,15 @@ _NOT_NOW: Final = frozenset(
         "PERMISSION_DENIED",
     }
 )
-#: Answers that no repetition changes.
-_NEVER: Final = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
+#: Statuses that a retry does not change.
+_PERMANENT: Final = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
 
 
 class TritonClient:
     """One long-lived gRPC channel to Triton; an async context manager."""
 
     def __init__(self, url: str, *, deadline_s: float) -> None:
-        # Keepalive finds a silent host; without it a cut cable looks like a slow answer for ever.
+        # Without keepalive, a dead connection looks like a slow answer for ever.
         keepalive = KeepAliveOptions(
             keepalive_time_ms=30_000, keepalive_timeout_ms=10_000, keepalive_permit_without_calls=True
         )
@@ -57,7 +57,7 @@ class TritonClient:
         """The contract of the newest loaded version of both models.
 
         Raises:
-            DependencyDown: Triton does not answer, or a model is not loaded (yet).
+            DependencyDown: Triton does not answer, or a model is not loaded.
             ContractMismatch: the models do not fit this service or each other.
         """
         return contract.read(await self._describe(quality_model), await self._describe(brand_model))
@@ -66,13 +66,13 @@ class TritonClient:
         """One output of one model for one photo, all values in 0..1.
 
         Raises:
-            DependencyDown: Triton does not answer in time or refuses work for now.
+            DependencyDown: Triton does not answer in time, or is unavailable.
             PhotoRejected: `inference_rejected`, Triton refuses these pixels.
             Retryable: `inference_failed`, the model failed on them.
         """
         tensor = InferInput(_INPUT, [1, *pixels.shape], "UINT8")
         tensor.set_data_from_numpy(pixels[np.newaxis])
-        with _mapped(self._url):
+        with _triton_failures(self._url):
             result: InferResult = await self._client.infer(
                 model,
                 [tensor],
@@ -88,7 +88,7 @@ class TritonClient:
         return values
 
     async def _describe(self, model: str) -> ServedModel:
-        with _mapped(self._url):
+        with _triton_failures(self._url):
             metadata = await self._client.get_model_metadata(model, client_timeout=self._deadline_s)
             answer = await self._client.get_model_config(model, client_timeout=self._deadline_s)
         config: Any = answer.config
@@ -106,14 +106,14 @@ class TritonClient:
 
 
 class Inference:
-    """Asks both models of a contract about one photo at once."""
+    """Runs both models of a contract on one photo concurrently."""
 
     def __init__(self, triton: TritonClient, agreed: ModelContract) -> None:
         self._triton = triton
         self._agreed = agreed
 
     async def infer(self, pixels: Pixels) -> Scores:
-        """What both models say about one photo; `pixels` is uint8 [size, size, 3].
+        """The scores of one photo; `pixels` is uint8 [size, size, 3].
 
         Raises:
             DependencyDown: as `TritonClient.ask`.
@@ -129,7 +129,7 @@ class Inference:
 
 
 def _only_row(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:
-    """The one row of an answer; None where it is missing or its bytes do not fill its shape."""
+    """The only row of an output; None where it is missing or its bytes do not match its shape."""
     try:
         rows: npt.NDArray[np.float32] | None = result.as_numpy(output)
     except ValueError:
@@ -142,12 +142,12 @@ def _data_type(number: int) -> str:
 
 
 @contextmanager
-def _mapped(url: str) -> Iterator[None]:
-    """Sorts Triton's answers into our three families by gRPC status.
+def _triton_failures(url: str) -> Iterator[None]:
+    """Maps Triton's errors by gRPC status.
 
     Raises:
-        DependencyDown: Triton does not answer, or not now.
-        PhotoRejected: it never will, for this request.
+        DependencyDown: Triton is unavailable.
+        PhotoRejected: it refuses this request permanently.
         Retryable: the model failed.
     """
     try:
@@ -155,8 +155,8 @@ def _mapped(url: str) -> Iterator[None]:
     except InferenceServerException as error:
         status = str(error.status() or "UNAVAILABLE").removeprefix("StatusCode.")
         detail = f"{url}: {status}: {error.message()}"
-        if status in _NEVER:
+        if status in _PERMANENT:
             raise PhotoRejected("inference_rejected", detail) from None
-        if status in _NOT_NOW:
+        if status in _UNAVAILABLE:
             raise DependencyDown("triton", detail) from None
         raise Retryable("inference_failed", detail) from None

@@ -77,8 +77,8 @@ async def test_a_write_says_what_it_did_and_what_is_in_force(place: RedisPlace) 
         assert late.outcome == "superseded"
         assert late.tags is not None
         assert late.tags.version == new.version
-        assert (await store.delete(make_deletion("p", 2))).outcome == "written"
-        assert (await store.write(new)).tags is None
+        assert (await store.write(make_deletion("p", 2))).outcome == "written"
+        assert (await store.write(new)).in_force == make_deletion("p", 2)
 
 
 async def test_writes_survive_a_script_cache_that_was_flushed(place: RedisPlace) -> None:
@@ -115,7 +115,7 @@ async def test_the_older_protocol_gives_the_same_answers(place: RedisPlace) -> N
         assert await store.write_all(tags) == ["written"] * 9
         assert await store.differences(tags) == [None] * 9
         assert await store.in_force("photo-3") == replace(tags[3], probabilities={"puma": 0.9})
-        await store.delete(make_deletion("photo-8", 1))
+        await store.write(make_deletion("photo-8", 1))
         assert await store.in_force("photo-8") == make_deletion("photo-8", 1)
         assert await store.in_force("nobody") is None
         assert await store.newer("photo-3", tags[3].version) is None
@@ -131,7 +131,7 @@ async def test_a_photo_that_loses_all_it_had_leaves_the_indexes_and_has_the_byte
 ) -> None:
     async with place.store() as store:
         await store.write(make_tags("p", 1, ("puma", "shell"), 0.5))
-        await store.delete(make_deletion("p", 2))
+        await store.write(make_deletion("p", 2))
         assert place.index() == set()
         await store.write(make_tags("p", 3, ("shell", "adidas"), 0.25))
         assert place.index() == {("shell", "p", 0.25), ("adidas", "p", 0.25)}

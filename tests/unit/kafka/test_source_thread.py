@@ -1,6 +1,7 @@
 """What the owner thread does, called step by step in this thread, with a consumer that is passed in."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,10 +11,9 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_STORED, KafkaEr
 
 from consumer.events import Record
 from consumer.kafka import offset_map
-from consumer.kafka.backpressure import Valve
 from consumer.kafka.headers import delivery_of
+from consumer.kafka.plans import Subscription
 from consumer.kafka.source import Source
-from consumer.kafka.subscription import Subscription
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
@@ -129,14 +129,14 @@ class Bench:
         self.records: list[Record] = []
         self.failures: list[SourceFailed] = []
         self.log, self.metrics = RecordingLog(), Metrics()
-        self.consumer, self.valve = FakeConsumer(*messages), Valve()
+        self.consumer, self.suspended = FakeConsumer(*messages), threading.Event()
         self.source = Source(
             Subscription(TOPIC, "earliest"),
             bootstrap_servers="127.0.0.1:1",
             group_id="g",
             extra={},
             max_in_flight=WINDOW,
-            valve=self.valve,
+            suspended=self.suspended,
             read=delivery_of,
             deliver=lambda deliveries: self.records.extend(each.record for each in deliveries),
             failed=self.failures.append,
