@@ -35,7 +35,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The short side of a photo is resized to `resize_short_side`, then the central `input_size`² is cropped; pixels."""
+    """The short side of a photo is resized to `resize_short_side`, then the central `input_size`² is cut out."""
 
     input_size: int
     resize_short_side: int
