@@ -17,9 +17,6 @@ NO_LOGO: Final = "no_logo"
 MAX_MODEL_VERSION: Final = 999
 QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
 
-_BRAND_OUTPUTS: Final = frozenset({"brand_probs"})
-_QUALITY_OUTPUTS: Final = frozenset({"quality_score", "quality_levels"})
-
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
@@ -79,10 +76,10 @@ def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
         )
     if quality.output_dims.get("quality_score", (1,)) != (1,):
         raise ContractMismatch(f"{quality.name}: output quality_score has shape {quality.output_dims['quality_score']}")
-    levels = _labels(quality, "quality_levels", _QUALITY_OUTPUTS)
+    levels = _labels(quality, "quality_levels", "quality_score")
     if levels != QUALITY_LEVELS:
         raise ContractMismatch(f"{quality.name}: labels are {list(levels)}, expected {list(QUALITY_LEVELS)}")
-    labels = _labels(brand, "brand_probs", _BRAND_OUTPUTS)
+    labels = _labels(brand, "brand_probs")
     if labels[-1] != NO_LOGO or len(set(labels)) != len(labels):
         raise ContractMismatch(f"{brand.name}: labels must be distinct and end with {NO_LOGO}, they are {list(labels)}")
     return ModelContract(
@@ -117,8 +114,8 @@ def _geometry(model: ServedModel) -> Geometry:
     return Geometry(size, short_side)
 
 
-def _labels(model: ServedModel, output: str, expected: frozenset[str]) -> tuple[str, ...]:
-    missing = expected - model.output_dims.keys()
+def _labels(model: ServedModel, output: str, *others: str) -> tuple[str, ...]:
+    missing = {output, *others} - model.output_dims.keys()
     if missing:
         raise ContractMismatch(f"{model.name}: no output {sorted(missing)}, it has {sorted(model.output_dims)}")
     labels = _json(model, "labels")

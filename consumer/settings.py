@@ -7,7 +7,7 @@ the one in `TAGGER_CONFIG`. Unknown keys are errors: a misspelt setting must not
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -384,20 +384,16 @@ def _from_file(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = {variable_of(f"{section}.{name}") for section, name in _names()}
+    known = {
+        variable_of(f"{section}.{name}")
+        for section, field in Settings.model_fields.items()
+        for name in getattr(field.annotation, "model_fields", ())
+    }
     for variable in map(str.upper, environ):
         if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or variable in known:
             continue
         if not variable.startswith(f"{PREFIX}KAFKA__EXTRA__"):
             raise SettingsError(f"unknown setting {variable} in the environment; `photo-tagger config` lists all")
-
-
-def _names() -> Iterator[tuple[str, str]]:
-    for section_name, section in Settings.model_fields.items():
-        section_type = section.annotation
-        if isinstance(section_type, type) and issubclass(section_type, BaseModel):
-            for name in section_type.model_fields:
-                yield section_name, name
 
 
 def _explain(error: ValidationError, environ: Mapping[str, str]) -> str:

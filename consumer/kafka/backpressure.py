@@ -80,7 +80,7 @@ class Backpressure:
     def _bound_spans(self, consumer: Consumer) -> None:
         """Pauses a partition whose oldest unfinished record has more finished ones behind it than the map can hold."""
         for partition in self._tracker.partitions:
-            span = self._tracker.span(partition)
+            span = self._tracker.window(partition).span
             if partition not in self._overlong and span >= MAX_SPAN:
                 self._overlong.add(partition)
                 consumer.pause([TopicPartition(*partition)])

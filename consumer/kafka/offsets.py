@@ -11,6 +11,7 @@ Partition = tuple[str, int]
 #: Most offsets from a partition's position to its newest record: while the oldest is unfinished, no more are read than
 #: the map in the commit metadata can hold. The rest of the map is room for a batch that was already requested.
 MAX_SPAN: Final = offset_map.CAPACITY - 1_024
+_NO_EPOCH: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,10 @@ class OffsetTracker:
         """The assigned partitions."""
         return tuple(self._partitions)
 
+    def window(self, partition: Partition) -> PartitionOffsets:
+        """The window of a partition; an empty one of no epoch where it is not assigned."""
+        return self._partitions.get(partition) or PartitionOffsets(_NO_EPOCH)
+
     def assign(self, partition: Partition, position: int | None = None, restored: frozenset[int] = frozenset()) -> None:
         """A partition was assigned, with what an earlier owner committed; an earlier assignment of it has ended."""
         self._epoch += 1
@@ -137,26 +142,6 @@ class OffsetTracker:
             return False
         window.finish(offset)
         return True
-
-    def holds(self, partition: Partition, epoch: int) -> bool:
-        """Whether the assignment of that epoch still lasts."""
-        window = self._partitions.get(partition)
-        return window is not None and window.epoch == epoch
-
-    def position(self, partition: Partition) -> int | None:
-        """The next offset to commit, None before the first record."""
-        window = self._partitions.get(partition)
-        return None if window is None else window.position
-
-    def span(self, partition: Partition) -> int:
-        """Offsets between the partition's position and its newest record."""
-        window = self._partitions.get(partition)
-        return 0 if window is None else window.span
-
-    def busy(self, partition: Partition) -> bool:
-        """Whether records of this partition are in flight."""
-        window = self._partitions.get(partition)
-        return window is not None and window.in_flight > 0
 
     def take_commits(self) -> tuple[dict[Partition, Commit], dict[Partition, Commit]]:
         """What changed since the last call: commits whose position moved, and those where only the map did."""

@@ -117,7 +117,7 @@ class Source:
 
     def holds(self, record: Record) -> bool:
         """Whether the assignment that delivered the record still lasts; it may have ended a moment ago."""
-        return self._tracker.holds((record.topic, record.partition), record.epoch)
+        return self._tracker.window((record.topic, record.partition)).epoch == record.epoch
 
     def close(self, timeout_s: float) -> None:
         """Stores the last positions, leaves the group (which commits them) and ends the thread."""
@@ -207,7 +207,7 @@ class Source:
 
     def _update_lag(self, consumer: Consumer) -> None:
         for topic, partition in self._tracker.partitions:
-            position = self._tracker.position((topic, partition))
+            position = self._tracker.window((topic, partition)).position
             _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             if position is not None and high >= 0:
                 self._metrics.lag.labels(topic, str(partition)).set(max(0, high - position))
@@ -235,7 +235,11 @@ class Source:
         """Partitions go to another member: finishes what is in flight within a deadline, then stores positions."""
         keys = list(map(_key, partitions))
         deadline = monotonic() + _REVOKE_DRAIN_S
-        while any(map(self._tracker.busy, keys)) and monotonic() < deadline and not self._closing.is_set():
+        while (
+            any(self._tracker.window(key).in_flight for key in keys)
+            and monotonic() < deadline
+            and not self._closing.is_set()
+        ):
             self._wake.wait(_POLL_S)
             self._wake.clear()
             self._settle(consumer)

@@ -110,24 +110,21 @@ class Admission:
         if self._known == "open":
             self._suspended.set()
             asyncio.get_running_loop().call_later(self._limits.cool_down_s + _LATE_S, self._probe)
-            self._report(reopened=before == "half_open")
+            if before == "half_open":
+                self._log.warning("breaker.probed", good=0, next_s=self._limits.cool_down_s)
+            else:
+                self._report_opened()
         elif self._known == "closed":
             self._metrics.breaker_open.set(0)
             self._log.info("breaker.closed")
         self._wake()
 
-    def _report(self, *, reopened: bool) -> None:
-        dead, total = self._breaker.seen
-        if reopened:
-            self._log.warning("breaker.probed", good=0, next_s=self._limits.cool_down_s)
-            return
+    def _report_opened(self) -> None:
         self._metrics.breaker_open.set(1)
+        dead, total = self._breaker.seen
+        limits = self._limits
         self._log.error(
-            "breaker.opened",
-            dead_letters=dead,
-            photos=total,
-            window_s=self._limits.window_s,
-            next_s=self._limits.cool_down_s,
+            "breaker.opened", dead_letters=dead, photos=total, window_s=limits.window_s, next_s=limits.cool_down_s
         )
 
     def _probe(self) -> None:

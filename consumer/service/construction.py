@@ -38,7 +38,7 @@ from consumer.service.breaker import BreakerLimits
 from consumer.service.per_photo_order import PerPhotoOrder
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
-from consumer.triton.inference import Inference, TritonClient
+from consumer.triton.inference import TritonClient
 
 T = TypeVar("T")
 
@@ -120,12 +120,14 @@ def parts_of(
     settings: Settings, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime
 ) -> Parts:
     """The parts of a service for one job, neither opened nor started."""
-    fetcher, preparer = _fetcher_of(settings, runtime.metrics), _preparer_of(settings, contract)
+    fetcher, prepare = _fetcher_of(settings, runtime.metrics), settings.prepare
+    limits = prepare_limits(settings)
+    preparer = Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
     cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
     steps = Steps(
         fetch=fetcher.fetch,
         prepare=preparer.prepare,
-        infer=Inference(connections.triton, contract).infer,
+        infer=partial(connections.triton.infer, contract),
         tag=partial(_tag, contract, settings.service.top_k),
         tombstone=tagging.decide_deletion,
         store=connections.store,
@@ -172,11 +174,6 @@ def _fetcher_of(settings: Settings, metrics: Metrics) -> Fetcher:
     budget = Budget(settings.service.max_in_flight_bytes)
     metrics.in_flight_bytes.set_function(lambda: budget.used)
     return Fetcher(fetch_limits(settings), budget)
-
-
-def _preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
-    prepare = settings.prepare
-    return Preparer(contract.geometry, prepare_limits(settings), threads=prepare.threads, timeout_s=prepare.timeout_s)
 
 
 def _cache_of(settings: Settings, contract: ModelContract, metrics: Metrics) -> ScoreCache:

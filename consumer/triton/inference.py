@@ -11,8 +11,7 @@ from tritonclient.grpc import KeepAliveOptions, model_config_pb2
 from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from consumer import contract
-from consumer.contract import ModelContract, ServedModel
+from consumer.contract import ModelContract, ServedModel, read
 from consumer.errors import DependencyDown, PhotoRejected, Retryable
 from consumer.events import Pixels, Scores
 
@@ -60,7 +59,21 @@ class TritonClient:
             DependencyDown: Triton does not answer, or a model is not loaded.
             ContractMismatch: the models do not fit this service or each other.
         """
-        return contract.read(await self._describe(quality_model), await self._describe(brand_model))
+        return read(await self._describe(quality_model), await self._describe(brand_model))
+
+    async def infer(self, contract: ModelContract, pixels: Pixels) -> Scores:
+        """The scores of one photo from both models, concurrently; `pixels` is uint8 [size, size, 3].
+
+        Raises:
+            DependencyDown: as `ask`.
+            PhotoRejected: as `ask`.
+            Retryable: as `ask`.
+        """
+        quality, brand = await asyncio.gather(
+            self.ask(contract.quality_model, contract.quality_version, "quality_score", pixels),
+            self.ask(contract.brand_model, contract.brand_version, "brand_probs", pixels),
+        )
+        return Scores(float(quality[0]), brand, contract.models)
 
     async def ask(self, model: str, version: str, output: str, pixels: Pixels) -> npt.NDArray[np.float32]:
         """One output of one model for one photo, all values in 0..1.
@@ -103,29 +116,6 @@ class TritonClient:
             output_dims={output.name: tuple(output.dims) for output in config.output},
             parameters={name: value.string_value for name, value in config.parameters.items()},
         )
-
-
-class Inference:
-    """Runs both models of a contract on one photo concurrently."""
-
-    def __init__(self, triton: TritonClient, agreed: ModelContract) -> None:
-        self._triton = triton
-        self._agreed = agreed
-
-    async def infer(self, pixels: Pixels) -> Scores:
-        """The scores of one photo; `pixels` is uint8 [size, size, 3].
-
-        Raises:
-            DependencyDown: as `TritonClient.ask`.
-            PhotoRejected: as `TritonClient.ask`.
-            Retryable: as `TritonClient.ask`.
-        """
-        agreed = self._agreed
-        quality, brand = await asyncio.gather(
-            self._triton.ask(agreed.quality_model, agreed.quality_version, "quality_score", pixels),
-            self._triton.ask(agreed.brand_model, agreed.brand_version, "brand_probs", pixels),
-        )
-        return Scores(float(quality[0]), brand, agreed.models)
 
 
 def _only_row(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:

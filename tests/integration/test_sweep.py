@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from consumer.events import Tags
 from consumer.operations.sweep import Entry, SweepResult, sweep
 from consumer.redis.keys import bucket, decision_of, index_prefix, photo_key
 from tests.harness_redis import RedisPlace
