@@ -2,14 +2,13 @@
 
 The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. While the window is
 full it waits for a completion; a second later it pauses the partitions and polls again, because a group member that
-does not poll loses its partitions, and resumes at half of the window. (A pause discards the prefetched records, so it
-is for outages, not for every full window.) Only positions below which every record has an outcome are stored, and
-librdkafka commits what is stored.
+does not poll loses its partitions, and resumes at half of the window. Only positions below which every record has an
+outcome are stored, and librdkafka commits what is stored.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Final
@@ -48,7 +47,8 @@ _PERMANENT: Final = frozenset(
 class Source:
     """Reads the records of a plan and commits their offsets.
 
-    Its methods may be called from any thread; `assigned`, `revoked` and `lost` are for the plan, in the owner thread.
+    `connect` makes the consumer, with further properties; it is called in the owner thread, as everything on it.
+    The methods may be called from any thread; `assigned`, `revoked` and `lost` are for the plan, in the owner thread.
     While the event `suspended`, which sources may share, is set, nothing is delivered.
     """
 
@@ -56,9 +56,7 @@ class Source:
         self,
         plan: Plan,
         *,
-        bootstrap_servers: str,
-        group_id: str,
-        extra: clients.Properties,
+        connect: Callable[[Mapping[str, object]], Consumer],
         max_in_flight: int,
         suspended: threading.Event,
         read: DeliveryReader,
@@ -68,7 +66,7 @@ class Source:
         metrics: Metrics,
     ) -> None:
         self._plan = plan
-        self._client = (bootstrap_servers, group_id, extra)
+        self._connect = connect
         self._read = read
         self._deliver = deliver
         self._failed = failed
@@ -126,11 +124,9 @@ class Source:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        servers, group_id, extra = self._client
-        special = {"error_cb": self._on_error, **self._plan.properties}
         with ExitStack() as stack:
             try:
-                consumer = clients.consumer_client(servers, group_id, extra, special)
+                consumer = self._connect({"error_cb": self._on_error, **self._plan.properties})
                 stack.callback(consumer.close)
                 self._plan.begin(consumer, self)
                 while not self._closing.is_set():

@@ -232,9 +232,7 @@ def _streams_of(
     ) -> Stream:
         source = Source(
             plan,
-            bootstrap_servers=kafka.bootstrap_servers,
-            group_id=group_id,
-            extra=kafka.extra,
+            connect=partial(clients.consumer_client, kafka.bootstrap_servers, group_id, kafka.extra),
             max_in_flight=max_in_flight,
             suspended=suspended,
             read=read,

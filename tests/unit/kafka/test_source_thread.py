@@ -4,13 +4,14 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_STORED, KafkaError, KafkaException, TopicPartition
 
 from consumer.events import Record
-from consumer.kafka import offset_map
+from consumer.kafka import clients, offset_map
 from consumer.kafka.headers import delivery_of
 from consumer.kafka.plans import Subscription
 from consumer.kafka.source import Source
@@ -132,9 +133,7 @@ class Bench:
         self.consumer, self.suspended = FakeConsumer(*messages), threading.Event()
         self.source = Source(
             Subscription(TOPIC, "earliest"),
-            bootstrap_servers="127.0.0.1:1",
-            group_id="g",
-            extra={},
+            connect=partial(clients.consumer_client, "127.0.0.1:1", "g", {}),
             max_in_flight=WINDOW,
             suspended=self.suspended,
             read=delivery_of,
