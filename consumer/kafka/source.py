@@ -78,10 +78,8 @@ class Source:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._joined = threading.Event()
-        self._stored_s = 0.0
         self._brokers_down = False
-        self._ticked_s = 0.0
-        self._lag_updated_s = 0.0
+        self._ticked_s = self._stored_s = self._lag_updated_s = 0.0
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     @property
