@@ -1,7 +1,7 @@
 """The path of one record, from event to commit: `process` is the whole service in short."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import random
@@ -90,27 +90,18 @@ class Tries:
         return call
 
 
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """Takes each record to exactly one outcome, and only then reports it done."""
 
-    def __init__(
-        self,
-        steps: Steps,
-        *,
-        hosts: Hosts,
-        dependencies: Dependencies,
-        retry: RetryingCaller,
-        schedule: RetrySchedule,
-        log: Log,
-        metrics: Metrics,
-    ) -> None:
-        self._steps = steps
-        self._hosts = hosts
-        self._dependencies = dependencies
-        self._retry = retry
-        self._schedule = schedule
-        self._log = log
-        self._metrics = metrics
+    steps: Steps
+    _: KW_ONLY
+    hosts: Hosts
+    dependencies: Dependencies
+    retry: RetryingCaller
+    schedule: RetrySchedule
+    log: Log
+    metrics: Metrics
 
     async def process(self, delivery: Delivery, tries: Tries) -> Outcome:
         """Event, photo, scores (known or judged), tags; Redis first, then the result topic, both acknowledged.
@@ -127,10 +118,10 @@ class Pipeline:
             return await self._delete(event, delivery)
         photo = await self._fetch(event, tries)
         try:
-            scores = await self._steps.score(photo, partial(self._judge, tries=tries))
+            scores = await self.steps.score(photo, partial(self._judge, tries=tries))
         finally:
             photo.drop()
-        tags = self._steps.tag(event, scores, delivery.origin)
+        tags = self.steps.tag(event, scores, delivery.origin)
         written = await self._write(tags)
         if written.outcome == "superseded" or not isinstance(written.in_force, Tags):
             return "superseded"
@@ -146,20 +137,20 @@ class Pipeline:
             outcome = await self._reject(delivery, rejected.reason, rejected.detail, tries.failed + 1)
         except (Retryable, PhotoHostDown) as spent:
             outcome = await self._defer(delivery, spent, tries.failed)
-        except Exception:  # noqa: BLE001 - the one broad except: a bug must cost one photo, not the partition
-            self._log.exception("photo.failed", **_place(delivery.record))
+        except Exception:  # the only broad except: a bug must cost one photo, not the partition
+            self.log.exception("photo.failed", **_place(delivery.record))
             outcome = await self._reject(delivery, "internal", _INTERNAL_DETAIL, tries.failed + 1)
-        self._metrics.records.labels(outcome).inc()
+        self.metrics.records.labels(outcome).inc()
         if (written_ms := delivery.record.timestamp_ms) > 0:
-            self._metrics.event_age_seconds.observe(max(0.0, time() - written_ms / 1000))
+            self.metrics.event_age_seconds.observe(max(0.0, time() - written_ms / 1000))
         delivery.done()
         return outcome
 
     async def _fetch(self, event: PhotoUploaded, tries: Tries) -> Photo:
-        attempt = tries.counted(self._steps.fetch)
-        with self._metrics.stage("fetch"):
-            fetch = partial(self._hosts.fetch, event, attempt, self._retry)
-            return await self._dependencies.retry_until_available("photos", fetch, waits=self._hosts.patience(event))
+        attempt = tries.counted(self.steps.fetch)
+        with self.metrics.stage("fetch"):
+            fetch = partial(self.hosts.fetch, event, attempt, self.retry)
+            return await self.dependencies.retry_until_available("photos", fetch, waits=self.hosts.patience(event))
 
     async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
         """Pixels, then the scores of both models; the bytes are dropped before the wait for Triton."""
@@ -174,9 +165,9 @@ class Pipeline:
             PhotoRejected: as the step.
             Retryable: `corrupt_image`, the photo is truncated and was not deferred for that yet.
         """
-        with self._metrics.stage("prepare"):
+        with self.metrics.stage("prepare"):
             try:
-                return await self._steps.prepare(photo)
+                return await self.steps.prepare(photo)
             except PhotoRejected as rejected:
                 deferred = tries.waited_for == "corrupt_image"
                 if rejected.reason != "corrupt_image" or deferred or not ends_early(photo.body):
@@ -185,31 +176,31 @@ class Pipeline:
                 raise Retryable("corrupt_image", f"{rejected.detail}; the photo stops early") from None
 
     async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
-        infer = tries.counted(self._steps.infer)
-        with self._metrics.stage("infer"):
-            return await self._dependencies.retry_until_available("triton", partial(self._retry, infer, pixels))
+        infer = tries.counted(self.steps.infer)
+        with self.metrics.stage("infer"):
+            return await self.dependencies.retry_until_available("triton", partial(self.retry, infer, pixels))
 
     async def _write(self, tags: Tags) -> Written:
-        with self._metrics.stage("write"):
-            written = await self._dependencies.retry_until_available("redis", partial(self._steps.store.write, tags))
+        with self.metrics.stage("write"):
+            written = await self.dependencies.retry_until_available("redis", partial(self.steps.store.write, tags))
         if written.outcome == "written":
             for brand in tags.brands:
-                self._metrics.brand_tags.labels(brand.brand, tags.version.split(".")[1]).inc()
+                self.metrics.brand_tags.labels(brand.brand, tags.version.split(".")[1]).inc()
         return written
 
     async def _publish(self, tags: Tags, delivery: Delivery) -> None:
-        with self._metrics.stage("publish"):
+        with self.metrics.stage("publish"):
             await self._announce(tags, delivery)
         place = _place(delivery.record)
-        self._log.debug("photo.tagged", photo_id=tags.photo_id, **place, model_version=tags.models)
+        self.log.debug("photo.tagged", photo_id=tags.photo_id, **place, model_version=tags.models)
 
     async def _delete(self, event: PhotoDeleted, delivery: Delivery) -> Outcome:
-        deletion = self._steps.tombstone(event, delivery.origin)
-        written = await self._dependencies.retry_until_available("redis", partial(self._steps.store.write, deletion))
+        deletion = self.steps.tombstone(event, delivery.origin)
+        written = await self.dependencies.retry_until_available("redis", partial(self.steps.store.write, deletion))
         if written.outcome == "superseded" or not isinstance(written.in_force, Deletion):
             return "superseded"
         await self._announce(written.in_force, delivery)
-        self._log.debug("photo.deleted", photo_id=event.photo_id, **_place(delivery.record))
+        self.log.debug("photo.deleted", photo_id=event.photo_id, **_place(delivery.record))
         return "deleted"
 
     async def _announce(self, decision: Tags | Deletion, delivery: Delivery) -> None:
@@ -220,14 +211,14 @@ class Pipeline:
         published: so the last one to publish sees the newest. Each round needs a newer version, so this ends.
         """
         while True:
-            publish = partial(self._steps.publish.result, decision, delivery)
-            await self._dependencies.retry_until_available("kafka", publish)
-            look = partial(self._steps.store.newer, decision.photo_id, decision.version)
-            newer = await self._dependencies.retry_until_available("redis", look)
+            publish = partial(self.steps.publish.result, decision, delivery)
+            await self.dependencies.retry_until_available("kafka", publish)
+            look = partial(self.steps.store.newer, decision.photo_id, decision.version)
+            newer = await self.dependencies.retry_until_available("redis", look)
             if newer is None:
                 return
             decision, place = newer, _place(delivery.record)
-            self._log.info("result.overtaken", photo_id=newer.photo_id, **place, version=newer.version)
+            self.log.info("result.overtaken", photo_id=newer.photo_id, **place, version=newer.version)
 
     async def _defer(self, delivery: Delivery, spent: Retryable | PhotoHostDown, attempt: int) -> Outcome:
         """Sends the record to the retry topic; rejects it after the last round, or where it is too large.
@@ -235,7 +226,7 @@ class Pipeline:
         A photo whose host is down is deferred without limit.
         """
         before, now, jitter = delivery.deferral, datetime.now(UTC), random()  # noqa: S311 - not cryptography
-        plan = self._schedule.again if isinstance(spent, PhotoHostDown) else self._schedule.next_after
+        plan = self.schedule.again if isinstance(spent, PhotoHostDown) else self.schedule.next_after
         later = plan(before, now, jitter)
         if later is None:
             return await self._reject(delivery, spent.reason, spent.detail, attempt)
@@ -243,10 +234,10 @@ class Pipeline:
         if isinstance(spent, Retryable) and spent.retry_after_s is not None:
             not_before = max(not_before, now + timedelta(seconds=spent.retry_after_s))
         deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, delivery.origin)
-        publish = partial(self._steps.publish.retry, delivery, deferral)
-        if not await self._dependencies.retry_until_available("kafka", publish):
+        publish = partial(self.steps.publish.retry, delivery, deferral)
+        if not await self.dependencies.retry_until_available("kafka", publish):
             return await self._reject(delivery, spent.reason, spent.detail, attempt)
-        self._log.info(
+        self.log.info(
             "photo.deferred",
             **_keyed_place(delivery.record),
             reason=spent.reason,
@@ -256,10 +247,10 @@ class Pipeline:
         return "deferred"
 
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
-        letter = partial(self._steps.publish.dead_letter, delivery, reason, detail, attempt)
-        await self._dependencies.retry_until_available("kafka", letter)
-        self._metrics.dead_letters.labels(reason).inc()
-        self._log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
+        letter = partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt)
+        await self.dependencies.retry_until_available("kafka", letter)
+        self.metrics.dead_letters.labels(reason).inc()
+        self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
         return "dead_lettered"
 
 

@@ -1,14 +1,15 @@
-"""The Kafka clients with the configuration that all share, and what their errors mean."""
+"""The Kafka clients with the configuration that all share, their messages, and what their errors mean."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import DependencyDown
+from consumer.events import Record
 from consumer.kafka.offsets import Partition
 
 Properties = Mapping[str, str | int | float | bool]
@@ -131,3 +132,31 @@ def kafka_failures() -> Iterator[None]:
 def explain(error: KafkaError) -> str:
     """One line on a Kafka error: its name and text."""
     return f"{error.name()}: {error.str()}"
+
+
+def coordinates(message: Message) -> tuple[str, int, int]:
+    """Topic, partition and offset; only a message that was not produced yet has None there."""
+    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+
+
+def record_of(message: Message, epoch: int = 0) -> Record:
+    """The record in a message without an error; `epoch` numbers the assignment that delivered it."""
+    topic, partition, offset = coordinates(message)
+    return Record(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
+        timestamp_ms=message.timestamp()[1],
+        epoch=epoch,
+    )
+
+
+def next_messages(consumer: Consumer, wait_s: float, limit: int) -> list[Message]:
+    """Up to `limit` messages as soon as there is one, none after `wait_s`; `consume` alone would wait for all."""
+    first = consumer.poll(wait_s)
+    if first is None:
+        return []
+    return [first, *(consumer.consume(limit - 1, 0) if limit > 1 else ())]

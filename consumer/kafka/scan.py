@@ -1,17 +1,18 @@
 """Topics read outside any group, without commits: from given offsets on, or up to their present ends."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from time import monotonic, sleep
-from typing import Final, Self
+from typing import Final
 
 from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from consumer.errors import DependencyDown
 from consumer.events import Record, milliseconds
 from consumer.kafka import clients
+from consumer.kafka.clients import coordinates, next_messages, record_of
 from consumer.kafka.offsets import Partition
-from consumer.kafka.records import coordinates, next_messages, record_of
 
 _BATCH: Final = 500
 _POLL_S: Final = 0.2
@@ -34,7 +35,7 @@ _PERMANENT: Final = frozenset(
 _ELECTING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 
-class TopicReader:
+class TopicReader(AbstractContextManager["TopicReader"]):
     """Reads partitions of existing topics from given offsets on, past their ends. Blocking, for one thread.
 
     Attributes:
@@ -58,9 +59,6 @@ class TopicReader:
             raise
         self.positions: dict[Partition, int] = {}
         self.last_error = ""
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -159,7 +157,7 @@ class TopicReader:
         return offsets
 
 
-class Scan:
+class Scan(AbstractContextManager["Scan"]):
     """One topic from its beginning, or from a time on, to the end that it has at construction.
 
     Later records are left out. Compaction may have removed the records before the end, or a transaction marker may be
@@ -195,9 +193,6 @@ class Scan:
         self._ends = {partition: offsets.stop for partition, offsets in ranges.items()}
         #: Offsets from the beginning to the end; compaction leaves fewer records.
         self.total = sum(map(len, ranges.values()))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

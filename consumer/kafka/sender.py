@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from consumer.errors import DependencyDown
 from consumer.events import Headers, Source
 from consumer.kafka import clients
-from consumer.kafka.records import coordinates
+from consumer.kafka.clients import coordinates
 
 _TIMEOUT_S: Final = 10.0
 _FULL_QUEUE_WAIT_S: Final = 0.05

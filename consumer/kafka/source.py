@@ -19,10 +19,10 @@ from consumer.errors import SourceFailed
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
 from consumer.kafka.backpressure import Backpressure
+from consumer.kafka.clients import coordinates, next_messages, record_of
 from consumer.kafka.headers import Delivery, DeliveryReader
 from consumer.kafka.offsets import OffsetTracker, Partition
 from consumer.kafka.plans import Plan
-from consumer.kafka.records import coordinates, next_messages, record_of
 from consumer.telemetry import Log, Metrics
 
 _POLL_S: Final = 0.05

@@ -102,7 +102,11 @@ def list_letters(settings: Settings, query: Query) -> list[Listed]:
     Raises:
         DependencyDown: Kafka or Redis does not answer.
     """
-    letters = [letter for letter in letters_of(read_dead(settings, query.since)) if query.matches(letter)]
+    kafka = settings.kafka
+    # A letter is written after its photo failed, and its note after the letter: no record is older than `since`.
+    with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic, since=query.since) as scan:
+        records = [record for batch in scan for record in batch]
+    letters = [letter for letter in letters_of(records) if query.matches(letter)]
     letters.sort(key=lambda letter: letter.failure.failed_at)
     tags = read_tags(settings, [letter.photo_id for letter in letters], 0.0) if letters else {}
     return [Listed(letter, state_of(letter, tags)) for letter in letters]
@@ -145,16 +149,3 @@ def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress
         note = ((REDRIVEN, letter.letter_id.encode()),)
         sender.send([NewRecord(kafka.dead_topic, record.key, None, note)])
         progress(number + 1, len(letters))
-
-
-def read_dead(settings: Settings, since: datetime | None = None) -> list[Record]:
-    """The present records of the dead-letter topic: all, or all about letters that failed at or after `since`.
-
-    A letter is written after its photo failed, and its note after the letter, so the time of a record is never earlier.
-
-    Raises:
-        DependencyDown: Kafka does not answer.
-    """
-    kafka = settings.kafka
-    with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic, since=since) as scan:
-        return [record for records in scan for record in records]

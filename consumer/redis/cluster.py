@@ -98,9 +98,7 @@ class Server:
         replies = _replies_of((yield [(None, commands)]))
         for reply in replies:
             if isinstance(reply, AskError):
-                raise ClusterError(
-                    "this server belongs to a cluster: say so (setting redis.cluster, TagReader(cluster=True))"
-                )
+                raise ClusterError("this server belongs to a cluster: set redis.cluster, or TagReader(cluster=True)")
         return replies
 
 

@@ -13,7 +13,8 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Literal, Self
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Literal
 
 import numpy as np
 import orjson
@@ -35,7 +36,7 @@ _HEAD: Final = struct.Struct("<I32sd")
 _CHECKSUM_BYTES: Final = 4
 
 
-class ScoreCache:
+class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
     """Scores by content in Redis, for one contract. An async context manager that owns the connections.
 
     An entry of another `fingerprint` (see that function) is a miss. Entries expire after `ttl_s`, or when another one
@@ -61,9 +62,6 @@ class ScoreCache:
         self._max_entries = max_entries
         self._count = count
         self._running: dict[bytes, asyncio.Future[Scores | None]] = {}
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose()

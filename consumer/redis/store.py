@@ -1,8 +1,9 @@
 """Version-ordered writes of tags and tombstones to Redis."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -27,15 +28,12 @@ class Written:
     in_force: Tags | Deletion | None
 
 
-class Store:
+class Store(AbstractAsyncContextManager["Store"]):
     """Writes to Redis. An async context manager that owns the connections."""
 
     def __init__(self, url: str, *, timeout_s: float, cluster: bool = False) -> None:
         self._redis = AsyncLink(url, timeout_s, cluster=cluster)
         self._script = Script("write_tags.lua")
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose()

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final, Self
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ _UNAVAILABLE: Final = frozenset(
 _PERMANENT: Final = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
 
 
-class TritonClient:
+class TritonClient(AbstractAsyncContextManager["TritonClient"]):
     """One long-lived gRPC channel to Triton; an async context manager."""
 
     def __init__(self, url: str, *, deadline_s: float) -> None:
@@ -45,9 +45,6 @@ class TritonClient:
         self._client = InferenceServerClient(url, keepalive_options=keepalive)
         self._url = url
         self._deadline_s = deadline_s
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from consumer.errors import DependencyDown
 from consumer.events import Record
 from consumer.kafka import clients
-from consumer.kafka.records import record_of
+from consumer.kafka.clients import record_of
 from consumer.kafka.scan import Scan, TopicReader
 
 TOPIC = "photo-tags"
