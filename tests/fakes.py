@@ -263,9 +263,8 @@ class _Store:
                 self._world.deleted[decided.photo_id] = decided
             return Written("written", decided)
         outcome = "unchanged" if decided.version == present else "superseded"
-        if isinstance(decided, Deletion) and outcome == "unchanged":
-            return Written(outcome, decided)
-        return Written(outcome, self._world.stored.get(decided.photo_id))
+        stored, deleted = self._world.stored, self._world.deleted
+        return Written(outcome, stored.get(decided.photo_id) or deleted.get(decided.photo_id))
 
     async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
         await self._world.fault("newer")

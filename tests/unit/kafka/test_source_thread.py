@@ -232,6 +232,17 @@ def test_a_record_that_finishes_after_its_partition_was_lost_moves_nothing() -> 
     assert bench.metrics.registry.get_sample_value("tagger_late_completions_total") == 1
 
 
+def test_a_record_is_held_until_its_partition_is_lost() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    (one,) = bench.records
+    assert bench.source.holds(one)
+    bench.source.lost(partitions(0))
+    assert not bench.source.holds(one)
+    bench.source.assigned(bench.consumer, partitions(0))
+    assert not bench.source.holds(one)
+
+
 def test_a_partition_that_came_back_is_not_moved_by_what_was_in_flight_before() -> None:
     bench = Bench(*messages(5, 6))
     bench.turn()
