@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from consumer.events import milliseconds
@@ -43,10 +44,14 @@ async def replay(
     unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
     settings = settings.model_copy(update={"service": unbroken})
     service = Service(settings, log)
-    group_id = f"{settings.kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
-    ranges = await service.dependencies.retry_until_available(
-        "kafka", lambda: asyncio.to_thread(ranges_between, settings, since, until)
-    )
+    kafka = settings.kafka
+    group_id = f"{kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
+
+    def read_ranges() -> dict[Partition, range]:
+        with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
+            return reader.ranges(since, until)
+
+    ranges = await service.dependencies.retry_until_available("kafka", partial(asyncio.to_thread, read_ranges))
     plan = FixedRanges(ranges)
     log.info("replay.started", records=plan.total, since=since.isoformat(), until=until.isoformat())
     progress(0, plan.total)
@@ -67,14 +72,3 @@ async def _until_done(service: Service, plan: FixedRanges, progress: Callable[[i
         with suppress(TimeoutError):
             await asyncio.wait_for(service.stopping.wait(), _PROGRESS_S)
         progress(min(sum(service.outcomes().values()), plan.total), plan.total)
-
-
-def ranges_between(settings: Settings, since: datetime, until: datetime) -> dict[Partition, range]:
-    """The offsets of each partition of the upload topic that were written at or after `since` and before `until`.
-
-    Raises:
-        DependencyDown: Kafka does not answer, or the topic is missing.
-    """
-    kafka = settings.kafka
-    with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-        return reader.ranges(since, until)

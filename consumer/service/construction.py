@@ -134,8 +134,15 @@ def parts_of(
         publish=connections.publisher,
         score=judged if cache is None else cache.score,
     )
-    suspended = threading.Event()
-    admission = _admission_of(settings, job, _pipeline_of(settings, steps, runtime), suspended, runtime)
+    suspended, service = threading.Event(), settings.service
+    admission = Admission(
+        _pipeline_of(settings, steps, runtime).handle,
+        BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
+        suspended=suspended,
+        max_retries=max(1, job.max_in_flight // _RETRY_SHARE),
+        log=runtime.log,
+        metrics=runtime.metrics,
+    )
     streams = _streams_of(settings, job, admission, suspended, runtime)
     return Parts(fetcher, preparer, cache, admission, streams)
 
@@ -205,20 +212,6 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
         schedule=RetrySchedule(settings.retry.rounds, settings.retry.delays_s),
         log=log,
         metrics=metrics,
-    )
-
-
-def _admission_of(
-    settings: Settings, job: Job, pipeline: Pipeline, suspended: threading.Event, runtime: Runtime
-) -> Admission:
-    service = settings.service
-    return Admission(
-        pipeline.handle,
-        BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
-        suspended=suspended,
-        max_retries=max(1, job.max_in_flight // _RETRY_SHARE),
-        log=runtime.log,
-        metrics=runtime.metrics,
     )
 
 

@@ -102,9 +102,7 @@ class Supervisor:
 
     async def pages(self, path: str) -> dict[int, tuple[int, str]]:
         """Status and text of one path of every worker, by number; status 0 where it does not answer."""
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            pages = await asyncio.gather(*(_page(session, slot.port, path) for slot in self._slots))
+        pages = await asyncio.gather(*(_page(slot.port, path) for slot in self._slots))
         return {slot.number: page for slot, page in zip(self._slots, pages, strict=True)}
 
     async def not_ready(self) -> list[str]:
@@ -181,17 +179,15 @@ class Supervisor:
     async def _watch(self, slot: _Slot) -> None:
         """Kills a worker that no longer answers: its event loop, or the whole process, hangs."""
         answered_s = began_s = monotonic()
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            while not self._stopping.is_set():
-                await asyncio.sleep(_PROBE_S)
-                starting = slot.port is None and monotonic() - began_s < _STARTING_S
-                if starting or (await _page(session, slot.port, "/live"))[0] == HTTPStatus.OK:
-                    answered_s = monotonic()
-                elif monotonic() - answered_s > self._hung_s:
-                    self._log.error("worker.hung", worker=slot.number)
-                    _signal(slot, signal.SIGKILL)
-                    return
+        while not self._stopping.is_set():
+            await asyncio.sleep(_PROBE_S)
+            starting = slot.port is None and monotonic() - began_s < _STARTING_S
+            if starting or (await _page(slot.port, "/live"))[0] == HTTPStatus.OK:
+                answered_s = monotonic()
+            elif monotonic() - answered_s > self._hung_s:
+                self._log.error("worker.hung", worker=slot.number)
+                _signal(slot, signal.SIGKILL)
+                return
 
     async def _end(self, slot: _Slot) -> None:
         """Once asked to stop: SIGTERM, time for the drain, SIGKILL."""
@@ -241,11 +237,12 @@ def environment_of(settings: Settings, number: int, environ: Mapping[str, str]) 
     return {name: value for name, value in environ.items() if name.upper() not in changed} | changed
 
 
-async def _page(session: aiohttp.ClientSession, port: int | None, path: str) -> tuple[int, str]:
+async def _page(port: int | None, path: str) -> tuple[int, str]:
     if port is None:
         return 0, ""
+    url, timeout = f"http://127.0.0.1:{port}{path}", aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
     try:
-        async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
+        async with aiohttp.request("GET", url, timeout=timeout) as answer:
             return answer.status, await answer.text()
     except (aiohttp.ClientError, TimeoutError):
         return 0, ""

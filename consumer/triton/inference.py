@@ -105,10 +105,12 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         versions = [int(version) for version in metadata.versions]
         if not versions:
             raise DependencyDown("triton", f"{self._url}: model {model} has no loaded version")
+        number = config.input[0].data_type if config.input else None
+        input_type: str = "no input" if number is None else model_config_pb2.DataType.Name(number)
         return ServedModel(
             name=model,
             version=str(max(versions)),
-            input_type=_data_type(config.input[0].data_type) if config.input else "no input",
+            input_type=input_type.removeprefix("TYPE_"),
             input_dims=tuple(config.input[0].dims) if config.input else (),
             output_dims={output.name: tuple(output.dims) for output in config.output},
             parameters={name: value.string_value for name, value in config.parameters.items()},
@@ -122,10 +124,6 @@ def _only_row(result: InferResult, output: str) -> npt.NDArray[np.float32] | Non
     except ValueError:
         return None
     return rows[0] if rows is not None and rows.size and len(rows) == 1 else None
-
-
-def _data_type(number: int) -> str:
-    return str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
 
 
 @contextmanager
