@@ -2,6 +2,7 @@
 
 import os
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def start_cluster(servers: Servers, name: str, *, replicas: int = 0) -> RedisClu
 def start_place(servers: Servers, kind: str) -> RedisPlace:
     """Starts a server of a kind, or skips the test where that is not installed."""
     if kind == "cluster":
-        cluster = start_cluster(servers, "redis-cluster")
+        cluster = start_cluster(servers, f"redis-cluster-{uuid.uuid4().hex[:6]}")
         return RedisPlace(cluster.url, cluster)
     binary = other_binary() or (redis_in_wheel() if kind == "6.2" else valkey_binary())
     if binary is None:

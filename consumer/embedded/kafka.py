@@ -134,6 +134,9 @@ class Kafka(Server):
             # One segment file of 1 GiB address space per partition is for servers, not for laptops.
             "log.segment.bytes": 64 * 1024 * 1024,
             "log.index.size.max.bytes": 1024 * 1024,
+            # Compaction: a buffer of 128 MiB is a third of the heap, and 15 s between two looks is long for a laptop.
+            "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
+            "log.cleaner.backoff.ms": 200,
         }
         return "".join(f"{key}={value}\n" for key, value in settings.items())
 

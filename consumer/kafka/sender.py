@@ -67,9 +67,10 @@ class Sender:
         self._producer.flush(max(0.0, deadline - monotonic()))
         if len(stored) < count:
             reason = clients.explain(failures[0]) if failures else f"no acknowledgement within {timeout_s:g} s"
-            # The caller is told that they failed, so none may be sent later.
-            self._producer.purge()
-            self._producer.poll(0)
+            if len(stored) + len(failures) < count:
+                # The caller is told that those without an answer failed, so none may be sent later.
+                self._producer.purge()
+                self._producer.poll(0)
             raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
         return [stored[number] for number in range(1, count + 1)]
 
