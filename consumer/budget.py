@@ -1,16 +1,15 @@
-"""An amount that is shared: bytes in flight, memory of decodes. A weighted semaphore that serves in order of arrival.
+"""A weighted semaphore that serves in order of arrival, for bytes in flight and the memory of decodes.
 
-asyncio's semaphore counts holders; one photo may need a thousand times what another needs. Pure, of one event loop.
+asyncio's semaphore counts holders, but one photo may need a thousand times what another needs. For one event loop.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 
-class Share:
-    """A part of a budget that somebody holds until `release`."""
+class Permit:
+    """An amount of a budget that is held until `release`."""
 
     __slots__ = ("_budget", "amount")
 
@@ -19,16 +18,16 @@ class Share:
         self.amount = amount
 
     def shrink(self, amount: int) -> None:
-        """Keep only `amount` of it, where that is less, once the real need is known."""
+        """Keeps `amount`, if that is less, once the real need is known."""
         given_back = self.amount - max(amount, 0)
         if given_back > 0:
             self.amount -= given_back
             self._budget._give_back(given_back)  # noqa: SLF001 - the two classes are one part
 
     def try_grow(self, amount: int) -> bool:
-        """Hold `amount` from now on, if that much is free and nobody waits for it.
+        """Holds `amount` from now on, if that much is free and nobody waits for it.
 
-        It never waits: holders that wait for each other's shares would wait for ever.
+        It never waits: two holders that waited for each other would deadlock.
         """
         more = amount - self.amount
         if more > 0:
@@ -38,14 +37,14 @@ class Share:
         return True
 
     def release(self) -> None:
-        """Give all of it back; again does nothing."""
+        """Gives all of it back; again does nothing."""
         self.shrink(0)
 
 
 class Budget:
-    """A total from which shares are taken, first come, first served: a large request is not overtaken by small ones.
+    """A total from which permits are taken in order of arrival: small requests do not overtake a large one.
 
-    A request beyond the total is cut to it: it is served once nothing else is held, and then alone.
+    A request beyond the total is reduced to it: it is served once nothing else is held.
     """
 
     def __init__(self, total: int) -> None:
@@ -53,33 +52,15 @@ class Budget:
         self.used = 0
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for their share."""
-        return len(self._queue)
-
-    @asynccontextmanager
-    async def take(self, amount: int) -> AsyncIterator[Share]:
-        """Holds a share within the block, after waiting for it.
-
-        Yields:
-            The share of `amount`; the block may shrink it or let it grow.
-        """
-        share = await self.acquire(amount)
-        try:
-            yield share
-        finally:
-            share.release()
-
-    async def acquire(self, amount: int) -> Share:
-        """A share of `amount` that the caller must release, after waiting for it.
+    async def acquire(self, amount: int) -> Permit:
+        """Waits for a permit of `amount`, which the caller must release.
 
         Raises:
-            asyncio.CancelledError: the caller was cancelled while it waited; it holds nothing then.
+            asyncio.CancelledError: the caller was cancelled while it waited, and holds nothing.
         """
-        share = self.try_acquire(amount)
-        if share is not None:
-            return share
+        permit = self.try_acquire(amount)
+        if permit is not None:
+            return permit
         wanted = self._cut(amount)
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (wanted, granted)
@@ -88,18 +69,18 @@ class Budget:
             await granted
         except asyncio.CancelledError:
             if granted.cancelled():
-                with suppress(ValueError):  # those that are served meanwhile step over it
+                with suppress(ValueError):  # `_serve` may have dropped it
                     self._queue.remove(entry)
                 self._serve()
-            else:  # granted and cancelled in the same turn of the loop
+            else:  # granted and cancelled in the same iteration of the loop
                 self._give_back(wanted)
             raise
-        return Share(self, wanted)
+        return Permit(self, wanted)
 
-    def try_acquire(self, amount: int) -> Share | None:
-        """A share of `amount` if that much is free and nobody waits for it, else None."""
+    def try_acquire(self, amount: int) -> Permit | None:
+        """A permit of `amount` if that much is free and nobody waits for it, else None."""
         wanted = self._cut(amount)
-        return Share(self, wanted) if self._try_give(wanted) else None
+        return Permit(self, wanted) if self._try_give(wanted) else None
 
     def _cut(self, amount: int) -> int:
         return min(max(amount, 0), self.total)
@@ -115,7 +96,7 @@ class Budget:
         self._serve()
 
     def _serve(self) -> None:
-        """Grant the oldest requests as far as they fit."""
+        """Grants the oldest requests as far as they fit."""
         while self._queue and (self._queue[0][1].cancelled() or self.used + self._queue[0][0] <= self.total):
             amount, granted = self._queue.popleft()
             if not granted.cancelled():

@@ -1,6 +1,6 @@
-"""What the served models promise, read from their Triton configuration: the only interface to the training package.
+"""The contract of the served models, read from their Triton configuration: the only interface to training. Pure.
 
-Pure: `inference.py` brings the configuration as plain values, this module checks and types it.
+`triton/inference.py` reads the configuration, this module checks it.
 """
 
 import hashlib
@@ -13,17 +13,14 @@ from consumer.errors import ContractMismatch
 
 RESIZE_RULE: Final = "short-side-center-crop"
 NO_LOGO: Final = "no_logo"
-#: Three digits of every tag's version are a model's.
+#: A version of tags has three digits for each model's version.
 MAX_MODEL_VERSION: Final = 999
 QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
-
-_BRAND_OUTPUTS: Final = frozenset({"brand_probs"})
-_QUALITY_OUTPUTS: Final = frozenset({"quality_score", "quality_levels"})
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model as Triton describes it: the part of its configuration that the contract speaks about."""
+    """One model as Triton describes it: the parts of its configuration that belong to the contract."""
 
     name: str
     version: str
@@ -35,7 +32,7 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How a photo becomes pixels: the short side is resized to `resize_short_side`, then `input_size`² is cut out."""
+    """The short side of a photo is resized to `resize_short_side`, then the central `input_size`² is cut out."""
 
     input_size: int
     resize_short_side: int
@@ -43,7 +40,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class ModelContract:
-    """Both models together: geometry, labels and the decisions that belong to the served versions."""
+    """Both models together: geometry, labels, and the thresholds of the served versions."""
 
     geometry: Geometry
     quality_model: str
@@ -57,7 +54,7 @@ class ModelContract:
 
     @property
     def models(self) -> dict[str, str]:
-        """The served versions by model name, as they stand in every tag."""
+        """The served versions by model name."""
         return {self.quality_model: self.quality_version, self.brand_model: self.brand_version}
 
 
@@ -79,10 +76,10 @@ def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
         )
     if quality.output_dims.get("quality_score", (1,)) != (1,):
         raise ContractMismatch(f"{quality.name}: output quality_score has shape {quality.output_dims['quality_score']}")
-    levels = _labels(quality, "quality_levels", _QUALITY_OUTPUTS)
+    levels = _labels(quality, "quality_levels", "quality_score")
     if levels != QUALITY_LEVELS:
         raise ContractMismatch(f"{quality.name}: labels are {list(levels)}, expected {list(QUALITY_LEVELS)}")
-    labels = _labels(brand, "brand_probs", _BRAND_OUTPUTS)
+    labels = _labels(brand, "brand_probs")
     if labels[-1] != NO_LOGO or len(set(labels)) != len(labels):
         raise ContractMismatch(f"{brand.name}: labels must be distinct and end with {NO_LOGO}, they are {list(labels)}")
     return ModelContract(
@@ -117,8 +114,8 @@ def _geometry(model: ServedModel) -> Geometry:
     return Geometry(size, short_side)
 
 
-def _labels(model: ServedModel, output: str, expected: frozenset[str]) -> tuple[str, ...]:
-    missing = expected - model.output_dims.keys()
+def _labels(model: ServedModel, output: str, *others: str) -> tuple[str, ...]:
+    missing = {output, *others} - model.output_dims.keys()
     if missing:
         raise ContractMismatch(f"{model.name}: no output {sorted(missing)}, it has {sorted(model.output_dims)}")
     labels = _json(model, "labels")

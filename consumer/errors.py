@@ -1,4 +1,4 @@
-"""The three families of failure that decide what becomes of a photo.
+"""The three families of failure that decide the outcome of a photo.
 
 Foreign exceptions are mapped to these where they enter (fetch, prepare, inference, store, publish), so that
 `pipeline.py` decides by family and never by library. Anything else that reaches it is a bug.
@@ -6,7 +6,7 @@ Foreign exceptions are mapped to these where they enter (fetch, prepare, inferen
 
 from typing import Final, Literal, get_args
 
-#: Why a photo is refused for good. A reason is a metric label and a header of the dead letter: add, never rename.
+#: Why a photo is rejected. A reason is a metric label and a header of the dead letter: add some, never rename one.
 PermanentReason = Literal[
     "invalid_event",
     "url_not_allowed",
@@ -27,7 +27,7 @@ PermanentReason = Literal[
     "internal",
 ]
 
-#: Why an attempt failed that may succeed later; the reason of the dead letter once the budget is spent.
+#: Why an attempt failed that may succeed later; after the last attempt, the reason of the dead letter.
 TransientReason = Literal[
     "dns_failed",
     "connect_failed",
@@ -40,7 +40,7 @@ TransientReason = Literal[
 
 Reason = Literal[PermanentReason, TransientReason]
 
-#: The outside systems whose outage is waited for.
+#: The external systems that are waited for during an outage.
 Dependency = Literal["kafka", "redis", "triton", "photos"]
 
 REASONS: Final[tuple[str, ...]] = tuple(
@@ -49,7 +49,7 @@ REASONS: Final[tuple[str, ...]] = tuple(
 
 
 class TaggerError(Exception):
-    """Root of every failure that this project raises on purpose."""
+    """Base of every error that the service raises."""
 
 
 class PhotoRejected(TaggerError):
@@ -62,10 +62,10 @@ class PhotoRejected(TaggerError):
 
 
 class Retryable(TaggerError):
-    """This attempt failed, a later one may not: repeated within a budget, then rejected with this reason.
+    """A transient failure: the attempt is repeated within a budget, then the photo is rejected with this reason.
 
-    `origin` names the place that failed (`https://host:443`, `s3://bucket`) where other photos of it would fail too;
-    None where the failure says something of this photo alone. `retry_after_s` is how long the place asked to be left.
+    `origin` (`https://host:443`, `s3://bucket`) is given where other photos of it would fail too, and None where the
+    failure concerns this photo alone. `retry_after_s` is the wait that the origin asked for.
     """
 
     def __init__(
@@ -79,15 +79,15 @@ class Retryable(TaggerError):
 
 
 def forget_frames(failure: TaggerError) -> None:
-    """Lets go of where a failure came from: those frames hold the bytes of a photo that are no longer counted.
+    """Drops the traceback and the causes of a failure: their frames hold the bytes of a photo (20 MB at most).
 
-    A failure is kept while it is waited out or published, and a body may have 20 MB.
+    A failure is kept through waits and until it is published, and these bytes are no longer in the budget.
     """
     failure.__traceback__ = failure.__context__ = failure.__cause__ = None
 
 
 class DependencyDown(TaggerError):
-    """A system that every photo needs does not answer: not the photo's fault, waited for without end."""
+    """A system that every photo needs does not answer; it is waited for without limit."""
 
     def __init__(self, dependency: Dependency, detail: str) -> None:
         super().__init__(f"{dependency} is down: {detail}")
@@ -96,7 +96,7 @@ class DependencyDown(TaggerError):
 
 
 class PhotoHostDown(DependencyDown):
-    """The host of this photo is gone, not the photo: it waits, in its place or aside, without using up its tries."""
+    """The host of this photo is down: the photo waits, in place or in the retry topic, and uses up no attempt."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__("photos", detail)
@@ -104,16 +104,16 @@ class PhotoHostDown(DependencyDown):
 
 
 class ContractMismatch(TaggerError):
-    """The served models do not fit this service or each other: it refuses to start and says what differs."""
+    """The served models do not fit this service or each other; it refuses to start and names the difference."""
 
 
 class SettingsError(TaggerError):
-    """The settings are wrong: the message names the setting and what it may be."""
+    """The settings are wrong; the message names the setting and its valid values."""
 
 
 class DecodeHangs(TaggerError):
-    """A decode runs on far beyond its limit: a thread cannot be stopped, so the process ends to be replaced."""
+    """A decode runs far beyond its timeout; a thread cannot be stopped, so the process exits to be replaced."""
 
 
 class SourceFailed(TaggerError):
-    """The Kafka consumer cannot go on (refused credentials, unknown topic, fenced): the service stops."""
+    """The Kafka consumer cannot continue (refused credentials, unknown topic, fenced); the service stops."""

@@ -1,6 +1,6 @@
-"""Kafka records, the events in them, photos and scores; and the JSON form of events and tags, the published contract.
+"""Kafka records, the events in them, photos and scores, and the JSON form of events and tags. No I/O.
 
-Everything here is a frozen value without I/O. The JSON Schemas under `docs/schemas/` are generated from these classes.
+The JSON Schemas under `docs/schemas/`, the published contract, are generated from these classes.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,14 +31,14 @@ UPLOADED: Final = "photo.uploaded"
 DELETED: Final = "photo.deleted"
 TAGGED: Final = "photo.tagged"
 
-#: A tombstone in the result topic has no value: what Redis keeps of the deletion stands in these headers.
+#: The headers of a tombstone in the result topic: what Redis keeps of the deletion.
 VERSION_HEADER: Final = "version"
 DELETED_AT_HEADER: Final = "deleted_at"
 SOURCE_HEADER: Final = "source"
 
 
 def _with_a_date(value: object) -> object:
-    """The value, if it is a text with a date: a number would be read as seconds or milliseconds since 1970.
+    """The value, if it is a text with a date: a number would be taken as seconds or milliseconds since 1970.
 
     Raises:
         ValueError: it is anything else.
@@ -52,7 +52,7 @@ def _in_utc(moment: datetime) -> datetime:
     """The same moment in UTC.
 
     Raises:
-        ValueError: UTC has no such moment, at the ends of the calendar.
+        ValueError: it is outside the calendar in UTC.
     """
     try:
         return moment.astimezone(UTC)
@@ -60,7 +60,7 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("the time is outside the calendar") from None
 
 
-#: Without conversions: the text "7" is refused as a revision, the number 1700000000 as a time, as the schema says.
+#: Without conversions, as in the schema: the text "7" is not a revision, the number 1700000000 is not a time.
 _STRICT: Final = ConfigDict(strict=True)
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
 PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -70,7 +70,7 @@ MAX_REVISION: Final = 9_999_999_999_999
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What Kafka delivers: bytes with their coordinates, and the epoch of the assignment that delivered them."""
+    """A Kafka record with its coordinates; `epoch` numbers the assignment that delivered it."""
 
     topic: str
     partition: int
@@ -91,14 +91,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class PhotoUploaded:
-    """A photo was uploaded, or uploaded again: fetch it and tag it. Fields that are not listed here are ignored."""
+    """A photo was uploaded for the first time or again. Unknown fields are ignored."""
 
     __pydantic_config__: ClassVar = _STRICT
 
     photo_id: PhotoId
     uri: Annotated[str, Field(min_length=1, max_length=4096)]
     uploaded_at: Moment
-    #: Orders the contents of one photo; where it is absent the time of the upload does. One pipeline, one of the two.
+    #: Orders the contents of one photo; without it, the time of upload does. A pipeline must not mix the two.
     revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
     uploader: str | None = None
     place: str | None = None
@@ -108,28 +108,28 @@ class PhotoUploaded:
 
 @dataclass(frozen=True, slots=True)
 class PhotoDeleted:
-    """A photo was deleted: remove its tags and keep older uploads from bringing them back."""
+    """A photo was deleted: its tags are removed, and older uploads do not restore them."""
 
     __pydantic_config__: ClassVar = _STRICT
 
     photo_id: PhotoId
     deleted_at: Moment
-    #: The last revision that is deleted, for pipelines that number their uploads.
+    #: The last deleted revision, for pipelines that number their uploads.
     revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
 
 
 @dataclass(slots=True)
 class Photo:
-    """The encoded bytes of one photo, as fetched, until they are dropped: who needs pixels need not hold both."""
+    """The encoded bytes of one photo, until they are dropped: they are not needed beside the pixels."""
 
     photo_id: str
     uri: str
     body: bytes
-    #: Called when the bytes are dropped; gives back their room among the bytes in flight.
+    #: Called when the bytes are dropped; releases their part of the bytes in flight.
     on_drop: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     def drop(self) -> None:
-        """Lets go of the bytes; again does nothing."""
+        """Drops the bytes; again does nothing."""
         self.body = b""
         if self.on_drop is not None:
             self.on_drop()
@@ -137,7 +137,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the two models said about one photo, and which versions said it.
+    """The scores of one photo, and the versions of the models that gave them.
 
     `quality_score` is 0..1, `brand_probs` float32 [brands + no_logo] in the order of the contract's labels.
     """
@@ -155,7 +155,7 @@ TAGS_ADAPTER: Final = TypeAdapter(Tags)
 
 
 def parse(record: Record) -> Event:
-    """The event in a record; its kind stands in the header `ce_type`, `photo.uploaded` where there is none.
+    """The event in a record; its type is in the header `ce_type`, `photo.uploaded` without one.
 
     Raises:
         PhotoRejected: `invalid_event`, naming the field that is missing or ill-typed.
@@ -174,7 +174,7 @@ def parse(record: Record) -> Event:
 
 
 def source_of(record: Record) -> Source:
-    """The coordinates of a record, as they stand in the tags."""
+    """The coordinates of a record."""
     return Source(record.topic, record.partition, record.offset)
 
 

@@ -1,7 +1,7 @@
-"""The reader for ad-targeting services: tags of one photo or many, and the best photos of a brand. Synchronous, small.
+"""The synchronous reader for ad-targeting services: tags of one photo or many, and the best photos of a brand.
 
 Its only dependency is `redis`, and it reads none of the service's settings. Services in other languages read the same
-keys, which `docs/contracts.md` describes.
+keys, see `docs/contracts.md`.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from redis import RedisError
 
-from consumer.redis.keys import brand_keys, photo_key, tags_of
+from consumer.redis.keys import brand_keys, decision_of, photo_key
 from consumer.redis.thread_link import ThreadLink
 from consumer.tags import Brand, Quality, Source, Tags
 
@@ -23,7 +23,7 @@ _CHUNK: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A photo that shows the brand that was asked for, and its quality score 0..1."""
+    """A photo that shows the requested brand, and its quality score 0..1."""
 
     photo_id: str
     quality: float
@@ -32,7 +32,7 @@ class Found:
 class TagReader:
     """Reads tags from Redis. A context manager that owns its connections; safe to share between threads.
 
-    `cluster` says that the URL names a node of a Redis Cluster; the reader finds the others and follows slots.
+    With `cluster`, the URL names a node of a Redis Cluster; the reader finds the others and follows moving slots.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, cluster: bool = False) -> None:
@@ -70,16 +70,16 @@ class TagReader:
             chunk = wanted[start : start + _CHUNK]
             hashes = self._redis.run([("HGETALL", photo_key(photo_id)) for photo_id in chunk])
             for photo_id, fields in zip(chunk, hashes, strict=True):
-                tags = tags_of(photo_id, fields)
-                if tags is not None:
-                    found[photo_id] = tags
+                decision = decision_of(photo_id, fields)
+                if isinstance(decision, Tags):
+                    found[photo_id] = decision
         return found
 
     def find(self, brand: str, min_quality: float = 0.0, *, limit: int = 100) -> list[Found]:
         """The best photos that show a brand, best first, at most `limit` of at least `min_quality`.
 
-        Photos that the index names but that have no such tags (any more) are left out, so that a page may be shorter
-        until the sweeper ran.
+        Index entries whose photo has no such tag (any more) are left out, so a page may be shorter until the next
+        sweep.
 
         Raises:
             RedisError: as `get`.

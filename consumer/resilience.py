@@ -1,4 +1,4 @@
-"""Waiting and trying again: without end for a dependency, within a budget for a photo."""
+"""Retries with backoff: without limit for a dependency, within a budget for a photo."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ _RETRY_BUDGET_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Why and until when a record waits in the retry topic; `attempt` counts all tries so far, `round` the waits."""
+    """Why and until when a record waits in the retry topic; `attempt` counts all attempts, `round` the waits."""
 
     reason: str
     detail: str
@@ -41,35 +41,34 @@ class Deferral:
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """How often a record may wait in the retry topic, and how long each time; the last delay serves the rounds left."""
+    """How often a record may wait in the retry topic, and for how long; the last delay is for all further rounds.
+
+    A delay is extended by up to a tenth by `jitter` in 0..1.
+    """
 
     rounds: int
     delays_s: tuple[float, ...]
 
-    def delay_s(self, round_number: int) -> float | None:
-        """The wait of a round, counted from 1; None where there is no such round."""
-        if round_number > self.rounds or not self.delays_s:
-            return None
-        return self.delays_s[min(round_number, len(self.delays_s)) - 1]
-
     def next_after(self, before: Deferral | None, now: datetime, jitter: float) -> tuple[int, datetime] | None:
-        """Round and time of the next try, up to a tenth later by `jitter` in 0..1; None after the last round."""
+        """Round (from 1) and time of the next attempt; None after the last round."""
         number = 1 if before is None else before.round + 1
-        delay_s = self.delay_s(number)
-        return None if delay_s is None else (number, now + timedelta(seconds=delay_s * (1 + jitter / 10)))
+        return None if number > self.rounds else (number, self._time(number, now, jitter))
 
     def again(self, before: Deferral | None, now: datetime, jitter: float) -> tuple[int, datetime]:
-        """Round and time of another wait that uses up no round: the photo was not to blame."""
+        """Round and time of the next attempt after a wait that uses up no round."""
         number = 0 if before is None else before.round
-        delay_s = self.delays_s[min(max(number, 1), len(self.delays_s)) - 1]
-        return number, now + timedelta(seconds=delay_s * (1 + jitter / 10))
+        return number, self._time(max(number, 1), now, jitter)
+
+    def _time(self, number: int, now: datetime, jitter: float) -> datetime:
+        delay_s = self.delays_s[min(number, len(self.delays_s)) - 1]
+        return now + timedelta(seconds=delay_s * (1 + jitter / 10))
 
 
 class Dependencies:
-    """Which dependencies are down, and calls that wait for them: logs the loss once, reminders, and the recovery.
+    """Which dependencies are down, and calls that wait for them; logs each loss, reminders and the recovery.
 
-    An answer to a call that began before the loss says nothing of its end, and a failure of one that began before the
-    recovery says nothing of a new loss: many calls are in flight, and the edge of one outage is not several.
+    Many calls are in flight at the edges of an outage: a success of a call that began before the loss is not its end,
+    and a failure of one that began before the recovery is not a new loss.
     """
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
@@ -81,7 +80,7 @@ class Dependencies:
 
     @property
     def lost(self) -> tuple[Dependency, ...]:
-        """The dependencies that are being waited for."""
+        """The dependencies that are down."""
         return tuple(self._lost_s)
 
     async def retry_until_available(
@@ -90,10 +89,10 @@ class Dependencies:
         call: Callable[[], Awaitable[T]],
         waits: Callable[[], bool] = lambda: True,
     ) -> T:
-        """The result of `call`, repeated with back-off and jitter for as long as the dependency is down.
+        """The result of `call`, repeated with backoff and jitter while the dependency is down.
 
         Raises:
-            DependencyDown: it is down and `waits` says not to wait for it (any longer).
+            DependencyDown: it is down and `waits` returns false.
         """
         wait_s = _FIRST_WAIT_S
         while True:
@@ -107,7 +106,7 @@ class Dependencies:
             else:
                 self._note_recovery(dependency, began_s)
                 return result
-            # Full jitter, so that the photos in flight do not knock in step at a server that just came back.
+            # Jitter, so that the photos in flight do not all call a server at once that just came back.
             await asyncio.sleep(wait_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter is not cryptography
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
@@ -138,9 +137,9 @@ class Dependencies:
 
 
 def retry_within_budget(attempts: int, log: Log, metrics: Metrics) -> RetryingCaller:
-    """Calls again after `Retryable`, with exponential back-off and jitter, then lets the last failure through.
+    """Repeats a call after `Retryable`, with exponential backoff and jitter, then raises the last failure.
 
-    A host that asks to be left alone for long (Retry-After) is: the failure passes through at once.
+    Where a host asks for a wait (Retry-After) of more than 5 s, the failure is raised at once.
     """
 
     def on_retry(details: RetryDetails) -> None:
@@ -163,7 +162,7 @@ def retry_within_budget(attempts: int, log: Log, metrics: Metrics) -> RetryingCa
 
 
 def _again(error: Exception) -> bool | float:
-    """Whether to try again in place, and after which wait where the host asked for one; a long one is not for here."""
+    """Whether to try again in place; after how many seconds, where the host asked for a short wait."""
     if not isinstance(error, Retryable):
         return False
     if error.retry_after_s is None:

@@ -1,14 +1,13 @@
 """Every setting of the service: its name, type, default and meaning. Environment over file over default.
 
 `TAGGER_KAFKA__BOOTSTRAP_SERVERS` sets `kafka.bootstrap_servers`; the file is `tagger.toml` in the working directory or
-the one that `TAGGER_CONFIG` names. Unknown keys are errors: a misspelt setting must not pass for a default.
-Only the command line, operations and the construction of the service read settings; other modules take values.
+the one in `TAGGER_CONFIG`. Unknown keys are errors: a misspelt setting must not mean its default.
 """
 
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -25,12 +24,12 @@ from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
 PREFIX: Final = "TAGGER_"
 CONFIG_VARIABLE: Final = "TAGGER_CONFIG"
 DEFAULT_FILE: Final = Path("tagger.toml")
-#: Variables with our prefix that are not settings of the service: the file's place and the embedded servers'.
+#: Variables with this prefix that are not settings: the file, the embedded servers, and the mark of a worker.
 _OTHER_VARIABLES: Final = frozenset(
     {CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAGGER_CACHE_DIR", "TAGGER_EMBEDDED_RUN", "TAGGER_WORKER"}
 )
 
-#: What the KIP-848 group protocol leaves to the broker; librdkafka refuses a client that sets one of them.
+#: Properties that KIP-848 leaves to the broker; librdkafka refuses a client that sets one of them.
 _BROKER_SIDE: Final = frozenset({"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"})
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -44,10 +43,10 @@ _HOSTS: Final = HostLimits()
 
 
 def _stores(value: object) -> object:
-    """Buckets without options are written `a,b` in the environment or as a list; with options as JSON or tables.
+    """Buckets are written `a,b` in the environment or as a list; with options, as JSON or tables.
 
     Raises:
-        ValueError: it is meant to be JSON and is not.
+        ValueError: it starts like JSON and is not.
     """
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
@@ -59,7 +58,7 @@ def _stores(value: object) -> object:
 
 
 def _option(value: object) -> object:
-    """TOML and JSON have true and numbers where the clients of stores read texts."""
+    """The clients of stores read texts where TOML and JSON have booleans and numbers."""
     return str(value).lower() if isinstance(value, bool | int) else value
 
 
@@ -70,14 +69,14 @@ class Section(BaseModel):
 
 
 class KafkaSettings(Section):
-    """Where events come from and results go."""
+    """The Kafka cluster, its topics and the consumer group."""
 
     bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated")
-    group_id: str = Field("photo-tagger", description="consumer group; replicas share it")
+    group_id: str = Field("photo-tagger", description="consumer group; all replicas use the same")
     uploads_topic: str = Field("photo-uploads", description="photo-upload events")
     tags_topic: str = Field("photo-tags", description="results, compacted, keyed by photo id")
     dead_topic: str = Field("photo-uploads.dead", description="rejected events with their reason")
-    retry_topic: str = Field("photo-uploads.retry", description="events that wait for another round of attempts")
+    retry_topic: str = Field("photo-uploads.retry", description="events that wait for their next attempts")
     first_position: Literal["earliest", "latest"] = Field(
         "earliest", description="where a group without committed offsets starts"
     )
@@ -85,7 +84,7 @@ class KafkaSettings(Section):
         "classic", description="how the group shares partitions; consumer is KIP-848, for brokers from 4.0"
     )
     instance_id: str = Field(
-        "", description="static membership: a name that only this member has; workers append their number"
+        "", description="static membership: a unique name of this member; workers append their number"
     )
     extra: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
@@ -104,23 +103,23 @@ class KafkaSettings(Section):
 
 
 class RedisSettings(Section):
-    """Where tags are kept."""
+    """The Redis that stores the tags."""
 
     url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
-    cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster; it tells of the others")
+    cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster")
 
 
 class DedupeSettings(Section):
-    """Copies of a photo that was judged before are tagged from a cache in Redis."""
+    """The score cache in Redis, for copies of photos that were judged before."""
 
     enabled: bool = Field(default=True, description="keep scores by content hash and model versions")
     ttl_s: PositiveInt = Field(7 * 24 * 3600, description="how long a score is kept, seconds")
-    max_entries: PositiveInt = Field(200_000, description="most scores that are kept; new ones overwrite old ones")
+    max_entries: PositiveInt = Field(200_000, description="most entries; new ones overwrite old ones")
 
 
 class TritonSettings(Section):
-    """Who judges the photos."""
+    """The Triton server and its models."""
 
     url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
     quality_model: str = Field("photo_quality", description="name of the quality model")
@@ -129,7 +128,7 @@ class TritonSettings(Section):
 
 
 class FetchSettings(Section):
-    """How photos are fetched, and from where they may come."""
+    """How photos are fetched, and from where."""
 
     schemes: Annotated[tuple[Scheme, ...], NoDecode, CommaSeparated] = Field(
         _FETCH.schemes, description="URI schemes that are allowed"
@@ -144,8 +143,8 @@ class FetchSettings(Section):
         dict[str, dict[str, Annotated[str, BeforeValidator(_option)]]], NoDecode, BeforeValidator(_stores)
     ] = Field(
         default_factory=dict,
-        description="buckets that photos may come from: s3://bucket, gs://bucket, az://container, each with options of "
-        "its client (endpoint, region, access_key_id, ...); what is left out comes from the cloud's own variables",
+        description="allowed buckets: s3://bucket, gs://bucket, az://container, each with options of its client "
+        "(endpoint, region, access_key_id, ...); the others come from the cloud's own environment variables",
     )
     proxy: Annotated[str | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
         _FETCH.proxy, description="egress proxy for http, https and stores: http://user:password@host:port"
@@ -158,14 +157,14 @@ class FetchSettings(Section):
     read_timeout_s: Seconds = Field(_FETCH.read_timeout_s, description="between two reads")
     total_timeout_s: Seconds = Field(_FETCH.total_timeout_s, description="of a whole download")
     not_found_grace_s: Annotated[float, Field(ge=0)] = Field(
-        _FETCH.not_found_grace_s, description="a 404 is tried again until the upload is this old; 0 takes it as final"
+        _FETCH.not_found_grace_s, description="a 404 is retried until the upload is this old; 0 makes it final at once"
     )
     attempts: PositiveInt = Field(
-        4, description="tries of a fetch whose failure is transient, before it waits in the retry topic"
+        4, description="attempts of a fetch with transient failures, before the event goes to the retry topic"
     )
 
     @model_validator(mode="after")
-    def _places_are_places(self) -> Self:
+    def _are_valid_places(self) -> Self:
         parse_allow_list(self.allow_addresses)
         for name, options in self.stores.items():
             check_store(name, options)
@@ -175,88 +174,90 @@ class FetchSettings(Section):
 
 
 class HostSettings(Section):
-    """When a photo host counts as down, so that its photos wait for it and are not judged one by one."""
+    """When a photo host counts as down, so that its photos wait for it."""
 
     failure_threshold: PositiveInt = Field(
         _HOSTS.failure_threshold,
-        description="different photos in a row without an answer, before a host that worked is probed",
+        description="different photos in a row without an answer, after which a host that worked is probed",
     )
     startup_failure_threshold: PositiveInt = Field(
         _HOSTS.startup_failure_threshold,
-        description="different photos that make a host count as down where none has answered since the start",
+        description="different failed photos that make a host count as down, if no host answered since the start",
     )
     healthy_s: Seconds = Field(
-        _HOSTS.healthy_s, description="photos wait in place only if no other host has answered for this long"
+        _HOSTS.healthy_s, description="photos wait in place only if no other host answered for this long"
     )
     max_wait_s: Seconds = Field(
-        _HOSTS.max_wait_s, description="longest wait of a photo in place, before it waits in the retry topic"
+        _HOSTS.max_wait_s, description="longest wait of a photo in place, before it goes to the retry topic"
     )
     max_outage_s: Seconds = Field(
-        _HOSTS.max_outage_s, description="a host that is down for longer no longer excuses its photos"
+        _HOSTS.max_outage_s, description="longest outage that photos wait for; after it, they use up their attempts"
     )
-    probe_interval_s: Seconds = Field(_HOSTS.probe_interval_s, description="between two probes of a host")
+    probe_interval_s: Seconds = Field(_HOSTS.probe_interval_s, description="interval of the probes of a host")
 
 
 class PrepareSettings(Section):
-    """How photos become pixels."""
+    """How photos are decoded."""
 
     max_pixels: PositiveInt = Field(50_000_000, description="largest width x height that is decoded")
     max_side: PositiveInt = Field(30_000, description="longest side that is decoded, pixels")
-    min_side: PositiveInt = Field(16, description="shortest side that is judged, pixels")
+    min_side: PositiveInt = Field(16, description="shortest side that is accepted, pixels")
     max_scans: PositiveInt = Field(100, description="most scans of a progressive JPEG")
     max_decode_bytes: PositiveInt = Field(
-        768 * 1024 * 1024, description="memory of all decodes of a process together; a photo that needs more is refused"
+        768 * 1024 * 1024,
+        description="memory budget of all decodes in one process, bytes; a photo that needs more is rejected",
     )
     max_decode_cpu_s: Seconds = Field(
-        1.6, description="longest decode that a header may promise, seconds of a core of docs/imaging.md"
+        1.6, description="most estimated CPU time of a decode, seconds on the core in docs/imaging.md"
     )
     exact: bool = Field(
-        default=False, description="bit for bit the pixels of training: JPEG at full scale, up to five times slower"
+        default=False, description="exactly the pixels of training: JPEG at full scale, up to five times slower"
     )
     icc: Literal["ignore", "srgb"] = Field("ignore", description="embedded colour profiles: as in training, or to sRGB")
     heic: bool = Field(default=False, description="read HEIC; needs the extra heic (GPLv2)")
     threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="decoding threads")
     timeout_s: Seconds = Field(20.0, description="longest decode")
     overdue_grace_s: Seconds = Field(
-        10.0, description="a decode that still runs this long after its limit ends the process, to be replaced"
+        10.0, description="a decode that runs this long after its timeout ends the process, to be replaced"
     )
 
 
 class ServiceSettings(Section):
     """How the service as a whole behaves."""
 
-    max_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(64, description="photos in work at once")
+    max_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(64, description="records in flight at once")
     max_in_flight_bytes: PositiveInt = Field(
-        256 * 1024 * 1024, description="bytes of fetched photos held at once by one process; a larger photo goes alone"
+        256 * 1024 * 1024,
+        description="bytes of fetched photos in flight in one process; a larger photo is fetched alone",
     )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that `run` starts, in one group")
     replay_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(
-        16, description="photos that a replay has in work at once, beside the live ones"
+        16, description="records in flight at once in a replay"
     )
-    drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: time to finish the photos in work")
+    drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: deadline for the records in flight")
     top_k: PositiveInt = Field(5, description="most brands tagged on one photo")
     dead_letter_limit: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="share of dead letters among the photos of a minute that stops the intake; 0 never does"
+        0.5, description="ratio of dead letters among the outcomes of a minute that opens the breaker; 0 never does"
     )
-    # Fewer are somebody's bad folder; more are a broken host, model or release.
-    dead_letter_least: PositiveInt = Field(200, description="photos in that minute below which it never stops")
-    dead_letter_pause_s: Seconds = Field(30.0, description="how long it stops, before a few photos are tried again")
+    # Fewer may be one sender's bad photos; more are a broken host or model.
+    dead_letter_least: PositiveInt = Field(200, description="outcomes in that minute below which it never opens")
+    dead_letter_pause_s: Seconds = Field(30.0, description="how long it stays open, before it admits a few records")
 
 
 class RetrySettings(Section):
-    """How long a photo whose failures are transient is tried again, before the dead letter."""
+    """How long a photo with transient failures is retried, before it becomes a dead letter."""
 
-    rounds: Annotated[int, Field(ge=0, le=100)] = Field(3, description="waits in the retry topic; 0 is none")
+    rounds: Annotated[int, Field(ge=0, le=100)] = Field(3, description="waits in the retry topic; 0 for none")
     delays_s: Annotated[tuple[Seconds, ...], NoDecode, CommaSeparated, Field(min_length=1)] = Field(
-        (10.0, 60.0, 300.0), description="length of each wait; the last one serves the rounds that are left"
+        (10.0, 60.0, 300.0), description="length of each wait; the last one is for all further rounds"
     )
     max_waiting: Annotated[int, Field(ge=1, le=8_192)] = Field(
-        1_024, description="events of the retry topic that one process holds until their time"
+        1_024, description="records of the retry topic in flight at once, including those that wait"
     )
 
 
 class HealthSettings(Section):
-    """The endpoint for probes and metrics: /live, /ready, /metrics."""
+    """The HTTP endpoint for probes and metrics: /live, /ready, /metrics."""
 
     enabled: bool = Field(default=True, description="serve probes and metrics")
     host: str = Field("127.0.0.1", description="address to bind; 0.0.0.0 in a container")
@@ -264,9 +265,9 @@ class HealthSettings(Section):
 
 
 class LogSettings(Section):
-    """What is logged and how."""
+    """The level and the format of the log."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else JSON lines"
     )
@@ -306,7 +307,7 @@ class Settings(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting as `photo-tagger config` shows it."""
+    """One setting, for `photo-tagger config`."""
 
     name: str
     value: str
@@ -318,7 +319,7 @@ def load() -> Settings:
     """The settings in force, from the process's environment and the file.
 
     Raises:
-        SettingsError: a file that cannot be read, an unknown key or a bad value, named in the message.
+        SettingsError: the file cannot be read, or a key or a value is wrong; the message names it.
     """
     environ = os.environ
     _refuse_unknown_variables(environ)
@@ -331,7 +332,7 @@ def load() -> Settings:
 
 
 def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Row]:
-    """Every setting in order, with the place that decided it and secrets masked."""
+    """Every setting in order, with its origin and secrets masked."""
     path, from_file = _from_file(environ)
     shown = []
     for section_name, section in settings:
@@ -383,20 +384,16 @@ def _from_file(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = {variable_of(f"{section}.{name}") for section, name in _names()}
+    known = {
+        variable_of(f"{section}.{name}")
+        for section, field in Settings.model_fields.items()
+        for name in getattr(field.annotation, "model_fields", ())
+    }
     for variable in map(str.upper, environ):
         if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or variable in known:
             continue
         if not variable.startswith(f"{PREFIX}KAFKA__EXTRA__"):
             raise SettingsError(f"unknown setting {variable} in the environment; `photo-tagger config` lists all")
-
-
-def _names() -> Iterator[tuple[str, str]]:
-    for section_name, section in Settings.model_fields.items():
-        section_type = section.annotation
-        if isinstance(section_type, type) and issubclass(section_type, BaseModel):
-            for name in section_type.model_fields:
-                yield section_name, name
 
 
 def _explain(error: ValidationError, environ: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The decision: scores in, tags out. Pure."""
+"""The decision: from scores to tags. Pure."""
 
 from datetime import datetime
 
@@ -15,8 +15,7 @@ def decide(
 ) -> Tags:
     """The tags of one photo: its quality, and at most `top_k` brands whose probability reaches the threshold.
 
-    Thresholds compare the rounded values, so that a reader who repeats the decision from the published
-    probabilities gets the same answer.
+    The rounded values are compared, so that the published probabilities give the same decision.
     """
     probabilities = {
         label: round(min(max(float(probability), 0.0), 1.0), _PROBABILITY_DIGITS)
@@ -28,13 +27,15 @@ def decide(
         if label != NO_LOGO and probability >= contract.brand_threshold
     ]
     seen.sort(key=lambda brand: (-brand.probability, brand.brand))
+    served = scores.models
+    rank = versions.model_rank(int(served[contract.quality_model]), int(served[contract.brand_model]))
     return Tags(
         photo_id=event.photo_id,
         quality=quality_of(scores.quality_score, contract.good_threshold),
         brands=tuple(seen[:top_k]),
         probabilities=probabilities,
-        models=dict(sorted(scores.models.items())),
-        version=versions.version_of(event, _rank(scores, contract)),
+        models=dict(sorted(served.items())),
+        version=versions.version_of(event, rank),
         source=source,
         tagged_at=tagged_at,
     )
@@ -46,10 +47,6 @@ def decide_deletion(event: PhotoDeleted, source: Source) -> Deletion:
 
 
 def quality_of(score: float, good_threshold: float) -> Quality:
-    """The quality of a score 0..1: the nearest of the five levels, and whether it is good enough to show."""
+    """The quality of a score 0..1: the nearest of the five levels, and whether it reaches the threshold."""
     rounded = round(min(max(float(score), 0.0), 1.0), _SCORE_DIGITS)
     return Quality(score=rounded, level=1 + int(rounded * 4 + 0.5), good=rounded >= good_threshold)
-
-
-def _rank(scores: Scores, contract: ModelContract) -> int:
-    return versions.model_rank(int(scores.models[contract.quality_model]), int(scores.models[contract.brand_model]))

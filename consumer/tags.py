@@ -1,4 +1,4 @@
-"""The decided answer for one photo, tags or a deletion, and the text forms of its parts.
+"""The decision for one photo, tags or a deletion, and the text forms of its parts.
 
 Standard library only: `consumer.reader` runs where nothing but `redis` is installed. `consumer.events` re-exports all
 of this and adds the JSON form.
@@ -19,7 +19,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Brand:
-    """A brand that can be seen in the photo, with its probability 0..1."""
+    """A brand in the photo, with its probability 0..1."""
 
     brand: str
     probability: float
@@ -27,7 +27,7 @@ class Brand:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The record that these tags come from."""
+    """The coordinates of the record that a decision comes from."""
 
     topic: str
     partition: int
@@ -36,12 +36,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """The decided answer for one photo, and the payload of `photo.tagged`."""
+    """The tags of one photo, and the payload of `photo.tagged`."""
 
     photo_id: str
     quality: Quality
     brands: tuple[Brand, ...]
-    #: Every brand's probability and that of `no_logo`, rounded: a changed threshold needs no new inference.
+    #: Of every brand and of `no_logo`, rounded: another threshold needs no new inference.
     probabilities: dict[str, float]
     models: dict[str, str]
     version: str

@@ -1,4 +1,4 @@
-"""The registry of everything that is measured or logged: metric names and log events, each once, as literals.
+"""The registry of metrics and log events: every name once, as a literal.
 
 A misspelt log event is a type error; a metric is an attribute. No photo or user identifier is ever a label.
 """
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from time import perf_counter
 from typing import Any, Final, Literal, Protocol, TextIO, get_args
 
@@ -65,19 +66,19 @@ _AGE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 8
 
 
 class Log(Protocol):
-    """The logger that steps are given: `info(event, **fields)`, bound to the registry's events."""
+    """The logger of all parts: `info(event, **fields)`, with events of this registry."""
 
     def debug(self, event: LogEvent, /, **fields: object) -> None:
-        """For people who follow single photos."""
+        """Details of single photos."""
 
     def info(self, event: LogEvent, /, **fields: object) -> None:
-        """Something changed that an operator wants to find later."""
+        """A change that an operator may look for later."""
 
     def warning(self, event: LogEvent, /, **fields: object) -> None:
-        """Something is wrong that mends itself or concerns one photo."""
+        """A fault that recovers by itself or concerns one photo."""
 
     def error(self, event: LogEvent, /, **fields: object) -> None:
-        """Somebody should look."""
+        """A fault that an operator should look at."""
 
     def exception(self, event: LogEvent, /, **fields: object) -> None:
         """A bug, with its traceback."""
@@ -88,75 +89,41 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.records = Counter(
-            "tagger_records_total", "Records by their one outcome", ["outcome"], registry=self.registry
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self.records = counter("tagger_records_total", "Records by outcome", ["outcome"])
+        self.dead_letters = counter("tagger_dead_letters_total", "Dead letters by reason", ["reason"])
+        self.retries = counter("tagger_retries_total", "Attempts repeated in place, by reason", ["reason"])
+        self.restored = counter(
+            "tagger_restored_records_total", "Records that an earlier owner of the partition finished"
         )
-        self.dead_letters = Counter(
-            "tagger_dead_letters_total", "Dead letters by reason", ["reason"], registry=self.registry
+        self.dedupe = counter("tagger_dedupe_total", "Photos by result of the score cache", ["result"])
+        self.late = counter("tagger_late_completions_total", "Records finished after their partition was revoked")
+        self.stage_seconds = histogram(
+            "tagger_stage_duration_seconds", "Time of one stage for one photo", ["stage"], buckets=_LATENCY_BUCKETS
         )
-        self.retries = Counter(
-            "tagger_retries_total", "Attempts repeated in place, by reason", ["reason"], registry=self.registry
+        self.event_age_seconds = histogram(
+            "tagger_event_age_seconds", "From the record's timestamp to its outcome", buckets=_AGE_BUCKETS
         )
-        self.restored = Counter(
-            "tagger_restored_records_total",
-            "Records that an earlier owner of the partition finished",
-            registry=self.registry,
+        self.in_flight = gauge("tagger_inflight_records", "Records without an outcome yet")
+        self.in_flight_bytes = gauge("tagger_inflight_bytes", "Bytes of photos that are held or reserved")
+        self.assigned = gauge("tagger_assigned_partitions", "Partitions assigned to this member")
+        self.paused = gauge("tagger_paused", "1 while partitions are paused by backpressure")
+        self.breaker_open = gauge("tagger_breaker_open", "1 while the rate of dead letters keeps the breaker open")
+        self._retry_in_flight = gauge("tagger_retry_inflight_records", "Records of the retry topic without an outcome")
+        self._retry_assigned = gauge(
+            "tagger_retry_assigned_partitions", "Partitions of the retry topic assigned to this member"
         )
-        self.dedupe = Counter(
-            "tagger_dedupe_total", "Photos by what the score cache said", ["result"], registry=self.registry
-        )
-        self.late = Counter(
-            "tagger_late_completions_total", "Records finished after their partition was lost", registry=self.registry
-        )
-        self.stage_seconds = Histogram(
-            "tagger_stage_duration_seconds",
-            "Time of one stage for one photo",
-            ["stage"],
-            buckets=_LATENCY_BUCKETS,
-            registry=self.registry,
-        )
-        self.event_age_seconds = Histogram(
-            "tagger_event_age_seconds",
-            "From the record's timestamp to its outcome",
-            buckets=_AGE_BUCKETS,
-            registry=self.registry,
-        )
-        self.in_flight = Gauge("tagger_inflight_records", "Records without an outcome yet", registry=self.registry)
-        self.in_flight_bytes = Gauge(
-            "tagger_inflight_bytes", "Bytes of photos that are held, or have room reserved", registry=self.registry
-        )
-        self.assigned = Gauge("tagger_assigned_partitions", "Partitions assigned to us", registry=self.registry)
-        self.paused = Gauge("tagger_paused", "1 while intake is paused by back-pressure", registry=self.registry)
-        self.breaker_open = Gauge(
-            "tagger_breaker_open", "1 while intake is stopped by the rate of dead letters", registry=self.registry
-        )
-        self._retry_in_flight = Gauge(
-            "tagger_retry_inflight_records",
-            "Records of the retry topic that wait or are in work",
-            registry=self.registry,
-        )
-        self._retry_assigned = Gauge(
-            "tagger_retry_assigned_partitions", "Partitions of the retry topic assigned to us", registry=self.registry
-        )
-        self._retry_paused = Gauge("tagger_retry_paused", "1 while the retry topic is not read", registry=self.registry)
-        self.dependency_up = Gauge(
-            "tagger_dependency_up", "1 while a dependency answers", ["dependency"], registry=self.registry
-        )
+        self._retry_paused = gauge("tagger_retry_paused", "1 while partitions of the retry topic are paused")
+        self.dependency_up = gauge("tagger_dependency_up", "1 while a dependency answers", ["dependency"])
         for dependency in get_args(Dependency):
             self.dependency_up.labels(dependency).set(1)
-        self.hosts_down = Gauge("tagger_photo_hosts_down", "Photo hosts that are waited for", registry=self.registry)
-        self.brand_tags = Counter(
-            "tagger_tags_total", "Brand tags written", ["label", "model_version"], registry=self.registry
-        )
-        self.lag = Gauge(
-            "tagger_consumer_lag_records",
-            "Log end minus committed position",
-            ["topic", "partition"],
-            registry=self.registry,
-        )
+        self.hosts_down = gauge("tagger_photo_hosts_down", "Photo hosts that are down and waited for")
+        self.brand_tags = counter("tagger_tags_total", "Brand tags written", ["label", "model_version"])
+        self.lag = gauge("tagger_consumer_lag_records", "Log end minus committed position", ["topic", "partition"])
 
     def for_retries(self) -> "Metrics":
-        """The same metrics for the reader of the retry topic, with its gauges in place of the live reader's."""
+        """The same metrics with the gauges of the retry topic, for its source."""
         own = copy(self)
         own.in_flight, own.assigned, own.paused = self._retry_in_flight, self._retry_assigned, self._retry_paused
         return own
@@ -172,11 +139,11 @@ class Metrics:
 
 
 class SupervisorMetrics:
-    """What a supervisor counts of its workers, in a registry of its own."""
+    """The metrics of a supervisor, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.workers = Gauge("tagger_workers", "Worker processes that run now", registry=self.registry)
+        self.workers = Gauge("tagger_workers", "Running worker processes", registry=self.registry)
         self.restarts = Counter(
             "tagger_worker_restarts_total", "Workers replaced after an unexpected end", registry=self.registry
         )
@@ -202,7 +169,7 @@ def configure_logging(
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        # One write a line: workers share their output, and `print` writes the line's end apart.
+        # One write for each line: workers share their output, and `print` writes the newline separately.
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )

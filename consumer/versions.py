@@ -1,7 +1,7 @@
-"""The order of everything that is ever written about one photo: fixed-width text, compared as text.
+"""Versions: the order of all writes about one photo, as fixed-width text that is compared as text.
 
-`content_rev(13).model_rank(6).run_seq(13)`, all decimal digits. Text, because Lua's numbers lose whole
-values above 2^53. A newer content beats a newer model, a newer model beats a later run.
+`content_rev(13).model_rank(6).run_seq(13)`, all decimal digits. Text, because Lua's numbers are exact up to 2^53 only.
+The content decides before the models, the models before the run.
 """
 
 import re
@@ -10,10 +10,8 @@ from typing import Final
 from consumer.contract import MAX_MODEL_VERSION
 from consumer.events import MAX_REVISION, PhotoDeleted, PhotoUploaded, milliseconds
 
-LENGTH: Final = 13 + 1 + 6 + 1 + 13
-
-#: Live records and replays with the served models share this run: the same content gets the same version, so that a
-#: duplicate or a replay is a no-op.
+#: The run of live records and of replays with the served models: a duplicate or a replay has the same version, and so
+#: changes nothing.
 LIVE_RUN: Final = 0
 
 _TOP_RANK: Final = 999_999
@@ -21,7 +19,7 @@ _FORM: Final = re.compile(r"[0-9]{13}\.[0-9]{6}\.[0-9]{13}")
 
 
 def model_rank(quality_version: int, brand_version: int) -> int:
-    """Ranks a pair of model versions, 0..999999; it rises when one version rises and the other does not fall.
+    """The rank of a pair of model versions, 0..999999; higher when one is higher and the other not lower.
 
     Raises:
         ValueError: a version is outside 0..999, the three digits that each model has.
@@ -33,7 +31,7 @@ def model_rank(quality_version: int, brand_version: int) -> int:
 
 
 def version_of(event: PhotoUploaded, rank: int, run: int = LIVE_RUN) -> str:
-    """The version that the tags of an upload get."""
+    """The version of an upload's tags."""
     return _format(content_revision(event.revision, milliseconds(event.uploaded_at)), rank, run)
 
 
@@ -43,12 +41,12 @@ def tombstone_of(event: PhotoDeleted) -> str:
 
 
 def is_version(text: str) -> bool:
-    """Whether a text from outside may take part in the comparison: any other would win or lose by accident."""
+    """Whether a text from outside has the form of a version; any other must not be compared with one."""
     return _FORM.fullmatch(text) is not None
 
 
 def content_revision(revision: int | None, time_ms: int) -> int:
-    """The uploader's revision where there is one, else the time of the event; clamped into 13 digits."""
+    """The event's revision, or else its time; clamped to 13 digits."""
     return min(max(time_ms if revision is None else revision, 0), MAX_REVISION)
 
 

@@ -251,27 +251,20 @@ class _Store:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def write(self, decided: Tags) -> Written:
-        await self._world.effect("write")
+    async def write(self, decided: Tags | Deletion) -> Written:
+        await self._world.effect("write" if isinstance(decided, Tags) else "delete")
         present = self._world.versions.get(decided.photo_id, "")
         if decided.version > present:
             self._world.versions[decided.photo_id] = decided.version
-            self._world.stored[decided.photo_id] = decided
+            self._world.stored.pop(decided.photo_id, None)
+            if isinstance(decided, Tags):
+                self._world.stored[decided.photo_id] = decided
+            else:
+                self._world.deleted[decided.photo_id] = decided
             return Written("written", decided)
         outcome = "unchanged" if decided.version == present else "superseded"
-        return Written(outcome, self._world.stored.get(decided.photo_id))
-
-    async def delete(self, deletion: Deletion) -> Written:
-        await self._world.effect("delete")
-        present = self._world.versions.get(deletion.photo_id, "")
-        if deletion.version > present:
-            self._world.versions[deletion.photo_id] = deletion.version
-            self._world.stored.pop(deletion.photo_id, None)
-            self._world.deleted[deletion.photo_id] = deletion
-            return Written("written", None, deletion)
-        if deletion.version == present:
-            return Written("unchanged", None, deletion)
-        return Written("superseded", None)
+        stored, deleted = self._world.stored, self._world.deleted
+        return Written(outcome, stored.get(decided.photo_id) or deleted.get(decided.photo_id))
 
     async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
         await self._world.fault("newer")
@@ -283,15 +276,13 @@ class _Publisher:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    async def tags(self, decided: Tags, source: Delivery) -> None:
-        await self._world.effect("publish")
-        self._world.published.append((source.record, decided))
+    async def result(self, decided: Tags | Deletion, source: Delivery) -> None:
+        await self._world.effect("publish" if isinstance(decided, Tags) else "tombstone")
+        if isinstance(decided, Tags):
+            self._world.published.append((source.record, decided))
+        else:
+            self._world.tombstones.append((source.record, decided.photo_id))
         self._world.topic.append((decided.photo_id, decided.version))
-
-    async def tombstone(self, deletion: Deletion, source: Delivery) -> None:
-        await self._world.effect("tombstone")
-        self._world.tombstones.append((source.record, deletion.photo_id))
-        self._world.topic.append((deletion.photo_id, deletion.version))
 
     async def dead_letter(self, source: Delivery, reason: Reason, detail: str, attempt: int) -> None:
         await self._world.effect("dead_letter")

@@ -1,7 +1,7 @@
 """The resources of one fetch: bytes of the budget before they are read, and time, except while it waits for bytes.
 
 Bytes are reserved when the size is known and before the body is read: the announced length, else the largest size
-allowed, so that no fetch grows while it holds a share; two that grow could wait for each other forever. Meanwhile the
+allowed, so that no fetch grows while it holds a permit; two that grow could wait for each other forever. Meanwhile the
 connection is held unread, for a few seconds at most: then it is closed, the place in the queue is kept, and the photo
 is requested again once there are bytes.
 """
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
-from consumer.budget import Budget, Share
+from consumer.budget import Budget, Permit
 from consumer.errors import PhotoRejected, Retryable
 
 #: How long a connection is held unread; hosts close such connections after 10 to 60 s.
@@ -38,7 +38,7 @@ def busy(status: int, text: str, origin: str, retry_after_s: float | None = None
 class Attempt:
     """The bytes and the time of one fetch. `release` returns the bytes, at the latest when the photo is dropped."""
 
-    __slots__ = ("_budget", "_clock", "_open_wait_s", "_queue", "_share", "asking", "max_bytes")
+    __slots__ = ("_budget", "_clock", "_open_wait_s", "_permit", "_queue", "asking", "max_bytes")
 
     def __init__(self, budget: Budget, max_bytes: int, *, open_wait_s: float = OPEN_WAIT_S) -> None:
         self._budget = budget
@@ -46,8 +46,8 @@ class Attempt:
         self.max_bytes = max_bytes
         self._open_wait_s = open_wait_s
         self._clock: asyncio.Timeout | None = None
-        self._queue: asyncio.Task[Share] | None = None
-        self._share: Share | None = None
+        self._queue: asyncio.Task[Permit] | None = None
+        self._permit: Permit | None = None
         #: The origin that was asked and has not answered yet: a failure is then the origin's, not the photo's.
         self.asking: str | None = None
 
@@ -67,22 +67,22 @@ class Attempt:
         if announced is not None and announced > self.max_bytes:
             raise self.too_many(place, f"{announced} announced")
         wanted = self.max_bytes if announced is None else announced
-        if self._share is None:
-            self._share = self._budget.try_acquire(wanted) or await self._waited_for(wanted)
-        elif not self._share.try_grow(min(wanted, self._budget.total)):
+        if self._permit is None:
+            self._permit = self._budget.try_acquire(wanted) or await self._waited_for(wanted)
+        elif not self._permit.try_grow(min(wanted, self._budget.total)):
             raise Retryable("malformed_response", f"{place}: announces {wanted} bytes, fewer a moment ago")
-        self._share.shrink(wanted)
+        self._permit.shrink(wanted)
 
     async def queued(self) -> None:
         """Waits for the room after `NoRoom`."""
         if self._queue is not None:
-            self._share = await self._queue
+            self._permit = await self._queue
             self._queue = None
 
     def keep(self, length: int) -> None:
         """Returns the room that a body does not need."""
-        if self._share is not None:
-            self._share.shrink(length)
+        if self._permit is not None:
+            self._permit.shrink(length)
 
     def release(self) -> None:
         """Returns all room; a second call does nothing."""
@@ -90,21 +90,21 @@ class Attempt:
             self._queue.add_done_callback(_give_back)
             self._queue.cancel()
             self._queue = None
-        if self._share is not None:
-            self._share.release()
+        if self._permit is not None:
+            self._permit.release()
 
     def too_many(self, place: str, what: str) -> PhotoRejected:
         """The rejection of a body that is too large."""
         return PhotoRejected("too_many_bytes", f"{place}: {what}, {self.max_bytes} bytes are allowed")
 
-    async def _waited_for(self, wanted: int) -> Share:
+    async def _waited_for(self, wanted: int) -> Permit:
         self._queue = asyncio.get_running_loop().create_task(self._budget.acquire(wanted))
         with self._clock_stopped():
             await asyncio.wait({self._queue}, timeout=self._open_wait_s)
         if not self._queue.done():
             raise NoRoom
-        share, self._queue = self._queue.result(), None
-        return share
+        permit, self._queue = self._queue.result(), None
+        return permit
 
     @contextmanager
     def _clock_stopped(self) -> Iterator[None]:
@@ -120,6 +120,6 @@ class Attempt:
             clock.reschedule(loop.time() + left_s)
 
 
-def _give_back(queue: "asyncio.Task[Share]") -> None:
+def _give_back(queue: "asyncio.Task[Permit]") -> None:
     if not queue.cancelled() and queue.exception() is None:
         queue.result().release()

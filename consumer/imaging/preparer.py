@@ -8,7 +8,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final, Literal, Self
 
-from consumer.budget import Budget, Share
+from consumer.budget import Budget, Permit
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected, Reason, forget_frames
 from consumer.events import Photo, Pixels
@@ -121,12 +121,12 @@ class Preparer:
             PhotoRejected: as `prepare`.
         """
         with ExitStack() as until_started:
-            share = await self._memory.acquire(memory_bytes)
-            until_started.callback(share.release)
+            permit = await self._memory.acquire(memory_bytes)
+            until_started.callback(permit.release)
             async with self._slots:
                 work = partial(decode, photo.body, self._geometry, self._limits, memory_bytes)
                 decoding = asyncio.get_running_loop().run_in_executor(self._pool, work)
-                decoding.add_done_callback(partial(_ended, share))
+                decoding.add_done_callback(partial(_ended, permit))
                 until_started.pop_all()
                 await asyncio.wait({decoding}, timeout=self._timeout_s)
                 if not decoding.done():
@@ -149,8 +149,8 @@ class Preparer:
         return ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
 
 
-def _ended(share: Share, decoding: asyncio.Future[Decoded]) -> None:
+def _ended(permit: Permit, decoding: asyncio.Future[Decoded]) -> None:
     """Releases the memory, and retrieves the exception, which asyncio would log if nothing awaited it."""
-    share.release()
+    permit.release()
     if not decoding.cancelled():
         decoding.exception()

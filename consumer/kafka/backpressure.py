@@ -1,4 +1,4 @@
-"""Backpressure: no records while the window is full, beyond what the commit map holds, or while the valve is closed."""
+"""Backpressure: when partitions are paused, because the window or the commit map is full or delivery is suspended."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -10,38 +10,23 @@ from confluent_kafka import Consumer, TopicPartition
 from consumer.kafka.offsets import MAX_SPAN, OffsetTracker, Partition
 from consumer.telemetry import Metrics
 
-#: A pause throws the prefetched records away, so a window that is full for a moment is waited for without one.
+#: A pause discards the prefetched records, so a window that is full for a moment does not cause one.
 _PAUSE_AFTER_S: Final = 1.0
 
 
-class Valve:
-    """Closed, no source that it belongs to delivers records; polling and offsets go on. For any thread."""
-
-    def __init__(self) -> None:
-        self._closed = threading.Event()
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing is to be delivered."""
-        return self._closed.is_set()
-
-    def close(self) -> None:
-        """Delivers nothing until `open`."""
-        self._closed.set()
-
-    def open(self) -> None:
-        """Delivers again."""
-        self._closed.clear()
-
-
 class Backpressure:
-    """Pauses and resumes partitions, in the consumer's thread; `stop` comes from any thread."""
+    """Pauses and resumes partitions, in the consumer's thread; `stop` may be called from any.
 
-    def __init__(self, tracker: OffsetTracker, max_in_flight: int, valve: Valve, metrics: Metrics) -> None:
+    While the shared event `suspended` is set, nothing is delivered; polling and commits go on.
+    """
+
+    def __init__(
+        self, tracker: OffsetTracker, max_in_flight: int, suspended: threading.Event, metrics: Metrics
+    ) -> None:
         self._tracker = tracker
         self._max_in_flight = max_in_flight
         self._metrics = metrics
-        self._valve = valve
+        self._suspended = suspended
         self._stopped = threading.Event()
         self._full_since_s: float | None = None
         self._overlong: set[Partition] = set()
@@ -54,21 +39,21 @@ class Backpressure:
 
     @property
     def waiting(self) -> bool:
-        """Whether the window is full and a completion is waited for, without a pause yet."""
+        """Whether the window is full, but not for long enough for a pause."""
         return self._full_since_s is not None and not self.paused
 
     def stop(self) -> None:
-        """Takes nothing in any more."""
+        """Delivers nothing any more."""
         self._stopped.set()
 
     def update(self, consumer: Consumer) -> None:
-        """Pauses what must not flow and resumes what may: at once, or at half of the window after it was full."""
+        """Pauses or resumes as needed; after a full window, resumes at half of it."""
         in_flight = self._tracker.in_flight
         if in_flight < self._max_in_flight:
             self._full_since_s = None
         elif self._full_since_s is None:
             self._full_since_s = monotonic()
-        closed = self._stopped.is_set() or self._valve.closed
+        closed = self._stopped.is_set() or self._suspended.is_set()
         stalled = self._full_since_s is not None and monotonic() - self._full_since_s > _PAUSE_AFTER_S
         if not self.paused and (closed or stalled):
             self._set_paused(consumer, paused=True)
@@ -77,13 +62,13 @@ class Backpressure:
         self._bound_spans(consumer)
 
     def opened(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """New partitions take the present state; it is always set, since a pause survives a rebalance in librdkafka."""
+        """Pauses or resumes new partitions as the others; always, since a pause survives a rebalance in librdkafka."""
         self.forget((entry.topic, entry.partition) for entry in partitions)
         if partitions:
             (consumer.pause if self.paused else consumer.resume)(list(partitions))
 
     def forget(self, keys: Iterable[Partition]) -> None:
-        """Partitions are no longer ours."""
+        """Partitions are no longer assigned to this member."""
         self._overlong.difference_update(keys)
 
     def _set_paused(self, consumer: Consumer, *, paused: bool) -> None:
@@ -93,9 +78,9 @@ class Backpressure:
         self._metrics.paused.set(paused)
 
     def _bound_spans(self, consumer: Consumer) -> None:
-        """Reads no further in a partition whose stuck head has more done records behind it than the map can hold."""
+        """Pauses a partition whose oldest unfinished record has more finished ones behind it than the map can hold."""
         for partition in self._tracker.partitions:
-            span = self._tracker.span(partition)
+            span = self._tracker.window(partition).span
             if partition not in self._overlong and span >= MAX_SPAN:
                 self._overlong.add(partition)
                 consumer.pause([TopicPartition(*partition)])

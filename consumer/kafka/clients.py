@@ -1,14 +1,15 @@
-"""Configuration that every Kafka client of the service shares, and the waiting for a cluster that is not there yet."""
+"""The Kafka clients with the configuration that all share, their messages, and what their errors mean."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import DependencyDown
+from consumer.events import Record
 from consumer.kafka.offsets import Partition
 
 Properties = Mapping[str, str | int | float | bool]
@@ -18,13 +19,13 @@ _READER: Final[Mapping[str, object]] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",
     "enable.partition.eof": True,
-    # Whoever scans is fast: the service's small prefetch would pause a second whenever it is full.
+    # A scan is fast: with the service's small prefetch it would wait a second whenever that is full.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 65_536,
     "fetch.queue.backoff.ms": 20,
 }
 
-#: librdkafka's own lines go here and not to stderr: what matters of them reaches us as errors.
+#: Keeps librdkafka's log lines off stderr: what matters of them arrives as errors.
 _librdkafka_log = logging.getLogger("librdkafka")
 _librdkafka_log.addHandler(logging.NullHandler())
 _librdkafka_log.propagate = False
@@ -33,7 +34,7 @@ _librdkafka_log.propagate = False
 def consumer_client(
     bootstrap_servers: str, group_id: str, extra: Properties, special: Mapping[str, object]
 ) -> Consumer:
-    """A consumer that commits only what is stored, in the background, and never guesses a position.
+    """A consumer that commits only stored positions, in the background; `special` overrides `extra`.
 
     `auto.offset.reset=error` turns an out-of-range position into a visible error instead of silent loss or a full
     replay. The prefetch is small, because photos are the slow part.
@@ -59,17 +60,11 @@ def consumer_client(
 
 
 def reader_client(bootstrap_servers: str, extra: Properties) -> Consumer:
-    """A consumer outside any group, which is assigned its partitions and commits nothing; says where a partition ends.
+    """A consumer outside any group, which commits nothing and reports the ends of partitions.
 
-    librdkafka asks for a group's name; it is of no group. A position that retention took becomes the first one left.
+    librdkafka wants a group id all the same. A position that retention removed becomes the first one left.
     """
     return consumer_client(bootstrap_servers, "photo-tagger-reader", extra, _READER)
-
-
-def membership(protocol: str, instance_id: str) -> dict[str, object]:
-    """How a consumer is a member of its group: the protocol, and its name if the membership is static."""
-    static = {"group.instance.id": instance_id} if instance_id else {}
-    return {"group.protocol": protocol, **static}
 
 
 def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
@@ -81,7 +76,7 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
             "enable.idempotence": True,
             "linger.ms": 5,
             "compression.type": "lz4",
-            # A dead letter is its event and some headers: what the topic's limit let in must get out again.
+            # A dead letter is an event and more headers: what the topic's limit lets in must fit out again.
             "message.max.bytes": 16 * 1024 * 1024,
             **extra,
         },
@@ -90,17 +85,17 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
 
 
 def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:
-    """An admin client for topic creation and metadata."""
+    """An admin client."""
     return AdminClient({"bootstrap.servers": bootstrap_servers, **extra}, logger=_librdkafka_log)
 
 
 def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: Iterable[str]) -> list[Partition]:
-    """Checks through a client that its cluster answers and has these topics, and returns their partitions.
+    """Checks that a client's cluster answers and has these topics, and returns their partitions.
 
-    It also opens the client's connections: the first record of an idle producer would wait a second for them.
+    It also opens the connections: the first record of an idle producer would wait a second for them.
 
     Raises:
-        DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
+        DependencyDown: the cluster does not answer, or a topic is missing; the message says how to create it.
     """
     try:
         known = client.list_topics(timeout=_METADATA_TIMEOUT_S).topics
@@ -137,3 +132,31 @@ def kafka_failures() -> Iterator[None]:
 def explain(error: KafkaError) -> str:
     """One line on a Kafka error: its name and text."""
     return f"{error.name()}: {error.str()}"
+
+
+def coordinates(message: Message) -> tuple[str, int, int]:
+    """Topic, partition and offset; only a message that was not produced yet has None there."""
+    return str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
+
+
+def record_of(message: Message, epoch: int = 0) -> Record:
+    """The record in a message without an error; `epoch` numbers the assignment that delivered it."""
+    topic, partition, offset = coordinates(message)
+    return Record(
+        topic=topic,
+        partition=partition,
+        offset=offset,
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
+        timestamp_ms=message.timestamp()[1],
+        epoch=epoch,
+    )
+
+
+def next_messages(consumer: Consumer, wait_s: float, limit: int) -> list[Message]:
+    """Up to `limit` messages as soon as there is one, none after `wait_s`; `consume` alone would wait for all."""
+    first = consumer.poll(wait_s)
+    if first is None:
+        return []
+    return [first, *(consumer.consume(limit - 1, 0) if limit > 1 else ())]

@@ -1,7 +1,7 @@
-"""What of a partition's window is already done, as text that fits into the commit metadata. Pure.
+"""The finished offsets of a partition's window, as text for the commit metadata. Pure.
 
-A commit holds one position: the first record without an outcome. Records behind it that are done would be repeated by
-the next owner. So the commit's metadata carries a bit for each of them, and a restart repeats only unfinished work.
+A commit holds one position: the first record without an outcome. The next owner would repeat finished records behind
+it, so the commit metadata has a bit for each of them.
 """
 
 import base64
@@ -18,7 +18,7 @@ _CHECKSUM_BYTES: Final = 4
 
 
 def encode(position: int, done: Iterable[int]) -> str:
-    """The map of the done offsets above `position`; empty where there is none.
+    """The map of the finished offsets above `position`; empty where there is none.
 
     Offsets outside `position` + 1 .. `position` + CAPACITY - 1 are left out: they will be repeated.
     """
@@ -34,9 +34,9 @@ def encode(position: int, done: Iterable[int]) -> str:
 
 
 def decode(position: int, metadata: str | None) -> frozenset[int]:
-    """The done offsets in a map that belongs to `position`.
+    """The finished offsets in a map that belongs to `position`.
 
-    Empty where the text is no map of ours, is damaged, or belongs to another position: then everything from the
+    Empty where the text is not such a map, is damaged, or belongs to another position: then everything from the
     position on is repeated, which is always safe.
     """
     if not metadata or not metadata.startswith(_VERSION):

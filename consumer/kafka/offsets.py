@@ -8,14 +8,15 @@ from consumer.kafka import offset_map
 
 Partition = tuple[str, int]
 
-#: Offsets between a partition's position and its newest record: while its head is stuck nothing more is read than the
-#: map in the commit metadata can hold. The rest of the map is room for a batch that is already under way.
+#: Most offsets from a partition's position to its newest record: while the oldest is unfinished, no more are read than
+#: the map in the commit metadata can hold. The rest of the map is room for a batch that was already requested.
 MAX_SPAN: Final = offset_map.CAPACITY - 1_024
+_NO_EPOCH: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What may be committed for a partition: the position, and the map of what is done behind it."""
+    """What may be committed for a partition: the position, and the map of the finished offsets behind it."""
 
     position: int
     metadata: str
@@ -26,8 +27,8 @@ class PartitionOffsets:
     """The in-flight window of one assigned partition.
 
     `position` is the next offset to commit: every record below it reached an outcome. Offsets are added in increasing
-    order, with gaps where Kafka has none (compaction, aborted transactions), and finish in any order. `restored` are
-    offsets that an earlier owner finished: they need no work.
+    order, with gaps where the log has them (compaction, aborted transactions), and finish in any order. `restored` are
+    offsets that an earlier owner finished.
     """
 
     epoch: int
@@ -47,7 +48,7 @@ class PartitionOffsets:
         return self._window[-1] + 1 - self.position if self._window and self.position is not None else 0
 
     def add(self, offset: int) -> bool:
-        """A record was delivered; False where it is done already.
+        """A record was delivered; False where an earlier owner finished it.
 
         Raises:
             ValueError: the offset is not above every offset added before.
@@ -65,7 +66,7 @@ class PartitionOffsets:
         return False
 
     def finish(self, offset: int) -> None:
-        """A record reached its outcome: the position moves over every finished head of the window.
+        """A record reached its outcome: the position moves over the finished records at the head of the window.
 
         Raises:
             ValueError: the offset is not in flight.
@@ -76,7 +77,7 @@ class PartitionOffsets:
         self._advance()
 
     def commit(self) -> Commit | None:
-        """The position and its map, of one moment; None before the first record."""
+        """The position and its map; None before the first record."""
         if self.position is None:
             return None
         done = (offset for offset in self._window if offset not in self._open)
@@ -90,7 +91,7 @@ class PartitionOffsets:
 
 
 class OffsetTracker:
-    """The windows of all assigned partitions, and the epoch that tells a lost assignment from the present one."""
+    """The windows of all assigned partitions, and the epoch that tells an earlier assignment from the present one."""
 
     def __init__(self) -> None:
         self._partitions: dict[Partition, PartitionOffsets] = {}
@@ -107,11 +108,12 @@ class OffsetTracker:
         """The assigned partitions."""
         return tuple(self._partitions)
 
-    def assign(self, partition: Partition, position: int | None = None, restored: frozenset[int] = frozenset()) -> None:
-        """A partition became ours, with what an earlier owner committed.
+    def window(self, partition: Partition) -> PartitionOffsets:
+        """The window of a partition; an empty one of no epoch where it is not assigned."""
+        return self._partitions.get(partition) or PartitionOffsets(_NO_EPOCH)
 
-        What was in flight under an earlier assignment no longer counts.
-        """
+    def assign(self, partition: Partition, position: int | None = None, restored: frozenset[int] = frozenset()) -> None:
+        """A partition was assigned, with what an earlier owner committed; an earlier assignment of it has ended."""
         self._epoch += 1
         self._partitions[partition] = PartitionOffsets(self._epoch, position, restored)
         self._taken.pop(partition, None)
@@ -119,14 +121,14 @@ class OffsetTracker:
             self._taken[partition] = Commit(position, offset_map.encode(position, restored))
 
     def forget(self, partition: Partition) -> None:
-        """A partition is no longer ours: its late completions will be dropped."""
+        """A partition was revoked: its late completions will be dropped."""
         self._partitions.pop(partition, None)
         self._taken.pop(partition, None)
 
     def add(self, partition: Partition, offset: int) -> int | None:
         """A record was delivered; returns the epoch to finish it with.
 
-        None where there is nothing to do: the partition is not ours, or an earlier owner finished the record.
+        None where the partition is not assigned, or an earlier owner finished the record.
         """
         window = self._partitions.get(partition)
         if window is None or not window.add(offset):
@@ -134,32 +136,12 @@ class OffsetTracker:
         return window.epoch
 
     def finish(self, partition: Partition, offset: int, epoch: int) -> bool:
-        """A record reached its outcome; False where it belongs to an assignment that was lost since."""
+        """A record reached its outcome; False where it belongs to an assignment that has ended."""
         window = self._partitions.get(partition)
         if window is None or window.epoch != epoch:
             return False
         window.finish(offset)
         return True
-
-    def holds(self, partition: Partition, epoch: int) -> bool:
-        """Whether the assignment of that epoch still lasts."""
-        window = self._partitions.get(partition)
-        return window is not None and window.epoch == epoch
-
-    def position(self, partition: Partition) -> int | None:
-        """The next offset to commit, None before the first record."""
-        window = self._partitions.get(partition)
-        return None if window is None else window.position
-
-    def span(self, partition: Partition) -> int:
-        """Offsets between the partition's position and its newest record."""
-        window = self._partitions.get(partition)
-        return 0 if window is None else window.span
-
-    def busy(self, partition: Partition) -> bool:
-        """Whether records of this partition are in flight."""
-        window = self._partitions.get(partition)
-        return window is not None and window.in_flight > 0
 
     def take_commits(self) -> tuple[dict[Partition, Commit], dict[Partition, Commit]]:
         """What changed since the last call: commits whose position moved, and those where only the map did."""

@@ -1,4 +1,4 @@
-"""The Kafka edge on the way out: results, tombstones and dead letters, each awaited until it is acknowledged."""
+"""Publishes results, tombstones, retries and dead letters, and awaits the acknowledgement of each."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from consumer import events
 from consumer.errors import DependencyDown, Reason, TaggerError
 from consumer.events import Deletion, Headers, Tags
 from consumer.kafka.clients import explain, require_topics
-from consumer.kafka.headers import VALUE_OMITTED, Delivery, Failure, dead_headers, retry_headers
+from consumer.kafka.headers import VALUE_OMITTED, Delivery, Failure, cloud_event_headers, dead_headers, retry_headers
 from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
 
@@ -23,11 +23,11 @@ _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID
 
 
 class TooLarge(TaggerError):
-    """The brokers will never take this record: it is above the topic's limit."""
+    """The brokers refuse this record: it is above the topic's limit."""
 
 
 class Publisher:
-    """Produces to the result and dead-letter topics. A context manager inside a running event loop."""
+    """Produces to the result, retry and dead-letter topics. A context manager inside a running event loop."""
 
     def __init__(self, producer: Producer, topics: TopicNames) -> None:
         self._producer = producer
@@ -46,7 +46,7 @@ class Publisher:
         self._producer.flush(_FLUSH_S)
 
     async def require_topics(self, bootstrap_servers: str) -> None:
-        """Waits for the cluster's answer and checks that it has the topics that are read and written.
+        """Checks that the cluster answers and has the topics that are read and written.
 
         Raises:
             DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
@@ -55,48 +55,44 @@ class Publisher:
         topics = (names.uploads, names.tags, names.retry, names.dead)
         await asyncio.to_thread(require_topics, self._producer, bootstrap_servers, topics)
 
-    async def tags(self, tags: Tags, delivery: Delivery) -> None:
-        """Publishes `photo.tagged`, keyed by photo id.
+    async def result(self, decision: Tags | Deletion, delivery: Delivery) -> None:
+        """Publishes `photo.tagged`, or for a deletion an empty value, after which compaction drops the photo's records.
+
+        The headers of a deletion hold what Redis keeps of it, so that the topic can restore it. The id of the event is
+        the origin of the decision, so that a repeat has the same one.
 
         Raises:
             DependencyDown: the brokers did not acknowledge it.
         """
-        headers = _cloud_event(events.TAGGED, delivery.trace, tags)
-        await self._send(self._topics.tags, tags.photo_id.encode(), events.encode(tags), headers)
-
-    async def tombstone(self, deletion: Deletion, delivery: Delivery) -> None:
-        """Publishes an empty value, which lets compaction forget the photo.
-
-        What Redis keeps of the deletion stands in the headers, so that the topic can restore it.
-
-        Raises:
-            DependencyDown: as `tags`.
-        """
-        kept = {
-            events.VERSION_HEADER: deletion.version,
-            events.DELETED_AT_HEADER: events.format_time(deletion.deleted_at),
-            events.SOURCE_HEADER: events.format_source(deletion.source),
-        }
-        headers = _cloud_event(events.DELETED, delivery.trace, deletion)
-        added = tuple((name, value.encode()) for name, value in kept.items())
-        await self._send(self._topics.tags, deletion.photo_id.encode(), None, (*headers, *added))
+        photo_id, origin = decision.photo_id, events.format_source(decision.source)
+        kind = events.TAGGED if isinstance(decision, Tags) else events.DELETED
+        cloud_event = cloud_event_headers(kind, origin, _SOURCE, subject=photo_id)
+        headers = (*cloud_event, ("content-type", b"application/json"), *delivery.trace)
+        value = events.encode(decision) if isinstance(decision, Tags) else None
+        if isinstance(decision, Deletion):
+            kept = {
+                events.VERSION_HEADER: decision.version,
+                events.DELETED_AT_HEADER: events.format_time(decision.deleted_at),
+                events.SOURCE_HEADER: origin,
+            }
+            headers += tuple((name, text.encode()) for name, text in kept.items())
+        await self._send(self._topics.tags, photo_id.encode(), value, headers)
 
     async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original bytes, key and headers; the reason and the origin follow as further headers.
 
-        Where the record comes from the retry topic, its origin is where it was first read.
-        A record that fills the topic's limit leaves no room for them: its value and headers are left out then, and
+        Where the record and these are above the topic's limit, its value and own headers are left out, and
         `value_omitted_bytes` says so.
 
         Raises:
-            DependencyDown: as `tags`.
+            DependencyDown: as `result`.
         """
         record = delivery.record
         added = dead_headers(Failure(reason, detail, attempt, delivery.origin, datetime.now(UTC)))
         try:
             await self._send(self._topics.dead, record.key, record.value, (*delivery.sent, *added))
         except TooLarge:
-            # The event itself is still in the upload topic, at the origin that the headers name.
+            # The event is still in the upload topic, at the origin in the headers.
             omitted = (VALUE_OMITTED, str(len(record.value or b"")).encode())
             await self._send(self._topics.dead, record.key, None, (*added, omitted))
 
@@ -104,7 +100,7 @@ class Publisher:
         """Publishes the original bytes, key and headers to the retry topic; False where they are too large for it.
 
         Raises:
-            DependencyDown: as `tags`.
+            DependencyDown: as `result`.
         """
         record, headers = delivery.record, retry_headers(delivery.sent, deferral)
         try:
@@ -145,17 +141,3 @@ def _resolve(future: asyncio.Future[None], error: KafkaError | None) -> None:
 
 def _mapped(error: KafkaError) -> TaggerError:
     return TooLarge(explain(error)) if error.code() in _TOO_LARGE else DependencyDown("kafka", explain(error))
-
-
-def _cloud_event(kind: str, trace: Headers, decision: Tags | Deletion) -> Headers:
-    """CloudEvents binary mode; the id is the origin of the decision, so that a repeat has the same id."""
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": events.format_source(decision.source),
-        "ce_type": kind,
-        "ce_source": _SOURCE,
-        "ce_subject": decision.photo_id,
-        "ce_time": events.format_time(datetime.now(UTC)),
-        "content-type": "application/json",
-    }
-    return (*((name, value.encode()) for name, value in attributes.items()), *trace)

@@ -1,33 +1,28 @@
-"""Topics read outside any group: from given positions to the ends that they have now, or on and on.
+"""Topics read outside any group, without commits: from given offsets on, or up to their present ends."""
 
-Partitions are assigned, so no group is joined, and nothing is committed.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from time import monotonic, sleep
-from typing import Final, Self
+from typing import Final
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 
 from consumer.errors import DependencyDown
 from consumer.events import Record, milliseconds
 from consumer.kafka import clients
+from consumer.kafka.clients import coordinates, next_messages, record_of
 from consumer.kafka.offsets import Partition
-from consumer.kafka.ranges import Range
-from consumer.kafka.records import coordinates, next_messages, record_of
-
-Connect = Callable[[str, clients.Properties], Consumer]
 
 _BATCH: Final = 500
 _POLL_S: Final = 0.2
 _ANSWER_TIMEOUT_S: Final = 10.0
-#: Kafka's client reconnects by itself; a topic that says nothing for so long before its end is given up.
+#: librdkafka reconnects by itself; a scan that gets no record for so long before the end fails.
 _SILENCE_S: Final = 30.0
-#: Records carry whole milliseconds, cut off: one of this very millisecond was written before a later moment in it.
+#: Timestamps of records are cut off to milliseconds: one of the same millisecond was written before `until`.
 _ROUND_UP: Final = timedelta(microseconds=999)
 
-#: Trying again does not help. Whether a consumer's error is one of these its own `retriable()` does not say.
+#: Trying again does not help; a consumer's error does not say so in its own `retriable()`.
 _PERMANENT: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -36,36 +31,27 @@ _PERMANENT: Final = frozenset(
         KafkaError._FATAL,  # noqa: SLF001 - librdkafka's local errors have no public name
     }
 )
-
-
-#: The answers of a partition whose leader is being elected, as after its topic was created.
+#: Errors while the leader of a partition is elected, as after its topic was created.
 _ELECTING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 
-class TopicReader:
+class TopicReader(AbstractContextManager["TopicReader"]):
     """Reads partitions of existing topics from given offsets on, past their ends. Blocking, for one thread.
 
     Attributes:
         partitions: Every partition of the topics.
-        positions: By partition that is read, the offset up to which (exclusive) everything was read or does not exist.
-        last_error: The last error that librdkafka itself goes on after; empty where there was none.
+        positions: Of each partition that is read, the offset below which everything was read or does not exist.
+        last_error: The last error from which librdkafka recovers by itself; empty where there was none.
     """
 
-    def __init__(
-        self,
-        bootstrap_servers: str,
-        extra: clients.Properties,
-        topics: Iterable[str],
-        *,
-        connect: Connect = clients.reader_client,
-    ) -> None:
+    def __init__(self, bootstrap_servers: str, extra: clients.Properties, topics: Iterable[str]) -> None:
         """Connects; `start` begins the reading.
 
         Raises:
             DependencyDown: the cluster does not answer, or one of the topics is missing.
         """
         with clients.kafka_failures():
-            self._consumer = connect(bootstrap_servers, extra)
+            self._consumer = clients.reader_client(bootstrap_servers, extra)
         try:
             self.partitions = clients.require_topics(self._consumer, bootstrap_servers, topics)
         except DependencyDown:
@@ -74,9 +60,6 @@ class TopicReader:
         self.positions: dict[Partition, int] = {}
         self.last_error = ""
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -84,8 +67,8 @@ class TopicReader:
         """Closes the connections."""
         self._consumer.close()
 
-    def ranges(self, since: datetime | None = None, until: datetime | None = None) -> dict[Partition, Range]:
-        """By partition, the offsets that it holds now of records written at or after `since` and before `until`.
+    def ranges(self, since: datetime | None = None, until: datetime | None = None) -> dict[Partition, range]:
+        """Of each partition, the offsets that it has now of records written at or after `since` and before `until`.
 
         Raises:
             DependencyDown: the cluster does not answer.
@@ -100,10 +83,10 @@ class TopicReader:
             )
             if until is not None:
                 ends = self._offsets_at(milliseconds(until + _ROUND_UP), ends)
-        return {partition: Range(starts[partition], ends[partition]) for partition in self.partitions}
+        return {partition: range(starts[partition], ends[partition]) for partition in self.partitions}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
-        """Reads these partitions from these offsets on; where retention took them, from the first record left."""
+        """Reads these partitions from these offsets on; where retention removed them, from the first record left."""
         self.positions.update(starts)
         with clients.kafka_failures():
             self._consumer.incremental_assign(
@@ -111,12 +94,12 @@ class TopicReader:
             )
 
     def stop(self, partition: Partition) -> None:
-        """Reads a partition no more."""
+        """Stops reading a partition."""
         with clients.kafka_failures():
             self._consumer.incremental_unassign([TopicPartition(*partition)])
 
     def read(self, wait_s: float) -> list[Record]:
-        """The next records, some hundred at most; none where none came within `wait_s`.
+        """The next records, 500 at most; none where none came within `wait_s`.
 
         Raises:
             DependencyDown: Kafka refuses them, or a topic was deleted.
@@ -139,10 +122,10 @@ class TopicReader:
         return records
 
     def _held(self, partition: Partition) -> tuple[int, int]:
-        """First and next offset of a partition now; a leader that is being elected is waited for.
+        """The first and the next offset of a partition; waits for a leader that is being elected.
 
         Raises:
-            KafkaException: they are not known in time.
+            KafkaException: there was no answer in time.
         """
         deadline = monotonic() + _ANSWER_TIMEOUT_S
         while True:
@@ -161,7 +144,7 @@ class TopicReader:
         """The first offset of each partition at or after a time; its end where there is none before that.
 
         Raises:
-            KafkaException: a partition's offsets are not known.
+            KafkaException: there is no answer for a partition.
         """
         asked = [TopicPartition(*partition, time_ms) for partition in self.partitions]
         offsets = dict(ends)
@@ -174,11 +157,11 @@ class TopicReader:
         return offsets
 
 
-class Scan:
-    """One topic from its beginning, or from a time on, to the end that it has when this is made.
+class Scan(AbstractContextManager["Scan"]):
+    """One topic from its beginning, or from a time on, to the end that it has at construction.
 
-    Records that arrive later are left out. The end may lie behind records that compaction removed, or behind the marker
-    of a transaction; the beginning may move while the topic is read. Blocking, for one thread; a context manager.
+    Later records are left out. Compaction may have removed the records before the end, or a transaction marker may be
+    there; retention may move the beginning while the topic is read. Blocking, for one thread; a context manager.
     """
 
     def __init__(
@@ -189,36 +172,27 @@ class Scan:
         *,
         since: datetime | None = None,
         silence_s: float = _SILENCE_S,
-        connect: Connect = clients.reader_client,
     ) -> None:
         """Connects and fixes the ends.
 
-        Args:
-            bootstrap_servers: Kafka.
-            extra: librdkafka's settings beside ours.
-            topic: What is read.
-            since: Only records written at or after this time; all by default.
-            silence_s: The longest time that `read` may wait in all without getting further.
-            connect: Makes the client.
+        With `since`, only records written at or after it are read. `silence_s` is how long `read` may wait in all
+        without progress.
 
         Raises:
             DependencyDown: the cluster does not answer, or the topic is missing.
         """
-        self._reader = TopicReader(bootstrap_servers, extra, [topic], connect=connect)
+        self._reader = TopicReader(bootstrap_servers, extra, [topic])
         self._silence_s, self._waited_s = silence_s, 0.0
         try:
-            ranges = {partition: entry for partition, entry in self._reader.ranges(since).items() if len(entry)}
-            self._reader.start({partition: entry.start for partition, entry in ranges.items()})
+            ranges = {partition: offsets for partition, offsets in self._reader.ranges(since).items() if offsets}
+            self._reader.start({partition: offsets.start for partition, offsets in ranges.items()})
         except DependencyDown:
             self.close()
             raise
-        #: By partition that is unfinished, its end.
-        self._ends = {partition: entry.end for partition, entry in ranges.items()}
+        #: The end of each unfinished partition.
+        self._ends = {partition: offsets.stop for partition, offsets in ranges.items()}
         #: Offsets from the beginning to the end; compaction leaves fewer records.
         self.total = sum(map(len, ranges.values()))
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -234,7 +208,7 @@ class Scan:
 
     @property
     def done(self) -> int:
-        """How many of the offsets lie behind; never falls."""
+        """How many of the `total` offsets were passed; never falls."""
         return self.total - sum(end - self._reader.positions[partition] for partition, end in self._ends.items())
 
     @property
@@ -247,26 +221,23 @@ class Scan:
         self._reader.close()
 
     def read(self) -> list[Record]:
-        """The next records, some hundred at most and none where they are slow; those of a partition are in order.
+        """The next records, 500 at most or none after a short wait; those of a partition are in order.
 
         Raises:
-            DependencyDown: Kafka refuses them or is silent for too long; the message names a place that is waited for.
+            DependencyDown: Kafka refuses them, or none came for `silence_s`; the message names an unfinished partition.
         """
         began_s, done = monotonic(), self.done
         records = self._reader.read(_POLL_S)
         wanted = [record for record in records if record.offset < self._ends.get((record.topic, record.partition), 0)]
-        for partition in [partition for partition in self._ends if self._reached(partition)]:
+        # For a while after a change of leader, a partition may end before the end that was fixed at the start.
+        for partition in [each for each, end in self._ends.items() if self._reader.positions[each] >= end]:
             del self._ends[partition]
             self._reader.stop(partition)
-        # Only what is waited here counts: the caller may be busy for longer than that.
+        # Only time in this method counts: the caller may be busy for longer than that.
         self._waited_s = 0.0 if self.done > done else self._waited_s + monotonic() - began_s
         if self._ends and self._waited_s > self._silence_s:
             raise DependencyDown("kafka", self._silence())
         return wanted
-
-    def _reached(self, partition: Partition) -> bool:
-        # A partition's present end may lie before the one at the start for a while after its leader changed.
-        return self._reader.positions[partition] >= self._ends[partition]
 
     def _silence(self) -> str:
         (topic, partition), end = min(self._ends.items())

@@ -1,4 +1,4 @@
-"""Blocking sends of the command line and the demo: each returns once the brokers have acknowledged the records."""
+"""Blocking sends for the command line and the demo: each returns once the brokers have acknowledged the records."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from consumer.errors import DependencyDown
 from consumer.events import Headers, Source
 from consumer.kafka import clients
-from consumer.kafka.records import coordinates
+from consumer.kafka.clients import coordinates
 
 _TIMEOUT_S: Final = 10.0
 _FULL_QUEUE_WAIT_S: Final = 0.05
@@ -19,7 +19,7 @@ _FULL_QUEUE_WAIT_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A record to be sent; a `timestamp_ms` of 0 means the time of sending."""
+    """A record to send; a `timestamp_ms` of 0 means the time of sending."""
 
     topic: str
     key: bytes | None
@@ -31,28 +31,21 @@ class NewRecord:
 class Sender:
     """Sends records to topics that exist and waits for the acknowledgements. Blocking, for one thread."""
 
-    def __init__(
-        self,
-        bootstrap_servers: str,
-        extra: clients.Properties,
-        topics: Iterable[str],
-        *,
-        connect: Callable[[str, clients.Properties], Producer] = clients.producer_client,
-    ) -> None:
+    def __init__(self, bootstrap_servers: str, extra: clients.Properties, topics: Iterable[str]) -> None:
         """Connects.
 
         Raises:
             DependencyDown: the cluster does not answer, or one of the topics is missing.
         """
-        self._producer = connect(bootstrap_servers, extra)
+        self._producer = clients.producer_client(bootstrap_servers, extra)
         clients.require_topics(self._producer, bootstrap_servers, topics)
 
     def send(self, records: Iterable[NewRecord], timeout_s: float = _TIMEOUT_S) -> list[Source]:
-        """Sends records and returns where each of them was stored, in their order.
+        """Sends records and returns where each was stored, in their order.
 
         Raises:
-            DependencyDown: the brokers refused some, or did not acknowledge all within `timeout_s`. The others may be
-                stored; none is sent any more after this.
+            DependencyDown: the brokers refused some, or did not acknowledge all within `timeout_s`. Others may be
+                stored; none is sent after this.
         """
         deadline = monotonic() + timeout_s
         stored: dict[int, Source] = {}
@@ -75,7 +68,9 @@ class Sender:
         if len(stored) < count:
             reason = clients.explain(failures[0]) if failures else f"no acknowledgement within {timeout_s:g} s"
             if len(stored) + len(failures) < count:
-                self._discard()
+                # The caller is told that those without an answer failed, so none may be sent later.
+                self._producer.purge()
+                self._producer.poll(0)
             raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
         return [stored[number] for number in range(1, count + 1)]
 
@@ -98,8 +93,3 @@ class Sender:
             else:
                 self._producer.poll(0)
                 return
-
-    def _discard(self) -> None:
-        """Drops what is unacknowledged: the caller was told of its failure, so it must not be sent later."""
-        self._producer.purge()
-        self._producer.poll(0)

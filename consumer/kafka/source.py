@@ -2,26 +2,27 @@
 
 The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. While the window is
 full it waits for a completion; a second later it pauses the partitions and polls again, because a group member that
-does not poll is thrown out, and resumes at half of the window. (A pause throws the prefetched records away, so it is
-for outages, not for every full window.) Only positions below which every record has an outcome are stored, and
-librdkafka commits what is stored.
+does not poll loses its partitions, and resumes at half of the window. Only positions below which every record has an
+outcome are stored, and librdkafka commits what is stored.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.errors import SourceFailed
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
-from consumer.kafka.backpressure import Backpressure, Valve
+from consumer.kafka.backpressure import Backpressure
+from consumer.kafka.clients import coordinates, next_messages, record_of
 from consumer.kafka.headers import Delivery, DeliveryReader
 from consumer.kafka.offsets import OffsetTracker, Partition
-from consumer.kafka.records import coordinates, next_messages, record_of
+from consumer.kafka.plans import Plan
 from consumer.telemetry import Log, Metrics
 
 _POLL_S: Final = 0.05
@@ -31,7 +32,7 @@ _LAG_S: Final = 1.0
 _STORE_S: Final = 0.25
 _ALIVE_S: Final = 10.0
 
-_HOPELESS: Final = frozenset(
+_PERMANENT: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -43,36 +44,21 @@ _HOPELESS: Final = frozenset(
 )
 
 
-class Plan(Protocol):
-    """Which records are read: a subscription that shares partitions with the group, or fixed ranges."""
-
-    properties: dict[str, object]
-
-    def begin(self, consumer: Consumer, source: "Source") -> None:
-        """Subscribes or assigns; called once, in the owner thread."""
-
-    def accepts(self, partition: Partition, offset: int) -> bool:
-        """Whether this record is part of the plan."""
-
-    def delivered(self, partition: Partition, offset: int) -> None:
-        """An accepted record is in flight now."""
-
-    def ended(self, partition: Partition) -> None:
-        """The end of a partition's log was reached."""
-
-
 class Source:
-    """Reads the records of a plan and keeps their offsets; its public methods may be called from any thread."""
+    """Reads the records of a plan and commits their offsets.
+
+    `connect` makes the consumer, with further properties; it is called in the owner thread, as everything on it.
+    The methods may be called from any thread; `assigned`, `revoked` and `lost` are for the plan, in the owner thread.
+    While the event `suspended`, which sources may share, is set, nothing is delivered.
+    """
 
     def __init__(
         self,
         plan: Plan,
         *,
-        bootstrap_servers: str,
-        group_id: str,
-        extra: clients.Properties,
+        connect: Callable[[Mapping[str, object]], Consumer],
         max_in_flight: int,
-        valve: Valve,
+        suspended: threading.Event,
         read: DeliveryReader,
         deliver: Callable[[Sequence[Delivery]], None],
         failed: Callable[[SourceFailed], None],
@@ -80,22 +66,20 @@ class Source:
         metrics: Metrics,
     ) -> None:
         self._plan = plan
-        self._client = (bootstrap_servers, group_id, extra)
+        self._connect = connect
         self._read = read
         self._deliver = deliver
         self._failed = failed
         self._log = log
         self._metrics = metrics
         self._tracker = OffsetTracker()
-        self._backpressure = Backpressure(self._tracker, max_in_flight, valve, metrics)
+        self._backpressure = Backpressure(self._tracker, max_in_flight, suspended, metrics)
         self._done: deque[Record] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._joined = threading.Event()
-        self._stored_s = 0.0
         self._brokers_down = False
-        self._ticked_s = 0.0
-        self._lag_updated_s = 0.0
+        self._ticked_s = self._stored_s = self._lag_updated_s = 0.0
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     @property
@@ -124,12 +108,12 @@ class Source:
         self._wake.set()
 
     def stop_delivery(self) -> None:
-        """Delivers nothing more; polling and offsets go on."""
+        """Delivers nothing any more; polling and commits go on."""
         self._backpressure.stop()
 
     def holds(self, record: Record) -> bool:
-        """Whether the assignment that delivered the record still lasts, as of a moment ago."""
-        return self._tracker.holds((record.topic, record.partition), record.epoch)
+        """Whether the assignment that delivered the record still lasts; it may have ended a moment ago."""
+        return self._tracker.window((record.topic, record.partition)).epoch == record.epoch
 
     def close(self, timeout_s: float) -> None:
         """Stores the last positions, leaves the group (which commits them) and ends the thread."""
@@ -138,33 +122,26 @@ class Source:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        servers, group_id, extra = self._client
-        try:
-            consumer = clients.consumer_client(
-                servers, group_id, extra, {"error_cb": self._on_error, **self._plan.properties}
-            )
-        except KafkaException as error:
-            self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
-            return
-        try:
-            self._plan.begin(consumer, self)
-            while not self._closing.is_set():
-                self._ticked_s = monotonic()
+        with ExitStack() as stack:
+            try:
+                consumer = self._connect({"error_cb": self._on_error, **self._plan.properties})
+                stack.callback(consumer.close)
+                self._plan.begin(consumer, self)
+                while not self._closing.is_set():
+                    self._ticked_s = monotonic()
+                    self._settle(consumer)
+                    if self._backpressure.waiting:
+                        self._wake.wait(_POLL_S)
+                        self._wake.clear()
+                    else:
+                        self._poll(consumer)
                 self._settle(consumer)
-                if self._backpressure.waiting:
-                    self._wake.wait(_POLL_S)
-                    self._wake.clear()
-                else:
-                    self._poll(consumer)
-            self._settle(consumer)
-            self._store(consumer)
-        except KafkaException as error:
-            self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
-        except Exception as bug:  # noqa: BLE001 - a thread that ends in silence would leave a service that does nothing
-            self._log.exception("kafka.errored", detail="the Kafka thread ended by a bug")
-            self._failed(SourceFailed(f"the Kafka thread ended by a bug: {bug!r}"))
-        finally:
-            consumer.close()
+                self._store(consumer)
+            except KafkaException as error:
+                self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
+            except Exception as bug:  # noqa: BLE001 - if the thread just ended, the service would idle without an error
+                self._log.exception("kafka.errored", detail="the Kafka thread ended by a bug")
+                self._failed(SourceFailed(f"the Kafka thread ended by a bug: {bug!r}"))
 
     def _poll(self, consumer: Consumer) -> None:
         messages = next_messages(consumer, _POLL_S, min(self._backpressure.room, _BATCH))
@@ -173,8 +150,7 @@ class Source:
             self._deliver(taken)
 
     def _take(self, consumer: Consumer, message: Message) -> Delivery | None:
-        error = message.error()
-        if error is not None:
+        if (error := message.error()) is not None:
             self._on_message_error(consumer, message, error)
             return None
         topic, partition, offset = coordinates(message)
@@ -188,7 +164,7 @@ class Source:
         return self._read(record_of(message, epoch), self)
 
     def _settle(self, consumer: Consumer) -> None:
-        """Takes completions, stores positions, pauses or resumes."""
+        """Takes completions, stores positions, pauses or resumes, updates metrics."""
         while self._done:
             record = self._done.popleft()
             if not self._tracker.finish((record.topic, record.partition), record.offset, record.epoch):
@@ -200,64 +176,64 @@ class Source:
         if monotonic() - self._lag_updated_s > _LAG_S:
             self._lag_updated_s = monotonic()
             self._update_lag(consumer)
-            self._ask_brokers(consumer)
+            if self._brokers_down:
+                self._ask_brokers(consumer)
 
     def _store(self, consumer: Consumer) -> None:
         """Stores what changed; librdkafka commits it on its timer, at a revoke and at the end.
 
-        It does not commit a position again for its metadata's sake, so while a partition's head is stuck the map is
-        committed by hand: only here, in the owner thread, and only for partitions that are ours.
+        It does not commit an unchanged position again because its metadata changed, so such a map is committed
+        explicitly: only here, in the owner thread, and only for partitions that are assigned to this member.
         """
         self._stored_s = monotonic()
         moved, remapped = self._tracker.take_commits()
-        for commits, by_hand in ((moved, False), (remapped, True)):
+        for commits, explicitly in ((moved, False), (remapped, True)):
             for (topic, partition), commit in commits.items():
                 offsets = [TopicPartition(topic, partition, commit.position, commit.metadata)]
                 try:
-                    # Stored in any case: an older map that is stored would replace the one committed by hand.
+                    # Stored as well: an older stored map would replace the one that is committed here.
                     consumer.store_offsets(offsets=offsets)
-                    if by_hand:
+                    if explicitly:
                         consumer.commit(offsets=offsets, asynchronous=True)
                 except KafkaException as error:
-                    # The partition is being taken away: its new owner starts from what was committed.
+                    # The partition is being revoked: its new owner starts from what was committed.
                     self._log.debug("kafka.errored", detail=str(error), topic=topic, partition=partition)
 
     def _update_lag(self, consumer: Consumer) -> None:
         for topic, partition in self._tracker.partitions:
-            position = self._tracker.position((topic, partition))
+            position = self._tracker.window((topic, partition)).position
             _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             if position is not None and high >= 0:
                 self._metrics.lag.labels(topic, str(partition)).set(max(0, high - position))
 
     def _ask_brokers(self, consumer: Consumer) -> None:
-        """While all brokers were said to be down, asks whether one answers again."""
-        if not self._brokers_down:
-            return
-        try:
+        """Asks whether a broker answers again."""
+        with suppress(KafkaException):
             consumer.list_topics(timeout=_POLL_S)
-        except KafkaException:
-            return
-        self._set_brokers_down(down=False, detail="")
+            self._set_brokers_down(down=False)
 
     def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions became ours, each with its position and the map that was committed with it."""
-        for partition in partitions:
-            key = (partition.topic, partition.partition)
-            if partition.offset >= 0:
-                done = offset_map.decode(partition.offset, partition.metadata)
-                self._tracker.assign(key, partition.offset, done)
+        """Partitions were assigned to this member, each with its committed position and map."""
+        for entry in partitions:
+            if entry.offset >= 0:
+                done = offset_map.decode(entry.offset, entry.metadata)
+                self._tracker.assign(_key(entry), entry.offset, done)
             else:
-                self._tracker.assign(key)
+                self._tracker.assign(_key(entry))
         self._backpressure.opened(consumer, partitions)
         self._joined.set()
         self._metrics.assigned.set(len(self._tracker.partitions))
         self._log.info("assignment.received", partitions=_names(partitions))
 
     def revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions will be somebody else's: finish what is in flight within a budget, store, forget."""
-        keys: list[Partition] = [(partition.topic, partition.partition) for partition in partitions]
+        """Partitions go to another member: finishes what is in flight within a deadline, then stores positions."""
+        keys = list(map(_key, partitions))
         deadline = monotonic() + _REVOKE_DRAIN_S
-        while any(map(self._tracker.busy, keys)) and monotonic() < deadline and not self._closing.is_set():
+        while (
+            any(self._tracker.window(key).in_flight for key in keys)
+            and monotonic() < deadline
+            and not self._closing.is_set()
+        ):
             self._wake.wait(_POLL_S)
             self._wake.clear()
             self._settle(consumer)
@@ -266,8 +242,8 @@ class Source:
         self._log.info("assignment.revoked", partitions=_names(partitions), lost=False)
 
     def lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions are somebody else's already: nothing is stored, late completions are dropped."""
-        self._forget([(partition.topic, partition.partition) for partition in partitions])
+        """Partitions belong to another member already: stores nothing and drops late completions."""
+        self._forget(list(map(_key, partitions)))
         self._log.warning("assignment.revoked", partitions=_names(partitions), lost=True)
 
     def _forget(self, keys: Sequence[Partition]) -> None:
@@ -287,23 +263,23 @@ class Source:
             self._on_error(error)
 
     def _reset(self, consumer: Consumer, topic: str, partition: int, detail: str) -> None:
-        """The position is gone (retention, or a topic made anew): reads on from the first record that is left."""
+        """The position does not exist (retention, a recreated topic): continues from the first record that is left."""
         self._log.error("offsets.reset", topic=topic, partition=partition, detail=detail)
         self._tracker.assign((topic, partition))
-        # Such a partition has stopped and refuses `seek`, so it is assigned anew.
-        there = TopicPartition(topic, partition, OFFSET_BEGINNING)
-        consumer.incremental_unassign([there])
-        consumer.incremental_assign([there])
+        # Such a partition has stopped and refuses `seek`, so it is assigned again.
+        first = [TopicPartition(topic, partition, OFFSET_BEGINNING)]
+        consumer.incremental_unassign(first)
+        consumer.incremental_assign(first)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _HOPELESS:
+        if error.fatal() or error.code() in _PERMANENT:
             self._failed(SourceFailed(clients.explain(error)))
         elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
             self._set_brokers_down(down=True, detail=error.str())
         else:
             self._log.debug("kafka.errored", detail=clients.explain(error))
 
-    def _set_brokers_down(self, *, down: bool, detail: str) -> None:
+    def _set_brokers_down(self, *, down: bool, detail: str = "") -> None:
         if down == self._brokers_down:
             return
         self._brokers_down = down
@@ -312,6 +288,10 @@ class Source:
             self._log.warning("dependency.lost", dependency="kafka", detail=detail)
         else:
             self._log.info("dependency.recovered", dependency="kafka")
+
+
+def _key(entry: TopicPartition) -> Partition:
+    return entry.topic, entry.partition
 
 
 def _names(partitions: Sequence[TopicPartition]) -> list[str]:

@@ -12,7 +12,7 @@ from consumer.kafka import clients
 
 _CREATE_TIMEOUT_S: Final = 15.0
 _DEAD_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
-#: Tombstones outlive compaction for as long as an old upload may be replayed; Kafka's own default is a day.
+#: Tombstones stay for as long as an old upload may be replayed; Kafka's default is a day.
 _RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
 
 
@@ -34,10 +34,10 @@ def create_topics(
     replication: int = 1,
     extra: clients.Properties | None = None,
 ) -> list[str]:
-    """Creates the topics that are missing and returns their names; existing ones are left as they are.
+    """Creates the missing topics and returns their names; existing ones stay as they are.
 
-    Results are compacted, so that the topic stays the source to rebuild Redis from, with its tombstones for 30 days;
-    dead letters and records that wait for a retry are kept for 90 days.
+    The result topic is compacted, so that Redis can be rebuilt from it, and keeps tombstones for 30 days; the retry and
+    dead-letter topics keep records for 90 days.
 
     Raises:
         DependencyDown: the cluster does not answer, or refuses a topic.

@@ -1,7 +1,6 @@
-"""What the command line does once and ends: creating topics, sending one event, reading tags."""
+"""Single actions of the command line: creating topics, sending an event, reading tags."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Final, TypeVar
 from uuid import uuid4
@@ -9,6 +8,7 @@ from uuid import uuid4
 from consumer import events
 from consumer.errors import DependencyDown
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
+from consumer.kafka.headers import cloud_event_headers
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import Found, TagReader
@@ -17,7 +17,7 @@ from consumer.settings import Settings
 
 T = TypeVar("T")
 
-_AGAIN_S: Final = 0.25
+_POLL_S: Final = 0.25
 _EVENT_SOURCE: Final = "/photo-tagger/send"
 
 
@@ -28,37 +28,28 @@ def create_topics_patiently(settings: Settings, partitions: int, replication: in
         DependencyDown: the cluster did not answer in time, or refuses a topic.
     """
     kafka, deadline = settings.kafka, monotonic() + wait_s
+    names = TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
     while True:
         try:
             return create_topics(
-                kafka.bootstrap_servers,
-                TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic),
-                partitions=partitions,
-                replication=replication,
-                extra=kafka.extra,
+                kafka.bootstrap_servers, names, partitions=partitions, replication=replication, extra=kafka.extra
             )
         except DependencyDown:
             if monotonic() >= deadline:
                 raise
-            sleep(_AGAIN_S)
+            sleep(_POLL_S)
 
 
 def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
-    """Publishes one event and returns where it landed, `topic[partition]@offset`.
+    """Publishes one event and returns where it was stored, `topic[partition]@offset`.
 
     Raises:
         DependencyDown: the brokers refused it, or did not acknowledge it in time.
     """
     kafka = settings.kafka
     kind = events.DELETED if isinstance(event, PhotoDeleted) else events.UPLOADED
-    headers = {"ce_specversion": "1.0", "ce_id": str(uuid4()), "ce_type": kind, "ce_source": _EVENT_SOURCE}
-    headers["ce_time"] = events.format_time(datetime.now(UTC))
-    record = NewRecord(
-        kafka.uploads_topic,
-        event.photo_id.encode(),
-        events.encode(event),
-        tuple((name, value.encode()) for name, value in headers.items()),
-    )
+    headers = cloud_event_headers(kind, str(uuid4()), _EVENT_SOURCE)
+    record = NewRecord(kafka.uploads_topic, event.photo_id.encode(), events.encode(event), headers)
     (stored,) = Sender(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]).send([record])
     return f"{stored.topic}[{stored.partition}]@{stored.offset}"
 
@@ -74,7 +65,7 @@ def read_tags(settings: Settings, photo_ids: Sequence[str], wait_s: float) -> di
         found = _with_reader(settings, lambda reader: reader.get_many(photo_ids))
         if len(found) == len(set(photo_ids)) or monotonic() >= deadline:
             return found
-        sleep(_AGAIN_S)
+        sleep(_POLL_S)
 
 
 def find_photos(settings: Settings, brand: str, min_quality: float, limit: int) -> list[Found]:

@@ -1,4 +1,4 @@
-"""What would become of one photo, and why: fetched and decoded as the service would, without Kafka, Redis or Triton."""
+"""The outcome of one photo and its reason: fetched and decoded as in the service, without Kafka or Redis."""
 
 import asyncio
 import threading
@@ -21,12 +21,12 @@ from consumer.triton.inference import TritonClient
 
 T = TypeVar("T")
 
-#: What training uses unless told otherwise.
+#: The default of training.
 DEFAULT_GEOMETRY: Final = Geometry(224, 232)
 _TRITON_S: Final = 2.0
-#: Long ago: a photo that is not there has no grace.
+#: Long ago, so that a 404 is final at once.
 _UPLOADED: Final = datetime.fromtimestamp(0, UTC)
-#: The setting that a reason is about, where there is one and `Check` does not name it.
+#: The setting behind a reason, where the checks of the decode do not name it.
 _SETTINGS: Final[dict[str, str]] = {
     "too_many_bytes": "fetch.max_bytes",
     "too_many_redirects": "fetch.max_redirects",
@@ -37,7 +37,7 @@ _SETTINGS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The geometry that was assumed, and who said it."""
+    """The assumed geometry, and where it comes from."""
 
     input_size: int
     resize_short_side: int
@@ -46,10 +46,10 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What would become of one photo.
+    """The outcome of one photo.
 
-    `outcome` is `accepted`, or the reason of the dead letter; a `transient` one is first tried again for some time.
-    `setting` is the one that decided, as `name = value`, where a setting did.
+    `outcome` is `accepted`, or the reason of the dead letter; the service retries a `transient` failure first.
+    `setting` is the deciding one, as `name=value`, where there is one.
     """
 
     target: str
@@ -66,10 +66,13 @@ class Report:
 
 
 async def check(settings: Settings, target: str, geometry: Geometry | None = None) -> Report:
-    """Fetches and decodes one photo: a URI as it would stand in an event, or the path of a file.
+    """Fetches and decodes one photo: a URI as in an event, or the path of a file.
 
-    A path is read wherever it is, for it was named by the operator and not by an event. Without a geometry Triton is
-    asked for it, and where it does not answer at once the default is taken.
+    Any path may be read, since the operator names it and not an event. Without a `geometry`, it is Triton's, or the
+    default where Triton does not answer within 2 s.
+
+    Raises:
+        TaggerError: the file cannot be read.
     """
     place, sizes = await asyncio.gather(place_of(target, settings.fetch), _sizes(settings, geometry))
     started = perf_counter()
@@ -140,7 +143,7 @@ async def _sizes(settings: Settings, geometry: Geometry | None) -> Sizes:
 
 
 async def _in_time(work: Callable[[], T], limit_s: float) -> T:
-    """The result of `work` in a thread of its own, which does not keep the process if it hangs.
+    """The result of `work` in a daemon thread, which does not keep the process alive if it hangs.
 
     Raises:
         PhotoRejected: `decode_timeout`.

@@ -1,7 +1,7 @@
-"""Dead letters: reading them, choosing some, and sending those again. Used by the command line alone.
+"""Dead letters: reads, filters and redrives them, for the command line.
 
-A redrive sends the original bytes, key and headers to the upload topic and then leaves a note in the dead-letter topic:
-a record without a value whose header `redriven` names the letter. So the topic itself knows what was sent again.
+A redrive sends the original bytes, key and headers to the upload topic, and then a note to the dead-letter topic: a
+record without a value whose header `redriven` names the dead letter. So the topic itself records what was sent again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ State = Literal["waiting", "redriven", "succeeded"]
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter, and when it was sent again, if it was."""
+    """One dead letter, and when it was redriven, if it was."""
 
     record: Record
     failure: Failure
@@ -37,21 +37,21 @@ class Letter:
 
     @property
     def photo_id(self) -> str:
-        """The photo, as the record's key names it."""
+        """The photo id, from the key of the record."""
         return (self.record.key or b"").decode(errors="backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which letters are meant; what is None does not matter."""
+    """A filter of dead letters; None matches all."""
 
     reason: str | None = None
     photo_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
-    def takes(self, letter: Letter) -> bool:
-        """Whether the letter is one of them: `since` inclusive, `until` exclusive."""
+    def matches(self, letter: Letter) -> bool:
+        """Whether a letter passes the filter: `since` inclusive, `until` exclusive."""
         failed_at = letter.failure.failed_at
         return (
             self.reason in {None, letter.failure.reason}
@@ -63,14 +63,14 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A letter with what has become of its photo."""
+    """A letter with the state of its photo."""
 
     letter: Letter
     state: State
 
 
 def letters_of(records: Sequence[Record]) -> list[Letter]:
-    """The letters among the records of the dead-letter topic, with the notes of their redrives; others are left out."""
+    """The letters among the records of the dead-letter topic, with the times of their redrives."""
     redriven: dict[str, datetime] = {}
     letters = []
     for record in records:
@@ -84,7 +84,7 @@ def letters_of(records: Sequence[Record]) -> list[Letter]:
 
 
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
-    """`succeeded` where the photo has tags of this content or a newer one, else whether the letter was sent again."""
+    """`succeeded` where the photo has tags of this content or a newer one, else whether the letter was redriven."""
     try:
         event = events.parse(letter.record)
     except PhotoRejected:
@@ -97,12 +97,16 @@ def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
 
 
 def list_letters(settings: Settings, query: Query) -> list[Listed]:
-    """The letters that a query means, oldest first.
+    """The letters that match a query, oldest first.
 
     Raises:
         DependencyDown: Kafka or Redis does not answer.
     """
-    letters = [letter for letter in letters_of(read_dead(settings, query.since)) if query.takes(letter)]
+    kafka = settings.kafka
+    # A letter is written after its photo failed, and its note after the letter: no record is older than `since`.
+    with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic, since=query.since) as scan:
+        records = [record for batch in scan for record in batch]
+    letters = [letter for letter in letters_of(records) if query.matches(letter)]
     letters.sort(key=lambda letter: letter.failure.failed_at)
     tags = read_tags(settings, [letter.photo_id for letter in letters], 0.0) if letters else {}
     return [Listed(letter, state_of(letter, tags)) for letter in letters]
@@ -122,13 +126,13 @@ def find_letter(settings: Settings, letter_id: str) -> Listed | None:
 
 
 def to_redrive(listed: Sequence[Listed], *, again: bool) -> list[Letter]:
-    """The letters that are worth sending again: not those that succeeded, were sent already, or lost their value."""
+    """The letters to send again: neither succeeded nor without their value, nor redriven unless `again`."""
     wanted: set[State] = {"waiting", "redriven"} if again else {"waiting"}
     return [each.letter for each in listed if each.state in wanted and not each.letter.failure.value_omitted]
 
 
 def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress: Callable[[int, int], None]) -> None:
-    """Sends letters to the upload topic again, at most `rate` a second, each acknowledged and then noted.
+    """Sends letters to the upload topic again, at most `rate` per second, each acknowledged and then noted.
 
     Raises:
         DependencyDown: the brokers did not acknowledge one; those before it are sent and noted.
@@ -140,21 +144,8 @@ def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress
     for number, letter in enumerate(letters):
         sleep(max(0.0, began_s + number / rate - monotonic()))
         record = letter.record
-        headers = redriven_headers(record.headers, events.format_source(events.source_of(record)))
+        headers = redriven_headers(record.headers, events.source_of(record))
         sender.send([NewRecord(kafka.uploads_topic, record.key, record.value, headers)])
         note = ((REDRIVEN, letter.letter_id.encode()),)
         sender.send([NewRecord(kafka.dead_topic, record.key, None, note)])
         progress(number + 1, len(letters))
-
-
-def read_dead(settings: Settings, since: datetime | None = None) -> list[Record]:
-    """Every record of the dead-letter topic, as it stands now, or those of the letters that failed since a time.
-
-    A letter is written after its photo failed, and its note after the letter.
-
-    Raises:
-        DependencyDown: Kafka does not answer.
-    """
-    kafka = settings.kafka
-    with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic, since=since) as scan:
-        return [record for records in scan for record in records]

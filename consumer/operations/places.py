@@ -1,4 +1,4 @@
-"""Where a URI leads and what the settings say of it, for people: the fetch itself decides again where it connects."""
+"""Where a URI leads and which setting allows it, for people; the fetch itself checks again when it connects."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ _NEVER: Final = frozenset({"link-local", "metadata"})
 
 @dataclass(frozen=True, slots=True)
 class Reachable:
-    """One address that a host's name leads to, and why it may not be connected."""
+    """One address of a host, and why connections to it are refused; None where they are not."""
 
     address: str
     refused: str | None
@@ -31,7 +31,7 @@ class Reachable:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a photo would be fetched from. `allowed_by` is the setting that allows it, or would."""
+    """Where a photo would be fetched from; `allowed_by` is the setting that allows it, or would, with its value."""
 
     kind: Literal["path", "file", "web", "store", "unknown"]
     shown: str
@@ -41,7 +41,7 @@ class Place:
 
 
 async def place_of(target: str, fetch: FetchSettings) -> Place:
-    """Where a URI, or the path of a file, leads."""
+    """Where a URI or the path of a file leads."""
     if not _SCHEME.match(target) or await asyncio.to_thread(Path(target).is_file):
         return Place("path", target)
     try:

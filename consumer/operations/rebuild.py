@@ -1,7 +1,7 @@
 """Rebuild: restores Redis from the compacted result topic, or compares the two.
 
-Every record goes through the script that the service writes with, so that versions decide and not the order in the
-topic: a live service may run meanwhile, and duplicates or late records take nothing back.
+Every record is written by the script of the service, so that versions decide and not the order in the topic: a live
+service may run meanwhile, and duplicates or late records change nothing.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from consumer.telemetry import Log, Metrics
 
 Decision = Tags | Deletion
 Progress = Callable[[int, int], None]
-_Handle = Callable[[Store, Sequence[Decision]], Awaitable[list[str]]]
+_Handle = Callable[[Store, Sequence[Decision]], Awaitable[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildResult:
-    """What became of the topic's records: `malformed` ones were skipped, the rest were written or compared.
+    """Counts of the topic's records: `malformed` ones were skipped, the others written or compared.
 
-    `outcomes` counts `written`, `unchanged` and `superseded` after a rebuild, `same` and each difference after a check.
+    `outcomes` counts `written`, `unchanged` and `superseded` in a rebuild, `same` and each difference in a check.
     """
 
     records: int
@@ -41,25 +41,21 @@ class RebuildResult:
 async def rebuild(settings: Settings, log: Log, progress: Progress) -> RebuildResult:
     """Writes every tag and tombstone of the result topic to Redis, up to the ends that it has now.
 
-    `progress` is called with (finished, total) offsets. Redis is waited for, and Kafka until it has the topic.
+    `progress` is called with (finished, total) offsets. Waits for Redis, and at the start for Kafka and the topic.
 
     Raises:
-        DependencyDown: Kafka refuses the records or falls silent on the way.
+        DependencyDown: Kafka refuses the records or stops answering on the way.
     """
-
-    async def write(store: Store, decisions: Sequence[Decision]) -> list[str]:
-        return list(await store.write_all(decisions))
-
-    return await _through(settings, log, write, progress)
+    return await _through(settings, log, Store.write_all, progress)
 
 
 async def check(
     settings: Settings, log: Log, progress: Progress, differs: Callable[[str, Difference], None]
 ) -> RebuildResult:
-    """Compares Redis with every record of the topic; `differs` is called with the photo and what Redis lacks.
+    """Compares Redis with every record of the topic; `differs` is called with each photo id and its difference.
 
-    What is newer in Redis is no difference: a live service may run meanwhile. Photos that Redis alone knows are not
-    looked for.
+    A newer version in Redis is not a difference, since a live service may run meanwhile. Photos in Redis alone are not
+    found.
 
     Raises:
         DependencyDown: as `rebuild`.
@@ -76,10 +72,10 @@ async def check(
 
 
 def decision_of(record: Record) -> Decision:
-    """The tags or the deletion in a record of the result topic; a deletion has no value and stands in the headers.
+    """The tags or the deletion in a record of the result topic; a deletion has no value, but headers.
 
     Raises:
-        ValueError: it is neither; the message says why.
+        ValueError: it is neither; the message has the reason.
     """
     photo_id = (record.key or b"").decode()
     decision = events.decode_tags(record.value) if record.value else _deletion_of(photo_id, record)
@@ -117,9 +113,8 @@ async def _through(settings: Settings, log: Log, handle: _Handle, progress: Prog
                 decisions = _well_formed(records, log)
                 malformed += len(records) - len(decisions)
                 if decisions:
-                    outcomes.update(
-                        await dependencies.retry_until_available("redis", partial(handle, store, decisions))
-                    )
+                    call = partial(handle, store, decisions)
+                    outcomes.update(await dependencies.retry_until_available("redis", call))
                 progress(scan.done, scan.total)
     duration_s = round(monotonic() - began, 3)
     log.info("rebuild.finished", outcomes=dict(outcomes), malformed=malformed, duration_s=duration_s)
@@ -127,17 +122,12 @@ async def _through(settings: Settings, log: Log, handle: _Handle, progress: Prog
 
 
 def _well_formed(records: Sequence[Record], log: Log) -> list[Decision]:
-    """The decisions in the records; what is malformed is logged and left out."""
+    """The decisions in the records; malformed ones are logged and left out."""
     decisions = []
     for record in records:
         try:
             decisions.append(decision_of(record))
         except ValueError as error:
-            log.warning(
-                "rebuild.record_skipped",
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                detail=str(error),
-            )
+            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+            log.warning("rebuild.record_skipped", **place, detail=str(error))
     return decisions

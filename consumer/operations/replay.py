@@ -1,15 +1,16 @@
-"""Replay: reads a time range of the upload topic again and tags it through the same path and version rule."""
+"""Replay: processes a time range of the upload topic again, by the same pipeline and version rule."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from consumer.events import milliseconds
 from consumer.kafka.offsets import Partition
-from consumer.kafka.ranges import FixedRanges, Range
+from consumer.kafka.plans import FixedRanges
 from consumer.kafka.scan import TopicReader
 from consumer.service.construction import Job
 from consumer.service.run import Service, StopRequested, stop_on_signal
@@ -21,7 +22,7 @@ _PROGRESS_S: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What a replay did: records in range, and how many of them reached each outcome."""
+    """Records in range, how many of them reached each outcome, and whether all did."""
 
     total: int
     outcomes: dict[str, int]
@@ -31,22 +32,26 @@ class ReplayResult:
 async def replay(
     settings: Settings, log: Log, *, since: datetime, until: datetime, progress: Callable[[int, int], None]
 ) -> ReplayResult:
-    """Tags every record of the uploads topic between two times again, and ends.
+    """Processes every record of the upload topic between two times again.
 
-    The end offsets are fixed at the start, so that records which arrive meanwhile are left to the live service.
+    The end offsets are fixed at the start: later records are left to the live service.
     `progress` is called with (finished, total) records.
 
     Raises:
         SourceFailed: Kafka refuses the consumer.
     """
-    # A stretch of bad events must not stop a run that ends by itself.
+    # Many bad events in a row must not stop a job that ends by itself.
     unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
     settings = settings.model_copy(update={"service": unbroken})
     service = Service(settings, log)
-    group_id = f"{settings.kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
-    ranges = await service.dependencies.retry_until_available(
-        "kafka", lambda: asyncio.to_thread(ranges_between, settings, since, until)
-    )
+    kafka = settings.kafka
+    group_id = f"{kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
+
+    def read_ranges() -> dict[Partition, range]:
+        with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
+            return reader.ranges(since, until)
+
+    ranges = await service.dependencies.retry_until_available("kafka", partial(asyncio.to_thread, read_ranges))
     plan = FixedRanges(ranges)
     log.info("replay.started", records=plan.total, since=since.isoformat(), until=until.isoformat())
     progress(0, plan.total)
@@ -67,14 +72,3 @@ async def _until_done(service: Service, plan: FixedRanges, progress: Callable[[i
         with suppress(TimeoutError):
             await asyncio.wait_for(service.stopping.wait(), _PROGRESS_S)
         progress(min(sum(service.outcomes().values()), plan.total), plan.total)
-
-
-def ranges_between(settings: Settings, since: datetime, until: datetime) -> dict[Partition, Range]:
-    """The offsets of each partition of the uploads topic that were written at or after `since` and before `until`.
-
-    Raises:
-        DependencyDown: Kafka does not answer, or the topic is missing.
-    """
-    kafka = settings.kafka
-    with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-        return reader.ranges(since, until)

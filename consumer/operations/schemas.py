@@ -1,6 +1,6 @@
-"""What is published for other programs, generated from the code, so that code and contract cannot drift apart.
+"""Published schemas, generated from the code: the JSON Schemas of the events, and the image formats.
 
-The JSON Schemas of the events, and the image formats, which training reads from a copy in its own package.
+Training reads the image formats from a copy in its own package.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The sweeper: finds entries of the brand indexes whose photo does not say so, and removes or repairs them.
+"""Sweep: finds entries of the brand indexes that do not agree with their photo's hash, and removes or repairs them.
 
-The writing script keeps hash and index in step, so orphans come from outside: a hash that expired or was deleted by
-hand, a restored backup. Everything is scanned in bounded steps, Redis serves others meanwhile.
+The writing script keeps hash and index consistent, so orphans come from outside: a hash that expired or was deleted by
+hand, a restored backup. It scans in bounded steps, between which Redis serves other clients.
 """
 
 import re
@@ -34,13 +34,13 @@ class Entry:
 
     @property
     def keys(self) -> tuple[str, str]:
-        """The photo's hash in the index's own bucket, and the index: an entry in a foreign bucket has no photo."""
+        """The photo's hash in the bucket of the index, and the index: an entry in a wrong bucket has no photo."""
         return f"p:{{{self.bucket}}}:{self.photo_id}", index_prefix(self.bucket) + self.brand
 
 
 @dataclass(frozen=True, slots=True)
 class SweepResult:
-    """Entries looked at, those that were wrong, and what the script then did to them (nothing in a dry run)."""
+    """Entries checked, wrong ones, and what the script did with those (nothing in a dry run)."""
 
     entries: int
     orphans: int
@@ -50,13 +50,13 @@ class SweepResult:
 def sweep(
     url: str, *, timeout_s: float, execute: bool, found: Callable[[Entry], None], cluster: bool = False
 ) -> SweepResult:
-    """Looks at every entry of every brand index; `execute` also removes or repairs those that are wrong.
+    """Checks every entry of every brand index; with `execute`, also removes or repairs wrong ones.
 
-    `found` is called with each wrong entry. An entry that is written while the sweep looks at it may be reported, but
-    is never harmed: the script looks again. While a cluster moves slots, entries of those may be passed over.
+    `found` is called with each wrong entry. An entry that is written concurrently may be reported, but is not changed:
+    the script checks again. While a cluster moves slots, entries of those may be missed.
 
     Raises:
-        DependencyDown: Redis does not answer, or a wrong entry's slot is split between two nodes right now.
+        DependencyDown: Redis does not answer, or the slot of a wrong entry is split between two nodes.
     """
     entries, orphans, outcomes = 0, 0, Counter[str]()
     script = Script("sweep.lua")
@@ -68,7 +68,7 @@ def sweep(
             for entry in wrong:
                 found(entry)
             if execute and wrong:
-                outcomes.update(_mend(link, script, wrong))
+                outcomes.update(_repair(link, script, wrong))
     return SweepResult(entries, orphans, dict(sorted(outcomes.items())))
 
 
@@ -76,7 +76,7 @@ def _entries(link: ThreadLink) -> Iterator[Entry]:
     """Scans the indexes.
 
     Yields:
-        Every entry; SCAN and ZSCAN name some twice and miss none that is there throughout.
+        Every entry, some twice; SCAN and ZSCAN miss none that exists throughout.
     """
     for key in link.scan("b:{*", "zset", _BATCH):
         parts = _INDEX_KEY.fullmatch(key)
@@ -113,5 +113,5 @@ def _agrees(entry: Entry, quality: str | None, brands: str | None, deleted: str 
         return False
 
 
-def _mend(link: ThreadLink, script: Script, entries: Sequence[Entry]) -> list[str]:
+def _repair(link: ThreadLink, script: Script, entries: Sequence[Entry]) -> list[str]:
     return link.run([script.call(entry.keys, [entry.photo_id, entry.brand]) for entry in entries], script)

@@ -9,9 +9,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ResponseError
 
 from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
-from consumer.redis.commands import Command, Script
+from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
 from consumer.redis.failures import FAILURES
-from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, T, Wait
 
 _MAX_CONNECTIONS: Final = 16
 
@@ -19,7 +18,7 @@ _MAX_CONNECTIONS: Final = 16
 class AsyncLink:
     """One server, or a cluster of which the URL names a node; close it. A caller may be cancelled at any time.
 
-    Callers wait for a free connection instead of opening one each; every wait ends by `timeout_s`.
+    At most 16 connections for each node; callers wait for a free one, and every wait ends after `timeout_s`.
     """
 
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
@@ -35,7 +34,7 @@ class AsyncLink:
         operation = self._server.run(commands, script)
         if self._cluster:
             return await self._drive(operation)
-        # The hot path, in which a generator costs 3 %: one server's first replies are nearly always what is returned.
+        # The hot path, where a generator costs 3 %: the first replies of one server are nearly always the result.
         answers = [await self._answer(None, commands)]
         replies = settled(answers)
         if replies is not None:

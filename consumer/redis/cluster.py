@@ -1,10 +1,10 @@
-"""What to send to which node of Redis and what the answers mean, for one server or a cluster. No I/O.
+"""Operations on one Redis server or a cluster: which commands go to which node, and what the replies mean. No I/O.
 
-Every operation is a generator of `steps`, which a link carries out: `async_link` in the event loop, `thread_link` in
-threads. So the rules stand here once.
+Every operation is a generator of steps, which a link carries out: `async_link` in the event loop, `thread_link` in
+threads. So the rules are written once.
 
-The cluster is our own because redis-py's cluster clients lose their way while slots move: both fail on an ASK to a node
-that owns no slot yet (redis-py#4015), and the asynchronous one sends ASKING and the command over two connections.
+redis-py's own cluster clients fail while slots move: both on an ASK to a node that owns no slot yet (redis-py#4015),
+and the asynchronous one because it sends ASKING and the command over two connections.
 """
 
 import random
@@ -24,32 +24,42 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from consumer.redis.commands import Command, Script, slot_of
+from consumer.redis.commands import (
+    Address,
+    Answer,
+    Command,
+    Exclusive,
+    Forget,
+    Operation,
+    Request,
+    Script,
+    Wait,
+    slot_of,
+)
 from consumer.redis.failures import FAILURES
-from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Wait
 
-#: How often commands follow redirections, and how long they wait before the next time where a slot is split.
+#: How often commands follow redirections, and how long they wait in between where a slot is split between two nodes.
 ROUNDS: Final = 6
 SPLIT_WAIT_S: Final = 0.05
 
-#: Nodes that are asked for the cluster's slots before it is given up for now, beside the one that the user named.
+#: How many known nodes are asked for the cluster's slots, before the one in the URL.
 _ASKED_NODES: Final = 3
 _ASKING: Final[Command] = ("ASKING",)
 _CLUSTER_SLOTS: Final[Command] = ("CLUSTER", "SLOTS")
 _PING: Final[Command] = ("PING",)
 _DEFAULT_PORT: Final = 6379
-#: What a node says where it does not know a host, its own included: ask where you asked before.
+#: What a node reports as a host that it does not know, its own included: use the host that it was reached at.
 _SAME_HOST: Final = frozenset({"", "?"})
 
 
 class Server:
-    """The operations on one server. Commands may be sent twice: use what can be repeated."""
+    """The operations on one server. Commands may be sent twice, so they must be idempotent."""
 
     def run(self, commands: Sequence[Command], script: Script | None = None) -> Operation[list[Any]]:
-        """The replies to the commands, in their order; `script` is the one that they call, if they do.
+        """The replies to the commands, in their order; `script` is the one that they call, if any.
 
         Raises:
-            RedisError: the first that a command ended with, or the connection; others may have been carried out.
+            RedisError: the first failure of a command or of the connection; other commands may have been executed.
             OSError: the connection failed.
         """
         if not commands:
@@ -66,7 +76,7 @@ class Server:
         """Checks that every slot has a master, and that all masters answer.
 
         Raises:
-            RedisError: one does not, or is missing.
+            RedisError: one is missing or does not answer.
             OSError: the connection failed.
         """
         masters = yield from self.masters()
@@ -88,16 +98,14 @@ class Server:
         replies = _replies_of((yield [(None, commands)]))
         for reply in replies:
             if isinstance(reply, AskError):
-                raise ClusterError(
-                    "this server belongs to a cluster: say so (setting redis.cluster, TagReader(cluster=True))"
-                )
+                raise ClusterError("this server belongs to a cluster: set redis.cluster, or TagReader(cluster=True)")
         return replies
 
 
 class Cluster(Server):
-    """The operations on a cluster, and who owns its slots as far as the nodes told; all callers share one.
+    """The operations on a cluster, with the known owners of its slots; all callers share one.
 
-    `seed` is the node that the URL names: it is asked for the slots first, and again whenever no known master answers.
+    `seed` is the node in the URL: it is asked for the slots first, and again whenever no known master answers.
     """
 
     def __init__(self, seed: Address) -> None:
@@ -124,14 +132,14 @@ class Cluster(Server):
         return list(set(self._owners.values()))
 
     def _send(self, commands: Sequence[Command]) -> Operation[list[Any]]:
-        """The replies, errors as values, redirections that led nowhere among them.
+        """The replies, errors as values, among them redirections that were not resolved.
 
         Raises:
-            RedisError: connections failed twice, or no node says who owns the slots.
+            RedisError: connections failed twice, or no node reports the owners of the slots.
             OSError: as RedisError.
         """
         replies: list[Any] = [None] * len(commands)
-        # The places of the unanswered commands, and the node that ASK sends each of them to.
+        # The places of the unanswered commands, and the node that ASK redirects each of them to.
         pending: dict[int, Address | None] = dict.fromkeys(range(len(commands)))
         lost = False
         for _ in range(ROUNDS):
@@ -153,10 +161,10 @@ class Cluster(Server):
     def _exchange(
         self, commands: Sequence[Command], pending: Mapping[int, Address | None], replies: list[Any]
     ) -> Operation[dict[int, Address | None]]:
-        """Sends the pending commands once and notes what came of each; returns those that are pending after it."""
+        """Sends the pending commands once and stores the replies; returns those that are still pending."""
         sent: dict[Address, list[int | None]] = {}
         for place, asked in pending.items():
-            # None is ASKING, which counts for the next command of a connection alone.
+            # None stands for ASKING, which holds for the next command of the connection alone.
             sent.setdefault(asked or self._owner(commands[place]), []).extend([None, place] if asked else [place])
         requests: list[Request] = [
             (node, [_ASKING if place is None else commands[place] for place in places]) for node, places in sent.items()
@@ -172,7 +180,7 @@ class Cluster(Server):
         return again
 
     def _follow(self, reply: Exception, node: Address) -> Address | None:
-        """Learns where a slot moved to; returns the node to ask while its keys are moving."""
+        """Notes where a slot moved to; returns the node to ask while its keys are moving."""
         match reply:
             case MovedError():
                 self._owners[reply.slot_id] = _address(reply.host, reply.port, node)
@@ -188,10 +196,10 @@ class Cluster(Server):
         return self._owners[slot]
 
     def _learn(self) -> Operation[None]:
-        """Asks for the slots, one node after the other, unless another caller just did.
+        """Reads the owners of the slots from one node after the other, unless another caller just did.
 
         Raises:
-            FAILURES: no node says.
+            FAILURES: no node answers.
         """
         if not self._stale:
             return
@@ -209,7 +217,7 @@ class Cluster(Server):
 
 
 def settled(answers: Sequence[Answer]) -> list[Any] | None:
-    """The replies of the one node that was asked; None where there is more to do about them than to return them."""
+    """The replies of the one node that was asked; None where they or the connection failed."""
     (answer,) = answers
     if isinstance(answer, Exception):
         return None
@@ -266,7 +274,7 @@ def _replies_of(answers: list[Answer]) -> list[Any]:
         try:
             raise answer
         finally:
-            # Its traceback holds this frame and the callers', a photo's bytes among their locals: no cycle keeps those.
+            # Its traceback refers to the callers' frames and so to a photo's bytes: avoid a cycle that keeps those.
             del answer
     return answer
 

@@ -1,9 +1,10 @@
-"""Commands of Redis, the scripts of this package among them, and the slot that each belongs to. Pure."""
+"""Redis commands and scripts, the slot of each, and the steps of an operation that a link carries out. Pure."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.crc import key_slot
 
@@ -33,3 +34,41 @@ def slot_of(command: Command) -> int:
     """The slot of a command's first key; all its keys must share it."""
     key = command[3] if command[0] in _SCRIPT_CALLS else command[1]
     return key_slot(key if isinstance(key, bytes) else str(key).encode(errors="surrogateescape"))
+
+
+class Address(NamedTuple):
+    """The address of a node."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Waits before the next step."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusive:
+    """Carries out an operation, one at a time for all callers of the link."""
+
+    operation: "Operation[None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Closes the connections to these nodes."""
+
+    nodes: Iterable[Address]
+
+
+#: Commands for one node, to be sent in one round trip; node None is the one that the URL names.
+Request = tuple[Address | None, Sequence[Command]]
+#: What a node replied to each command of a request, errors as values; or the failure of the connection.
+Answer = list[Any] | Exception
+#: Requests are sent concurrently, and the result is a new list of their answers; other steps have no result.
+Step = list[Request] | Wait | Exclusive | Forget
+T = TypeVar("T")
+Operation = Generator[Step, Any, T]

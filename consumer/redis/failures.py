@@ -1,4 +1,4 @@
-"""What counts as a failure of Redis, and what it is to the path."""
+"""What counts as a failure of Redis, and its mapping to `DependencyDown`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,16 +8,16 @@ from redis.exceptions import RedisError
 
 from consumer.errors import DependencyDown
 
-#: Whatever Redis or the way to it does wrong; a timeout is an OSError.
+#: A failure of Redis or of the connection; a timeout is an OSError.
 FAILURES: Final = (RedisError, OSError)
 
 
 @contextmanager
 def redis_failures() -> Iterator[None]:
-    """Every failure of Redis is its own: our keys and arguments are always well-formed.
+    """Maps every failure: none is the photo's fault, since keys and arguments are always well-formed.
 
-    `maxmemory` with noeviction, a replica, a loading server, a cluster without one of its masters and refused
-    credentials all mend without the photo.
+    That includes `maxmemory` with noeviction, a replica, a loading server, a cluster without one of its masters and
+    refused credentials.
 
     Raises:
         DependencyDown: for each of them.

@@ -1,11 +1,11 @@
-"""What the models said about bytes that were seen before: a copy of a photo is neither decoded nor inferred again.
+"""The score cache: a copy of a photo that was judged before is neither decoded nor inferred again.
 
-Scores, not tags, are kept: thresholds, ids and versions are decided anew for each photo, so that a copy gets the tags
-that it would have got without the cache. The cache only ever saves work; where it fails, the photo is judged.
+It keeps scores, not tags: thresholds, ids and versions are applied to each photo, so a copy gets the tags that it would
+get without the cache. Where the cache fails, the photo is judged.
 
-It is direct-mapped: a hash of the content picks one of `max_entries` places, and what comes later overwrites what is
-there. So it is bounded whatever Redis' settings are, costs one GET and one SET, and needs no order of use. After as
-many new contents as there are places, 37 % of the entries are left.
+It is direct-mapped: a hash of the content picks one of `max_entries` places, and a later entry overwrites an earlier
+one. So its size is bounded whatever Redis' settings are, it costs one GET and one SET, and it needs no record of use.
+After as many new contents as there are places, 37 % of the entries are left.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Literal, Self
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Literal
 
 import numpy as np
 import orjson
@@ -28,18 +29,18 @@ from consumer.redis.failures import FAILURES
 CacheResult = Literal["hit", "miss", "shared", "failed"]
 Judge = Callable[[Photo], Awaitable[Scores]]
 
-#: Below this, hashing costs less than changing threads: 64 KiB take 0.04 ms.
+#: Up to this size, hashing costs less than a switch of threads: 64 KiB take 0.04 ms.
 _INLINE_BYTES: Final = 64 * 1024
 #: CRC-32 of the rest, identity, quality score; the brands' float32 probabilities follow.
 _HEAD: Final = struct.Struct("<I32sd")
 _CHECKSUM_BYTES: Final = 4
 
 
-class ScoreCache:
-    """Scores by content in Redis. An async context manager that owns the connections; one for one contract.
+class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
+    """Scores by content in Redis, for one contract. An async context manager that owns the connections.
 
-    The fingerprint tells apart what gives other scores for the same bytes, see `fingerprint`. An entry lives for
-    `ttl_s`, unless another one takes its place among the `max_entries`.
+    An entry of another `fingerprint` (see that function) is a miss. Entries expire after `ttl_s`, or when another one
+    takes their place among the `max_entries`.
     """
 
     def __init__(
@@ -62,16 +63,13 @@ class ScoreCache:
         self._count = count
         self._running: dict[bytes, asyncio.Future[Scores | None]] = {}
 
-    async def __aenter__(self) -> Self:
-        return self
-
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose()
 
     async def score(self, photo: Photo, judge: Judge) -> Scores:
-        """The scores of a photo, from `judge` where its bytes are new. Copies in work at once are judged once.
+        """The scores of a photo, from `judge` where its bytes are new; concurrent copies are judged once.
 
-        Raises nothing of its own: what `judge` raises passes through, and concerns this photo alone.
+        What `judge` raises passes through, for this photo alone; the cache itself raises nothing.
         """
         identity = await _identity(self._fingerprint, photo.body)
         if identity in self._running and (scores := await asyncio.shield(self._running[identity])) is not None:
@@ -95,7 +93,7 @@ class ScoreCache:
             (value,) = await self._redis.run([("GET", key)])
         except FAILURES:
             self._count("failed")
-            # The write that follows notices an outage of Redis and waits for it.
+            # The write of the tags will notice an outage of Redis and wait.
             return await judge(photo)
         scores = None if value is None else decode(value, identity, self._contract)
         if scores is not None:
@@ -112,14 +110,15 @@ class ScoreCache:
 
 
 async def judged(photo: Photo, judge: Judge) -> Scores:
-    """The path without a cache."""
+    """The scores without a cache."""
     return await judge(photo)
 
 
 def fingerprint(contract: ModelContract, limits: Mapping[str, object]) -> str:
-    """12 hexadecimal digits that change with all that decides the scores of given bytes, or whether they are refused.
+    """12 hexadecimal digits that change with everything that decides the scores of given bytes or their rejection.
 
-    That is the models and their versions, geometry and labels, the limits of a photo, and this program's version.
+    That is the models and their versions, the geometry, the labels, `limits` (the settings of `prepare`) and the
+    version of this program.
     """
     geometry, labels = contract.geometry, contract.brand_labels
     parts = [__version__, contract.models, geometry.input_size, geometry.resize_short_side, labels, limits]

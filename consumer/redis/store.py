@@ -1,8 +1,9 @@
-"""The Redis edge of the path: version-ordered writes of tags and tombstones."""
+"""Version-ordered writes of tags and tombstones to Redis."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -10,7 +11,7 @@ from consumer.events import Deletion, Tags
 from consumer.redis.async_link import AsyncLink
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import redis_failures
-from consumer.redis.keys import bucket, deletion_of, fields_of, index_prefix, photo_key, tags_of, tombstone_of
+from consumer.redis.keys import bucket, decision_of, fields_of, index_prefix, photo_key
 
 WriteOutcome = Literal["written", "unchanged", "superseded"]
 #: What Redis holds of a photo, compared with what it should hold.
@@ -21,22 +22,18 @@ _UNDECLARED: Final = b"undeclared"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did, and what is in force after it: tags or a deletion."""
+    """What a write did, and what is in force after it."""
 
     outcome: WriteOutcome
-    tags: Tags | None
-    deletion: Deletion | None = None
+    in_force: Tags | Deletion | None
 
 
-class Store:
+class Store(AbstractAsyncContextManager["Store"]):
     """Writes to Redis. An async context manager that owns the connections."""
 
     def __init__(self, url: str, *, timeout_s: float, cluster: bool = False) -> None:
         self._redis = AsyncLink(url, timeout_s, cluster=cluster)
         self._script = Script("write_tags.lua")
-
-    async def __aenter__(self) -> Self:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose()
@@ -50,38 +47,27 @@ class Store:
         with redis_failures():
             await self._redis.ping()
 
-    async def write(self, tags: Tags) -> Written:
-        """Writes tags unless the same or a newer version is there.
+    async def write(self, decision: Tags | Deletion) -> Written:
+        """Writes tags, or replaces them by a tombstone, unless the same or a newer version is there.
 
-        The answer to a repeated write carries the tags that Redis holds (with the probabilities of this one), so that
-        the result topic never disagrees with Redis about when a photo was tagged.
+        The answer to a repeated write has what Redis holds (with the probabilities of this one), so that the result
+        topic and Redis always agree on when a photo was tagged.
 
         Raises:
             DependencyDown: Redis does not answer or cannot take writes now (out of memory, loading, read-only).
         """
-        outcome, present = await self._write(tags)
+        ((result, *present),) = await self._run([decision])
+        outcome: WriteOutcome = result.decode()
         if outcome == "written":
-            return Written(outcome, tags)
-        in_force = tags_of(tags.photo_id, present)
-        if in_force is not None and outcome == "unchanged":
-            in_force = replace(in_force, probabilities=tags.probabilities)
+            return Written(outcome, decision)
+        texts = [entry.decode() for entry in present]
+        in_force = decision_of(decision.photo_id, dict(zip(texts[::2], texts[1::2], strict=True)))
+        if outcome == "unchanged" and isinstance(in_force, Tags) and isinstance(decision, Tags):
+            in_force = replace(in_force, probabilities=decision.probabilities)
         return Written(outcome, in_force)
 
-    async def delete(self, deletion: Deletion) -> Written:
-        """Replaces the tags by a tombstone unless the same or a newer version is there.
-
-        The answer to a repeated deletion is the one that Redis holds, as with `write`.
-
-        Raises:
-            DependencyDown: as `write`.
-        """
-        outcome, present = await self._write(deletion)
-        if outcome == "written":
-            return Written(outcome, None, deletion)
-        return Written(outcome, None, deletion_of(deletion.photo_id, present))
-
     async def write_all(self, decisions: Sequence[Tags | Deletion]) -> list[WriteOutcome]:
-        """`write` or `delete` of each in one round trip; each is atomic by itself, and all may be repeated.
+        """`write` of each in one round trip; each is atomic by itself, and all may be repeated.
 
         Raises:
             DependencyDown: as `write`; some of them may have been written.
@@ -99,13 +85,13 @@ class Store:
         with redis_failures():
             (present,) = await self._redis.run([("HGETALL", photo_key(photo_id))])
         fields = {name.decode(): value.decode() for name, value in present.items()}
-        tags = tags_of(photo_id, fields)
-        if tags is None:
-            return deletion_of(photo_id, fields)
-        return replace(tags, probabilities={brand.brand: brand.probability for brand in tags.brands})
+        decision = decision_of(photo_id, fields)
+        if isinstance(decision, Tags):
+            return replace(decision, probabilities={brand.brand: brand.probability for brand in decision.brands})
+        return decision
 
     async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
-        """What Redis holds of a photo in place of `version`, if that is newer; None nearly always, which is cheap.
+        """What Redis holds of a photo, if that is newer than `version`; nearly always None, which takes one HGET.
 
         Raises:
             DependencyDown: Redis does not answer.
@@ -134,13 +120,8 @@ class Store:
             for decision in decisions
         ]
 
-    async def _write(self, decision: Tags | Deletion) -> tuple[WriteOutcome, dict[str, str]]:
-        ((outcome, *present),) = await self._run([decision])
-        texts = [entry.decode() for entry in present]
-        return outcome.decode(), dict(zip(texts[::2], texts[1::2], strict=True))
-
     async def _run(self, decisions: Sequence[Tags | Deletion]) -> list[list[Any]]:
-        """The script's answers; it is called again where a photo loses brands, whose indexes only Redis knows."""
+        """The script's answers; it is called again where a photo loses brands, which only Redis knows."""
         keys = [[photo_key(decision.photo_id), *_index_keys(decision)] for decision in decisions]
         answers: list[list[Any]] = [[]] * len(decisions)
         calls = list(range(len(decisions)))
@@ -149,7 +130,7 @@ class Store:
             with redis_failures():
                 for place, answer in zip(calls, await self._redis.run(commands, self._script), strict=True):
                     answers[place] = answer
-            # Each further time, another writer has changed the photo meanwhile: its version rises, and this ends.
+            # Repeated more than once only if another writer changed the photo, to a higher version: so this ends.
             calls = [place for place in calls if answers[place][0] == _UNDECLARED]
             for place in calls:
                 keys[place] += (key.decode() for key in answers[place][1:])
@@ -157,19 +138,15 @@ class Store:
 
 
 def _arguments(decision: Tags | Deletion) -> list[str | bytes]:
-    """What the script takes after the keys."""
-    quality, brands, fields = 0.0, list[str](), _fields(decision)
+    """The script's arguments after the keys."""
+    quality, brands = 0.0, list[str]()
     if isinstance(decision, Tags):
         quality, brands = decision.quality.score, [brand.brand for brand in decision.brands]
     prefix = index_prefix(bucket(decision.photo_id))
     arguments: list[str | bytes] = [decision.photo_id, prefix, decision.version, repr(quality), orjson.dumps(brands)]
-    for name, value in fields.items():
+    for name, value in fields_of(decision).items():
         arguments += (name, value)
     return arguments
-
-
-def _fields(decision: Tags | Deletion) -> Mapping[str, str]:
-    return fields_of(decision) if isinstance(decision, Tags) else tombstone_of(decision)
 
 
 def _index_keys(decision: Tags | Deletion) -> list[str]:
@@ -185,7 +162,7 @@ def _difference(
         return None
     if version < decision.version:
         return "older" if present else "missing"
-    expected = {name.encode(): value.encode() for name, value in _fields(decision).items()}
+    expected = {name.encode(): value.encode() for name, value in fields_of(decision).items()}
     if present != expected:
         return "different"
     listed = isinstance(decision, Deletion) or all(score == decision.quality.score for score in scores)

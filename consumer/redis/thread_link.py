@@ -10,18 +10,17 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
-from consumer.redis.commands import Command, Script
+from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
 from consumer.redis.failures import FAILURES
-from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, T, Wait
 
-#: Nodes that are asked at the same time.
-_ABREAST: Final = 16
+#: Nodes that are asked concurrently.
+_MAX_THREADS: Final = 16
 
 
 class ThreadLink:
     """One server, or a cluster of which the URL names a node; close it. Safe to share between threads.
 
-    Texts are decoded, bytes that are no UTF-8 as surrogates.
+    Replies are decoded to text, with surrogate escapes where they are not UTF-8.
     """
 
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
@@ -31,14 +30,14 @@ class ThreadLink:
         self._server = Cluster(seed_of(url)) if cluster else Server()
         self._clients: dict[Address | None, Redis] = {}
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(_ABREAST, thread_name_prefix="redis")
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, thread_name_prefix="redis")
 
     def run(self, commands: Sequence[Command], script: Script | None = None) -> list[Any]:
         """As `Server.run`."""
         operation = self._server.run(commands, script)
         if self._cluster:
             return self._drive(operation)
-        # The hot path, in which a generator costs 3 %: one server's first replies are nearly always what is returned.
+        # The hot path, where a generator costs 3 %: the first replies of one server are nearly always the result.
         answers = [self._answer(None, commands)]
         replies = settled(answers)
         if replies is not None:
@@ -47,7 +46,7 @@ class ThreadLink:
         return self._drive(operation, answers)
 
     def scan(self, pattern: str, kind: str, count: int) -> Iterator[str]:
-        """Scans every master; a key whose slot moves meanwhile may come twice or not at all.
+        """Scans every master; a key whose slot moves meanwhile may appear twice or not at all.
 
         Yields:
             The keys of a type that match, some of them twice.
@@ -77,7 +76,7 @@ class ThreadLink:
                     with self._lock:
                         self._drive(alone)
                 case Forget(nodes):
-                    # Another thread may use one: the garbage collector closes it after that.
+                    # Another thread may still use one: the garbage collector closes it afterwards.
                     for node in nodes:
                         self._clients.pop(node, None)
                 case requests:
@@ -101,7 +100,7 @@ class ThreadLink:
     def _client(self, node: Address | None) -> Redis:
         client = self._clients.get(node)
         if client is None:
-            # Two threads may make one each: both work, and the garbage collector closes the one that is not kept.
+            # Two threads may both make one: both work, and the garbage collector closes the one that is not kept.
             client = self._clients[node] = Redis.from_url(
                 url_at(self._url, node),
                 decode_responses=True,

@@ -1,22 +1,22 @@
-"""When a record that was read may be worked on: not before its time, and not while the breaker is open.
+"""Admission: a record is not processed before its time, nor while the circuit breaker is open.
 
-A record that waits here holds a place in its window and nothing else. At the stop it is let go without an outcome: its
-offset stays uncommitted, and the next run takes it up.
+A record that waits here counts as in flight and holds nothing else. When the service stops, it gets no outcome: its
+offset stays uncommitted, and it is read again.
 """
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Final
 
-from consumer.kafka.backpressure import Valve
 from consumer.kafka.headers import Delivery
 from consumer.service.breaker import Breaker, BreakerLimits, State
 from consumer.telemetry import Log, Metrics, Outcome
 
-#: A timer of the loop may fire a clock tick before its time, when the breaker would still say no.
+#: A timer of the loop may fire a clock tick early, when the breaker would still refuse.
 _LATE_S: Final = 0.01
 
 Handle = Callable[[Delivery], Awaitable[Outcome]]
@@ -25,12 +25,19 @@ Handle = Callable[[Delivery], Awaitable[Outcome]]
 class Admission:
     """Gate in front of the pipeline; one per event loop.
 
-    While the breaker is open, `valve` keeps the sources from delivering. `max_retries` records of the retry topic are
-    worked on at once: what was late already must not crowd out what is new.
+    While the breaker is open, the event `suspended` is set, so that the sources deliver nothing. At most `max_retries`
+    records of the retry topic are processed at once, so that they leave room for new ones.
     """
 
     def __init__(
-        self, handle: Handle, limits: BreakerLimits, *, valve: Valve, max_retries: int, log: Log, metrics: Metrics
+        self,
+        handle: Handle,
+        limits: BreakerLimits,
+        *,
+        suspended: threading.Event,
+        max_retries: int,
+        log: Log,
+        metrics: Metrics,
     ) -> None:
         self._handle = handle
         self._limits = limits
@@ -41,34 +48,34 @@ class Admission:
         self._changed = asyncio.Event()
         self._log = log
         self._metrics = metrics
-        self._valve = valve
+        self._suspended = suspended
 
     @property
     def complaint(self) -> str | None:
-        """Why photos are not taken in; None while they are."""
+        """Why no records are processed; None while they are."""
         dead, total = self._breaker.seen
         return None if self._known == "closed" else f"breaker: {dead} of {total} photos became dead letters"
 
     def close(self) -> None:
-        """Lets go of every record that waits, and of those that still come."""
+        """Drops every record that waits or still arrives, without an outcome."""
         self._closing.set()
         self._wake()
 
     async def handle(self, delivery: Delivery) -> None:
-        """Works on a record as soon as the breaker lets it pass."""
-        pass_ = await self._enter()
-        if pass_ is None:
+        """Processes a record as soon as the breaker admits it."""
+        permit = await self._enter()
+        if permit is None:
             return
         outcome: Outcome | None = None
         try:
             outcome = await self._handle(delivery)
         finally:
             dead = None if outcome is None or outcome == "deferred" else outcome == "dead_lettered"
-            self._breaker.note(pass_, dead=dead, now_s=monotonic())
+            self._breaker.note(permit, dead=dead, now_s=monotonic())
             self._follow()
 
     async def handle_when_due(self, delivery: Delivery) -> None:
-        """Works on a record of the retry topic, not before its time; one that moved on meanwhile is its new owner's."""
+        """Processes a record of the retry topic, not before its time, unless its partition was revoked meanwhile."""
         await self._until_due(delivery)
         async with self._retries:
             if not self._closing.is_set() and delivery.is_ours():
@@ -85,47 +92,44 @@ class Admission:
 
     async def _enter(self) -> int | None:
         while not self._closing.is_set():
-            pass_ = self._breaker.admit(monotonic())
+            permit = self._breaker.admit(monotonic())
             self._follow()
-            if pass_ is not None:
-                return pass_
+            if permit is not None:
+                return permit
             await self._changed.wait()
         return None
 
     def _follow(self) -> None:
-        """Acts on what the breaker has become."""
+        """Acts on a change of the breaker's state."""
         before, self._known = self._known, self._breaker.state
         if self._known == "half_open" and before == "half_open":
-            # A probe said nothing, and its place may be free again.
+            # A probe may have ended without an answer, so that another record may be admitted.
             self._wake()
         if before == self._known:
             return
         if self._known == "open":
-            self._valve.close()
+            self._suspended.set()
             asyncio.get_running_loop().call_later(self._limits.cool_down_s + _LATE_S, self._probe)
-            self._report(reopened=before == "half_open")
+            if before == "half_open":
+                self._log.warning("breaker.probed", good=0, next_s=self._limits.cool_down_s)
+            else:
+                self._report_opened()
         elif self._known == "closed":
             self._metrics.breaker_open.set(0)
             self._log.info("breaker.closed")
         self._wake()
 
-    def _report(self, *, reopened: bool) -> None:
-        dead, total = self._breaker.seen
-        if reopened:
-            self._log.warning("breaker.probed", good=0, next_s=self._limits.cool_down_s)
-            return
+    def _report_opened(self) -> None:
         self._metrics.breaker_open.set(1)
+        dead, total = self._breaker.seen
+        limits = self._limits
         self._log.error(
-            "breaker.opened",
-            dead_letters=dead,
-            photos=total,
-            window_s=self._limits.window_s,
-            next_s=self._limits.cool_down_s,
+            "breaker.opened", dead_letters=dead, photos=total, window_s=limits.window_s, next_s=limits.cool_down_s
         )
 
     def _probe(self) -> None:
-        """The cool-down is over: records flow again, up to the few that the breaker lets pass."""
-        self._valve.open()
+        """The cool-down is over: records are delivered again, and the breaker admits a few."""
+        self._suspended.clear()
         self._wake()
 
     def _wake(self) -> None:

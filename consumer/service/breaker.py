@@ -1,7 +1,4 @@
-"""When too many photos become dead letters, something else than the photos is wrong: stop, and try again with a few.
-
-Pure: time and outcomes come from outside.
-"""
+"""The circuit breaker: when too many photos become dead letters, the cause is hardly the photos. Pure."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ State = Literal["closed", "open", "half_open"]
 
 @dataclass(frozen=True, slots=True)
 class BreakerLimits:
-    """`ratio` of dead letters, among at least `least` outcomes within `window_s`, that opens it; 0 is never."""
+    """It opens at a `ratio` of dead letters in `least` or more outcomes within `window_s`; at a ratio of 0, never."""
 
     ratio: float
     cool_down_s: float
@@ -22,9 +19,9 @@ class BreakerLimits:
 
 
 class Breaker:
-    """Closed: all pass. Open: none, for the cool-down. Half open: a few; one good closes it, all dead open it again.
+    """Closed: admits all. Open: none, for the cool-down. Half open: probes; one success closes it, else it reopens.
 
-    A pass that `admit` gave counts only in the state that gave it: what was under way before says nothing about now.
+    A permit counts only in the state that issued it: an outcome of work that began earlier is ignored.
     """
 
     def __init__(self, limits: BreakerLimits) -> None:
@@ -34,30 +31,30 @@ class Breaker:
         self._outcomes: deque[tuple[float, bool]] = deque()
         self._dead = 0
         self._opened_s = 0.0
-        self._passes_left = 0
+        self._probes_left = 0
         self._probes_dead = 0
-        #: How many of how many outcomes were dead letters when it opened last.
+        #: Dead letters, and all outcomes, in the window when it opened last.
         self.seen = (0, 0)
 
     @property
     def state(self) -> State:
-        """The present state; `admit` is what ends a cool-down."""
+        """The present state; only `admit` ends a cool-down."""
         return self._state
 
     def admit(self, now_s: float) -> int | None:
-        """A pass for one record, to be handed to `note` with its outcome; None where it has to wait."""
+        """A permit for one record, to be passed to `note` with its outcome; None where it has to wait."""
         if self._state == "open" and now_s >= self._opened_s + self._limits.cool_down_s:
             self._enter("half_open")
-            self._passes_left, self._probes_dead = self._limits.probes, 0
-        if self._state == "open" or (self._state == "half_open" and self._passes_left == 0):
+            self._probes_left, self._probes_dead = self._limits.probes, 0
+        if self._state == "open" or (self._state == "half_open" and self._probes_left == 0):
             return None
         if self._state == "half_open":
-            self._passes_left -= 1
+            self._probes_left -= 1
         return self._generation
 
-    def note(self, pass_: int, *, dead: bool | None, now_s: float) -> None:
-        """The outcome of an admitted record; None is one that says nothing, such as a record that waits for a retry."""
-        if pass_ != self._generation or self._limits.ratio <= 0:
+    def note(self, permit: int, *, dead: bool | None, now_s: float) -> None:
+        """The outcome of an admitted record; `dead` is None where it has none yet, as after a deferral."""
+        if permit != self._generation or self._limits.ratio <= 0:
             return
         if self._state == "half_open":
             self._note_probe(dead=dead, now_s=now_s)
@@ -71,7 +68,7 @@ class Breaker:
 
     def _note_probe(self, *, dead: bool | None, now_s: float) -> None:
         if dead is None:
-            self._passes_left += 1
+            self._probes_left += 1
         elif not dead:
             self._enter("closed")
         else:

@@ -1,10 +1,11 @@
-"""The composition root: one pure function from settings to the parts of the service. `run` opens, runs and closes them.
+"""The composition root: from the settings to the parts of the service, which `run` opens, runs and closes.
 
-Everything is complete once it is constructed: a record's delivery names the source that it came from, and sources and
-admission share a valve, so that no part has to be told of another one afterwards.
+Every part is complete once it is constructed: a delivery refers to its source, and the admission suspends the sources
+through an event that they share.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,11 +24,10 @@ from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.imaging.limits import PrepareLimits
 from consumer.imaging.preparer import Preparer
 from consumer.kafka import clients
-from consumer.kafka.backpressure import Valve
 from consumer.kafka.headers import DeliveryReader, delivery_of, retried_delivery_of
+from consumer.kafka.plans import Plan, Subscription
 from consumer.kafka.publisher import Publisher
-from consumer.kafka.source import Plan, Source
-from consumer.kafka.subscription import Subscription
+from consumer.kafka.source import Source
 from consumer.kafka.topics import TopicNames
 from consumer.pipeline import Pipeline, Steps
 from consumer.redis.score_cache import ScoreCache, fingerprint, judged
@@ -38,22 +38,22 @@ from consumer.service.breaker import BreakerLimits
 from consumer.service.per_photo_order import PerPhotoOrder
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
-from consumer.triton.inference import Inference, TritonClient
+from consumer.triton.inference import TritonClient
 
 T = TypeVar("T")
 
-#: One of so many places for photos in work is for those from the retry topic.
+#: One in so many photos in flight may be from the retry topic.
 _RETRY_SHARE: Final = 4
-#: Settings of `prepare` that say how long a decode may take and where, not which pixels it gives.
+#: Settings of `prepare` on the duration and place of a decode, which do not change its pixels.
 _NOT_LIMITS: Final = frozenset({"threads", "timeout_s", "overdue_grace_s"})
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Which records a service works on.
+    """Which records a service processes.
 
-    `retries` is the plan of the retry topic, where this service reads it too. Its group is one of its own: records
-    that sleep there hold up no rebalance of the live partitions, and a static member's name is used once a group.
+    `retries` is the plan of the retry topic, where this service reads it too. It has a group of its own: waiting
+    records do not delay a rebalance of the live partitions, and a static member's name is used once in a group.
     """
 
     plan: Plan
@@ -64,7 +64,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What all parts of one service share: its event loop, how it reports, and whom a failed source tells."""
+    """What all parts of one service share: event loop, log, metrics, and what to call when a source fails."""
 
     loop: asyncio.AbstractEventLoop
     log: Log
@@ -73,14 +73,14 @@ class Runtime:
     failed: Callable[[SourceFailed], None]
 
     def call_in_loop(self, call: Callable[[T], None], argument: T) -> None:
-        """Runs a callback of the Kafka thread in the event loop; after the loop's end there is nobody to tell."""
+        """Runs a callback of the Kafka thread in the event loop; does nothing after the loop's end."""
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(call, argument)
 
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """The clients of the dependencies; made before the models are known."""
+    """The clients of the dependencies, which are needed to read the contract of the models."""
 
     triton: TritonClient
     store: Store
@@ -89,7 +89,7 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One topic's way into the service: its source, and the tasks that work on what it delivers."""
+    """The source of one topic, and the tasks that process its records."""
 
     source: Source
     tasks: PerPhotoOrder
@@ -97,7 +97,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Everything that works on records under one contract. `streams` holds the live topic first."""
+    """The parts that process records under one contract. `streams` has the live topic first."""
 
     fetcher: Fetcher
     preparer: Preparer
@@ -107,7 +107,7 @@ class Parts:
 
 
 def connections_of(settings: Settings) -> Connections:
-    """The clients of Triton, Redis and Kafka; none of them connects yet."""
+    """The clients of Triton, Redis and Kafka, not connected yet."""
     kafka = settings.kafka
     return Connections(
         TritonClient(settings.triton.url, deadline_s=settings.triton.deadline_s),
@@ -119,22 +119,31 @@ def connections_of(settings: Settings) -> Connections:
 def parts_of(
     settings: Settings, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime
 ) -> Parts:
-    """The parts of a service for one job; nothing is opened or started yet."""
-    fetcher, preparer = _fetcher_of(settings, runtime.metrics), _preparer_of(settings, contract)
+    """The parts of a service for one job, neither opened nor started."""
+    fetcher, prepare = _fetcher_of(settings, runtime.metrics), settings.prepare
+    limits = prepare_limits(settings)
+    preparer = Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
     cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
     steps = Steps(
         fetch=fetcher.fetch,
         prepare=preparer.prepare,
-        infer=Inference(connections.triton, contract).infer,
+        infer=partial(connections.triton.infer, contract),
         tag=partial(_tag, contract, settings.service.top_k),
         tombstone=tagging.decide_deletion,
         store=connections.store,
         publish=connections.publisher,
         score=judged if cache is None else cache.score,
     )
-    valve = Valve()
-    admission = _admission_of(settings, job, _pipeline_of(settings, steps, runtime), valve, runtime)
-    streams = _streams_of(settings, job, admission, valve, runtime)
+    suspended, service = threading.Event(), settings.service
+    admission = Admission(
+        _pipeline_of(settings, steps, runtime).handle,
+        BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
+        suspended=suspended,
+        max_retries=max(1, job.max_in_flight // _RETRY_SHARE),
+        log=runtime.log,
+        metrics=runtime.metrics,
+    )
+    streams = _streams_of(settings, job, admission, suspended, runtime)
     return Parts(fetcher, preparer, cache, admission, streams)
 
 
@@ -145,15 +154,15 @@ def topic_names(settings: Settings) -> TopicNames:
 
 
 def live_job(settings: Settings) -> Job:
-    """The job of the live service: its share of the upload topic and of the retry topic."""
+    """The job of the live service: partitions of the upload topic and of the retry topic."""
     kafka = settings.kafka
-    membership = clients.membership(kafka.group_protocol, kafka.instance_id)
+    subscription = partial(Subscription, group_protocol=kafka.group_protocol, instance_id=kafka.instance_id)
     return Job(
-        Subscription(kafka.uploads_topic, kafka.first_position, membership),
+        subscription(kafka.uploads_topic, kafka.first_position),
         kafka.group_id,
         settings.service.max_in_flight,
-        # Every record that waits counts, wherever `first_position` starts.
-        retries=Subscription(kafka.retry_topic, "earliest", membership),
+        # No waiting record may be left out, whatever `first_position` is.
+        retries=subscription(kafka.retry_topic, "earliest"),
     )
 
 
@@ -163,24 +172,19 @@ def fetch_limits(settings: Settings) -> FetchLimits:
 
 
 def prepare_limits(settings: Settings) -> PrepareLimits:
-    """What a photo may be."""
+    """The limits of a photo and its decode."""
     return PrepareLimits(**settings.prepare.model_dump(exclude=set(_NOT_LIMITS)))
 
 
 def _fetcher_of(settings: Settings, metrics: Metrics) -> Fetcher:
-    """The photo fetcher, whose bytes in flight are bounded and measured."""
+    """The fetcher, with its budget of bytes in flight."""
     budget = Budget(settings.service.max_in_flight_bytes)
     metrics.in_flight_bytes.set_function(lambda: budget.used)
     return Fetcher(fetch_limits(settings), budget)
 
 
-def _preparer_of(settings: Settings, contract: ModelContract) -> Preparer:
-    prepare = settings.prepare
-    return Preparer(contract.geometry, prepare_limits(settings), threads=prepare.threads, timeout_s=prepare.timeout_s)
-
-
 def _cache_of(settings: Settings, contract: ModelContract, metrics: Metrics) -> ScoreCache:
-    """The cache of scores; another contract, or other limits of a decode, see none of its entries."""
+    """The score cache; entries of another contract or other limits are misses."""
     return ScoreCache(
         contract=contract,
         fingerprint=fingerprint(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
@@ -193,7 +197,7 @@ def _cache_of(settings: Settings, contract: ModelContract, metrics: Metrics) -> 
 def _tag(contract: ModelContract, top_k: int, event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
     """The decision, taken now."""
     now = datetime.now(UTC)
-    # Whole milliseconds: Redis keeps no more, and the result topic must say the same.
+    # Whole milliseconds: Redis keeps no more, and the result topic must agree.
     tagged_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
     return tagging.decide(event, scores, origin, contract, top_k=top_k, tagged_at=tagged_at)
 
@@ -211,20 +215,8 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
     )
 
 
-def _admission_of(settings: Settings, job: Job, pipeline: Pipeline, valve: Valve, runtime: Runtime) -> Admission:
-    service = settings.service
-    return Admission(
-        pipeline.handle,
-        BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
-        valve=valve,
-        max_retries=max(1, job.max_in_flight // _RETRY_SHARE),
-        log=runtime.log,
-        metrics=runtime.metrics,
-    )
-
-
 def _streams_of(
-    settings: Settings, job: Job, admission: Admission, valve: Valve, runtime: Runtime
+    settings: Settings, job: Job, admission: Admission, suspended: threading.Event, runtime: Runtime
 ) -> tuple[Stream, ...]:
     kafka = settings.kafka
 
@@ -233,11 +225,9 @@ def _streams_of(
     ) -> Stream:
         source = Source(
             plan,
-            bootstrap_servers=kafka.bootstrap_servers,
-            group_id=group_id,
-            extra=kafka.extra,
+            connect=partial(clients.consumer_client, kafka.bootstrap_servers, group_id, kafka.extra),
             max_in_flight=max_in_flight,
-            valve=valve,
+            suspended=suspended,
             read=read,
             deliver=partial(runtime.call_in_loop, tasks.start),
             failed=partial(runtime.call_in_loop, runtime.failed),

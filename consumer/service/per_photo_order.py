@@ -1,4 +1,4 @@
-"""Many records at once, those of one photo one after the other."""
+"""Concurrent processing of records, in order for each photo."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -7,9 +7,9 @@ from consumer.kafka.headers import Delivery
 
 
 class PerPhotoOrder:
-    """One task for each record of a topic; records with the same key run in the order in which they were started.
+    """One task for each record of a topic; records with the same key run one after the other, as they were started.
 
-    A record without a key has no order. A record that fails or is cancelled does not hold the next one up.
+    Records without a key have no order. A record that fails or is cancelled does not block the next one.
     """
 
     def __init__(self, handle: Callable[[Delivery], Awaitable[None]]) -> None:
@@ -19,12 +19,12 @@ class PerPhotoOrder:
         self._closed = False
 
     def start(self, deliveries: Iterable[Delivery]) -> None:
-        """Starts a task for each record in the running event loop; after `close` nothing happens."""
+        """Starts a task for each record in the running event loop; after `close`, none."""
         for delivery in () if self._closed else deliveries:
             self._start(delivery)
 
     def close(self) -> frozenset[asyncio.Task[None]]:
-        """Starts nothing more; returns the tasks that have not ended, those that wait for their turn included."""
+        """Starts no more tasks; returns those that have not ended, including those that wait for an earlier one."""
         self._closed = True
         return frozenset(self._running)
 

@@ -1,4 +1,4 @@
-"""The running service: waits for its dependencies, opens the parts, runs them, and drains them in reverse."""
+"""The running service: waits for its dependencies, opens the parts, runs and drains them."""
 
 import asyncio
 import signal
@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
+
+from prometheus_client import generate_latest
 
 from consumer.contract import ModelContract
 from consumer.errors import DecodeHangs, SourceFailed, TaggerError
@@ -25,13 +27,13 @@ T = TypeVar("T")
 
 
 class Service:
-    """The life of one service in one event loop: what it waits for, how it stands, and how it ends."""
+    """One service in one event loop: its state, its start and its end."""
 
     def __init__(self, settings: Settings, log: Log) -> None:
         self._settings = settings
         self._log = log
         self._loop = asyncio.get_running_loop()
-        #: None until the dependencies answered: without the models' contract there is nothing to build.
+        #: None until the dependencies have answered: the parts need the contract of the models.
         self._parts: Parts | None = None
         self.metrics = Metrics()
         self.dependencies = Dependencies(log, self.metrics)
@@ -39,11 +41,11 @@ class Service:
         self.failure: SourceFailed | DecodeHangs | None = None
 
     def live(self) -> bool:
-        """Whether the process works: it waits for its dependencies, or its Kafka threads poll."""
+        """Whether the service waits for its dependencies, or its Kafka threads poll."""
         return self._parts is None or all(stream.source.alive for stream in self._parts.streams)
 
     def not_ready(self) -> list[str]:
-        """What the service still waits for; empty while photos can be tagged."""
+        """What the service waits for; empty while photos can be tagged."""
         waiting: list[str] = list(self.dependencies.lost)
         if self._parts is None:
             waiting.append("assignment")
@@ -57,21 +59,21 @@ class Service:
 
     @property
     def idle(self) -> bool:
-        """Whether no record is in work."""
+        """Whether no record is in flight."""
         return self._parts is not None and self._parts.streams[0].source.in_flight == 0
 
     def outcomes(self) -> dict[str, int]:
-        """How many records reached each outcome so far."""
+        """The number of records by outcome."""
         samples = next(iter(self.metrics.records.collect())).samples
         return {entry.labels["outcome"]: int(entry.value) for entry in samples if entry.name.endswith("_total")}
 
     def stop(self) -> None:
-        """Asks the service to drain and end."""
+        """Asks the service to drain and stop."""
         self.stopping.set()
 
     @asynccontextmanager
     async def working(self, job: Job) -> AsyncIterator[None]:
-        """Waits for the dependencies, then processes the job's records until the context ends; drains at its end.
+        """Waits for the dependencies, then processes the job's records until the context ends, and drains.
 
         Yields:
             Nothing; `stopping` is set when the source failed.
@@ -138,7 +140,7 @@ class Service:
         self.stop()
 
     async def _watch_decodes(self, preparer: Preparer) -> None:
-        """Stops the service when a decode runs on after its photo was given up: only a new process frees the core."""
+        """Stops the service when a decode runs on after its timeout: only a new process frees the core."""
         grace_s = self._settings.prepare.overdue_grace_s
         since_s: float | None = None
         while since_s is None or monotonic() - since_s < grace_s:
@@ -150,11 +152,11 @@ class Service:
         self.stop()
 
     async def _drain(self, parts: Parts) -> None:
-        """Finishes what is in work within the budget; the rest stays uncommitted and is read again."""
+        """Finishes the records in flight before the deadline; the rest stay uncommitted and are read again."""
         for stream in parts.streams:
             stream.source.stop_delivery()
         parts.admission.close()
-        # What the Kafka threads hand over from now on is not started: nobody would wait for it, and the steps close.
+        # From now on, records that the Kafka threads hand over are not started: the steps are about to close.
         tasks = frozenset[asyncio.Task[None]]().union(*(stream.tasks.close() for stream in parts.streams))
         self._log.info("service.stopping", in_flight=len(tasks))
         if tasks:
@@ -177,18 +179,25 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
     """Runs the service on the live topic until SIGTERM or SIGINT; `listening` gets the health endpoint's port.
 
     Raises:
-        SourceFailed: Kafka refuses this consumer for good.
-        DecodeHangs: a decode cannot be stopped; the process is to end without waiting for its threads.
+        SourceFailed: Kafka refuses this consumer permanently.
+        DecodeHangs: a decode cannot be stopped; the process must exit without waiting for its threads.
     """
     service = Service(settings, log)
+
+    async def not_ready() -> list[str]:
+        return service.not_ready()
+
+    async def metrics() -> bytes:
+        return generate_latest(service.metrics.registry)
+
     async with AsyncExitStack() as stack:
         if settings.health.enabled:
             endpoint = serve_health(
                 settings.health.host,
                 settings.health.port,
-                metrics=service.metrics,
                 live=service.live,
-                not_ready=service.not_ready,
+                not_ready=not_ready,
+                metrics=metrics,
             )
             listening(await stack.enter_async_context(endpoint))
         stack.enter_context(stop_on_signal(service))

@@ -1,8 +1,8 @@
-"""A worker's side of the supervisor: it says where its health endpoint listens, and dies with its supervisor.
+"""The worker's side of the supervisor: it reports the port of its health endpoint, and ends with its supervisor.
 
 The variable `TAGGER_WORKER` holds `number:pid of the supervisor`. Standard input is then a socket whose other end only
-the supervisor holds: its end is the supervisor's end, on every system. On Linux the kernel kills the worker as well,
-which works even when no Python code runs any more. Killed is good enough here: what has no outcome is not committed.
+the supervisor holds: it closes when the supervisor ends, on every system. On Linux the kernel kills the worker as well,
+even when no Python code runs any more. A kill is safe: what has no outcome is not committed.
 """
 
 import ctypes
@@ -20,22 +20,21 @@ _ORPHANED: Final = 1
 
 
 class Worker:
-    """This process as one of a supervisor's workers."""
+    """This process, as one of the workers of a supervisor."""
 
     def __init__(self, number: int, channel: socket.socket) -> None:
         self.number = number
         self._channel = channel
 
     def report_port(self, port: int) -> None:
-        """Tells the supervisor where this worker's health endpoint listens."""
+        """Tells the supervisor the port of this worker's health endpoint."""
         self._channel.sendall(f"{port}\n".encode())
 
 
 def join_supervisor(environ: Mapping[str, str] = os.environ) -> Worker | None:
-    """Ties this process to the supervisor that started it; None where no supervisor did.
+    """Makes this process end with the supervisor that started it; None where no supervisor did.
 
-    Call it first of all: a supervisor that ends before this line is noticed too, one that ends during the imports
-    before it would not be.
+    Call it before slow imports. A supervisor that ended before this call is noticed too.
     """
     told = environ.get(VARIABLE)
     if told is None:

@@ -1,7 +1,7 @@
-"""The metrics of several workers as one page: every sample keeps its value and gains the label `worker`.
+"""The metrics of several workers on one page: every sample keeps its value and gets the label `worker`.
 
-Not summed: a sum of counters falls when a worker is replaced, which Prometheus takes for a reset of the whole, and a
-sum of flags such as `tagger_paused` means nothing. With a series per worker `sum(rate(...))` is right in all cases.
+They are not summed: a sum of counters falls when a worker is replaced, which Prometheus takes for a counter reset, and
+a sum of flags such as `tagger_paused` has no meaning. With a series for each worker `sum(rate(...))` is always right.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,10 +20,10 @@ class _Families(Collector):
 
 
 def merge(pages: Mapping[int, str], own: CollectorRegistry) -> bytes:
-    """The pages of the workers by number, labelled, followed by the metrics of the supervisor itself.
+    """The pages of the workers (by number) with their label, followed by the metrics of the supervisor.
 
     Raises:
-        ValueError: a page is no Prometheus text.
+        ValueError: a page is not Prometheus text.
     """
     families: dict[str, Metric] = {}
     for number, page in sorted(pages.items()):

@@ -53,7 +53,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def put(store: Store, write: Tags | Deletion) -> None:
-    await patiently(lambda: store.write(write) if isinstance(write, Tags) else store.delete(write))
+    await patiently(lambda: store.write(write))
 
 
 def assert_in_force(place: RedisPlace, newest: dict[str, Tags | Deletion]) -> None:

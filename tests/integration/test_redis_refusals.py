@@ -67,7 +67,7 @@ async def test_a_full_redis_takes_nothing_by_halves_and_goes_on_when_there_is_ro
             for photo_id in photos[:50]:
                 for write in (
                     store.write(make_tags(photo_id, 2, ("new",), 0.9)),
-                    store.delete(make_deletion(photo_id, 2)),
+                    store.write(make_deletion(photo_id, 2)),
                 ):
                     try:
                         await write

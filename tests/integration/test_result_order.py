@@ -35,13 +35,9 @@ class HeldPublisher(Publisher):
         self.reached.set()
         await self.go_on.wait()
 
-    async def tags(self, tags: Tags, delivery: Delivery) -> None:
+    async def result(self, decision: Tags | Deletion, delivery: Delivery) -> None:
         await self._hold()
-        await super().tags(tags, delivery)
-
-    async def tombstone(self, deletion: Deletion, delivery: Delivery) -> None:
-        await self._hold()
-        await super().tombstone(deletion, delivery)
+        await super().result(decision, delivery)
 
 
 @asynccontextmanager

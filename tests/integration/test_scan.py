@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
@@ -26,7 +27,7 @@ _ADMIN_TIMEOUT_S = 10
 LITTLE_AHEAD = {"queued.min.messages": 1, "queued.max.messages.kbytes": 1, "max.partition.fetch.bytes": 10_000}
 
 
-def frugal(bootstrap_servers: str, extra: clients.Properties) -> Consumer:
+def frugal_client(bootstrap_servers: str, extra: clients.Properties) -> Consumer:
     return clients.consumer_client(bootstrap_servers, "frugal", extra, {**clients._READER, **LITTLE_AHEAD})
 
 
@@ -67,7 +68,7 @@ def offsets(batches: Any) -> list[int]:
 
 def end_of(kafka: Kafka, topic: str) -> int:
     with TopicReader(kafka.bootstrap_servers, {}, [topic]) as reader:
-        return reader.ranges()[topic, 0].end
+        return reader.ranges()[topic, 0].stop
 
 
 @pytest.fixture
@@ -86,6 +87,11 @@ def until(check: Callable[[], bool]) -> None:
 
 def scan_of(kafka: Kafka, topic: str, **options: Any) -> Scan:
     return Scan(kafka.bootstrap_servers, {}, topic, **options)
+
+
+def frugal_scan_of(kafka: Kafka, topic: str, **options: Any) -> Scan:
+    with patch.object(clients, "reader_client", frugal_client):
+        return scan_of(kafka, topic, **options)
 
 
 def test_an_empty_topic_is_read_at_once(kafka: Kafka, topic: str) -> None:
@@ -109,7 +115,7 @@ def test_no_group_is_joined_and_nothing_is_committed(kafka: Kafka, topic: str) -
 
 def test_the_end_is_the_one_at_the_start_though_records_keep_coming(kafka: Kafka, topic: str) -> None:
     fill(kafka, topic, 50)
-    with scan_of(kafka, topic, connect=frugal) as scan:
+    with frugal_scan_of(kafka, topic) as scan:
         seen: list[int] = []
         for records in scan:
             seen += [record.offset for record in records]
@@ -174,7 +180,7 @@ def test_a_compacted_topic_is_read_over_its_holes(kafka: Kafka) -> None:
 
 def test_records_that_are_deleted_during_a_scan_are_passed_over(kafka: Kafka, topic: str) -> None:
     fill(kafka, topic, 1000, size=1000)
-    with scan_of(kafka, topic, connect=frugal) as scan:
+    with frugal_scan_of(kafka, topic) as scan:
         seen: list[int] = []
         until(lambda: bool(seen.extend(record.offset for record in scan.read()) or seen))
         delete_before(kafka, topic, 990)
@@ -187,7 +193,7 @@ def test_records_that_are_deleted_during_a_scan_are_passed_over(kafka: Kafka, to
 
 def test_a_scan_ends_though_everything_up_to_its_end_was_deleted(kafka: Kafka, topic: str) -> None:
     fill(kafka, topic, 1000, size=1000)
-    with scan_of(kafka, topic, connect=frugal) as scan:
+    with frugal_scan_of(kafka, topic) as scan:
         fill(kafka, topic, 5)
         delete_before(kafka, topic, OFFSET_END)
         assert len(offsets(scan)) < 900
@@ -197,7 +203,7 @@ def test_a_scan_ends_though_everything_up_to_its_end_was_deleted(kafka: Kafka, t
 def test_a_topic_that_is_deleted_during_a_scan_ends_it(kafka: Kafka) -> None:
     topic = new_topic(kafka)
     fill(kafka, topic, 1000, size=1000)
-    with scan_of(kafka, topic, connect=frugal, silence_s=1.0) as scan:
+    with frugal_scan_of(kafka, topic, silence_s=1.0) as scan:
         admin = admin_of(kafka)
         admin.delete_topics([topic])[topic].result(_ADMIN_TIMEOUT_S)
         with pytest.raises(DependencyDown, match=rf"{topic}\[0\]"):
@@ -214,7 +220,7 @@ def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
 def test_a_broker_that_falls_silent_is_told_of_and_one_that_is_back_is_read_on(own_kafka: Kafka) -> None:
     topic = new_topic(own_kafka)
     fill(own_kafka, topic, 1000, size=1000)
-    with scan_of(own_kafka, topic, connect=frugal, silence_s=1.0) as scan:
+    with frugal_scan_of(own_kafka, topic, silence_s=1.0) as scan:
         seen = [record.offset for record in scan.read()]
         sender = Sender(own_kafka.bootstrap_servers, {}, [topic])
         own_kafka.pause()

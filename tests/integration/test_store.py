@@ -48,12 +48,7 @@ async def test_racing_writers_leave_the_newest_version_and_an_index_in_step(plac
     chance.shuffle(racing)
     async with place.store() as first, place.store() as second:
         stores = (first, second)
-        await asyncio.gather(
-            *(
-                stores[place % 2].write(write) if isinstance(write, Tags) else stores[place % 2].delete(write)
-                for place, write in enumerate(racing)
-            )
-        )
+        await asyncio.gather(*(stores[place % 2].write(write) for place, write in enumerate(racing)))
     expected = set()
     with place.reader() as reader:
         for photo_id, write in newest.items():
@@ -72,13 +67,13 @@ async def test_a_write_says_what_it_did_and_what_is_in_force(place: RedisPlace) 
         old, new = make_tags("p", 1, ("puma",)), make_tags("p", 2, ("shell",))
         assert (await store.write(new)).outcome == "written"
         repeated = await store.write(new)
-        assert (repeated.outcome, repeated.tags) == ("unchanged", new)
+        assert (repeated.outcome, repeated.in_force) == ("unchanged", new)
         late = await store.write(old)
         assert late.outcome == "superseded"
-        assert late.tags is not None
-        assert late.tags.version == new.version
-        assert (await store.delete(make_deletion("p", 2))).outcome == "written"
-        assert (await store.write(new)).tags is None
+        assert late.in_force is not None
+        assert late.in_force.version == new.version
+        assert (await store.write(make_deletion("p", 2))).outcome == "written"
+        assert (await store.write(new)).in_force == make_deletion("p", 2)
 
 
 async def test_writes_survive_a_script_cache_that_was_flushed(place: RedisPlace) -> None:
@@ -115,7 +110,7 @@ async def test_the_older_protocol_gives_the_same_answers(place: RedisPlace) -> N
         assert await store.write_all(tags) == ["written"] * 9
         assert await store.differences(tags) == [None] * 9
         assert await store.in_force("photo-3") == replace(tags[3], probabilities={"puma": 0.9})
-        await store.delete(make_deletion("photo-8", 1))
+        await store.write(make_deletion("photo-8", 1))
         assert await store.in_force("photo-8") == make_deletion("photo-8", 1)
         assert await store.in_force("nobody") is None
         assert await store.newer("photo-3", tags[3].version) is None
@@ -131,7 +126,7 @@ async def test_a_photo_that_loses_all_it_had_leaves_the_indexes_and_has_the_byte
 ) -> None:
     async with place.store() as store:
         await store.write(make_tags("p", 1, ("puma", "shell"), 0.5))
-        await store.delete(make_deletion("p", 2))
+        await store.write(make_deletion("p", 2))
         assert place.index() == set()
         await store.write(make_tags("p", 3, ("shell", "adidas"), 0.25))
         assert place.index() == {("shell", "p", 0.25), ("adidas", "p", 0.25)}

@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from consumer.events import Tags
 from consumer.operations.sweep import Entry, SweepResult, sweep
-from consumer.redis.keys import bucket, index_prefix, photo_key, tags_of
+from consumer.redis.keys import bucket, decision_of, index_prefix, photo_key
 from tests.harness_redis import RedisPlace
 from tests.integration.test_store import make_deletion, make_tags
 
@@ -29,7 +30,7 @@ async def damaged(place: RedisPlace) -> set[tuple[str, str, float]]:
     async with place.store() as store:
         await store.write_all([make_tags(f"photo-{number}", 1, ("puma", "shell"), 0.7) for number in range(50)])
         await store.write_all([make_tags(name, 1, ("puma",), 0.9) for name in ("expired", "moved", "rescored")])
-        await store.delete(make_deletion("deleted", 1))
+        await store.write(make_deletion("deleted", 1))
     with place.client() as client:
         client.delete(photo_key("expired"))
         client.zrem(index_key("moved", "puma"), "moved")
@@ -126,7 +127,7 @@ async def test_no_concurrent_writer_loses_an_index_entry(place: RedisPlace) -> N
     expected = set()
     with place.client() as client:
         for name in names:
-            tags = tags_of(name, client.hgetall(photo_key(name)))
-            if tags is not None:
+            tags = decision_of(name, client.hgetall(photo_key(name)))
+            if isinstance(tags, Tags):
                 expected |= {(brand.brand, name, tags.quality.score) for brand in tags.brands}
     assert place.index() == expected

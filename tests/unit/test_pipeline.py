@@ -202,6 +202,14 @@ async def test_a_repeated_deletion_is_announced_again() -> None:
     assert [source for source, _ in bench.world.tombstones] == twice
 
 
+async def test_a_deletion_before_a_newer_deletion_is_superseded() -> None:
+    bench = Bench()
+    newer, older = (record(deleted_json(revision=number), kind="photo.deleted", offset=2 - number) for number in (2, 1))
+    await bench.handle(newer, older)
+    assert [source for source, _ in bench.world.tombstones] == [newer]
+    assert bench.outcomes() == {"deleted": 1, "superseded": 1}
+
+
 async def test_neither_an_upload_before_a_deletion_nor_a_deletion_before_an_upload_changes_the_later_one() -> None:
     bench = Bench()
     deletion = record(deleted_json(), kind="photo.deleted")

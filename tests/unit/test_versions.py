@@ -38,7 +38,7 @@ def test_the_order_of_the_texts_is_the_order_of_content_then_models_then_run(
 @given(written)
 def test_every_version_has_the_same_length_and_only_digits_and_points(one: tuple[int, int, int]) -> None:
     text = text_of(*one)
-    assert len(text) == versions.LENGTH == 34
+    assert len(text) == 34
     assert [len(part) for part in text.split(".") if part.isdecimal() and part.isascii()] == [13, 6, 13]
 
 

@@ -91,9 +91,15 @@ class Tracking(RuleBasedStateMachine):
     @precondition(lambda self: self.late)
     @rule(data=st.data())
     def finish_late(self, data: st.DataObject) -> None:
-        before = [(self.tracker.position(partition), self.tracker.busy(partition)) for partition in PARTITIONS]
+        before = [
+            (self.tracker.window(partition).position, self.tracker.window(partition).in_flight)
+            for partition in PARTITIONS
+        ]
         assert not self.tracker.finish(*data.draw(st.sampled_from(self.late)))
-        assert before == [(self.tracker.position(partition), self.tracker.busy(partition)) for partition in PARTITIONS]
+        assert before == [
+            (self.tracker.window(partition).position, self.tracker.window(partition).in_flight)
+            for partition in PARTITIONS
+        ]
 
     @rule()
     def store(self) -> None:
@@ -108,7 +114,7 @@ class Tracking(RuleBasedStateMachine):
     @invariant()
     def the_watermark_is_never_above_an_unfinished_record(self) -> None:
         for partition, assignment in self.model.items():
-            position = self.tracker.position(partition)
+            position = self.tracker.window(partition).position
             assert position == assignment.watermark
             if assignment.unfinished:
                 assert position is not None
@@ -120,7 +126,7 @@ class Tracking(RuleBasedStateMachine):
         assert set(self.tracker.partitions) == set(self.model)
         for partition in PARTITIONS:
             assignment = self.model.get(partition)
-            assert self.tracker.busy(partition) == (assignment is not None and bool(assignment.unfinished))
+            assert self.tracker.window(partition).in_flight == (0 if assignment is None else len(assignment.unfinished))
 
 
 TestTracking = Tracking.TestCase
@@ -139,7 +145,7 @@ def test_the_position_waits_for_the_first_unfinished_record_and_then_jumps() -> 
     epochs = [tracker.add(A, offset) for offset in (10, 11, 14)]
     for offset, position in [(14, 10), (11, 10), (10, 15)]:
         assert tracker.finish(A, offset, epochs[0] or 0)
-        assert tracker.position(A) == position
+        assert tracker.window(A).position == position
 
 
 def test_a_gap_in_the_log_holds_nothing_up() -> None:
@@ -147,9 +153,9 @@ def test_a_gap_in_the_log_holds_nothing_up() -> None:
     epoch = tracker.add(A, 3) or 0
     tracker.add(A, 900)
     tracker.finish(A, 3, epoch)
-    assert tracker.position(A) == 4
+    assert tracker.window(A).position == 4
     tracker.finish(A, 900, epoch)
-    assert tracker.position(A) == 901
+    assert tracker.window(A).position == 901
 
 
 def test_partitions_do_not_hold_each_other_up() -> None:
@@ -157,7 +163,7 @@ def test_partitions_do_not_hold_each_other_up() -> None:
     tracker.add(A, 0)
     epoch = tracker.add(B, 5) or 0
     tracker.finish(B, 5, epoch)
-    assert (tracker.position(A), tracker.position(B)) == (0, 6)
+    assert (tracker.window(A).position, tracker.window(B).position) == (0, 6)
 
 
 @pytest.mark.parametrize("offset", [4, 5])
@@ -184,7 +190,7 @@ def test_a_partition_that_comes_back_starts_anew_and_its_old_records_no_longer_c
     tracker = assigned(A)
     old = tracker.add(A, 50) or 0
     tracker.assign(A)
-    assert tracker.position(A) is None
+    assert tracker.window(A).position is None
     new = tracker.add(A, 40) or 0
     assert new != old
     assert not tracker.finish(A, 50, old)
@@ -197,7 +203,7 @@ def test_a_partition_that_is_not_ours_takes_no_records() -> None:
     tracker = assigned(A)
     tracker.forget(A)
     assert tracker.add(A, 1) is None
-    assert tracker.position(A) is None
+    assert tracker.window(A).position is None
     assert tracker.partitions == ()
 
 
@@ -277,7 +283,7 @@ def test_a_stuck_head_shows_in_the_span_and_the_map_still_fits() -> None:
     tracker.add(A, 0)
     for offset in range(1, offset_map.CAPACITY):
         tracker.finish(A, offset, tracker.add(A, offset) or 0)
-    assert tracker.span(A) == offset_map.CAPACITY
+    assert tracker.window(A).span == offset_map.CAPACITY
     moved, _ = tracker.take_commits()
     assert len(moved[A].metadata) < 4_096
     assert offset_map.decode(0, moved[A].metadata) == frozenset(range(1, offset_map.CAPACITY))

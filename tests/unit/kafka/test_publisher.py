@@ -31,7 +31,7 @@ async def letter_of(one: Record, detail: str = "cut off") -> Produced:
 async def tags_message(one: Record, decided: Tags = tags()) -> Produced:  # noqa: B008 - a frozen value
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tags(decided, delivered(one))
+        await publisher.result(decided, delivered(one))
     (produced,) = producer.produced
     return produced
 
@@ -69,7 +69,7 @@ async def test_the_trace_of_the_event_travels_on_and_nothing_else_of_it() -> Non
 async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tombstone(DELETION, delivered(record(headers=TRACE)))
+        await publisher.result(DELETION, delivered(record(headers=TRACE)))
     (produced,) = producer.produced
     assert (produced.topic, produced.key, produced.value) == ("tags", b"photo-1", None)
     assert produced.header("ce_type") == "photo.deleted"
@@ -79,7 +79,7 @@ async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
 async def test_a_tombstone_says_in_headers_what_redis_keeps_of_it() -> None:
     producer = FakeProducer()
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tombstone(DELETION, delivered(record(offset=9)))
+        await publisher.result(DELETION, delivered(record(offset=9)))
     (produced,) = producer.produced
     assert produced.header("version") == DELETION.version
     assert produced.header("deleted_at") == "2026-11-21T10:15:00.123Z"
@@ -140,7 +140,7 @@ async def test_a_detail_of_any_text_is_published() -> None:
 async def test_a_full_queue_is_waited_out() -> None:
     producer = FakeProducer(full=2)
     with Publisher(producer, TOPICS) as publisher:
-        await publisher.tags(tags(), delivered(record()))
+        await publisher.result(tags(), delivered(record()))
     assert len(producer.produced) == 1
 
 
@@ -148,8 +148,8 @@ async def test_a_full_queue_is_waited_out() -> None:
 async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> None:
     with Publisher(FakeProducer(errors=[KafkaError(code)]), TOPICS) as publisher:
         with pytest.raises(DependencyDown) as caught:
-            await publisher.tags(tags(), delivered(record()))
-        await publisher.tags(tags(), delivered(record()))
+            await publisher.result(tags(), delivered(record()))
+        await publisher.result(tags(), delivered(record()))
     assert caught.value.dependency == "kafka"
     assert caught.value.detail.startswith(KafkaError(code).name())
 
@@ -157,23 +157,23 @@ async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> Non
 async def test_a_message_that_is_not_taken_is_an_outage() -> None:
     producer = FakeProducer(refusal=KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC)))
     with Publisher(producer, TOPICS) as publisher, pytest.raises(DependencyDown, match="_UNKNOWN_TOPIC"):
-        await publisher.tombstone(DELETION, delivered(record()))
+        await publisher.result(DELETION, delivered(record()))
 
 
 async def test_many_messages_at_once_each_get_their_own_answer() -> None:
     errors = [KafkaError(KafkaError._MSG_TIMED_OUT)] * 3
     with Publisher(FakeProducer(errors=errors), TOPICS) as publisher:
-        calls = [publisher.tags(tags(), delivered(record(offset=offset))) for offset in range(50)]
+        calls = [publisher.result(tags(), delivered(record(offset=offset))) for offset in range(50)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(answer) for answer in answers] == [DependencyDown] * 3 + [type(None)] * 47
 
 
 async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
     with Publisher(FakeProducer(full=1), TOPICS) as publisher:
-        waiting = asyncio.create_task(publisher.tags(tags(), delivered(record())))
+        waiting = asyncio.create_task(publisher.result(tags(), delivered(record())))
         await asyncio.sleep(0)
         waiting.cancel()
-        await publisher.tags(tags(), delivered(record(offset=1)))
+        await publisher.result(tags(), delivered(record(offset=1)))
         with pytest.raises(asyncio.CancelledError):
             await waiting
 

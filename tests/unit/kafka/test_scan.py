@@ -1,10 +1,12 @@
 """A scan of a simulated topic, whose records, ends and errors the tests decide."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 
 from consumer.errors import DependencyDown
 from consumer.events import Record
-from consumer.kafka.ranges import Range
-from consumer.kafka.records import record_of
+from consumer.kafka import clients
+from consumer.kafka.clients import record_of
 from consumer.kafka.scan import Scan, TopicReader
 
 TOPIC = "photo-tags"
@@ -140,7 +142,17 @@ def full(count: int) -> Log:
 
 
 def scan_of(consumer: FakeConsumer, **options: Any) -> Scan:
-    return Scan("nowhere:9092", {}, TOPIC, connect=lambda *_: consumer, **options)
+    with connected_to(consumer):
+        return Scan("nowhere:9092", {}, TOPIC, **options)
+
+
+def reader_of(consumer: FakeConsumer, topic: str = TOPIC) -> TopicReader:
+    with connected_to(consumer):
+        return TopicReader("nowhere:9092", {}, [topic])
+
+
+def connected_to(consumer: FakeConsumer) -> AbstractContextManager[object]:
+    return patch.object(clients, "reader_client", lambda *_: consumer)
 
 
 def places(scan: Scan) -> list[tuple[int, int]]:
@@ -203,18 +215,18 @@ def test_a_scan_may_begin_at_a_time() -> None:
 
 
 def test_times_become_the_offsets_of_what_was_written_between_them() -> None:
-    reader = TopicReader("nowhere:9092", {}, [TOPIC], connect=lambda *_: FakeConsumer({0: full(10), 1: full(3)}))
+    reader = reader_of(FakeConsumer({0: full(10), 1: full(3)}))
     since, until = (EPOCH + timedelta(milliseconds=at) for at in (2, 5.5))
-    assert reader.ranges(since, until) == {(TOPIC, 0): Range(2, 6), (TOPIC, 1): Range(2, 3)}
-    assert len(Range(3, 2)) == 0
+    assert reader.ranges(since, until) == {(TOPIC, 0): range(2, 6), (TOPIC, 1): range(2, 3)}
 
 
 def test_a_time_after_the_end_is_the_end_though_records_have_come_since() -> None:
     consumer = FakeConsumer({0: Log(list(range(12)), 10)})
-    reader = TopicReader("nowhere:9092", {}, [TOPIC], connect=lambda *_: consumer)
+    reader = reader_of(consumer)
     late = EPOCH + timedelta(milliseconds=11)
-    assert reader.ranges(None, late) == {(TOPIC, 0): Range(0, 10)}
-    assert reader.ranges(late) == {(TOPIC, 0): Range(10, 10)}
+    assert reader.ranges(None, late) == {(TOPIC, 0): range(10)}
+    (empty,) = reader.ranges(late).values()
+    assert (empty.start, empty.stop) == (10, 10)
 
 
 def test_a_time_whose_offset_is_unknown_is_no_offset() -> None:
@@ -312,7 +324,7 @@ def test_a_scan_that_cannot_begin_closes_its_client() -> None:
 def test_a_missing_topic_is_named_with_what_creates_it() -> None:
     consumer = FakeConsumer({0: full(1)})
     with pytest.raises(DependencyDown, match=r"nowhere:9092: no topic other; create it with `photo-tagger topics`"):
-        TopicReader("nowhere:9092", {}, ["other"], connect=lambda *_: consumer)
+        reader_of(consumer, "other")
     assert consumer.closed
 
 
@@ -324,7 +336,7 @@ def test_a_topic_that_cannot_be_described_is_not_taken_for_an_empty_one() -> Non
 
 def test_a_reader_goes_on_past_the_end() -> None:
     consumer = FakeConsumer({0: full(1)})
-    reader = TopicReader("nowhere:9092", {}, [TOPIC], connect=lambda *_: consumer)
+    reader = reader_of(consumer)
     reader.start({(TOPIC, 0): 0})
     assert [record.offset for record in reader.read(1)] == [0]
     consumer.logs[0] = full(3)

@@ -2,12 +2,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from consumer.errors import DependencyDown
 from consumer.events import Source
+from consumer.kafka import clients
 from consumer.kafka.sender import NewRecord, Sender
 
 REFUSED = KafkaError(KafkaError.NOT_ENOUGH_REPLICAS)
@@ -58,8 +60,9 @@ class FakeProducer:
         self.purged = True
 
 
-def sender_of(producer: FakeProducer) -> Sender:
-    return Sender("nowhere:9092", {}, ["t"], connect=lambda *_: producer)
+def sender_of(producer: FakeProducer, *topics: str) -> Sender:
+    with patch.object(clients, "producer_client", lambda *_: producer):
+        return Sender("nowhere:9092", {}, topics or ["t"])
 
 
 def records(count: int) -> list[NewRecord]:
@@ -113,4 +116,4 @@ def test_a_record_that_was_not_acknowledged_in_time_is_not_sent_later() -> None:
 
 def test_a_missing_topic_is_named() -> None:
     with pytest.raises(DependencyDown, match="no topic other"):
-        Sender("nowhere:9092", {}, ["other", "t"], connect=lambda *_: FakeProducer())
+        sender_of(FakeProducer(), "other", "t")

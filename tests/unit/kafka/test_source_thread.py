@@ -1,19 +1,20 @@
 """What the owner thread does, called step by step in this thread, with a consumer that is passed in."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_STORED, KafkaError, KafkaException, TopicPartition
 
 from consumer.events import Record
-from consumer.kafka import offset_map
-from consumer.kafka.backpressure import Valve
+from consumer.kafka import clients, offset_map
 from consumer.kafka.headers import delivery_of
+from consumer.kafka.plans import Subscription
 from consumer.kafka.source import Source
-from consumer.kafka.subscription import Subscription
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
@@ -129,14 +130,12 @@ class Bench:
         self.records: list[Record] = []
         self.failures: list[SourceFailed] = []
         self.log, self.metrics = RecordingLog(), Metrics()
-        self.consumer, self.valve = FakeConsumer(*messages), Valve()
+        self.consumer, self.suspended = FakeConsumer(*messages), threading.Event()
         self.source = Source(
             Subscription(TOPIC, "earliest"),
-            bootstrap_servers="127.0.0.1:1",
-            group_id="g",
-            extra={},
+            connect=partial(clients.consumer_client, "127.0.0.1:1", "g", {}),
             max_in_flight=WINDOW,
-            valve=self.valve,
+            suspended=self.suspended,
             read=delivery_of,
             deliver=lambda deliveries: self.records.extend(each.record for each in deliveries),
             failed=self.failures.append,
@@ -231,6 +230,17 @@ def test_a_record_that_finishes_after_its_partition_was_lost_moves_nothing() -> 
     bench.finish(*bench.records)
     assert bench.consumer.stored == {0: 5}
     assert bench.metrics.registry.get_sample_value("tagger_late_completions_total") == 1
+
+
+def test_a_record_is_held_until_its_partition_is_lost() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    (one,) = bench.records
+    assert bench.source.holds(one)
+    bench.source.lost(partitions(0))
+    assert not bench.source.holds(one)
+    bench.source.assigned(bench.consumer, partitions(0))
+    assert not bench.source.holds(one)
 
 
 def test_a_partition_that_came_back_is_not_moved_by_what_was_in_flight_before() -> None:

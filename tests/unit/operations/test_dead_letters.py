@@ -43,7 +43,7 @@ def letter(**changes: object) -> Letter:
     ],
 )
 def test_a_query_takes_what_meets_all_of_it_from_its_start_to_before_its_end(query: Query, taken: bool) -> None:
-    assert query.takes(letter()) is taken
+    assert query.matches(letter()) is taken
 
 
 def test_notes_mark_their_letters_and_are_none_themselves() -> None:

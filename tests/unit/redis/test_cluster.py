@@ -21,8 +21,20 @@ from redis.exceptions import (
 )
 
 from consumer.redis.cluster import ROUNDS, SPLIT_WAIT_S, Cluster, Server, owners_of, settled, url_at
-from consumer.redis.commands import Command, Script, slot_of
-from consumer.redis.steps import Address, Answer, Exclusive, Forget, Operation, Request, Step, T, Wait
+from consumer.redis.commands import (
+    Address,
+    Answer,
+    Command,
+    Exclusive,
+    Forget,
+    Operation,
+    Request,
+    Script,
+    Step,
+    T,
+    Wait,
+    slot_of,
+)
 
 A, B, C = Address("10.0.0.1", 7001), Address("10.0.0.2", 7002), Address("10.0.0.3", 7003)
 SEED = Address("seed", 6379)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.events import Brand, Deletion, Quality, Source, Tags
-from consumer.redis.keys import BUCKETS, brand_keys, bucket, fields_of, index_prefix, photo_key, tags_of, tombstone_of
+from consumer.redis.keys import BUCKETS, brand_keys, bucket, decision_of, fields_of, index_prefix, photo_key
 from tests.fakes import MOMENT, tags
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -54,7 +54,7 @@ def any_tags(draw: st.DrawFn) -> Tags:
 
 @given(any_tags())
 def test_a_reader_gets_the_tags_that_were_written_less_the_probabilities(written: Tags) -> None:
-    read = tags_of(written.photo_id, fields_of(written))
+    read = decision_of(written.photo_id, fields_of(written))
     assert read == replace(written, probabilities={})
 
 
@@ -80,15 +80,16 @@ def test_the_fields_are_the_documented_ones() -> None:
 
 def test_a_topic_with_slashes_survives() -> None:
     written = tags(source=Source("a/b/1", 2, 3))
-    read = tags_of("photo-1", fields_of(written))
+    read = decision_of("photo-1", fields_of(written))
     assert read is not None
     assert read.source == Source("a/b/1", 2, 3)
 
 
-def test_neither_nothing_nor_a_tombstone_are_tags() -> None:
-    tombstone = tombstone_of(Deletion("photo-1", "v", Source("t", 0, 1), MOMENT))
-    assert tags_of("photo-1", {}) is None
-    assert tags_of("photo-1", tombstone) is None
+def test_no_hash_is_none_and_a_tombstone_is_its_deletion() -> None:
+    deletion = Deletion("photo-1", "v", Source("t", 0, 1), MOMENT)
+    tombstone = fields_of(deletion)
+    assert decision_of("photo-1", {}) is None
+    assert decision_of("photo-1", tombstone) == deletion
     assert tombstone == {"ver": "v", "del": "1", "t": "2026-11-21T10:15:00.123Z", "src": "t/0/1"}
 
 
@@ -125,7 +126,7 @@ def test_a_brand_is_indexed_in_64_different_sets() -> None:
 def test_a_hash_without_a_field_is_an_error_that_names_key_and_field(missing: str) -> None:
     foreign = {name: value for name, value in FIELDS.items() if name != missing}
     with pytest.raises(ValueError, match=rf"hash p:\{{\d\d\}}:photo-1 has no field '{missing}'"):
-        tags_of("photo-1", foreign)
+        decision_of("photo-1", foreign)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +143,10 @@ def test_a_hash_without_a_field_is_an_error_that_names_key_and_field(missing: st
 )
 def test_a_malformed_field_is_a_value_error(field: str, value: str) -> None:
     with pytest.raises(ValueError):
-        tags_of("photo-1", {**FIELDS, field: value})
+        decision_of("photo-1", {**FIELDS, field: value})
 
 
 @pytest.mark.parametrize(("field", "value"), [("brands", "5"), ("brands", "null"), ("bs", "5"), ("bs", "[null]")])
 def test_a_field_of_another_json_type_is_a_value_error(field: str, value: str) -> None:
     with pytest.raises(ValueError):
-        tags_of("photo-1", {**FIELDS, field: value})
+        decision_of("photo-1", {**FIELDS, field: value})

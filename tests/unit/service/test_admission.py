@@ -1,10 +1,10 @@
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from consumer.events import Record, Source
-from consumer.kafka.backpressure import Valve
 from consumer.kafka.headers import Delivery, retried_delivery_of, retry_headers
 from consumer.resilience import Deferral
 from consumer.service.admission import Admission
@@ -16,20 +16,20 @@ from tests.harness import eventually
 LIMITS = BreakerLimits(0.5, cool_down_s=0.02, least=4, probes=2)
 
 
-class FakeValve(Valve):
+class FakeEvent(threading.Event):
     """Notes what it is told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.told: list[str] = []
 
-    def close(self) -> None:
-        super().close()
-        self.told.append("close")
+    def set(self) -> None:
+        super().set()
+        self.told.append("suspend")
 
-    def open(self) -> None:
-        super().open()
-        self.told.append("open")
+    def clear(self) -> None:
+        super().clear()
+        self.told.append("resume")
 
 
 class Bench:
@@ -39,9 +39,14 @@ class Bench:
         self.outcome: Outcome = "tagged"
         self.handled: list[Record] = []
         self.waits: asyncio.Event | None = None
-        self.log, self.metrics, self.valve, self.ours = RecordingLog(), Metrics(), FakeValve(), True
+        self.log, self.metrics, self.suspended, self.ours = RecordingLog(), Metrics(), FakeEvent(), True
         self.admission = Admission(
-            self.handle, limits, valve=self.valve, max_retries=max_retries, log=self.log, metrics=self.metrics
+            self.handle,
+            limits,
+            suspended=self.suspended,
+            max_retries=max_retries,
+            log=self.log,
+            metrics=self.metrics,
         )
 
     def done(self, _: Record) -> None:
@@ -123,11 +128,11 @@ async def test_the_stop_lets_go_of_all_that_wait_at_once() -> None:
     assert bench.handled == []
 
 
-async def test_it_opens_loudly_once_closes_its_valve_and_says_why() -> None:
+async def test_it_opens_loudly_once_suspends_delivery_and_says_why() -> None:
     bench = Bench()
     assert bench.admission.complaint is None
     await bench.open()
-    assert bench.valve.told == ["close"]
+    assert bench.suspended.told == ["suspend"]
     assert bench.admission.complaint == "breaker: 4 of 4 photos became dead letters"
     assert [level for level, event, _ in bench.log.lines if event == "breaker.opened"] == ["error"]
     assert bench.metrics.registry.get_sample_value("tagger_breaker_open") == 1
@@ -139,7 +144,7 @@ async def test_after_the_cool_down_it_probes_by_itself_and_a_good_photo_closes_i
     bench.outcome = "tagged"
     await asyncio.gather(*(bench.admission.handle(bench.delivery(record())) for _ in range(6)))
     assert len(bench.handled) == 6
-    assert bench.valve.told == ["close", "open"]
+    assert bench.suspended.told == ["suspend", "resume"]
     assert bench.admission.complaint is None
     assert len(bench.log.named("breaker.closed")) == 1
     assert bench.metrics.registry.get_sample_value("tagger_breaker_open") == 0
@@ -152,7 +157,7 @@ async def test_bad_probes_let_only_a_few_through_each_time() -> None:
     await eventually(lambda: len(bench.log.named("breaker.probed")) >= 2)
     bench.admission.close()
     await asyncio.gather(*tasks)
-    releases = bench.valve.told.count("open")
+    releases = bench.suspended.told.count("resume")
     assert 2 * LIMITS.probes <= len(bench.handled) <= releases * LIMITS.probes
     assert len(bench.log.named("breaker.opened")) == 1
 

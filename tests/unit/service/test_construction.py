@@ -21,7 +21,7 @@ def host_limits(settings: Settings) -> HostLimits:
     """The limits that photo hosts are judged by in a pipeline of these settings."""
     nothing = cast("Any", None)
     runtime = Runtime(nothing, RecordingLog(), Metrics(), dependencies=nothing, failed=nothing)
-    return construction._pipeline_of(settings, World().steps(), runtime)._hosts._limits
+    return construction._pipeline_of(settings, World().steps(), runtime).hosts._limits
 
 
 def test_photo_hosts_are_judged_by_the_limits_of_the_settings() -> None:

@@ -2,13 +2,13 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
-from consumer.triton.inference import _mapped
+from consumer.triton.inference import _triton_failures
 
 URL = "triton:8001"
 
 
 def meaning(status: str | None, message: str = "said so") -> TaggerError:
-    with pytest.raises(TaggerError) as caught, _mapped(URL):
+    with pytest.raises(TaggerError) as caught, _triton_failures(URL):
         raise InferenceServerException(message, status=status)
     return caught.value
 
@@ -44,11 +44,11 @@ def test_the_detail_says_who_answered_what(status: str) -> None:
 
 
 def test_an_answer_passes_through() -> None:
-    with _mapped(URL):
+    with _triton_failures(URL):
         answer = 5
     assert answer == 5
 
 
 def test_other_failures_are_bugs_and_stay_what_they_are() -> None:
-    with pytest.raises(ZeroDivisionError), _mapped(URL):
+    with pytest.raises(ZeroDivisionError), _triton_failures(URL):
         raise ZeroDivisionError

@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.kafka.ranges import FixedRanges, Range
+from consumer.kafka.plans import FixedRanges
 
 A, B, C = (("t", number) for number in range(3))
 
@@ -30,7 +30,7 @@ def deliver(plan: FixedRanges, partition: tuple[str, int], *offsets: int) -> Non
 
 
 def test_a_plan_is_finished_after_the_last_record_of_every_range() -> None:
-    plan = FixedRanges({A: Range(2, 4), B: Range(0, 1)})
+    plan = FixedRanges({A: range(2, 4), B: range(1)})
     assert plan.total == 3
     deliver(plan, A, 2)
     deliver(plan, B, 0)
@@ -40,7 +40,7 @@ def test_a_plan_is_finished_after_the_last_record_of_every_range() -> None:
 
 
 def test_records_behind_a_range_are_left_to_others_and_end_it() -> None:
-    plan = FixedRanges({A: Range(0, 10)})
+    plan = FixedRanges({A: range(10)})
     deliver(plan, A, 0, 4)
     assert not plan.finished
     assert not plan.accepts(A, 10)
@@ -49,7 +49,7 @@ def test_records_behind_a_range_are_left_to_others_and_end_it() -> None:
 
 
 def test_a_range_whose_last_records_are_gaps_ends_with_the_log() -> None:
-    plan = FixedRanges({A: Range(0, 10), B: Range(0, 10)})
+    plan = FixedRanges({A: range(10), B: range(10)})
     assert plan.properties == {"enable.partition.eof": True}
     deliver(plan, A, 0, 7)
     plan.ended(A)
@@ -61,19 +61,19 @@ def test_a_range_whose_last_records_are_gaps_ends_with_the_log() -> None:
 
 def test_empty_ranges_are_finished_from_the_start() -> None:
     assert FixedRanges({}).finished
-    assert FixedRanges({A: Range(5, 5), B: Range(0, 0)}).finished
-    assert FixedRanges({A: Range(5, 5)}).total == 0
+    assert FixedRanges({A: range(5, 5), B: range(0)}).finished
+    assert FixedRanges({A: range(5, 5)}).total == 0
 
 
 def test_a_range_that_ends_before_it_starts_is_empty() -> None:
-    plan = FixedRanges({A: Range(9, 5), B: Range(0, 2)})
+    plan = FixedRanges({A: range(9, 5), B: range(2)})
     assert plan.total == 2
     deliver(plan, B, 0, 1)
     assert plan.finished
 
 
 def test_reading_begins_at_the_start_of_every_range_that_has_records() -> None:
-    plan, edge = FixedRanges({A: Range(5, 9), B: Range(3, 3), C: Range(0, 1)}), Assigning()
+    plan, edge = FixedRanges({A: range(5, 9), B: range(3, 3), C: range(1)}), Assigning()
     plan.begin(edge, edge)
     assert edge.at == [("t", 0, 5), ("t", 2, 0)]
     assert edge.told == [A, C]
@@ -86,20 +86,20 @@ def test_reading_begins_at_the_start_of_every_range_that_has_records() -> None:
 def test_whatever_the_gaps_a_plan_ends_exactly_when_nothing_in_range_is_left(
     ends: list[tuple[int, int]], data: st.DataObject
 ) -> None:
-    ranges = {("t", number): Range(start, end) for number, (start, end) in enumerate(ends)}
+    ranges = {("t", number): range(start, end) for number, (start, end) in enumerate(ends)}
     plan = FixedRanges(ranges)
     taken = []
     for partition, entry in ranges.items():
-        if entry.start >= entry.end:
+        if entry.start >= entry.stop:
             continue
-        log = sorted(data.draw(st.sets(st.integers(entry.start, entry.end + 5))))
+        log = sorted(data.draw(st.sets(st.integers(entry.start, entry.stop + 5))))
         for offset in log:
             if plan.accepts(partition, offset):
                 taken.append((partition, offset))
                 plan.delivered(partition, offset)
-            inside = offset < entry.end
+            inside = offset < entry.stop
             assert ((partition, offset) in taken) == inside
-            if offset < entry.end - 1:
+            if offset < entry.stop - 1:
                 assert not plan.finished
         plan.ended(partition)
     assert plan.finished
