@@ -32,8 +32,9 @@ from training.models.served import ServedBrand, deployable
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
 from training.publish.export import export
+from training.publish.manifest import Evidence
 from training.publish.precisions import INT8_FILE, to_int8
-from training.publish.repository import Evidence, publish
+from training.publish.repository import publish
 
 LABELS = (*(f"brand-{index}" for index in range(10)), "no_logo")
 BATCHES = (1, 8)

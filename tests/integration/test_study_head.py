@@ -28,8 +28,8 @@ from training.heads.candidate import candidate_of
 from training.heads.evaluation import LABELS, SplitFeatures
 from training.heads.features import backbone, extract
 from training.heads.folder import SavedHead, Trained, load, save
+from training.publish.manifest import read_manifest
 from training.publish.release import decide, release
-from training.publish.repository import read_manifest
 from training.recipes.recipe import Model
 
 REASON = "random weights: a test of the way, not of the head"

@@ -12,10 +12,10 @@ from training.heads.evaluation import LABELS
 from training.heads.folder import CARD, SavedHead, load
 from training.heads.served import joined
 from training.publish.bundle import Bundle, decider
+from training.publish.manifest import Evidence
 from training.publish.parity import ENGINES, ONNXRUNTIME, compare, outputs_of
 from training.publish.precisions import FP32_FILE
 from training.publish.release import Candidate, metrics_of
-from training.publish.repository import Evidence
 from training.runs.run import QUALITY, spec_of
 
 #: Largest difference of a score between scikit-learn on torch's features and the whole graph.

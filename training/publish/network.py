@@ -8,8 +8,8 @@ from training.evaluation import brand, quality
 from training.evaluation.run import CARD, DRIFT, Evaluated, write
 from training.publish import gate
 from training.publish.bundle import PARITY_PHOTOS, Bundle, make
+from training.publish.manifest import Evidence
 from training.publish.release import Candidate, metrics_of
-from training.publish.repository import Evidence
 
 #: Folders of a run that evaluation and export write.
 EVALUATION, EXPORT = "evaluation", "export"

@@ -4,50 +4,25 @@ A version directory is immutable: nothing here ever writes into one that exists.
 manifests of the versions that are there, so they can be regenerated at any time.
 """
 
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from training.environment import environment, git_commit
 from training.errors import PublishError
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
+from training.publish.manifest import MANIFEST, Evidence, manifest_of, read_manifest
 from training.publish.model_config import VARIANTS, config_text
 from training.publish.precisions import FP32_FILE
 
-MANIFEST = "MANIFEST.json"
 _HIDDEN = "."
 Manifests = Mapping[int, Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The content of a manifest besides the version's files."""
-
-    data_manifest_sha256: str
-    metrics: Mapping[str, Any]
-    #: The values of the decision, as the config's `decision.<version>` repeats them.
-    calibration: Mapping[str, float]
-    training: Mapping[str, Any] = field(default_factory=dict)
-    #: The gate's decision, and the reason for publishing in spite of it.
-    gate: Mapping[str, Any] = field(default_factory=dict)
-    forced: str | None = None
-    #: Texts that go into the version directory by name: the model card, the drift baseline.
-    texts: Mapping[str, str] = field(default_factory=dict)
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def versions(model_dir: Path) -> list[int]:
@@ -55,12 +30,6 @@ def versions(model_dir: Path) -> list[int]:
     if not model_dir.is_dir():
         return []
     return sorted(int(entry.name) for entry in model_dir.iterdir() if entry.is_dir() and entry.name.isdecimal())
-
-
-def read_manifest(model_dir: Path, version: int) -> dict[str, Any]:
-    """The manifest of a published version. Raises FileNotFoundError or ValueError if it is missing or not JSON."""
-    manifest: dict[str, Any] = json.loads((model_dir / str(version) / MANIFEST).read_text())
-    return manifest
 
 
 def _manifests(model_dir: Path) -> Manifests:
@@ -90,27 +59,6 @@ def _check_same_contract(spec: ModelSpec, model_dir: Path, manifests: Manifests,
             raise PublishError(
                 f"inputs or outputs differ from {spec.name} version {version}. Publish under a new model name."
             )
-
-
-def _manifest(spec: ModelSpec, version: int, staged: Path, bundle: Bundle, evidence: Evidence) -> dict[str, Any]:
-    return {
-        "model": spec.name,
-        "version": version,
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git_commit": git_commit(Path(__file__).parent),
-        "files": {entry.name: sha256(entry) for entry in sorted(staged.iterdir())},
-        "data_manifest_sha256": evidence.data_manifest_sha256,
-        "environment": environment(),
-        "labels": list(spec.labels),
-        "label_checksum": spec.label_checksum,
-        "metrics": dict(evidence.metrics),
-        "calibration": dict(evidence.calibration),
-        "training": dict(evidence.training),
-        "cpu": bundle.cpu,
-        "parity": bundle.parity_json(),
-        "gate": dict(evidence.gate),
-        "forced": evidence.forced,
-    }
 
 
 def _sync(path: Path) -> None:
@@ -157,7 +105,7 @@ def _stage(spec: ModelSpec, staged: Path, version: int, bundle: Bundle, evidence
     for name, text in evidence.texts.items():
         (staged / name).write_text(text)
     (staged / "model.py").write_bytes(files("training.serving").joinpath("model.py").read_bytes())
-    manifest = _manifest(spec, version, staged, bundle, evidence)
+    manifest = manifest_of(spec, version, staged, bundle, evidence)
     (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     for entry in (*staged.iterdir(), staged):
         _sync(entry)

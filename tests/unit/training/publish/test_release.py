@@ -21,10 +21,11 @@ from training.models.spec import ModelSpec
 from training.publish import gate
 from training.publish.bundle import Bundle, decider, make
 from training.publish.export import check_graph, stored_small
+from training.publish.manifest import Evidence, read_manifest
 from training.publish.parity import ENGINES, compare, outputs_of
 from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights
 from training.publish.release import Candidate, decide, release
-from training.publish.repository import Evidence, read_manifest, versions
+from training.publish.repository import versions
 from training.statistics import wilson
 
 LABELS = ("acme", "bolt", "crown", "no_logo")
