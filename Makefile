@@ -1,4 +1,4 @@
-# Everything starts here. `make demo` and `make test` work on a fresh machine and set up what they need.
+# `make demo` and `make test` work on a fresh machine and install what they need.
 SHELL := bash
 PHOTOS ?=
 OUT ?= demo-output
@@ -12,18 +12,18 @@ BIN := .venv/bin
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## the service and the embedded servers, no more
+setup: ## install the service and the embedded servers only
 	@scripts/setup demo
 
-demo: setup ## tag the sample photos end to end on embedded servers (PHOTOS=dir: your own; KEEP=1: stay up; OUT=dir)
+demo: setup ## tag the sample photos end to end on embedded servers (PHOTOS=dir: your own; KEEP=1: keep running; OUT=dir)
 	@$(BIN)/photo-tagger demo $(if $(PHOTOS),--photos "$(PHOTOS)") --output "$(OUT)" $(if $(KEEP),--keep)
 
 models: ## compose data, train both models, publish a new version into triton_models/
 	@scripts/setup models
 	@$(BIN)/photo-trainer demo-models --repository triton_models
 
-# Two at a time, each with servers of its own: most tests wait for something. One thread each for what computes, since
-# two teams of threads on two cores wait for each other.
+# Two workers, each with its own servers, since most tests wait for servers. One compute thread for each, since two thread
+# pools on two cores slow each other down.
 test: test-setup lint ## set up and run all checks and tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from consumer import events
 from consumer.demo.photos import SAMPLES, SUFFIXES
 from consumer.embedded.paths import free_port, repository_root
-from consumer.embedded.stack import Stack, start_stack
+from consumer.embedded.servers import Stack, start_stack
 from consumer.kafka import clients
 from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import TagReader

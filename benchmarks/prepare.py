@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from consumer.contract import Geometry
-from consumer.imaging.decode import SILENCE, to_pixels
+from consumer.imaging.decode import SILENCE, decode
 from consumer.imaging.limits import PrepareLimits
 from tests.unit.photos import photo
 
@@ -36,11 +36,11 @@ Pipeline = Callable[[bytes], object]
 
 
 def ours(body: bytes) -> object:
-    return to_pixels(body, GEOMETRY, PrepareLimits())
+    return decode(body, GEOMETRY, PrepareLimits()).pixels
 
 
 def exact(body: bytes) -> object:
-    return to_pixels(body, GEOMETRY, PrepareLimits(exact=True))
+    return decode(body, GEOMETRY, PrepareLimits(exact=True)).pixels
 
 
 def plain_pillow(body: bytes) -> object:

@@ -92,7 +92,7 @@ def published(repository: Path, name: str, side: int, net: torch.nn.Module) -> P
     exported = export(ServedBrand(deployable(net), 1.0), ("brand_probs",), photos(side, 4))
     evidence = Evidence("0" * 64, {}, {"threshold": 0.5, "temperature": 1.0})
     publish(spec, repository, Bundle(exported), evidence)
-    publish(spec, repository, Bundle(exported, {INT8_FILE: to_int8(exported.model, photos(side))}), evidence)
+    publish(spec, repository, Bundle(exported, {INT8_FILE: to_int8(exported, photos(side))}), evidence)
     return repository / model
 
 

@@ -16,7 +16,7 @@ import atheris
 with atheris.instrument_imports(include=["consumer", "PIL"]):
     from consumer.contract import Geometry
     from consumer.errors import PermanentReason, PhotoRejected
-    from consumer.imaging.decode import SILENCE, to_pixels
+    from consumer.imaging.decode import SILENCE, decode
     from consumer.imaging.limits import PrepareLimits
 
 from typing import get_args
@@ -36,7 +36,7 @@ REASONS: Final = frozenset(get_args(PermanentReason))
 def one_outcome(body: bytes) -> None:
     started = time.process_time()
     try:
-        pixels = to_pixels(body, GEOMETRY, LIMITS)
+        pixels = decode(body, GEOMETRY, LIMITS).pixels
     except PhotoRejected as rejected:
         if rejected.reason not in REASONS:
             raise

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
-from consumer.imaging.decode import SILENCE, to_pixels
+from consumer.imaging.decode import SILENCE, decode
 from consumer.imaging.limits import PrepareLimits
 from tests.hostile import HostileFile, files
 
@@ -24,7 +24,7 @@ SLOW_S = 1.5
 def outcome_of(body: bytes) -> tuple[str, float]:
     started = time.process_time()
     try:
-        pixels = to_pixels(body, GEOMETRY, PrepareLimits())
+        pixels = decode(body, GEOMETRY, PrepareLimits()).pixels
     except PhotoRejected as rejected:
         outcome = rejected.reason
     else:

@@ -2,11 +2,12 @@
 
 import time
 
-from consumer.embedded.kafka import Kafka, new_nodes
+from consumer.embedded.kafka import Kafka, free_addresses
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
 
 _POLL_S = 0.05
 _ADMISSION_TIMEOUT_S = 30.0
+_REPLICAS = 3
 
 
 class KafkaCluster:
@@ -14,9 +15,23 @@ class KafkaCluster:
 
     def __init__(self, guardian: GuardianClient, count: int = 3, name: str = "kafka") -> None:
         """Chooses the ports; `start` runs the nodes. Raises as `Kafka` does."""
-        nodes = new_nodes(count)
+        addresses = free_addresses(2 * count)
+        nodes = list(enumerate(zip(addresses[:count], addresses[count:], strict=True), 1))
+        replicas = min(count, _REPLICAS)
+        in_sync = max(1, replicas - 1)
+        settings = {
+            "controller.quorum.voters": ",".join(f"{n}@{controller}" for n, (_, controller) in nodes),
+            "offsets.topic.replication.factor": replicas,
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
+            "min.insync.replicas": in_sync,
+        }
         #: By number, as the cluster's metadata names them.
-        self.nodes = {n: Kafka(guardian, f"{name}-{n}", nodes, n) for n in range(1, count + 1)}
+        self.nodes = {
+            n: Kafka(guardian, f"{name}-{n}", addresses=pair, settings={**settings, "node.id": n}) for n, pair in nodes
+        }
 
     @property
     def bootstrap_servers(self) -> str:

@@ -1,12 +1,14 @@
 """The embedded Redis Cluster: masters that share the slots evenly, and replicas of the first ones. For tests."""
 
+import contextlib
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import redis as redis_client
 
-from consumer.embedded.paths import free_ports
+from consumer.embedded.paths import free_port
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
 from consumer.embedded.redis import Redis
 
@@ -30,7 +32,7 @@ class RedisCluster:
         options += ["--repl-diskless-sync-delay", "0"]
         self.masters = masters
         self.nodes = [
-            Redis(guardian, f"{name}-{number}", binary=binary, port=free_ports(_BUS_OFFSET), options=options)
+            Redis(guardian, f"{name}-{number}", binary=binary, port=_port_with_free_bus(), options=options)
             for number in range(masters + replicas)
         ]
         #: Names the first node, which tells of the others.
@@ -89,3 +91,13 @@ def command(node: Redis, *parts: str | int) -> Any:
     with redis_client.Redis.from_url(node.url, decode_responses=True, socket_timeout=_ANSWER_TIMEOUT_S) as client:
         ask: Any = client.execute_command
         return ask(*parts)
+
+
+def _port_with_free_bus() -> int:
+    """A free port such that the one of the cluster bus, `_BUS_OFFSET` above, is free too."""
+    for _ in range(200):
+        port = free_port() - _BUS_OFFSET
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise EmbeddedServerError("found no two free ports on 127.0.0.1")

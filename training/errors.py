@@ -1,4 +1,4 @@
-"""Errors that a user of `photo-trainer` can mend; anything else is a bug and keeps its traceback."""
+"""Errors that a user of `photo-trainer` can fix; anything else is a bug and keeps its traceback."""
 
 
 class TrainerError(Exception):
@@ -6,36 +6,36 @@ class TrainerError(Exception):
 
 
 class RecipeError(TrainerError):
-    """A recipe names an unknown key, or a value that it must not have."""
+    """A recipe has an unknown key or an invalid value."""
 
 
 class DataError(TrainerError):
-    """The data cannot be used: nothing found, a broken list file, splits that leak."""
+    """The data cannot be used: nothing found, an invalid list file, splits that leak."""
 
 
 class Unreadable(DataError):
-    """One photo that cannot be read; the text says why."""
+    """A photo cannot be read; the message says why."""
 
 
 class WeightsError(TrainerError):
-    """Weights are missing, are not those that were asked for, or do not fit the network."""
+    """Weights are missing, have another hash, or do not fit the network."""
 
 
 class RunError(TrainerError):
-    """A run's folder is missing, incomplete, or was made by another recipe."""
+    """A run's folder is missing, incomplete or invalid."""
 
 
 class ToolMissing(TrainerError):
-    """An optional package is needed; the message names the extra that brings it."""
+    """An optional package is missing; the message names the extra that installs it."""
 
 
 class GateRefused(TrainerError):
-    """A version may not be published: it is worse than the one in service, or its variants disagree."""
+    """A version may not be published: it is worse than the published one, or its variants disagree."""
 
 
 class ExportError(TrainerError):
-    """The exported graph does not do what the torch model does, or holds nodes that it must not hold."""
+    """The exported graph differs from the torch model, or has nodes that it must not have."""
 
 
 class PublishError(TrainerError):
-    """The version cannot be published: it does not match the model's other versions, or somebody was faster."""
+    """The version does not match the model's other versions, or another process published its number first."""

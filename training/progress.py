@@ -1,4 +1,4 @@
-"""Progress as bars with rate and time left on a terminal, as plain lines elsewhere."""
+"""Progress: bars with rate and remaining time on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-#: How many lines a task writes where there is no terminal.
+#: Lines per task where there is no terminal.
 _LINES = 5
 
 
 @contextmanager
 def task(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shows how far a task over `total` images is.
+    """Shows the progress of a task over `total` images.
 
     Yields:
-        The function to call with the number of images of each finished part.
+        The function to call with the number of images done since its last call.
     """
     show = _bar if console.is_terminal else _lines
     with show(console, what, total) as advance:

@@ -1,4 +1,4 @@
-"""Statistics of held-out answers. Pure functions over numpy arrays; each is checked against scikit-learn or SciPy."""
+"""Statistics of predictions: pure functions over numpy arrays, each tested against scikit-learn or SciPy."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,14 +7,14 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
+from sklearn import metrics
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Texts = NDArray[np.str_]
 
-_Z_95: Final = 1.959963984540054
 _REPEATS: Final = 1000
 #: Bins of the reliability diagram and of the expected calibration error.
 BINS: Final = 15
@@ -30,23 +30,20 @@ class Interval:
 
 
 def wilson(hits: int, total: int) -> Interval:
-    """Wilson's interval of a share; 0..1 without observations."""
+    """Wilson's interval of a proportion; 0..1 without observations."""
     if total == 0:
         return Interval(0.0, 1.0)
-    share, spread = hits / total, _Z_95**2 / total
-    middle = share + spread / 2
-    margin = _Z_95 * math.sqrt((share * (1 - share) + spread / 4) / total)
-    return Interval(max(0.0, (middle - margin) / (1 + spread)), min(1.0, (middle + margin) / (1 + spread)))
+    found = stats.binomtest(hits, total).proportion_ci(method="wilson")
+    return Interval(float(found.low), float(found.high))
 
 
 def draws(groups: Texts, repeats: int = _REPEATS, seed: int = 0) -> list[Ints]:
-    """Indices of bootstrap samples. Photos of one group (a user, a burst) are drawn together, since they err together.
+    """Indices of bootstrap samples. Photos of one group (a user, a burst) are drawn together: their errors correlate.
 
-    An empty group name means that the photo stands alone.
+    An empty group name makes the photo a group of its own.
     """
     rng = np.random.default_rng(seed)
-    alone = groups == ""
-    names = np.where(alone, np.char.add("\0", np.arange(len(groups)).astype(np.str_)), groups)
+    names = np.where(groups == "", np.char.add("\0", np.arange(len(groups)).astype(np.str_)), groups)
     _, which = np.unique(names, return_inverse=True)
     order = np.argsort(which, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(which))[:-1])
@@ -59,9 +56,9 @@ def draws(groups: Texts, repeats: int = _REPEATS, seed: int = 0) -> list[Ints]:
 def bootstrap(
     statistic: Callable[[Ints], Mapping[str, float]], groups: Texts, repeats: int = _REPEATS, seed: int = 0
 ) -> dict[str, Interval]:
-    """Percentile intervals of every value that `statistic` computes from the photos at given indices.
+    """Percentile 95 % intervals of every value that `statistic` computes from the photos at given indices.
 
-    Values that a sample cannot have (a brand that was not drawn) are left out of their interval.
+    Values that are not finite (of a brand that was not drawn) are excluded.
     """
     rows = [statistic(indices) for indices in draws(groups, repeats, seed)]
     found: dict[str, Interval] = {}
@@ -75,22 +72,17 @@ def bootstrap(
 
 def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
     """Probabilities [N, C] of logits [N, C]."""
-    scaled = logits / temperature
-    raised = np.exp(scaled - scaled.max(1, keepdims=True))
-    shares: Floats = raised / raised.sum(1, keepdims=True)
-    return shares
+    probabilities: Floats = special.softmax(logits / temperature, axis=1)
+    return probabilities
 
 
 def log_loss(logits: Floats, labels: Ints, temperature: float = 1.0) -> float:
     """Mean negative log-likelihood of the labels."""
-    scaled = logits / temperature
-    top = scaled.max(1, keepdims=True)
-    normaliser = np.log(np.exp(scaled - top).sum(1)) + top[:, 0]
-    return float((normaliser - scaled[np.arange(len(labels)), labels]).mean())
+    return -float(special.log_softmax(logits / temperature, axis=1)[np.arange(len(labels)), labels].mean())
 
 
 def fit_temperature(logits: Floats, labels: Ints) -> float:
-    """The temperature that minimises the log loss of validation labels, 0.05..20. It changes no order of classes."""
+    """The temperature in 0.05..20 that minimises the log loss of validation labels."""
     found = optimize.minimize_scalar(
         lambda log_t: log_loss(logits, labels, math.exp(log_t)),
         bounds=(math.log(_LOWEST_TEMPERATURE), math.log(_HIGHEST_TEMPERATURE)),
@@ -101,7 +93,7 @@ def fit_temperature(logits: Floats, labels: Ints) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Per equal-width bin of confidence: how many photos, their mean confidence, and how often they were right."""
+    """Per equal-width bin of confidence: number of photos, mean confidence, accuracy."""
 
     counts: Ints
     confidence: Floats
@@ -114,16 +106,12 @@ class Reliability:
         return float(gaps.sum() / max(1, self.counts.sum()))
 
 
-def reliability(confidence: Floats, right: Flags, bins: int = BINS) -> Reliability:
-    """The reliability diagram; empty bins hold zeros."""
-    which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(which, minlength=bins)
-    divisor = np.maximum(counts, 1)
-    return Reliability(
-        counts.astype(np.int64),
-        np.bincount(which, confidence, bins) / divisor,
-        np.bincount(which, right.astype(np.float64), bins) / divisor,
-    )
+def reliability(confidence: Floats, right: Flags) -> Reliability:
+    """The reliability diagram in BINS bins; empty bins hold zeros."""
+    which = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(which, minlength=BINS).astype(np.int64)
+    confidences, hits = (np.bincount(which, values.astype(np.float64), BINS) for values in (confidence, right))
+    return Reliability(counts, confidences / np.maximum(counts, 1), hits / np.maximum(counts, 1))
 
 
 def top_reliability(probabilities: Floats, labels: Ints) -> Reliability:
@@ -139,19 +127,19 @@ def brier(probabilities: Floats, labels: Ints) -> float:
 
 
 def linear_correlation(left: Floats, right: Floats) -> float:
-    """Pearson's correlation; nan where a side does not vary."""
+    """Pearson's correlation; nan where either does not vary."""
     if len(left) < 2 or not np.ptp(left) or not np.ptp(right):
         return math.nan
     return float(np.corrcoef(left, right)[0, 1])
 
 
 def rank_correlation(left: Floats, right: Floats) -> float:
-    """Spearman's correlation; ties share their rank; nan where a side does not vary."""
+    """Spearman's correlation; ties share their rank; nan where either does not vary."""
     return linear_correlation(stats.rankdata(left), stats.rankdata(right))
 
 
 def area_under_roc(scores: Floats, positive: Flags) -> float:
-    """The chance that a random positive scores above a random negative; ties count half; nan without both."""
+    """Area under the ROC curve; ties count half; nan without positives or without negatives."""
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if not positives or not negatives:
@@ -164,19 +152,13 @@ def precision_recall(scores: Floats, positive: Flags) -> tuple[Floats, Floats, F
     """Precision, recall and threshold at every distinct score, highest first; empty without positives."""
     if not positive.any():
         return np.empty(0), np.empty(0), np.empty(0)
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, [True])
-    hits = np.cumsum(positive[order])[last].astype(np.float64)
-    taken = (np.flatnonzero(last) + 1).astype(np.float64)
-    return hits / taken, hits / positive.sum(), scores[order][last]
+    precision, recall, thresholds = metrics.precision_recall_curve(positive, scores)
+    return precision[-2::-1], recall[-2::-1], thresholds[::-1]
 
 
 def average_precision(scores: Floats, positive: Flags) -> float:
     """Area under the precision-recall steps; nan without positives."""
-    precision, recall, _ = precision_recall(scores, positive)
-    if not len(precision):
-        return math.nan
-    return float((precision * np.diff(recall, prepend=0.0)).sum())
+    return float(metrics.average_precision_score(positive, scores)) if positive.any() else math.nan
 
 
 def share(flags: Flags) -> float:

@@ -1,17 +1,16 @@
-"""`photo-tagger check`: what would become of one photo, and why."""
+"""`photo-tagger check`: the outcome of one photo, and why."""
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from consumer import settings
-from consumer.cli.console import Exit, explained, out
+from consumer.cli.console import Exit, echo_json, explained, out
 from consumer.contract import Geometry
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def check(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="JSON also on a terminal")] = False,
 ) -> None:
-    """Say what would become of one photo, and why. Exit code 8 where it is refused, 5 where it cannot be had now."""
+    """Show the outcome of one photo, and why. Exit code 8 if it is rejected, 5 if it is temporarily unavailable."""
     from consumer.operations.check import check as check_photo  # noqa: PLC0415 - `--help` must not load what decodes
 
     with explained():
@@ -40,13 +39,13 @@ def check(
             table.add_row(name, Text(text))
         out.print(table)
     else:
-        typer.echo(orjson.dumps(_plain(report)).decode())
+        echo_json(_plain(report))
     if report.outcome != "accepted":
         raise typer.Exit(Exit.DEPENDENCY if report.transient else Exit.REFUSED)
 
 
 def _plain(report: "Report") -> dict[str, Any]:
-    """The report as it is in JSON: each limit says whether it holds."""
+    """The report for JSON, with whether each limit holds."""
     plain = asdict(report)
     for row, each in zip(plain["photo"]["checks"], report.photo.checks, strict=True) if report.photo else ():
         row["holds"] = each.holds
@@ -74,7 +73,10 @@ def _photo_rows(photo: "Explanation") -> Iterator[tuple[str, str]]:
     header = photo.header
     if header is not None:
         yield "format", f"{header.format}, {header.width} x {header.height}, {header.mode}"
-        yield "decoding", f"at 1/{header.scale}, about {header.decode_bytes / 1e6:,.1f} MB, {photo.decode_ms:.0f} ms"
+        yield (
+            "decoding",
+            f"at 1/{header.scale}, about {header.cost.memory_bytes / 1e6:,.1f} MB, {photo.decode_ms:.0f} ms",
+        )
     if photo.orientation is not None:
         yield "orientation", str(photo.orientation)
     for each in photo.checks:

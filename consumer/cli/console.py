@@ -1,15 +1,21 @@
-"""What every command of the command line shares: where it prints, how it ends."""
+"""Output, exit codes and errors that all commands share."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from consumer import settings
 from consumer.errors import ContractMismatch, DecodeHangs, DependencyDown, SettingsError, SourceFailed, TaggerError
+
+if TYPE_CHECKING:
+    from consumer.telemetry import Log
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -40,11 +46,7 @@ _CODES: Final[dict[type[TaggerError], Exit]] = {
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns our errors into one line and an exit code; anything else is a bug and keeps its traceback.
-
-    Raises:
-        Exit: with the code of the error.
-    """
+    """Turns a `TaggerError` into one line and its exit code; anything else is a bug and keeps its traceback."""
     try:
         yield
     except TaggerError as error:
@@ -54,12 +56,24 @@ def explained() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, nothing in a pipe.
+    """A progress bar on a terminal, nothing in a pipe.
 
     Yields:
-        What takes (finished, total).
+        A function of (finished, total).
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task(description, total=None)
         yield lambda finished, total: bar.update(task, completed=finished, total=total)
+
+
+def echo_json(value: object, *, indent: bool = False) -> None:
+    """Prints a value as JSON, on one line unless indented."""
+    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode())
+
+
+def job_log(loaded: settings.Settings) -> "Log":
+    """The log of a job that a person starts: on standard error, warnings only on a terminal."""
+    from consumer.telemetry import configure_logging  # noqa: PLC0415 - `--help` must not load it
+
+    return configure_logging("warning" if err.is_terminal else loaded.log.level, loaded.log.format, sys.stderr)

@@ -1,15 +1,14 @@
-"""`photo-tagger dlq`: look at dead letters, and send them again."""
+"""`photo-tagger dlq`: list, show and redrive dead letters."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from consumer import events, settings
-from consumer.cli.console import Exit, err, explained, out
+from consumer.cli.console import Exit, echo_json, err, explained, out, progress_bar
 from consumer.cli.times import parse_time
 from consumer.errors import REASONS, SettingsError
 
@@ -33,7 +32,7 @@ def list_(reason: Reason = None, photo: Photo = None, since: Since = None, until
         listed = list_letters(settings.load(), _query(reason, photo, since, until))
     if not out.is_terminal:
         for each in listed:
-            typer.echo(orjson.dumps(_fields(each)).decode())
+            echo_json(_fields(each))
         return
     table = Table("id", "time", "photo", "reason", "detail", "attempts", "state", box=None, header_style="bold")
     for each in listed:
@@ -62,9 +61,7 @@ def show(
         payload = orjson.loads(record.value or b"")
     except ValueError:
         payload = _text(record.value)
-    shown = {**_fields(found), "headers": headers, "payload": payload}
-    option = orjson.OPT_INDENT_2 if out.is_terminal else 0
-    typer.echo(orjson.dumps(shown, option=option).decode())
+    echo_json({**_fields(found), "headers": headers, "payload": payload}, indent=out.is_terminal)
 
 
 @app.command()
@@ -78,17 +75,15 @@ def retry(
     again: Annotated[bool, typer.Option("--again", help="also those that were sent again before")] = False,
     execute: Annotated[bool, typer.Option("--execute", help="send them; without it nothing is sent")] = False,
 ) -> None:
-    """Send dead letters to the upload topic again, as they were first sent; says only what it would do by default."""
+    """Send dead letters to the upload topic again, as first sent; without --execute, print what would be sent."""
     from consumer.operations.dead_letters import list_letters, redrive, to_redrive  # noqa: PLC0415 - as in `list_`
 
     with explained():
         loaded = settings.load()
         letters = to_redrive(list_letters(loaded, _query(reason, photo, since, until)), again=again)
         if execute:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
-                task = bar.add_task("sending again", total=len(letters))
-                redrive(loaded, letters, rate, lambda done, total: bar.update(task, completed=done, total=total))
+            with progress_bar("sending again") as progress:
+                redrive(loaded, letters, rate, progress)
     reasons = Counter(letter.failure.reason for letter in letters)
     if out.is_terminal:
         parts = ", ".join(f"{count} {name}" for name, count in sorted(reasons.items())) or "none"
@@ -96,8 +91,7 @@ def retry(
         if letters and not execute:
             out.print("This was a dry run; --execute sends them.")
         return
-    result = {"executed": execute, "letters": len(letters), "reasons": dict(sorted(reasons.items()))}
-    typer.echo(orjson.dumps(result).decode())
+    echo_json({"executed": execute, "letters": len(letters), "reasons": dict(sorted(reasons.items()))})
 
 
 def _query(reason: str | None, photo: str | None, since: str | None, until: str | None) -> "Query":
@@ -105,12 +99,8 @@ def _query(reason: str | None, photo: str | None, since: str | None, until: str 
 
     if reason is not None and reason not in REASONS:
         raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}")
-    return Query(
-        reason,
-        photo,
-        None if since is None else parse_time(since),
-        None if until is None else parse_time(until),
-    )
+    begin, end = (None if text is None else parse_time(text) for text in (since, until))
+    return Query(reason, photo, begin, end)
 
 
 def _text(value: bytes | None) -> str | None:

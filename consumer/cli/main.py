@@ -1,4 +1,4 @@
-"""`photo-tagger`: every verb that a user needs. Thin: it parses, calls, and prints."""
+"""The command line `photo-tagger`: parses arguments, calls the service or an operation, prints the result."""
 
 import asyncio
 import os
@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import orjson
 import typer
 from rich.table import Table
 
 from consumer import __version__, events, settings
 from consumer.cli import check, dlq, redis
-from consumer.cli.console import Exit, err, out, progress_bar
-from consumer.cli.console import explained as _explained
+from consumer.cli.console import Exit, echo_json, err, explained, job_log, out, progress_bar
 from consumer.cli.times import parse_time
 from consumer.events import Tags
 from consumer.service import worker
@@ -33,13 +31,13 @@ app.add_typer(dlq.app, name="dlq")
 app.add_typer(redis.app)
 app.add_typer(check.app)
 
-#: With these no restart helps: the supervisor ends as its worker did.
+#: A worker that ends with one of these is not restarted; the supervisor ends with the same code.
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
 
 
 @contextmanager
 def _leaving_hung_threads() -> Iterator[None]:
-    """Ends the process at once if a decode still hangs at the end: the interpreter would wait for its thread.
+    """Ends the process at once if a decode still hangs: the interpreter would wait for its thread.
 
     Yields:
         Nothing.
@@ -67,7 +65,7 @@ def run(
 ) -> None:
     """Run the service until SIGTERM; every setting comes from the environment, tagger.toml or its default."""
     member = worker.join_supervisor()
-    with _explained():
+    with explained():
         loaded = settings.load()
         count = workers or loaded.service.workers
         from consumer.telemetry import configure_logging  # noqa: PLC0415 - `--help` must not load what only `run` needs
@@ -89,11 +87,11 @@ def run(
 @app.command()
 def config() -> None:
     """Print every setting with its value and where it comes from; secrets are masked."""
-    with _explained():
+    with explained():
         rows = settings.rows(settings.load())
     if not out.is_terminal:
         for row in rows:
-            typer.echo(orjson.dumps(row).decode())
+            echo_json(row)
         return
     table = Table("setting", "value", "from", "meaning", box=None, header_style="bold")
     for row in rows:
@@ -106,14 +104,14 @@ def config() -> None:
 def topics(
     partitions: Annotated[int, typer.Option(help="partitions of the upload and result topics", min=1)] = 4,
     replication: Annotated[int, typer.Option(help="copies of each partition", min=1)] = 1,
-    wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not there yet")] = 30.0,
+    wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not up yet")] = 30.0,
 ) -> None:
     """Create the topics that are missing; existing ones stay as they are."""
     from consumer.operations.admin import create_topics_patiently  # noqa: PLC0415 - as in `run`
 
-    with _explained():
+    with explained():
         created = create_topics_patiently(settings.load(), partitions, replication, wait_s)
-    out.print(f"created {', '.join(created)}" if created else "all topics are there")
+    out.print(f"created {', '.join(created)}" if created else "all topics exist")
 
 
 @app.command()
@@ -129,7 +127,7 @@ def send(
     name = photo_id or uri.rstrip("/").rsplit("/", 1)[-1]
     now = datetime.now(UTC)
     event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
-    with _explained():
+    with explained():
         place = send_event(settings.load(), event)
     out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}", highlight=False)
 
@@ -139,10 +137,10 @@ def tags(
     photo_ids: Annotated[list[str], typer.Argument(help="one id or many")],
     wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until all have tags")] = 0.0,
 ) -> None:
-    """Show the tags of photos; JSON lines in a pipe. Exit code 6 where one has none."""
+    """Show the tags of photos; JSON lines in a pipe. Exit code 6 if one has none."""
     from consumer.operations.admin import read_tags  # noqa: PLC0415 - as in `run`
 
-    with _explained():
+    with explained():
         found = read_tags(settings.load(), photo_ids, wait_s)
     if out.is_terminal:
         out.print(_tags_table([found[photo_id] for photo_id in photo_ids if photo_id in found]))
@@ -165,11 +163,13 @@ def find(
     """List the best photos that show a brand."""
     from consumer.operations.admin import find_photos  # noqa: PLC0415 - as in `run`
 
-    with _explained():
+    with explained():
         photos = find_photos(settings.load(), brand, min_quality, limit)
     for photo in photos:
-        line = f"{photo.quality:.3f}  {photo.photo_id}" if out.is_terminal else orjson.dumps(photo).decode()
-        typer.echo(line)
+        if out.is_terminal:
+            typer.echo(f"{photo.quality:.3f}  {photo.photo_id}")
+        else:
+            echo_json(photo)
 
 
 @app.command()
@@ -180,19 +180,17 @@ def replay(
 ) -> None:
     """Tag the events of a time range again, in a group of its own; only newer versions change a tag."""
     from consumer.operations.replay import replay as replay_range  # noqa: PLC0415 - as in `run`
-    from consumer.telemetry import configure_logging  # noqa: PLC0415 - as in `run`
 
-    with _explained():
+    with explained():
         begin, end = parse_time(since), parse_time(until)
         loaded = settings.load()
-        log = configure_logging("warning" if err.is_terminal else loaded.log.level, loaded.log.format, sys.stderr)
         with progress_bar("replaying") as progress:
-            result = asyncio.run(replay_range(loaded, log, since=begin, until=end, progress=progress))
+            result = asyncio.run(replay_range(loaded, job_log(loaded), since=begin, until=end, progress=progress))
     if out.is_terminal:
         parts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()))
         out.print(f"replayed {sum(result.outcomes.values())} of {result.total} records: {parts or 'nothing in range'}")
     else:
-        typer.echo(orjson.dumps(result).decode())
+        echo_json(result)
     if not result.complete:
         raise typer.Exit(Exit.FAILED)
 
@@ -212,14 +210,16 @@ def schemas(
 def demo(
     photos: Annotated[Path | None, typer.Option(help="a folder of your own photos")] = None,
     output: Annotated[Path, typer.Option(help="where the gallery and the logs go")] = Path("demo-output"),
-    kafka: Annotated[Literal["auto", "real", "mock"], typer.Option(help="auto: real where Java is there")] = "auto",
+    kafka: Annotated[
+        Literal["auto", "real", "mock"], typer.Option(help="auto: the real one if Java and Maven are installed")
+    ] = "auto",
     *,
-    keep: Annotated[bool, typer.Option("--keep", help="leave everything up until Ctrl-C, to look around")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="keep everything running until Ctrl-C")] = False,
 ) -> None:
     """Tag sample photos end to end on embedded servers, and write a gallery."""
     from consumer.demo.run import run_demo  # noqa: PLC0415 - as in `run`
 
-    with _explained():
+    with explained():
         raise typer.Exit(run_demo(photos, output, kafka=kafka, keep=keep))
 
 
@@ -245,7 +245,3 @@ def _tags_table(rows: list[Tags]) -> Table:
 def main() -> None:
     """The console script."""
     app()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,12 @@
-"""`photo-tagger rebuild` and `sweep`: what mends Redis."""
+"""`photo-tagger rebuild` and `sweep`: repairs of Redis."""
 
 import asyncio
-import sys
 from typing import Annotated
 
-import orjson
 import typer
 
 from consumer import settings
-from consumer.cli.console import Exit, err, explained, out, progress_bar
+from consumer.cli.console import Exit, echo_json, err, explained, job_log, out, progress_bar
 
 app = typer.Typer()
 
@@ -16,22 +14,18 @@ app = typer.Typer()
 @app.command()
 def rebuild(
     *,
-    check: Annotated[
-        bool, typer.Option("--check", help="compare only; exit code 1 where Redis lacks something")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="compare only; exit code 1 if Redis differs")] = False,
 ) -> None:
-    """Restore Redis from the result topic; a live service may run meanwhile, nothing goes back."""
+    """Restore Redis from the result topic, also while the service runs; no newer tags are overwritten."""
     from consumer.operations import rebuild as rebuilding  # noqa: PLC0415 - `--help` must not load Kafka
-    from consumer.telemetry import configure_logging  # noqa: PLC0415 - as above
 
     with explained():
         loaded = settings.load()
-        log = configure_logging("warning" if err.is_terminal else loaded.log.level, loaded.log.format, sys.stderr)
         with progress_bar("comparing" if check else "rebuilding") as progress:
             work = (
-                rebuilding.check(loaded, log, progress, _echo_difference)
+                rebuilding.check(loaded, job_log(loaded), progress, _echo_difference)
                 if check
-                else rebuilding.rebuild(loaded, log, progress)
+                else rebuilding.rebuild(loaded, job_log(loaded), progress)
             )
             result = asyncio.run(work)
     if out.is_terminal:
@@ -40,7 +34,7 @@ def rebuild(
         skipped = f", {result.malformed} malformed and skipped" if result.malformed else ""
         out.print(f"{result.records} records, {rate:.0f} photos/s: {parts or 'nothing in the topic'}{skipped}")
     else:
-        typer.echo(orjson.dumps(result).decode())
+        echo_json(result)
     if check and result.outcomes.keys() - {"same"}:
         raise typer.Exit(Exit.FAILED)
 
@@ -49,10 +43,10 @@ def rebuild(
 def sweep(
     *,
     execute: Annotated[
-        bool, typer.Option("--execute", help="remove or repair what is wrong; else only list it")
+        bool, typer.Option("--execute", help="remove or repair wrong entries; without it they are only listed")
     ] = False,
 ) -> None:
-    """Find entries of the brand indexes whose photo does not say so; a live service may run meanwhile."""
+    """Find entries of the brand indexes that contradict their photo's tags, also while the service runs."""
     from consumer.operations.sweep import sweep as sweep_indexes  # noqa: PLC0415 - as above
 
     with explained():
@@ -65,13 +59,11 @@ def sweep(
         done = ", ".join(f"{count} {outcome}" for outcome, count in result.outcomes.items())
         out.print(f"{result.entries} entries, {result.orphans} wrong" + (f": {done}" if done else ""))
     else:
-        typer.echo(orjson.dumps(result).decode())
+        echo_json(result)
 
 
 def _echo_difference(photo_id: str, difference: str) -> None:
-    line = (
-        f"{difference}  {photo_id}"
-        if out.is_terminal
-        else orjson.dumps({"photo_id": photo_id, "difference": difference}).decode()
-    )
-    typer.echo(line)
+    if out.is_terminal:
+        typer.echo(f"{difference}  {photo_id}")
+    else:
+        echo_json({"photo_id": photo_id, "difference": difference})

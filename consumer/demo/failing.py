@@ -1,11 +1,10 @@
-"""Photos that must fail, so that dead letters are seen in the first minute; made by code, for one run."""
+"""Photos that must fail, so that the demo shows dead letters; generated for each run."""
 
 import io
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -20,9 +19,8 @@ _HTML: Final = b"""<!doctype html>
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """One of them: its file name, the file (None where there is none), and the reason its dead letter must have."""
+class Broken(NamedTuple):
+    """One of them: its file name, its file (None for the missing one), and the reason its dead letter must have."""
 
     name: str
     path: Path | None
@@ -46,7 +44,7 @@ def write_failing(folder: Path) -> list[Broken]:
 
 
 def _truncated_jpeg() -> bytes:
-    """A drawn evening by the sea whose upload broke off."""
+    """A drawing of a coast, cut off as by an interrupted upload."""
     width, height = 960, 720
     image = Image.linear_gradient("L").resize((width, height))
     picture = Image.merge(
@@ -69,7 +67,7 @@ def _truncated_jpeg() -> bytes:
 
 
 def _bomb() -> bytes:
-    """A PNG with a valid header for `_BOMB_SIDE` squared pixels, and a first line of them."""
+    """A PNG with a valid header for `_BOMB_SIDE` squared pixels, and the first row of them."""
     header = struct.pack(">IIBBBBB", _BOMB_SIDE, _BOMB_SIDE, 8, 2, 0, 0, 0)
     line = zlib.compress(bytes(1 + 3 * _BOMB_SIDE), 9)
     return b"\x89PNG\r\n\x1a\n" + b"".join(

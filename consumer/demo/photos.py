@@ -1,55 +1,44 @@
 """Which photos the demo publishes: those of a folder, and four that must fail."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from consumer.demo import failing
-from consumer.demo.errors import BadFolder
-from consumer.errors import Reason
+from consumer.errors import Reason, TaggerError
 from consumer.imaging.formats import photo_suffixes
 
-#: Photos in formats that are not read are published as well: the page shows why they are refused.
+#: Photos in unsupported formats are published as well: the page shows why they are rejected.
 SUFFIXES: Final = photo_suffixes()
 MAX_PHOTOS: Final = 5_000
 SAMPLES: Final = Path(__file__).resolve().parents[1] / "embedded" / "samples"
-#: Leaves room below the 200 characters of an event's photo id for what tells namesakes apart.
+#: An event's photo id has at most 200 characters; the rest is for the number that makes an id unique.
 _MAX_STEM: Final = 180
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
+class BadFolder(TaggerError):
+    """A folder that the user named cannot be used; the message names it and says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class DemoPhoto:
-    """A photo that the demo publishes.
-
-    Attributes:
-        photo_id: Unique within the run.
-        name: Its path below its folder, for people.
-        uri: Where the service fetches it.
-        path: Its file; None where there is none on purpose.
-        must_fail: The reason that its dead letter must have; None for a photo that may be tagged.
-    """
+    """A photo that the demo publishes; `photo_id` is unique within the run, `name` its path relative to its folder."""
 
     photo_id: str
     name: str
     uri: str
+    #: None for the photo that is missing on purpose.
     path: Path | None
+    #: The reason that its dead letter must have; None for a photo that may be tagged.
     must_fail: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The photos of a folder, sorted by path.
-
-    Attributes:
-        folder: Where they lie.
-        paths: At most `MAX_PHOTOS` files.
-        notes: What the user must know of files that were left out; a line each.
-    """
+class Found(NamedTuple):
+    """The photos of a folder: at most `MAX_PHOTOS` paths, sorted, and a line for each kind of files left out."""
 
     folder: Path
     paths: tuple[Path, ...]
@@ -59,7 +48,7 @@ class Found:
 def find_photos(folder: Path) -> Found:
     """The photos in a folder and below it, by their suffix in any case.
 
-    Links that lead out of the folder are left out, as the photo host does not follow them.
+    Links that point outside the folder are left out, since the photo host does not follow them.
 
     Raises:
         BadFolder: There is no such folder, or no photo in it.
@@ -69,7 +58,7 @@ def find_photos(folder: Path) -> Found:
     root = folder.resolve()
     candidates = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     photos = [path for path in candidates if path.is_file() and path.resolve().is_relative_to(root)]
-    named = [path for path in photos if _is_text(path.relative_to(folder))]
+    named = [path for path in photos if _is_utf8(path.relative_to(folder))]
     if not named:
         raise BadFolder(f"no photos in {folder}; a photo is a file that ends in {' '.join(sorted(SUFFIXES))}")
     notes = []
@@ -81,30 +70,20 @@ def find_photos(folder: Path) -> Found:
 
 
 def plan(found: Found, photos_url: str, broken: Sequence[failing.Broken], broken_url: str) -> list[DemoPhoto]:
-    """The photos to publish, with unique ids: those that must fail stand between the others, not at the end."""
+    """The photos to publish, with unique ids; those that must fail are spread among the others."""
     taken: set[str] = set()
-    doomed = [
-        DemoPhoto(
-            _unique(Path(each.name).stem, taken), each.name, f"{broken_url}/{quote(each.name)}", each.path, each.reason
-        )
-        for each in broken
+    failing_photos = [
+        DemoPhoto(_unique(Path(name).stem, taken), name, f"{broken_url}/{quote(name)}", path, reason)
+        for name, path, reason in broken
     ]
     photos = [
         DemoPhoto(_unique(path.stem, taken), name, f"{photos_url}/{quote(name)}", path)
         for path in found.paths
         for name in [path.relative_to(found.folder).as_posix()]
     ]
-    return list(_interleave(photos, doomed))
-
-
-def _interleave(many: Sequence[DemoPhoto], few: Sequence[DemoPhoto]) -> Iterator[DemoPhoto]:
-    step = max(1, len(many) // (len(few) + 1))
-    waiting = iter(few)
-    for number, photo in enumerate(many, 1):
-        yield photo
-        if number % step == 0:
-            yield from islice(waiting, 1)
-    yield from waiting
+    for number, photo in enumerate(failing_photos, 1):
+        photos.insert(number * len(photos) // (len(failing_photos) + 1), photo)
+    return photos
 
 
 def _unique(stem: str, taken: set[str]) -> str:
@@ -117,8 +96,8 @@ def _unique(stem: str, taken: set[str]) -> str:
     return photo_id
 
 
-def _is_text(path: Path) -> bool:
-    """Whether the name is text; other names reach Python as lone surrogates, which no JSON can hold."""
+def _is_utf8(path: Path) -> bool:
+    """Whether the name is UTF-8; Python reads other names as lone surrogates, which JSON cannot hold."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

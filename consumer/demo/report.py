@@ -1,4 +1,4 @@
-"""What the demo says on the terminal; plain lines where it is none."""
+"""The demo's output: styled on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from consumer.demo.statistics import Numbers
+from consumer.demo.ledger import Numbers
 from consumer.embedded.paths import repository_root
 from consumer.web.gallery import LEVELS, DeadLetter, TaggedPhoto
 
@@ -25,7 +25,7 @@ _NEXT_IN_A_CHECKOUT: Final = (
     ("make demo PHOTOS=dir", "tag your own photos"),
     ("docker compose up --build --wait", "the same on the real stack"),
     ("make models", "train both models and publish a new version"),
-    ("photo-tagger replay --help", "rescore what was tagged before"),
+    (".venv/bin/photo-tagger replay --help", "rescore what was tagged before"),
 )
 _NEXT_INSTALLED: Final = (
     ("photo-tagger demo --photos dir", "tag your own photos"),
@@ -35,10 +35,10 @@ _NEXT_INSTALLED: Final = (
 
 
 class Reporter:
-    """Writes to standard output; names of photos are untrusted, so nothing in them reaches the terminal as markup."""
+    """Writes to standard output. Names of photos are untrusted: nothing in them is taken for markup."""
 
     def __init__(self) -> None:
-        """Takes standard output as it is now; what its encoding lacks becomes a question mark."""
+        """Opens standard output; characters that its encoding lacks become question marks."""
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
@@ -47,23 +47,23 @@ class Reporter:
             self._console.width = _PLAIN_WIDTH
 
     def step(self, text: str) -> None:
-        """Something was done."""
+        """Prints a completed step."""
         self._line(Text.assemble(("✓ ", "green"), printable(text)))
 
     def note(self, text: str) -> None:
-        """Something that the user should know."""
+        """Prints something that the user should know."""
         self._line(Text.assemble(("! ", "bold yellow"), printable(text)))
 
     def problem(self, text: str) -> None:
-        """Something is wrong; lines are kept."""
+        """Prints an error, line by line."""
         self._line(Text("\n".join(map(printable, text.splitlines())), "bold red"))
 
     def title(self, text: str) -> None:
-        """What comes now."""
+        """Prints a heading."""
         self._line(Text(printable(text), "bold"))
 
     def holding(self, environment: Path, redis_url: str) -> None:
-        """Everything stays up; this is how to look around."""
+        """Prints commands for another terminal while everything keeps running."""
         self.title("everything stays up until Ctrl-C; in another terminal:")
         for line in (
             f"source {environment}",
@@ -75,10 +75,10 @@ class Reporter:
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[], None]]:
-        """A progress bar; where there is no terminal, a line at each quarter.
+        """A progress bar on a terminal, elsewhere a line at each quarter.
 
         Yields:
-            What to call once for each of `total`.
+            A function to call once for each of `total`.
         """
         if self._console.is_terminal:
             columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -97,7 +97,7 @@ class Reporter:
         yield advance
 
     def results(self, photos: Sequence[TaggedPhoto], letters: Sequence[DeadLetter]) -> None:
-        """A handful of examples, from the best photo to the worst, and the first dead letters."""
+        """Prints some photos, from the best to the worst, and the first dead letters."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("photo", max_width=34, no_wrap=True)
         table.add_column("quality", no_wrap=True)
@@ -113,7 +113,7 @@ class Reporter:
             self._line(Text(f"and {len(letters) - _DEAD_LETTERS_SHOWN} more dead letters"))
 
     def summary(self, numbers: Numbers, gallery: Path, logs: Path) -> None:
-        """The last lines: numbers, where the gallery is, and what to try next."""
+        """Prints the numbers, where the gallery is, and what to try next."""
         parts = [f"tagged {numbers.tagged}", f"dead-lettered {numbers.dead_lettered}"]
         if numbers.photos_per_s is not None:
             parts.append(f"{numbers.photos_per_s:.1f} photos/s")
@@ -129,12 +129,12 @@ class Reporter:
             self._line(Text.assemble("  ", (command.ljust(width), "cyan"), f"  {purpose}"))
 
     def _line(self, text: Text) -> None:
-        # Soft-wrapped: a path that is broken over two lines cannot be clicked or copied.
+        # Soft-wrapped: a path broken over two lines could not be clicked or copied.
         self._console.print(text, soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """The text with everything that a terminal could take for a command replaced."""
+    """The text without control characters, which a terminal could interpret."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 

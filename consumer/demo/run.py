@@ -1,4 +1,4 @@
-"""The demo from end to end: servers, topics, service, events, outcomes, the answer in Redis, the gallery."""
+"""The demo from end to end: servers, topics, service, events, outcomes, tags in Redis, gallery."""
 
 import contextlib
 import os
@@ -8,99 +8,60 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from consumer.demo import checks, page, traffic
-from consumer.demo.errors import BadFolder, DemoFailed
+from consumer.demo import page, traffic
 from consumer.demo.failing import write_failing
-from consumer.demo.photos import SAMPLES, DemoPhoto, Found, find_photos, plan
+from consumer.demo.ledger import Ledger, numbers_of, problems_of
+from consumer.demo.photos import SAMPLES, BadFolder, DemoPhoto, Found, find_photos, plan
 from consumer.demo.report import Reporter
 from consumer.demo.service import Service
-from consumer.demo.statistics import numbers_of
 from consumer.embedded.environment import prepare_servers_environment
 from consumer.embedded.mock_kafka import MockKafka
 from consumer.embedded.paths import model_repository
 from consumer.embedded.photos import PhotoHost
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
-from consumer.embedded.stack import Stack, start_stack
+from consumer.embedded.servers import KafkaMode, start_stack
 from consumer.errors import TaggerError
-from consumer.events import Tags
 from consumer.kafka.topics import TopicNames
 from consumer.reader import TagReader
-from consumer.web import gallery
 
 _PATIENCE_S: Final = 60.0
 _PROBLEMS_SHOWN: Final = 10
 _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What one run works on."""
-
-    found: Found
-    output: Path
-    report: Reporter
-    samples: bool
-    names: TopicNames
-
-    @property
-    def logs(self) -> Path:
-        return self.output / "logs"
-
-    @property
-    def gallery(self) -> Path:
-        return self.output / "gallery.html"
-
-    @property
-    def environment(self) -> Path:
-        return self.output / "env.sh"
-
-
-@dataclass(frozen=True, slots=True)
-class _Results:
-    """What the servers gave."""
-
-    photos: list[DemoPhoto]
-    ledger: traffic.Ledger
-    stored: dict[str, Tags]
-    pictures: dict[str, str | None]
-    notice: str
-    settings: Mapping[str, str]
-
-
-def run_demo(
-    photos: Path | None, output: Path, kafka: Literal["auto", "real", "mock"] = "auto", *, keep: bool = False
-) -> int:
+def run_demo(photos: Path | None, output: Path, kafka: KafkaMode = "auto", *, keep: bool = False) -> int:
     """Tags photos end to end on embedded servers and writes `gallery.html` and `logs/` into `output`.
 
-    Leaves nothing else behind, also when it is interrupted or killed: every process stands under a guardian.
+    Leaves nothing else behind, also when it is interrupted or killed: every process runs under a guardian.
 
     Args:
         photos: A folder of the user's own; the built-in samples by default.
-        output: Is made if need be.
+        output: Created if need be.
         kafka: Which Kafka; "auto" is the real one where it can run.
-        keep: Leaves everything up until Ctrl-C, with its settings in `env.sh` for other programs.
+        keep: Leaves everything running until Ctrl-C, with its settings in `env.sh` for other programs.
 
     Returns:
-        The exit code: 0 if every photo got the outcome that it should, in the result topic and in Redis alike; 1 if
-        not, or if a server failed; 2 if the photos or the output folder cannot be used; 130 after Ctrl-C.
+        The exit code: 0 if every photo got the expected outcome, the same in the result topic and in Redis; 1 if not,
+        or if a server failed; 2 if the photos or the output folder cannot be used; 130 after Ctrl-C.
     """
     report = Reporter()
     # The servers run in folders of their own.
     output = output.resolve()
+    logs = output / "logs"
     try:
         with _terminable():
-            job = _Job(find_photos(photos or SAMPLES), output, report, photos is None, TopicNames())
-            _prepare_output(job)
-            with _served(job, kafka) as results:
-                code = _finish(job, results)
-                if keep:
-                    _hold(job, results.settings)
-            return code
+            found = find_photos(photos or SAMPLES)
+            _prepare_output(output, logs)
+            own = "sample photos" if photos is None else f"photos from {found.folder}"
+            report.title(f"photo-tagger demo: {len(found.paths)} {own}, and four that must fail")
+            for note in found.notes:
+                report.note(note)
+            prepare_servers_environment(kafka, report.step)
+            return _run(found, output, report, kafka, all_tagged=photos is None, keep=keep)
     except BadFolder as error:
         report.problem(str(error))
         return _USAGE
@@ -108,119 +69,90 @@ def run_demo(
         report.note("stopped; nothing is left running")
         return _INTERRUPTED
     except (TaggerError, EmbeddedServerError) as error:
-        logs = output / "logs"
         report.problem(f"{error}\nlogs: {logs}" if any(logs.glob("*")) else str(error))
         return _FAILED
 
 
-@contextlib.contextmanager
-def _served(job: _Job, kafka: Literal["auto", "real", "mock"]) -> Iterator[_Results]:
-    """Everything that needs the servers.
-
-    Yields:
-        What came out; the servers are up until the context ends.
-    """
-    report = job.report
-    own = "sample photos" if job.samples else f"photos from {job.found.folder}"
-    report.title(f"photo-tagger demo: {len(job.found.paths)} {own}, and four that must fail")
-    for note in job.found.notes:
-        report.note(note)
-    prepare_servers_environment(report.step)
+def _run(found: Found, output: Path, report: Reporter, kafka: KafkaMode, *, all_tagged: bool, keep: bool) -> int:
+    """Everything that needs the servers; returns the exit code."""
+    logs, names = output / "logs", TopicNames()
     with contextlib.ExitStack() as stack:
-        servers = stack.enter_context(start_stack(job.logs, model_repository(), kafka, partial(_say, report)))
-        guardian = stack.enter_context(GuardianClient(job.logs))
+        servers = stack.enter_context(start_stack(logs, model_repository(), kafka, partial(_report_line, report)))
+        guardian = stack.enter_context(GuardianClient(logs))
         failing = guardian.folder / "failing"
         failing.mkdir()
-        host = stack.enter_context(PhotoHost(job.found.folder))
+        host = stack.enter_context(PhotoHost(found.folder))
         failing_host = stack.enter_context(PhotoHost(failing))
-        photos = plan(job.found, host.base_url, write_failing(failing), failing_host.base_url)
-        traffic.prepare_topics(servers.kafka.bootstrap_servers, job.names, is_mock=servers.kafka.is_mock)
-        report.step(f"topics {job.names.uploads}, {job.names.tags}, {job.names.dead}")
-        service = Service(guardian, servers, job.names, [host.base_url, failing_host.base_url])
-        _start(service, report)
-        ledger = _tag(job, servers, service, photos)
-        stored = _read_back(servers.redis.url, photos)
+        photos = plan(found, host.base_url, write_failing(failing), failing_host.base_url)
+        traffic.prepare_topics(servers.kafka.bootstrap_servers, names, is_mock=servers.kafka.is_mock)
+        report.step(f"topics {names.uploads}, {names.tags}, {names.dead}")
+        service = Service(guardian, servers, names, [host.base_url, failing_host.base_url])
+        began_s = time.monotonic()
+        service.start()
+        report.step(f"the service is ready after {time.monotonic() - began_s:.1f} s")
+        ledger = _tag(servers.kafka.bootstrap_servers, names, service, photos, report)
+        with TagReader(servers.redis.url) as reader:
+            stored = reader.get_many(photo.photo_id for photo in photos)
         report.step(f"read the tags of {len(stored)} photos back from Redis")
+        page_path = output / "gallery.html"
         with report.progress("drawing", len(photos)) as advance:
-            pictures = page.draw(photos, ledger, advance)
-        yield _Results(photos, ledger, stored, pictures, servers.kafka.notice, service.settings)
+            tagged, dead = page.write(page_path, photos, ledger, stored, notice=servers.kafka.notice, advance=advance)
+        report.results(tagged, dead)
+        report.summary(numbers_of(ledger), page_path, logs)
+        problems = problems_of(photos, ledger, stored, all_tagged=all_tagged)
+        if problems:
+            report.problem("\n".join([f"{len(problems)} things are wrong:", *problems[:_PROBLEMS_SHOWN]]))
+        if keep:
+            _hold(output / "env.sh", service.settings, report)
+    return _FAILED if problems else _OK
 
 
-def _hold(job: _Job, settings: Mapping[str, str]) -> None:
-    """Waits for Ctrl-C; meanwhile `env.sh` gives another terminal the settings and the commands."""
-    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}$PATH"}
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
-    lines += [f'export {name}="{value}"' for name, value in path.items()]
-    job.environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    try:
-        job.report.holding(job.environment, settings["TAGGER_REDIS__URL"])
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        job.report.note("stopping")
-    finally:
-        job.environment.unlink(missing_ok=True)
-
-
-def _say(report: Reporter, line: str) -> None:
-    """Passes on what the servers report; a stand-in for one of them must not look like a success."""
-    (report.note if line == MockKafka.notice else report.step)(line)
-
-
-def _start(service: Service, report: Reporter) -> None:
-    began_s = time.monotonic()
-    service.start()
-    report.step(f"the service is ready after {time.monotonic() - began_s:.1f} s")
-
-
-def _tag(job: _Job, servers: Stack, service: Service, photos: list[DemoPhoto]) -> traffic.Ledger:
+def _tag(kafka: str, names: TopicNames, service: Service, photos: list[DemoPhoto], report: Reporter) -> Ledger:
     """Publishes the events and waits for their outcomes."""
 
-    def still_running() -> None:
+    def require_running() -> None:
         if not service.running:
-            raise DemoFailed(f"the service has ended; its log is {service.log_path}")
+            raise traffic.DemoFailed(f"the service has ended; its log is {service.log_path}")
 
-    ledger = traffic.Ledger()
-    kafka = servers.kafka.bootstrap_servers
-    with job.report.progress("tagging", len(photos)) as advance:
-        traffic.publish(kafka, job.names, photos, ledger)
-        for _ in traffic.watch(kafka, job.names, ledger, _PATIENCE_S, still_running):
+    ledger = Ledger()
+    with report.progress("tagging", len(photos)) as advance:
+        traffic.publish(kafka, names, photos, ledger)
+        for _ in traffic.watch(kafka, names, ledger, _PATIENCE_S, require_running):
             advance()
     return ledger
 
 
-def _read_back(redis_url: str, photos: list[DemoPhoto]) -> dict[str, Tags]:
-    """What Redis answers to a reader, by photo id."""
-    with TagReader(redis_url) as reader:
-        return reader.get_many(photo.photo_id for photo in photos)
+def _hold(environment: Path, settings: Mapping[str, str], report: Reporter) -> None:
+    """Waits for Ctrl-C; meanwhile `env.sh` gives another terminal the settings and the commands."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+    lines.append(f'export PATH="{Path(sys.executable).parent}{os.pathsep}$PATH"')
+    environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        report.holding(environment, settings["TAGGER_REDIS__URL"])
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        report.note("stopping")
+    finally:
+        environment.unlink(missing_ok=True)
 
 
-def _finish(job: _Job, results: _Results) -> int:
-    """Writes the gallery, says what came out, and judges it."""
-    ledger, report = results.ledger, job.report
-    numbers = numbers_of(ledger)
-    tagged, dead = page.sort_out(results.photos, ledger, results.stored, results.pictures)
-    summary = page.summary_of(numbers, results.stored, results.notice)
-    page.write(job.gallery, gallery.render(tagged, dead, summary))
-    report.results(tagged, dead)
-    report.summary(numbers, job.gallery, job.logs)
-    problems = checks.problems_of(results.photos, ledger, results.stored, all_tagged=job.samples)
-    if problems:
-        report.problem("\n".join([f"{len(problems)} things are wrong:", *problems[:_PROBLEMS_SHOWN]]))
-    return _FAILED if problems else _OK
+def _report_line(report: Reporter, line: str) -> None:
+    """Passes on what the servers report; the mock broker must not look like a success."""
+    (report.note if line == MockKafka.notice else report.step)(line)
 
 
-def _prepare_output(job: _Job) -> None:
-    """Makes the folders; servers append to their logs, so those of an earlier run go first.
+def _prepare_output(output: Path, logs: Path) -> None:
+    """Creates the folders; servers append to their logs, so those of an earlier run are deleted.
 
     Raises:
         BadFolder: Nothing can be written there.
     """
     try:
-        job.logs.mkdir(parents=True, exist_ok=True)
-        for old in job.logs.glob("*.log"):
+        logs.mkdir(parents=True, exist_ok=True)
+        for old in logs.glob("*.log"):
             old.unlink()
     except OSError as error:
-        raise BadFolder(f"cannot write into {job.output}: {error}") from error
+        raise BadFolder(f"cannot write into {output}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -1,47 +1,42 @@
 """The service as a child process, configured as an operator would: by environment variables alone."""
 
-import http.client
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from consumer.embedded.paths import free_port
-from consumer.embedded.process import GuardianClient, Server, ServerSpec
-from consumer.embedded.stack import Stack
+from consumer.embedded.process import GuardianClient, Server, ServerSpec, responds_ok
+from consumer.embedded.servers import Stack
 from consumer.kafka.topics import TopicNames
 
 _READY_TIMEOUT_S: Final = 60.0
 #: More than the service takes to finish the photos in work.
 _STOP_TIMEOUT_S: Final = 15.0
-_PROBE_TIMEOUT_S: Final = 1.0
 
 
 class Service(Server):
-    """The consumer under a guardian; it dies with the demo."""
+    """The service under a guardian; it ends with the demo."""
 
     def __init__(self, guardian: GuardianClient, stack: Stack, names: TopicNames, photo_hosts: Sequence[str]) -> None:
         """Chooses a free port for the probes; `start` runs it and waits until it is ready.
 
-        Args:
-            guardian: Runs it.
-            stack: The servers that it uses.
-            names: The topics that it uses.
-            photo_hosts: The base URLs that photos may come from, although they are on loopback.
+        `photo_hosts` are the base URLs on loopback that photos may be fetched from.
         """
-        self._health_port = free_port()
-        #: What another program needs to work on the same installation.
+        health_port = free_port()
+        #: Settings with which another program uses the same servers and topics.
         self.settings = {
             "TAGGER_KAFKA__BOOTSTRAP_SERVERS": stack.kafka.bootstrap_servers,
             "TAGGER_KAFKA__UPLOADS_TOPIC": names.uploads,
             "TAGGER_KAFKA__TAGS_TOPIC": names.tags,
             "TAGGER_KAFKA__DEAD_TOPIC": names.dead,
             "TAGGER_KAFKA__RETRY_TOPIC": names.retry,
-            # A folder of bad photos is what somebody may want to see.
+            # The user may try a folder of bad photos.
             "TAGGER_SERVICE__DEAD_LETTER_LIMIT": "0",
-            # Nobody waits minutes at a terminal for a host to come back.
+            # The user is not to wait minutes for a host to come back.
             "TAGGER_RETRY__ROUNDS": "0",
             "TAGGER_FETCH__NOT_FOUND_GRACE_S": "0",
             "TAGGER_REDIS__URL": stack.redis.url,
@@ -53,20 +48,11 @@ class Service(Server):
         env = {
             **inherited,
             **self.settings,
-            "TAGGER_HEALTH__PORT": str(self._health_port),
+            "TAGGER_HEALTH__PORT": str(health_port),
             "TAGGER_LOG__FORMAT": "json",
             # It runs in the guardian's folder, where a checkout that is not installed would not be found.
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
         argv = [sys.executable, "-m", "consumer.cli", "run"]
-        super().__init__(guardian, ServerSpec("service", argv, env, self._answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._health_port, timeout=_PROBE_TIMEOUT_S)
-        try:
-            connection.request("GET", "/ready")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        answers = partial(responds_ok, health_port, "/ready")
+        super().__init__(guardian, ServerSpec("service", argv, env, answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))

@@ -1,26 +1,17 @@
-"""The demo's own Kafka clients: topics, the upload events, and the watching of what becomes of them."""
+"""The demo's Kafka clients: they create the topics, publish the upload events and read the outcomes."""
 
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from consumer.demo.errors import DemoFailed
+from consumer.demo.ledger import Ledger, Outcome
 from consumer.demo.photos import DemoPhoto
-from consumer.events import (
-    UPLOADED,
-    Headers,
-    PhotoUploaded,
-    Record,
-    Tags,
-    decode_tags,
-    encode,
-    format_time,
-    milliseconds,
-)
+from consumer.errors import TaggerError
+from consumer.events import UPLOADED, Headers, PhotoUploaded, Record, decode_tags, encode, format_time, milliseconds
 from consumer.kafka import clients
+from consumer.kafka.headers import failure_of
 from consumer.kafka.scan import TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import TopicNames, create_topics
@@ -30,62 +21,18 @@ _SEND_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the headers of a dead letter say."""
-
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one photo, and when the broker's record says that it did."""
-
-    result: Tags | Refusal
-    at_ms: int
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Every published event and its outcome.
-
-    Attributes:
-        published_ms: By photo id, the time in the record of its event.
-        outcomes: By photo id, its first outcome.
-        contradictions: A line for each record that does not fit: a second outcome of another kind, or one of no photo.
-    """
-
-    published_ms: dict[str, int] = field(default_factory=dict)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    contradictions: list[str] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every published event has an outcome."""
-        return self.outcomes.keys() >= self.published_ms.keys()
-
-    def enter(self, photo_id: str, outcome: Outcome) -> None:
-        """Notes an outcome; delivery is at least once, so the same one may come again."""
-        first = self.outcomes.setdefault(photo_id, outcome)
-        if photo_id not in self.published_ms:
-            self.contradictions.append(f"{photo_id}: an outcome without an event")
-        elif type(first.result) is not type(outcome.result):
-            self.contradictions.append(f"{photo_id}: both tags and a dead letter")
+class DemoFailed(TaggerError):
+    """The demo cannot go on; the message says what happened and where to look."""
 
 
 def prepare_topics(bootstrap_servers: str, names: TopicNames, *, is_mock: bool) -> None:
-    """Makes the topics; the mock broker makes its own when they are asked for."""
+    """Creates the topics; the mock broker creates a topic when its metadata is requested."""
     if not is_mock:
         create_topics(bootstrap_servers, names)
         return
     producer = clients.producer_client(bootstrap_servers, {})
-    for name in (*_all(names), names.retry):
+    for name in (names.uploads, names.tags, names.dead, names.retry):
         producer.list_topics(name, timeout=_METADATA_TIMEOUT_S)
-
-
-def _all(names: TopicNames) -> tuple[str, str, str]:
-    return names.uploads, names.tags, names.dead
 
 
 def publish(bootstrap_servers: str, names: TopicNames, photos: Sequence[DemoPhoto], ledger: Ledger) -> None:
@@ -95,15 +42,15 @@ def publish(bootstrap_servers: str, names: TopicNames, photos: Sequence[DemoPhot
         DependencyDown: The broker did not take one.
     """
 
-    def made() -> Iterator[NewRecord]:
+    def records() -> Iterator[NewRecord]:
         for photo in photos:
             now = datetime.now(UTC)
             at_ms = ledger.published_ms[photo.photo_id] = milliseconds(now)
             value = encode(PhotoUploaded(photo.photo_id, photo.uri, now))
             yield NewRecord(names.uploads, photo.photo_id.encode(), value, _headers(now), at_ms)
 
-    # An upload pipeline's producer is connected before its first event; the latency is not to count that.
-    Sender(bootstrap_servers, {}, _all(names)).send(made(), _SEND_TIMEOUT_S)
+    # Connected before the first event, as an upload pipeline's producer is: connecting does not count as latency.
+    Sender(bootstrap_servers, {}, (names.uploads, names.tags, names.dead)).send(records(), _SEND_TIMEOUT_S)
 
 
 def watch(
@@ -114,9 +61,9 @@ def watch(
     Args:
         bootstrap_servers: Kafka.
         names: The topics.
-        ledger: Knows the events, and is told the outcomes.
+        ledger: Holds the events; the outcomes are entered into it.
         patience_s: The longest time without an outcome.
-        tick: Called several times a second; may raise to end the watching.
+        tick: Called several times a second; may raise to stop.
 
     Raises:
         DemoFailed: No outcome came for `patience_s`.
@@ -127,48 +74,36 @@ def watch(
         last_s = time.monotonic()
         while not ledger.complete:
             tick()
-            known = len(ledger.outcomes)
             for record in reader.read(_POLL_S):
-                yield from _note(record, names, ledger)
-            if len(ledger.outcomes) > known:
-                last_s = time.monotonic()
-            elif time.monotonic() - last_s > patience_s:
+                photo_id = (record.key or b"").decode(errors="replace")
+                is_first = photo_id not in ledger.outcomes
+                ledger.enter(photo_id, _outcome(record, photo_id, names))
+                if is_first:
+                    last_s = time.monotonic()
+                    yield photo_id
+            if time.monotonic() - last_s > patience_s:
                 missing = sorted(ledger.published_ms.keys() - ledger.outcomes.keys())
                 raise DemoFailed(
                     f"no outcome for {patience_s:.0f} s; {len(missing)} photos wait, the first is {missing[0]}"
                 )
 
 
-def _note(record: Record, names: TopicNames, ledger: Ledger) -> Iterator[str]:
-    """Enters an outcome.
-
-    Yields:
-        The photo id, if it is the photo's first.
+def _outcome(record: Record, photo_id: str, names: TopicNames) -> Outcome:
+    """What a record of the result topic or of the dead-letter topic says.
 
     Raises:
-        DemoFailed: The result does not follow the schema.
+        DemoFailed: It does not follow the schema.
     """
-    photo_id = (record.key or b"").decode(errors="replace")
-    result: Tags | Refusal
-    if record.topic == names.dead:
-        result = Refusal(record.header("reason", ""), record.header("detail", ""))
-    else:
-        try:
-            result = decode_tags(record.value or b"")
-        except ValueError as error:
-            raise DemoFailed(f"the result of {photo_id} does not follow the schema: {error}") from error
-    is_first = photo_id not in ledger.outcomes
-    ledger.enter(photo_id, Outcome(result, record.timestamp_ms))
-    if is_first:
-        yield photo_id
+    try:
+        result = failure_of(record.headers) if record.topic == names.dead else decode_tags(record.value or b"")
+    except ValueError as error:
+        raise DemoFailed(f"the result of {photo_id} does not follow the schema: {error}") from error
+    if result is None:
+        raise DemoFailed(f"the dead letter of {photo_id} lacks its headers")
+    return Outcome(result, record.timestamp_ms)
 
 
 def _headers(now: datetime) -> Headers:
-    values = {
-        "ce_id": str(uuid.uuid4()),
-        "ce_type": UPLOADED,
-        "ce_source": "/demo",
-        "ce_specversion": "1.0",
-        "ce_time": format_time(now),
-    }
+    values = {"ce_id": str(uuid.uuid4()), "ce_type": UPLOADED, "ce_source": "/demo", "ce_specversion": "1.0"}
+    values["ce_time"] = format_time(now)
     return tuple((name, value.encode()) for name, value in values.items())

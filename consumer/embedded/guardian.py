@@ -1,11 +1,11 @@
-"""The guardian: a small process that starts the servers and outlives their owner just long enough to clean up.
+"""The guardian: a small process that starts the servers, and stops and cleans up after them when their owner ends.
 
-Why a process: an owner that is killed with SIGKILL cleans nothing, and a killed Triton leaves its Python stubs running
-and their shared memory allocated. The guardian stands in a session of its own, so a Ctrl-C in the terminal does not
-reach it; it learns of the owner's end by the closing of their channel (and by the owner's pidfd, since a forked child
-of the owner may hold a copy of the channel). Then it stops every server, removes the run's folder and shared memory,
-and exits. Should the guardian itself be killed, the kernel kills its servers (PR_SET_PDEATHSIG), and the owner, or else
-the next run, removes what is left.
+It is a process because an owner that is killed with SIGKILL cleans up nothing, and a killed Triton leaves its Python
+stubs running and their shared memory allocated. The guardian has a session of its own, so a Ctrl-C in the terminal does
+not reach it; it learns of the owner's end by the closing of their channel (and by the owner's pidfd, since a forked
+child of the owner may hold a copy of the channel). Then it stops every server, removes the run's folder and shared
+memory, and exits. If the guardian itself is killed, the kernel kills its servers (PR_SET_PDEATHSIG), and the owner, or
+else the next run, removes what is left.
 
 The channel is a stream socket as standard input, one JSON object a line. The owner asks `{"id", "op": "start"|"signal"|
 "stop", ...}`; each request is answered by `{"id", "error": text|null, "pid"}`; `{"event": "ready", "folder"}` comes
@@ -31,15 +31,15 @@ from consumer.embedded import leftovers
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 #: How long servers get to end by themselves once the owner is gone: enough for Kafka and Redis (0.3 s). Triton takes
-#: 3 s to unload its models, for which nobody waits: nothing that it holds outlives it, and its shared memory we remove.
-_FAREWELL_S = 1.5
+#: 3 s to unload its models and is killed before: it holds nothing that outlives it but shared memory, which is removed.
+_GRACE_S = 1.5
 
 
 @dataclass(slots=True)
 class _Child:
     process: subprocess.Popen[bytes]
     shm_prefix: str | None
-    kill_at_s: float | None = None  # monotonic time at which patience with a stop ends
+    kill_at_s: float | None = None  # monotonic time of the SIGKILL after a stop
 
 
 class Guardian:
@@ -58,7 +58,7 @@ class Guardian:
         self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def run(self, owner_pid: int) -> None:
-        """Serves the owner until it is gone, then stops every server and removes the run's traces."""
+        """Serves the owner until it is gone, then stops every server and removes the run's files and memory."""
         wake = self._wake_on_signals()
         self._selector.register(wake, selectors.EVENT_READ, lambda: self._on_signals(wake))
         self._selector.register(self._channel, selectors.EVENT_READ, self._on_channel)
@@ -66,7 +66,7 @@ class Guardian:
             self._selector.register(os.pidfd_open(owner_pid), selectors.EVENT_READ, self._close)
         self._send({"event": "ready", "folder": str(self._folder)})
         while not self._closing or self._children:
-            for key, _ in self._selector.select(self._patience_s()):
+            for key, _ in self._selector.select(self._next_kill_s()):
                 key.data()
             self._reap()
             self._kill_overdue()
@@ -105,10 +105,8 @@ class Guardian:
                 answer["pid"] = self._start(request)
             elif request["op"] == "signal":
                 self._signal(request["pid"], request["signal"])
-            elif request["op"] == "stop":
-                self._stop(request["pid"], request["timeout_s"])
             else:
-                answer["error"] = f"unknown request {request['op']!r}"
+                self._stop(request["pid"], request["timeout_s"])
         except OSError as error:
             answer["error"] = str(error)
         self._send(answer)
@@ -157,9 +155,9 @@ class Guardian:
             if key.data in (self._on_channel, self._close):
                 self._selector.unregister(key.fileobj)
         for pid in self._children:
-            self._stop(pid, _FAREWELL_S)
+            self._stop(pid, _GRACE_S)
 
-    def _patience_s(self) -> float | None:
+    def _next_kill_s(self) -> float | None:
         deadlines = [child.kill_at_s for child in self._children.values() if child.kill_at_s is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
@@ -171,7 +169,7 @@ class Guardian:
                 self._signal(pid, signal.SIGKILL)
 
     def _reap(self) -> None:
-        """Buries every dead child; with a server, what it left of its process group and of its shared memory."""
+        """Reaps every dead child; of a server also its process group and its shared memory."""
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -181,13 +179,15 @@ class Guardian:
                 return
             child = self._children.get(ended.si_pid)
             if child is not None:
-                # Before the pid is freed below, so that the group's number cannot be someone else's.
+                # Before the pid is freed below, so that the group's number cannot be reused.
                 self._signal(ended.si_pid, signal.SIGKILL)
             os.waitpid(ended.si_pid, 0)
             if child is not None:
-                self._bury(ended.si_pid, child, ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
+                self._record_exit(
+                    ended.si_pid, child, ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+                )
 
-    def _bury(self, pid: int, child: _Child, status: int) -> None:
+    def _record_exit(self, pid: int, child: _Child, status: int) -> None:
         child.process.returncode = status  # we waited for it; tells Popen not to
         del self._children[pid]
         if child.shm_prefix:

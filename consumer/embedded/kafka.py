@@ -1,4 +1,4 @@
-"""The embedded Kafka: a real Apache Kafka 4.3.0 (KRaft) on the local JVM; one node, or one of several.
+"""The embedded Kafka: a real Apache Kafka 4.3.0 (KRaft) on the local JVM.
 
 `python -m consumer.embedded.kafka` fetches its jars, so that the first start need not.
 """
@@ -13,18 +13,17 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from consumer.embedded.paths import cache_folder, free_port
-from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
+from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec, run_command
 
 VERSION = "4.3.0"
 OLDEST_JAVA = 17
 INSTALL_COMMAND = f"apt-get install -y maven openjdk-{OLDEST_JAVA}-jre-headless"
 _PROBE_TIMEOUT_S = 1.0
-_REPLICAS = 3
 _FETCH_TIMEOUT_S = 600.0
 #: Any 16 bytes in URL-safe base64; the data folder is this run's own.
 _CLUSTER_ID = "cGhvdG8tdGFnZ2VyLWxvYw"
@@ -42,71 +41,54 @@ appender.out.layout.pattern = [%d] %p %m (%c)%n
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """The addresses of one node: where clients connect, and where the other nodes do."""
-
-    broker: str
-    controller: str
-
-
-def new_nodes(count: int) -> tuple[Node, ...]:
-    """Addresses on free ports for a cluster of so many nodes."""
+def free_addresses(count: int) -> list[str]:
+    """Returns different addresses on free ports of 127.0.0.1."""
     ports: set[int] = set()
-    while len(ports) < 2 * count:
+    while len(ports) < count:
         ports.add(free_port())
-    addresses = [f"127.0.0.1:{port}" for port in ports]
-    return tuple(map(Node, addresses[:count], addresses[count:]))
+    return [f"127.0.0.1:{port}" for port in ports]
 
 
 class Kafka(Server):
-    """A Kafka node; its handle is also what the mock offers, so callers need not care which they have."""
+    """A Kafka node; the mock broker has the same interface."""
 
     is_mock = False
-    #: What the caller should tell the user; empty for the real broker.
+    #: What the user must know of this broker; empty for the real one.
     notice = ""
 
     def __init__(
-        self, guardian: GuardianClient, name: str = "kafka", nodes: Sequence[Node] = (), number: int = 1
+        self,
+        guardian: GuardianClient,
+        name: str = "kafka",
+        *,
+        addresses: tuple[str, str] | None = None,
+        settings: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
-        """Fetches the jars if need be and writes the node's settings; `start` runs it.
+        """Downloads the jars if need be and writes the node's settings; `start` runs it.
 
-        Args:
-            guardian: Runs it.
-            name: Names the log file.
-            nodes: The cluster that it belongs to; by default it is one of its own.
-            number: Which of them it is, counted from 1.
+        Clients and other nodes connect to the two `addresses`, by default on free ports. `settings` override those of a
+        single node.
 
         Raises:
-            EmbeddedServerError: There is no Java, or there are neither jars nor a Maven to fetch them.
+            EmbeddedServerError: Java, or the jars and the Maven that downloads them, are missing.
         """
-        java = _find_java()
-        if java is None:
-            message = f"the embedded Kafka needs Java 17 or newer: {INSTALL_COMMAND}"
-            raise EmbeddedServerError(message)
         jars = fetch_jars()
-        self._nodes = nodes or new_nodes(1)
-        self._number = number
+        #: Where clients connect.
+        self.bootstrap_servers, controller = addresses or free_addresses(2)
         self._home = guardian.folder / name
         self._home.mkdir()
-        (self._home / "server.properties").write_text(self._properties(), encoding="utf-8")
+        properties = {**self._single_node(controller), **settings}
+        lines = "".join(f"{key}={value}\n" for key, value in properties.items())
+        (self._home / "server.properties").write_text(lines, encoding="utf-8")
         (self._home / "log4j2.properties").write_text(_LOG4J, encoding="utf-8")
-        spec = ServerSpec(name, self._command(java, jars), os.environ, self._answers, ready_timeout_s=60.0)
+        spec = ServerSpec(name, self._command(jars), os.environ, self._answers, ready_timeout_s=60.0)
         super().__init__(guardian, spec)
 
-    @property
-    def bootstrap_servers(self) -> str:
-        """Where clients connect."""
-        return self._nodes[self._number - 1].broker
-
-    def _properties(self) -> str:
-        controller = self._nodes[self._number - 1].controller
-        replicas = min(len(self._nodes), _REPLICAS)
-        in_sync = max(1, replicas - 1)
-        settings = {
+    def _single_node(self, controller: str) -> dict[str, object]:
+        return {
             "process.roles": "broker,controller",
-            "node.id": self._number,
-            "controller.quorum.voters": ",".join(f"{n}@{node.controller}" for n, node in enumerate(self._nodes, 1)),
+            "node.id": 1,
+            "controller.quorum.voters": f"1@{controller}",
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://{controller}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
@@ -114,14 +96,13 @@ class Kafka(Server):
             "log.dirs": self._home / "data",
             "num.partitions": 4,
             "offsets.topic.num.partitions": 4,
-            "offsets.topic.replication.factor": replicas,
+            "offsets.topic.replication.factor": 1,
             "transaction.state.log.num.partitions": 4,
-            "transaction.state.log.replication.factor": replicas,
-            "transaction.state.log.min.isr": in_sync,
-            "share.coordinator.state.topic.replication.factor": replicas,
-            "share.coordinator.state.topic.min.isr": in_sync,
-            "min.insync.replicas": in_sync,
-            # Who may choose to miss a dead member sooner than after 6 s.
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            # Lets a group notice a dead member sooner than after 6 s.
             "group.min.session.timeout.ms": 1000,
             "group.initial.rebalance.delay.ms": 0,
             # A second member of a KIP-848 group gets its partitions within a heartbeat; 5 s by default.
@@ -138,12 +119,11 @@ class Kafka(Server):
             "log.cleaner.dedupe.buffer.size": 16 * 1024 * 1024,
             "log.cleaner.backoff.ms": 200,
         }
-        return "".join(f"{key}={value}\n" for key, value in settings.items())
 
-    def _command(self, java: str, jars: Path) -> list[str]:
+    def _command(self, jars: Path) -> list[str]:
         settings = str(self._home / "server.properties")
         run = [
-            *(java, *_JVM_OPTIONS, f"-Djava.io.tmpdir={self._home}"),
+            *(_find_java() or "java", *_JVM_OPTIONS, f"-Djava.io.tmpdir={self._home}"),
             *(f"-Dlog4j2.configurationFile={self._home / 'log4j2.properties'}", "-cp", f"{jars}/*"),
         ]
         formats = shlex.join([*run, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings])
@@ -155,7 +135,7 @@ class Kafka(Server):
         return self.known_brokers() > 0
 
     def known_brokers(self) -> int:
-        """How many brokers it tells clients of; 0 while it does not answer, or no controller has admitted it."""
+        """The number of brokers in its metadata; 0 while it does not answer, or no controller has admitted it."""
         # Metadata, version 4 (the oldest that Kafka 4 accepts), correlation id 1, no client id, no topics.
         request = struct.pack(">hhihi?", 3, 4, 1, -1, 0, False)  # noqa: FBT003
         try:
@@ -170,14 +150,12 @@ class Kafka(Server):
 
 
 def jars_folder() -> Path:
-    """Returns where the jars are, or will be."""
+    """Returns the folder of the jars, which may not exist yet."""
     return cache_folder() / f"kafka-{VERSION}" / "lib"
 
 
 def can_run() -> bool:
-    """Says whether a real Kafka can start here: a Java that is new enough, and the jars or a Maven that brings them."""
-    if missing_packages():
-        return False
+    """Whether a real Kafka can start here; downloads the jars if need be."""
     try:
         fetch_jars()
     except EmbeddedServerError:
@@ -193,49 +171,39 @@ def missing_packages() -> list[str]:
     return [*([] if has_jars else ["maven"]), *([] if has_java else [f"openjdk-{OLDEST_JAVA}-jre-headless"])]
 
 
-def fetch_jars() -> Path:
-    """Returns the folder of the jars, after downloading them (43 MB) if they are not there yet.
+def require_java_and_maven() -> None:
+    """Checks for a Java that is new enough, and for the jars or a Maven that downloads them.
 
     Raises:
-        EmbeddedServerError: There is no Maven, or the download failed; nothing half-made stays.
+        EmbeddedServerError: One of them is missing; one line with the command that installs both.
     """
+    if missing_packages():
+        message = f"the embedded Kafka needs Java {OLDEST_JAVA} or newer and Maven: {INSTALL_COMMAND}"
+        raise EmbeddedServerError(message)
+
+
+def fetch_jars() -> Path:
+    """Returns the folder of the jars, after downloading them (43 MB) if they are missing.
+
+    Raises:
+        EmbeddedServerError: Java or Maven is missing, or the download failed; no partial folder stays.
+    """
+    require_java_and_maven()
     folder = jars_folder()
     if folder.is_dir():
         return folder
-    maven = shutil.which("mvn")
-    if maven is None:
-        message = (
-            f"the jars of Kafka {VERSION} are not in {folder}, and there is no Maven to fetch them: {INSTALL_COMMAND}"
-        )
-        raise EmbeddedServerError(message)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fetching-", dir=folder.parent) as draft:
-        _run_maven(maven, Path(draft) / "lib")
-        # Atomic, so what is there is whole; whoever fetched at the same time and was first has the same files.
+        target = Path(draft) / "lib"
+        command = ["mvn", "-q", "-B", "-f", str(Path(__file__).with_name("pom.xml")), "dependency:copy-dependencies"]
+        failure = f"Maven could not fetch the jars of Kafka {VERSION}"
+        run_command([*command, f"-DoutputDirectory={target}", "-DincludeScope=runtime"], _FETCH_TIMEOUT_S, failure)
+        if not list(target.glob("kafka_*.jar")):
+            raise EmbeddedServerError(failure)
+        # Atomic, so that the folder is always complete; a process that fetched at the same time has the same files.
         with contextlib.suppress(OSError):
-            (Path(draft) / "lib").rename(folder)
+            target.rename(folder)
     return folder
-
-
-def _run_maven(maven: str, target: Path) -> None:
-    pom = Path(__file__).with_name("pom.xml")
-    argv = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
-    try:
-        done = subprocess.run(
-            [*argv, f"-DoutputDirectory={target}", "-DincludeScope=runtime"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=_FETCH_TIMEOUT_S,
-        )
-    except subprocess.TimeoutExpired as error:
-        message = f"fetching the jars of Kafka {VERSION} took more than {_FETCH_TIMEOUT_S:.0f} s"
-        raise EmbeddedServerError(message) from error
-    if done.returncode != 0 or not list(target.glob("kafka_*.jar")):
-        message = f"Maven could not fetch the jars of Kafka {VERSION}:\n{done.stdout[-4000:]}"
-        raise EmbeddedServerError(message)
 
 
 def _find_java() -> str | None:
@@ -245,7 +213,7 @@ def _find_java() -> str | None:
 
 
 def _java_version(java: str) -> int:
-    """The feature release, such as 17; 0 where it cannot be told."""
+    """The feature release, such as 17; 0 if it cannot be read."""
     told = subprocess.run([java, "-version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     version = re.search(r'version "(\d+)', told.stderr)
     return int(version[1]) if version else 0

@@ -1,11 +1,11 @@
-"""What one run of the servers leaves on the machine, and how to remove it.
+"""Finds and removes what a run of the servers leaves on the machine.
 
-A *run* is one guardian's life. Its name, `photo-tagger-<guardian pid>-<random>`, is the name of its temporary folder,
-the prefix of its shared-memory segments, and a mark in the environment of each of its processes; so whatever a run left
-can be found from any of the three. A run is alive while its guardian holds the lock in its folder: the kernel lets go
-of the lock however the guardian ends, and no reused pid can fake it.
+A *run* is the lifetime of one guardian. Its name, `photo-tagger-<guardian pid>-<random>`, is the name of its temporary
+folder, the prefix of its shared-memory segments, and a marker in the environment of each of its processes; so whatever
+a run left can be found from any of the three. A run is alive while its guardian holds the lock in its folder: the
+kernel releases the lock however the guardian ends, and a reused pid does not hold it.
 
-Standard library only, and light: the guardian imports this.
+Standard library only, and quick to import: the guardian imports this.
 """
 
 import os
@@ -33,7 +33,7 @@ def create_run_folder() -> tuple[Path, int]:
 
     name = f"photo-tagger-{os.getpid()}-{secrets.token_hex(4)}"
     folder = Path(tempfile.gettempdir()) / name
-    # It gets its real name only once it is locked, so that nobody's sweep takes it for a dead run's.
+    # It gets its real name only once it is locked, so that no sweep takes it for a dead run's.
     draft = folder.with_name(f".{name}")
     draft.mkdir(mode=0o700)
     lock = os.open(draft / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -43,7 +43,7 @@ def create_run_folder() -> tuple[Path, int]:
 
 
 def marked_pids(run: str) -> list[int]:
-    """Finds the living processes of a run, by the mark in their environment."""
+    """Finds the living processes of a run, by the marker in their environment."""
     return [pid for pid, name in _marked_processes() if name == run]
 
 
@@ -70,7 +70,7 @@ def remove_run(folder: Path) -> None:
 
 
 def sweep() -> list[str]:
-    """Removes what dead runs left, and says which runs those were."""
+    """Removes what dead runs left, and returns their names."""
     temp = Path(tempfile.gettempdir())
     entries = [*temp.iterdir(), *SHARED_MEMORY.iterdir()]
     found = {match.group() for entry in entries if (match := _RUN.match(entry.name))}
@@ -105,7 +105,7 @@ def _is_alive(folder: Path) -> bool:
     except FileNotFoundError:
         return _is_guardian(folder.name)
     except PermissionError:
-        return True  # another user's: not ours to judge
+        return True  # another user's
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -117,7 +117,7 @@ def _is_alive(folder: Path) -> bool:
 
 
 def _is_guardian(run: str) -> bool:
-    """Judges a run without a folder here (another TMPDIR, or half removed) by its guardian's pid."""
+    """Whether the guardian of a run without a folder here (another TMPDIR, half removed) lives, by its pid."""
     match = _RUN.fullmatch(run)
     if match is None:
         return False

@@ -1,7 +1,7 @@
-"""librdkafka's mock broker in a process of its own: what stands in for Kafka where there is no Java.
+"""librdkafka's mock broker in a process of its own: the substitute for Kafka on a machine without Java.
 
-Topics come into being with 4 partitions when they are first used; `create_topics` is not supported. It keeps records in
-memory only, and at most 5 MiB of them per partition.
+Topics are created with 4 partitions when they are first used; `create_topics` is not supported. Records are kept in
+memory only, at most 5 MiB per partition.
 """
 
 import os

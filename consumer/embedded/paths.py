@@ -1,4 +1,4 @@
-"""Where the embedded servers find their binaries and keep what outlives a run."""
+"""Folders and ports of the embedded servers: where their binaries are, and where downloads and logs are kept."""
 
 import hashlib
 import os
@@ -24,13 +24,13 @@ def repository_root() -> Path | None:
 
 
 def model_repository() -> Path:
-    """Returns the Triton model repository: the checkout's, else the one that the wheel carries."""
+    """Returns the Triton model repository: the checkout's, else the one in the wheel."""
     root = repository_root()
     return root / "triton_models" if root else _PACKAGE / "triton_models"
 
 
 def servers_requirements() -> Path:
-    """Returns the list of what the servers' environment holds: the checkout's, else the one that the wheel carries."""
+    """Returns the requirements file of the servers' environment: the checkout's, else the one in the wheel."""
     root = repository_root()
     return root / "requirements" / "servers.txt" if root else _PACKAGE / "servers.txt"
 
@@ -47,7 +47,7 @@ def cache_folder() -> Path:
 
 
 def servers_folder() -> Path:
-    """Returns where the servers' environment is, or will be; an installed package has one for each list and Python."""
+    """Returns the folder of the servers' environment; an installed package has one for each list and Python."""
     chosen = os.environ.get(SERVERS_ENV_VARIABLE)
     if chosen:
         return Path(chosen).absolute()
@@ -66,23 +66,44 @@ def servers_environment() -> Path:
     """
     folder = servers_folder()
     if not (folder / "bin" / "python").exists():
-        maker = "run `make setup`" if repository_root() else "`photo-tagger demo` makes one"
-        message = f"the servers' environment is missing: {folder}; {maker}, or let {SERVERS_ENV_VARIABLE} name one"
-        raise EmbeddedServerError(message)
+        raise EmbeddedServerError(incomplete("Python"))
     return folder
 
 
 def packages_of(environment: Path) -> tuple[Path, str]:
-    """Returns an environment's site-packages and its Python's version, like "3.11".
+    """Returns an environment's site-packages and its Python's version, such as "3.11".
 
     Raises:
         EmbeddedServerError: It holds no Python 3.
     """
     found = sorted(environment.glob("lib/python3.*/site-packages"))
     if not found:
-        message = f"no site-packages in the servers' environment {environment}; run `make setup`"
-        raise EmbeddedServerError(message)
+        raise EmbeddedServerError(incomplete("site-packages"))
     return found[0], found[0].parent.name.removeprefix("python")
+
+
+def incomplete(lacks: str) -> str:
+    """Returns the message for a servers' environment that lacks something: it says how to get a complete one."""
+    folder = servers_folder()
+    maker = "run `make setup`" if repository_root() else "`photo-tagger demo` makes one"
+    if os.environ.get(SERVERS_ENV_VARIABLE):
+        remedy = f"install {servers_requirements()} there; or unset {SERVERS_ENV_VARIABLE}, then {maker}"
+    elif folder.exists():
+        remedy = f"delete that folder, then {maker}"
+    else:
+        remedy = f"{maker}, or let {SERVERS_ENV_VARIABLE} name another"
+    return f"no {lacks} in the servers' environment {folder}; {remedy}"
+
+
+def unpacked_folders() -> list[Path]:
+    """Returns where `scripts/setup` unpacks the libraries of Debian packages, for users without root."""
+    return [cache_folder() / "debian" / folder / "x86_64-linux-gnu" for folder in ("usr/lib", "lib")]
+
+
+def library_path(*folders: Path) -> str:
+    """Returns an LD_LIBRARY_PATH: these folders, the unpacked ones, then the one that this process inherited."""
+    inherited = os.environ.get("LD_LIBRARY_PATH")
+    return os.pathsep.join([*map(str, (*folders, *unpacked_folders())), *([inherited] if inherited else [])])
 
 
 def new_logs_folder() -> Path:
@@ -97,7 +118,7 @@ def new_logs_folder() -> Path:
 
 
 def free_port() -> int:
-    """Returns a loopback TCP port that nobody listens on now.
+    """Returns a free TCP port of 127.0.0.1.
 
     It lies below the range from which the kernel gives ports to outgoing connections, so that it is still free when the
     server starts, and again when it restarts.
@@ -115,20 +136,6 @@ def free_port() -> int:
     raise EmbeddedServerError(message)
 
 
-def free_ports(offset: int) -> int:
-    """Returns a port that is free as `free_port` finds it, such that the one `offset` above is free too.
-
-    Raises:
-        EmbeddedServerError: 200 guesses were all taken.
-    """
-    for _ in range(200):
-        port = free_port() - offset
-        if _is_free(port):
-            return port
-    message = "found no two free ports on 127.0.0.1"
-    raise EmbeddedServerError(message)
-
-
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         try:
@@ -139,7 +146,7 @@ def _is_free(port: int) -> bool:
 
 
 def require_linux() -> None:
-    """Refuses where the guardian's means (prctl, /proc, /dev/shm) do not exist.
+    """Checks that this is Linux: the guardian uses prctl, /proc and /dev/shm.
 
     Raises:
         EmbeddedServerError: This is not Linux.

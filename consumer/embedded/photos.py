@@ -6,7 +6,6 @@ import io
 import threading
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 
@@ -14,7 +13,7 @@ class PhotoHost:
     """Serves the files of a folder at `base_url`, from threads of this process; a context manager."""
 
     def __init__(self, folder: Path) -> None:
-        """Starts to serve; what is put into the folder later is served too."""
+        """Starts serving; files that are added to the folder later are served too."""
         handler = functools.partial(_Handler, directory=str(folder.absolute()))
         self._server = _PhotoServer(("127.0.0.1", 0), handler)
         #: Without a trailing slash.
@@ -23,30 +22,26 @@ class PhotoHost:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops to serve and closes the port."""
+        """Stops serving and closes the port."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
     def __enter__(self) -> Self:
-        """Returns the host; it serves already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 class _PhotoServer(http.server.ThreadingHTTPServer):
     # A benchmark opens hundreds of connections at once.
     request_queue_size = 256
-    # Else closing waits for every kept-alive connection.
+    # Otherwise closing waits for every kept-alive connection.
     block_on_close = False
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Keeps quiet about a client that went away."""
+        """Logs nothing when a client disconnects."""
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -57,12 +52,12 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     timeout = 60
 
     def list_directory(self, path: object) -> io.BytesIO | None:  # noqa: ARG002 (the base class passes it)
-        """Refuses: a photo host has no listings."""
+        """Answers 404: folders are not listed."""
         self.send_error(HTTPStatus.NOT_FOUND)
         return None
 
     def send_head(self) -> io.BytesIO | BinaryIO | None:
-        """Answers 404 for what lies outside the folder, which a link in it may point to."""
+        """Answers 404 for a path outside the folder, which a link in it may point to."""
         found = Path(self.translate_path(self.path)).resolve()
         if not found.is_relative_to(Path(self.directory).resolve()):
             self.send_error(HTTPStatus.NOT_FOUND)
@@ -70,4 +65,4 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         return super().send_head()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name in the base class)
-        """Keeps quiet."""
+        """Logs nothing."""

@@ -1,21 +1,22 @@
-"""What a machine must have before an embedded server starts there: libraries, Java, room on disk and in memory.
+"""What a machine must have before an embedded server starts there: libraries, Java, free disk and shared memory.
 
-`python -m consumer.embedded.preflight LEVEL` is what `scripts/setup` asks. It prints two lines of Debian packages:
-those that the level needs, and those that it can do without; where no package helps, it says so and exits with 1. The
-standard library is enough, since it runs before anything is installed.
+`python -m consumer.embedded.preflight LEVEL` is what `scripts/setup` asks. It prints two lines of Debian packages: the
+required ones and the optional ones of the level. Where no package helps, it prints the reason and exits with 1. It
+needs the standard library alone, since it runs before anything is installed.
 """
 
 import ctypes
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from consumer.embedded import kafka
 from consumer.embedded.leftovers import SHARED_MEMORY
-from consumer.embedded.libraries import missing_libraries, package_of, require_libraries, unpacked_folders
-from consumer.embedded.paths import repository_root, servers_environment
+from consumer.embedded.paths import CACHE_VARIABLE, repository_root, unpacked_folders
 from consumer.embedded.process import EmbeddedServerError
 from consumer.embedded.triton import environment_variables, programs
 
@@ -24,24 +25,39 @@ _MIB = 1024 * 1024
 _SHARED_MEMORY_MIB = 24
 #: Kafka's data and the logs of a run.
 _TEMPORARY_MIB = 200
-#: What the levels of `scripts/setup` install, with the caches of what installs it; and who has it already.
+#: The servers' environment: 480 MB installed, and the largest wheel (80 MB) beside it.
+_SERVERS_MIB = 600
+#: What the levels of `scripts/setup` install, with the installer's caches; and the requirements that contain a level.
 _INSTALLED_MIB = {"demo": 1500, "models": 9000, "test": 9000}
 _INSTALLED_BY = {"demo": ("embedded", "training", "dev"), "models": ("training", "dev"), "test": ("dev",)}
 
-#: Tells the free bytes of a folder.
+#: The x86-64 ABI fixes this path; NVIDIA's wheel has programs for no other machine.
+_LINKER = Path("/lib64/ld-linux-x86-64.so.2")
+_LINKER_TIMEOUT_S = 3.0
+_NOT_FOUND = re.compile(r"(\S+) => not found|version `([^']+)' not found")
+#: Debian packages of the libraries that the wheels' programs need and the wheels do not contain; every Debian has libc.
+_PACKAGES = {
+    r"libpython(3\.\d+)\.so\.1\.0": r"libpython\1",
+    r"libstdc\+\+\.so\.6": "libstdc++6",
+    r"libgcc_s\.so\.1": "libgcc-s1",
+    r"libz\.so\.1": "zlib1g",
+    r"libexpat\.so\.1": "libexpat1",
+}
+
+#: The free bytes of a folder's file system.
 FreeBytes = Callable[[Path], int]
 
 
 def free_bytes(folder: Path) -> int:
-    """Returns what a user without special rights can still write there."""
+    """Returns what an unprivileged user can still write there."""
     return shutil.disk_usage(folder).free
 
 
 def require_room(free: FreeBytes = free_bytes) -> None:
-    """Returns if there is room for the servers' data.
+    """Checks the disk and the shared memory that the servers' data needs.
 
     Raises:
-        EmbeddedServerError: There is not; one line with the remedy.
+        EmbeddedServerError: Too little is free; one line with the remedy.
     """
     _require_free(Path(tempfile.gettempdir()), _TEMPORARY_MIB, "make room there, or let TMPDIR name another", free)
     _require_free(
@@ -52,39 +68,45 @@ def require_room(free: FreeBytes = free_bytes) -> None:
     )
 
 
-def require_stack(kafka_mode: str, free: FreeBytes = free_bytes) -> None:
-    """Returns if Kafka, Redis and Triton can start here; takes a fraction of a second.
+def require_stack(kafka_mode: str, free: FreeBytes = free_bytes, *, install_into: Path | None = None) -> None:
+    """Checks that Kafka, Redis and Triton can start here; takes a fraction of a second.
 
     Args:
-        kafka_mode: As `start_stack` takes it; only "real" cannot do without Java.
-        free: Tells the free bytes of a folder.
+        kafka_mode: As `start_stack` takes it; only "real" requires Java.
+        free: The free bytes of a folder.
+        install_into: Where the servers' environment will be installed, if that is still to be done.
 
     Raises:
         EmbeddedServerError: Something is missing; one line that names it and the command that brings it.
     """
+    if install_into is not None:
+        _require_free(install_into, _SERVERS_MIB, f"make room there, or let {CACHE_VARIABLE} name another", free)
     require_room(free)
-    environment = servers_environment()
-    require_libraries(programs(environment), environment_variables(environment))
-    if kafka_mode == "real" and (packages := kafka.missing_packages()):
-        message = (
-            f"the embedded Kafka needs Java {kafka.OLDEST_JAVA} and Maven: apt-get install -y {' '.join(packages)}"
-        )
-        raise EmbeddedServerError(message)
+    require_libraries(installed=install_into is None)
+    if kafka_mode == "real":
+        kafka.require_java_and_maven()
+
+
+def require_libraries(*, installed: bool = True) -> None:
+    """Checks that Triton's programs would find their shared libraries; before it is installed, those that are known.
+
+    Raises:
+        EmbeddedServerError: They would not; one line with the names and the command that installs them.
+    """
+    if missing := _missing_here(installed=installed):
+        raise EmbeddedServerError(missing_text(missing))
 
 
 def missing_packages(level: str) -> tuple[list[str], list[str]]:
-    """Returns the Debian packages that a level of `scripts/setup` needs, and those that it can do without.
+    """Returns the required and the optional Debian packages that are missing for a level of `scripts/setup`.
 
     Raises:
-        EmbeddedServerError: A library is missing that no known package brings.
+        EmbeddedServerError: A library is missing whose package is not known.
     """
-    needed = []
-    for library in _missing_libraries():
-        package = package_of(library)
-        if package is None:
-            message = f"the embedded Triton needs {library}, which is missing here; install what brings it"
-            raise EmbeddedServerError(message)
-        needed.append(package)
+    libraries = _missing_here(installed=False)
+    needed = [package for library in libraries if (package := package_of(library))]
+    if len(needed) < len(libraries):
+        raise EmbeddedServerError(missing_text(libraries))
     optional = [] if level == "models" else kafka.missing_packages()
     if level == "test":
         optional += [] if shutil.which("redis-server") else ["redis-server"]
@@ -92,15 +114,62 @@ def missing_packages(level: str) -> tuple[list[str], list[str]]:
     return needed, optional
 
 
-def _missing_libraries() -> list[str]:
+def missing_libraries(programs: Iterable[Path], env: Mapping[str, str]) -> list[str]:
+    """Returns the names of the libraries that the programs need and would not find in this environment.
+
+    The dynamic linker itself is asked, so that no list of ours can be incomplete.
+
+    Raises:
+        EmbeddedServerError: A program cannot run on this machine at all: no glibc for x86-64, or not a program.
+    """
+    missing = set[str]()
+    for program in programs:
+        try:
+            listed = subprocess.run(
+                # As ldd does; with --list it would end at the first that is missing.
+                [_LINKER, program],
+                env={**env, "LD_TRACE_LOADED_OBJECTS": "1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_LINKER_TIMEOUT_S,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            message = f"the embedded Triton needs glibc on x86-64: {error}"
+            raise EmbeddedServerError(message) from error
+        found = {library or version for library, version in _NOT_FOUND.findall(listed.stdout + listed.stderr)}
+        if listed.returncode != 0 and not found:
+            message = f"cannot run {program}: {(listed.stderr or listed.stdout).strip()}"
+            raise EmbeddedServerError(message)
+        missing |= found
+    return sorted(missing)
+
+
+def package_of(library: str) -> str | None:
+    """Returns the Debian package that contains a library, or None if it is not known."""
+    matches = ((re.fullmatch(pattern, library), package) for pattern, package in _PACKAGES.items())
+    return next((match.expand(package) for match, package in matches if match), None)
+
+
+def missing_text(missing: Sequence[str]) -> str:
+    """Returns one line that names missing libraries and the command that installs them."""
+    packages = sorted({package for library in missing if (package := package_of(library))})
+    remedy = f"apt-get install -y {' '.join(packages)}" if packages else "install what brings them"
+    return f"the embedded Triton needs shared libraries that are missing here: {', '.join(missing)}; {remedy}"
+
+
+def _missing_here(*, installed: bool) -> list[str]:
     try:
-        environment = servers_environment()
-        wanted = programs(environment)
+        wanted, env = programs(), environment_variables()
     except EmbeddedServerError:
-        # Triton is not there yet. Its stub will need the library of this Python, from which its environment is made.
-        name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-        return [] if _loads(name, (*unpacked_folders(), Path(sys.base_prefix, "lib"))) else [name]
-    return missing_libraries(wanted, environment_variables(environment))
+        if installed:
+            raise
+    else:
+        return missing_libraries(wanted, env)
+    # The stub will need the library of this Python, from which the servers' environment is made.
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    return [] if _loads(name, (*unpacked_folders(), Path(sys.base_prefix, "lib"))) else [name]
 
 
 def _loads(library: str, folders: Sequence[Path]) -> bool:

@@ -1,6 +1,7 @@
-"""The owner's side of the guardian: start a server, wait until it answers, signal it, stop it."""
+"""Child processes of the embedded servers: the owner's side of the guardian, and one-off commands."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -12,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NoReturn, Self
 
 from consumer.embedded import leftovers
@@ -20,9 +20,10 @@ from consumer.embedded import leftovers
 _POLL_S = 0.02
 _GUARDIAN_START_TIMEOUT_S = 20.0
 _REQUEST_TIMEOUT_S = 10.0
+_PROBE_TIMEOUT_S = 1.0
 #: The guardian gives servers 1.5 s to end by themselves, then removes what they wrote.
-_FAREWELL_TIMEOUT_S = 15.0
-#: A server waits for a child of its own that ended as it should within milliseconds.
+_SHUTDOWN_TIMEOUT_S = 15.0
+#: A server reaps a child of its own that ended normally within milliseconds.
 _STUCK_S = 1.0
 _LOG_LINES = 20
 
@@ -43,8 +44,8 @@ class ServerSpec:
         ready_timeout_s: How long it may take to answer after a start.
         stop_timeout_s: How long it may take to end after SIGTERM before SIGKILL.
         shm_prefix: Its shared-memory segments, which are removed when it has ended.
-        is_stuck: Says of its pid whether it will never answer although it runs. A server that is stuck for a second
-            while it starts is killed.
+        is_stuck: Whether the process of this pid will never answer although it runs. A server that is stuck for a
+            second while it starts is killed.
     """
 
     name: str
@@ -60,11 +61,11 @@ class ServerSpec:
 class GuardianClient:
     """Owns the guardian process and speaks to it; safe to use from several threads.
 
-    A context manager: leaving it stops every server and waits until the guardian has removed the run's traces.
+    A context manager: at its exit every server is stopped, and the guardian has removed the run's files and memory.
     """
 
     def __init__(self, logs_dir: Path) -> None:
-        """Starts the guardian; its log and the servers' are in `logs_dir`, which is kept."""
+        """Starts the guardian; its log and the servers' logs are written to `logs_dir`, which is kept."""
         # The servers do not share our working directory.
         self.logs_dir = logs_dir.resolve()
         self._changed = threading.Condition()
@@ -88,7 +89,7 @@ class GuardianClient:
     def _spawn(self, channel: socket.socket) -> subprocess.Popen[bytes]:
         package_root = str(Path(__file__).resolve().parents[2])
         env = {**os.environ, "PYTHONPATH": package_root}
-        # A run may be owned by a server of another run, in tests; its mark must not pass to our guardian.
+        # A run may be owned by a server of another run, in tests; its marker must not pass to our guardian.
         env.pop(leftovers.RUN_VARIABLE, None)
         with (self.logs_dir / "guardian.log").open("ab") as log:
             return subprocess.Popen(
@@ -112,11 +113,6 @@ class GuardianClient:
     def pid(self) -> int:
         """The guardian's process id."""
         return self._process.pid
-
-    @property
-    def gone(self) -> bool:
-        """Whether the guardian has ended, and every server with it."""
-        return self._gone
 
     def start(self, spec: ServerSpec, log_path: Path) -> int:
         """Starts a server and returns its pid, without waiting for it to answer."""
@@ -145,7 +141,7 @@ class GuardianClient:
             return self._exits.get(pid, -signal.SIGKILL if self._gone else None)
 
     def wait_exit(self, pid: int, timeout_s: float) -> bool:
-        """Waits for a server's end; says whether it ended in time."""
+        """Waits for a server's end; returns whether it ended in time."""
         with self._changed:
             return self._changed.wait_for(lambda: pid in self._exits or self._gone, timeout_s)
 
@@ -154,7 +150,7 @@ class GuardianClient:
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_RDWR)
         try:
-            self._process.wait(_FAREWELL_TIMEOUT_S)
+            self._process.wait(_SHUTDOWN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -164,13 +160,9 @@ class GuardianClient:
             leftovers.remove_run(self._folder)
 
     def __enter__(self) -> Self:
-        """Returns the client; the guardian runs already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +202,7 @@ class GuardianClient:
 
 
 class Server:
-    """A running server: what to call it by, and what a fault test can do to it."""
+    """A server under a guardian; it can be stopped, killed and paused, as fault tests do."""
 
     def __init__(self, guardian: GuardianClient, spec: ServerSpec) -> None:
         """Names the server; `start` runs it."""
@@ -222,7 +214,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The server's process id, also its process group; of the last one if it has ended.
+        """The server's process id, also its process group; the last one if it has ended.
 
         Raises:
             EmbeddedServerError: It was never started.
@@ -271,7 +263,7 @@ class Server:
         raise EmbeddedServerError(_describe(message, self.log_path))
 
     def stop(self) -> None:
-        """Ends it as an operator would (SIGTERM), and waits for its end; its data stays for `restart`."""
+        """Ends it as an operator would (SIGTERM), and waits for its end; it can be started again on its data."""
         if self.running:
             self._guardian.stop(self.pid, self._spec.stop_timeout_s)
             self._guardian.wait_exit(self.pid, self._spec.stop_timeout_s + _REQUEST_TIMEOUT_S)
@@ -290,17 +282,48 @@ class Server:
         """Lets a paused one go on."""
         self._guardian.signal(self.pid, signal.SIGCONT)
 
-    def restart(self) -> None:
-        """Stops it if it runs, then starts it on the same ports and the same data, and waits until it answers."""
-        self.stop()
-        self.start()
-
 
 def _describe(message: str, log_path: Path) -> str:
     try:
         lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         lines = []
-    # Triton's last words are tables of its options; the reason stands before them.
+    # Triton ends its log with tables of its options; the reason stands before them.
     lines = [line for line in lines if not line.startswith(("|", "+-"))][-_LOG_LINES:]
     return "\n".join([f"{message}; its log is {log_path}", *(f"  {line}" for line in lines)])
+
+
+def responds_ok(port: int, path: str) -> bool:
+    """Whether a GET on this loopback port is answered with 200 within a second."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def run_command(argv: Sequence[str], timeout_s: float, failure: str) -> None:
+    """Runs a command to its end.
+
+    Raises:
+        EmbeddedServerError: It failed or took longer; the message is `failure`, the command and the end of its output.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"{failure}\n`{' '.join(argv)}` took more than {timeout_s:.0f} s"
+        raise EmbeddedServerError(message) from error
+    if done.returncode != 0:
+        message = f"{failure}\n`{' '.join(argv)}` said:\n{done.stdout[-4000:]}"
+        raise EmbeddedServerError(message)

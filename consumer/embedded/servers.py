@@ -1,13 +1,17 @@
-"""The embedded servers, one by one: what tests use, and what `stack` is made of."""
+"""The embedded servers: one by one (`Servers`), or Kafka, Redis and Triton at once (`start_stack`)."""
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from consumer.embedded.kafka import Kafka, can_run
 from consumer.embedded.mock_kafka import MockKafka
 from consumer.embedded.paths import new_logs_folder, require_linux
+from consumer.embedded.preflight import require_libraries, require_stack
 from consumer.embedded.process import GuardianClient
 from consumer.embedded.redis import Redis
 from consumer.embedded.triton import Triton
@@ -15,16 +19,18 @@ from consumer.embedded.triton import Triton
 #: "auto" is the real Kafka where it can run, else the mock.
 KafkaMode = Literal["auto", "real", "mock"]
 
+Started = TypeVar("Started")
+
 
 class Servers:
     """Owns a guardian, its temporary folder and its servers; a context manager that leaves nothing but the logs.
 
     The `start_*` methods wait until the server answers, or raise EmbeddedServerError with the end of its log; they may
-    be called from several threads at once. `name` tells several servers of a kind apart, and names the log file.
+    be called from several threads at once. `name` identifies a server within the run, and names its log file.
     """
 
     def __init__(self, logs_dir: Path | None = None) -> None:
-        """Starts the guardian, which first removes what dead runs left.
+        """Starts the guardian, which first removes what earlier runs left.
 
         Args:
             logs_dir: Where logs are written and kept; by default a new folder in the cache, which keeps five.
@@ -38,23 +44,23 @@ class Servers:
 
     @property
     def folder(self) -> Path:
-        """The run's temporary folder; its name is the run's name, the prefix of its shared memory too."""
+        """The run's temporary folder; its name is also the prefix of the run's shared memory."""
         return self._guardian.folder
 
     @property
     def guardian_pid(self) -> int:
-        """The process that cleans up."""
+        """The process id of the guardian."""
         return self._guardian.pid
 
     def start_kafka(self, mode: KafkaMode = "real", name: str = "kafka") -> Kafka | MockKafka:
-        """Starts a Kafka; mode "real" fails where there is no Java, and says what to install."""
+        """Starts a Kafka; in mode "real" the error for a missing Java says what to install."""
         real = mode == "real" or (mode == "auto" and can_run())
         kafka = Kafka(self._guardian, name) if real else MockKafka(self._guardian, name)
         kafka.start()
         return kafka
 
     def start_redis(self, name: str = "redis", *, binary: Path | None = None, options: Sequence[str] = ()) -> Redis:
-        """Starts an empty Redis; of another binary, or with further options, where a test asks for that."""
+        """Starts an empty Redis; `options` are further arguments of its command line."""
         redis = Redis(self._guardian, name, binary=binary, options=options)
         redis.start()
         return redis
@@ -66,6 +72,7 @@ class Servers:
 
         A model that fails to load makes the start fail. Others can be loaded and unloaded later, over Triton's API.
         """
+        require_libraries()
         triton = Triton(self._guardian, repository, config_name, models, name)
         triton.start()
         return triton
@@ -75,11 +82,61 @@ class Servers:
         self._guardian.close()
 
     def __enter__(self) -> Self:
-        """Returns the servers; none runs yet."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes."""
+    def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The running servers."""
+
+    kafka: Kafka | MockKafka
+    redis: Redis
+    triton: Triton
+
+
+@contextlib.contextmanager
+def start_stack(
+    logs_dir: Path | None = None,
+    repository: Path = Path("triton_models"),
+    kafka: KafkaMode = "auto",
+    progress: Callable[[str], None] | None = None,
+) -> Iterator[Stack]:
+    """Starts all three at the same time, and stops them at the end.
+
+    Args:
+        logs_dir: Where logs are kept; by default in the cache.
+        repository: Triton's model repository.
+        kafka: Which Kafka; "auto" falls back to the mock, whose `notice` is then reported.
+        progress: Called with a line when a server answers; from several threads.
+
+    Yields:
+        The servers, all of which answer. If something is missing on this machine, none is started; if one fails, the
+        others are stopped. Either way EmbeddedServerError is raised.
+    """
+    require_linux()
+    require_stack(kafka)
+    report = progress or (lambda _line: None)
+    with contextlib.ExitStack() as stack:
+        # Entered first, so closed last: a thread that waits for a server sees it end before it is joined.
+        pool = stack.enter_context(ThreadPoolExecutor(3, thread_name_prefix="start"))
+        servers = stack.enter_context(Servers(logs_dir))
+
+        def timed(name: str, start: Callable[[], Started]) -> Started:
+            began_s = time.monotonic()
+            server = start()
+            report(f"{name} answers after {time.monotonic() - began_s:.1f} s")
+            return server
+
+        kafka_starts = pool.submit(timed, "Kafka", lambda: servers.start_kafka(kafka))
+        redis_starts = pool.submit(timed, "Redis", servers.start_redis)
+        triton_starts = pool.submit(timed, "Triton", lambda: servers.start_triton(repository))
+        starts: list[Future[Any]] = [kafka_starts, redis_starts, triton_starts]
+        for ended in wait(starts, return_when=FIRST_EXCEPTION).done:
+            ended.result()
+        running = Stack(kafka_starts.result(), redis_starts.result(), triton_starts.result())
+        if running.kafka.notice:
+            report(running.kafka.notice)
+        yield running

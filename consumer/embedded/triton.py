@@ -1,16 +1,14 @@
 """The embedded Triton: the `tritonserver` binary inside the wheel nvidia-pytriton, with its Python backend."""
 
 import contextlib
-import http.client
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from consumer.embedded.libraries import library_path, require_libraries
-from consumer.embedded.paths import free_port, packages_of, servers_environment
-from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
+from consumer.embedded.paths import free_port, incomplete, library_path, packages_of, servers_environment
+from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec, responds_ok
 
-_PROBE_TIMEOUT_S = 1.0
 #: Per model instance; it grows by the same step. Docker gives /dev/shm 64 MB, and two models have two instances each.
 _SHM_BYTES = 4 * 1024 * 1024
 #: With less, a stub that is still busy is orphaned and its shared memory stays (measured with 3 s under load).
@@ -28,23 +26,13 @@ class Triton(Server):
         models: Sequence[str] | None = None,
         name: str = "triton",
     ) -> None:
-        """Chooses free ports; `start` runs it.
+        """Chooses free ports; `start` runs it with the given models loaded, all by default.
 
-        Args:
-            guardian: Runs it.
-            repository: The model repository.
-            config_name: Which of each model's `configs/<name>.pbtxt` to serve.
-            models: What to load at start; all by default. The server refuses to start when one fails to load.
-            name: Tells several apart.
+        `config_name` selects each model's `configs/<config_name>.pbtxt`. If a model fails to load, the start fails.
         """
-        self._http_port, grpc_port, metrics_port = free_port(), free_port(), free_port()
-        self.http_url = f"127.0.0.1:{self._http_port}"
+        http_port, grpc_port, metrics_port = free_port(), free_port(), free_port()
         self.grpc_url = f"127.0.0.1:{grpc_port}"
-        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
-        environment = servers_environment()
-        env = environment_variables(environment)
-        server, stub = programs(environment)
-        require_libraries((server, stub), env)
+        server, stub = programs()
         shm_prefix = f"{guardian.folder.name}-{name}-"
         options = {
             "model-repository": repository.absolute(),
@@ -53,7 +41,7 @@ class Triton(Server):
             "strict-readiness": "true",
             "exit-timeout-secs": _EXIT_TIMEOUT_S,
             "http-address": "127.0.0.1",
-            "http-port": self._http_port,
+            "http-port": http_port,
             "grpc-address": "127.0.0.1",
             "grpc-port": grpc_port,
             "metrics-address": "127.0.0.1",
@@ -70,30 +58,27 @@ class Triton(Server):
             f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
             f"--backend-config=python,shm-growth-byte-size={_SHM_BYTES}",
         ]
-        spec = ServerSpec(name, argv, env, self._answers, 120.0, _EXIT_TIMEOUT_S + 5.0, shm_prefix, _has_dead_stub)
+        spec = ServerSpec(
+            name,
+            argv,
+            environment_variables(),
+            partial(responds_ok, http_port, "/v2/health/ready"),
+            ready_timeout_s=120.0,
+            stop_timeout_s=_EXIT_TIMEOUT_S + 5.0,
+            shm_prefix=shm_prefix,
+            is_stuck=_has_dead_stub,
+        )
         super().__init__(guardian, spec)
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=_PROBE_TIMEOUT_S)
-        try:
-            connection.request("GET", "/v2/health/ready")
-            return connection.getresponse().status == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
 
 
 def _has_dead_stub(pid: int) -> bool:
-    """Says whether a child of the server is dead and not waited for: it waits for an answer that will never come."""
+    """Whether a child of the server is a zombie: the server waits for an answer that will never come."""
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for child in children.read_text(encoding="ascii").split():
                 # The state stands behind the program's name, which is in brackets and may hold any character.
-                if (
-                    Path(f"/proc/{child}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][0]
-                    == "Z"
-                ):
+                facts = Path(f"/proc/{child}/stat").read_text(encoding="utf-8", errors="replace")
+                if facts.rpartition(") ")[2].startswith("Z"):
                     return True
     return False
 
@@ -117,18 +102,17 @@ def _models_in(repository: Path, config_name: str) -> list[str]:
     return models
 
 
-def programs(environment: Path) -> tuple[Path, Path]:
-    """Returns the server's binary and its stub for the environment's Python.
+def programs() -> tuple[Path, Path]:
+    """Returns the server's binary and its stub for the Python of the servers' environment.
 
     Raises:
-        EmbeddedServerError: The wheel is not there, or has no stub for this Python.
+        EmbeddedServerError: The wheel is not installed, or has no stub for this Python.
     """
-    packages, python = packages_of(environment)
+    packages, python = packages_of(servers_environment())
     server = packages / "pytriton" / "tritonserver"
     stub = server / "python_backend_stubs" / python / "triton_python_backend_stub"
     if not stub.is_file():
-        message = f"no Triton with a stub for Python {python} in {packages}; run `make setup`"
-        raise EmbeddedServerError(message)
+        raise EmbeddedServerError(incomplete(f"Triton with a stub for Python {python}"))
     return server / "bin" / "tritonserver", stub
 
 
@@ -141,21 +125,18 @@ def _backends(folder: Path, server: Path, stub: Path) -> Path:
     return backend.parent
 
 
-def environment_variables(environment: Path) -> dict[str, str]:
-    """Returns what the server runs with, its search path for shared libraries included."""
+def environment_variables() -> dict[str, str]:
+    """Returns the variables that the server runs with, its search path for shared libraries included."""
     # The stub finds its packages through `python3` on PATH, and ignores PYTHONPATH. It needs the wheel's own libraries
     # and libpython; without them it dies, and loading hangs until the stub's time-out.
+    environment = servers_environment()
     packages, _ = packages_of(environment)
+    python_home = (environment / "bin" / "python").resolve().parents[1]
     env = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
-    env["LD_LIBRARY_PATH"] = library_path(packages / "nvidia_pytriton.libs", _home_of(environment) / "lib")
+    env["LD_LIBRARY_PATH"] = library_path(packages / "nvidia_pytriton.libs", python_home / "lib")
     # ONNX Runtime's wheels report usage over the network and leave files in the temporary folder unless told not to.
     env["ORT_DISABLE_TELEMETRY"] = "1"
     # Published versions are never changed, not even by a __pycache__.
     env["PYTHONDONTWRITEBYTECODE"] = "1"
     env["PATH"] = os.pathsep.join([str(environment / "bin"), env.get("PATH", os.defpath)])
     return env
-
-
-def _home_of(environment: Path) -> Path:
-    """Returns the prefix of the Python that the environment was made from."""
-    return (environment / "bin" / "python").resolve().parents[1]

@@ -1,7 +1,7 @@
-"""Where a fetch may connect to: rules over addresses and host names. Pure.
+"""Where a fetch may connect to: rules for addresses and host names. Pure.
 
-A photo's URI is written by others, so it must not reach what only we can reach. The rule is asked for the address that
-is being connected, after name resolution, and looks into IPv6 forms that carry an IPv4 address.
+A photo's URI is untrusted, so it must not reach what only the service can reach. The rule applies to the address that
+is connected, after name resolution, and covers IPv6 forms that contain an IPv4 address.
 """
 
 import ipaddress
@@ -13,31 +13,38 @@ from typing import Final
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-#: The kinds of object stores, and what the client of each calls its address.
+#: The URI schemes of object stores, and the endpoint option of each one's client.
 STORE_ENDPOINTS: Final = {"s3": "endpoint", "gs": "base_url", "az": "endpoint"}
 _BUCKET: Final = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]", re.ASCII)
 _URL: Final = re.compile(r"https?://(?P<user>[^/?#\\\[\]\s]*@)?(?P<place>[^/?#@\s]+)(?P<path>/[^?#\s]*)?", re.ASCII)
 _PLACE: Final = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:/@?#\s]+)(:(?P<port>\d{1,5}))?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII)
-#: What separates labels, as IDNA reads it.
+#: The label separators of IDNA.
 _DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")
 _NUMBER: Final = re.compile(r"\d+|0x[0-9a-f]*", re.ASCII)
 _MAX_PORT: Final = 65_535
 _MAX_HOST: Final = 253
 
-#: Refused even where allowed by name: they hand out the credentials of the machine.
-_NEVER: Final = {
-    "link-local": ("169.254.0.0/16", "fe80::/10"),
-    "metadata": (
-        "fd00:ec2::/32",  # AWS
-        "fd20:ce::254/128",  # Google
-        "168.63.129.16/32",  # Azure, in public space
-        "100.100.100.200/32",  # Alibaba
-        "192.0.0.192/32",  # Oracle
-    ),
-}
+
+def _table(kinds: dict[str, tuple[str, ...]]) -> tuple[tuple[Network, str], ...]:
+    return tuple((ipaddress.ip_network(network), kind) for kind, networks in kinds.items() for network in networks)
+
+
+#: Refused even if allowed by name: they return the credentials of the machine.
+_NEVER: Final = _table(
+    {
+        "link-local": ("169.254.0.0/16", "fe80::/10"),
+        "metadata": (
+            "fd00:ec2::/32",  # AWS
+            "fd20:ce::254/128",  # Google
+            "168.63.129.16/32",  # Azure, in public space
+            "100.100.100.200/32",  # Alibaba
+            "192.0.0.192/32",  # Oracle
+        ),
+    }
+)
 #: The IANA special-purpose registries; refused unless allowed by name.
-_REFUSED: Final = {
+_REFUSED: Final = _table({
     "unspecified": ("0.0.0.0/8", "::/128"),
     "loopback": ("127.0.0.0/8", "::1/128"),
     "private": ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10"),
@@ -47,24 +54,16 @@ _REFUSED: Final = {
         "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
         "240.0.0.0/4", "2001::/23", "2001:db8::/32", "3fff::/20",
     ),
-}  # fmt: skip
+})  # fmt: skip
 _GLOBAL_V6: Final = ipaddress.IPv6Network("2000::/3")
 _TEREDO: Final = ipaddress.IPv6Network("2001::/32")
 _SIX_TO_FOUR: Final = ipaddress.IPv6Network("2002::/16")
-#: Prefixes whose last 32 bits are the IPv4 address that is reached in the end.
+#: Prefixes whose last 32 bits are the IPv4 address that is finally reached.
 _CARRIERS: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "::/96")
 )
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
-
-
-def _table(kinds: dict[str, tuple[str, ...]]) -> tuple[tuple[Network, str], ...]:
-    return tuple((ipaddress.ip_network(network), kind) for kind, networks in kinds.items() for network in networks)
-
-
-_NEVER_TABLE: Final = _table(_NEVER)
-_REFUSED_TABLE: Final = _table(_REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +97,21 @@ def parse_allow_list(entries: Iterable[str]) -> AllowList:
 
 
 def refusal(address: str, host: str, port: int, allowed: AllowList) -> str | None:
-    """Why no connection may be made to this address, None where it may.
+    """Why no connection may be made to this address, None if it may.
 
-    `address` is what the name `host` was resolved to, or the literal in the URL. An address that carries an IPv4
+    `address` is what the name `host` was resolved to, or the literal in the URL. An IPv6 address that contains an IPv4
     address is refused for either of them.
     """
     carrier = ipaddress.ip_address(address.partition("%")[0])
     parts = (carrier, *embedded(carrier))
-    if kind := _kind(parts, _NEVER_TABLE):
+    if kind := _kind(parts, _NEVER):
         return kind
     if (canonical_host(host), port) in allowed.endpoints:
         return None
     for part in parts:
-        kind = _kind((part,), _REFUSED_TABLE) or _outside(part)
-        if kind and not _is_allowed(part, port, allowed):
+        kind = _kind((part,), _REFUSED) or _outside(part)
+        named = (str(part), port) in allowed.endpoints or any(part in network for network in allowed.networks)
+        if kind and not named:
             return kind
     return None
 
@@ -137,7 +137,7 @@ def embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
 def check_store(name: str, options: Mapping[str, str]) -> None:
     """Checks a configured bucket.
 
-    Its endpoint may be private, since it was named by the operator, but metadata services are no stores for anybody.
+    Its endpoint may be private, since the operator configured it, but not a metadata service.
 
     Raises:
         ValueError: why it cannot be a bucket.
@@ -153,7 +153,7 @@ def check_store(name: str, options: Mapping[str, str]) -> None:
     except ValueError:
         raise ValueError(f"{name}: the endpoint is http://host:port or https://host:port") from None
     address = literal(host)
-    if address is not None and (kind := _kind((address, *embedded(address)), _NEVER_TABLE)):
+    if address is not None and (kind := _kind((address, *embedded(address)), _NEVER)):
         raise ValueError(f"{name}: the endpoint's address is {kind}")
 
 
@@ -161,7 +161,7 @@ def check_proxy(proxy: str) -> None:
     """Checks the URL of the egress proxy.
 
     Raises:
-        ValueError: it cannot be read; the message holds nothing of it.
+        ValueError: it cannot be parsed; the message contains nothing of it, since it may hold a password.
     """
     match = _URL.fullmatch(proxy)
     try:
@@ -173,11 +173,10 @@ def check_proxy(proxy: str) -> None:
 
 
 def canonical_host(host: str) -> str:
-    """The one spelling of a host that is compared: lower case, without the root's dot, addresses in their short form.
+    """The canonical spelling of a host: lower case, without the trailing dot, addresses in their short form.
 
-    Names that are not ASCII come as A-labels (`xn--...`), as `a_labels` gives them.
-    Spellings of IPv4 addresses that only some resolvers read (`2130706433`, `0x7f.1`, `127.1`, `0177.0.0.1`) are
-    refused: a name that ends in a number is either four plain decimals or an attempt to hide something.
+    Names that are not ASCII must be A-labels (`xn--...`), as `a_labels` returns them. Spellings of IPv4 addresses that
+    only some resolvers accept (`2130706433`, `0x7f.1`, `127.1`, `0177.0.0.1`) are refused.
 
     Raises:
         ValueError: why it is not a host.
@@ -198,14 +197,14 @@ def canonical_host(host: str) -> str:
 def a_labels(host: str) -> str:
     """The host with each label that is not ASCII as its A-label (`xn--...`).
 
-    Label by label: one that IDNA knows nothing of, such as `a_`, must not change how its neighbours are encoded.
+    Label by label: one that is not valid in IDNA, such as `a_`, must not change how the others are encoded.
 
     Raises:
         ValueError: a label cannot be encoded.
     """
     if host.isascii():
         return host
-    # Imported late: few need it, and the command line must start fast.
+    # Imported late: seldom needed, and the command line must start fast.
     from yarl import URL  # noqa: PLC0415
 
     labels = _DOTS.split(host)
@@ -213,7 +212,7 @@ def a_labels(host: str) -> str:
 
 
 def literal(host: str) -> Address | None:
-    """The address that a canonical host is, None where it is a name."""
+    """The address in a canonical host, None if it is a name."""
     try:
         return ipaddress.ip_address(host)
     except ValueError:
@@ -258,11 +257,7 @@ def _kind(addresses: Iterable[Address], table: tuple[tuple[Network, str], ...]) 
 
 
 def _outside(address: Address) -> str | None:
-    """IPv6 outside the global unicast space is refused, except the forms that are judged by what they carry."""
+    """Refuses IPv6 outside the global unicast space, except forms that contain an IPv4 address, which is checked."""
     if isinstance(address, ipaddress.IPv4Address) or address in _GLOBAL_V6 or embedded(address):
         return None
     return "reserved"
-
-
-def _is_allowed(address: Address, port: int, allowed: AllowList) -> bool:
-    return (str(address), port) in allowed.endpoints or any(address in network for network in allowed.networks)

@@ -1,14 +1,15 @@
-"""What one fetch may take: room for bytes before they are read, and time that runs only while the host is to blame.
+"""The resources of one fetch: bytes of the budget before they are read, and time, except while it waits for bytes.
 
-Room is asked for when the size is known and before the body is read: by the announced length, else by the largest size
-allowed, so that no fetch ever grows while it holds a permit, which could wait for ever for another that grows. The
-connection is held unread meanwhile, for a few seconds at most: then it is closed, the place in the queue is kept, and
-the photo is asked for again once there is room.
+Bytes are reserved when the size is known and before the body is read: the announced length, else the largest size
+allowed, so that no fetch grows while it holds a permit; two that grow could wait for each other forever. Meanwhile the
+connection is held unread, for a few seconds at most: then it is closed, the place in the queue is kept, and the photo
+is requested again once there are bytes.
 """
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final
 
 from consumer.budget import Budget, Permit
@@ -19,35 +20,39 @@ OPEN_WAIT_S: Final = 5.0
 
 
 class NotFound(Exception):
-    """The host says that there is no such photo: final, or the upload is not visible yet."""
+    """The host has no such photo: finally, or because the upload is not visible yet."""
 
 
 class NoRoom(Exception):
-    """There was no room for the body while its connection was held: leave it and wait with `Attempt.queued`."""
+    """The budget had no room for the body while its connection was held: close it and wait with `Attempt.queued`."""
+
+
+def busy(status: int, text: str, origin: str, retry_after_s: float | None = None) -> Retryable | None:
+    """The failure for an HTTP status that means "later", None for any other; 408 and 425 say nothing of the origin."""
+    about_request = status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
+    if not about_request and status != HTTPStatus.TOO_MANY_REQUESTS and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return None
+    return Retryable("http_5xx", text, origin=None if about_request else origin, retry_after_s=retry_after_s)
 
 
 class Attempt:
-    """The bytes and the time of one fetch. `release` gives back its room, at the latest when the photo is dropped."""
+    """The bytes and the time of one fetch. `release` returns the bytes, at the latest when the photo is dropped."""
 
-    __slots__ = ("_budget", "_clock", "_max_bytes", "_open_wait_s", "_permit", "_queue", "asking")
+    __slots__ = ("_budget", "_clock", "_open_wait_s", "_permit", "_queue", "asking", "max_bytes")
 
     def __init__(self, budget: Budget, max_bytes: int, *, open_wait_s: float = OPEN_WAIT_S) -> None:
         self._budget = budget
-        self._max_bytes = max_bytes
+        #: Most bytes of a body.
+        self.max_bytes = max_bytes
         self._open_wait_s = open_wait_s
         self._clock: asyncio.Timeout | None = None
         self._queue: asyncio.Task[Permit] | None = None
         self._permit: Permit | None = None
-        #: The place that was asked and has not answered yet: a failure says something of it, not of the photo.
+        #: The origin that was asked and has not answered yet: a failure is then the origin's, not the photo's.
         self.asking: str | None = None
 
-    @property
-    def max_bytes(self) -> int:
-        """Most bytes of a body."""
-        return self._max_bytes
-
     def within(self, total_s: float) -> asyncio.Timeout:
-        """A context that raises TimeoutError when so much time is spent in it, waiting for room not counted."""
+        """A context that raises TimeoutError after so much time in it, without the time that it waits for room."""
         self._clock = asyncio.timeout(total_s)
         return self._clock
 
@@ -56,12 +61,12 @@ class Attempt:
 
         Raises:
             PhotoRejected: `too_many_bytes`.
-            Retryable: `malformed_response`, it announced a smaller length before.
+            Retryable: `malformed_response`, a smaller length was announced before.
             NoRoom: there is no room yet; the connection must be closed.
         """
-        if announced is not None and announced > self._max_bytes:
+        if announced is not None and announced > self.max_bytes:
             raise self.too_many(place, f"{announced} announced")
-        wanted = self._max_bytes if announced is None else announced
+        wanted = self.max_bytes if announced is None else announced
         if self._permit is None:
             self._permit = self._budget.try_acquire(wanted) or await self._waited_for(wanted)
         elif not self._permit.try_grow(min(wanted, self._budget.total)):
@@ -69,18 +74,18 @@ class Attempt:
         self._permit.shrink(wanted)
 
     async def queued(self) -> None:
-        """Waits for the room that `NoRoom` was about."""
+        """Waits for the room after `NoRoom`."""
         if self._queue is not None:
             self._permit = await self._queue
             self._queue = None
 
     def keep(self, length: int) -> None:
-        """Gives back the room that a body does not need."""
+        """Returns the room that a body does not need."""
         if self._permit is not None:
             self._permit.shrink(length)
 
     def release(self) -> None:
-        """Gives back all room; again does nothing."""
+        """Returns all room; a second call does nothing."""
         if self._queue is not None:
             self._queue.add_done_callback(_give_back)
             self._queue.cancel()
@@ -90,7 +95,7 @@ class Attempt:
 
     def too_many(self, place: str, what: str) -> PhotoRejected:
         """The rejection of a body that is too large."""
-        return PhotoRejected("too_many_bytes", f"{place}: {what}, {self._max_bytes} bytes are allowed")
+        return PhotoRejected("too_many_bytes", f"{place}: {what}, {self.max_bytes} bytes are allowed")
 
     async def _waited_for(self, wanted: int) -> Permit:
         self._queue = asyncio.get_running_loop().create_task(self._budget.acquire(wanted))

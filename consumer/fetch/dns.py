@@ -1,4 +1,4 @@
-"""Host names to addresses, in threads of their own: a silent name server must hold up no file, hash or other work."""
+"""Name resolution in threads of its own: a name server that does not answer must not block other work in threads."""
 
 import asyncio
 import socket
@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-#: A lookup takes a thread until its name server answers, or for 10 s; the answers are kept by the HTTP client.
+#: A lookup takes a thread until its name server answers, or for 10 s; the HTTP client caches the answers.
 _THREADS: Final = 16
 
 
@@ -42,5 +42,5 @@ class Lookup(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Leaves the lookups that still run to themselves."""
+        """Cancels waiting lookups; does not wait for running ones."""
         self._threads.shutdown(wait=False, cancel_futures=True)

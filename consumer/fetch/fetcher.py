@@ -1,10 +1,8 @@
-"""The photo's bytes, by the URI in the event: bounded in bytes, time and redirects, and only from allowed places."""
+"""Fetches the photo of an event: bounded in bytes, time and redirects, and only from allowed places."""
 
 import asyncio
 import hashlib
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Final, Self
 
 from aiohttp.abc import AbstractResolver
@@ -27,7 +25,7 @@ _UNBOUNDED: Final = 2**62
 class Fetcher:
     """Fetches photos over one pool of connections; an async context manager.
 
-    The bytes of a photo count against `budget`, where there is one, from before they are read until it is dropped.
+    The bytes of a photo count against `budget`, if given, from before they are read until the photo is dropped.
 
     Raises:
         ValueError: an entry of `allow_addresses`, or `proxy`, cannot be read.
@@ -46,21 +44,18 @@ class Fetcher:
         self._budget = budget or Budget(_UNBOUNDED)
         self._web = Web(limits, resolver=resolver)
         self._stores = Stores(limits)
-        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._web)
+        await self._web.__aenter__()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
+    async def __aexit__(self, *_: object) -> None:
+        await self._web.__aexit__()
 
     async def fetch(self, event: PhotoUploaded) -> Photo:
         """The photo that an event names, checked against its `content_sha256` where it has one.
 
-        A photo that is not there may not be there yet: within the grace after its upload that is a transient failure.
+        A missing photo may not be visible yet: within `not_found_grace_s` of its upload that is a transient failure.
 
         Raises:
             PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,

@@ -21,7 +21,7 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFO
 
 
 async def read_file(url: URL, root: Path | None, attempt: Attempt) -> bytes:
-    """The bytes of a file below `root`; links are followed where they stay below it. Passes on what `make_room` raises.
+    """The bytes of a file below `root`; links are followed if they stay below it. Passes on what `make_room` raises.
 
     Raises:
         PhotoRejected: `url_not_allowed`, `too_many_bytes`, or `http_4xx` for a file that may not be read.
@@ -58,9 +58,9 @@ def _opened(url: URL, root: Path | None) -> tuple[int, int, str]:
 
 
 def open_below(root: str, parts: Sequence[str]) -> int:
-    """A handle of the file at `parts` below a folder, reached without following any link.
+    """A handle of the file at `parts` below a folder, opened without following any link.
 
-    The path was resolved before; a link that is met now was put there since, and might lead out of the folder.
+    The path was resolved before; a link found now was created since, and might point outside the folder.
 
     Raises:
         OSError: one of the parts cannot be opened, or has become a link.

@@ -1,9 +1,9 @@
 """Health of photo hosts: tells a host that is down from a single photo that cannot be fetched.
 
-The first is an outage, waited for like any other; the second concerns that photo only, and must end. What no photo can
-cause decides at once: a host that worked refuses connections or its name no longer resolves. Timeouts and 5xx may be
-about the photos asked for, so a host that worked is probed with the last photo that it gave. A host that never answered
-is taken for a typing error, unless nothing has answered at all.
+The first is an outage and is waited for; the second concerns that photo only, and must end. What no photo can cause is
+an outage at once: a host that worked refuses connections or its name no longer resolves. Timeouts and 5xx may be due to
+the photos, so a host that worked is probed with the last photo that it served. A host that never answered is taken for
+a wrong name, unless no host has answered at all.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ Fetch = Callable[[PhotoUploaded], Awaitable[Photo]]
 
 #: Nothing about a photo makes its host unreachable.
 _UNREACHABLE: Final = frozenset({"connect_failed", "dns_failed"})
-#: Refused before anything was asked of the host.
+#: Rejected before any request to the host.
 _NOT_ASKED: Final = frozenset({"url_not_allowed", "address_not_allowed"})
-#: Events name hosts as they like: the one that was heard of longest ago is forgotten.
+#: Events can name any number of hosts: the least recently used is forgotten.
 _MAX_HOSTS: Final = 1_024
 
 
@@ -36,7 +36,7 @@ class _Host:
     failing_s: float | None = None
     unreachable: bool = False
     photos: set[str] = field(default_factory=set)
-    #: The last photo that it gave; the probe asks for it.
+    #: The last photo that it served; the probe requests it.
     good: PhotoUploaded | None = None
     silent: bool = False
     probed_s: float | None = None
@@ -45,7 +45,7 @@ class _Host:
 
 
 class Hosts:
-    """The health of every photo host that this process has met; for one event loop."""
+    """The health of the photo hosts that this process has used; for one event loop."""
 
     def __init__(self, fetch: Fetch, log: Log, metrics: Metrics, limits: HostLimits | None = None) -> None:
         self._fetch = fetch
@@ -55,12 +55,12 @@ class Hosts:
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
 
     async def fetch(self, event: PhotoUploaded, attempt: Fetch, retry: RetryingCaller) -> Photo:
-        """The photo by some attempts within the budget of `retry`, by a single one while its host is down.
+        """The photo, with attempts within the budget of `retry`; with a single one while its host is down.
 
         Raises:
             PhotoHostDown: its host is down, whatever the photo is.
             PhotoRejected: as the fetch.
-            Retryable: as the fetch; the host is not to blame, or not known to work.
+            Retryable: as the fetch; the host is not the cause, or not known to work.
         """
         name = origin(parsed(event.uri))
         try:
@@ -73,12 +73,12 @@ class Hosts:
             if failure.origin is None or not await self._down_after(failure.origin, event, failure):
                 raise
             raise PhotoHostDown(failure.reason, failure.detail) from None
-        # The same photo may be asked for again: as it is now, not as this event knows it.
+        # A probe requests the photo as it is then: without the event's checksum.
         self._answered(name, PhotoUploaded(event.photo_id, event.uri, event.uploaded_at))
         return photo
 
     def patience(self, event: PhotoUploaded) -> Callable[[], bool]:
-        """Whether this photo waits in its place for its host: not while others give photos, and not for ever."""
+        """Whether this photo still waits for its host in place: not while other hosts answer, and not forever."""
         name, until_s = origin(parsed(event.uri)), monotonic() + self._limits.max_wait_s
         return lambda: monotonic() < until_s and not self._others_answer(name)
 
@@ -103,7 +103,7 @@ class Hosts:
             self._log.info("host.recovered", host=name)
 
     async def _down_after(self, name: str, event: PhotoUploaded, failure: Retryable) -> bool:
-        """Notes a failure; whether the host is down."""
+        """Records a failure; returns whether the host is down."""
         host = self._known(name)
         host.failing_s = host.failing_s or monotonic()
         host.unreachable = failure.reason in _UNREACHABLE
@@ -119,7 +119,7 @@ class Hosts:
         return down
 
     async def _probe(self, host: _Host, good: PhotoUploaded) -> None:
-        """Asks a host for a photo that it gave before: whether the host is silent, or only the others are bad."""
+        """Requests a photo that the host served before, to tell a host that is down from photos that fail."""
         if host.probe is not None:
             await asyncio.shield(host.probe)
             return

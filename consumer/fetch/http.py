@@ -1,8 +1,8 @@
-"""Photos over HTTP: one pool of connections, redirects in a loop of our own, every address checked where it connects.
+"""Photos over HTTP: one pool of connections, redirects followed here, every address checked when it is connected.
 
-The check is in the socket factory, for every connection and every redirect: a check of the name before would be
-overtaken by the next answer of its DNS server, and a resolver hook is not asked for literal addresses. Through an
-egress proxy the addresses of names are the proxy's to judge; literal ones are still judged here.
+The check is in the socket factory, for every connection and every redirect: an earlier check of the name could get
+another answer from its DNS server, and a resolver hook is not called for literal addresses. With an egress proxy, the
+proxy checks the addresses of names; literal ones are still checked here.
 """
 
 import socket
@@ -21,7 +21,7 @@ from yarl import URL
 
 from consumer.errors import PhotoRejected, Retryable, TransientReason
 from consumer.fetch.addresses import check_proxy, literal, parse_allow_list, refusal
-from consumer.fetch.attempt import Attempt, NotFound
+from consumer.fetch.attempt import Attempt, NotFound, busy
 from consumer.fetch.dns import Lookup
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.urls import check_web, host_of, origin, parsed, shown
@@ -30,22 +30,19 @@ _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BODIES: Final = frozenset({200, 203})
 _EMPTY: Final = frozenset({204, 205})
-#: Client errors that say "later": timeout, too early, too many requests; the last one to every photo of the host.
-_TRANSIENT: Final = frozenset({408, 425, 429})
-_BUSY: Final = 429
-#: A host that wants to be left for longer is asked again nevertheless.
+#: A longer Retry-After is cut to this.
 _LONGEST_ASKED_S: Final = 3600.0
 
 
 @dataclass(slots=True)
 class _Hop:
-    """One request under way, and what was refused on its behalf."""
+    """One request in progress, and the addresses that were refused for it."""
 
     host: str
     refused: list[str] = field(default_factory=list)
 
 
-#: The request on whose behalf a socket is made; aiohttp connects in the task that asks, or in children of it.
+#: The request for which a socket is made; aiohttp connects in the task of the request, or in children of it.
 _HOP: Final[ContextVar[_Hop]] = ContextVar("hop")
 
 
@@ -69,7 +66,7 @@ class Web:
     async def __aenter__(self) -> Self:
         limits = self._limits
         self._session = aiohttp.ClientSession(
-            # The pipeline bounds the photos in flight; a second bound here would eat into their time limit.
+            # The pipeline bounds the photos in flight; waiting for a second bound here would count as fetch time.
             connector=aiohttp.TCPConnector(limit=0, socket_factory=self._checked_socket, resolver=self._resolver),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=limits.connect_timeout_s, sock_read=limits.read_timeout_s
@@ -118,7 +115,7 @@ class Web:
                 if response.status in _REDIRECTS:
                     return _target(url, response)
                 if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
-                    # Whoever is behind the proxy could send it too, so it is not taken for an outage of the proxy.
+                    # A host behind the proxy could send it too, so it is not taken for an outage of the proxy.
                     raise _refused_by_proxy(url, response.headers, origin=None)
                 _check_answer(url, response)
                 await attempt.make_room(shown(url), response.content_length)
@@ -168,8 +165,10 @@ def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
 
 def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retryable | NotFound:
     status, text = response.status, f"{_status(response)} from {shown(url)}"
-    if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _busy(url, response)
+    after_s = retry_after_s(response.headers.get("Retry-After", ""), datetime.now(UTC))
+    asked = "" if after_s is None else f", Retry-After {after_s:.0f}"
+    if failure := busy(status, text + asked, origin(url), after_s):
+        return failure
     if status == HTTPStatus.NOT_FOUND:
         return NotFound(text)
     if status >= HTTPStatus.BAD_REQUEST:
@@ -179,17 +178,8 @@ def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retr
     return Retryable("malformed_response", f"{text}, expected 200")
 
 
-def _busy(url: URL, response: aiohttp.ClientResponse) -> Retryable:
-    status, text = response.status, f"{_status(response)} from {shown(url)}"
-    place = origin(url) if status == _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
-    after_s = retry_after_s(response.headers.get("Retry-After", ""), datetime.now(UTC))
-    if after_s is None:
-        return Retryable("http_5xx", text, origin=place)
-    return Retryable("http_5xx", f"{text}, Retry-After {after_s:.0f}", origin=place, retry_after_s=after_s)
-
-
 def retry_after_s(header: str, now: datetime) -> float | None:
-    """How long a host asks to be left, from seconds or an HTTP date, up to an hour; None where that cannot be read."""
+    """The seconds of a Retry-After header, given as seconds or as an HTTP date, at most an hour; None if unreadable."""
     text = header.strip()
     if text.isascii() and text.isdecimal():
         return min(float(text), _LONGEST_ASKED_S)
@@ -219,7 +209,7 @@ async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) ->
 def _mapped(
     error: aiohttp.ClientError, url: URL, hop: _Hop, asking: str | None, proxy: URL | None
 ) -> PhotoRejected | Retryable:
-    """What a failure of the HTTP client means for the photo. Its own texts may hold the query, so none is passed on."""
+    """The error for a failure of the HTTP client. Its texts may contain the query, so none is passed on."""
     place = shown(url)
     if hop.refused:
         return PhotoRejected("address_not_allowed", f"{place}: {hop.refused[0]}")
@@ -242,7 +232,7 @@ def _no_tunnel(error: aiohttp.ClientHttpProxyError, url: URL, proxy: URL) -> Pho
 
 
 def _refused_by_proxy(url: URL, headers: Mapping[str, str], origin: str | None) -> PhotoRejected | Retryable:
-    """A 407 asks for a password, or, without saying for which, refuses the address as smokescreen does."""
+    """The error for a 407: it asks for credentials or, without a challenge, refuses the address (smokescreen)."""
     if "Proxy-Authenticate" in headers:
         return Retryable("connect_failed", f"{shown(url)}: the proxy wants another password", origin=origin)
     return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
@@ -264,7 +254,7 @@ def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[Transient
 
 
 def _status(response: aiohttp.ClientResponse) -> str:
-    """`404 Not Found`; the phrase is ours, because the server's is anybody's text."""
+    """`404 Not Found`; with the standard phrase, because the server's is untrusted text."""
     try:
         return f"{response.status} {HTTPStatus(response.status).phrase}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""How much of everything fetching may take; the defaults of the settings `fetch` and `hosts` are these."""
+"""The limits of fetching, which are also the defaults of the settings `fetch` and `hosts`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ Scheme = Literal["https", "http", "file"]
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """Where photos may come from, and how much of everything a fetch may take."""
+    """Where photos may come from, and the limits of one fetch."""
 
     schemes: tuple[Scheme, ...] = ("https",)
     file_root: Path | None = None
     allow_addresses: tuple[str, ...] = ()
-    #: The buckets, each with the options of its client; these hold credentials, as the proxy's URL may.
+    #: The buckets, each with the options of its client, which contain credentials; the proxy's URL may, too.
     stores: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     proxy: str | None = field(default=None, repr=False)
     max_bytes: int = 20 * 1024 * 1024
@@ -28,17 +28,17 @@ class FetchLimits:
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """When a photo host counts as down, and how long that excuses its photos."""
+    """When a photo host counts as down, and how long its photos wait for it."""
 
-    #: Different photos in a row without an answer, before a host that worked is asked for one that it gave.
+    #: Consecutive different photos without an answer before a host that worked is probed with a photo it served before.
     failure_threshold: int = 3
-    #: Different photos that could not be fetched from anywhere, where nothing has answered since the start.
+    #: Different photos that could not be fetched, if no host has answered since the start.
     startup_failure_threshold: int = 5
-    #: Another host that answered within this time is proof that photos flow.
+    #: Another host that answered within this time shows that fetching works.
     healthy_s: float = 30.0
     #: How long a photo keeps its place in the window while it waits for its host.
     max_wait_s: float = 60.0
-    #: A host that has been down for longer is not coming back: its photos are judged one by one.
+    #: After this time a host no longer counts as down: its photos fail one by one.
     max_outage_s: float = 86_400.0
-    #: Between two probes of a host that is suspected.
+    #: Between two probes of a host.
     probe_interval_s: float = 1.0

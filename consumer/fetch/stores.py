@@ -1,13 +1,12 @@
 """Photos from object stores: `s3://`, `gs://` and `az://`, from the buckets that are named in the settings.
 
-A bucket is a trust of its own: it comes with the endpoint and the credentials that the operator gave it, so its address
-is not judged as that of a URL in an event is, and a bucket that is not named is not asked for. The client follows a
-redirect of a store by itself. It makes no second tries: those are ours.
+A configured bucket is trusted: the operator gave its endpoint and credentials, so its address is not checked as that of
+a URL in an event is; a bucket that is not configured is not requested. The client follows redirects of a store by
+itself. It makes no retries: the service does.
 """
 
 import re
 from datetime import timedelta
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -15,22 +14,20 @@ from yarl import URL
 
 from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch.addresses import STORE_ENDPOINTS
-from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NotFound
+from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NotFound, busy
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.urls import origin, shown
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore, GCSStore, S3Store
 
-#: The client has one error for most failures; its texts say more, before any word of the server's.
+#: The client has one error for most failures; the start of its text, before any text of the server, says which.
 _STATUS: Final = re.compile(r"Server returned non-2xx status code: (\d{3})")
 _KIND: Final = re.compile(r"HttpError \{\s+kind: (\w+)")
-_TRANSIENT: Final = frozenset({408, 425})
-_BUSY: Final = 429
 
 
 class Stores:
-    """Fetches from object stores, over one client for each bucket, made when it is first needed."""
+    """Fetches from object stores, with one client for each bucket, created when it is first needed."""
 
     def __init__(self, limits: FetchLimits) -> None:
         self._limits = limits
@@ -99,7 +96,7 @@ def _new_client(bucket: str, limits: FetchLimits) -> "S3Store | GCSStore | Azure
         "allow_http": options.get(STORE_ENDPOINTS[scheme], "").startswith("http://"),
         "connect_timeout": timedelta(seconds=limits.connect_timeout_s),
         "read_timeout": timedelta(seconds=limits.read_timeout_s),
-        # Ours ends it earlier, but stands still while the photo waits for room.
+        # Our own time limit is shorter, but does not count the wait for room.
         "timeout": timedelta(seconds=limits.total_timeout_s + OPEN_WAIT_S),
         "user_agent": "photo-tagger",
     }
@@ -117,14 +114,15 @@ def _new_client(bucket: str, limits: FetchLimits) -> "S3Store | GCSStore | Azure
 
 
 def _mapped(error: Exception, place: str, bucket: str, *, answered: bool) -> PhotoRejected | Retryable:
-    """What a failure of the client means for the photo. Its texts hold the server's, so none is passed on."""
+    """The error for a failure of the client. Its texts contain the server's, so none is passed on."""
     text = str(error)
     status = _STATUS.search(text)
     if status is not None:
-        return _refused(int(status[1]), place, bucket)
+        detail = f"{status[1]} from {place}"
+        return busy(int(status[1]), detail, bucket) or PhotoRejected("http_4xx", detail)
     kind = _KIND.search(text)
     if kind is None:
-        # No request failed: what came has no length, or there are no credentials to ask with.
+        # No request failed: the answer has no length, or there are no credentials.
         return Retryable("malformed_response", f"{place}: {type(error).__name__}", origin=bucket)
     asking = None if answered else bucket
     if kind[1] == "Timeout":
@@ -135,10 +133,3 @@ def _mapped(error: Exception, place: str, bucket: str, *, answered: bool) -> Pho
     if "dns error" in text:
         return Retryable("dns_failed", f"{place}: the name of the endpoint cannot be resolved", origin=bucket)
     return Retryable("connect_failed", f"{place}: the endpoint does not answer", origin=bucket)
-
-
-def _refused(status: int, place: str, bucket: str) -> PhotoRejected | Retryable:
-    text = f"{status} from {place}"
-    if status == _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Retryable("http_5xx", text, origin=bucket)
-    return Retryable("http_5xx", text) if status in _TRANSIENT else PhotoRejected("http_4xx", text)

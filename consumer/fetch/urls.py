@@ -1,4 +1,4 @@
-"""URLs of photos: read, judged by their form, and shown without what they keep secret. Pure."""
+"""URLs of photos: parsing, checks of their form, and display without secrets. Pure."""
 
 import re
 from typing import Final
@@ -10,13 +10,13 @@ from consumer.fetch.addresses import STORE_ENDPOINTS, a_labels, canonical_host
 
 HTTP: Final = frozenset({"http", "https"})
 MAX_SHOWN: Final = 200
-#: What stands before the host of a URL, and a host that is not ASCII up to its port.
+#: The part before the host of a URL, and a host that is not ASCII, up to its port.
 _HOST: Final = re.compile(r"^([^:/?#]*://(?:[^/?#]*@)?)([^/?#:\[\]@]*[^\x00-\x7f][^/?#:\[\]@]*)")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
 def parsed(uri: str) -> URL:
-    """The URL of an event or a redirect, its quoting untouched, because a new one would break signed URLs.
+    """The URL of an event or a redirect, its quoting unchanged, because requoting would break signed URLs.
 
     Raises:
         PhotoRejected: `url_not_allowed`.
@@ -26,14 +26,14 @@ def parsed(uri: str) -> URL:
     try:
         uri = _HOST.sub(lambda match: match[1] + a_labels(match[2]), uri, count=1)
         url = URL(uri, encoded=uri.isascii())
-        url.port  # noqa: B018 - yarl looks at the port when it is first asked for
+        url.port  # noqa: B018 - yarl parses the port on first access
     except ValueError:
         raise PhotoRejected("url_not_allowed", "the URI cannot be read as a URL") from None
     return url
 
 
 def check_web(url: URL, schemes: tuple[str, ...]) -> None:
-    """Refuses what may not be requested over HTTP, whatever its address.
+    """Rejects URLs that may not be requested over HTTP, whatever their address.
 
     Raises:
         PhotoRejected: `url_not_allowed`.
@@ -50,10 +50,10 @@ def host_of(url: URL) -> str:
     """The canonical host of an http or https URL.
 
     Raises:
-        PhotoRejected: `url_not_allowed`, it has none that can be read.
+        PhotoRejected: `url_not_allowed`, it has no valid host.
     """
     host = url.raw_host or ""
-    # yarl takes the brackets away also where they hold no IPv6 address.
+    # yarl removes the brackets even if they hold no IPv6 address.
     bracketed = url.raw_authority.rpartition("@")[2].startswith("[")
     try:
         return canonical_host(f"[{host}]" if bracketed else host)
@@ -62,10 +62,10 @@ def host_of(url: URL) -> str:
 
 
 def origin(url: URL) -> str:
-    """The place that other photos share: `https://host:443`, `s3://bucket` or `file://`; one for all its spellings.
+    """The origin of a photo: `https://host:443`, `s3://bucket` or `file://`; the same for all spellings of a host.
 
     Raises:
-        PhotoRejected: `url_not_allowed`, no photo can come from such a place.
+        PhotoRejected: `url_not_allowed`, photos cannot be fetched by this scheme.
     """
     if url.scheme in HTTP:
         host = host_of(url)
@@ -78,6 +78,6 @@ def origin(url: URL) -> str:
 
 
 def shown(url: URL) -> str:
-    """The URL for a detail: no credentials, no query, which may hold a signature, and not endless."""
+    """The URL for messages: without credentials and query, which may be a signature, and cut to `MAX_SHOWN`."""
     port = "" if url.explicit_port is None else f":{url.explicit_port}"
     return f"{url.scheme}://{url.raw_host or ''}{port}{url.raw_path}"[:MAX_SHOWN]

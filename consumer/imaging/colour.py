@@ -1,4 +1,4 @@
-"""An image of any mode becomes RGB of the wanted size: the rules for palettes, alpha, deep grey, CMYK and ICC."""
+"""Conversion to RGB at the models' size: the rules for palettes, alpha, 16-bit grey, CMYK and ICC profiles."""
 
 import io
 from functools import lru_cache
@@ -7,21 +7,20 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageCms
 
+from consumer.imaging.cost import RESIZABLE
 from consumer.imaging.decode_view import DecodeView
 from consumer.imaging.limits import IccRule
 
-#: Resized as they are, made RGB afterwards; every other mode is converted first.
-_RESIZABLE: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
 _DEEP_GREY: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-#: Profiles of printers are the largest, about a megabyte; what is larger is not read.
+#: Printer profiles are the largest, about a megabyte; larger ones are ignored.
 _MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 
 def to_rgb(image: Image.Image, view: DecodeView, icc: IccRule) -> Image.Image:
-    """What the view shows of an image, as RGB; the image itself may be gone afterwards."""
+    """The view of an image, as RGB; the image itself may be closed afterwards."""
     profile = image.info.get("icc_profile")
     transparent = "transparency" in image.info
-    if image.mode not in _RESIZABLE or transparent:
+    if image.mode not in RESIZABLE or transparent:
         image, view = view.cut(image)
         if image.mode in _DEEP_GREY:
             image = _eight_bits(image)
@@ -36,7 +35,7 @@ def to_rgb(image: Image.Image, view: DecodeView, icc: IccRule) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit grey, or RGBA where one value is transparent. Pillow's own conversion clips it to white."""
+    """16-bit grey as 8-bit grey, or as RGBA if one value is transparent. Pillow's own conversion clips it to white."""
     deep = np.asarray(image)
     if deep.dtype != np.uint16:
         deep = np.clip(deep, 0, 65_535).astype(np.uint16)
@@ -56,15 +55,15 @@ def _with_alpha(image: Image.Image) -> Image.Image:
 
 
 def _on_white(premultiplied: Image.Image) -> Image.Image:
-    """RGBA over white. Resizing premultiplied colours keeps those of invisible pixels out of visible ones."""
+    """RGBA over white. Premultiplied, so that the resize does not mix colours of transparent pixels into others."""
     pixels = np.asarray(premultiplied).astype(np.uint16)
     return Image.fromarray(np.minimum(pixels[..., :3] + (255 - pixels[..., 3:]), 255).astype(np.uint8))
 
 
 def _through_profile(small: Image.Image, profile: bytes) -> Image.Image:
-    """SRGB through the embedded profile; as it was where the profile is of no use.
+    """The image in sRGB by its embedded profile; unchanged if the profile is unusable.
 
-    A Display-P3 photo taken for sRGB is 2 levels off on average, a CMYK one converted by plain arithmetic 12.
+    Without it a Display-P3 photo is 2 levels off on average, a CMYK one 12.
     """
     if len(profile) > _MAX_PROFILE_BYTES:
         return small
@@ -77,7 +76,7 @@ def _through_profile(small: Image.Image, profile: bytes) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The way from a profile to sRGB: 2 ms to build, and most photos of a service share a few profiles."""
+    """The transform from a profile to sRGB; cached, since it takes 2 ms to build and photos share a few profiles."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")

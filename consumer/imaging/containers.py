@@ -1,7 +1,7 @@
-"""The chunks of a PNG and the boxes of an ISO media file (AVIF, HEIF), walked before anything decodes them. Pure.
+"""The chunks of a PNG and the boxes of an ISO media file (AVIF, HEIF), checked before anything decodes them. Pure.
 
-The decoders' own readers trust these structures. What is refused here costs them seconds: floods of small chunks, or
-lists of items that they search one by one. JPEG has a module of its own.
+The decoders' own readers trust these structures. What is rejected here costs them seconds: floods of small chunks, or
+lists of items that they search linearly. JPEG has a module of its own.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from typing import Final
 from consumer.errors import PhotoRejected
 
 _PNG_HEAD: Final = 8
-#: Chunks that are inflated when they are met, to a megabyte each, before the image.
+#: Chunks that Pillow inflates, to a megabyte each, before the image.
 _INFLATED_CHUNKS: Final = frozenset({b"iCCP", b"zTXt", b"iTXt"})
 _MAX_INFLATED_CHUNKS: Final = 100
 _MAX_CHUNKS: Final = 40_000
 
-#: The list of a file's items. Those of cameras have some kilobytes; libavif searches it once for each entry.
+#: The size of the item list. Cameras write some kilobytes; libavif searches the list once for each item.
 _MAX_META_BYTES: Final = 512 * 1024
 _MAX_BOXES: Final = 1_000
 _BOX_HEADER: Final = 8
@@ -25,7 +25,7 @@ def png_chunks(body: bytes) -> Iterator[bytes]:
     """Walks the chunks of a PNG.
 
     Yields:
-        Their types; also of one that is cut off behind it.
+        Their types, also of a truncated one.
     """
     at = _PNG_HEAD
     while at + 8 <= len(body):
@@ -34,7 +34,7 @@ def png_chunks(body: bytes) -> Iterator[bytes]:
 
 
 def check_png(body: bytes) -> None:
-    """Refuses a flood of chunks, or of those that Pillow inflates.
+    """Rejects a flood of chunks, or of chunks that Pillow inflates.
 
     Raises:
         PhotoRejected: `corrupt_image`.
@@ -48,12 +48,17 @@ def check_png(body: bytes) -> None:
             raise PhotoRejected("corrupt_image", f"PNG: more than {_MAX_CHUNKS} chunks")
 
 
+def png_ends_early(body: bytes) -> bool:
+    """Whether a PNG has no IEND chunk."""
+    return b"IEND" not in png_chunks(body)
+
+
 def media_boxes(body: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Walks the outer boxes of an ISO media file.
 
     Yields:
-        The type of a box, where it begins, and its size in bytes as it says; one that reaches to the end says 0 and is
-        given the size that it has.
+        The type of a box, its offset and its declared size, both in bytes; a declared 0, which means up to the end of
+        the file, is replaced by that size.
     """
     at = 0
     while at + _BOX_HEADER <= len(body):
@@ -67,7 +72,7 @@ def media_boxes(body: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def check_boxes(body: bytes) -> None:
-    """Refuses an AVIF or HEIF file whose list of items is absurdly long.
+    """Rejects an AVIF or HEIF file with an implausibly long item list.
 
     Raises:
         PhotoRejected: `corrupt_image`.
@@ -77,6 +82,16 @@ def check_boxes(body: bytes) -> None:
             raise PhotoRejected("corrupt_image", f"a {kind.decode()} box of more than {_MAX_META_BYTES} bytes")
         if count > _MAX_BOXES:
             raise PhotoRejected("corrupt_image", f"more than {_MAX_BOXES} boxes")
+
+
+def media_ends_early(body: bytes) -> bool:
+    """Whether a box of an ISO media file is longer than the rest of the file."""
+    for _, at, size in media_boxes(body):
+        if size < _BOX_HEADER:  # damaged, not truncated
+            return False
+        if at + size > len(body):
+            return True
+    return False
 
 
 def brands(body: bytes) -> frozenset[bytes]:

@@ -1,7 +1,7 @@
-"""What a decode will take at its worst, in memory and CPU time, from the header alone. Pure.
+"""The most memory and CPU time that a decode can take, from the header alone. Pure.
 
-The weights are measured (`benchmarks/decode_costs.py`): the worst content that was found for each
-format, not the usual one, because the sender chooses the content.
+The weights are measured (`benchmarks/decode_costs.py`) on the worst content that was found for each format, not on the
+usual one, because the sender chooses the content.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ _PNG_BITS: Final = {
     "1": 1, "P;1": 1, "L;2": 2, "P;2": 2, "L;4": 4, "P;4": 4, "L": 8, "P": 8, "LA": 16, "I;16B": 16,
     "RGB": 24, "RGBA": 32, "LA;16B": 32, "RGB;16B": 48,
 }  # fmt: skip
-#: Modes that Pillow stores in one byte a pixel; of two bytes are those of deep grey, all others take four.
+#: Modes that Pillow stores in one byte a pixel; 16-bit grey takes two, all others four.
 _ONE_BYTE: Final = frozenset({"1", "L", "P"})
-#: Modes that are resized as they are; the others are cut out and converted first.
-_DIRECT: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
+#: Modes that are resized as they are and made RGB afterwards; the others are cropped and converted first.
+RESIZABLE: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """How a photo is stored, as far as it decides what the decode takes."""
+    """How a photo is stored: what determines the cost of its decode."""
 
     width: int
     height: int
-    #: Pillow's name of the colours, and of how they lie in the file.
+    #: Pillow's names of the colour mode, and of its layout in the file.
     mode: str
     layout: str
     #: One colour, or the colours of a palette, are transparent: the image is converted before it is resized.
@@ -47,14 +47,14 @@ class Stored:
 #: What every decode takes: the decoder's tables, the crop and its copies.
 _BASE_BYTES: Final = 4 * 1024 * 1024
 _BASE_S: Final = 0.002
-#: The vectorised resize takes images of so many pixels at most, in copies of three times four bytes a pixel: of more
-#: they would need too much memory, and a JPEG that was decoded small never has them.
+#: The SIMD resize takes images of at most so many pixels, in three copies of four bytes a pixel: larger copies would
+#: need too much memory, and a JPEG decoded at a small scale never has more.
 MOST_COPIED: Final = 1_000_000
-_COPIES: Final = 12
+_COPIED_BYTES: Final = 12
 
 
 def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
-    """Of a JPEG; its coefficients are kept if it is buffered."""
+    """The cost of a JPEG; its coefficients are kept if it is buffered."""
     width, height = -(-jpeg.width // stored.scale), -(-jpeg.height // stored.scale)
     kept = jpeg.blocks * 128 if jpeg.buffered else 0
     memory = kept + width * height * _pixel_bytes(stored.mode) + _copied(width * height) + stored.body_bytes
@@ -64,7 +64,7 @@ def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
 
 
 def png_cost(_: None, stored: Stored) -> Cost:
-    """Of a PNG; the inflated bytes decide, not those of the file."""
+    """The cost of a PNG; it depends on the inflated bytes, not on those of the file."""
     pixels = stored.width * stored.height
     inflated = pixels * _PNG_BITS.get(stored.layout, 64) / 8
     memory, time_ns = _image(pixels, stored)
@@ -73,14 +73,14 @@ def png_cost(_: None, stored: Stored) -> Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameCost:
-    """Of a format whose decoder keeps whole frames beside the image: its memory and its time."""
+    """The cost of a format whose decoder keeps whole frames beside the image."""
 
     bytes_per_pixel: float
     ns_per_pixel: float
     ns_per_byte: float
 
     def __call__(self, _: None, stored: Stored) -> Cost:
-        """Of one photo."""
+        """The cost of one photo."""
         pixels = stored.width * stored.height
         memory, time_ns = _image(pixels, stored)
         time_ns += pixels * self.ns_per_pixel + stored.body_bytes * self.ns_per_byte
@@ -88,20 +88,20 @@ class FrameCost:
 
 
 def _image(pixels: int, stored: Stored) -> tuple[int, float]:
-    """Memory and time of the decoded image and of what becomes of it up to the resize."""
+    """Bytes and ns of the decoded image and of its conversions up to the resize."""
     mode, converted = stored.mode, stored.transparent
     kept = pixels * _pixel_bytes(mode) + _copied(pixels)
     if converted and mode.startswith("I;16"):
         return kept + pixels * 10, pixels * 36.0
     if mode == "1" and not converted:
         return kept + pixels * 2, pixels * 3.0
-    if mode in _DIRECT and not converted:
+    if mode in RESIZABLE and not converted:
         return kept, pixels * 2.0
     return kept + pixels * 7, pixels * 18.0
 
 
 def _copied(pixels: int) -> int:
-    return min(pixels, MOST_COPIED) * _COPIES
+    return min(pixels, MOST_COPIED) * _COPIED_BYTES
 
 
 def _pixel_bytes(mode: str) -> int:

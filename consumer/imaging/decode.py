@@ -1,8 +1,8 @@
-"""The bytes of a photo become pixels: sniff, check, decode small, resize. Owns Pillow, with `colour` and `view`.
+"""Decodes a photo into pixels: format, checks, reduced decode, resize.
 
 One `resize(box=)` reads only what the models see, and a JPEG is decoded at the smallest of its scales that keeps twice
 the wanted side: 4.7 times faster than decoding in full at 12 MP, for a deviation of 0.2 of 255 levels on average.
-Guards come before the decoder: its own limits are far above what a service can pay.
+Our limits are checked before the decoder runs: its own are far above what a service can afford.
 """
 
 import io
@@ -27,22 +27,20 @@ from consumer.imaging.formats import Format, sniff
 from consumer.imaging.jpeg import Jpeg
 from consumer.imaging.limits import Header, PrepareLimits, checks
 
-#: The decoded short side is at least this many times the wanted one; at 1 the deviation triples.
+#: The decoded short side is at least this many times the resized one; at 1 the deviation triples.
 _DRAFT_GAP: Final = 2
 #: Where Pillow looks for the orientation.
 _TAGGED: Final = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
-#: What Pillow's EXIF parser raises on hostile bytes; such a photo is taken to stand upright.
+#: What Pillow's EXIF parser raises on malformed bytes; such a photo is taken as upright.
 _EXIF_ERRORS: Final = (
     ArithmeticError, AttributeError, IndexError, KeyError, OSError, SyntaxError, TypeError, ValueError, struct.error,
 )  # fmt: skip
-
-
 #: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
 _MAX_READS: Final = 100_000
 
 
 class NeedsMemory(Exception):
-    """A decode would take more memory than it was given: try again with so much."""
+    """A decode would take more memory than it was given: it needs `memory_bytes`."""
 
     def __init__(self, memory_bytes: int) -> None:
         super().__init__(f"{memory_bytes} bytes are needed")
@@ -50,7 +48,7 @@ class NeedsMemory(Exception):
 
 
 class _Silence:
-    """Keeps Pillow's warnings to itself while any decode runs; shared, because the filters belong to the process."""
+    """Suppresses Pillow's warnings while any decode runs; counted, because the filters belong to the process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,7 +73,7 @@ SILENCE: Final = _Silence()
 
 
 class _Body(io.BytesIO):
-    """The bytes of a photo, which stop to be read when a reader does not get on."""
+    """The bytes of a photo; too many reads end in a rejection."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)
@@ -90,65 +88,46 @@ class _Body(io.BytesIO):
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A photo that became pixels."""
+    """A decoded photo."""
 
+    #: uint8 [input_size, input_size, 3] RGB, C-contiguous, upright.
     pixels: Pixels
     header: Header
     #: The EXIF orientation that was applied, 1 to 8.
     orientation: int
 
 
-def to_pixels(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Pixels:
-    """The part of a photo that the models see: uint8 [input_size, input_size, 3] RGB, C-contiguous, upright.
+def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None = None) -> Decoded:
+    """The part of a photo that the models see, with the facts of its header.
 
-    Transparency lies on white, of an animation the first frame counts, 16-bit grey is scaled, CMYK goes through the
-    embedded profile; other colour profiles are ignored, as they were in training, unless `icc` says `srgb`.
+    Transparency is laid over white, of an animation the first frame is taken, 16-bit grey is scaled, CMYK is converted
+    by its embedded profile; other colour profiles are ignored, as in training, unless `icc` says `srgb`.
 
     Raises:
         PhotoRejected: `empty_body`, `unsupported_format`, `too_many_pixels`, `too_many_scans`, `image_too_small` or
             `corrupt_image`.
         MemoryError: there was not enough memory; nothing else escapes, whatever the bytes are.
-    """
-    return decode(body, geometry, limits).pixels
-
-
-def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None = None) -> Decoded:
-    """As `to_pixels`, with what was learnt on the way.
-
-    Raises:
-        PhotoRejected: as `to_pixels`.
-        MemoryError: as `to_pixels`.
         NeedsMemory: it would take more than `memory_bytes`; nothing was decoded.
     """
     with opened(body, geometry, limits) as (image, header):
         for check in checks(header, limits):
             if not check.holds:
                 raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
-        if memory_bytes is not None and header.decode_bytes > memory_bytes:
-            raise NeedsMemory(header.decode_bytes)
+        if memory_bytes is not None and header.cost.memory_bytes > memory_bytes:
+            raise NeedsMemory(header.cost.memory_bytes)
         return _decoded(image, header, geometry, limits)
-
-
-def inspect(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:
-    """What the header says, whether the limits allow the photo or not.
-
-    Raises:
-        PhotoRejected: the header cannot be read: `empty_body`, `unsupported_format` or `corrupt_image`.
-    """
-    with opened(body, geometry, limits) as (_, header):
-        return header
 
 
 @contextmanager
 def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[tuple[ImageFile.ImageFile, Header]]:
-    """Opens a photo as what its first bytes say; whatever is raised within the block becomes a rejection.
+    """Opens a photo with the reader of its format; exceptions within the block become rejections.
 
     Yields:
-        The image, and what its header says.
+        The image and the facts of its header.
 
     Raises:
-        PhotoRejected: as `to_pixels`.
-        MemoryError: as `to_pixels`.
+        PhotoRejected: as `decode`.
+        MemoryError: as `decode`.
         NeedsMemory: passed through.
     """
     form = sniff(body, limits)
@@ -162,11 +141,11 @@ def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[t
             raise
         except Image.DecompressionBombError:
             raise PhotoRejected("too_many_pixels", f"{form.name}: beyond the decoder's own limit") from None
-        except Exception as error:  # noqa: BLE001 - on hostile bytes the decoders raise anything
+        except Exception as error:  # noqa: BLE001 - on malformed bytes the decoders raise anything
             raise PhotoRejected("corrupt_image", f"{form.name}: {type(error).__name__}: {str(error)[:200]}") from None
 
 
-def _header(  # noqa: PLR0917 - what decides the cost of a decode
+def _header(  # noqa: PLR0917 - everything that the cost of a decode depends on
     image: ImageFile.ImageFile,
     form: Format[Any],
     structure: object,
@@ -207,7 +186,7 @@ def _decoded(image: ImageFile.ImageFile, header: Header, geometry: Geometry, lim
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; Pillow is not asked where it found no metadata."""
+    """The EXIF orientation, 1 to 8; metadata is parsed only if there is any."""
     if not _TAGGED & image.info.keys():
         return 1
     try:

@@ -1,7 +1,7 @@
-"""How an image comes to the size that the models see: one resize of the crop alone, or training's way to the bit."""
+"""From a decoded image to the models' input: one resize of the crop alone, or exactly the steps of training."""
 
-from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from dataclasses import dataclass, replace
+from typing import Final, Self
 
 from PIL import Image
 
@@ -18,38 +18,28 @@ TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-#: A sliver resized as a whole is a bomb: 16x30000 would become 232x435000. Beyond this the crop alone is resized.
+#: A narrow image resized as a whole is a bomb: 16x30000 would become 232x435000. Beyond this the crop alone is resized.
 _MAX_WHOLE_PIXELS: Final = 4_000_000
-
-
-class DecodeView(Protocol):
-    """From an image of any size to the upright square."""
-
-    def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """Only what the resize will read of the image, and the view of that; the image itself may be gone."""
-
-    def resize(self, image: Image.Image) -> Image.Image:
-        """The upright square, in the image's own mode."""
 
 
 @dataclass(frozen=True, slots=True)
 class CropView:
-    """Resizes the crop and nothing else, then turns the small result: as little work as there can be."""
+    """Resizes the crop alone, then rotates the small result: the least work."""
 
     box: Box
     size: int
     orientation: int
 
     def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """See `DecodeView`. What follows converts pixel by pixel, at up to 8 bytes each, so the source goes first."""
+        """The pixels that `resize` reads; closes the image, since converting them takes up to 8 bytes each."""
         left, top, right, bottom = whole_pixels(self.box, self.size, *image.size)
         box = Box(self.box.left - left, self.box.top - top, self.box.right - left, self.box.bottom - top)
         part = image.crop((left, top, right, bottom))
         image.close()
-        return part, type(self)(box, self.size, self.orientation)
+        return part, replace(self, box=box)
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """See `DecodeView`."""
+        """The upright square."""
         small = resized(image, self.box, self.size)
         turn = TURNS.get(self.orientation)
         return small if turn is None else small.transpose(turn)
@@ -57,17 +47,17 @@ class CropView:
 
 @dataclass(frozen=True, slots=True)
 class WholeView:
-    """Turns, resizes the whole, cuts the centre, in this order: torchvision's, whose roundings another order misses."""
+    """Rotates, resizes the whole, crops the centre: torchvision's order, which its rounding depends on."""
 
     geometry: Geometry
     orientation: int
 
     def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """See `DecodeView`; all of it is read."""
+        """The whole image, since `resize` reads all of it."""
         return image, self
 
     def resize(self, image: Image.Image) -> Image.Image:
-        """See `DecodeView`."""
+        """The upright square."""
         turn = TURNS.get(self.orientation)
         upright = image if turn is None else image.transpose(turn)
         width, height = resized_sides(*upright.size, self.geometry)
@@ -77,10 +67,15 @@ class WholeView:
         return small.crop((left, top, left + size, top + size))
 
 
+#: `cut` returns only what the resize will read of an image, and the view of that; the image itself may be closed.
+#: `resize` returns the upright square, in the image's own mode.
+DecodeView = CropView | WholeView
+
+
 def view_of(
     width: int, height: int, orientation: int, geometry: Geometry, *, scale: int, decoded: tuple[int, int], exact: bool
 ) -> DecodeView:
-    """The view of a photo of `width` x `height` that the decoder gave at 1/`scale`, in `decoded` sides."""
+    """The view of a photo of `width` x `height` that was decoded at 1/`scale`, to `decoded` pixels (width, height)."""
     if exact:
         across, down = resized_sides(width, height, geometry)
         if across * down <= _MAX_WHOLE_PIXELS:

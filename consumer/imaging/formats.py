@@ -1,7 +1,7 @@
 """The table of image formats: everything that depends on the format of a photo is in its one entry here.
 
-A format is added by an entry alone. Each field must be given, so that a forgotten one fails at import and not on a
-photo. What other parts must know of the formats is published as data (`published`, docs/schemas/image-formats.json).
+A format is added by an entry alone. Every field is required, so that a missing one fails at import and not on a photo.
+What other programs need of the formats is published as data (`published`, docs/schemas/image-formats.json).
 """
 
 import io
@@ -16,28 +16,32 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from consumer.errors import PhotoRejected
-from consumer.imaging import heic, truncation
-from consumer.imaging.containers import brands, check_boxes, check_png
+from consumer.imaging.containers import brands, check_boxes, check_png, media_ends_early, png_ends_early
 from consumer.imaging.cost import Cost, FrameCost, Stored, jpeg_cost, png_cost
-from consumer.imaging.jpeg import read_jpeg
+from consumer.imaging.jpeg import jpeg_ends_early, read_jpeg
 from consumer.imaging.limits import PrepareLimits
 
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-#: Names of photos in formats that are not read. Whoever looks for photos in a folder must say that they are there.
+#: Suffixes of photos in unsupported formats; a search for photos in a folder must report them.
 UNREAD_SUFFIXES: Final = frozenset(
     {".arw", ".bmp", ".cr2", ".cr3", ".dng", ".jp2", ".jxl", ".nef", ".orf", ".raf", ".rw2", ".tif", ".tiff"}
 )
 
-#: What the check of a file's structure learns of it, and the estimate of its cost needs.
+#: The wheel of pillow-heif contains x265 and is therefore under the GPLv2, unlike this project.
+_HEIC_HOW: Final = (
+    "HEIC is read with the extra photo-tagger[heic] (pillow-heif, GPLv2) and the setting prepare.heic = true"
+)
+
+#: The result of the structure check of a file, which the cost estimate needs.
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What turns on a format that is off by default."""
+    """How to enable a format that is off by default."""
 
     enabled: Callable[[PrepareLimits], bool]
-    #: In words, for who sends or serves such photos.
+    #: The instructions, for error messages.
     how: str
 
 
@@ -47,21 +51,21 @@ class Format(Generic[S]):
 
     #: Pillow's name.
     name: str
-    #: As people write it.
+    #: For messages.
     title: str
     #: Of its files, in lower case, with the dot.
     suffixes: tuple[str, ...]
-    #: Whether bytes are of this format, by their first few; a Content-Type or a file name proves nothing.
+    #: Whether bytes are of this format, by their first few; a Content-Type or a file name is not trusted.
     recognises: Callable[[bytes], bool]
-    #: Refuses a file that would cost the reader itself too much, before it sees it; raises PhotoRejected.
+    #: Checks the structure before the reader parses it, which could take too long; raises PhotoRejected.
     check: Callable[[bytes, PrepareLimits], S]
     #: Reads the header. Not `Image.open`, which tries every plugin and parses a JPEG's index of more pictures.
     reader: Callable[[io.BytesIO], ImageFile.ImageFile]
-    #: What a decode takes at its worst.
+    #: The most that a decode takes.
     cost: Callable[[S, Stored], Cost]
-    #: Whether a photo that could not be decoded stops before its end.
+    #: Whether a photo that could not be decoded is truncated, as an upload in progress is.
     ends_early: Callable[[bytes], bool]
-    #: None for a format that is always read.
+    #: None for a format that is always on.
     option: Option | None
 
 
@@ -70,9 +74,26 @@ def _magic(*starts: bytes) -> Callable[[bytes], bool]:
 
 
 def _open_avif(body: io.BytesIO) -> ImageFile.ImageFile:
-    # One photo, one thread: others are decoded beside it.
+    # One thread for each photo: others are decoded in parallel.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     return AvifImagePlugin.AvifImageFile(body)
+
+
+def _open_heif(body: io.BytesIO) -> ImageFile.ImageFile:
+    """The image with its header read; pillow-heif turns it upright as the file says.
+
+    Raises:
+        PhotoRejected: `unsupported_format`: pillow-heif is not installed; the detail says how to change that.
+    """
+    try:
+        from pillow_heif import HeifImageFile, options  # noqa: PLC0415 - an extra that most installations lack
+    except ImportError:
+        raise PhotoRejected("unsupported_format", f"pillow-heif is not installed; {_HEIC_HOW}") from None
+    # One thread for each photo: others are decoded in parallel.
+    options.DECODE_THREADS = 1
+    options.THUMBNAILS = False
+    image: ImageFile.ImageFile = HeifImageFile(body)
+    return image
 
 
 #: In the order in which they are tried and named: AVIF before HEIF, whose brands its files may carry as well.
@@ -85,7 +106,7 @@ FORMATS: tuple[Format[Any], ...] = (
         check=lambda body, limits: read_jpeg(body, limits.max_scans),
         reader=JpegImageFile,
         cost=jpeg_cost,
-        ends_early=truncation.jpeg_ends_early,
+        ends_early=jpeg_ends_early,
         option=None,
     ),
     Format(
@@ -96,7 +117,7 @@ FORMATS: tuple[Format[Any], ...] = (
         check=lambda body, _: check_png(body),
         reader=PngImageFile,
         cost=png_cost,
-        ends_early=truncation.png_ends_early,
+        ends_early=png_ends_early,
         option=None,
     ),
     Format(
@@ -107,7 +128,8 @@ FORMATS: tuple[Format[Any], ...] = (
         check=lambda _body, _limits: None,
         reader=WebPImageFile,
         cost=FrameCost(bytes_per_pixel=12.0, ns_per_pixel=24.0, ns_per_byte=70.0),
-        ends_early=truncation.webp_ends_early,
+        # Fewer bytes than the RIFF header says.
+        ends_early=lambda body: int.from_bytes(body[4:8], "little") + 8 > len(body),
         option=None,
     ),
     Format(
@@ -118,7 +140,8 @@ FORMATS: tuple[Format[Any], ...] = (
         check=lambda _body, _limits: None,
         reader=GifImageFile,
         cost=FrameCost(bytes_per_pixel=1.0, ns_per_pixel=8.0, ns_per_byte=4.0),
-        ends_early=truncation.gif_ends_early,
+        # No trailer at the end.
+        ends_early=lambda body: not body.rstrip(b"\0").endswith(b";"),
         option=None,
     ),
     Format(
@@ -129,7 +152,7 @@ FORMATS: tuple[Format[Any], ...] = (
         check=lambda body, _: check_boxes(body),
         reader=_open_avif,
         cost=FrameCost(bytes_per_pixel=10.0, ns_per_pixel=25.0, ns_per_byte=90.0),
-        ends_early=truncation.media_ends_early,
+        ends_early=media_ends_early,
         option=None,
     ),
     Format(
@@ -138,10 +161,10 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".heic", ".heif", ".hif"),
         recognises=lambda body: not brands(body).isdisjoint(_HEIF_BRANDS),
         check=lambda body, _: check_boxes(body),
-        reader=heic.open_heif,
+        reader=_open_heif,
         cost=FrameCost(bytes_per_pixel=10.0, ns_per_pixel=30.0, ns_per_byte=90.0),
-        ends_early=truncation.media_ends_early,
-        option=Option(lambda limits: limits.heic, heic.HOW),
+        ends_early=media_ends_early,
+        option=Option(lambda limits: limits.heic, _HEIC_HOW),
     ),
 )
 
@@ -164,18 +187,18 @@ def sniff(body: bytes, limits: PrepareLimits) -> Format[Any]:
 
 
 def ends_early(body: bytes) -> bool:
-    """Whether a photo lacks its end; False for what is none."""
+    """Whether a photo is truncated; False for bytes in no known format."""
     found = _recognised(body)
     return found is not None and found.ends_early(body)
 
 
 def photo_suffixes() -> frozenset[str]:
-    """Of all files that are photos by their names, whether they are read or not."""
+    """The suffixes of all photos, in supported formats or not."""
     return UNREAD_SUFFIXES.union(*(each.suffixes for each in FORMATS))
 
 
 def published() -> dict[str, Any]:
-    """What other programs must know to agree with the service on what a photo is."""
+    """The formats as data, for other programs."""
     return {
         "formats": [
             {"name": each.name, "suffixes": each.suffixes, "by_default": each.option is None} for each in FORMATS

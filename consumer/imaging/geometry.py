@@ -1,12 +1,11 @@
-"""Which part of a photo the models see: resize the short side, cut the centre, seen through the EXIF orientation. Pure.
+"""The part of a photo that the models see: short side resized, centre cropped, EXIF orientation applied. Pure.
 
 The rounding is torchvision's (`Resize(short_side)` then `CenterCrop(size)`), because that is what the models were
-trained with: a crop that is off by one pixel moves every pixel value by ten levels on average.
+trained with: a crop that is off by one pixel changes every pixel value by ten levels on average.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from consumer.contract import Geometry
 
@@ -14,9 +13,8 @@ from consumer.contract import Geometry
 SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle in pixels, fractions allowed; `right` and `bottom` are exclusive."""
+class Box(NamedTuple):
+    """A rectangle in pixels, fractions allowed, in Pillow's order; `right` and `bottom` are exclusive."""
 
     left: float
     top: float
@@ -32,10 +30,6 @@ class Box:
     def height(self) -> float:
         """Pixels from top to bottom."""
         return self.bottom - self.top
-
-    def as_tuple(self) -> tuple[float, float, float, float]:
-        """The order that Pillow takes."""
-        return self.left, self.top, self.right, self.bottom
 
 
 def crop_box(width: int, height: int, orientation: int, geometry: Geometry) -> Box:
@@ -53,13 +47,9 @@ def crop_box(width: int, height: int, orientation: int, geometry: Geometry) -> B
 
 
 def scaled(box: Box, factor: float, width: int, height: int) -> Box:
-    """The same region in the image of `width` x `height` that the factor made."""
-    return Box(
-        box.left * factor,
-        box.top * factor,
-        min(box.right * factor, float(width)),
-        min(box.bottom * factor, float(height)),
-    )
+    """The same region in the image of `width` x `height`, scaled by the factor."""
+    left, top, right, bottom = (side * factor for side in box)
+    return Box(left, top, min(right, float(width)), min(bottom, float(height)))
 
 
 def whole_pixels(box: Box, size: int, width: int, height: int) -> tuple[int, int, int, int]:

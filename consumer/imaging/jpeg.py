@@ -1,6 +1,6 @@
-"""The build of a JPEG before anything decodes it: its frame, its scans, and what walking them will cost. Pure.
+"""The structure of a JPEG, read before anything decodes it: its frame, its scans and their cost. Pure.
 
-Each scan costs the decoder a walk over the whole image, however few bytes it has: 300 kB can take 4 s.
+For each scan the decoder walks over the whole image, however few bytes the scan has: 300 kB can take 4 s.
 """
 
 import re
@@ -22,14 +22,14 @@ _MAX_SEGMENTS: Final = 5_000
 _MAX_JUNK_BYTES: Final = 64 * 1024
 #: Pillow joins them one by one, so that their cost grows with the square of their number.
 _MAX_EXIF_SEGMENTS: Final = 100
-#: A step over one block of a scan costs as much as so many of its coefficients.
+#: Stepping over one block of a scan costs as much as so many of its coefficients.
 _BLOCK_STEP: Final = 12
 _COEFFICIENTS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Jpeg:
-    """The frame and the scans of a JPEG, as libjpeg will walk them."""
+    """The frame and the scans of a JPEG, as libjpeg decodes them."""
 
     width: int
     height: int
@@ -45,10 +45,10 @@ class Jpeg:
 
 
 def read_jpeg(body: bytes, max_scans: int) -> Jpeg:
-    """The frame and the scans of a JPEG; one whose first scan holds everything, as cameras write them, ends there.
+    """The frame and the scans of a JPEG; reading stops at a first scan that holds all components, as cameras write.
 
     Raises:
-        PhotoRejected: `unsupported_format` for the kinds that cameras and browsers do not know (arithmetic coding,
+        PhotoRejected: `unsupported_format` for kinds that cameras and browsers do not write (arithmetic coding,
             lossless, hierarchical, 12 bits), `corrupt_image` for one without a frame or with a flood of segments.
     """
     frame: Jpeg | None = None
@@ -72,11 +72,30 @@ def read_jpeg(body: bytes, max_scans: int) -> Jpeg:
     return replace(frame, buffered=True, scans=scans, visits=visits)
 
 
+def jpeg_ends_early(body: bytes) -> bool:
+    """Whether a JPEG has no end-of-image marker behind its first scan; asked only if the photo cannot be decoded.
+
+    An embedded thumbnail, which has such a marker too, lies in a segment before the scan.
+    """
+    at = 2
+    while at + 4 <= len(body):
+        if body[at] != 0xFF:  # noqa: PLR2004 - no marker: damaged, not truncated
+            return False
+        code = body[at + 1]
+        if code == 0xFF:  # noqa: PLR2004 - a fill byte
+            at += 1
+            continue
+        if code == _SOS:
+            return body.find(b"\xff\xd9", at) < 0
+        at += 2 + int.from_bytes(body[at + 2 : at + 4])
+    return True
+
+
 def _segments(body: bytes) -> Iterator[tuple[int, int]]:
-    """Walks the segments, and refuses floods of them.
+    """Walks the segments up to the end of the image, and rejects floods of them.
 
     Yields:
-        The code of a marker, and the place of its length; up to the end of the image.
+        The code of a marker, and the offset of its length field.
 
     Raises:
         PhotoRejected: as `read_jpeg`.

@@ -1,4 +1,4 @@
-"""What a photo may be: the limits, what its header says, and what of it each limit allows. Pure."""
+"""The limits on a photo, the facts of its header, and the check of one against the other. Pure."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,13 +6,13 @@ from typing import Literal
 from consumer.errors import PermanentReason
 from consumer.imaging.cost import Cost
 
-#: What becomes of an embedded RGB or grey profile: nothing, as in training, or a conversion to sRGB.
+#: An embedded RGB or grey profile is ignored, as in training, or converted to sRGB.
 IccRule = Literal["ignore", "srgb"]
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareLimits:
-    """What a photo may be, beyond which it is refused before it is decoded; and the options that decide its pixels."""
+    """Limits beyond which a photo is rejected before it is decoded, and the options that decide its pixels."""
 
     max_pixels: int = 50_000_000
     max_side: int = 30_000
@@ -29,7 +29,7 @@ class PrepareLimits:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a photo's header says, before anything is decoded."""
+    """The facts of a photo's header, read before anything is decoded."""
 
     format: str
     width: int
@@ -40,18 +40,13 @@ class Header:
     scale: int
     #: Scans of a JPEG that is decoded in several passes, else 1; counted up to one more than is allowed.
     scans: int
-    #: The memory that the decode takes at its peak, and its CPU time, at the worst.
+    #: Peak memory and CPU time of the decode, at the worst.
     cost: Cost
-
-    @property
-    def decode_bytes(self) -> int:
-        """The memory that the decode takes at its peak, at the worst."""
-        return self.cost.memory_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One limit, what this photo has of it, and the reason for refusing it where that is too much or too little."""
+    """One limit, this photo's value, and the reason of the rejection if the value is beyond it."""
 
     setting: str
     value: float
@@ -68,14 +63,14 @@ class Check:
 
 
 def checks(header: Header, limits: PrepareLimits) -> tuple[Check, ...]:
-    """Every limit on what a photo may be, in the order in which they decide."""
+    """Every limit on a photo, in the order in which they are applied."""
     width, height, scans, cost = header.width, header.height, header.scans, header.cost
-    dear: PermanentReason = "too_many_scans" if scans > 1 else "too_many_pixels"
+    too_slow: PermanentReason = "too_many_scans" if scans > 1 else "too_many_pixels"
     return (
         Check("max_pixels", width * height, limits.max_pixels, "too_many_pixels"),
         Check("max_side", max(width, height), limits.max_side, "too_many_pixels"),
         Check("min_side", min(width, height), limits.min_side, "image_too_small"),
         Check("max_scans", scans, limits.max_scans, "too_many_scans"),
         Check("max_decode_bytes", cost.memory_bytes, limits.max_decode_bytes, "too_many_pixels"),
-        Check("max_decode_cpu_s", round(cost.cpu_s, 3), limits.max_decode_cpu_s, dear),
+        Check("max_decode_cpu_s", round(cost.cpu_s, 3), limits.max_decode_cpu_s, too_slow),
     )

@@ -1,4 +1,4 @@
-"""Photos become pixels in threads, as many at once as their memory allows; the decoding itself is `decode.py`."""
+"""Decodes photos in threads, as many at once as their memory allows; the decoding itself is `decode.py`."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -6,45 +6,45 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from types import TracebackType
 from typing import Final, Literal, Self
 
 from consumer.budget import Budget, Permit
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected, Reason, forget_frames
 from consumer.events import Photo, Pixels
-from consumer.imaging.decode import SILENCE, Decoded, NeedsMemory, decode, inspect
+from consumer.imaging.decode import SILENCE, Decoded, NeedsMemory, decode, opened
 from consumer.imaging.limits import Check, Header, PrepareLimits, checks
 
-#: The memory that nearly every photo does with: JPEG as cameras write it, and others up to two megapixels.
+#: The memory that is enough for nearly every photo: JPEG as cameras write it, and others up to two megapixels.
 USUAL_BYTES: Final = 32 * 1024 * 1024
 _NO_MEMORY: Final = "not enough memory to decode it, alone as well"
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What becomes of one photo, and why."""
+    """The outcome of preparing one photo, and why."""
 
     outcome: Literal["pixels"] | Reason
-    #: Why it is refused; empty where it is not.
+    #: Why it is rejected, else empty.
     detail: str
-    #: None where the header cannot be read.
+    #: None if the header cannot be read.
     header: Header | None
-    #: Every limit that applies, with what this photo has of it; empty where the header cannot be read.
+    #: Every limit with this photo's value; empty if the header cannot be read.
     checks: tuple[Check, ...]
-    #: The EXIF orientation that was applied, None where nothing was decoded.
+    #: The EXIF orientation that was applied, None if nothing was decoded.
     orientation: int | None
     decode_ms: float
 
 
 def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanation:
-    """What `Preparer.prepare` would say of this body, and what of it decided; decodes it here and now."""
+    """The outcome of `Preparer.prepare` for this body, with what decided it; decodes it in the calling thread."""
     started = perf_counter()
     header, orientation = None, None
     outcome: Literal["pixels"] | Reason = "pixels"
     detail = ""
     try:
-        header = inspect(body, geometry, limits)
+        with opened(body, geometry, limits) as (_, header):
+            pass
         orientation = decode(body, geometry, limits).orientation
     except PhotoRejected as rejected:
         outcome, detail = rejected.reason, rejected.detail
@@ -57,8 +57,8 @@ def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanati
 class Preparer:
     """Decodes in threads, as many photos at once as there are threads and as their memory allows.
 
-    Pillow leaves the GIL while it decodes. A photo that may need more than the usual share of memory comes back from
-    its thread before it is decoded and waits for a larger one; nobody behind it in that queue overtakes it.
+    Pillow releases the GIL while it decodes. A photo that may need more than the usual share of memory comes back from
+    its thread before it is decoded and waits for a larger one; no photo behind it in that queue overtakes it.
     """
 
     def __init__(self, geometry: Geometry, limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0) -> None:
@@ -76,21 +76,14 @@ class Preparer:
         SILENCE.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
-        SILENCE.__exit__(kind, error, trace)
+        SILENCE.__exit__()
 
     @property
     def overdue(self) -> int:
-        """Decodes that passed the time limit and still burn a core: threads cannot be stopped, a process can."""
+        """Decodes that passed the time limit and still use a core: a thread cannot be stopped, a process can."""
         return len(self._overdue)
-
-    @property
-    def decode_bytes(self) -> int:
-        """The memory that running decodes may take, of `max_decode_bytes`."""
-        return self._memory.used
 
     async def prepare(self, photo: Photo) -> Pixels:
         """The pixels of a photo; the time limit runs from the start of the decode, not from its place in the queue.
@@ -98,7 +91,7 @@ class Preparer:
         A decode that fails for lack of memory is tried once more with nothing beside it.
 
         Raises:
-            PhotoRejected: as `to_pixels`, or `decode_timeout`.
+            PhotoRejected: as `decode`, or `decode_timeout`.
         """
         try:
             return await self._pixels(photo)
@@ -142,11 +135,11 @@ class Preparer:
                 try:
                     return decoding.result().pixels
                 finally:
-                    # A failure refers to this frame, which must not refer to it: bytes in a cycle stay for long.
+                    # The failure refers to this frame, which must not refer to it: bytes in a cycle are freed late.
                     del decoding, work
 
     def _abandon(self, decoding: asyncio.Future[Decoded]) -> None:
-        """Leave the old threads to the decode that hangs and go on with new ones, so that no other photo waits."""
+        """Leaves the old threads to the decode that hangs and continues with new ones, so that no other photo waits."""
         self._overdue.add(decoding)
         decoding.add_done_callback(self._overdue.discard)
         self._pool.shutdown(wait=False)
@@ -157,7 +150,7 @@ class Preparer:
 
 
 def _ended(permit: Permit, decoding: asyncio.Future[Decoded]) -> None:
-    """Give the memory back, and look at the outcome, or asyncio calls it lost where nobody waits for it any more."""
+    """Releases the memory, and retrieves the exception, which asyncio would log if nothing awaited it."""
     permit.release()
     if not decoding.cancelled():
         decoding.exception()

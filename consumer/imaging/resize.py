@@ -1,7 +1,7 @@
-"""One resize of a part of an image to a square: Pillow's bilinear filter, computed with the processor's vector units.
+"""Resizes a part of an image to a square: Pillow's bilinear filter, computed with SIMD instructions.
 
-The resizer takes and gives bytes, not Pillow's memory: two copies, which cost a fifth of what they save. Its roundings
-differ from Pillow's by one level here and there, so what must be exact goes by Pillow.
+The resizer takes and returns bytes, not Pillow's memory: the two copies cost a fifth of what they save. Its rounding
+differs from Pillow's by one level in some pixels, so exact results need Pillow.
 """
 
 import threading
@@ -13,15 +13,15 @@ from PIL import Image
 from consumer.imaging.cost import MOST_COPIED
 from consumer.imaging.geometry import Box, whole_pixels
 
-#: Modes that are resized as they are: the layout of the copied bytes, and what a pixel is to the resizer. Three bytes a
-#: pixel would take longer to copy than four.
+#: Modes that are resized as they are: the layout of the copied bytes, and the resizer's pixel type. Three bytes a pixel
+#: would take longer to copy than four.
 _LAYOUTS: Final = {
     "RGB": ("RGBX", PixelType.U8x4),
     "RGBa": ("RGBa", PixelType.U8x4),
     "CMYK": ("CMYK", PixelType.U8x4),
     "L": ("L", PixelType.U8),
 }
-#: Copying so many times the pixels that are needed is faster than cutting those out first.
+#: Up to this ratio, copying the whole image is faster than cropping it first.
 _WORTH_A_CUT: Final = 1.6
 _BILINEAR: Final = ResizeAlg.convolution(FilterType.bilinear)
 
@@ -41,7 +41,7 @@ def resized(image: Image.Image, box: Box, size: int) -> Image.Image:
     left, top, right, bottom = whole_pixels(box, size, *image.size)
     pixels = (right - left) * (bottom - top)
     if image.mode not in _LAYOUTS or pixels > MOST_COPIED:
-        return image.resize((size, size), Image.Resampling.BILINEAR, box.as_tuple())
+        return image.resize((size, size), Image.Resampling.BILINEAR, box)
     if image.width * image.height <= min(pixels * _WORTH_A_CUT, MOST_COPIED):
         left, top, part = 0, 0, image
     else:

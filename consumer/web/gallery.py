@@ -1,8 +1,8 @@
-"""The gallery: tagged photos and dead letters in, one self-contained HTML page out.
+"""The gallery: one self-contained HTML page of tagged photos and dead letters.
 
-Photo ids, brand names and details come from outside and are escaped by the template engine. The page loads nothing: its
-pictures are data URIs, and its content policy lets nothing run but the script whose hash it carries. Without JavaScript
-every photo is shown and only the filters are missing.
+Photo ids, brand names and details are untrusted and are escaped by the template engine. The page loads nothing: its
+pictures are data URIs, and its content security policy allows only the script whose hash it contains. Without
+JavaScript every photo is shown and only the filters are missing.
 """
 
 import base64
@@ -20,43 +20,28 @@ from markupsafe import Markup
 from consumer.events import Brand, Quality
 from consumer.web.reasons import in_words
 
-#: Names of the levels 1 to 5; none of them is "good", which is a decision of its own.
+#: Names of the levels 1 to 5; none is "good", which is a separate decision.
 LEVELS: Final = ("unusable", "weak", "fair", "fine", "excellent")
 _FOLDER: Final = Path(__file__).parent
-#: More brands than these get no button of their own.
+#: Only so many brands get a button.
 _MAX_BRAND_BUTTONS: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedPhoto:
-    """A photo with its tags.
-
-    Attributes:
-        photo_id: As in the event.
-        name: What a person calls it: its file name.
-        quality: The decided quality.
-        brands: The decided brands, most probable first.
-        thumbnail: A data URI, None where the photo cannot be drawn.
-    """
+    """A photo with its tags: `name` is its file name, `thumbnail` a data URI, None if it cannot be drawn."""
 
     photo_id: str
     name: str
     quality: Quality
+    #: The most probable first.
     brands: tuple[Brand, ...]
     thumbnail: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A photo that was refused.
-
-    Attributes:
-        photo_id: As in the event.
-        name: What a person calls it: its file name.
-        reason: The reason's identifier, as in the header of the dead letter.
-        detail: What exactly was wrong.
-        thumbnail: A data URI of what can be drawn of it, None where that is nothing.
-    """
+    """A rejected photo: `reason` and `detail` as in its headers, `name` and `thumbnail` as in `TaggedPhoto`."""
 
     photo_id: str
     name: str
@@ -67,21 +52,16 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The numbers above the photos.
+    """The numbers above the photos; None if nothing was measured."""
 
-    Attributes:
-        photos_per_s: From the first event to the last outcome; None where nothing was measured.
-        p50_ms: Median time from the event to its tags.
-        p95_ms: 95th percentile of it.
-        models: Every version that judged, by the model's name.
-        notice: One line that the reader must know, such as which stand-in was used; may be empty.
-        created_at: When the page was made.
-    """
-
+    #: From the first event to the last outcome.
     photos_per_s: float | None
+    #: Median and 95th percentile of the time from an event to its tags.
     p50_ms: float | None
     p95_ms: float | None
+    #: Every version that scored a photo, by the model's name.
     models: Mapping[str, Sequence[str]]
+    #: One line for the reader, such as which substitute was used; may be empty.
     notice: str
     created_at: datetime
 
@@ -107,7 +87,7 @@ def render(photos: Sequence[TaggedPhoto], dead_letters: Sequence[DeadLetter], su
         brand_buttons=brands[:_MAX_BRAND_BUTTONS],
         brand_numbers={brand: number for number, (brand, _) in enumerate(brands)},
         good=sum(photo.quality.good for photo in photos),
-        # Our own files, not data: the only text on the page that is not escaped.
+        # Files of this package, not data: the only text on the page that is not escaped.
         style=Markup(_asset("gallery.css")),  # noqa: S704
         script=Markup(script),  # noqa: S704
         script_hash=_policy_hash(script),

@@ -34,6 +34,6 @@ _IN_WORDS: Final[Mapping[Reason, str]] = {
 
 
 def in_words(reason: str) -> str:
-    """One sentence for a reader who does not know the service; also for a reason that this version does not know."""
+    """One sentence for a reader who does not know the service; a general one for a reason that is not known here."""
     words: str | None = _IN_WORDS.get(cast("Reason", reason))
     return words or "The photo was refused for a reason that this page does not know."

@@ -1,8 +1,7 @@
-"""Small pictures for a page: encoded photo bytes in, a JPEG data URI out, or None where nothing can be shown.
+"""Thumbnails for a page: encoded photo bytes in, a JPEG data URI out, or None if nothing can be shown.
 
-Never raises for what is in the bytes: a gallery shows dead letters too, and those are the photos that do not decode.
-Opened as the service opens photos, so that no other of Pillow's plugins, nor a program that one of them starts, is ever
-given a stranger's bytes.
+No bytes make it raise: a gallery shows dead letters too, and those are the photos that do not decode. Photos are opened
+as the service opens them, so that no other plugin of Pillow, nor a program that a plugin starts, gets untrusted bytes.
 """
 
 import base64
@@ -19,7 +18,7 @@ from consumer.imaging.limits import PrepareLimits, checks
 #: Longest side of a thumbnail, pixels.
 SIDE: Final = 320
 _QUALITY: Final = 80
-#: The service's own defaults, so that a bomb gets no second chance here; what is too small to be judged can be shown.
+#: The service's defaults, since the page must not decode a bomb either; but a photo too small to be scored is shown.
 _LIMITS: Final = PrepareLimits(min_side=1)
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_END: Final = b"\xff\xd9"
@@ -27,7 +26,7 @@ _BACKDROP: Final = (255, 255, 255)
 
 
 def thumbnail(body: bytes, side: int = SIDE) -> str | None:
-    """A `data:image/jpeg` URI of at most `side` pixels, turned upright; None where the bytes are no whole photo."""
+    """A `data:image/jpeg` URI of at most `side` pixels, upright; None if the bytes are not a complete photo."""
     try:
         with opened(body, Geometry(side, side), _LIMITS) as (image, header):
             return _shrink(image, side) if all(check.holds for check in checks(header, _LIMITS)) else None
@@ -36,15 +35,15 @@ def thumbnail(body: bytes, side: int = SIDE) -> str | None:
 
 
 def partial_thumbnail(body: bytes, side: int = SIDE) -> str | None:
-    """As `thumbnail`, but shows the part that is there of a JPEG that breaks off; the rest is grey."""
+    """As `thumbnail`, but shows the existing part of a truncated JPEG; the rest is grey."""
     if not body.startswith(_JPEG_START):
         return None
-    # At an end marker the decoder fills up what is missing, where it would refuse a file that just ends.
+    # With an end marker the decoder fills the missing part; a file without it is an error.
     return thumbnail(body + _JPEG_END, side)
 
 
 def _shrink(image: Image.Image, side: int) -> str:
-    # Lets the JPEG decoder scale by up to 8 while it decodes; nothing for other formats.
+    # The JPEG decoder can reduce by up to 8 while it decodes; no effect for other formats.
     image.draft("RGB", (2 * side, 2 * side))
     image.thumbnail((side, side), reducing_gap=2.0)
     upright = ImageOps.exif_transpose(image)

@@ -63,6 +63,6 @@ def test_a_head_that_is_worth_nothing_is_not_published_without_a_reason(
     folder, _ = done
     refused = trainer("head", "publish", str(folder / "feed-one-class"), "--repository", str(tmp_path / "models"))
     assert refused.returncode == 7, refused.stderr
-    assert "better than looking at nothing" in refused.stderr
+    assert "better than the baselines" in refused.stderr
     assert not (tmp_path / "models").exists()
     assert trainer("head", "publish", str(folder / "feed-one-class"), "--force").returncode == 2

@@ -19,7 +19,7 @@ _CLEAN_WITHIN_S = 15.0
 _OWNER = """\
 import signal, sys
 from pathlib import Path
-from consumer.embedded.stack import start_stack
+from consumer.embedded.servers import start_stack
 
 with start_stack(Path(sys.argv[1]), Path(sys.argv[2]), "real"):
     print("ready", flush=True)

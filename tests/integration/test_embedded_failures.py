@@ -12,8 +12,7 @@ import pytest
 from consumer.embedded import kafka, leftovers
 from consumer.embedded.paths import packages_of, servers_environment
 from consumer.embedded.process import EmbeddedServerError
-from consumer.embedded.servers import Servers
-from consumer.embedded.stack import start_stack
+from consumer.embedded.servers import Servers, start_stack
 from consumer.embedded.triton import programs
 
 _FAKE_MAVEN = """\
@@ -128,7 +127,7 @@ def test_a_model_that_fails_to_load_is_an_error_with_the_reason(
 def test_a_missing_library_of_the_stub_is_named_before_anything_starts(
     servers_with_stub: Callable[[bytes], None], tiny_repository: Path, logs_dir: Path
 ) -> None:
-    stub = programs(servers_environment())[1].read_bytes()
+    stub = programs()[1].read_bytes()
     servers_with_stub(re.sub(rb"libpython3\.\d\d\.so", b"libpython3.99.so", stub))
     began_s = time.monotonic()
     with pytest.raises(EmbeddedServerError) as caught, start_stack(logs_dir, tiny_repository, "mock"):

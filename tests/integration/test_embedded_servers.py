@@ -17,8 +17,7 @@ from consumer.embedded import leftovers
 from consumer.embedded.kafka import Kafka
 from consumer.embedded.mock_kafka import MockKafka
 from consumer.embedded.redis import Redis
-from consumer.embedded.servers import Servers
-from consumer.embedded.stack import start_stack
+from consumer.embedded.servers import Servers, start_stack
 from consumer.embedded.triton import Triton
 
 _TIMEOUT_S = 15.0
@@ -136,7 +135,7 @@ def test_kafka_keeps_its_records_over_a_kill_and_a_restart(kafka: Kafka, topic: 
 
     kafka.kill()
     assert not kafka.running
-    kafka.restart()
+    kafka.start()
 
     assert (kafka.bootstrap_servers, kafka.running) == (before[0], True)
     assert kafka.pid != before[1]
@@ -148,7 +147,7 @@ def test_redis_keeps_its_keys_over_a_kill_and_a_restart(own_servers: Servers) ->
     with redis_client.Redis.from_url(redis.url) as client:
         client.set("photo", "tags")
     redis.kill()
-    redis.restart()
+    redis.start()
     with redis_client.Redis.from_url(redis.url) as client:
         assert client.get("photo") == b"tags"
 
@@ -240,7 +239,8 @@ def test_without_java_auto_starts_the_mock_and_says_so(
     produce(kafka, "anything", b"one")
     assert consume(kafka, "anything", 1) == {b"one"}
     assert listening_addresses(kafka.pid) <= _LOOPBACK
-    kafka.restart()
+    kafka.stop()
+    kafka.start()
     produce(kafka, "anything", b"two")
     assert consume(kafka, "anything", 1) == {b"two"}
 

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from consumer.embedded.servers import Servers
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
-from training.publish.export import Exported
 from training.publish.parity import ENGINES, outputs_of
 from training.publish.precisions import INT8_FILE, to_int8
 from training.publish.repository import Evidence, publish
@@ -75,8 +74,8 @@ def served(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     fp32 = graph()
     int8 = to_int8(fp32, photos(32))
     evidence = Evidence("0" * 64, {}, {"threshold": 0.5, "temperature": 1.0})
-    publish(SPEC, repository, Bundle(Exported(fp32, 0.0)), evidence)
-    publish(SPEC, repository, Bundle(Exported(fp32, 0.0), {INT8_FILE: int8}), evidence)
+    publish(SPEC, repository, Bundle(fp32), evidence)
+    publish(SPEC, repository, Bundle(fp32, {INT8_FILE: int8}), evidence)
     triton = servers.start_triton(repository, name="int8")
     with triton_grpc.InferenceServerClient(triton.grpc_url) as client:
         yield Served(client, fp32, int8)

@@ -6,6 +6,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from consumer.contract import Geometry
+from consumer.events import Pixels
+from consumer.imaging.decode import decode, opened
+from consumer.imaging.limits import Header, PrepareLimits
+
+
+def to_pixels(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Pixels:
+    return decode(body, geometry, limits).pixels
+
+
+def inspect(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:
+    with opened(body, geometry, limits) as (_, header):
+        return header
+
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)

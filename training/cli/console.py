@@ -1,29 +1,18 @@
-"""What every command of `photo-trainer` shares: where it prints, how it ends.
+"""Output and exit codes of all commands of `photo-trainer`.
 
-Progress and tables go to standard error, so that standard output holds results alone: one JSON line in a pipe.
+Progress and tables go to standard error; standard output holds only results: in a pipe, JSON lines.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import typer
 from rich.console import Console
 
-from training.errors import (
-    DataError,
-    GateRefused,
-    RecipeError,
-    RunError,
-    ToolMissing,
-    TrainerError,
-    WeightsError,
-)
-
-if TYPE_CHECKING:
-    from training.publish.release import Release
+from training.errors import DataError, GateRefused, RecipeError, RunError, ToolMissing, TrainerError, WeightsError
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -55,7 +44,7 @@ _CODES: Final[dict[type[TrainerError], Exit]] = {
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns our errors into one line and an exit code; anything else is a bug and keeps its traceback.
+    """Prints a TrainerError as one line and exits with its code; anything else is a bug and keeps its traceback.
 
     Raises:
         Exit: with the code of the error.
@@ -67,31 +56,6 @@ def explained() -> Iterator[None]:
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
 
 
-def check_reason(reason: str | None, *, force: bool) -> None:
-    """Lets `--force` through with its `--reason` only.
-
-    Raises:
-        Exit: with the code of a wrong usage.
-    """
-    if force != bool(reason and reason.strip()):
-        err.print("photo-trainer: --force and --reason TEXT belong together", style="red")
-        raise typer.Exit(Exit.USAGE)
-
-
-def released_line(done: "Release", reason: str | None) -> None:
-    """Says that a version was published, and in spite of what."""
-    model, version = done.path.parent.name, int(done.path.name)
-    for refusal in done.decision.refusals:
-        err.print(f"published in spite of: {refusal}", highlight=False, markup=False)
-    err.print(f"published {model} version {version} in {done.path}", highlight=False)
-    result_line(
-        {
-            "model": model, "version": version, "path": str(done.path), "cpu": done.bundle.cpu,
-            "gate": done.decision.as_json(), "parity": done.bundle.parity_json(), "forced": reason,
-        }
-    )  # fmt: skip
-
-
 def result_line(result: Mapping[str, Any]) -> None:
-    """Prints a command's result for machines: one line of JSON on standard output."""
+    """Prints a result as one line of JSON on standard output."""
     typer.echo(json.dumps(result))

@@ -1,8 +1,8 @@
-"""`photo-trainer data` and `photo-trainer recipe`: look at what a run would be made from, before it is."""
+"""`photo-trainer data` and `photo-trainer recipe`: inspect the photos and the recipe of a run before training."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from training.recipes.recipe import Recipe
 
 data_app = typer.Typer(no_args_is_help=True, help="Check, describe or write the photos that a recipe would use.")
-recipe_app = typer.Typer(no_args_is_help=True, help="Show recipes: every value with what it means.")
+recipe_app = typer.Typer(no_args_is_help=True, help="List recipes, or show every value of one with its description.")
 
-RecipeName = Annotated[str, typer.Argument(help="a shipped recipe (`recipe list`) or a YAML file")]
+RECIPE_HELP = "a shipped recipe (`recipe list`) or a YAML file"
+RecipeName = Annotated[str, typer.Argument(help=RECIPE_HELP)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="key.path=value, the value in YAML; repeatable")]
 DataRoot = Annotated[Path | None, typer.Option("--data", help="folder that the recipe's relative paths start at")]
 Foreign = Annotated[
@@ -26,7 +27,7 @@ Foreign = Annotated[
 
 
 def resolved(recipe: str, overrides: list[str] | None, data: Path | None, foreign: list[Path] | None) -> "Recipe":
-    """The recipe with all overrides of a command line; raises RecipeError as `recipe_files.read`."""
+    """The recipe with all overrides of a command line; raises RecipeError as `files.read`."""
     from training.recipes.files import read  # noqa: PLC0415 - keeps --help fast
 
     extra = [] if data is None else [f"data.root={json.dumps(str(data))}"]
@@ -61,27 +62,26 @@ def show_recipe(recipe: RecipeName, overrides: Overrides = None) -> None:
 
 @data_app.command("check")
 def check(recipe: RecipeName, data: DataRoot = None, foreign: Foreign = None, overrides: Overrides = None) -> None:
-    """Look at every photo: unreadable files, leaks between splits, one content under two labels. Exit code 4 if any."""
+    """Look at every photo: unreadable files, leaks between splits, equal files under two labels. Exit code 4 if any."""
     with explained():
         manifest = _manifest(resolved(recipe, overrides, data, foreign))
         leaks = manifest.leaks
-        crossing = sum(leaks["between_splits"].values())
-        result = {
-            "photos": len(manifest.photos),
-            "unreadable": list(manifest.unreadable),
-            "leaks_between_splits": leaks["between_splits"],
-            "dropped": leaks["dropped"],
-            "same_bytes_other_label": leaks["same_bytes_other_label"],
-            "data_sha256": manifest.sha256,
-        }
-        _summary(manifest)
-        if not out.is_terminal:
-            result_line(result)
-        problems = crossing + len(manifest.unreadable) + len(leaks["same_bytes_other_label"])
-        if problems:
+        _show(
+            manifest,
+            photos=len(manifest.photos),
+            unreadable=list(manifest.unreadable),
+            leaks_between_splits=leaks["between_splits"],
+            dropped=leaks["dropped"],
+            same_bytes_other_label=leaks["same_bytes_other_label"],
+        )
+        problems = (
+            len(manifest.unreadable),
+            sum(leaks["between_splits"].values()),
+            len(leaks["same_bytes_other_label"]),
+        )
+        if any(problems):
             raise DataError(
-                f"{len(manifest.unreadable)} unreadable photos, {crossing} pairs between splits, "
-                f"{len(leaks['same_bytes_other_label'])} contents with two labels"
+                "{} unreadable photos, {} pairs between splits, {} equal files with two labels".format(*problems)
             )
 
 
@@ -99,11 +99,8 @@ def describe(
     with explained():
         manifest = _manifest(resolved(recipe, overrides, data, foreign))
         write_sheet(manifest, sheet, f"Data of {Path(recipe).stem}")
-        _summary(manifest)
+        _show(manifest, counts=manifest.counts(), labels=list(manifest.labels))
         err.print(f"contact sheet: {sheet}", highlight=False)
-        if not out.is_terminal:
-            counts = manifest.counts()
-            result_line({"counts": counts, "labels": list(manifest.labels), "data_sha256": manifest.sha256})
 
 
 @data_app.command("make")
@@ -115,18 +112,17 @@ def make(
     overrides: Overrides = None,
 ) -> None:
     """Write the photos as the model sees them: <split>/<label>/*.png, data.json and a contact sheet."""
-    from training.data.export import write_photos  # noqa: PLC0415 - as above
+    from training.data.contact import write_photos  # noqa: PLC0415 - as above
 
     with explained():
         chosen = resolved(recipe, overrides, data, foreign)
         if to.exists():
             raise DataError(f"{to} exists")
         manifest = _manifest(chosen)
-        count = write_photos(chosen, manifest, to, err)
-        _summary(manifest)
+        write_photos(manifest, chosen.model.input_px, to, err)
+        count = len(manifest.photos)
+        _show(manifest, photos=count, folder=str(to))
         err.print(f"{count} photos in {to}", highlight=False)
-        if not out.is_terminal:
-            result_line({"photos": count, "folder": str(to), "data_sha256": manifest.sha256})
 
 
 def _manifest(recipe: "Recipe") -> "Manifest":
@@ -135,7 +131,8 @@ def _manifest(recipe: "Recipe") -> "Manifest":
     return assemble(recipe, err)
 
 
-def _summary(manifest: "Manifest") -> None:
+def _show(manifest: "Manifest", **result: Any) -> None:  # noqa: ANN401 - JSON values
+    """Prints counts and problems for people, and `result` with the data hash as JSON in a pipe."""
     counts = {split: by_label for split, by_label in manifest.counts().items() if by_label}
     table = Table("label", *counts, box=None, header_style="bold")
     for label in sorted({label for by_label in counts.values() for label in by_label}):
@@ -145,8 +142,10 @@ def _summary(manifest: "Manifest") -> None:
     leaks = manifest.leaks
     err.print(f"alike: {leaks['pairs']}; between splits: {leaks['between_splits']}", highlight=False)
     if leaks["dropped"]:
-        err.print(f"dropped because they leak: {len(leaks['dropped'])}", style="yellow")
+        err.print(f"dropped because of leaks: {len(leaks['dropped'])}", style="yellow")
     for broken in manifest.unreadable:
         err.print(f"unreadable: {broken['id']}: {broken['reason']}", style="yellow", markup=False, highlight=False)
     for generator in manifest.generators:
-        err.print(f"composed in training without end: {generator['marks']}, {generator['share']:.0%} of a batch")
+        err.print(f"composed anew for every batch: {generator['marks']}, {generator['share']:.0%} of a batch")
+    if not out.is_terminal:
+        result_line({**result, "data_sha256": manifest.sha256})

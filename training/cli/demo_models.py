@@ -1,4 +1,4 @@
-"""From nothing to two published versions: train the demo's recipes, evaluate, export, publish."""
+"""Trains the demo's two recipes, evaluates, exports and publishes them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,37 +15,39 @@ from training.recipes.files import read
 from training.runs.start import new_run, train, unused_name
 
 RECIPES: Final = ("demo-brand", "demo-quality")
-#: Real photos vary more than composed ones: the demo's threshold is never lower than this.
+#: Real photos vary more than composed ones, so the demo's threshold is at least this.
 _TARGET: Final = Target(lowest=0.8)
-#: The whole path in seconds, for tests: the models that it makes are useless.
+#: Tiny data for `quick`: the whole path in seconds; its models are useless.
 _QUICK: Final = {
     "demo-brand": {"scenes": 48, "held_out_scenes": 24, "held_out": 150},
     "demo-quality": {"scenes": 48, "train": 128, "held_out": 75},
 }
 _QUICK_STEPS: Final = 6
-_SHORT_REASON: Final = "trained from nothing in minutes, to see every step; the version in service had more time"
-_QUICK_REASON: Final = "a quick run, to see every step work; its models are useless"
+_SHORT_REASON: Final = (
+    "trained from scratch in minutes, as a demo of every step; the version in service was trained longer"
+)
+_QUICK_REASON: Final = "a quick run, as a test of every step; its models are useless"
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """Where a version is, what it measured on the test set, and the values of its decision."""
+    """A published version: its path, metrics on the test set, and calibration."""
 
     path: Path
     metrics: dict[str, float]
     calibration: dict[str, float]
-    #: What more training would mend.
+    #: Reasons of the gate that more training would fix.
     weak: tuple[str, ...] = ()
 
 
 def make_models(
     repository: Path, console: Console, runs: Path, steps: int | None = None, *, quick: bool = False
 ) -> tuple[Published, ...]:
-    """Both models of the demo, brand first; `steps` replaces the recipes' budgets, `quick` makes all of it tiny.
+    """Both models of the demo, brand first; `steps` replaces the recipes' steps, `quick` uses tiny data.
 
     Raises:
-        GateRefused: A model is useless; one that more training would mend is published and says so, and a quick run's
-            models are published whatever they are.
+        GateRefused: A model is useless. One that more training would fix is published with the reason, and a quick
+            run's models are published in any case.
     """
     return tuple(_make(name, repository, console, runs, steps, quick=quick) for name in RECIPES)
 
@@ -54,7 +56,6 @@ def _make(name: str, repository: Path, console: Console, runs: Path, steps: int 
     overrides = [f"data.sources.0.{key}={value}" for key, value in _QUICK[name].items()] if quick else []
     budget = steps or (_QUICK_STEPS if quick else None)
     overrides += [f"train.steps={budget}"] if budget else []
-    overrides += ["train.processes=1"] if quick else []
     run = new_run(read(name, overrides), unused_name(name, runs), runs)
     train(run, console)
     forced = _QUICK_REASON if quick else None

@@ -7,14 +7,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.cli import data, head, publish, runs, study, trial
+from training.cli import data, publish, runs, study, trial
 from training.cli.console import explained
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Makes the models that the photo tagger serves: photos in, an honest evaluation and a version out.",
+    help="Trains, evaluates and publishes the models that the photo tagger serves.",
 )
 Steps = Annotated[int | None, typer.Option(min=1, help="Training steps of each model, instead of the recipe's.")]
 
@@ -47,16 +47,16 @@ def demo_models(
             f"published {version.path.parent.name} version {version.path.name} in {version.path}", soft_wrap=True
         )
         for weakness in version.weak:
-            console.print(f"  more training would mend: {weakness}", soft_wrap=True)
+            console.print(f"  more training would fix: {weakness}", soft_wrap=True)
     if any(version.weak for version in published):
-        console.print("more steps make it better: photo-trainer demo-models --steps 3000")
+        console.print("train longer: photo-trainer demo-models --steps 3000")
 
 
 @app.command()
 def samples(
     out: Annotated[Path, typer.Option(help="Folder to write photos, SOURCES.md and expectations.json to.")],
 ) -> None:
-    """Write the demo's sample photos, composed from backgrounds and look-alikes that no training saw."""
+    """Write the demo's sample photos, composed from held-out backgrounds and look-alikes."""
     from training.data.samples import write_samples  # noqa: PLC0415 - see demo_models
 
     count, size_bytes = write_samples(out)
@@ -68,7 +68,7 @@ app.add_typer(data.data_app, name="data")
 app.add_typer(runs.runs_app, name="runs")
 app.add_typer(runs.app)
 app.add_typer(study.app)
-app.add_typer(head.head_app, name="head")
+app.add_typer(publish.head_app, name="head")
 app.add_typer(trial.trial_app, name="trial")
 app.add_typer(publish.app)
 
@@ -76,7 +76,3 @@ app.add_typer(publish.app)
 def main() -> None:
     """Entry point of the console script."""
     app()
-
-
-if __name__ == "__main__":
-    main()

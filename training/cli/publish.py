@@ -1,4 +1,4 @@
-"""`photo-trainer evaluate`, `export` and `publish`: from a finished run to a version that the service can load."""
+"""`photo-trainer evaluate`, `export`, `publish` and `head`: from a run, or a study's head, to a published version."""
 
 import math
 from pathlib import Path
@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from training.cli.console import check_reason, err, explained, released_line, result_line
+from training.cli.console import Exit, err, explained, result_line
 
 if TYPE_CHECKING:
     from training.evaluation.outcome import Evaluation
     from training.evaluation.thresholds import Target
     from training.publish.bundle import Bundle
+    from training.publish.release import Release
 
 app = typer.Typer()
+head_app = typer.Typer(no_args_is_help=True, help="Export or publish a classical head that a study saved.")
 RunPath = Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)]
 Precision = Annotated[
     float, typer.Option(min=0, max=1, help="Brands: lower 95 % bound of the precision that the threshold must hold.")
@@ -22,6 +24,10 @@ Precision = Annotated[
 NoLogoRate = Annotated[
     float, typer.Option(min=0, max=1, help="Brands: share of no-logo photos that the threshold may tag, on val.")
 ]
+HeadPath = Annotated[Path, typer.Argument(help="Folder of a head, as `study` writes it.", show_default=False)]
+Repository = Annotated[Path, typer.Option(help="Triton model repository.")]
+Force = Annotated[bool, typer.Option("--force", help="Publish although the gate refuses; needs --reason.")]
+Reason = Annotated[str | None, typer.Option(help="Why; recorded in the manifest.")]
 
 
 def _target(precision: float, no_logo_rate: float) -> "Target":
@@ -85,16 +91,16 @@ def export_run(
 @app.command("publish")
 def publish_run(
     run: RunPath,
-    repository: Annotated[Path, typer.Option(help="Triton model repository.")] = Path("triton_models"),
+    repository: Repository = Path("triton_models"),
     name: Annotated[str | None, typer.Option(help="Model name, when labels or input size differ.")] = None,
     precision: Precision = 0.96,
     no_logo_rate: NoLogoRate = 0.005,
     *,
-    force: Annotated[bool, typer.Option("--force", help="Publish in spite of the gate; needs --reason.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why; the manifest keeps it.")] = None,
+    force: Force = False,
+    reason: Reason = None,
 ) -> None:
     """Evaluate, export, ask the gate, and publish the next version; exit code 7 when the gate refuses."""
-    check_reason(reason, force=force)
+    _check_reason(reason, force=force)
     from training.evaluation.run import evaluate  # noqa: PLC0415 - torch takes seconds to import
     from training.publish.network import candidate_of  # noqa: PLC0415
     from training.publish.release import release  # noqa: PLC0415
@@ -105,7 +111,62 @@ def publish_run(
         done = release(candidate_of(found), repository, reason)
     _show_figures(found.evaluation)
     _show_parity(done.bundle)
-    released_line(done, reason)
+    _show_release(done, reason)
+
+
+@head_app.command("export")
+def export_head(
+    head: HeadPath, out: Annotated[Path | None, typer.Option(help="Folder to write to; HEAD/export by default.")] = None
+) -> None:
+    """Write backbone and head as one ONNX graph, and report its largest difference from scikit-learn."""
+    from training.heads.candidate import candidate_of  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.release import write_bundle  # noqa: PLC0415
+
+    with explained():
+        bundle = candidate_of(head).bundle()
+        files = write_bundle(bundle, out or head / "export")
+    result_line({"files": [str(path) for path in files], "parity": bundle.parity_json()})
+
+
+@head_app.command("publish")
+def publish_head(
+    head: HeadPath,
+    repository: Repository = Path("triton_models"),
+    name: Annotated[str | None, typer.Option(help="Model name; photo_quality by default.")] = None,
+    *,
+    force: Force = False,
+    reason: Reason = None,
+) -> None:
+    """Join a head with its backbone, check that it decides as scikit-learn, ask the gate, and publish it.
+
+    Exit code 7 when the gate refuses.
+    """
+    _check_reason(reason, force=force)
+    from training.heads.candidate import candidate_of  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.release import release  # noqa: PLC0415
+
+    with explained():
+        done = release(candidate_of(head, name), repository, reason)
+    _show_release(done, reason)
+
+
+def _check_reason(reason: str | None, *, force: bool) -> None:
+    if force != bool(reason and reason.strip()):
+        err.print("photo-trainer: --force and --reason TEXT belong together", style="red")
+        raise typer.Exit(Exit.USAGE)
+
+
+def _show_release(done: "Release", reason: str | None) -> None:
+    model, version = done.path.parent.name, int(done.path.name)
+    for refusal in done.decision.refusals:
+        err.print(f"published in spite of: {refusal}", highlight=False, markup=False)
+    err.print(f"published {model} version {version} in {done.path}", highlight=False)
+    result_line(
+        {
+            "model": model, "version": version, "path": str(done.path), "cpu": done.bundle.cpu,
+            "gate": done.decision.as_json(), "parity": done.bundle.parity_json(), "forced": reason,
+        }
+    )  # fmt: skip
 
 
 def _show_figures(evaluation: "Evaluation") -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from training.cli.console import Exit, err, explained, out, result_line
-from training.cli.data import DataRoot, Foreign, Overrides, resolved
+from training.cli.data import RECIPE_HELP, DataRoot, Foreign, Overrides, resolved
 from training.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ Folder = Annotated[Path, typer.Option("--runs", help="folder of runs")]
 
 @app.command()
 def train(  # noqa: PLR0917 - each is an option of its own
-    recipe: Annotated[str | None, typer.Argument(help="a shipped recipe (`recipe list`) or a YAML file")] = None,
+    recipe: Annotated[str | None, typer.Argument(help=RECIPE_HELP)] = None,
     data: DataRoot = None,
     foreign: Foreign = None,
     name: Annotated[str | None, typer.Option(help="of the run; the recipe's, numbered, by default")] = None,
@@ -30,9 +30,9 @@ def train(  # noqa: PLR0917 - each is an option of its own
     weights: Annotated[Path | None, typer.Option(help="state dict or model.pt to start from")] = None,
     weights_sha256: Annotated[str | None, typer.Option("--weights-sha256", help="SHA-256 that it must have")] = None,
     overrides: Overrides = None,
-    resume: Annotated[Path | None, typer.Option(help="go on with this run at its last checkpoint")] = None,
+    resume: Annotated[Path | None, typer.Option(help="a run to resume at its last checkpoint")] = None,
 ) -> None:
-    """Train a recipe, or go on with a run; prints one line of JSON at the end.
+    """Train a recipe, or resume a run; prints one line of JSON at the end.
 
     Several GPUs or processes: torchrun --nproc-per-node N -m training.cli train RECIPE --name NAME.
     """
@@ -41,7 +41,7 @@ def train(  # noqa: PLR0917 - each is an option of its own
 
     with explained():
         if (recipe is None) == (resume is None):
-            raise RecipeError("name a recipe, or a run to go on with by --resume")
+            raise RecipeError("name a recipe, or a run with --resume")
         if resume is not None:
             run = Run.open(resume)
         else:
@@ -90,11 +90,10 @@ def _row(run: "Run") -> dict[str, Any]:
     result, lines = run.result(), run.metrics()
     steps = lines[-1]["step"] if lines else 0
     state = "trained" if result else "unfinished"
-    return {"run": run.name, "task": run.recipe().task, "state": state, "steps": steps, **_known(result)}
-
-
-def _known(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: result[name] for name in ("val", "cpu_seconds", "data_sha256", "model_sha256") if name in result}
+    known: dict[str, Any] = {
+        name: result[name] for name in ("val", "cpu_seconds", "data_sha256", "model_sha256") if name in result
+    }
+    return {"run": run.name, "task": run.recipe().task, "state": state, "steps": steps, **known}
 
 
 @runs_app.command("show")
@@ -118,12 +117,12 @@ def predict(
     photos: Annotated[list[Path], typer.Argument(help="photos")],
     run: Annotated[Path, typer.Option(help="folder of a trained run")],
 ) -> None:
-    """Say what a run's model sees in photos: a table, or JSON lines in a pipe. Exit code 4 if one is broken."""
-    from training.runs.predict import predict as said_of  # noqa: PLC0415 - as in `train`
+    """Predict labels of photos with a run's model: a table, or JSON lines in a pipe. Exit code 4 if any fails."""
+    from training.runs.predict import predict as predictions  # noqa: PLC0415 - as in `train`
     from training.runs.run import Run  # noqa: PLC0415 - as in `train`
 
     with explained():
-        answers = list(said_of(Run.open(run), photos))
+        answers = list(predictions(Run.open(run), photos))
     if out.is_terminal:
         out.print(_answers_table(answers))
     else:
@@ -134,7 +133,7 @@ def predict(
 
 
 def _answers_table(answers: "list[Prediction]") -> Table:
-    table = Table("photo", "says", "score", box=None, header_style="bold")
+    table = Table("photo", "prediction", "score", box=None, header_style="bold")
     for answer in answers:
         shares = " · ".join(f"{label} {share:.2f}" for label, share in answer.probabilities.items())
         score = "" if answer.score is None else f"{answer.score:.2f}"

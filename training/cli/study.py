@@ -1,4 +1,4 @@
-"""`photo-trainer study`, and what the studies need besides their runs: `classify-logo` and `fetch-openimages`."""
+"""`photo-trainer study`, and two commands that belong to studies: `classify-logo` and `fetch-openimages`."""
 
 import tempfile
 from pathlib import Path
@@ -19,32 +19,39 @@ def study(  # noqa: PLR0917 - each is an option of its own
     data: Annotated[Path | None, typer.Option(help="your copy of the study's data")] = None,
     page: Annotated[Path, typer.Option("--out", help="folder for the page")] = Path("studies"),
     cache: Annotated[Path, typer.Option(help="folder for features")] = Path(".cache/photo-trainer"),
-    seed: Annotated[int, typer.Option(help="of everything drawn")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of all random numbers")] = 0,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value, the value in YAML")] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="NETWORK=FILE: a state dict to start from")] = None,
-    about: Annotated[str, typer.Option(help="what your data are, for the page")] = "",
+    weights: Annotated[
+        list[str] | None, typer.Option(help="NETWORK=FILE: a state dict to start from; repeatable")
+    ] = None,
+    about: Annotated[str, typer.Option(help="description of your data, for the page")] = "",
     *,
-    made: Annotated[bool, typer.Option("--made", help="small data made by code instead of --data")] = False,
-    as_published: Annotated[bool, typer.Option("--as-published", help="with the known mistakes")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="seconds; the figures mean nothing")] = False,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="download the libraries' weights")] = False,
+    made: Annotated[bool, typer.Option("--made", help="use small data made by code instead of --data")] = False,
+    as_published: Annotated[bool, typer.Option("--as-published", help="reproduce the study's known mistakes")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="a run of seconds; its figures are meaningless")] = False,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="download pretrained weights")] = False,
     listed: Annotated[bool, typer.Option("--list", help="list the studies")] = False,
 ) -> None:
-    """Run a published study and write its page: published figures beside ours, mistakes named and corrected."""
+    """Run a published study and write its page: published and measured figures, mistakes named and corrected."""
     with explained():
         if listed:
             _list()
         elif name is None:
             raise RecipeError("name a study, or see --list")
         else:
-            chosen: dict[str, Any] = {
-                "seed": seed,
-                "as_published": as_published,
-                "quick": quick,
-                "pretrained": pretrained,
-            }
-            chosen |= {"overrides": _pairs(overrides), "weights": _files(weights), "about": about}
-            _run(name, data, page, cache, made=made, chosen=chosen)
+            files = {network: Path(str(path)) for network, path in _pairs(weights).items()}
+            switches = {"as_published": as_published, "quick": quick, "pretrained": pretrained, "made": made}
+            _run(
+                name,
+                data,
+                out=page,
+                cache=cache,
+                seed=seed,
+                overrides=_pairs(overrides),
+                weights=files,
+                about=about,
+                **switches,
+            )
 
 
 def _pairs(texts: list[str] | None) -> dict[str, Any]:
@@ -62,24 +69,20 @@ def _pairs(texts: list[str] | None) -> dict[str, Any]:
     return pairs
 
 
-def _files(texts: list[str] | None) -> dict[str, Path]:
-    return {name: Path(str(path)) for name, path in _pairs(texts).items()}
-
-
-def _run(name: str, data: Path | None, page: Path, cache: Path, *, made: bool, chosen: dict[str, Any]) -> None:
+def _run(name: str, data: Path | None, **chosen: Any) -> None:  # noqa: ANN401 - the other fields of Options
     from training.studies.page import write  # noqa: PLC0415 - keeps --help fast
     from training.studies.registry import study_of  # noqa: PLC0415 - as above
     from training.studies.study import Options  # noqa: PLC0415 - as above
 
     found = study_of(name)
-    if (data is None) == (not made):
+    if (data is None) != chosen["made"]:
         raise RecipeError(f"give --data DIR ({found.data}), or --made")
     if data is not None and not data.exists():
         raise DataError(f"nothing at {data}")
     with tempfile.TemporaryDirectory() as folder:
         if data is None:
             found.make(Path(folder), chosen["seed"])
-        options = Options(data=data or Path(folder), out=page, cache=cache, made=made, **chosen)
+        options = Options(data=data or Path(folder), **chosen)
         for mistake in found.mistakes if options.as_published else ():
             err.print(f"as published: {mistake.name}: {mistake.what}", highlight=False, markup=False)
         result = found.run(options, err)
@@ -108,8 +111,8 @@ def _list() -> None:
 def classify_logo(
     model: Annotated[Path, typer.Argument(help="classifier.pt of the study flickrlogos32")],
     photos: Annotated[list[str], typer.Argument(help="files, or URLs with --allow-url")],
-    most_bytes: Annotated[int, typer.Option(min=1, help="refuse a larger download")] = 10_000_000,
-    timeout_s: Annotated[float, typer.Option(min=0.1, help="give up a download after this time")] = 20.0,
+    most_bytes: Annotated[int, typer.Option(min=1, help="largest download")] = 10_000_000,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="time limit of a download, in seconds")] = 20.0,
     *,
     allow_url: Annotated[bool, typer.Option("--allow-url", help="fetch http(s) URLs")] = False,
 ) -> None:
@@ -130,18 +133,16 @@ def classify_logo(
 
 @app.command("fetch-openimages")
 def fetch_openimages(  # noqa: PLR0917 - each is an option of its own
-    data: Annotated[Path, typer.Option(help="folder of the lists; photos come into its folder images")],
+    data: Annotated[Path, typer.Option(help="folder of the lists; photos are written to its folder images")],
     classes: Annotated[list[str], typer.Option("--class", help="display name of a class; repeatable")],
-    lists_from: Annotated[str | None, typer.Option(help="URL below which missing lists are")] = None,
-    photos_from: Annotated[
-        str, typer.Option(help="where a photo is: {url} its original address, {id} its id")
-    ] = "{url}",
+    lists_from: Annotated[str | None, typer.Option(help="base URL of missing lists")] = None,
+    photos_from: Annotated[str, typer.Option(help="URL of a photo: {url} is its original URL, {id} its id")] = "{url}",
     requests: Annotated[int, typer.Option(min=1, help="requests that may start within --per-s")] = 5,
-    per_s: Annotated[float, typer.Option(min=0.001, help="seconds of that window")] = 5.0,
-    attempts: Annotated[int, typer.Option(min=1, help="tries of each photo")] = 5,
-    connections: Annotated[int, typer.Option(min=1, help="downloads at a time")] = 4,
+    per_s: Annotated[float, typer.Option(min=0.001, help="length of that window, in seconds")] = 5.0,
+    attempts: Annotated[int, typer.Option(min=1, help="attempts per photo")] = 5,
+    connections: Annotated[int, typer.Option(min=1, help="concurrent downloads")] = 4,
 ) -> None:
-    """Download the photos of some classes of Open Images; run again, it goes on. Exit code 4 if any failed."""
+    """Download the photos of some classes of Open Images, or resume. Exit code 4 if any failed."""
     from training.data.download import Limits  # noqa: PLC0415 - keeps --help fast
     from training.studies.openimages.fetch import fetch_lists, fetch_photos  # noqa: PLC0415 - as above
 

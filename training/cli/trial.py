@@ -1,4 +1,4 @@
-"""`photo-trainer trial`: people judge photos from the live result topic, without knowing what the model said."""
+"""`photo-trainer trial`: people judge photos from the live result topic without knowing the model's answers."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -20,13 +20,13 @@ def sample(  # noqa: PLR0917 - each is an option of its own
     kafka: Annotated[str, typer.Option(envvar="TAGGER_KAFKA__BOOTSTRAP_SERVERS", help="bootstrap servers")],
     topic: Annotated[str, typer.Option(envvar="TAGGER_KAFKA__TAGS_TOPIC", help="result topic")] = "photo-tags",
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="photos to draw")] = 2000,
-    picks: Annotated[int, typer.Option(min=1, help="the model's best among them, to judge")] = 85,
+    picks: Annotated[int, typer.Option(min=1, help="of them, the model's best, to be judged")] = 85,
     controls: Annotated[int, typer.Option(min=0, help="photos that it did not pick, mixed in")] = 85,
-    hours: Annotated[float | None, typer.Option(min=0, help="only photos tagged within so many hours")] = None,
+    hours: Annotated[float | None, typer.Option(min=0, help="only photos tagged in the last so many hours")] = None,
     host: Annotated[list[str] | None, typer.Option(help="host[:port] to fetch photos from; repeatable")] = None,
     photos: Annotated[list[Path] | None, typer.Option("--folder", help="folder of file: photos; repeatable")] = None,
     extra: Annotated[
-        str, typer.Option(envvar="TAGGER_KAFKA__EXTRA", help="more of librdkafka's settings, as JSON")
+        str, typer.Option(envvar="TAGGER_KAFKA__EXTRA", help="further librdkafka settings, as JSON")
     ] = "{}",
     seed: Annotated[int, typer.Option(help="of the draw and of the order")] = 0,
 ) -> None:
@@ -37,7 +37,7 @@ def sample(  # noqa: PLR0917 - each is an option of its own
 
     with explained():
         if (folder / sheet.KEY).exists():
-            raise DataError(f"{folder} holds a trial already; a sheet that is being judged must not change")
+            raise DataError(f"{folder} already holds a trial; a sheet that is being judged must not change")
         since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
         topics = Topics({**_extra(extra), "bootstrap.servers": kafka})
         try:
@@ -77,7 +77,7 @@ def report(
     folder: Folder,
     verdicts: Annotated[list[Path], typer.Argument(help="files that the sheet saved, one a judge")],
 ) -> None:
-    """Put the judges' verdicts together: precision with its interval, beside photos that the model did not pick."""
+    """Combine the judges' verdicts: precision with its interval, compared with photos that the model did not pick."""
     from training.trial import report as reports  # noqa: PLC0415 - keeps --help fast
     from training.trial.sheet import read_key  # noqa: PLC0415 - as above
 

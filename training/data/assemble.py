@@ -1,6 +1,7 @@
-"""From a recipe's sources to the manifest of a run: list, look at every photo, divide, check, describe."""
+"""From a recipe's sources to the manifest of a run: list and inspect the photos, split them, check the result."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from training.data.brands import flickr_logos, folders, grocery, open_images
 from training.data.degrade import WORST
-from training.data.inspect import Broken, Inspected, inspect_all
+from training.data.inspect import inspect_all
 from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest
@@ -42,60 +43,66 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
     Raises:
         DataError: Nothing to train on, sources that do not fit the task, or what a source or a split raises.
     """
-    found, broken, damaged = _list_and_look(recipe, console)
+    listed_photos = _list(recipe)
+    with task(console, "photos inspected", len(listed_photos)) as done:
+        found, broken = inspect_all(listed_photos, recipe.data.workers, done)
     photos, leaks = divide(found, recipe.data.split)
-    photos = _with_damage(photos, damaged, recipe.seed)
+    photos = _with_damage(photos, recipe)
     generators: list[dict[str, Any]] = []
     brands = {photo.label for photo in photos if photo.label} - {NO_LOGO}
     for number, source in enumerate(recipe.data.sources):
         if isinstance(source, ComposedSource):
             generators.append({"code_sha256": generator_sha256(), **source.model_dump(mode="json")})
-            for split, scenes in ((VAL, source.held_out_scenes), (TEST, source.held_out_scenes)):
-                marks = marks_name(source.marks, source.brands)
-                made = composed_photos(
-                    f"composed-{number}", split, marks, scenes, source.held_out, recipe.model.input_px
-                )
-                photos.extend(made)
+            marks, px = marks_name(source.marks, source.brands), recipe.model.input_px
+            for split in (VAL, TEST):
+                name = f"composed-{number}"
+                photos += composed_photos(name, split, marks, source.held_out_scenes, source.held_out, px)
             brands.update(brand_names(source.brands) if source.marks == "brands" else ())
     labels = (*sorted(brands), NO_LOGO) if recipe.task == "brand" else tuple(str(level) for level in LEVELS)
-    manifest = Manifest(recipe.task, labels, tuple(photos), tuple(_unreadable(broken)), leaks, tuple(generators))
-    _check(manifest)
+    unreadable = tuple({"id": item.photo.id, "uri": item.photo.uri, "reason": item.reason} for item in broken)
+    manifest = Manifest(recipe.task, labels, tuple(photos), unreadable, leaks, tuple(generators))
+    if not manifest.of(TRAIN) and not generators:
+        raise DataError("no photo is left to train on")
+    if not manifest.of(VAL):
+        raise DataError("no photo is left to validate on; enlarge data.split.val or add photos")
+    if recipe.task == "brand" and not brands:
+        raise DataError("no photo shows a brand")
     return manifest
 
 
-def _list_and_look(
-    recipe: Recipe, console: Console
-) -> tuple[list[Inspected], list[Broken], list[DamagedSource | None]]:
-    """Every photo of every source that lists files, looked at; and the damaged sources, None for all others.
+def _list(recipe: Recipe) -> list[Photo]:
+    """Every photo of every source that lists files; those of a damaged source have its number in `damaged_by`.
 
     Raises:
-        DataError: A source lists nothing, or does not fit the task.
+        DataError: A source lists nothing or does not fit the task, or two photos have one id.
     """
-    listed_photos: list[Photo] = []
+    photos: list[Photo] = []
     for number, source in enumerate(recipe.data.sources):
+        if (source.kind in _QUALITY_KINDS) != (recipe.task == "quality"):
+            raise DataError(f"a source of kind {source.kind} does not fit the recipe's task")
         if isinstance(source, ComposedSource):
-            _fits(source.kind, recipe.task == "brand")
             continue
-        _fits(source.kind, (source.kind in _QUALITY_KINDS) == (recipe.task == "quality"))
-        rooted = _rooted(source, recipe.data.root)
-        found = list(LISTERS[source.kind](rooted))
+        found = list(LISTERS[source.kind](_rooted(source, recipe.data.root)))
         if not found:
             raise DataError(f"data.sources.{number} ({source.kind}) lists no photos")
         if isinstance(source, DamagedSource):
             found = [replace(photo, metadata={**photo.metadata, "damaged_by": str(number)}) for photo in found]
-        listed_photos.extend(found)
-    for folder in recipe.data.foreign:
-        listed_photos.extend(_foreign(folder, recipe.task))
-    _unique(listed_photos)
-    with task(console, "photos looked at", len(listed_photos)) as done:
-        good, broken = inspect_all(listed_photos, recipe.data.workers, done)
-    sources = [source if isinstance(source, DamagedSource) else None for source in recipe.data.sources]
-    return good, broken, sources
+        photos += found
+    photos += _foreign(recipe)
+    for name, count in Counter(photo.id for photo in photos).items():
+        if count > 1:
+            raise DataError(f"two photos have the id {name}")
+    return photos
 
 
-def _fits(kind: str, fits: bool) -> None:  # noqa: FBT001 - an assertion
-    if not fits:
-        raise DataError(f"a source of kind {kind} does not fit the recipe's task")
+def _foreign(recipe: Recipe) -> list[Photo]:
+    if recipe.data.foreign and recipe.task != "brand":
+        raise DataError("data.foreign is for brand models: photos without any known brand")
+    return [
+        Photo(id=f"foreign/{path.relative_to(folder)}", uri=str(path), source=folder.name, label=NO_LOGO, split=FOREIGN)
+        for folder in recipe.data.foreign
+        for path in photo_files(folder)
+    ]
 
 
 def _rooted(source: Part, root: Path) -> Part:
@@ -106,38 +113,17 @@ def _rooted(source: Part, root: Path) -> Part:
     return source.model_copy(update=paths)
 
 
-def _foreign(folder: Path, kind: str) -> list[Photo]:
-    if kind != "brand":
-        raise DataError("data.foreign is for brand models: photos without any known brand")
-    return [
-        Photo(id=f"foreign/{path.relative_to(folder)}", uri=str(path), source=folder.name, label=NO_LOGO, split=FOREIGN)
-        for path in photo_files(folder)
-    ]
-
-
-def _unique(photos: Sequence[Photo]) -> None:
-    seen: set[str] = set()
-    for photo in photos:
-        if photo.id in seen:
-            raise DataError(f"two photos have the id {photo.id}")
-        seen.add(photo.id)
-
-
-def _unreadable(broken: Sequence[Broken]) -> Iterable[dict[str, str]]:
-    return ({"id": item.photo.id, "uri": item.photo.uri, "reason": item.reason} for item in broken)
-
-
-def _with_damage(photos: list[Photo], sources: list[DamagedSource | None], seed: int) -> list[Photo]:
+def _with_damage(photos: list[Photo], recipe: Recipe) -> list[Photo]:
     """Photos of damaged sources replaced by their damaged versions, each level equally often in every split."""
-    plain = [photo for photo in photos if "damaged_by" not in photo.metadata]
-    for number, source in enumerate(sources):
-        if source is None:
+    made = [photo for photo in photos if "damaged_by" not in photo.metadata]
+    for number, source in enumerate(recipe.data.sources):
+        if not isinstance(source, DamagedSource):
             continue
         for place, split in enumerate(SPLITS):
             base = [p for p in photos if p.metadata.get("damaged_by") == str(number) and p.split == split]
             count = source.train if split == TRAIN else source.held_out
-            plain.extend(_damaged(base, count, np.random.default_rng((seed, number, place))))
-    return plain
+            made.extend(_damaged(base, count, np.random.default_rng((recipe.seed, number, place))))
+    return made
 
 
 def _damaged(base: list[Photo], count: int, rng: np.random.Generator) -> Iterable[Photo]:
@@ -155,12 +141,3 @@ def _damaged(base: list[Photo], count: int, rng: np.random.Generator) -> Iterabl
             damage=damage,
             metadata={**metadata, "damage": damage_name(damage)},
         )
-
-
-def _check(manifest: Manifest) -> None:
-    if not manifest.of(TRAIN) and not manifest.generators:
-        raise DataError("no photo is left to train on")
-    if not manifest.of(VAL):
-        raise DataError("no photo is left to validate on; enlarge data.split.val or add photos")
-    if manifest.task == "brand" and len(manifest.labels) < 2:
-        raise DataError("no photo shows a brand")

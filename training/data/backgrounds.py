@@ -1,13 +1,12 @@
-"""Backgrounds to compose on: procedural scenes and crops of the sample photos that scikit-image and scikit-learn ship.
+"""Backgrounds for composed photos: procedural scenes and crops of the sample photos in scikit-image and scikit-learn.
 
-Photos are split by name, so that no pixel of a validation or test photo is ever trained on.
+Sample photos are split by name, so that no pixel of a validation or test photo is trained on.
 """
 
 import colorsys
 import string
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 
@@ -15,27 +14,21 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-#: Side in pixels of the square canvases that banks hold: twice the model's input, so detail survives augmentation.
+from training.data.photos import TEST, TRAIN, VAL
+
+#: Side of the square canvases of a bank, in px: twice the model's input, so that detail survives augmentation.
 CANVAS_PX = 192
 #: Share of canvases that start from a sample photo; the rest start from procedural colour.
 PHOTO_SHARE = 0.55
-#: Threads that make data; each item has a seed of its own, so their number changes nothing but the time.
+#: Threads that draw scenes; each scene has its own seed, so the result does not depend on their number.
 WORKERS = 2
-
-
-class Split(StrEnum):
-    """Which sample photos and distractor marks a data set may use; the three never share one."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
 
 
 _SKIMAGE = "skimage"
 _SKLEARN = "sklearn"
-#: (package, file) of each sample photo, by split.
-PHOTOS: dict[Split, tuple[tuple[str, str], ...]] = {
-    Split.TRAIN: (
+#: (package, file) of each sample photo, by split; no split shares one with another.
+PHOTOS: dict[str, tuple[tuple[str, str], ...]] = {
+    TRAIN: (
         (_SKIMAGE, "astronaut.png"),
         (_SKIMAGE, "motorcycle_left.png"),
         (_SKIMAGE, "motorcycle_right.png"),
@@ -49,21 +42,21 @@ PHOTOS: dict[Split, tuple[tuple[str, str], ...]] = {
         (_SKIMAGE, "page.png"),
         (_SKIMAGE, "retina.jpg"),
     ),
-    Split.VAL: ((_SKIMAGE, "rocket.jpg"), (_SKIMAGE, "brick.png"), (_SKIMAGE, "moon.png"), (_SKLEARN, "flower.jpg")),
-    Split.TEST: ((_SKIMAGE, "coffee.png"), (_SKIMAGE, "chelsea.png"), (_SKIMAGE, "text.png"), (_SKIMAGE, "cell.png")),
+    VAL: ((_SKIMAGE, "rocket.jpg"), (_SKIMAGE, "brick.png"), (_SKIMAGE, "moon.png"), (_SKLEARN, "flower.jpg")),
+    TEST: ((_SKIMAGE, "coffee.png"), (_SKIMAGE, "chelsea.png"), (_SKIMAGE, "text.png"), (_SKIMAGE, "cell.png")),
 }
 _FOLDERS = {_SKIMAGE: ("data",), _SKLEARN: ("datasets", "images")}
 
 
 def sample_photo(package: str, name: str) -> Image.Image:
-    """One photo that a dependency ships, as RGB. Raises FileNotFoundError when the wheel lacks it."""
+    """One sample photo of a dependency, as RGB. Raises FileNotFoundError if the wheel lacks it."""
     folder = files(package).joinpath(*_FOLDERS[package])
     with folder.joinpath(name).open("rb") as stream, Image.open(stream) as photo:
         return photo.convert("RGB")
 
 
 @cache
-def _photos(split: Split) -> tuple[Image.Image, ...]:
+def _photos(split: str) -> tuple[Image.Image, ...]:
     return tuple(sample_photo(package, name) for package, name in PHOTOS[split])
 
 
@@ -128,7 +121,7 @@ def _bokeh(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _rosette(rng: np.random.Generator, size: int) -> Image.Image:
-    """A round, patterned thing on a plain ground: flower, wheel, plate or lamp, which is no emblem."""
+    """A round, patterned object on a plain ground, such as a flower, wheel or plate: not a logo."""
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
     x, y = columns - rng.normal(0, 0.08), (rows - rng.normal(0, 0.08)) * rng.uniform(0.7, 1.4)
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
@@ -210,7 +203,7 @@ def random_text(rng: np.random.Generator, longest: int) -> str:
 
 
 def add_text(rng: np.random.Generator, picture: Image.Image) -> None:
-    """Writes a few lines of text-like clutter, in place: signs, labels and print that are no brand."""
+    """Writes a few lines of text-like clutter, in place: signs, labels and print without a brand."""
     draw = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(1, 7))):
         font = ImageFont.load_default(float(picture.width * rng.uniform(0.05, 0.3)))
@@ -241,7 +234,7 @@ def light(rng: np.random.Generator, picture: Image.Image) -> Image.Image:
     return Image.fromarray((pixels * smooth[..., None]).clip(0, 255).astype(np.uint8))
 
 
-def scene(rng: np.random.Generator, split: Split, size: int = CANVAS_PX) -> Image.Image:
+def scene(rng: np.random.Generator, split: str, size: int = CANVAS_PX) -> Image.Image:
     """One square background without any brand mark: a photo crop or procedural colour, often with clutter on it."""
     photos = _photos(split)
     if rng.random() < PHOTO_SHARE:
@@ -257,10 +250,8 @@ def scene(rng: np.random.Generator, split: Split, size: int = CANVAS_PX) -> Imag
     return light(rng, picture)
 
 
-def background_bank(
-    seed: int, split: Split, count: int, size: int = CANVAS_PX, on_done: Callable[[int], None] = lambda _count: None
-) -> torch.Tensor:
-    """`count` scenes as uint8 [count, 3, size, size]; equal for equal arguments. Calls `on_done(1)` after each."""
+def background_bank(seed: int, split: str, count: int, size: int = CANVAS_PX) -> torch.Tensor:
+    """`count` scenes as uint8 [count, 3, size, size]; equal for equal arguments."""
     bank = torch.empty((count, 3, size, size), dtype=torch.uint8)
 
     def fill(index: int) -> None:
@@ -269,6 +260,5 @@ def background_bank(
 
     _photos(split)  # read once, before the threads ask for them
     with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(fill, range(count)):
-            on_done(1)
+        list(pool.map(fill, range(count)))  # raises what a thread raised
     return bank

@@ -1,4 +1,4 @@
-"""Brand photos, in the layouts that they come in."""
+"""Brand photos, in the layouts in which the data sets are distributed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySou
 
 
 def _splits(path: Path) -> list[tuple[str | None, Path]]:
-    """(split, folder): the split folders that are there, or the folder itself without a split.
+    """(split, folder): the existing split folders, or the folder itself without a split.
 
     Raises:
         DataError: No such folder.
@@ -21,7 +21,7 @@ def _splits(path: Path) -> list[tuple[str | None, Path]]:
 
 
 def folders(source: FoldersSource) -> Iterator[Photo]:
-    """One folder a brand, split folders above them or not.
+    """One folder per brand, in split folders or not.
 
     Yields:
         Photos, sorted by path.
@@ -32,13 +32,7 @@ def folders(source: FoldersSource) -> Iterator[Photo]:
             if len(inner.parts) < 2:
                 continue
             label = NO_LOGO if inner.parts[0] in source.no_logo else inner.parts[0]
-            yield Photo(
-                id=str(path.relative_to(source.path)),
-                uri=str(path),
-                source=source.path.name,
-                label=label,
-                split=split,
-            )
+            yield Photo(str(path.relative_to(source.path)), str(path), source.path.name, label, split=split)
 
 
 #: FlickrLogos-32's list files, and the split of each.
@@ -53,13 +47,13 @@ _FLICKR_LISTS = {
 def flickr_logos(source: FlickrLogosSource) -> Iterator[Photo]:
     """FlickrLogos-32: paths like classes/jpg/adidas/1.jpg and classes/jpg/no-logo/1.jpg, listed by split.
 
-    The first share of val's no-logo photos goes to training, which otherwise has none.
+    A share of val's no-logo photos moves to training, which otherwise has none.
 
     Yields:
         Photos, in the order of the lists.
 
     Raises:
-        DataError: A list file is missing, or a line that is no such path.
+        DataError: A list file is missing, or a line is not such a path.
     """
     for name, split in _FLICKR_LISTS.items():
         listing = source.path / name
@@ -70,7 +64,7 @@ def flickr_logos(source: FlickrLogosSource) -> Iterator[Photo]:
         for index, line in enumerate(lines):
             parts = Path(line.replace("\\", "/")).parts
             if len(parts) < 2:
-                raise DataError(f"{listing}, line {index + 1}: {line} names no class")
+                raise DataError(f"{listing}, line {index + 1}: {line} has no class folder")
             label = parts[-2].lower()
             yield Photo(
                 id=f"flickrlogos32/{line}",
@@ -82,7 +76,7 @@ def flickr_logos(source: FlickrLogosSource) -> Iterator[Photo]:
 
 
 def open_images(source: OpenImagesSource) -> Iterator[Photo]:
-    """Open Images: one crop a box of the classes that are asked for; boxes that show many at once are left out.
+    """Open Images: one crop per box of the wanted classes; boxes around groups of objects are left out.
 
     Crops of one photo are a group, so that they stay in one split.
 
@@ -104,7 +98,7 @@ def open_images(source: OpenImagesSource) -> Iterator[Photo]:
             continue
         left, right, top, bottom = (float(row[name]) for name in ("XMin", "XMax", "YMin", "YMax"))
         if not (left < right and top < bottom):
-            raise DataError(f"{source.boxes}, line {number}: an empty box")
+            raise DataError(f"{source.boxes}, line {number}: the box is empty")
         across, down = (right - left) * source.margin, (bottom - top) * source.margin
         box = (max(0.0, left - across), max(0.0, top - down), min(1.0, right + across), min(1.0, bottom + down))
         yield Photo(
@@ -136,14 +130,11 @@ def class_names(path: Path) -> Iterator[tuple[str, str]]:
 
 def brand_of(product: str, two_words: tuple[str, ...]) -> str:
     """The brand that a product's folder name begins with: one of `two_words`, or the first word."""
-    for name in two_words:
-        if product == name or product.startswith(f"{name}-"):
-            return name
-    return product.partition("-")[0]
+    return next((name for name in two_words if f"{product}-".startswith(f"{name}-")), product.partition("-")[0])
 
 
 def grocery(source: GrocerySource) -> Iterator[Photo]:
-    """GroceryStore: products of the packages folder begin with their brand, all other categories show none.
+    """GroceryStore: product folders of the packages category begin with their brand; other categories show none.
 
     Yields:
         Photos, sorted by path; the category is metadata.

@@ -1,7 +1,7 @@
 """Composes marks onto backgrounds in batches: warp, recolour, plate, occlusion, light, blur, noise and JPEG.
 
-Works on any square size and, within `with torch.device(...)`, on that device, for the same draws; a mark's coverage is
-sampled finer than the photo and averaged, as a camera's pixel would.
+Works for any square size and, inside `with torch.device(...)`, on that device with the same random numbers. A mark's
+coverage is supersampled, to avoid aliasing.
 """
 
 import io
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How marks are placed. Sizes are shares of the photo's side, angles degrees, the rest probabilities."""
+    """How marks are placed. Sizes are shares of the photo's side, angles are in degrees, the rest are probabilities."""
 
     smallest: float = 0.3
     largest: float = 0.8
@@ -29,7 +29,7 @@ class Look:
 
 
 def drawn(values: np.ndarray) -> torch.Tensor:
-    """Numbers that were drawn on the CPU, on the device where tensors are being made."""
+    """Random numbers from the CPU as a tensor on the current device."""
     return torch.from_numpy(values).to(torch.get_default_device())
 
 
@@ -37,7 +37,7 @@ def _vector(rng: np.random.Generator, low: float, high: float, count: int) -> to
     return drawn(rng.uniform(low, high, count).astype(np.float32))
 
 
-def _chance(rng: np.random.Generator, probability: float, count: int) -> torch.Tensor:
+def _coin(rng: np.random.Generator, probability: float, count: int) -> torch.Tensor:
     return drawn(rng.random(count) < probability)
 
 
@@ -63,18 +63,18 @@ def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor
 
 
 def pixel_centres(size: int) -> torch.Tensor:
-    """Where the pixels of a line are, in -1..1: float32 [size]."""
+    """Coordinates of the pixel centres of a line, in -1..1: float32 [size]."""
     return (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
 
 
 def upright_grid(columns: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Where to sample pictures that are moved and stretched but not turned: [N, W] and [N, H] to [N, H, W, 2]."""
+    """Sampling grids without rotation, from coordinates of columns and rows: [N, W] and [N, H] to [N, H, W, 2]."""
     shape = (len(columns), rows.shape[1], columns.shape[1])
     return torch.stack((columns[:, None].expand(shape), rows[:, :, None].expand(shape)), 3)
 
 
 def mark_coordinates(homographies: torch.Tensor, size: int) -> torch.Tensor:
-    """Where each pixel of a size x size photo falls on the mark: float32 [N, size, size, 2]; outside -1..1 is off."""
+    """Mark coordinates of each pixel of a size x size photo: float32 [N, size, size, 2]; -1..1 is on the mark."""
     line = pixel_centres(size)
     x, y, one = homographies.unsqueeze(3).unbind(2)  # each [N, 3, 1]
     mapped = (x * line).unsqueeze(2) + (y * line + one).unsqueeze(3)
@@ -83,11 +83,11 @@ def mark_coordinates(homographies: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _occlusion(rng: np.random.Generator, grid: torch.Tensor, probability: float) -> torch.Tensor:
-    """1 where the mark shows, 0 where something in front covers an edge of it (at most about a third)."""
+    """1 where the mark is visible, 0 where an occlusion covers an edge of it (at most about a third)."""
     count = grid.shape[0]
     angle, edge = _vector(rng, 0, 2 * np.pi, count), _vector(rng, 0.35, 0.9, count)
     normal = torch.stack((angle.cos(), angle.sin()), 1).view(-1, 1, 1, 2)
-    covered = ((grid * normal).sum(-1) > edge.view(-1, 1, 1)) & _chance(rng, probability, count).view(-1, 1, 1)
+    covered = ((grid * normal).sum(-1) > edge.view(-1, 1, 1)) & _coin(rng, probability, count).view(-1, 1, 1)
     return (~covered).float()
 
 
@@ -95,7 +95,7 @@ def _plates(rng: np.random.Generator, grid: torch.Tensor, probability: float) ->
     """1 inside a mark's plate: a super-ellipse in mark coordinates, from disc to square; 0 for marks without one."""
     count, size = grid.shape[:2]
     plates = torch.zeros(count, size, size)
-    chosen = _chance(rng, probability, count).nonzero().flatten()
+    chosen = _coin(rng, probability, count).nonzero().flatten()
     power, reach = (_vector(rng, low, high, len(chosen)).view(-1, 1, 1, 1) for low, high in ((2, 9), (0.95, 1.35)))
     radius = (grid[chosen].abs() / reach).clamp(max=4).pow(power).sum(-1)
     plates[chosen] = ((1 - radius) * size / 16 + 0.5).clamp(0, 1)
@@ -107,7 +107,7 @@ def _luminance(colour: torch.Tensor) -> torch.Tensor:
 
 
 def _ink(rng: np.random.Generator, own: torch.Tensor, behind: torch.Tensor) -> torch.Tensor:
-    """Colours [N, 3] for marks: their own, black, white or any; black or white where that would not stand out."""
+    """Colours [N, 3] for marks: their own, black, white or random; black or white if the contrast is too low."""
     count = own.shape[0]
     pick = drawn(rng.choice(4, count, p=[0.4, 0.2, 0.2, 0.2])).unsqueeze(1)
     anything = drawn(rng.random((count, 3), np.float32))
@@ -124,7 +124,7 @@ def paste(
     """Photos with one mark each.
 
     Args:
-        rng: The only source of chance.
+        rng: The source of all random numbers.
         photos: float32 [N, 3, S, S] in 0..1.
         masks: uint8 [N, 1, M, M], coverage of the marks.
         own_colours: float32 [N, 3] in 0..1, the colour that each mark's owner uses.
@@ -145,8 +145,8 @@ def paste(
     ink_share = functional.avg_pool2d(coverage, finer) * shown
 
     plate_colour = drawn(rng.random((count, 3), np.float32))
-    plain = _chance(rng, 0.5, count).unsqueeze(1)
-    plate_colour = torch.where(plain, _chance(rng, 0.6, count).float().unsqueeze(1) * 0.9 + 0.05, plate_colour)
+    plain = _coin(rng, 0.5, count).unsqueeze(1)
+    plate_colour = torch.where(plain, _coin(rng, 0.6, count).float().unsqueeze(1) * 0.9 + 0.05, plate_colour)
     weight = ink_share + 1e-4
     around = (photos * weight).sum((2, 3)) / weight.sum((2, 3))
     has_plate = (inside.amax((1, 2, 3)) > 0).unsqueeze(1)
@@ -163,7 +163,7 @@ def paste(
 def cover(
     rng: np.random.Generator, photos: torch.Tensor, masks: torch.Tensor, fillings: torch.Tensor, look: Look
 ) -> torch.Tensor:
-    """Photos float32 [N, 3, S, S] with a shape cut from another photo on each: objects that are no emblems."""
+    """Photos float32 [N, 3, S, S], each with a shape cut from another photo: objects that are not logos."""
     grid = mark_coordinates(placements(rng, len(photos), look), photos.shape[-1])
     return photos.lerp(fillings, functional.grid_sample(masks.float() / 255, grid, align_corners=False))
 
@@ -173,7 +173,7 @@ def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.
     count = canvases.shape[0]
     scale = _vector(rng, 0.55, 1.0, count)
     x, y = (_vector(rng, -1, 1, count) * (1 - scale) for _ in range(2))
-    mirror = torch.where(_chance(rng, 0.5, count), -1.0, 1.0)
+    mirror = torch.where(_coin(rng, 0.5, count), -1.0, 1.0)
     line = pixel_centres(size)
     columns, rows = (scale * mirror)[:, None] * line + x[:, None], scale[:, None] * line + y[:, None]
     grid = upright_grid(columns, rows)
@@ -210,7 +210,7 @@ def camera(rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
     count = photos.shape[0]
     gain = drawn(rng.normal(1, 0.08, (count, 3, 1, 1)).astype(np.float32))
     gamma = _vector(rng, -0.45, 0.45, count).exp().view(-1, 1, 1, 1)
-    grey = (_chance(rng, 0.06, count)).view(-1, 1, 1, 1)
+    grey = (_coin(rng, 0.06, count)).view(-1, 1, 1, 1)
     photos = (photos.clamp(1e-4, 1) ** gamma * gain).clamp(0, 1)
     photos = torch.where(grey, photos.mean(1, keepdim=True), photos)
     blurred = rng.permutation(count)[: count // 3]

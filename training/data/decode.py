@@ -1,6 +1,6 @@
-"""From a photo's bytes to pixels, exactly as the service makes them: upright, RGB, short side resized, centre cut.
+"""From a photo's bytes to pixels, exactly as the service makes them: upright, RGB, short side resized, centre crop.
 
-The service's arithmetic is written again here because nothing may be imported from it; a test holds both together.
+Nothing may be imported from the service, so its arithmetic is repeated here; a test compares both.
 """
 
 import io
@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from training.data.formats import image_formats
+from training.data.photos import image_formats
 from training.errors import Unreadable
 
-#: Refused beyond this: a training set holds photos, not bombs.
+#: Larger images are refused, which protects against decompression bombs.
 MAX_PIXELS: Final = 100_000_000
 #: As the service: a JPEG is decoded at no less than this many times the wanted short side.
 _DRAFT_GAP: Final = 2
@@ -32,7 +32,7 @@ _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What the model sees of a photo: its short side is resized, then a square is cut from the centre."""
+    """The model's view of a photo, in px: its short side is resized, then a centre square is cropped."""
 
     input_size: int
     resize_short_side: int
@@ -52,9 +52,9 @@ def decode(body: bytes, short_side: int) -> Decoded:
     """An upright RGB image whose short side is at least twice `short_side`, or full size where that is smaller.
 
     Raises:
-        Unreadable: No photo in a format that the service reads, a broken one, or more than MAX_PIXELS.
+        Unreadable: Not an image in a format that the service reads, a corrupt one, or more than MAX_PIXELS.
     """
-    read = image_formats().read
+    read, _ = image_formats()
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(body), formats=read) as opened:
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
@@ -63,7 +63,7 @@ def decode(body: bytes, short_side: int) -> Decoded:
             wanted = (short_side * _DRAFT_GAP, short_side * _DRAFT_GAP)
             drafted = opened.draft("RGB", wanted) if opened.format == "JPEG" else None
             opened.load()
-            # draft rounds the sides up: its factor is what it says, not the ratio of the sides.
+            # draft rounds the sides up, so the factor comes from its box, not from the ratio of the sides.
             factor = drafted[1][2] / width if drafted else 1.0
             turn = _orientation(opened)
             image = _rgb(opened if turn not in _TURNS else opened.transpose(_TURNS[turn]))
@@ -83,7 +83,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 where there is none that can be read, as the service takes it."""
+    """The EXIF orientation; 1 (upright) where it is missing or unreadable, as in the service."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - Pillow's EXIF parser raises anything on broken bytes
@@ -126,14 +126,8 @@ def square(photo: Decoded, geometry: Geometry, part: tuple[float, float, float, 
 
 
 def _centre(side: float, short: float, geometry: Geometry) -> tuple[float, float]:
-    """Where the cut starts and ends on one side, with torchvision's rounding."""
+    """Where the crop starts and ends on one side, with torchvision's rounding."""
     resized = geometry.resize_short_side if side == short else int(geometry.resize_short_side * side / short)
     start = round((resized - geometry.input_size) / 2.0)
     factor = side / resized
     return start * factor, min((start + geometry.input_size) * factor, side)
-
-
-def brightness_slice(pixels: np.ndarray) -> str:
-    """dark, middle or bright, by the mean of uint8 pixels."""
-    mean = float(pixels.mean())
-    return "dark" if mean < 80 else "bright" if mean > 170 else "middle"

@@ -1,7 +1,7 @@
-"""Damage of known severity: what turns an undamaged photo of level 5 into one of level 4, 3, 2 or 1.
+"""Synthetic damage of known severity, which turns an undamaged photo of level 5 into one of level 4, 3, 2 or 1.
 
 Strengths are relative to the photo's short side, so that the same severity looks the same on a 192 px training canvas
-and on a 1,000 px sample. Severity is 0 (untouched) to 4 (ruined); fractions lie between.
+and on a 1,000 px sample. Severity is 0 (undamaged) to 4 (worst); fractions lie between.
 """
 
 from collections.abc import Callable
@@ -30,23 +30,6 @@ class Damage(StrEnum):
     BRIGHT = "bright"
     JPEG = "jpeg"
     LOW_RESOLUTION = "low_resolution"
-
-
-#: Strength of each kind at severity 0..4, for a short side of 192 px.
-_STRENGTH: dict[Damage, tuple[float, ...]] = {
-    Damage.BLUR: (0.0, 1.3, 2.4, 3.8, 6.5),  # sigma, px
-    Damage.MOTION: (0.0, 6.0, 11.0, 18.0, 30.0),  # length of the smear, px
-    Damage.NOISE: (0.0, 0.09, 0.17, 0.28, 0.45),  # deviation, share of full scale
-    Damage.DARK: (0.0, 1.0, 1.8, 2.6, 3.6),  # stops
-    Damage.BRIGHT: (0.0, 0.7, 1.2, 1.8, 2.6),  # stops
-    Damage.JPEG: (70.0, 26.0, 15.0, 9.0, 4.0),  # quality
-    Damage.LOW_RESOLUTION: (1.0, 2.8, 4.2, 6.5, 10.0),  # px merged into one
-}
-
-
-def strength(damage: Damage, severity: float) -> float:
-    """The strength of a kind of damage at a severity 0..4, interpolated between the five grades."""
-    return float(np.interp(severity, range(WORST + 1), _STRENGTH[damage]))
 
 
 def _motion(rng: np.random.Generator, image: torch.Tensor, length: float) -> torch.Tensor:
@@ -94,32 +77,33 @@ def _coarse_jpeg(_rng: np.random.Generator, image: torch.Tensor, quality: float)
     return (image + lost).clamp(0, 1)
 
 
-def _blur(_rng: np.random.Generator, image: torch.Tensor, sigma: float) -> torch.Tensor:
-    return blur(image, sigma * min(image.shape[1:]) / _REFERENCE_PX)
-
-
 def _dark(rng: np.random.Generator, image: torch.Tensor, stops: float) -> torch.Tensor:
     return _noise(rng, image * 2**-stops, 0.012 * stops)
 
 
-def _bright(_rng: np.random.Generator, image: torch.Tensor, stops: float) -> torch.Tensor:
-    return (image * 2**stops).clamp(0, 1)
-
-
-_DO: dict[Damage, Callable[[np.random.Generator, torch.Tensor, float], torch.Tensor]] = {
-    Damage.BLUR: _blur,
-    Damage.MOTION: _motion,
-    Damage.NOISE: _noise,
-    Damage.DARK: _dark,
-    Damage.BRIGHT: _bright,
-    Damage.JPEG: _coarse_jpeg,
-    Damage.LOW_RESOLUTION: _low_resolution,
+#: What makes each kind of damage, and its strength at severity 0..4 for a short side of 192 px.
+_KINDS: dict[Damage, tuple[Callable[[np.random.Generator, torch.Tensor, float], torch.Tensor], tuple[float, ...]]] = {
+    # sigma, px
+    Damage.BLUR: (
+        lambda _rng, image, sigma: blur(image, sigma * min(image.shape[1:]) / _REFERENCE_PX),
+        (0.0, 1.3, 2.4, 3.8, 6.5),
+    ),
+    Damage.MOTION: (_motion, (0.0, 6.0, 11.0, 18.0, 30.0)),  # length of the smear, px
+    Damage.NOISE: (_noise, (0.0, 0.09, 0.17, 0.28, 0.45)),  # deviation, share of full scale
+    Damage.DARK: (_dark, (0.0, 1.0, 1.8, 2.6, 3.6)),  # stops
+    Damage.BRIGHT: (lambda _rng, image, stops: (image * 2**stops).clamp(0, 1), (0.0, 0.7, 1.2, 1.8, 2.6)),  # stops
+    Damage.JPEG: (_coarse_jpeg, (70.0, 26.0, 15.0, 9.0, 4.0)),  # quality
+    Damage.LOW_RESOLUTION: (_low_resolution, (1.0, 2.8, 4.2, 6.5, 10.0)),  # px merged into one
 }
 
 
 def degrade(rng: np.random.Generator, image: torch.Tensor, damage: Damage, severity: float) -> torch.Tensor:
-    """An image float32 [3, H, W] in 0..1 with one kind of damage at a severity 0..4; severity 0 returns it as it is."""
-    return image if severity <= 0 else _DO[damage](rng, image, strength(damage, severity))
+    """An image float32 [3, H, W] in 0..1 with one kind of damage at a severity 0..4.
+
+    The strength is interpolated between the five grades; severity 0 returns the image as it is.
+    """
+    apply, strengths = _KINDS[damage]
+    return image if severity <= 0 else apply(rng, image, float(np.interp(severity, range(WORST + 1), strengths)))
 
 
 def draw_damage(rng: np.random.Generator, severity: float) -> list[tuple[Damage, float]]:

@@ -1,6 +1,7 @@
-"""The one HTTP reader: whole bodies within bounds of size and time, from allowed places; `save` is polite and resumes.
+"""HTTP downloads: whole bodies within limits of size and time, from allowed URLs.
 
-`save` starts so many requests in so many seconds, retries with pauses, and goes on where a download broke off.
+`fetch` returns a body after one attempt. `save` writes a file: with a limited request rate, retries with back-off, and
+resumption of partial downloads.
 """
 
 import hashlib
@@ -21,12 +22,12 @@ from urllib.parse import urlsplit
 
 from training.errors import Unreadable
 
-#: Raises Unreadable for an address that must not be asked.
+#: Raises Unreadable for a URL that must not be requested.
 Allowed = Callable[[str], None]
 
 _CHUNK: Final = 65_536
 _SCHEMES: Final = frozenset({"http", "https"})
-#: Answers after which asking again is no use: refused redirects among them; everything else may pass.
+#: Status codes that are not retried, refused redirects among them; every other failure may be transient.
 _FINAL: Final = frozenset({301, 302, 303, 307, 308, 400, 401, 403, 404, 405, 406, 410, 414, 451})
 _RANGE_WRONG, _WHOLE, _PARTIAL = 416, 200, 206
 _MOST_PAUSE_S: Final = 300.0
@@ -34,25 +35,25 @@ _MOST_PAUSE_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a download may take."""
+    """Limits of a download."""
 
-    #: At most so many requests start within any `per_s`.
+    #: Requests that may start within any window of `per_s` seconds.
     requests: int = 5
     per_s: float = 5.0
     attempts: int = 5
-    #: Pause before the second attempt, doubled before each further one; a server's Retry-After goes before it.
+    #: Pause before the second attempt, doubled for each further one; a server's Retry-After takes precedence.
     pause_s: float = 1.0
-    #: Of silence.
+    #: Longest wait for the next bytes.
     timeout_s: float = 20.0
-    #: Of one attempt, redirects, headers and body together.
+    #: Deadline of one attempt: redirects, headers and body together.
     total_s: float = 300.0
     most_bytes: int = 64_000_000
-    #: Downloads at a time.
+    #: Concurrent downloads.
     connections: int = 4
 
 
 class Pace:
-    """Lets at most `requests` through in any `per_s`, whichever threads ask."""
+    """Rate limiter, shared by threads: at most `requests` start within any `per_s`."""
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class Pace:
 
     def wait(self) -> None:
         """Returns when the next request may start."""
-        with self._lock:  # while one waits, all do: the order of asking is kept
+        with self._lock:  # held while waiting, so that requests start in the order of their calls
             if len(self._recent) == self._recent.maxlen:
                 self._sleep(max(0.0, self._recent[0] + self._per_s - self._clock()))
             self._recent.append(self._clock())
@@ -74,26 +75,22 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """How a download ended; `gone` is final, `failed` may be tried again."""
+    """The outcome of a download; `gone` is final, `failed` may be retried."""
 
     status: Literal["done", "gone", "failed"]
     size_bytes: int = 0
     sha256: str = ""
-    #: Where redirects led.
+    #: The URL after redirects.
     final_url: str = ""
     reason: str = ""
 
 
 class _Broken(Exception):
-    """An attempt that failed and may be repeated after a pause."""
-
-    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
-        super().__init__(reason)
-        self.pause_s = pause_s
+    """A transient failure of an attempt."""
 
 
 class _TimedReader(io.RawIOBase):
-    """What a socket receives; no wait lasts beyond the deadline, however slowly bytes drip."""
+    """Reads from a socket until the deadline, however slowly bytes arrive."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket, limits: Limits, deadline: float) -> None:
         self._raw, self._sock, self._limits, self._deadline = raw, sock, limits, deadline
@@ -113,38 +110,29 @@ class _TimedReader(io.RawIOBase):
         super().close()
 
 
-class _Bounded:
-    """A handler of urllib whose answers, headers included, are read through `_TimedReader`."""
+class _Bounded(request.HTTPSHandler, request.HTTPHandler):
+    """urllib's handler of http and https whose responses, headers included, are read through `_TimedReader`."""
 
     def __init__(self, limits: Limits, deadline: float) -> None:
         super().__init__()
         self._limits, self._deadline = limits, deadline
 
     def do_open(self, http_class: Callable[..., HTTPConnection], req: request.Request, **options: Any) -> HTTPResponse:  # noqa: ANN401 - urllib's own
-        def answer(sock: socket.socket, *args: Any, **named: Any) -> HTTPResponse:  # noqa: ANN401 - http.client's own
+        def response(sock: socket.socket, *args: Any, **named: Any) -> HTTPResponse:  # noqa: ANN401 - http.client's own
             made = HTTPResponse(sock, *args, **named)
             made.fp = io.BufferedReader(_TimedReader(made.fp.detach(), sock, self._limits, self._deadline))
             return made
 
         def connection(host: str, **named: Any) -> HTTPConnection:  # noqa: ANN401 - as above
             made = http_class(host, **named)
-            made.response_class = answer  # type: ignore[assignment]  # a class is wanted, and only called
+            made.response_class = response  # type: ignore[assignment]  # a class is wanted, and only called
             return made
 
-        done: HTTPResponse = super().do_open(connection, req, **options)  # type: ignore[misc]  # the handler's
-        return done
-
-
-class _Http(_Bounded, request.HTTPHandler):
-    pass
-
-
-class _Https(_Bounded, request.HTTPSHandler):
-    pass
+        return super().do_open(connection, req, **options)
 
 
 class _Redirects(request.HTTPRedirectHandler):
-    """Follows only to http(s) addresses that are allowed."""
+    """Follows redirects only to allowed http(s) URLs."""
 
     def __init__(self, allowed: Allowed) -> None:
         self._allowed = allowed
@@ -158,7 +146,7 @@ class _Redirects(request.HTTPRedirectHandler):
 
 
 def anywhere(_url: str) -> None:
-    """Allows every address."""
+    """Allows every URL."""
 
 
 def _check(url: str, allowed: Allowed) -> None:
@@ -176,10 +164,11 @@ def fetch(url: str, limits: Limits, allowed: Allowed = anywhere) -> bytes:
     Args:
         url: http or https.
         limits: Bounds of size and time.
-        allowed: Is asked about the URL, and about each that a redirect leads to.
+        allowed: Called with the URL and with the target of each redirect.
 
     Raises:
-        Unreadable: No http(s), not allowed, no answer, an error, cut off, empty, too slow, or too large.
+        Unreadable: Not http(s), not allowed, no response, an error status, an incomplete or empty body, too slow, or
+            too large.
     """
     try:
         with _opened(url, {}, limits, allowed) as answer:
@@ -192,18 +181,17 @@ def fetch(url: str, limits: Limits, allowed: Allowed = anywhere) -> bytes:
 
 
 def _opened(url: str, headers: Mapping[str, str], limits: Limits, allowed: Allowed = anywhere) -> HTTPResponse:
-    """The answer to a request, whose body can be read.
+    """The response to a request, its body still to be read.
 
     Raises:
-        _Broken: A success without the body that was asked for.
+        _Broken: A success status other than 200, or 206 for a range.
     """
     _check(url, allowed)
     deadline = time.monotonic() + limits.total_s
     opener = request.OpenerDirector()
     for handler in (
         request.ProxyHandler(),
-        _Http(limits, deadline),
-        _Https(limits, deadline),
+        _Bounded(limits, deadline),
         request.HTTPDefaultErrorHandler(),
         _Redirects(allowed),
         request.HTTPErrorProcessor(),
@@ -219,14 +207,14 @@ def _opened(url: str, headers: Mapping[str, str], limits: Limits, allowed: Allow
 
 
 def _chunks(answer: HTTPResponse, limits: Limits, before: int) -> Iterator[bytes]:
-    """The body, bounded in size; `before` bytes of it are here already.
+    """The body in chunks; `before` bytes of it were received earlier.
 
     Yields:
         Bytes.
 
     Raises:
-        _Broken: The connection ended early, or there is no body.
-        ValueError: More bytes than allowed.
+        _Broken: The body is incomplete or empty.
+        ValueError: It is too large.
     """
     size = before
     announced = None if answer.chunked else answer.headers.get("Content-Length")
@@ -245,24 +233,24 @@ def _chunks(answer: HTTPResponse, limits: Limits, before: int) -> Iterator[bytes
 
 
 def save(url: str, path: Path, limits: Limits, pace: Pace, sleep: Callable[[float], None] = time.sleep) -> Saved:
-    """Downloads to a file that appears whole or not at all.
+    """Downloads to a file, which is replaced atomically.
 
-    What came before a break is kept beside it and gone on with, also by a later process, if the server still has the
-    same content (If-Range).
+    A partial download is kept beside it and resumed, also by a later process, if the content is unchanged (If-Range).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    reason = ""
+    part, reason = path.with_name(f".{path.name}.part"), ""
     for attempt in range(limits.attempts):
         pace.wait()
         try:
-            return _attempt(url, path, limits)
+            return _attempt(url, path, part, limits)
         except HTTPError as error:
             error.close()
             if error.code in _FINAL:
                 return Saved("gone", reason=f"status {error.code}")
-            reason, pause_s = f"status {error.code}", _retry_after(error)
+            pause = error.headers.get("Retry-After", "")  # seconds; a date is ignored
+            reason, pause_s = f"status {error.code}", float(pause) if pause.isdigit() else 0.0
             if error.code == _RANGE_WRONG:
-                _part(path).unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
         except ValueError as error:
             return Saved("gone", reason=str(error))
         except (OSError, HTTPException, _Broken) as error:
@@ -272,35 +260,25 @@ def save(url: str, path: Path, limits: Limits, pace: Pace, sleep: Callable[[floa
     return Saved("failed", reason=reason)
 
 
-def _retry_after(error: HTTPError) -> float:
-    """Seconds that a server asks for; 0 where it does not, or gives a date."""
-    value = error.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
-def _attempt(url: str, path: Path, limits: Limits) -> Saved:
-    """One request and what it brings.
+def _attempt(url: str, path: Path, part: Path, limits: Limits) -> Saved:
+    """One attempt of `save`.
 
     Raises:
-        _Broken: It broke off, or the server sent another range than was asked for.
+        _Broken: The body is incomplete, or of another range than was requested.
     """
-    part, validator = _part(path), path.with_name(f".{path.name}.validator")
+    validator = path.with_name(f".{path.name}.validator")
     known = validator.read_text() if validator.is_file() and part.is_file() else ""
     headers = {"Range": f"bytes={part.stat().st_size}-", "If-Range": known} if known else {}
     with _opened(url, headers, limits) as answer:
-        goes_on = answer.status == _PARTIAL
-        before = part.stat().st_size if goes_on else 0
-        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {before}-"):
+        resumed = answer.status == _PARTIAL
+        before = part.stat().st_size if resumed else 0
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {before}-"):
             part.unlink()
-            raise _Broken("a range that was not asked for")
+            raise _Broken("another range than was requested")
         etag = answer.headers.get("ETag", "")
         strong = "" if etag.startswith("W/") else etag
         validator.write_text(strong or answer.headers.get("Last-Modified", ""))
-        with part.open("ab" if goes_on else "wb") as stream:
+        with part.open("ab" if resumed else "wb") as stream:
             for chunk in _chunks(answer, limits, before):
                 stream.write(chunk)
             stream.flush()

@@ -1,4 +1,4 @@
-"""Looks at every listed photo once: can it be read, what are its bytes' hash, its perceptual hash and its shape."""
+"""Reads every listed photo once: whether it can be read, its SHA-256, its perceptual hash and its shape."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from training.data.read import read_bytes
 from training.errors import Unreadable
 
 _HASH_PX: Final = 8
-#: A photo whose shortest side is less shows nothing that could be judged.
+#: Photos with a shorter side, in px, are refused: they show too little.
 _LEAST_PX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A readable photo with its hashes filled in; `dhash` is 0 for what code draws."""
+    """A readable photo with its SHA-256, and its difference hash (`dhash`, 64 bits; 0 for photos drawn by code)."""
 
     photo: Photo
     dhash: int
@@ -37,7 +37,7 @@ class Broken:
 
 
 def difference_hash(image: Image.Image) -> int:
-    """64 bits that say where an image gets brighter from left to right; re-encoding and resizing hardly change them."""
+    """The 64-bit difference hash: where brightness rises from left to right; robust to resizing and re-encoding."""
     small = np.asarray(image.convert("L").resize((_HASH_PX + 1, _HASH_PX), Image.Resampling.BOX), np.int16)
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
 
@@ -51,7 +51,7 @@ def _shape(photo: Decoded) -> dict[str, str]:
 
 
 def inspect(photo: Photo) -> Inspected | Broken:
-    """What one photo is."""
+    """Reads one photo."""
     if photo.uri.startswith((SCENE, COMPOSED)):
         digest = photo.sha256 or hashlib.sha256(f"{generator_sha256()} {photo.uri}".encode()).hexdigest()
         return Inspected(replace(photo, sha256=digest), 0)
@@ -66,14 +66,8 @@ def inspect(photo: Photo) -> Inspected | Broken:
         return Broken(photo, f"only {width}x{height} pixels")
     image = decoded.image
     if photo.box is not None:
-        image = image.crop(
-            (
-                int(left * image.width),
-                int(top * image.height),
-                int(right * image.width) + 1,
-                int(bottom * image.height) + 1,
-            )
-        )
+        x0, y0, x1, y1 = (int(share * side) for share, side in zip(photo.box, image.size * 2, strict=True))
+        image = image.crop((x0, y0, x1 + 1, y1 + 1))
     found = replace(photo, sha256=hashlib.sha256(body).hexdigest(), metadata={**photo.metadata, **_shape(decoded)})
     return Inspected(found, difference_hash(image))
 
@@ -82,13 +76,9 @@ def inspect_all(
     photos: Sequence[Photo], workers: int, on_done: Callable[[int], None] = lambda _count: None
 ) -> tuple[list[Inspected], list[Broken]]:
     """`inspect` of all photos in order; calls `on_done(1)` after each."""
-    good: list[Inspected] = []
-    broken: list[Broken] = []
+    found: list[Inspected | Broken] = []
     with ThreadPoolExecutor(workers) as pool:
         for result in pool.map(inspect, photos):
-            if isinstance(result, Inspected):
-                good.append(result)
-            else:
-                broken.append(result)
+            found.append(result)
             on_done(1)
-    return good, broken
+    return [one for one in found if isinstance(one, Inspected)], [one for one in found if isinstance(one, Broken)]

@@ -1,10 +1,11 @@
 """Brand marks and look-alikes as coverage masks, rendered from simpleicons' CC0 SVG paths by resvg.
 
-A mask says where a mark's ink is, 0..1; its colour is chosen when it is composed onto a photo.
+A mask is the share of each pixel that ink covers; the colour is chosen when the mark is composed onto a photo.
 """
 
 import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from resvg import render, usvg
 from simpleicons.all import icons
 
-from training.data.backgrounds import Split, random_text
+from training.data.backgrounds import random_text
+from training.data.photos import SPLITS, TEST, TRAIN, VAL
 
 #: Side in pixels of a mask.
 MARK_PX = 128
@@ -29,13 +31,11 @@ BRANDS = (
     "underarmour",
     "volkswagen",
 )
-#: Name of the last output of the brand model.
-NO_LOGO = "no_logo"
-#: How many other marks each split gets; a model never sees in training the look-alikes that it is judged on.
-DISTRACTORS = {Split.TRAIN: 700, Split.VAL: 250, Split.TEST: 250}
+#: Distractor marks of each split; val and test have other look-alikes than training.
+DISTRACTORS = {TRAIN: 700, VAL: 250, TEST: 250}
 #: Drawn look-alikes (letters, stars, rings) that training adds to the marks of real companies.
 GLYPHS = 300
-#: A mark that overlaps a brand's mark more than this (intersection over union) is too like it to be "no logo".
+#: A mark that overlaps a brand's mark more than this (intersection over union) is too similar to be "no logo".
 _TOO_ALIKE = 0.8
 _SPLIT_SEED = 20260101
 _VIEWBOX_PX = 24
@@ -73,7 +73,7 @@ def brand_names(count: int = len(BRANDS)) -> tuple[str, ...]:
     """BRANDS, and after them further companies whose marks are no split's distractors.
 
     Raises:
-        ValueError: there are not so many.
+        ValueError: The icon set has fewer.
     """
     further = _others()[sum(DISTRACTORS.values()) :]
     if not 1 <= count <= len(BRANDS) + len(further):
@@ -87,27 +87,20 @@ def brand_logos(count: int = len(BRANDS)) -> Logos:
 
 
 def _others() -> list[str]:
-    """Companies not named like one of BRANDS, in an order that tells nothing."""
+    """Companies not named like one of BRANDS, in a random order."""
     others = sorted(name for name in icons if not any(brand in name for brand in BRANDS))
     return [others[index] for index in np.random.default_rng(_SPLIT_SEED).permutation(len(others))]
 
 
-def distractor_names(split: Split) -> tuple[str, ...]:
-    """Names of a split's distractor marks: other companies' marks, disjoint between splits, none named like a brand.
-
-    Raises:
-        ValueError: `split` has no entry in DISTRACTORS.
-    """
-    start = 0
-    for candidate, count in DISTRACTORS.items():
-        if candidate is split:
-            return tuple(_others()[start : start + count])
-        start += count
-    raise ValueError(split)
+def distractor_names(split: str) -> tuple[str, ...]:
+    """Names of a split's distractor marks: other companies' marks, disjoint between splits, none named like a brand."""
+    start = sum(DISTRACTORS[earlier] for earlier in SPLITS[: SPLITS.index(split)])
+    return tuple(_others()[start : start + DISTRACTORS[split]])
 
 
-def distractor_logos(split: Split, brand_count: int = len(BRANDS)) -> Logos:
-    """A split's distractors, less those whose shape is nearly a brand's; training also gets GLYPHS drawn ones."""
+@cache
+def distractor_logos(split: str, brand_count: int = len(BRANDS)) -> Logos:
+    """A split's distractors without those that look like a brand; training also gets GLYPHS drawn ones."""
     found, brands = _marks(distractor_names(split)), brand_logos(brand_count).masks.flatten(1) > 127
     ink = found.masks.flatten(1) > 127
     shared = ink.float() @ brands.float().T
@@ -115,7 +108,7 @@ def distractor_logos(split: Split, brand_count: int = len(BRANDS)) -> Logos:
     keep = ((shared / union).amax(1) < _TOO_ALIKE).nonzero().flatten()
     masks, colours = found.masks[keep], found.colours[keep]
     names = tuple(found.names[int(index)] for index in keep)
-    if split is not Split.TRAIN:
+    if split != TRAIN:
         return Logos(masks, colours, names)
     rng = np.random.default_rng(_SPLIT_SEED)
     glyphs = torch.from_numpy(np.stack([draw_glyph(rng) for _ in range(GLYPHS)])).unsqueeze(1)
@@ -124,8 +117,9 @@ def distractor_logos(split: Split, brand_count: int = len(BRANDS)) -> Logos:
     return Logos(torch.cat((masks, glyphs)), torch.cat((colours, drawn)), names)
 
 
-def draw_glyph(rng: np.random.Generator, size: int = MARK_PX) -> np.ndarray:
-    """Coverage uint8 [size, size] of a drawn emblem that belongs to nobody: shapes, rings, letters, cut-outs."""
+def draw_glyph(rng: np.random.Generator) -> np.ndarray:
+    """Coverage uint8 [MARK_PX, MARK_PX] of a drawn emblem of no company: shapes, rings, letters, cut-outs."""
+    size = MARK_PX
     picture = Image.new("L", (size, size))
     draw = ImageDraw.Draw(picture)
     for _ in range(int(rng.integers(1, 5))):

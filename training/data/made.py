@@ -1,6 +1,6 @@
-"""Photos that code draws, by URI: `scene:split/seed/index`, `composed:split/marks/scenes/count/px/index`.
+"""Photos drawn by code, by URI: `scene:split/seed/index`, `composed:split/marks/scenes/count/px/index`.
 
-A URI says all there is to know, so that a drawn photo can be made again wherever its manifest is read.
+A URI holds every parameter, so that a drawn photo can be made again wherever its manifest is read.
 """
 
 import hashlib
@@ -14,25 +14,24 @@ import torch
 from torch.nn import functional
 
 from training import data
-from training.data.backgrounds import CANVAS_PX, Split, background_bank, scene
+from training.data.backgrounds import CANVAS_PX, background_bank, scene
 from training.data.compose import Look, paste
 from training.data.degrade import damaged, draw_damage
-from training.data.logos import BRANDS, Logos, brand_logos, distractor_logos
-from training.data.photos import NO_LOGO, Photo
+from training.data.logos import BRANDS, brand_logos, distractor_logos
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
 SCENE, COMPOSED = "scene:", "composed:"
-#: Modules that decide what drawn photos look like, and packages that they draw with.
+#: Modules and packages that decide what drawn photos look like.
 _MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
-_SEEDS = {Split.TRAIN: 0, Split.VAL: 1, Split.TEST: 2}
-_BRANDS = "brands"
+_SEEDS = {TRAIN: 0, VAL: 1, TEST: 2}
 _ORIGINS = {Origin.BRAND: "brand", Origin.DISTRACTOR: "look-alike", Origin.CLEAN: "clean"}
 
 
 @cache
 def generator_sha256() -> str:
-    """SHA-256 of the code and the packages that draw photos: it stands for the endless part of the data."""
+    """SHA-256 of the code and the packages that draw photos: identifies composed training data in a manifest."""
     digest = hashlib.sha256()
     for name in _MODULES:
         digest.update(Path(data.__file__).with_name(name).read_bytes())
@@ -43,29 +42,23 @@ def generator_sha256() -> str:
 
 def scene_uri(split: str, index: int) -> str:
     """The URI of a drawn scene without any brand."""
-    return f"{SCENE}{split}/{_SEEDS[Split(split)]}/{index}"
+    return f"{SCENE}{split}/{_SEEDS[split]}/{index}"
 
 
 @lru_cache(maxsize=256)
 def scene_pixels(uri: str) -> np.ndarray:
     """The canvas of a `scene:` URI: uint8 [CANVAS_PX, CANVAS_PX, 3]."""
     split, seed, index = uri.removeprefix(SCENE).split("/")
-    return np.array(scene(np.random.default_rng((int(seed), int(index))), Split(split), CANVAS_PX))
-
-
-@cache
-def look_alikes(split: Split, brands: int = len(BRANDS)) -> Logos:
-    """A split's look-alikes of so many brands, rendered once."""
-    return distractor_logos(split, brands)
+    return np.array(scene(np.random.default_rng((int(seed), int(index))), split, CANVAS_PX))
 
 
 def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
-    """A photo's damage done to its canvas, which is then resized: uint8 [size, size, 3].
+    """A photo's canvas with its damage, then resized: uint8 [size, size, 3].
 
-    Half of the photos get a mark first, so that a mark is neither good nor bad.
+    Half of the photos get a mark first, so that marks are independent of quality.
 
     Raises:
-        ValueError: The photo has no damage to do.
+        ValueError: The photo has no `damage`.
     """
     if photo.damage is None:
         raise ValueError(photo.id)
@@ -73,7 +66,7 @@ def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
     pixels = torch.from_numpy(canvas.transpose(2, 0, 1).astype(np.float32)) / 255
     if seed % 2:
         rng = np.random.default_rng((int(seed), 1))
-        marks = look_alikes(Split(photo.split) if photo.split in set(Split) else Split.TEST)
+        marks = distractor_logos(photo.split if photo.split in SPLITS else TEST)
         chosen = torch.tensor([int(rng.integers(len(marks.names)))])
         pixels = paste(rng, pixels[None], marks.masks[chosen], marks.colours[chosen], Look())[0]
     pixels = damaged(np.random.default_rng(int(seed)), pixels, severity)
@@ -88,22 +81,22 @@ def damage_name(damage: tuple[int, float]) -> str:
 
 
 @lru_cache(maxsize=4)
-def brand_composer(split: Split, marks: str, scenes: int, px: int) -> BrandComposer:
-    """What composes the photos of a split; `marks` is as in `marks_name`."""
+def brand_composer(split: str, marks: str, scenes: int, px: int) -> BrandComposer:
+    """The composer of a split's photos; `marks` is from `marks_name`."""
     bank = background_bank(_SEEDS[split], split, scenes)
     kind, _, count = marks.partition("/")
     brands = int(count or len(BRANDS))
-    made = composer(split, bank, brand_logos(brands), look_alikes(split, brands), px)
-    return made if kind == _BRANDS else replace(made, mix=Mix(0.0, 0.5))
+    made = composer(split, bank, brand_logos(brands), distractor_logos(split, brands), px)
+    return made if kind == "brands" else replace(made, mix=Mix(0.0, 0.5))
 
 
 def marks_name(marks: str, brands: int) -> str:
-    """How a source's marks are called in URIs: "brands" or "look-alikes" (of the demo's ten), or "brands/100"."""
+    """A source's marks in URIs: "brands" or "look-alikes" (of the demo's ten brands), or "brands/100"."""
     return marks if brands == len(BRANDS) else f"{marks}/{brands}"
 
 
 @lru_cache(maxsize=4)
-def composed_set(split: Split, marks: str, scenes: int, count: int, px: int) -> Batch:
+def composed_set(split: str, marks: str, scenes: int, count: int, px: int) -> Batch:
     """The fixed composed photos of a held-out split."""
     return brand_composer(split, marks, scenes, px).fixed(100 + _SEEDS[split], count)
 
@@ -112,8 +105,8 @@ def composed_photos(  # noqa: PLR0917 - the parts of the photos' URI
     source: str, split: str, marks: str, scenes: int, count: int, px: int
 ) -> list[Photo]:
     """The listed photos of `composed_set`."""
-    made = composed_set(Split(split), marks, scenes, count, px)
-    labels = (*brand_composer(Split(split), marks, scenes, px).brands.names, NO_LOGO)
+    made = composed_set(split, marks, scenes, count, px)
+    labels = (*brand_composer(split, marks, scenes, px).brands.names, NO_LOGO)
     return [
         Photo(
             id=f"{source}/{split}/{index}",
@@ -132,5 +125,5 @@ def composed_pixels(uri: str) -> np.ndarray:
     """The photo of a `composed:` URI: uint8 [px, px, 3]."""
     split, *kind, scenes, count, px, index = uri.removeprefix(COMPOSED).split("/")
     marks = "/".join(kind)
-    made = composed_set(Split(split), marks, int(scenes), int(count), int(px))
+    made = composed_set(split, marks, int(scenes), int(count), int(px))
     return made.images[int(index)].permute(1, 2, 0).contiguous().numpy()

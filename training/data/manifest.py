@@ -1,4 +1,4 @@
-"""The data manifest of a run: every photo with its hash, label and split, and a SHA-256 that stands for all of it."""
+"""The data manifest of a run: every photo with its hash, label and split, and the SHA-256 of all of it."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 from training.data.photos import FOREIGN, SPLITS, Photo, photo_from_json
 from training.errors import DataError
 
-#: Parts of a photo that its place on a disk does not change; only these are hashed.
+#: Fields that do not depend on where the files are; only these are hashed.
 _IDENTITY = ("id", "sha256", "label", "rating", "votes", "split", "group", "box", "damage")
 
 
@@ -25,9 +25,9 @@ class Manifest:
     photos: tuple[Photo, ...]
     #: {"id", "uri", "reason"} of every listed photo that could not be read.
     unreadable: tuple[dict[str, str], ...] = ()
-    #: What `leaks.find` found, and what was done about it.
+    #: The leak report of `splits.divide`.
     leaks: Mapping[str, Any] = field(default_factory=dict)
-    #: Endless composed data, described by the SHA-256 of what draws it and its parameters; empty without.
+    #: Composed training data: its parameters and the SHA-256 of the code that draws it.
     generators: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -72,7 +72,7 @@ def load_manifest(path: Path) -> Manifest:
     """The manifest that a run wrote.
 
     Raises:
-        DataError: The file is missing, is no manifest, or its content no longer has the SHA-256 that it names.
+        DataError: The file is missing or invalid, or its content does not have the SHA-256 that it names.
     """
     try:
         values = json.loads(path.read_text())

@@ -1,13 +1,15 @@
-"""One listed photo: where it is, what it shows, and which split it belongs to. Pixels come from `decode`.
+"""A photo of a data set: where it is, its label and its split; and the image formats that data sets are made of.
 
-Nothing here needs torch, so that what only lists photos starts at once.
+Nothing here imports torch, so that commands that only list photos start at once.
 """
 
+import json
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from training.data.formats import image_formats
 from training.errors import DataError
 
 #: Label of a photo without a known brand.
@@ -20,11 +22,11 @@ LEVELS: Final = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo as a source lists it; splitting and hashing fill in what the source does not know."""
+    """A photo as a source lists it; inspection and splitting fill in what the source does not know."""
 
     #: Unique within a run, and stable: the path below its source, or the list's own id.
     id: str
-    #: A path, `file:`, `http:` or `https:`; or `scene:` and `composed:` for what code draws.
+    #: A path, `file:`, `http:` or `https:`; `scene:` and `composed:` for photos drawn by code.
     uri: str
     source: str
     #: The brand, or NO_LOGO; None for rated photos.
@@ -36,13 +38,13 @@ class Photo:
     split: str | None = None
     #: Photos of one group stay in one split.
     group: str = ""
-    #: Of the file's bytes; of the URI and the code that draws it where there is no file.
+    #: Of the file's bytes; of a drawn photo, of its URI and the code that draws it.
     sha256: str = ""
-    #: Left, top, right, bottom as shares of the photo's sides: what of it is shown.
+    #: The part of the photo that is used: left, top, right, bottom as shares of its sides.
     box: tuple[float, float, float, float] | None = None
     #: Seed and severity 0..4 of damage done by code.
     damage: tuple[int, float] | None = None
-    #: What a report may slice by.
+    #: Properties that a report slices by.
     metadata: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
@@ -57,15 +59,28 @@ def photo_from_json(values: dict[str, Any]) -> Photo:
     return Photo(**{**values, **tuples})
 
 
-def photo_files(folder: Path) -> list[Path]:
-    """Every file below a folder that is named like a photo, sorted.
+@cache
+def image_formats() -> tuple[tuple[str, ...], frozenset[str]]:
+    """Pillow's names of the formats that every service reads, and all suffixes of photos, in lower case.
 
-    Also those in formats that the service does not read: whoever looks at them reports them as unreadable.
+    Photos in other formats are not trained on, since the service will not see them. The service publishes its formats
+    (`photo-tagger schemas`); this package has a copy, which a test keeps equal.
+    """
+    published = json.loads(files("training.data").joinpath("image-formats.json").read_bytes())
+    suffixes = [suffix for each in published["formats"] for suffix in each["suffixes"]]
+    read = tuple(each["name"] for each in published["formats"] if each["by_default"])
+    return read, frozenset([*suffixes, *published["unread_suffixes"]])
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """Every file below a folder that has the suffix of a photo, sorted.
+
+    Formats that the service does not read are included, so that they are reported as unreadable.
 
     Raises:
         DataError: No such folder.
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}")
-    suffixes = image_formats().suffixes
+    _, suffixes = image_formats()
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())

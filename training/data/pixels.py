@@ -1,4 +1,4 @@
-"""Pixels of listed photos: files, drawn scenes, composed and damaged photos alike."""
+"""Pixels of listed photos: files, drawn scenes, composed and damaged photos."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from training.data.made import COMPOSED, SCENE, composed_pixels, damage_pixels, 
 from training.data.photos import Photo
 from training.data.read import read_bytes
 
-#: Canvas that damage is done on, at least this many times the model's side.
+#: The side of the canvas that gets damage is at least this many times the model's.
 _CANVAS_GAP = 1.5
 
 
@@ -25,34 +25,32 @@ def photo_pixels(photo: Photo, geometry: Geometry) -> np.ndarray:
     """One photo as the model sees it: uint8 [input_size, input_size, 3].
 
     Raises:
-        Unreadable: The file is gone or broken.
+        Unreadable: The file is missing or corrupt.
     """
     if photo.uri.startswith(COMPOSED):
         return _resized(composed_pixels(photo.uri), geometry.input_size)
-    if photo.damage is not None:
-        return damage_pixels(_canvas(photo, geometry), photo, geometry.input_size)
     if photo.uri.startswith(SCENE):
-        return _resized(scene_pixels(photo.uri), geometry.input_size)
+        scene = scene_pixels(photo.uri)
+        if photo.damage is None:
+            return _resized(scene, geometry.input_size)
+        return damage_pixels(scene, photo, geometry.input_size)
+    if photo.damage is not None:
+        canvas = _file_canvas(photo.uri, max(CANVAS_PX, round(geometry.input_size * _CANVAS_GAP)))
+        return damage_pixels(canvas, photo, geometry.input_size)
     return square(decode(read_bytes(photo.uri), _decoded_side(photo, geometry)), geometry, photo.box)
 
 
 def _decoded_side(photo: Photo, geometry: Geometry) -> int:
-    """A photo of which only a part is shown must be decoded larger."""
+    """A photo of which only a part is used must be decoded larger."""
     if photo.box is None:
         return geometry.resize_short_side
     left, top, right, bottom = photo.box
     return round(geometry.resize_short_side / max(min(right - left, bottom - top), 0.02))
 
 
-def _canvas(photo: Photo, geometry: Geometry) -> np.ndarray:
-    if photo.uri.startswith(SCENE):
-        return scene_pixels(photo.uri)
-    return _file_canvas(photo.uri, max(CANVAS_PX, round(geometry.input_size * _CANVAS_GAP)))
-
-
 @lru_cache(maxsize=16)
 def _file_canvas(uri: str, side: int) -> np.ndarray:
-    """The undamaged photo; its damaged versions follow each other in a manifest."""
+    """The undamaged photo; cached, since its damaged versions are adjacent in a manifest."""
     return square(decode(read_bytes(uri), side), Geometry(side, side))
 
 
@@ -86,7 +84,7 @@ def stack(
 
 
 def content_sha256(photos: Sequence[Photo], geometry: Geometry) -> str:
-    """Names the pixels of photos in order: equal for equal files, wherever they lie, seen in the same way."""
+    """Identifies the pixels of photos in order: equal for equal files and geometry, wherever the files are."""
     digest = hashlib.sha256(f"{geometry} {generator_sha256()}".encode())
     for photo in photos:
         digest.update(repr((photo.sha256, photo.uri if not photo.sha256 else "", photo.box, photo.damage)).encode())
@@ -97,14 +95,16 @@ def cached_stack(
     photos: Sequence[Photo],
     geometry: Geometry,
     workers: int,
-    cache: Path,
+    cache: Path | None,
     on_done: Callable[[int], None] = lambda _count: None,
 ) -> Tensor:
-    """As `stack`, kept in a file named by the photos' hashes and the geometry, and memory-mapped.
+    """As `stack`; the result is kept in a memory-mapped file of `cache`, named by the photos' hashes and the geometry.
 
     Raises:
         Unreadable: As `stack`.
     """
+    if cache is None or not photos:
+        return stack(photos, geometry, workers, on_done)
     path = cache / f"{content_sha256(photos, geometry)[:32]}.npy"
     if not path.exists():
         made = stack(photos, geometry, workers, on_done).numpy()

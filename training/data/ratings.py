@@ -1,13 +1,12 @@
-"""Rated photos: any CSV or Parquet list, and the files of AVA, KonIQ-10k and SPAQ as they are distributed.
+"""Rated photos: any CSV, Parquet or Excel list, and the files of AVA, KonIQ-10k and SPAQ as they are distributed.
 
-Every scale becomes levels 1..5: a rating is the mean, votes are the distribution where a data set has one.
+Every scale is converted to levels 1..5: the rating is the mean, votes are the distribution if a data set has one.
 """
 
 from collections.abc import Iterator
 
-from training.data.backgrounds import Split
 from training.data.made import scene_uri
-from training.data.photos import LEVELS, SPLITS, Photo, photo_files
+from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
 from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
@@ -25,7 +24,7 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
         Photos, in the order of the list.
 
     Raises:
-        DataError: A column is missing, or a rating is no number 1..5.
+        DataError: A column is missing, or a rating is not a number 1..5.
     """
     folder = source.photos or source.path.parent
     known = {source.image, source.rating, source.group, source.split}
@@ -68,13 +67,13 @@ def _shares(counts: list[float], place: str) -> tuple[float, ...]:
 
 
 def ava(source: AvaSource) -> Iterator[Photo]:
-    """AVA: each two neighbours of the ten votes make one level. Photos are named by their id.
+    """AVA: votes 1 and 2 are level 1, and so on to 10. Photos are named by their id.
 
     Yields:
         Photos, in the order of AVA.txt; the challenge is metadata.
 
     Raises:
-        DataError: No file, or a line with another number of columns.
+        DataError: No file, or a line has another number of columns.
     """
     if not source.path.is_file():
         raise DataError(f"no AVA.txt at {source.path}")
@@ -97,7 +96,7 @@ def ava(source: AvaSource) -> Iterator[Photo]:
 
 
 def koniq(source: KoniqSource) -> Iterator[Photo]:
-    """KonIQ-10k: counts of votes c1..c5 are levels 1..5. A column `set` (training, validation, test) is kept.
+    """KonIQ-10k: counts of votes c1..c5 are levels 1..5. A column `set` (training, validation, test) is the split.
 
     Yields:
         Photos, in the order of the file.
@@ -120,7 +119,7 @@ def koniq(source: KoniqSource) -> Iterator[Photo]:
 
 
 def spaq(source: SpaqSource) -> Iterator[Photo]:
-    """SPAQ: scores 0..100 are stretched to 1..5; the attributes are metadata.
+    """SPAQ: scores 0..100 are scaled to 1..5; the attributes are metadata.
 
     Yields:
         Photos, in the order of the sheet.
@@ -143,15 +142,15 @@ def spaq(source: SpaqSource) -> Iterator[Photo]:
 
 
 def undamaged(source: DamagedSource) -> list[Photo]:
-    """The photos that `damaged` damages: a folder's, or drawn scenes, which know their split.
+    """The photos that get damage: a folder's, or drawn scenes, which come with a split.
 
     Raises:
         DataError: No photo in the folder.
     """
     if source.path is None:
-        counts = {Split.TRAIN: source.scenes, Split.VAL: source.scenes // 4, Split.TEST: source.scenes // 4}
+        counts = {TRAIN: source.scenes, VAL: source.scenes // 4, TEST: source.scenes // 4}
         return [
-            Photo(id=f"scenes/{split}/{index}", uri=scene_uri(split, index), source="scenes", split=split.value)
+            Photo(id=f"scenes/{split}/{index}", uri=scene_uri(split, index), source="scenes", split=split)
             for split, count in counts.items()
             for index in range(count)
         ]

@@ -1,4 +1,4 @@
-"""The bytes behind a path or a URI: files here, http(s) through `download`."""
+"""The bytes behind a path or a URI: local files here, http(s) through `download`."""
 
 from pathlib import Path
 from typing import Final
@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from training.data.download import Allowed, Limits, anywhere, fetch
 from training.errors import Unreadable
 
-#: Bounds of one photo.
+#: Limits of one photo.
 PHOTO: Final = Limits()
 _HTTP: Final = frozenset({"http", "https"})
 
@@ -42,11 +42,11 @@ def read_bytes(uri: str, limits: Limits = PHOTO, allowed: Allowed = anywhere) ->
 
     Args:
         uri: What to read.
-        limits: Bounds of size, and of time for http(s).
-        allowed: As in `download.fetch`; asked about files, too.
+        limits: Limits of size, and of time for http(s).
+        allowed: As in `download.fetch`; called for files, too.
 
     Raises:
-        Unreadable: Nothing there, no answer, cut off, empty, too large, too slow, or not allowed.
+        Unreadable: Missing, no response, incomplete, empty, too large, too slow, or not allowed.
     """
     if scheme_of(uri) in _HTTP:
         return fetch(uri, limits, allowed)

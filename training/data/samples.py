@@ -1,6 +1,6 @@
-"""The demo's sample photos: composed from backgrounds and look-alikes that training never saw.
+"""The demo's sample photos, composed from held-out backgrounds and look-alikes.
 
-Every photo is one row of a table; its content depends on nothing but that row.
+Every photo is one row of a table and depends only on that row.
 """
 
 import io
@@ -20,10 +20,10 @@ from training.data.logos import BRANDS, render_mask
 
 _MARK_PX = 512
 _LARGEST_BYTES = 64_000
-#: Logos keep this far inside the centre square, so that their plates are not cut by it.
+#: Logos stay within this share of the centre square, so that the centre crop does not cut their plates.
 _REACH = 0.72
 _EXIF_ORIENTATION, _TURN_RIGHT = 0x0112, 6
-#: Severity from which a photo is expected to be called poor.
+#: Severity from which a photo is expected to be poor.
 _POOR = 3
 
 
@@ -41,13 +41,13 @@ class Sample:
     #: Part of a photo to show: left, top, right, bottom as shares of its sides.
     part: tuple[float, float, float, float] = (0, 0, 1, 1)
     plate: bool = False
-    #: Stored on its side, with an EXIF tag that says how to turn it.
+    #: Stored rotated, with the EXIF orientation that corrects it.
     turned: bool = False
     width: int = 900
     height: int = 675
 
 
-#: Held-out sample photos: where each comes from, and on what terms.
+#: Held-out sample photos: package, file, author and licence.
 _SOURCES = {
     "coffee": ("skimage", "coffee.png", "Rachel Michetti, courtesy of Pikolo Espresso Bar; CC0"),
     "chelsea": ("skimage", "chelsea.png", "Stefan van der Walt; CC0"),
@@ -122,7 +122,7 @@ def _background(sample: Sample, rng: np.random.Generator) -> Image.Image:
 
 
 def _with_mark(sample: Sample, rng: np.random.Generator, photo: torch.Tensor) -> torch.Tensor:
-    """Puts the mark inside the centre square, which is what the service's centre crop keeps."""
+    """Pastes the mark inside the centre square, which the service's centre crop keeps."""
     if sample.mark is None:
         return photo
     icon = icons[sample.mark]
@@ -157,7 +157,7 @@ def _encode(sample: Sample, picture: Image.Image) -> bytes:
         flat.save(stream, "PNG", optimize=True)
         return stream.getvalue()
     exif = Image.Exif()
-    if sample.turned:  # as phones write it: the sensor's rows, and a tag that says how to turn them
+    if sample.turned:  # as phones store it: the rows of the sensor, and an EXIF orientation
         picture = picture.transpose(Image.Transpose.ROTATE_90)
         exif[_EXIF_ORIENTATION] = _TURN_RIGHT
     if "grey" in sample.file:
@@ -171,18 +171,19 @@ def _encode(sample: Sample, picture: Image.Image) -> bytes:
 
 
 def _sources() -> str:
-    lines = ["# Sources of the sample photos", ""]
-    lines += [
-        "Made by `photo-trainer samples`: backgrounds below, with brand marks from simpleicons (paths CC0) on some."
+    lines = [
+        "# Sources of the sample photos",
+        "",
+        "Made by `photo-trainer samples`: backgrounds below, with brand marks from simpleicons (paths CC0) on some.",
+        "The marks are trademarks of their owners and stand here only as something to recognise.",
+        "",
+        "| file | background | source and licence |",
+        "|---|---|---|",
     ]
-    lines += ["The marks are trademarks of their owners and stand here only as something to recognise.", ""]
-    lines += ["| file | background | source and licence |", "|---|---|---|"]
     for sample in SAMPLES:
-        package, name, terms = _SOURCES.get(sample.background, ("", "", ""))
-        source = (
-            f"{name} of the {'scikit-image' if package == 'skimage' else 'scikit-learn'} wheel" if name else "drawn"
-        )
-        lines.append(f"| {sample.file} | {source} | {terms or 'this project, Apache-2.0'} |")
+        package, name, terms = _SOURCES.get(sample.background, ("", "", "this project, Apache-2.0"))
+        wheel = "scikit-image" if package == "skimage" else "scikit-learn"
+        lines.append(f"| {sample.file} | {f'{name} of the {wheel} wheel' if name else 'drawn'} | {terms} |")
     return "\n".join(lines) + "\n"
 
 

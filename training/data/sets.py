@@ -6,20 +6,20 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.data.backgrounds import Split
 from training.data.compose import Look, camera, cover, drawn, paste, views
 from training.data.logos import Logos
+from training.data.photos import TRAIN
 
-#: Side in pixels of what the models see.
+#: Side of the models' input, in px.
 INPUT_PX = 96
-#: Side in pixels of the canvases that brand photos are windows of.
+#: Side of the canvases that brand photos are cropped from, in px.
 BRAND_CANVAS_PX = 128
 _AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of a brand batch: photos with a brand, with a look-alike; the rest are clean."""
+    """Shares of a brand batch: photos with a brand, photos with a look-alike; the rest are clean."""
 
     brand: float = 0.5
     distractor: float = 0.25
@@ -28,14 +28,14 @@ class Mix:
 
 
 class Origin:
-    """Where a brand photo's label comes from, so that false positives can be told apart."""
+    """What a composed photo shows, so that false positives can be reported separately."""
 
     BRAND, DISTRACTOR, CLEAN = range(3)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Photos uint8 [N, 3, INPUT_PX, INPUT_PX], labels int64 [N] and origins int64 [N] (all 0 for quality)."""
+    """Photos uint8 [N, 3, INPUT_PX, INPUT_PX], labels int64 [N] and origins int64 [N] ."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -44,7 +44,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BrandComposer:
-    """Makes brand batches from a bank of canvases and two sets of marks."""
+    """Composes brand batches from a bank of canvases and two sets of marks."""
 
     bank: torch.Tensor
     brands: Logos
@@ -71,7 +71,7 @@ class BrandComposer:
         return Batch((camera(rng, photos) * 255).round().to(torch.uint8), labels, origins)
 
     def _with_objects(self, rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
-        """Photos of which a share shows a shape cut from its neighbour, before any mark is pasted."""
+        """Pastes a shape cut from the next photo onto a share of the photos, before any mark is pasted."""
         chosen = drawn(rng.permutation(len(photos))[: int(len(photos) * self.mix.objects)])
         shapes = drawn(rng.integers(len(self.distractors.names), size=len(chosen)))
         filling = photos[(chosen + 1) % len(photos)]
@@ -93,18 +93,13 @@ class BrandComposer:
         return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "origins")))
 
 
-def composer(split: Split, bank: torch.Tensor, brands: Logos, distractors: Logos, px: int = INPUT_PX) -> BrandComposer:
+def composer(split: str, bank: torch.Tensor, brands: Logos, distractors: Logos, px: int = INPUT_PX) -> BrandComposer:
     """The composer of a split: evaluation sees more clean photos than training, to bound their false-positive rate.
 
-    The canvases are shrunk once, to BRAND_CANVAS_PX for INPUT_PX: sampling a window from them later needs no more.
+    The canvases are downscaled once, to BRAND_CANVAS_PX for INPUT_PX, which is enough for random crops.
     """
     side = min(bank.shape[-1], BRAND_CANVAS_PX * px // INPUT_PX)
-    sizes = (side, side)
-    small = torch.cat(
-        [
-            functional.interpolate(part.float(), sizes, mode="area").round().to(torch.uint8)
-            for part in torch.split(bank, 64)
-        ]
-    )
-    mix = Mix() if split is Split.TRAIN else Mix(0.45, 0.25)
+    parts = (functional.interpolate(part.float(), (side, side), mode="area").round() for part in torch.split(bank, 64))
+    small = torch.cat([part.to(torch.uint8) for part in parts])
+    mix = Mix() if split == TRAIN else Mix(0.45, 0.25)
     return BrandComposer(small, brands, distractors, mix, px=px)

@@ -1,6 +1,6 @@
-"""Divides photos into train, val and test so that nothing alike is on both sides, and proves it.
+"""Stratified splits into train, val and test without leaks, and the report that shows it.
 
-Alike are photos with the same bytes, with nearly the same perceptual hash, or of one group.
+A leak is a pair in two splits: photos with the same bytes, with nearly the same perceptual hash, or of one group.
 """
 
 from collections import defaultdict
@@ -10,6 +10,8 @@ from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from training.data.inspect import Inspected
 from training.data.made import SCENE
@@ -19,31 +21,15 @@ from training.errors import DataError
 from training.recipes.recipe import Splitting
 
 _HASH_BITS: Final = 64
-#: Pairs of a leak that a report lists; it counts all.
+#: Leaking pairs that the report lists; it counts all.
 _EXAMPLES: Final = 5
-#: Which copy of a leaking pair goes: the training copy first, the reported ones last.
+#: Of a leaking pair, the photo whose split comes first here is dropped.
 _DROP_ORDER: Final = (TRAIN, VAL, TEST, FOREIGN)
 Pair = tuple[int, int]
 
 
-class _Union:
-    """Disjoint sets of indices."""
-
-    def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
-
-    def find(self, index: int) -> int:
-        while self.parent[index] != index:
-            self.parent[index] = self.parent[self.parent[index]]
-            index = self.parent[index]
-        return index
-
-    def join(self, left: int, right: int) -> None:
-        self.parent[self.find(right)] = self.find(left)
-
-
 def _buckets(keys: Iterable[Hashable | None]) -> Iterator[list[int]]:
-    """Indices that share a key; None is no key."""
+    """Indices with equal keys; None equals nothing."""
     found: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:
@@ -52,7 +38,7 @@ def _buckets(keys: Iterable[Hashable | None]) -> Iterator[list[int]]:
 
 
 def near_pairs(hashes: Sequence[int], bits: int) -> set[Pair]:
-    """Pairs whose hashes differ in at most `bits` bits; 0 is no hash (a flat picture is like all flat pictures).
+    """Pairs whose hashes differ in at most `bits` bits; 0 equals nothing (all flat pictures have it).
 
     A hash that differs in `bits` bits is equal in one of `bits + 1` bands, so only equal bands are compared.
     """
@@ -70,7 +56,7 @@ def near_pairs(hashes: Sequence[int], bits: int) -> set[Pair]:
 
 
 def _chains(keys: Iterable[Hashable | None]) -> set[Pair]:
-    """Neighbours among the indices that share a key: as many pairs as join them all."""
+    """Consecutive pairs of indices with equal keys, which connect them all."""
     return {pair for indices in _buckets(keys) for pair in pairwise(indices)}
 
 
@@ -82,29 +68,24 @@ def _group_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
     return [(item.photo.source, item.photo.group) if item.photo.group else None for item in found]
 
 
-def _alike(found: Sequence[Inspected], bits: int) -> dict[str, set[Pair]]:
-    return {
-        "exact": _chains(_exact_keys(found)),
-        "near": near_pairs([item.dhash for item in found], bits),
-        "group": _chains(_group_keys(found)),
-    }
-
-
 def divide(found: Sequence[Inspected], rules: Splitting) -> tuple[list[Photo], dict[str, Any]]:
     """Photos with their splits, and the leak report.
 
-    Splits that photos bring along are kept if the rules say so; what leaks between those is dropped or refused. All
-    other photos are drawn by group, label by label, so that every split has every label's share.
+    Splits that come with the data are kept if the rules say so; pairs that leak between those are dropped or refused.
+    All other photos are split by group and stratified by label.
 
     Raises:
-        DataError: Splits leak and the rules refuse that.
+        DataError: There are leaks, and the rules refuse them.
     """
-    alike = _alike(found, rules.near_bits)
-    union = _Union(len(found))
-    for pairs in alike.values():
-        for left, right in pairs:
-            union.join(left, right)
-    splits = _draw([item.photo for item in found], [union.find(index) for index in range(len(found))], rules)
+    alike = {
+        "exact": _chains(_exact_keys(found)),
+        "near": near_pairs([item.dhash for item in found], rules.near_bits),
+        "group": _chains(_group_keys(found)),
+    }
+    joined = np.array([pair for pairs in alike.values() for pair in pairs], np.int64).reshape(-1, 2)
+    graph = sparse.coo_array((np.ones(len(joined)), tuple(joined.T)), (len(found), len(found)))
+    groups = csgraph.connected_components(graph, directed=False)[1].tolist()
+    splits = _draw([item.photo for item in found], groups, rules)
     crossing = {
         kind: sorted(pair for pair in pairs if splits[pair[0]] != splits[pair[1]]) for kind, pairs in alike.items()
     }
@@ -149,16 +130,16 @@ def _draw(photos: list[Photo], groups: list[int], rules: Splitting) -> list[str]
     rng = np.random.default_rng(rules.seed)
     drawn = list(given)
     for label in sorted(by_label):
-        for members, split in _share_out(rng, by_label[label], rules):
+        for members, split in _stratified(rng, by_label[label], rules):
             for index in members:
                 drawn[index] = split
     return [split or TRAIN for split in drawn]
 
 
-def _share_out(rng: np.random.Generator, groups: list[list[int]], rules: Splitting) -> Iterator[tuple[list[int], str]]:
-    """Splits for the groups of one label, in random order: test first, then val, the rest is for training.
+def _stratified(rng: np.random.Generator, groups: list[list[int]], rules: Splitting) -> Iterator[tuple[list[int], str]]:
+    """Splits for the groups of one label, in random order: test first, then val, the rest is training.
 
-    Large groups go to training, where they cannot make a whole report depend on one scene.
+    Large groups go to training, since figures on test should not depend on one scene.
 
     Yields:
         Members of a group, and their split.
@@ -174,7 +155,7 @@ def _share_out(rng: np.random.Generator, groups: list[list[int]], rules: Splitti
 
 
 def _to_drop(found: Sequence[Inspected], near: list[Pair], splits: list[str]) -> set[int]:
-    """Photos that must go so that nothing leaks: of copies and groups, all that are not in the split reported last."""
+    """Indices to drop so that nothing leaks: of copies and groups, all but those in the last split of _DROP_ORDER."""
     dropped: set[int] = set()
     for keys in (_exact_keys(found), _group_keys(found)):
         for indices in _buckets(keys):

@@ -1,4 +1,4 @@
-"""Rows of CSV, Parquet and Excel files as dictionaries of text, whichever the file is."""
+"""Rows of CSV, Parquet and Excel files as dictionaries of text."""
 
 import csv
 import zipfile
@@ -17,8 +17,8 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
         Column name to text.
 
     Raises:
-        DataError: The file is missing or cannot be read as what its suffix says.
-        ToolMissing: A Parquet or Excel file without the packages that read it.
+        DataError: The file is missing or not of the format that its suffix names.
+        ToolMissing: The packages for Parquet or Excel files are not installed.
     """
     if not path.is_file():
         raise DataError(f"no table at {path}")
@@ -30,10 +30,10 @@ def rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def columns_missing(path: Path, row: dict[str, str], *names: str | None) -> None:
-    """Stops at a table without a column that is needed.
+    """Checks that a table has the needed columns.
 
     Raises:
-        DataError: Names the missing ones and those that are there.
+        DataError: Names the missing ones and the existing ones.
     """
     missing = [name for name in names if name is not None and name not in row]
     if missing:

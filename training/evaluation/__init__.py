@@ -1,1 +1,1 @@
-"""What a model does on photos that it never saw: figures with intervals, a report for people, a card, a gate."""
+"""Evaluation of a model on held-out photos: figures with intervals, a report, a model card."""

@@ -1,17 +1,17 @@
-"""Answers: what a model said about labelled photos, with everything that figures are computed from."""
+"""A model's logits for labelled photos, and the figures computed from them, with bootstrap intervals."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
 
-from training.statistics import Flags, Floats, Ints, Texts, softmax
+from training.statistics import Flags, Floats, Ints, Texts, bootstrap, softmax
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One row a photo."""
+    """Predictions for labelled photos, one row a photo."""
 
     ids: Texts
     #: [N, C], before the temperature.
@@ -20,7 +20,7 @@ class Answers:
     labels: Ints
     #: The label as a number: the class index again, or a rating 1..5 with its fraction.
     targets: Floats
-    #: Photos of one group stay together in a bootstrap sample; "" stands alone.
+    #: Photos of one group stay together in a bootstrap sample; a photo with "" is a group of its own.
     groups: Texts
     #: Name of a property: its value for each photo, "" where it is unknown.
     slices: Mapping[str, Texts] = field(default_factory=dict)
@@ -43,28 +43,31 @@ class Answers:
             {name: values[which] for name, values in self.slices.items()},
         )
 
-    def joined(self, other: Self) -> Self:
-        """These rows, then the other's; properties that one side lacks are unknown there."""
-
-        def values(side: Self, name: str) -> Texts:
-            return side.slices.get(name, np.full(len(side), ""))
-
-        names = [*self.slices, *(name for name in other.slices if name not in self.slices)]
-        return type(self)(
-            np.concatenate((self.ids, other.ids)),
-            np.concatenate((self.logits, other.logits)),
-            np.concatenate((self.labels, other.labels)),
-            np.concatenate((self.targets, other.targets)),
-            np.concatenate((self.groups, other.groups)),
-            {name: np.concatenate((values(self, name), values(other, name))) for name in names},
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value, its bootstrap interval, and what the baselines get on the same photos."""
+    """A measured value, its 95 % bootstrap interval, and what the baselines get on the same photos."""
 
     value: float
     low: float
     high: float
     baselines: Mapping[str, float] = field(default_factory=dict)
+
+
+def measured(
+    values_of: Callable[[Ints], Mapping[str, float]], groups: Texts, baselines: Mapping[str, Mapping[str, float]]
+) -> dict[str, Figure]:
+    """Every value of all photos with its bootstrap interval by group, beside the values of the baselines.
+
+    Args:
+        values_of: Computes the values from the photos at some indices.
+        groups: Of each photo.
+        baselines: By name of the baseline, the same values.
+    """
+    intervals = bootstrap(values_of, groups)
+    return {
+        name: Figure(
+            value, intervals[name].low, intervals[name].high, {other: of[name] for other, of in baselines.items()}
+        )
+        for name, value in values_of(np.arange(len(groups))).items()
+    }

@@ -1,4 +1,4 @@
-"""The whole evaluation of a run: fitted on val, frozen, then measured once on test and on foreign photos."""
+"""The evaluation of a run: temperature and threshold are fitted on val, then measured once on test and foreign."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +11,10 @@ from training.data.decode import Geometry
 from training.evaluation import brand, quality, robustness
 from training.evaluation.answers import Answers
 from training.evaluation.outcome import Calibration, Evaluation, Mistake
-from training.evaluation.predict import FOREIGN_ORIGIN, SplitPredictions, files_of, logits_of
+from training.evaluation.predict import SplitPredictions, files_of, logits_of
 from training.evaluation.slices import Part, parts
 from training.evaluation.thresholds import Choice, Target, choose, sweep, tagging
-from training.statistics import Flags, Floats, Ints, brier, fit_temperature, softmax, top_reliability, wilson
+from training.statistics import Flags, Ints, brier, fit_temperature, softmax, top_reliability, wilson
 
 _ROBUSTNESS_PHOTOS: Final = 300
 _WORST: Final = 24
@@ -35,19 +35,6 @@ class Splits:
         return {name: len(getattr(self, name).answers) for name in self.__slots__}
 
 
-def brand_decisions(logits: Floats, temperature: float, threshold: float) -> Ints:
-    """The tag of each row: a brand's index, or the last index for none."""
-    blank = np.full(len(logits), "")
-    labels = np.zeros(len(logits), np.int64)
-    return brand.BrandView(softmax(logits, temperature), labels, blank, threshold).decided
-
-
-def quality_decisions(logits: Floats, temperature: float, threshold: float) -> Ints:
-    """1 for a good photo."""
-    ratings, labels = np.zeros(len(logits)), np.zeros(len(logits), np.int64)
-    return quality.QualityView(softmax(logits, temperature), labels, ratings, threshold).decided
-
-
 def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target: Target) -> Evaluation:
     """Evaluates a brand model."""
     val, test = splits.val.answers, splits.test.answers
@@ -65,7 +52,7 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
         splits,
         seen.decided == seen.labels,
         test.labels,
-        lambda images: brand_decisions(logits_of(net, images), temperature, threshold),
+        lambda images: brand.decided(softmax(logits_of(net, images), temperature), threshold),
     )
     return replace(
         common,
@@ -82,7 +69,7 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
         choice=choice,
         verified=tagging(seen.score, right, branded, threshold),
         sweep=tuple(sweep(seen.score, right, branded, 0.3, 0.99)),
-        foreign=_foreign(brand.view(_as_foreign(splits.foreign.answers), temperature, threshold)),
+        foreign=_foreign(brand.view(splits.foreign.answers, temperature, threshold)),
     )
 
 
@@ -99,7 +86,7 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
         splits,
         (seen.decided == 1) == good,
         good.astype(np.int64),
-        lambda images: quality_decisions(logits_of(net, images), temperature, threshold),
+        lambda images: (quality.score_of(softmax(logits_of(net, images), temperature)) >= threshold).astype(np.int64),
         sided,
     )
     rates = {"good": float((seen.decided == 1).mean()), "poor": float((seen.decided == 0).mean())}
@@ -128,11 +115,11 @@ def _common(
     decide: Callable[[np.ndarray], Ints],
     counted: Flags | None = None,
 ) -> Evaluation:
-    """What both kinds of model are asked alike: slices and robustness; the caller fills in the rest."""
+    """What both kinds of model have in common, slices and robustness; the caller fills in the rest."""
     test = splits.test
     which = np.ones(len(right), np.bool_) if counted is None else counted
     sliced = test.answers.take(which)
-    # where a photo without a brand comes from has a table of its own, and goes with its label
+    # the kind of a photo without a brand has a table of its own, and follows from its label
     properties = {name: values for name, values in sliced.slices.items() if name != brand.ORIGIN}
     slices = tuple(parts(replace(sliced, slices=properties), right[which]))
     bodies, chosen, original = files_of(test, _ROBUSTNESS_PHOTOS)
@@ -158,20 +145,8 @@ def _calibration(answers: Answers, temperature: float) -> Calibration:
     )
 
 
-def _as_foreign(answers: Answers) -> Answers:
-    origins = np.full(len(answers), FOREIGN_ORIGIN)
-    return Answers(
-        answers.ids,
-        answers.logits,
-        answers.labels,
-        answers.targets,
-        answers.groups,
-        {**answers.slices, brand.ORIGIN: origins},
-    )
-
-
 def _foreign(away: brand.BrandView) -> dict[str, float]:
-    """How often photos from elsewhere, which show no known brand, get one."""
+    """False positive rates on foreign photos, which show no known brand."""
     if not len(away.labels):
         return {}
     argmax, tagged = away.probabilities.argmax(1) != away.no_logo, away.decided != away.no_logo
@@ -213,7 +188,7 @@ def _flip_alarms(flips: Sequence[robustness.Flips]) -> list[str]:
 
 
 def _drift(score: np.ndarray, rates: Mapping[str, float], images: np.ndarray) -> dict[str, Any]:
-    """What service is compared with later: the histogram of scores, the rates of tags, and what photos look like."""
+    """The baseline for drift in service: histogram of scores, rates of tags, brightness and contrast of photos."""
     counts, edges = np.histogram(score, bins=_HISTOGRAM_BINS, range=(0.0, 1.0))
     flat = images.reshape(len(images), -1)
     quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -1,12 +1,12 @@
-"""Figures of a brand model: by argmax, then at the published threshold, beside two models that look at nothing."""
+"""Figures of a brand model: by argmax, then at the published threshold, beside two constant baselines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from training.evaluation.answers import Answers, Figure
+from training.evaluation.answers import Answers, Figure, measured
 from training.statistics import (
     Flags,
     Floats,
@@ -14,25 +14,24 @@ from training.statistics import (
     Ints,
     Texts,
     average_precision,
-    bootstrap,
     brier,
     share,
     top_reliability,
     wilson,
 )
 
-#: The slice that tells photos without a brand apart: clean, look-alike, foreign.
+#: The slice with the kind of a photo without a brand: clean, look-alike, foreign.
 ORIGIN: Final = "origin"
 BASELINES: Final = ("always no_logo", "majority")
 
 
 @dataclass(frozen=True, slots=True)
 class BrandView:
-    """What the figures need of answers; the last class is no_logo."""
+    """Probabilities and labels at a threshold; the last class is no_logo."""
 
     probabilities: Floats
     labels: Ints
-    #: Of a photo without a brand: where it comes from.
+    #: Of a photo without a brand: which kind it is.
     origins: Texts
     threshold: float
 
@@ -55,12 +54,19 @@ class BrandView:
 
     @property
     def decided(self) -> Ints:
-        """The tag: the brand where the score reaches the threshold, else no_logo."""
-        return np.where(self.score >= self.threshold, self.brand, self.no_logo)
+        """The tag of each photo."""
+        return decided(self.probabilities, self.threshold)
 
     def take(self, which: Ints | Flags) -> "BrandView":
         """The rows at some indices."""
         return BrandView(self.probabilities[which], self.labels[which], self.origins[which], self.threshold)
+
+
+def decided(probabilities: Floats, threshold: float) -> Ints:
+    """The tag of each row [N, brands + no_logo]: the best brand where it reaches the threshold, else no_logo."""
+    brands = probabilities[:, :-1]
+    tags: Ints = np.where(brands.max(1) >= threshold, brands.argmax(1), brands.shape[1])
+    return tags
 
 
 def view(answers: Answers, temperature: float, threshold: float) -> BrandView:
@@ -69,76 +75,56 @@ def view(answers: Answers, temperature: float, threshold: float) -> BrandView:
     return BrandView(answers.probabilities(temperature), answers.labels, origins, threshold)
 
 
-def figure_name(origin: str) -> str:
-    """`look-alike` as part of a figure's name."""
-    return origin.replace("-", "_").replace(" ", "_")
-
-
 def point_values(seen: BrandView, brands: Ints, origins: tuple[str, ...]) -> dict[str, float]:
     """Every headline value of one set of photos.
 
     Args:
         seen: The photos.
         brands: Classes whose recalls are averaged; those that a sample lacks are left out.
-        origins: Kinds of photos without a brand that get a rate of their own.
+        origins: Kinds of photos without a brand that get a false positive rate each.
     """
-    predicted, decided, labels = seen.probabilities.argmax(1), seen.decided, seen.labels
+    predicted, tags, labels = seen.probabilities.argmax(1), seen.decided, seen.labels
     branded = labels != seen.no_logo
     hits = predicted == labels
     counts = np.bincount(labels, minlength=seen.no_logo + 1)[brands]
     recalls = np.bincount(labels[hits], minlength=seen.no_logo + 1)[brands][counts > 0] / counts[counts > 0]
-    tagged = decided != seen.no_logo
+    tagged = tags != seen.no_logo
     values = {
         "accuracy": share(hits),
         "macro_recall": float(recalls.mean()) if len(recalls) else float("nan"),
         "worst_brand_recall": float(recalls.min()) if len(recalls) else float("nan"),
         "fpr_no_logo": share((predicted != seen.no_logo)[~branded]),
-        "tagged_precision": share((decided == labels)[tagged]),
-        "tagged_recall": share((decided == labels)[branded]),
+        "tagged_precision": share((tags == labels)[tagged]),
+        "tagged_recall": share((tags == labels)[branded]),
         "tagged_fpr_no_logo": share(tagged[~branded]),
         "calibration_error": top_reliability(seen.probabilities, labels).error,
         "brier": brier(seen.probabilities, labels),
     }
     for origin in origins:
-        quiet = ~branded & (seen.origins == origin)
-        values[f"fpr_{figure_name(origin)}"] = share((predicted != seen.no_logo)[quiet])
-        values[f"tagged_fpr_{figure_name(origin)}"] = share(tagged[quiet])
+        quiet, name = ~branded & (seen.origins == origin), origin.replace("-", "_").replace(" ", "_")
+        values[f"fpr_{name}"] = share((predicted != seen.no_logo)[quiet])
+        values[f"tagged_fpr_{name}"] = share(tagged[quiet])
     return values
 
 
-def origins_of(seen: BrandView) -> tuple[str, ...]:
-    """Kinds of photos without a brand, where the data tells them apart."""
-    quiet = seen.origins[seen.labels == seen.no_logo]
-    return tuple(sorted({str(origin) for origin in quiet} - {""}))
+def figures(seen: BrandView, groups: Texts, majority: int) -> dict[str, Figure]:
+    """Headline figures with bootstrap intervals by group, and the baselines' values.
 
-
-def baseline_views(seen: BrandView, majority: int) -> dict[str, BrandView]:
-    """Two models that look at nothing: always no_logo, and always the most frequent label of validation."""
-    return {
-        name: BrandView(_one_hot(len(seen.labels), seen.no_logo + 1, label), seen.labels, seen.origins, seen.threshold)
+    The baselines predict one class for every photo: no_logo, or `majority`, the most frequent label of validation.
+    """
+    quiet = seen.labels == seen.no_logo
+    brands = np.unique(seen.labels[~quiet])
+    origins = tuple(sorted({str(origin) for origin in seen.origins[quiet]} - {""}))
+    constant = np.eye(seen.no_logo + 1)
+    baselines = {
+        name: replace(seen, probabilities=np.tile(constant[label], (len(quiet), 1)))
         for name, label in zip(BASELINES, (seen.no_logo, majority), strict=True)
     }
-
-
-def _one_hot(rows: int, classes: int, label: int) -> Floats:
-    made = np.zeros((rows, classes))
-    made[:, label] = 1
-    return made
-
-
-def figures(seen: BrandView, groups: Texts, majority: int) -> dict[str, Figure]:
-    """Headline figures with bootstrap intervals by group, and both baselines' values."""
-    brands = np.unique(seen.labels[seen.labels != seen.no_logo])
-    origins = origins_of(seen)
-    values = point_values(seen, brands, origins)
-    intervals = bootstrap(lambda which: point_values(seen.take(which), brands, origins), groups)
-    others = {name: point_values(other, brands, origins) for name, other in baseline_views(seen, majority).items()}
-    return {
-        name: Figure(
-            value, intervals[name].low, intervals[name].high, {other: found[name] for other, found in others.items()}
-        )
-        for name, value in values.items()
-    }
+    return measured(
+        lambda which: point_values(seen.take(which), brands, origins),
+        groups,
+        {name: point_values(other, brands, origins) for name, other in baselines.items()},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,26 +139,26 @@ class BrandRow:
     tagged_recall_interval: Interval
     tagged_precision: float
     average_precision: float
-    #: How often argmax named it; never although it is there: the model does not know this brand.
+    #: How often argmax predicted it; 0 although test photos show it: the model has not learned this brand.
     predicted: int
 
 
 def rows(seen: BrandView, names: tuple[str, ...]) -> list[BrandRow]:
     """One row a brand, no_logo left out, with Wilson's intervals."""
-    predicted, decided = seen.probabilities.argmax(1), seen.decided
+    predicted, tagged = seen.probabilities.argmax(1), seen.decided
     made = []
     for index, name in enumerate(names[:-1]):
         mine = seen.labels == index
-        hits, tags, total = int((predicted == index)[mine].sum()), int((decided == index)[mine].sum()), int(mine.sum())
+        hits, tags, total = (predicted == index)[mine], (tagged == index)[mine], int(mine.sum())
         made.append(
             BrandRow(
                 name,
                 total,
-                hits / total if total else float("nan"),
-                wilson(hits, total),
-                tags / total if total else float("nan"),
-                wilson(tags, total),
-                share(mine[decided == index]),
+                share(hits),
+                wilson(int(hits.sum()), total),
+                share(tags),
+                wilson(int(tags.sum()), total),
+                share(mine[tagged == index]),
                 average_precision(seen.probabilities[:, index], mine),
                 int((predicted == index).sum()),
             )
@@ -186,12 +172,12 @@ def confusion(labels: Ints, predicted: Ints, classes: int) -> Ints:
 
 
 def never_predicted(labels: Ints, predicted: Ints, names: tuple[str, ...]) -> list[str]:
-    """Classes that the photos show and the model never names: it collapsed, or was never taught them."""
+    """Classes that are among the labels and never predicted: the model collapsed, or never learned them."""
     there, named = set(labels.tolist()), set(predicted.tolist())
     return [name for index, name in enumerate(names) if index in there and index not in named]
 
 
 def tag_rates(seen: BrandView, names: tuple[str, ...]) -> Mapping[str, float]:
-    """Share of photos that get each tag, no_logo for none: what drift in service is compared with."""
+    """Share of photos that get each tag, no_logo for none: the baseline for drift in service."""
     counts = np.bincount(seen.decided, minlength=len(names))
     return {name: float(count / max(1, len(seen.labels))) for name, count in zip(names, counts, strict=True)}

@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was made from, where it errs. Markdown, and sections for the report."""
+"""The model card: intended use, data, known biases, figures. As Markdown, and as sections for the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _SYNTHETIC: Final = {
         "spread of their votes, a test set that other people grade, and photos from the service's own uploads."
     ),
 }
-#: What is known of the rights in each kind of source.
+#: Licence of each kind of source, as far as it is known.
 _LICENCES: Final = {
     "composed": "simpleicons paths (CC0; the marks stay their owners' trademarks) on scenes drawn by code and on "
     "sample photos of scikit-image and scikit-learn",
@@ -70,13 +70,18 @@ class Section:
 
 
 def share_text(value: float | None) -> str:
-    """A figure as the card prints it."""
+    """A value with three decimals; "none" for null and nan."""
     return "none" if value is None or value != value else f"{value:.3f}"  # noqa: PLR0124 - nan is not itself
+
+
+def bounds_text(low: float | None, high: float | None) -> str:
+    """The bounds of an interval."""
+    return f"{share_text(low)} to {share_text(high)}"
 
 
 def interval_text(figure: Figure) -> str:
     """A value with its interval."""
-    return f"{share_text(figure.value)} ({share_text(figure.low)} to {share_text(figure.high)})"
+    return f"{share_text(figure.value)} ({bounds_text(figure.low, figure.high)})"
 
 
 def sections(
@@ -90,7 +95,6 @@ def sections(
         data: The run's data manifest as plain values, without its samples.
         environment: What the run was made with.
     """
-    use, misuse = _INTENDED[evaluation.kind]
     kinds = [str(source["kind"]) for source in recipe.get("data", {}).get("sources", ())]
     model = recipe.get("model", {})
     what = (
@@ -100,7 +104,7 @@ def sections(
     )
     return [
         Section("Model", (), what),
-        Section("Intended use", (use, misuse)),
+        Section("Intended use", _INTENDED[evaluation.kind]),
         Section("Data and licences", tuple(_LICENCES.get(kind, kind) for kind in kinds), _data_rows(evaluation, data)),
         Section("Labels", _label_sentences(kinds)),
         Section("Known biases", _BIASES[evaluation.kind]),
@@ -170,7 +174,7 @@ def _decision_sentences(evaluation: Evaluation) -> tuple[str, ...]:
     if found is not None:
         lines.append(
             f"Frozen, then verified on test photos: precision {share_text(found.precision)} "
-            f"({share_text(found.interval.low)} to {share_text(found.interval.high)}), "
+            f"({bounds_text(found.interval.low, found.interval.high)}), "
             f"recall {share_text(found.recall)}, {share_text(found.no_logo_rate)} of photos without a brand tagged."
         )
     return tuple(lines)

@@ -1,4 +1,4 @@
-"""What an evaluation found: one value that the report, the card, the gate and the machines read."""
+"""The result of an evaluation: one value that the report, the card, the gate and metrics.json are made from."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from training.statistics import Ints, Reliability
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How honest the probabilities are on test photos, before and after the temperature that val chose."""
+    """Calibration of the probabilities on test photos, before and after the temperature that was fitted on val."""
 
     temperature: float
     before: Reliability
@@ -28,19 +28,19 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A photo that the model is most sure about and wrong."""
+    """A photo that the model is wrong about with high confidence."""
 
     id: str
     truth: str
     said: str
-    #: How sure the model was, or by how many levels it missed.
+    #: The model's confidence, or by how many levels it missed.
     badness: float
     pixels: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """All that the report, the card, the gate and the machines read."""
+    """All that the report, the card, the gate and metrics.json are made from."""
 
     kind: str = ""
     labels: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class Evaluation:
     test: Answers | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """metrics.json: everything but pictures and single answers; nan becomes null."""
+        """metrics.json: everything but pictures and single predictions; nan becomes null."""
         left_out = {"mistakes", "test", "sweep"}
         values = {name: getattr(self, name) for name in self.__slots__ if name not in left_out}
         made: dict[str, Any] = plain(values)
@@ -79,18 +79,16 @@ class Evaluation:
         return made
 
 
-def plain(value: Any) -> Any:  # noqa: ANN401, PLR0911 - JSON is any value
-    """A value as JSON knows it; numbers that are none become null."""
+def plain(value: Any) -> Any:  # noqa: ANN401 - JSON is any value
+    """A value as JSON has it; nan and infinity become null."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain({name: getattr(value, name) for name in value.__dataclass_fields__})
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    if isinstance(value, np.bool_ | bool):
-        return bool(value)
-    if isinstance(value, np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return round(float(value), 6) if math.isfinite(value) else None
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
     return value

@@ -1,6 +1,5 @@
-"""Answers of a network on the photos of a run's split: the only part of the evaluation that knows torch and runs."""
+"""Predictions of a network for a run's split; the rest of the evaluation works on their arrays."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -14,18 +13,17 @@ from training.data.photos import Photo
 from training.data.read import read_bytes
 from training.evaluation.answers import Answers
 from training.evaluation.quality import levels_of
+from training.evaluation.robustness import encoded
 from training.models.served import normalise
-from training.runs.run import QUALITY, Run, Split, load_split
+from training.runs.run import QUALITY, Run, load_split
 from training.statistics import Floats
 
 _BATCH: Final = 64
-#: Origin of photos that come from elsewhere and show no known brand.
-FOREIGN_ORIGIN: Final = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
 class SplitPredictions:
-    """A split as a model saw it."""
+    """A model's predictions for a split, with its inputs."""
 
     answers: Answers
     #: uint8 [N, S, S, 3].
@@ -44,24 +42,16 @@ def logits_of(net: nn.Module, images: np.ndarray) -> Floats:
     return made
 
 
-def predict_split(
-    run: Run, split: str, net: nn.Module, on_done: Callable[[int], None] = lambda _count: None
-) -> SplitPredictions:
-    """The network's answers on a split; calls `on_done(1)` after each photo is decoded."""
-    photos = load_split(run, split)
-    return predict_photos(photos, run.recipe().task, net, on_done)
-
-
-def predict_photos(photos: Split, task: str, net: nn.Module, on_done: Callable[[int], None]) -> SplitPredictions:
-    """The network's answers on loaded photos."""
-    items = []
+def predict_split(run: Run, split: str, net: nn.Module, on_done: Callable[[int], None]) -> SplitPredictions:
+    """The network's predictions for a split; calls `on_done(1)` after each photo is decoded."""
+    photos, items = load_split(run, split), []
     for item in photos:
         items.append(item)
         on_done(1)
     side = photos.geometry.input_size
     images = np.stack([item.pixels.numpy() for item in items]) if items else np.empty((0, side, side, 3), np.uint8)
     targets = np.array([item.target for item in items], np.float64)
-    labels = levels_of(targets) if task == QUALITY else targets.astype(np.int64)
+    labels = levels_of(targets) if run.recipe().task == QUALITY else targets.astype(np.int64)
     names = sorted({name for item in items for name in item.slices})
     answers = Answers(
         np.array([item.id for item in items], np.str_),
@@ -75,10 +65,10 @@ def predict_photos(photos: Split, task: str, net: nn.Module, on_done: Callable[[
 
 
 def files_of(seen: SplitPredictions, most: int) -> tuple[list[bytes], np.ndarray, bool]:
-    """Photos as files, for what happens to files: the originals, where there are enough of them.
+    """Photos as files, to measure robustness on: the originals, where there are enough of them.
 
-    Photos that exist as pixels only (composed, damaged by code) stand in as PNG of the model's size otherwise; what is
-    done to so small a picture hurts it more than a real upload.
+    Otherwise photos that exist as pixels only (composed, damaged by code) are written as PNG of the model's size; the
+    same artefact does more to so small a picture than to a real upload.
 
     Returns:
         The files, their indices in `seen`, and whether they are originals.
@@ -92,15 +82,9 @@ def files_of(seen: SplitPredictions, most: int) -> tuple[list[bytes], np.ndarray
     chosen = _spread(np.array(original if enough else range(len(seen.photos)), np.int64), most)
     if enough:
         return [read_bytes(seen.photos[index].uri) for index in chosen], chosen, True
-    return [_png(seen.images[index]) for index in chosen], chosen, False
+    return [encoded(Image.fromarray(seen.images[index]), "PNG") for index in chosen], chosen, False
 
 
 def _spread(indices: np.ndarray, most: int) -> np.ndarray:
     """At most `most` of the indices, evenly spread."""
     return indices if len(indices) <= most else indices[np.linspace(0, len(indices) - 1, most).astype(np.int64)]
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()

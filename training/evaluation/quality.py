@@ -1,12 +1,12 @@
-"""Figures of a quality model: the order of photos, levels, good against poor; beside two that look at nothing."""
+"""Figures of a quality model: rank correlation, levels, good against poor, beside two constant baselines."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from training.data.photos import LEVELS
-from training.evaluation.answers import Answers, Figure
+from training.evaluation.answers import Answers, Figure, measured
 from training.evaluation.thresholds import best_split
 from training.statistics import (
     Flags,
@@ -14,7 +14,6 @@ from training.statistics import (
     Ints,
     Texts,
     area_under_roc,
-    bootstrap,
     brier,
     linear_correlation,
     rank_correlation,
@@ -29,7 +28,7 @@ BASELINES: Final = ("mean rating", "majority level")
 
 @dataclass(frozen=True, slots=True)
 class QualityView:
-    """What the figures need of answers."""
+    """Probabilities [N, levels], labels and ratings at a threshold."""
 
     probabilities: Floats
     labels: Ints
@@ -38,10 +37,8 @@ class QualityView:
 
     @property
     def score(self) -> Floats:
-        """(expected level - 1) / (levels - 1), 0..1: the served score."""
-        levels = self.probabilities.shape[1]
-        score: Floats = self.probabilities @ np.linspace(0, 1, levels)
-        return score
+        """The served score of each photo."""
+        return score_of(self.probabilities)
 
     @property
     def decided(self) -> Ints:
@@ -51,6 +48,12 @@ class QualityView:
     def take(self, which: Ints | Flags) -> "QualityView":
         """The rows at some indices."""
         return QualityView(self.probabilities[which], self.labels[which], self.ratings[which], self.threshold)
+
+
+def score_of(probabilities: Floats) -> Floats:
+    """(expected level - 1) / (levels - 1) of each row [N, levels], 0..1: the served score."""
+    score: Floats = probabilities @ np.linspace(0, 1, probabilities.shape[1])
+    return score
 
 
 def levels_of(ratings: Floats) -> Ints:
@@ -65,7 +68,7 @@ def sides_of(ratings: Floats) -> tuple[Flags, Flags]:
 
 
 def best_threshold(seen: QualityView) -> float:
-    """The score that best tells good photos from poor ones."""
+    """The score with the highest balanced accuracy of good against poor photos."""
     good, sided = sides_of(seen.ratings)
     return best_split(seen.score[sided], good[sided])
 
@@ -93,25 +96,17 @@ def point_values(seen: QualityView) -> dict[str, float]:
     }
 
 
-def baseline_views(seen: QualityView, validation_labels: Ints) -> dict[str, QualityView]:
-    """Two models that look at nothing: validation's level shares for every photo, and its most frequent level."""
+def figures(seen: QualityView, groups: Texts, validation_labels: Ints) -> dict[str, Figure]:
+    """Headline figures with bootstrap intervals by group, and the baselines' values.
+
+    The baselines give every photo the level shares of validation, or its most frequent level.
+    """
     classes = seen.probabilities.shape[1]
     shares = np.bincount(validation_labels, minlength=classes) / max(1, len(validation_labels))
-    majority = np.eye(classes)[int(shares.argmax())]
-    return {
-        name: QualityView(np.tile(row, (len(seen.labels), 1)), seen.labels, seen.ratings, seen.threshold)
-        for name, row in zip(BASELINES, (shares, majority), strict=True)
-    }
-
-
-def figures(seen: QualityView, groups: Texts, validation_labels: Ints) -> dict[str, Figure]:
-    """Headline figures with bootstrap intervals by group, and both baselines' values."""
-    values = point_values(seen)
-    intervals = bootstrap(lambda which: point_values(seen.take(which)), groups)
-    others = {name: point_values(other) for name, other in baseline_views(seen, validation_labels).items()}
-    return {
-        name: Figure(
-            value, intervals[name].low, intervals[name].high, {other: found[name] for other, found in others.items()}
-        )
-        for name, value in values.items()
-    }
+    rows = zip(BASELINES, (shares, np.eye(classes)[int(shares.argmax())]), strict=True)
+    baselines = {name: replace(seen, probabilities=np.tile(row, (len(seen.labels), 1))) for name, row in rows}
+    return measured(
+        lambda which: point_values(seen.take(which)),
+        groups,
+        {name: point_values(other) for name, other in baselines.items()},
+    )

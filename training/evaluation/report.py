@@ -1,19 +1,19 @@
-"""The report: one HTML page that needs nothing beside it, written from an evaluation and its card."""
+"""The report: a self-contained HTML page of an evaluation and its model card."""
 
 import base64
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment
-from markupsafe import Markup
 from PIL import Image
 
 from training.evaluation import brand, figures, quality
-from training.evaluation.card import Section, interval_text, share_text
+from training.evaluation.answers import Figure
+from training.evaluation.card import Section, bounds_text, interval_text, share_text
 from training.evaluation.outcome import Evaluation, Mistake
+from training.evaluation.robustness import encoded
 from training.evaluation.thresholds import Tagging
 
 _PICTURE_PX: Final = 104
@@ -33,45 +33,37 @@ _BASELINES: Final = {"brand": brand.BASELINES, "quality": quality.BASELINES}
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """An SVG and what it shows."""
+    """An SVG of `figures`, and its caption."""
 
-    svg: Markup
+    svg: str
     caption: str
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A section of the page; the first row of the table is its head."""
+    """A section of the page; the first row of the table is its header."""
 
     title: str
     lines: tuple[str, ...] = ()
     plots: tuple[Plot, ...] = ()
-    table: tuple[tuple[str, ...], ...] = field(default=())
+    table: tuple[tuple[str, ...], ...] = ()
 
 
 def html(title: str, subtitle: str, evaluation: Evaluation, card: Sequence[Section]) -> str:
     """The page."""
     template = files("training.evaluation").joinpath("report.html").read_text()
-    baselines = _BASELINES[evaluation.kind]
+    rows = {name: _row(name, figure, evaluation.kind) for name, figure in evaluation.figures.items()}
     return (
         Environment(autoescape=True)
         .from_string(template)
         .render(
             title=title,
             subtitle=subtitle,
-            tiles=_tiles(evaluation),
+            tiles=[rows[name] for name in _HEADLINES[evaluation.kind]],
             alarms=evaluation.alarms,
             statements=[line for section in card if section.title == "Labels" for line in section.sentences],
-            baselines=baselines,
-            figures=[
-                {
-                    "name": name.replace("_", " "),
-                    "value": share_text(figure.value),
-                    "interval": f"{share_text(figure.low)} to {share_text(figure.high)}",
-                    "baselines": [share_text(figure.baselines[other]) for other in baselines],
-                }
-                for name, figure in evaluation.figures.items()
-            ],
+            baselines=_BASELINES[evaluation.kind],
+            figures=list(rows.values()),
             parts=_parts(evaluation),
             mistakes=[{"id": m.id, "truth": m.truth, "said": m.said, "src": picture(m)} for m in evaluation.mistakes],
             card=card,
@@ -79,27 +71,21 @@ def html(title: str, subtitle: str, evaluation: Evaluation, card: Sequence[Secti
     )
 
 
+def _row(name: str, figure: Figure, kind: str) -> dict[str, Any]:
+    return {
+        "name": name.replace("_", " "),
+        "value": share_text(figure.value),
+        "interval": bounds_text(figure.low, figure.high),
+        "baselines": [share_text(figure.baselines[other]) for other in _BASELINES[kind]],
+    }
+
+
 def picture(mistake: Mistake) -> str:
     """A small JPEG as a data URI."""
-    stream = io.BytesIO()
     shown = Image.fromarray(mistake.pixels)
     if shown.width > _PICTURE_PX:
         shown = shown.resize((_PICTURE_PX, _PICTURE_PX), Image.Resampling.LANCZOS)
-    shown.save(stream, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _tiles(evaluation: Evaluation) -> list[dict[str, str]]:
-    tiles = []
-    for name in _HEADLINES[evaluation.kind]:
-        found = evaluation.figures[name]
-        note = f"{share_text(found.low)} to {share_text(found.high)}"
-        tiles.append({"name": name.replace("_", " "), "value": share_text(found.value), "note": note})
-    return tiles
-
-
-def _plot(svg: str, caption: str) -> Plot:
-    return Plot(Markup(svg), caption)  # noqa: S704 - drawn by matplotlib, which escapes what it writes
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded(shown, 'JPEG', quality=80)).decode()}"
 
 
 def _parts(evaluation: Evaluation) -> list[Part]:
@@ -129,8 +115,8 @@ def _brand_parts(evaluation: Evaluation) -> list[Part]:
             "Brands",
             (),
             (
-                _plot(figures.recalls(evaluation.rows), "Recall of each brand (photos in brackets)."),
-                _plot(figures.confusion(evaluation.confusion, evaluation.labels), "Confusion by argmax, test photos."),
+                Plot(figures.recalls(evaluation.rows), "Recall of each brand (photos in brackets)."),
+                Plot(figures.confusion(evaluation.confusion, evaluation.labels), "Confusion by argmax, test photos."),
             ),
             tuple(table),
         ),
@@ -143,9 +129,9 @@ def _brand_parts(evaluation: Evaluation) -> list[Part]:
                 ),
             ),
             (
-                _plot(figures.thresholds(evaluation.sweep, threshold, target.precision), "Every threshold, on test."),
-                _plot(figures.score_histogram(evaluation), "Highest brand probability."),
-                _plot(
+                Plot(figures.thresholds(evaluation.sweep, threshold, target.precision), "Every threshold, on test."),
+                Plot(figures.score_histogram(evaluation), "Highest brand probability."),
+                Plot(
                     figures.precision_recall_curves(
                         evaluation.test, evaluation.labels, evaluation.decision["temperature"]
                     ),
@@ -163,9 +149,9 @@ def _brand_cells(row: brand.BrandRow) -> tuple[str, ...]:
         row.brand,
         str(row.photos),
         share_text(row.recall),
-        _interval(row.recall_interval.low, row.recall_interval.high),
+        bounds_text(row.recall_interval.low, row.recall_interval.high),
         share_text(row.tagged_recall),
-        _interval(row.tagged_recall_interval.low, row.tagged_recall_interval.high),
+        bounds_text(row.tagged_recall_interval.low, row.tagged_recall_interval.high),
         share_text(row.tagged_precision),
         share_text(row.average_precision),
         str(row.predicted),
@@ -176,7 +162,7 @@ def _tagging_cells(found: Tagging) -> tuple[str, ...]:
     return (
         str(found.tagged),
         share_text(found.precision),
-        _interval(found.interval.low, found.interval.high),
+        bounds_text(found.interval.low, found.interval.high),
         share_text(found.recall),
         share_text(found.no_logo_rate),
     )
@@ -193,7 +179,7 @@ def _false_positive_part(evaluation: Evaluation) -> Part:
     found = evaluation.foreign
     if found:
         cells = [
-            f"{share_text(found[name])} ({share_text(found[name + '_low'])} to {share_text(found[name + '_high'])})"
+            f"{share_text(found[name])} ({bounds_text(found[name + '_low'], found[name + '_high'])})"
             for name in ("fpr_foreign", "tagged_fpr_foreign")
         ]
         table.append((f"foreign: {found['photos']:.0f} photos from elsewhere", *cells, "0"))
@@ -210,9 +196,9 @@ def _quality_parts(evaluation: Evaluation) -> list[Part]:
             "Levels",
             (f"Good: score of {evaluation.decision['good_threshold']:g} or more, chosen on val.",),
             (
-                _plot(figures.confusion(evaluation.confusion, evaluation.labels), "Confusion by argmax, test photos."),
-                _plot(figures.scores_by_rating(evaluation), "Scores of each level; the line is the threshold."),
-                _plot(figures.score_histogram(evaluation), "Scores of good and poor photos."),
+                Plot(figures.confusion(evaluation.confusion, evaluation.labels), "Confusion by argmax, test photos."),
+                Plot(figures.scores_by_rating(evaluation), "Scores of each level; the line is the threshold."),
+                Plot(figures.score_histogram(evaluation), "Scores of good and poor photos."),
             ),
         )
     ]
@@ -230,7 +216,7 @@ def _calibration_part(evaluation: Evaluation) -> Part:
             share_text(found.brier_after),
         ),
     )
-    plot = _plot(figures.reliability(found), "Accuracy against confidence; bars are the share of photos.")
+    plot = Plot(figures.reliability(found), "Accuracy against confidence; bars are the share of photos.")
     return Part("Calibration", (), (plot,), table)
 
 
@@ -238,7 +224,7 @@ def _slice_parts(evaluation: Evaluation) -> list[Part]:
     if not evaluation.slices:
         return []
     caption = "Parts of at least 20 photos; red: the whole interval lies 10 points under the average."
-    return [Part("Slices", (), (_plot(figures.slices(evaluation.slices), caption),))]
+    return [Part("Slices", (), (Plot(figures.slices(evaluation.slices), caption),))]
 
 
 def _robustness_parts(evaluation: Evaluation) -> list[Part]:
@@ -257,14 +243,10 @@ def _robustness_parts(evaluation: Evaluation) -> list[Part]:
         ("artefact", "photos", "tags changed", "95 %", "right before", "right after"),
         *(
             (
-                f.artefact, str(f.photos), f"{f.rate:.1%}", _interval(f.interval.low, f.interval.high),
+                f.artefact, str(f.photos), f"{f.rate:.1%}", bounds_text(f.interval.low, f.interval.high),
                 share_text(f.right_before), share_text(f.right_after),
             )
             for f in evaluation.flips
         ),
     )  # fmt: skip
-    return [Part("Robustness to upload artefacts", lines, (_plot(figures.flips(evaluation.flips), ""),), table)]
-
-
-def _interval(low: float, high: float) -> str:
-    return f"{share_text(low)} to {share_text(high)}"
+    return [Part("Robustness to upload artefacts", lines, (Plot(figures.flips(evaluation.flips), ""),), table)]

@@ -1,9 +1,9 @@
-"""Robustness: uploads are re-coded, shrunk and turned on their way; how many tags change when that happens."""
+"""Robustness: how many tags change when photos are re-encoded, shrunk or rotated, as happens to uploads."""
 
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from training.data.decode import Geometry, decode, square
 from training.statistics import Interval, Ints, share, wilson
 
-#: A tag flip rate that is called out.
+#: A share of changed tags that raises an alarm.
 ALARM: Final = 0.05
 
 Images = np.ndarray
@@ -19,55 +19,56 @@ Images = np.ndarray
 Decide = Callable[[Images], Ints]
 
 
-def _coded(photo: Image.Image, format_name: str, **options: int | bytes) -> bytes:
+def encoded(photo: Image.Image, format_name: str, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's, by format
+    """A picture as a file of a format, such as "PNG" with `optimize`."""
     stream = io.BytesIO()
     photo.save(stream, format_name, **options)
     return stream.getvalue()
 
 
 def _turned(photo: Image.Image) -> bytes:
-    """The photo stored lying, with the EXIF orientation that stands it up again."""
+    """The photo stored rotated by 90 degrees, with the EXIF orientation that undoes it."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    return _coded(photo.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif.tobytes())
+    return encoded(photo.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, exif=exif.tobytes())
 
 
 def _half(photo: Image.Image) -> bytes:
     size = (max(16, photo.width // 2), max(16, photo.height // 2))
-    return _coded(photo.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90)
+    return encoded(photo.resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90)
 
 
-#: What happens to photos on their way, by name.
+#: What happens to photos on the way to an upload, by name.
 ARTEFACTS: Final[dict[str, Callable[[Image.Image], bytes]]] = {
-    "JPEG quality 30": lambda photo: _coded(photo, "JPEG", quality=30),
+    "JPEG quality 30": lambda photo: encoded(photo, "JPEG", quality=30),
     "half size": _half,
     "EXIF-rotated": _turned,
-    "WebP quality 60": lambda photo: _coded(photo, "WEBP", quality=60),
-    "grey": lambda photo: _coded(photo.convert("L"), "JPEG", quality=90),
-    "CMYK": lambda photo: _coded(photo.convert("CMYK"), "JPEG", quality=95),
+    "WebP quality 60": lambda photo: encoded(photo, "WEBP", quality=60),
+    "grey": lambda photo: encoded(photo.convert("L"), "JPEG", quality=90),
+    "CMYK": lambda photo: encoded(photo.convert("CMYK"), "JPEG", quality=95),
 }
 
 
-#: What leaves a photo as good as it was; the rest may rightly change a judgement of quality.
+#: Artefacts that do not lower a photo's quality; the others may rightly change a quality score.
 HARMLESS: Final = frozenset({"EXIF-rotated", "WebP quality 60", "CMYK"})
 
 
 @dataclass(frozen=True, slots=True)
 class Flips:
-    """What one artefact did."""
+    """The effect of one artefact on tags."""
 
     artefact: str
     photos: int
     #: Share of photos whose tag changed.
     rate: float
     interval: Interval
-    #: Share of photos tagged as their label says, before and after.
+    #: Share of photos tagged correctly, before and after.
     right_before: float
     right_after: float
 
 
 def _seen(bodies: Sequence[bytes], geometry: Geometry) -> Images:
-    """Photos as the service's own preprocessing makes them from bytes."""
+    """Photos preprocessed from bytes as in service."""
     return np.stack([square(decode(body, geometry.resize_short_side), geometry) for body in bodies])
 
 
@@ -76,7 +77,7 @@ def flips(bodies: Sequence[bytes], labels: Ints, geometry: Geometry, decide: Dec
 
     Args:
         bodies: Files of readable photos.
-        labels: What `decide` should answer.
+        labels: The correct decisions.
         geometry: The serving geometry.
         decide: The model with its threshold.
     """

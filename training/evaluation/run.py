@@ -1,4 +1,4 @@
-"""Evaluates a run and writes what came out: report.html, card.md, metrics.json and drift.json."""
+"""Evaluates a run and writes report.html, card.md, metrics.json and drift.json."""
 
 import json
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _SPLITS: Final = ("val", "test", "foreign")
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A run with all that its evaluation looked at."""
+    """A run, its network, the predictions for its splits, and their evaluation."""
 
     run: Run
     spec: ModelSpec

@@ -1,4 +1,4 @@
-"""Slices: the same figure on parts of the test set, so that a good average cannot hide a part that is bad."""
+"""Slices: accuracy on parts of the test set, so that a good average cannot hide a part that is bad."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,12 +8,12 @@ import numpy as np
 from training.evaluation.answers import Answers
 from training.statistics import Flags, Interval, Texts, share, wilson
 
-#: Parts with fewer photos say nothing.
+#: Parts with fewer photos are left out.
 LEAST_PHOTOS: Final = 20
 #: A property with more values than this is cut into parts if it is a number, and left out if it is a name.
 _MOST_VALUES: Final = 12
 _PARTS: Final = 4
-#: A drop that is called out, in shares.
+#: A drop of accuracy that raises an alarm.
 ALARM: Final = 0.10
 
 
@@ -26,12 +26,12 @@ class Part:
     photos: int
     rate: float
     interval: Interval
-    #: Its whole interval lies more than ALARM under the rate of all photos.
+    #: Whether its whole interval is more than ALARM below the rate of all photos.
     alarming: bool
 
 
 def parts(answers: Answers, right: Flags) -> list[Part]:
-    """How often the model is right on every part that the data offers, largest parts of a property first."""
+    """Accuracy on every part that the photos' properties define, largest parts of a property first."""
     overall = share(right)
     made = []
     for name, given in sorted(answers.slices.items()):

@@ -12,10 +12,10 @@ _STEP: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a brand threshold must hold on validation photos.
+    """What a brand threshold must reach on validation photos.
 
-    The bound of the precision counts, not its estimate: a few hundred photos swing the estimate by points. The rate of
-    tagged photos without a logo stays far under what is wanted in service, because service sees other photos.
+    The lower bound of the precision counts, not its estimate, which varies by points over a few hundred photos. The
+    rate of tagged photos without a logo is far below what is wanted in service, because service sees other photos.
     """
 
     precision: float = 0.96
@@ -26,7 +26,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Tagging:
-    """What a threshold does on one set of photos."""
+    """Metrics of a threshold on one set of photos."""
 
     threshold: float
     tagged: int
@@ -41,7 +41,7 @@ class Tagging:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen threshold with what it does on validation photos, and whether the target was reached."""
+    """The chosen threshold with its metrics on validation photos, and whether the target was reached."""
 
     tagging: Tagging
     target: Target
@@ -49,7 +49,7 @@ class Choice:
 
 
 def tagging(score: Floats, right: Flags, branded: Flags, threshold: float) -> Tagging:
-    """What a threshold does.
+    """The metrics of a threshold.
 
     Args:
         score: The highest probability of any brand.
@@ -58,19 +58,19 @@ def tagging(score: Floats, right: Flags, branded: Flags, threshold: float) -> Ta
         threshold: Photos whose score reaches it are tagged.
     """
     tagged = score >= threshold
-    hits, total = int((tagged & right).sum()), int(tagged.sum())
+    hits = right[tagged]
     return Tagging(
         threshold,
-        total,
-        hits / total if total else float("nan"),
-        wilson(hits, total),
+        len(hits),
+        share(hits),
+        wilson(int(hits.sum()), len(hits)),
         share((tagged & right)[branded]),
         share(tagged[~branded]),
     )
 
 
 def sweep(score: Floats, right: Flags, branded: Flags, lowest: float, highest: float) -> list[Tagging]:
-    """What every threshold in steps of 0.01 does, lowest first."""
+    """The metrics of every threshold in steps of 0.01, lowest first."""
     steps = round((highest - lowest) / _STEP)
     return [tagging(score, right, branded, round(lowest + step * _STEP, 2)) for step in range(steps + 1)]
 
@@ -79,7 +79,7 @@ def choose(score: Floats, right: Flags, branded: Flags, target: Target) -> Choic
     """The lowest threshold whose precision bound and no-logo rate reach the target, or the highest one, not met."""
     options = sweep(score, right, branded, target.lowest, target.highest)
     for option in options:
-        # without any photo that shows no logo there is no rate to hold
+        # nan: no photo without a logo, so there is no rate to keep low
         quiet = np.isnan(option.no_logo_rate) or option.no_logo_rate <= target.no_logo_rate
         if option.interval.low >= target.precision and quiet:
             return Choice(option, target, met=True)
@@ -87,7 +87,7 @@ def choose(score: Floats, right: Flags, branded: Flags, target: Target) -> Choic
 
 
 def best_split(scores: Floats, good: Flags) -> float:
-    """The score, in steps of 0.01, that best tells good photos from poor ones: the mean of both hit rates."""
+    """The score, in steps of 0.01, with the highest balanced accuracy of good against poor photos."""
     candidates = np.round(np.arange(0.2, 0.805, _STEP), 2)
     rates = [(share(scores[good] >= c) + share(scores[~good] < c)) / 2 for c in candidates]
     return float(candidates[int(np.nanargmax(rates))]) if np.isfinite(rates).any() else 0.5

@@ -1,4 +1,4 @@
-"""A saved head as a candidate for release: joined with its backbone, with the proof that it decides as scikit-learn."""
+"""A saved head as a candidate for release: joined with its backbone, and compared with scikit-learn."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +11,11 @@ from training.evaluation import quality
 from training.heads.evaluation import LABELS
 from training.heads.folder import CARD, SavedHead, load
 from training.heads.served import joined
-from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle, decider
-from training.publish.export import Exported
 from training.publish.parity import ENGINES, ONNXRUNTIME, compare, outputs_of
+from training.publish.precisions import FP32_FILE
 from training.publish.release import Candidate, metrics_of
-from training.publish.repository import MODEL_FILE, Evidence
+from training.publish.repository import Evidence
 from training.runs.run import QUALITY, spec_of
 
 #: Largest difference of a score between scikit-learn on torch's features and the whole graph.
@@ -48,23 +47,23 @@ def candidate_of(folder: Path, name: str | None = None) -> Candidate:
         quality.QualityView(levels, quality.levels_of(head.ratings), head.ratings, threshold),
         head.images,
         head.groups,
-        lambda: _bundle(head, spec),
+        lambda: _bundle(head),
         evidence,
     )
 
 
-def _bundle(head: SavedHead, spec: ModelSpec) -> Bundle:
-    """The whole graph, compared on the saved photos with what scikit-learn said of them, in both engines.
+def _bundle(head: SavedHead) -> Bundle:
+    """The whole graph, compared on the saved photos with scikit-learn's predictions for them, in both engines.
 
-    Only the float32 file is made: a kernel in fp16 or int8 is another head.
+    Only the float32 file is made: rounding a kernel to fp16 or int8 changes the head's decisions.
 
     Raises:
         ExportError: ONNX Runtime decides otherwise than scikit-learn did.
     """
     model = joined(head.source, head.graph, head.images)
-    decide = decider(spec, head.about["decision"])
+    decide = decider(head.about["decision"])
     rows = {
-        engine: compare(MODEL_FILE, engine, head.expected, outputs_of(start(model), head.images), decide, TOLERANCE)
+        engine: compare(FP32_FILE, engine, head.expected, outputs_of(start(model), head.images), decide, TOLERANCE)
         for engine, start in ENGINES.items()
     }
     served = rows[ONNXRUNTIME]
@@ -73,4 +72,4 @@ def _bundle(head: SavedHead, spec: ModelSpec) -> Bundle:
             f"ONNX Runtime decides {served.agreement:.2%} of the photos as scikit-learn, largest difference "
             f"{served.max_abs_difference:.1e}"
         )
-    return Bundle(Exported(model, served.max_abs_difference), {}, tuple(rows.values()))
+    return Bundle(model, {}, tuple(rows.values()))

@@ -1,4 +1,4 @@
-"""What a head is worth on held-out photos, and what the gate says of it."""
+"""Evaluation of a head on held-out photos, and the gate's decision."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ import numpy as np
 
 from training.data.photos import LEVELS, Photo
 from training.evaluation import brand, quality
-from training.evaluation.answers import Figure
+from training.evaluation.answers import Figure, measured
 from training.evaluation.outcome import Evaluation
 from training.heads.features import Features
 from training.heads.served import quality_of
 from training.publish import gate
-from training.statistics import Floats, Ints, Texts, bootstrap, top_reliability
+from training.statistics import Floats, Ints, Texts, top_reliability
 
 LABELS = tuple(str(level) for level in LEVELS)
 
@@ -38,7 +38,7 @@ class SplitFeatures:
 
     @property
     def groups(self) -> Texts:
-        """Photos of one group err together."""
+        """The errors of photos of one group are correlated."""
         return np.array([photo.group for photo in self.photos], np.str_)
 
 
@@ -52,7 +52,7 @@ class HeadEvaluation:
 
 
 def view_of(estimator: Any, side: SplitFeatures, threshold: float) -> quality.QualityView:  # noqa: ANN401 - scikit-learn
-    """A head's answers as the served model's."""
+    """A head's predictions as those of the served model."""
     _, levels = quality_of(estimator.predict_proba(np.asarray(side.features)))
     return quality.QualityView(levels, side.labels, side.ratings, threshold)
 
@@ -73,7 +73,7 @@ def _in_several(pairs: Iterable[tuple[str, str | None]]) -> int:
 
 
 def evaluate(estimator: Any, train: Sequence[Photo], val: SplitFeatures, test: SplitFeatures) -> HeadEvaluation:  # noqa: ANN401 - as above
-    """Chooses the threshold on val, measures once on test, and asks the gate, which looks at the splits too."""
+    """Chooses the threshold on val, measures once on test, and asks the gate, which checks the splits for leaks too."""
     threshold = quality.best_threshold(view_of(estimator, val, 0.0))
     seen = view_of(estimator, test, threshold)
     figures = quality.figures(seen, test.groups, val.labels)
@@ -85,7 +85,7 @@ def evaluate(estimator: Any, train: Sequence[Photo], val: SplitFeatures, test: S
 
 
 def _calibration(seen: quality.QualityView, groups: Texts) -> Figure:
-    """Calibration of P(good) on photos that are good or poor: a head of two sides says nothing of levels."""
+    """Calibration error of P(good) on photos that are good or poor: a binary head does not predict levels."""
     good, either = quality.sides_of(seen.ratings)
 
     def error(which: Ints) -> dict[str, float]:
@@ -94,13 +94,7 @@ def _calibration(seen: quality.QualityView, groups: Texts) -> Figure:
         found = top_reliability(np.stack((1 - score, score), 1), good[taken].astype(np.int64))
         return {"error": found.error}
 
-    interval = bootstrap(error, groups)["error"]
-    return Figure(
-        error(np.arange(len(groups)))["error"],
-        interval.low,
-        interval.high,
-        dict.fromkeys(quality.BASELINES, float("nan")),
-    )
+    return measured(error, groups, {name: {"error": float("nan")} for name in quality.BASELINES})["error"]
 
 
 def _alarms(estimator: Any, seen: quality.QualityView) -> list[str]:  # noqa: ANN401 - as above

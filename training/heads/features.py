@@ -1,7 +1,7 @@
-"""Features of photos from a frozen network, streamed into memory-mapped files that outlive a killed extraction.
+"""Features of photos from a frozen network, streamed into memory-mapped files; a killed extraction resumes.
 
-A file is named by network, weights, view and photos, so that it is never mistaken for another. Memory holds one batch,
-however many photos there are.
+A file is named by network, weights, input size and photos, so that it is never mistaken for another. Memory holds one
+batch, however many photos there are.
 """
 
 import fcntl
@@ -41,19 +41,19 @@ class Backbone:
     net: nn.Module
     geometry: Geometry
     width: int
-    #: Of every tensor's name and bytes: other weights, trained or drawn, are another backbone.
+    #: Of every tensor's name and bytes: other weights, trained or random, are another backbone.
     weights_sha256: str
-    #: Where the weights come from, for a report: a file's name, "pretrained", or the seed that drew them.
+    #: Where the weights come from, for a report: a file's name, "pretrained", or the seed of random ones.
     origin: str
 
 
 def backbone(model: Model, seed: int = 0, px: int | None = None, device: str = "cpu") -> Backbone:
-    """The frozen backbone of a network with the weights that `model` names, or drawn from a seed.
+    """The frozen backbone of a network with the weights that `model` names, or with random ones.
 
     Args:
         model: The network; its weights may fit all layers but the last.
-        seed: Of the weights where none are given. Such features tell little, and a report must say so.
-        px: Side of the square that it sees; what the network was designed for by default.
+        seed: Of random weights where none are given. Such features tell little, and a report must say so.
+        px: Input size in pixels; by default what the network was designed for.
         device: Where it computes.
 
     Raises:
@@ -91,7 +91,7 @@ def _forward(net: nn.Module, pixels: Tensor) -> Features:
 
 
 def features_of(source: Backbone, pixels: Tensor) -> Features:
-    """Features [N, width] of pixels uint8 [N, 3, H, W] that are at hand; nothing is kept."""
+    """Features [N, width] of pixels uint8 [N, 3, H, W], without the cache."""
     return _forward(source.net, pixels)
 
 
@@ -110,18 +110,18 @@ def extract(
     workers: int = 2,
     on_done: Callable[[int], None] = lambda _count: None,
 ) -> Features:
-    """Features [N, width] of photos in their order, memory-mapped and read-only; made where the cache lacks them.
+    """Features [N, width] of photos in their order, memory-mapped and read-only; extracted where the cache lacks them.
 
-    An extraction that was killed goes on at its last whole batch, and its result is that of an undisturbed one. Two
-    processes that want the same features take turns: the second finds them made.
+    An extraction that was killed resumes after its last whole batch, with the same result. Of two processes that want
+    the same features the second waits, then reads the first one's.
 
     Args:
         source: The network.
-        photos: As listed; those with a hash are recognised wherever they lie.
+        photos: As listed; those with a hash are recognised under any path.
         cache: Folder of the files.
         batch: Photos in memory at once.
         workers: Threads that decode.
-        on_done: Is told the number of photos of each finished part, those of an earlier try included.
+        on_done: Called with the number of photos of each finished part, those of an earlier run included.
 
     Raises:
         DataError: No photos.
@@ -135,42 +135,35 @@ def extract(
         if path.is_file():
             on_done(len(photos))
         else:
-            _fill(source, photos, path, _Way(batch, workers, on_done))
+            _fill(source, photos, path, batch, workers, on_done)
     made: Features = np.load(path, mmap_mode="r")
     return made
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Holds a lock that ends with the process, however that ends."""
+    """Holds a lock that the kernel releases when the process ends."""
     with path.with_suffix(".lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How to go through the photos."""
-
-    batch: int
-    workers: int
-    on_done: Callable[[int], None]
-
-
-def _fill(source: Backbone, photos: Sequence[Photo], path: Path, way: _Way) -> None:
+def _fill(  # noqa: PLR0917 - as `extract`
+    source: Backbone, photos: Sequence[Photo], path: Path, batch: int, workers: int, on_done: Callable[[int], None]
+) -> None:
     part, count = path.with_name(f".{path.name}.part"), path.with_suffix(".rows")
     done = int(count.read_text()) if part.is_file() and count.is_file() else 0
     shape = (len(photos), source.width)
     rows: np.memmap[tuple[int, int], np.dtype[np.float32]] = np.lib.format.open_memmap(
         part, "r+" if done else "w+", None if done else np.float32, None if done else shape
     )
-    way.on_done(done)
-    for start in range(done, len(photos), way.batch):
-        chosen = photos[start : start + way.batch]
-        rows[start : start + len(chosen)] = _forward(source.net, stack(chosen, source.geometry, way.workers))
+    on_done(done)
+    for start in range(done, len(photos), batch):
+        chosen = photos[start : start + batch]
+        rows[start : start + len(chosen)] = _forward(source.net, stack(chosen, source.geometry, workers))
         rows.flush()
-        write_text(count, str(start + len(chosen)))  # after the rows: what it counts is on the disk
-        way.on_done(len(chosen))
+        write_text(count, str(start + len(chosen)))  # after the rows, which are on disk by then
+        on_done(len(chosen))
     del rows
     described = {
         "network": source.arch,

@@ -1,8 +1,8 @@
-"""A head's folder: all that publishing needs, so that a study's result can serve long after the study ran.
+"""A head's folder: all that publishing needs, so that a study's head can be published later.
 
 `backbone.pt` (frozen network), `head.onnx` (features to score and levels), `head.joblib` (the scikit-learn pipeline,
-for people: nothing here loads it, since unpickling runs code), `test.npz` (test photos with what scikit-learn said of
-them), `head.json` (decision, figures, the gate's decision, data), `card.md`.
+for people: nothing here loads it, since unpickling runs code), `test.npz` (test photos with scikit-learn's predictions
+for them), `head.json` (decision, figures, the gate's decision, data), `card.md`.
 """
 
 import json
@@ -21,7 +21,7 @@ from training.data.manifest import Manifest
 from training.data.photos import Photo
 from training.data.pixels import stack
 from training.errors import RunError
-from training.evaluation.card import share_text
+from training.evaluation.card import bounds_text, share_text
 from training.evaluation.outcome import plain
 from training.heads.evaluation import LABELS, SplitFeatures, evaluate
 from training.heads.features import Backbone, weights_sha256
@@ -30,16 +30,10 @@ from training.models.networks import empty, trunk
 from training.publish import gate
 from training.runs import checkpoint
 
-#: Test photos that a folder holds to prove parity on; all figures are measured on all test photos.
+#: Test photos that a folder holds to measure parity on; figures are measured on all test photos.
 SAVED_PHOTOS: Final = 400
-BACKBONE, GRAPH, PIPELINE, TEST, ABOUT, CARD = (
-    "backbone.pt",
-    "head.onnx",
-    "head.joblib",
-    "test.npz",
-    "head.json",
-    "card.md",
-)
+BACKBONE, GRAPH, PIPELINE = "backbone.pt", "head.onnx", "head.joblib"
+TEST, ABOUT, CARD = "test.npz", "head.json", "card.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +46,17 @@ class Trained:
     estimator: Any
     #: Photos that it was fitted on.
     photos: tuple[Photo, ...]
-    #: What a card must say besides, one sentence each.
+    #: Further sentences for the card.
     remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SavedHead:
-    """A head's folder as it was read."""
+    """The content of a head's folder."""
 
     source: Backbone
     graph: onnx.ModelProto
-    #: uint8 [N, S, S, 3], ratings [N], groups [N], and scikit-learn's score [N, 1] and levels [N, 5] of them.
+    #: uint8 [N, S, S, 3], ratings [N], groups [N], and scikit-learn's score [N, 1] and levels [N, 5] for them.
     images: NDArray[np.uint8]
     ratings: NDArray[np.float64]
     groups: NDArray[np.str_]
@@ -71,15 +65,15 @@ class SavedHead:
 
     @property
     def decision(self) -> gate.GateDecision:
-        """What the gate said when the head was saved."""
+        """The gate's decision when the head was saved."""
         return gate.GateDecision(tuple(gate.Check(**check) for check in self.about["gate"]["checks"]))
 
 
 def save(folder: Path, trained: Trained, val: SplitFeatures, test: SplitFeatures) -> dict[str, Any]:
-    """Evaluates a head and writes its folder; returns what head.json says.
+    """Evaluates a head and writes its folder; returns the content of head.json.
 
     Raises:
-        ExportError: The classifier has no ONNX graph, or is no quality model.
+        ExportError: The classifier has no ONNX graph, or is not a quality model.
     """
     graph = quality_graph(trained.estimator, trained.source.width)
     found = evaluate(trained.estimator, trained.photos, val, test)
@@ -127,7 +121,7 @@ def load(folder: Path) -> SavedHead:
     """Reads a head's folder.
 
     Raises:
-        RunError: It is none, or its weights are not those that the head was fitted on.
+        RunError: The folder does not hold a head, or its weights are not those that the head was fitted on.
     """
     try:
         about: dict[str, Any] = json.loads((folder / ABOUT).read_text())
@@ -158,7 +152,7 @@ def _read_backbone(path: Path, about: Mapping[str, Any]) -> Backbone:
 def card(about: Mapping[str, Any]) -> str:
     """The model card in Markdown."""
     figures = "\n".join(
-        f"| {name.replace('_', ' ')} | {' | '.join((share_text(one['value']), _interval(one)))} |"
+        f"| {name.replace('_', ' ')} | {share_text(one['value'])} | {bounds_text(one['low'], one['high'])} |"
         for name, one in about["figures"].items()
     )
     photos = ", ".join(f"{count} {split}" for split, count in about["photos"].items())
@@ -174,7 +168,3 @@ def card(about: Mapping[str, Any]) -> str:
         + "".join(f"{line}\n\n" for line in lines)
         + f"| figure on test | value | 95 % interval |\n|---|---|---|\n{figures}\n\n{checks}\n"
     )
-
-
-def _interval(figure: Mapping[str, float | None]) -> str:
-    return f"{share_text(figure['low'])} to {share_text(figure['high'])}"

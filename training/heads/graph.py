@@ -1,9 +1,12 @@
 """ONNX graphs of fitted scikit-learn heads, written node by node: features float32 [N, width] to probabilities.
 
-Only nodes that every engine computes alike: no indexing, no shapes, no loops. skl2onnx is not used: its newest release
-is older than the scikit-learn that is trained with.
+Only operators that every engine computes alike: no indexing, no shapes, no loops. skl2onnx is not used: its newest
+release is older than the scikit-learn that is trained with.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -11,13 +14,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
 from sklearn.ensemble import BaggingClassifier
+from sklearn.feature_selection import SelectorMixin
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, OneClassSVM
 
 from training.errors import ExportError
-from training.heads.affine import Affine, folded
 from training.heads.novelty import CalibratedNovelty
 from training.publish.export import OPSET
 
@@ -26,8 +31,50 @@ FEATURES, PROBABILITIES = "features", "probabilities"
 IR_VERSION: Final = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """(x - centre) @ weights + bias. The centre is kept apart: in the bias, float32 would lose precision."""
+
+    centre: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    bias: NDArray[np.float64]
+
+    def then(self, other: "Affine") -> "Affine":
+        """The composition: this transformation, then the other."""
+        return Affine(
+            self.centre, self.weights @ other.weights, (self.bias - other.centre) @ other.weights + other.bias
+        )
+
+
+def folded(steps: Sequence[Any]) -> Affine:
+    """Fitted transformers, at least one, applied one after the other.
+
+    Raises:
+        ExportError: A step is not a StandardScaler, PCA or feature selection.
+    """
+    return reduce(Affine.then, (_of(step) for step in steps))
+
+
+def _of(step: Any) -> Affine:  # noqa: ANN401 - scikit-learn ships no types
+    if isinstance(step, StandardScaler):
+        width = step.n_features_in_
+        scale = step.scale_ if step.scale_ is not None else np.ones(width)
+        centre = step.mean_ if step.with_mean else np.zeros(width)
+        return Affine(centre, np.diag(1 / scale), np.zeros(width))
+    if isinstance(step, PCA):
+        weights = step.components_.T.astype(np.float64)
+        if step.whiten:
+            deviation = np.sqrt(step.explained_variance_)
+            weights /= np.maximum(deviation, np.finfo(deviation.dtype).eps)
+        return Affine(step.mean_.astype(np.float64), weights, np.zeros(weights.shape[1]))
+    if isinstance(step, SelectorMixin):
+        kept = np.eye(step.n_features_in_)[:, step.get_support()]
+        return Affine(np.zeros(step.n_features_in_), kept, np.zeros(kept.shape[1]))
+    raise ExportError(f"no ONNX graph of {type(step).__name__}; StandardScaler, PCA and feature selections have one")
+
+
 class Sketch:
-    """Nodes and constants of a graph that is being written."""
+    """Nodes and constants of a graph under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -57,7 +104,7 @@ class Sketch:
         return made if bias is None else self.node("Add", made, self.constant(bias))
 
     def affine(self, value: str, change: Affine) -> str:
-        """An affine change of a value; nodes that would change nothing are left out."""
+        """An affine transformation of a value; nodes without effect are left out."""
         if change.centre.any():
             value = self.node("Sub", value, self.constant(change.centre))
         return self.matmul(value, change.weights, change.bias if change.bias.any() else None)
@@ -87,12 +134,9 @@ def probabilities(sketch: Sketch, estimator: Any, value: str, width: int) -> str
     """Writes a fitted classifier into a sketch and returns the name of its probabilities.
 
     Raises:
-        ExportError: A part of it has no graph here.
+        ExportError: As `probability_graph`.
     """
-    if isinstance(estimator, Pipeline):
-        *steps, last = (step for _, step in estimator.steps)
-        change = folded(steps, width)
-        return probabilities(sketch, last, sketch.affine(value, change) if steps else value, change.weights.shape[1])
+    estimator, value, width = _last_step(sketch, estimator, value, width)
     if isinstance(estimator, BaggingClassifier):
         return _bagged(sketch, estimator, value, width)
     if isinstance(estimator, LogisticRegression | SGDClassifier):
@@ -105,25 +149,33 @@ def probabilities(sketch: Sketch, estimator: Any, value: str, width: int) -> str
     raise ExportError(f"no ONNX graph of {type(estimator).__name__}")
 
 
+def _last_step(sketch: Sketch, estimator: Any, value: str, width: int) -> tuple[Any, str, int]:  # noqa: ANN401 - as above
+    """Writes the transformers of a pipeline; returns its classifier, its input and the width of that."""
+    if not isinstance(estimator, Pipeline):
+        return estimator, value, width
+    *steps, last = (step for _, step in estimator.steps)
+    if not steps:
+        return last, value, width
+    change = folded(steps)
+    return last, sketch.affine(value, change), change.weights.shape[1]
+
+
 def decisions(sketch: Sketch, estimator: Any, value: str, width: int) -> str:  # noqa: ANN401 - as above
     """The decision function [N, 1] of a binary kernel machine, behind a pipeline's steps or not.
 
     Raises:
-        ExportError: It is none, or not of the RBF kernel.
+        ExportError: The estimator is not a kernel machine, or its kernel is not RBF.
     """
-    if isinstance(estimator, Pipeline):
-        *steps, last = (step for _, step in estimator.steps)
-        change = folded(steps, width)
-        return decisions(sketch, last, sketch.affine(value, change) if steps else value, change.weights.shape[1])
+    estimator, value, _ = _last_step(sketch, estimator, value, width)
     if not isinstance(estimator, SVC | OneClassSVM) or estimator.kernel != "rbf":
         raise ExportError(f"no ONNX graph of {estimator}; SVC and OneClassSVM with an RBF kernel have one")
     if estimator.dual_coef_.shape[0] != 1:
         raise ExportError("an SVC of more than two classes has no ONNX graph here")
     vectors = np.asarray(estimator.support_vectors_, np.float64)
-    gamma = float(estimator._gamma)  # noqa: SLF001 - what "scale" came to; scikit-learn has no other name for it
+    gamma = float(estimator._gamma)  # noqa: SLF001 - the value of gamma="scale"; no public name has it
     own = sketch.node("ReduceSumSquare", value, sketch.axes(1), keepdims=1)
     crossed = sketch.matmul(value, -2 * vectors.T, (vectors**2).sum(1))
-    apart = sketch.node("Relu", sketch.node("Add", crossed, own))  # rounding may leave a distance below zero
+    apart = sketch.node("Relu", sketch.node("Add", crossed, own))  # rounding may leave a negative distance
     kernel = sketch.node("Exp", sketch.node("Mul", apart, sketch.constant(-gamma)))
     return sketch.matmul(kernel, np.asarray(estimator.dual_coef_, np.float64).T, np.asarray(estimator.intercept_))
 
@@ -139,7 +191,7 @@ def _two_sided(sketch: Sketch, positive: str) -> str:
 
 
 def _linear(sketch: Sketch, estimator: Any, value: str, weights: NDArray[Any] | None = None) -> str:  # noqa: ANN401
-    """Of a linear classifier; `weights` [width, K] stand for its own where it reads a part of the features.
+    """Probabilities of a linear classifier; `weights` [width, K] replace its own where it reads a part of the features.
 
     Raises:
         ExportError: It has no probabilities.
@@ -150,7 +202,7 @@ def _linear(sketch: Sketch, estimator: Any, value: str, weights: NDArray[Any] | 
     scores = sketch.matmul(value, estimator.coef_.T if weights is None else weights, bias if bias.any() else None)
     if estimator.coef_.shape[0] == 1:
         return _two_sided(sketch, sketch.node("Sigmoid", scores))
-    if isinstance(estimator, SGDClassifier):  # one against the rest: sigmoids over their sum, in logarithms
+    if isinstance(estimator, SGDClassifier):  # one-vs-rest: sigmoids normalised by their sum, in logarithms
         scores = sketch.node("Neg", sketch.node("Softplus", sketch.node("Neg", scores)))
     return sketch.node("Softmax", scores, axis=1)
 
@@ -165,7 +217,7 @@ def _calibrated(sketch: Sketch, estimator: Any, value: str, width: int) -> str: 
 
 
 def _bagged(sketch: Sketch, estimator: Any, value: str, width: int) -> str:  # noqa: ANN401 - as above
-    """The mean over all members; a feature drawn twice counts twice, a class that a member never saw gets nothing.
+    """The mean over all members; a feature drawn twice counts twice, a class that a member never saw gets 0.
 
     Raises:
         ExportError: A member is not linear.

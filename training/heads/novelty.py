@@ -1,4 +1,4 @@
-"""A one-class SVM whose distance from the border becomes a probability."""
+"""A one-class SVM with calibrated probabilities (Platt scaling of its decision function)."""
 
 from typing import Any, Final, Self
 
@@ -7,15 +7,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-#: Least slope of the sigmoid, in log odds a deviation of the decision: it never turns the machine's order round.
+#: Least slope of the sigmoid, in log odds for each standard deviation of the decision: positive, so the order is kept.
 _LEAST_SLOPE: Final = 0.1
 
 
 class CalibratedNovelty(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """A fitted one-class model, and a sigmoid over its decision that is fitted on photos of both kinds.
+    """A fitted one-class model, and a sigmoid over its decision that is fitted on good and poor photos.
 
-    The model itself has seen good photos only, so its decision has no scale; the sigmoid needs a few poor ones, which
-    must not be those that are reported on.
+    The model itself is trained on good photos only, so its decision has no scale; the sigmoid needs a few poor ones,
+    which must not be test photos.
     """
 
     def __init__(self, fitted: Any) -> None:  # noqa: ANN401 - a pipeline or a OneClassSVM

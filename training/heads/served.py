@@ -1,7 +1,7 @@
 """A head behind its backbone as one served graph: uint8 photos in, a quality score and five levels out.
 
-A head of two classes gives P(good). The served score is that probability, and the levels are the two whole levels
-around 1 + 4 x P(good), weighted so that their mean is exactly that. A head of five classes gives the levels themselves.
+A binary head gives P(good). The served score is that probability, and the levels are the two whole levels around
+1 + 4 x P(good), weighted so that their mean is exactly that. A head of five classes gives the levels themselves.
 """
 
 from collections.abc import Callable
@@ -86,13 +86,13 @@ def joined(source: Backbone, head: onnx.ModelProto, images: NDArray[np.uint8]) -
     Args:
         source: The frozen network that the head was trained on.
         head: What `quality_graph` made.
-        images: uint8 [N, S, S, 3], to prove on that the backbone's graph computes what torch computes.
+        images: uint8 [N, S, S, 3], to compare the backbone's graph with torch on.
 
     Raises:
-        ExportError: It does not, or the network leaves nodes in the graph that must not be served.
+        ExportError: They differ, or the network leaves nodes in the graph that must not be served.
     """
     net = ServedFeatures(source.net.to("cpu").to(memory_format=torch.contiguous_format)).eval()
-    backbone = export(net, (FEATURES,), images[:_SHOWN], tolerance=_feature_tolerance(net, images[:_SHOWN])).model
+    backbone = export(net, (FEATURES,), images[:_SHOWN], tolerance=_feature_tolerance(net, images[:_SHOWN]))
     second = compose.add_prefix(head, "head.", rename_inputs=False, rename_outputs=False)
     second.ir_version = backbone.ir_version
     made = compose.merge_models(backbone, second, io_map=[(FEATURES, FEATURES)])

@@ -1,6 +1,6 @@
-"""Networks by name: our small ones, torchvision's classifiers, and timm's behind an extra; heads and weights.
+"""Networks by name: our ResNet-10, torchvision's classifiers, and timm's with an extra; their heads and weights.
 
-Whatever a network was made for, outside it takes pixels normalised with `models.PIXEL_MEAN` and `PIXEL_DEVIATION`, so
+Every network takes pixels normalised with `served.PIXEL_MEAN` and `PIXEL_DEVIATION`, whatever it was trained with, so
 that one serving wrapper fits all.
 """
 
@@ -31,7 +31,7 @@ _HALVES: Final = (0.5, 0.5, 0.5)
 
 
 class Renormalised(nn.Module):
-    """A network that expects other channel statistics than ImageNet's, behind the arithmetic between the two."""
+    """A network trained with other channel statistics than ImageNet's, behind the conversion to them."""
 
     scale: Tensor
     shift: Tensor
@@ -45,17 +45,17 @@ class Renormalised(nn.Module):
         self.register_buffer("shift", ((ours_mean - theirs_mean) / theirs_deviation).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images normalised as everywhere here."""
+        """Logits of images normalised with ImageNet's statistics."""
         return self.net(images * self.scale + self.shift)  # type: ignore[no-any-return]
 
 
 def build(model: Model, outputs: int) -> nn.Module:
-    """The network of a recipe with a fresh last layer of `outputs`, and the recipe's weights in the rest.
+    """The network of a recipe with a new last layer of `outputs`, and the recipe's weights in the rest.
 
     Raises:
-        RecipeError: No such network, or one whose last layer is not known.
+        RecipeError: No such network, or one without a linear last layer.
         WeightsError: The weights are missing, have another hash, or belong to another network.
-        ToolMissing: timm is asked for and not installed.
+        ToolMissing: The network needs timm, which is not installed.
     """
     net = _bare(model, outputs)
     if model.weights is not None:
@@ -69,17 +69,17 @@ def build(model: Model, outputs: int) -> nn.Module:
 
 
 def set_training(net: nn.Module, trainable: str) -> None:
-    """Training mode; norms below a head that is trained alone keep their statistics, or the backbone would drift."""
+    """Training mode; if only the head is trained, batch norms keep their statistics, or the backbone would change."""
     net.train()
     if trainable == "head":
         for module in net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the only name of them all
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of 1d, 2d and 3d
                 module.eval()
 
 
-def empty(arch: str, outputs: int, dropout: float = 0.0) -> nn.Module:
-    """The network of a name without weights, to load a run's into; raises as `build`."""
-    return _bare(Model(arch=arch, dropout=dropout), outputs)
+def empty(arch: str, outputs: int) -> nn.Module:
+    """The network of a name with random weights, to load a run's state into; raises as `build`."""
+    return _bare(Model(arch=arch), outputs)
 
 
 def _bare(model: Model, outputs: int) -> nn.Module:
@@ -102,19 +102,15 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
     if model.arch not in torchvision.models.list_models(module=torchvision.models):
         raise RecipeError(f"no network {model.arch}: resnet10, resnet10-w<width>, timm/<name>, or one of torchvision's")
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not model.pretrained else {}
-    net: Any = _downloaded(
-        lambda: torchvision.models.get_model(model.arch, weights="DEFAULT" if model.pretrained else None, **options),
-        model,
-    )
+    weights = "DEFAULT" if model.pretrained else None
+    net: Any = _downloaded(lambda: torchvision.models.get_model(model.arch, weights=weights, **options), model)
     if model.arch in _AUXILIARY:
-        net.aux_logits = False
+        net.aux_logits = net.transform_input = False
         for name in ("AuxLogits", "aux1", "aux2"):
             if hasattr(net, name):
                 setattr(net, name, None)
-        net.transform_input = False
-    changed: nn.Module = net
-    _replace_head(changed, outputs, model.dropout)
-    return Renormalised(changed, _HALVES, _HALVES) if model.arch in _AUXILIARY else changed
+    _replace_head(net, outputs, model.dropout)
+    return Renormalised(net, _HALVES, _HALVES) if model.arch in _AUXILIARY else net
 
 
 def _timm(model: Model, outputs: int) -> nn.Module:
@@ -131,10 +127,10 @@ def _timm(model: Model, outputs: int) -> nn.Module:
 
 
 def _timm_package(arch: str) -> Any:  # noqa: ANN401 - an extra without types
-    """timm, which has the network of a name.
+    """The package timm, after a check that it has the network.
 
     Raises:
-        ToolMissing: It is not installed.
+        ToolMissing: timm is not installed.
         RecipeError: It has no such network.
     """
     try:
@@ -150,13 +146,13 @@ def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
     """Makes a network, which may download its weights.
 
     Raises:
-        WeightsError: The network forbids it; says what to do instead.
+        WeightsError: The download failed; says what to do instead.
     """
-    if not model.pretrained:
-        return make()
     try:
         return make()
-    except Exception as error:  # noqa: BLE001 - every library fails in its own way where there is no network
+    except Exception as error:  # each library has its own exceptions where there is no network
+        if not model.pretrained:
+            raise
         raise WeightsError(
             f"the weights of {model.arch} could not be downloaded ({error}); fetch the file elsewhere and give it with "
             "--weights FILE --weights-sha256 HASH"
@@ -164,7 +160,7 @@ def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Module]:
-    """Dotted name and module of the last layer that is linear, or a 1x1 convolution that stands for it.
+    """Dotted name and module of the last linear layer, or of the last 1x1 convolution if there is none.
 
     Raises:
         RecipeError: The network has neither.
@@ -178,7 +174,7 @@ def head_of(net: nn.Module) -> tuple[str, nn.Module]:
 
 
 def trunk(net: nn.Module) -> nn.Module:
-    """The network without its last layer, in place: it then gives the features that the layer read."""
+    """The network without its last layer, in place: it then returns that layer's input features."""
     _put_head(net, nn.Identity())
     return net
 
@@ -187,7 +183,7 @@ def natural_px(arch: str) -> int:
     """The side of the square that a network was designed for; any of ours was designed for 96.
 
     Raises:
-        ToolMissing: timm is asked for and not installed.
+        ToolMissing: The network needs timm, which is not installed.
         RecipeError: timm has no such network.
     """
     if _OURS.fullmatch(arch):
@@ -199,8 +195,8 @@ def natural_px(arch: str) -> int:
 
 
 def _put_head(net: nn.Module, head: nn.Module) -> None:
-    name = head_of(net)[0]
-    setattr(net.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2], head)
+    parent, _, name = head_of(net)[0].rpartition(".")
+    setattr(net.get_submodule(parent), name, head)
 
 
 def _replace_head(net: nn.Module, outputs: int, dropout: float) -> None:
@@ -218,10 +214,10 @@ def _replace_head(net: nn.Module, outputs: int, dropout: float) -> None:
 
 
 def load_weights(net: nn.Module, path: Path, sha256: str | None) -> None:
-    """Loads a state dict, or a run's model.pt, into all layers that fit; only the last layer may be left out.
+    """Loads a state dict, or a run's model.pt, into all layers that fit; only the last layer may differ.
 
     Raises:
-        WeightsError: The file is missing, has another hash, is no state dict, or more than the head does not fit.
+        WeightsError: The file is missing, has another hash, is not a state dict, or more than the head does not fit.
     """
     if not path.is_file():
         raise WeightsError(f"no weights at {path}")
@@ -234,7 +230,7 @@ def load_weights(net: nn.Module, path: Path, sha256: str | None) -> None:
         raise WeightsError(f"{path} is not a weights file: {type(error).__name__}: {error}") from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     if isinstance(net, Renormalised) and not any(name.startswith("net.") for name in state):
-        net = net.net  # the library's own file knows nothing of the arithmetic before it
+        net = net.net  # the library's own state dict is of the inner network
     own, head = net.state_dict(), head_of(net)[0]
     fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
     missing = [name for name in own if name not in fits and not name.startswith(f"{head}.")]

@@ -1,4 +1,4 @@
-"""Our small ResNet: one block a stage, trained in minutes on two cores."""
+"""A ResNet with one block per stage, trained in minutes on two cores."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,7 +42,7 @@ class ResNet10(nn.Module):
         if min(widths) < _LEAST_WIDTH:
             raise ValueError(f"widths {widths}: each must be at least {_LEAST_WIDTH}")
         super().__init__()
-        #: The stem holds its norm: then convolution and relu are one for a server, and the pool may come last.
+        #: Whether the norm is folded into the stem: engines then fuse convolution and relu, and the pool comes last.
         self.folded = False
         self.stem = nn.Conv2d(3, widths[0], _STEM_KERNEL_PX, 2, _STEM_KERNEL_PX // 2, bias=False)
         self.norm = nn.BatchNorm2d(widths[0])

@@ -1,4 +1,4 @@
-"""What is served: a network with normalisation, temperature and softmax in its graph, and a copy fit for export."""
+"""The served graph: a network with normalisation, temperature and softmax; and the copy of a network for export."""
 
 from copy import deepcopy
 from typing import Any, TypeVar, cast
@@ -65,7 +65,7 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def deployable(net: Net) -> Net:
-    """A copy for serving. Of our small networks, norms are folded and weights rounded to what fp16 can hold."""
+    """A copy for serving. In a ResNet-10, batch norms are folded and weights are rounded to fp16 values."""
     copied = deepcopy(net).eval()
     if not isinstance(copied, ResNet10):
         return copied

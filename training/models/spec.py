@@ -1,4 +1,4 @@
-"""The tensors and labels of a served model: what all of its versions share."""
+"""The tensors and labels of a served model, equal in all of its versions."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from training.data.sets import INPUT_PX
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What every version of a model shares; another input, output or label list is another model."""
+    """The contract of a model's versions; another input, output or label list needs another model."""
 
     name: str
     #: Name and width of each output; all are TYPE_FP32.
@@ -20,5 +20,5 @@ class ModelSpec:
 
     @property
     def label_checksum(self) -> str:
-        """SHA-256 of the labels, one per line, by which a consumer knows the list that it was written for."""
+        """SHA-256 of the labels, one per line; consumers check it against their own list."""
         return hashlib.sha256("\n".join(self.labels).encode()).hexdigest()

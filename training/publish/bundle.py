@@ -1,4 +1,4 @@
-"""From a run to the files of a version: the graph in every precision that decides as torch does, with the proof."""
+"""The files of a version: the graph in every precision that decides as torch does, with the measured parity."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,32 +6,47 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import torch
 from torch import nn
 
+from training.evaluation import brand
 from training.evaluation.outcome import plain
 from training.models.served import ServedBrand, ServedQuality
 from training.models.spec import ModelSpec
-from training.publish.export import Exported, export
-from training.publish.parity import ENGINES, ONNXRUNTIME, OPENVINO, TOLERANCES, Parity, compare, outputs_of
+from training.publish.export import export
+from training.publish.parity import (
+    ENGINES,
+    ONNXRUNTIME,
+    OPENVINO,
+    TOLERANCES,
+    Parity,
+    compare,
+    outputs_of,
+    torch_engine,
+)
 from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, to_fp16, to_int8
 from training.statistics import Ints
 
 #: Parity is measured on this many photos, int8 ranges on fewer.
 PARITY_PHOTOS: Final = 1000
 CALIBRATION_PHOTOS: Final = 256
-#: The engine that serves each file on a CPU, whose agreement decides; others are recorded.
+_TORCH_BATCH: Final = 64
+#: The engine that serves each file on a CPU, whose agreement decides; the others are recorded.
 _SERVED_BY: Final = {FP32_FILE: ONNXRUNTIME, FP16_FILE: ONNXRUNTIME, INT8_FILE: OPENVINO}
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What a version directory will hold besides its backend and its manifest."""
+    """The content of a version directory besides its backend and its manifest."""
 
-    exported: Exported
+    model: onnx.ModelProto
     #: Other precisions that passed, by file name.
     variants: Mapping[str, onnx.ModelProto] = field(default_factory=dict)
     parity: tuple[Parity, ...] = ()
+
+    @property
+    def graphs(self) -> dict[str, onnx.ModelProto]:
+        """Every graph by file name, float32 first."""
+        return {FP32_FILE: self.model, **self.variants}
 
     @property
     def cpu(self) -> dict[str, str]:
@@ -45,33 +60,11 @@ class Bundle:
         return rows
 
 
-def decider(spec: ModelSpec, decision: Mapping[str, float]) -> Callable[[list[np.ndarray]], Ints]:
-    """What a model's outputs decide, as the service does: a brand's index or the last, or 1 for good."""
+def decider(decision: Mapping[str, float]) -> Callable[[list[np.ndarray]], Ints]:
+    """The service's decision of a model's outputs: a brand's index or the last for none, or 1 for good."""
     if "good_threshold" in decision:
         return lambda outputs: (outputs[0][:, 0] >= decision["good_threshold"]).astype(np.int64)
-    none = len(spec.labels) - 1
-
-    def brand(outputs: list[np.ndarray]) -> Ints:
-        probabilities = outputs[0][:, :none]
-        return np.where(probabilities.max(1) >= decision["threshold"], probabilities.argmax(1), none)
-
-    return brand
-
-
-def served(spec: ModelSpec, net: nn.Module, temperature: float) -> nn.Module:
-    """The network as it is served: raw pixels in, probabilities out."""
-    wrapper = ServedQuality if len(spec.outputs) == 2 else ServedBrand
-    return wrapper(net, temperature).eval()
-
-
-@torch.no_grad()
-def torch_outputs(model: nn.Module, images: np.ndarray, batch: int = 64) -> list[np.ndarray]:
-    """Outputs of a served model, one array an output."""
-    parts = []
-    for start in range(0, len(images), batch):
-        found = model(torch.from_numpy(images[start : start + batch]))
-        parts.append([value.numpy() for value in (found if isinstance(found, tuple) else (found,))])
-    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+    return lambda outputs: brand.decided(outputs[0], decision["threshold"])
 
 
 def make(
@@ -83,21 +76,21 @@ def make(
         spec: The model's contract.
         net: Takes normalised floats, gives logits; as `deployable` made it.
         decision: Threshold and temperature.
-        calibration: uint8 photos that int8 ranges are taken from; not those of the test.
-        photos: uint8 photos that parity is measured on.
+        calibration: uint8 photos [N, S, S, 3] that int8 ranges are calibrated on; no test photos.
+        photos: uint8 photos [N, S, S, 3] that parity is measured on.
 
     Raises:
-        ExportError: The fp32 graph itself is not what torch computes. Other precisions are left out instead.
+        ExportError: The float32 graph differs from torch. Other precisions that do are left out instead.
     """
-    model = served(spec, net, decision["temperature"])
-    exported = export(model, tuple(name for name, _ in spec.outputs), photos)
+    served = (ServedQuality if len(spec.outputs) == 2 else ServedBrand)(net, decision["temperature"]).eval()
+    model = export(served, tuple(name for name, _ in spec.outputs), photos)
     graphs = {
-        FP32_FILE: exported.model,
-        FP16_FILE: to_fp16(exported.model),
-        INT8_FILE: to_int8(exported.model, calibration[:CALIBRATION_PHOTOS]),
+        FP32_FILE: model,
+        FP16_FILE: to_fp16(model),
+        INT8_FILE: to_int8(model, calibration[:CALIBRATION_PHOTOS]),
     }
-    expected = torch_outputs(model, photos)
-    decide = decider(spec, decision)
+    expected = outputs_of(torch_engine(served), photos, _TORCH_BATCH)
+    decide = decider(decision)
     rows = [
         compare(file, engine, expected, outputs_of(ENGINES[engine](graph), photos), decide, TOLERANCES[file])
         for file, graph in graphs.items()
@@ -105,4 +98,4 @@ def make(
     ]
     passed = {row.file for row in rows if row.passed and row.engine == _SERVED_BY[row.file]}
     variants = {file: graph for file, graph in graphs.items() if file in passed and file != FP32_FILE}
-    return Bundle(exported, variants, tuple(rows))
+    return Bundle(model, variants, tuple(rows))

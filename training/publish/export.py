@@ -1,17 +1,14 @@
-"""Exports a network to ONNX for serving, and proves what the graph holds and that it computes what torch computes.
+"""Exports a network to ONNX for serving, and checks the graph's nodes and its outputs against torch's.
 
 Weights that fp16 holds exactly are stored as fp16 with a Cast to float each, which halves the file. `deployable` rounds
 the small networks' weights in torch first, so storing them loses nothing more.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -19,28 +16,20 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from training.errors import ExportError
+from training.publish.parity import TOLERANCES, difference, onnxruntime_engine, torch_engine
+from training.publish.precisions import FP32_FILE
 
 OPSET = 20
 OLDEST_OPSET = 18
 #: Largest batch of the exported graph; a TensorRT plan needs a bound.
 MAX_BATCH = 64
-#: Largest difference of any probability between torch and ONNX Runtime.
-TOLERANCE = 1e-4
-#: Nodes that a dynamic batch must not leave in the graph: they cost TensorRT its fusions.
+#: Nodes that a dynamic batch must not leave in the graph: they prevent TensorRT's fusions.
 SHAPE_NODES = frozenset({"Shape", "Range", "Gather", "Size", "NonZero", "Loop", "If"})
 _SMALL_TENSOR = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """An ONNX model, and the largest probability difference that was measured against torch."""
-
-    model: onnx.ModelProto
-    parity: float
-
-
 class _GlobalMean(TorchFunctionMode):
-    """Averages over all of a picture with `mean`: adaptive pooling and flatten export as Shape, Range and Gather."""
+    """Replaces global average pooling by `mean`: adaptive pooling and flatten export as Shape, Range and Gather."""
 
     def __torch_function__(
         self,
@@ -71,7 +60,7 @@ class _Exportable(nn.Module):
 
 
 def stored_small(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose float32 weights are fp16 initializers that a Cast turns back, wherever that loses nothing."""
+    """A copy whose float32 weights are fp16 initializers followed by a Cast, wherever that is lossless."""
     model = deepcopy(model)
     graph, casts = model.graph, []
     for tensor in graph.initializer:
@@ -93,21 +82,8 @@ def stored_small(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _parity(served: nn.Module, model: onnx.ModelProto, images: np.ndarray) -> float:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    with torch.no_grad():
-        expected = served(torch.from_numpy(images))
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    worst = 0.0
-    for want, got in zip(expected, session.run(None, {"images": images}), strict=True):
-        worst = max(worst, float(np.abs(want.numpy() - got).max()))
-    return worst
-
-
 def check_graph(model: onnx.ModelProto) -> None:
-    """Asserts what every served graph promises.
+    """Checks the contract of every served graph.
 
     Raises:
         ExportError: An old opset, another input than uint8 NHWC of any batch, pixels that are not cast to float first,
@@ -135,13 +111,15 @@ def check_graph(model: onnx.ModelProto) -> None:
         raise ExportError(f"pixels must be cast to float first, not go into {first}: TensorRT takes no other start")
 
 
-def export(served: nn.Module, outputs: tuple[str, ...], check: np.ndarray, tolerance: float = TOLERANCE) -> Exported:
+def export(
+    served: nn.Module, outputs: tuple[str, ...], check: np.ndarray, tolerance: float = TOLERANCES[FP32_FILE]
+) -> onnx.ModelProto:
     """Exports a served model.
 
     Args:
         served: uint8 [N, S, S, 3] to one float tensor or a tuple of them.
         outputs: Names of the outputs, in order.
-        check: uint8 photos [N, S, S, 3] to compare on; use real inputs, not noise.
+        check: uint8 photos [N, S, S, 3] to compare on, real ones rather than noise.
         tolerance: Largest difference of any output.
 
     Raises:
@@ -167,13 +145,9 @@ def export(served: nn.Module, outputs: tuple[str, ...], check: np.ndarray, toler
         node.doc_string = ""
     model = stored_small(model)
     check_graph(model)
-    parts = [check[:1], *(check[start : start + MAX_BATCH] for start in range(0, len(check), MAX_BATCH))]
-    parity = max(_parity(served, model, part) for part in parts)
-    if parity > tolerance:
-        raise ExportError(f"torch and ONNX Runtime differ by {parity:.2e}, more than {tolerance:.0e}")
-    return Exported(model, parity)
-
-
-def write(exported: Exported, path: Path) -> None:
-    """Writes the model as one file."""
-    path.write_bytes(exported.model.SerializeToString(deterministic=True))
+    parts = (check[:1], *np.split(check, range(MAX_BATCH, len(check), MAX_BATCH)))
+    expected, found = torch_engine(served), onnxruntime_engine(model)
+    worst = max(difference(expected(part), found(part)) for part in parts)
+    if worst > tolerance:
+        raise ExportError(f"torch and ONNX Runtime differ by {worst:.2e}, more than {tolerance:.0e}")
+    return model

@@ -1,4 +1,4 @@
-"""The gate: what a version must be before it is published, and that it is not worse than the one in service.
+"""The gate: what a version must reach to be published, and that it is not worse than the champion.
 
 A refusal can be overruled with a reason, which the manifest keeps.
 """
@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from training.evaluation import brand, quality
+from training.evaluation.answers import measured
 from training.evaluation.outcome import Evaluation
-from training.statistics import Texts, bootstrap, wilson
+from training.statistics import Texts, wilson
 
 #: Expected calibration error, and share of no-logo photos tagged at the threshold, that a version may have.
 _MOST_CALIBRATION_ERROR: Final = 0.03
@@ -29,18 +30,18 @@ _COMPARED: Final = {
 }
 _BASELINE_FIGURE: Final = {"brand": "accuracy", "quality": "auc"}
 
-#: Answers on labelled photos, at a threshold.
+#: Predictions for labelled photos, at a threshold.
 View = brand.BrandView | quality.QualityView
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was asked."""
+    """One check and its outcome."""
 
     name: str
     passed: bool
     detail: str
-    #: Whether more training mends it: the version is worse than it could be, not useless.
+    #: Whether more training would pass it: the version is worse than it could be, not useless.
     minor: bool = False
 
 
@@ -54,12 +55,12 @@ class GateDecision:
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """What was not passed."""
+        """The failed checks."""
         return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed)
 
     @property
     def minor_refusals(self) -> tuple[str, ...]:
-        """What was not passed and more training mends."""
+        """The failed checks that more training would pass."""
         return tuple(f"{check.name}: {check.detail}" for check in self.checks if not check.passed and check.minor)
 
     def as_json(self) -> dict[str, Any]:
@@ -71,9 +72,9 @@ class GateDecision:
 
 
 def absolute(evaluation: Evaluation, leaks: Mapping[str, Any]) -> list[Check]:
-    """What a version must reach whatever was there before.
+    """The checks that do not depend on a published version.
 
-    Figures count as missed only when their whole interval misses, so that a small test set refuses nothing by chance.
+    A figure fails only when its whole interval does, so that a small test set refuses nothing by chance.
     """
     error = evaluation.figures["calibration_error"]
     checks = [
@@ -104,8 +105,8 @@ def _beats_baselines(evaluation: Evaluation) -> Check:
     figure = evaluation.figures[name]
     rivals = {other: value for other, value in figure.baselines.items() if np.isfinite(value)}
     best = max(rivals.values(), default=0.5)
-    detail = f"{name} {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}), the best of them {best:.3f}"
-    return Check("better than looking at nothing", figure.low > best, detail)
+    detail = f"{name} {figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}), the best baseline {best:.3f}"
+    return Check("better than the baselines", figure.low > best, detail)
 
 
 def _no_leaks(leaks: Mapping[str, Any]) -> Check:
@@ -126,13 +127,10 @@ def against_champion(challenger: View, champion: View, groups: Texts, version: i
         new, old = (_values(view.take(which)) for view in (challenger, champion))
         return {name: new[name] - old[name] for name in compared}
 
-    intervals = bootstrap(differences, groups)
-    everything = differences(np.arange(len(groups)))
     checks = []
-    for name, more_is_better in compared.items():
-        found = intervals[name]
-        worse = found.high < 0 if more_is_better else found.low > 0
-        detail = f"{everything[name]:+.4f} ({found.low:+.4f} to {found.high:+.4f}) against version {version}"
+    for name, found in measured(differences, groups, {}).items():
+        worse = found.high < 0 if compared[name] else found.low > 0
+        detail = f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f}) against version {version}"
         checks.append(Check(f"{name.replace('_', ' ')} not worse", not worse, detail, minor=True))
     return checks
 

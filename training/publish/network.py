@@ -1,4 +1,4 @@
-"""A run's evaluated network as a candidate for release: its files with the proof of parity, and its evidence."""
+"""A run's evaluated network as a candidate for release: its files, their parity, and its evidence."""
 
 from typing import Final
 
@@ -57,16 +57,12 @@ def bundle_of(found: Evaluated) -> Bundle:
     """The files of a version: int8 ranges from val photos, parity on test, foreign and val photos.
 
     Raises:
-        ExportError: The graph does not compute what torch computes.
+        ExportError: The graph differs from torch.
     """
     splits = found.splits
     photos = np.concatenate((splits.test.images, splits.foreign.images, splits.val.images))
     # spread over all of them, so that every kind of photo is compared
     chosen = np.unique(np.linspace(0, len(photos) - 1, min(PARITY_PHOTOS, len(photos))).astype(np.int64))
-    return make(found.spec, found.net, found.evaluation.decision, _shuffled(splits.val.images), photos[chosen])
-
-
-def _shuffled(images: np.ndarray) -> np.ndarray:
-    """Lists are sorted by label: the first photos would calibrate for one label."""
-    mixed: np.ndarray = np.random.default_rng(0).permutation(images)
-    return mixed
+    # lists are sorted by label: the first photos would calibrate for one label
+    shuffled = np.random.default_rng(0).permutation(splits.val.images)
+    return make(found.spec, found.net, found.evaluation.decision, shuffled, photos[chosen])

@@ -12,10 +12,10 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 #: Names of the files of a version directory.
 FP32_FILE, FP16_FILE, INT8_FILE = "model.onnx", "model.fp16.onnx", "model.int8.onnx"
-#: What int8 is done to: convolutions and what stands between them. Normalisation, the head and softmax stay float.
+#: Operators quantised to int8: convolutions and those between them. Normalisation, the head and softmax stay float.
 _QUANTISED: Final = ["Conv", "Relu", "Clip", "MaxPool", "AveragePool", "Add", "Concat"]
 _CALIBRATION_BATCH: Final = 16
-#: The grey that stands for zero in pixels that need no more quantising, and how they are then "quantised".
+#: The zero point of uint8 pixels that are used as quantised values without conversion, and their range.
 _CENTRE: Final = 114
 _PIXELS: Final = {"rmin": np.float32(-_CENTRE), "rmax": np.float32(255 - _CENTRE)}
 
@@ -76,7 +76,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _before_the_network(model: onnx.ModelProto) -> set[str]:
-    """Nodes that turn pixels into normalised floats."""
+    """Nodes of the normalisation, from pixels to floats."""
     found, reached = set(), {"images"}
     for node in model.graph.node:
         if node.op_type in {"Cast", "Transpose", "Sub", "Mul", "Div"} and reached & set(node.input):
@@ -86,7 +86,7 @@ def _before_the_network(model: onnx.ModelProto) -> set[str]:
 
 
 def _after_softmax(model: onnx.ModelProto) -> set[str]:
-    """Nodes that turn logits into the outputs."""
+    """Nodes from the softmax to the outputs."""
     found: set[str] = set()
     reached: set[str] = set()
     for node in model.graph.node:
@@ -109,13 +109,13 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]  # the library ships
 
 
 def _centre_pixels(model: onnx.ModelProto) -> str | None:
-    """Moves the normalisation's scale and its means' differences into the convolution that it leads to, in place.
+    """Folds the scale of the normalisation, and its means less `_CENTRE`, into the convolution that follows, in place.
 
-    Then pixels less `_CENTRE` are all that the convolution needs. Outside the photo, where it sees zeros, they now
-    stand for this grey and not for the mean of each channel, which is at most 11 levels away.
+    The input of the convolution is then pixels less `_CENTRE`. Its zero padding now means this grey and not the mean of
+    each channel, which is at most 11 levels away.
 
     Returns:
-        The name of the centred pixels; None, and the model as it was, where something else follows the normalisation.
+        The name of the centred pixels; None, with the model unchanged, where another operator follows.
     """
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
@@ -146,16 +146,16 @@ def _centre_pixels(model: onnx.ModelProto) -> str | None:
 
 
 def _forget_unused(graph: onnx.GraphProto) -> None:
-    """Takes out, in place, what is stored and read by no node."""
+    """Removes, in place, initializers that no node reads."""
     used = {name for node in graph.node for name in node.input}
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
 
 
 def _quantised_already(model: onnx.ModelProto, pixels: str) -> None:
-    """Takes out, in place, what computes a quantised pixel from a pixel: they are the same number.
+    """Removes, in place, the nodes that compute a quantised pixel from a pixel: they are the same number.
 
-    The transposition comes last, since OpenVINO takes the convolution for one in float otherwise.
+    The transposition comes last, since OpenVINO otherwise runs the convolution in float.
     """
     graph = model.graph
     cast, turn, minus = (
@@ -177,7 +177,7 @@ def to_int8(model: onnx.ModelProto, photos: np.ndarray) -> onnx.ModelProto:
     """The graph with int8 convolutions between QuantizeLinear and DequantizeLinear nodes, calibrated on photos.
 
     Weights use 7 of their 8 bits: CPUs without VNNI add pairs of products in 16 bits, which would saturate, so that a
-    decision would depend on the CPU. Where the normalisation leads to one convolution, that takes the pixels
+    decision would depend on the CPU. Where one convolution follows the normalisation, its input is the pixels
     themselves.
 
     Args:

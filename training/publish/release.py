@@ -1,4 +1,4 @@
-"""Releases a candidate, a trained network or a head: asks the gate, beside the champion, and publishes what passes."""
+"""Releases a candidate, a trained network or a head: compares it with the champion, asks the gate, publishes."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,7 +15,8 @@ from training.models.spec import ModelSpec
 from training.publish import gate
 from training.publish.bundle import Bundle
 from training.publish.parity import onnxruntime_engine, outputs_of
-from training.publish.repository import MODEL_FILE, Evidence, publish, read_manifest, versions
+from training.publish.precisions import FP32_FILE
+from training.publish.repository import Evidence, publish, read_manifest, versions, write_graphs
 from training.statistics import Texts
 
 _OVERRULED: Final = "--force needs --reason: the manifest keeps why a version was published in spite of the gate"
@@ -23,20 +24,20 @@ _OVERRULED: Final = "--force needs --reason: the manifest keeps why a version wa
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a release needs of a model that is not published yet."""
+    """A model that is not published yet, with its evaluation."""
 
     spec: ModelSpec
     #: The folder that it comes from.
     origin: Path
-    #: What the gate asks whatever was published before.
+    #: The gate's checks that do not depend on a published version.
     checks: tuple[gate.Check, ...]
-    #: Its answers on test photos, those photos (uint8 [N, S, S, 3]), and their groups.
+    #: Its predictions for test photos, those photos (uint8 [N, S, S, 3]), and their groups.
     view: gate.View
     images: np.ndarray
     groups: Texts
-    #: Makes the files of the version; raises ExportError where they do not decide as the model does.
+    #: Makes the files of the version; raises ExportError where they decide otherwise than the model.
     bundle: Callable[[], Bundle]
-    #: What the manifest says; the release adds what the gate said.
+    #: For the manifest; the release adds the gate's decision.
     evidence: Evidence
 
 
@@ -50,16 +51,16 @@ class Release:
 
 
 def decide(candidate: Candidate, repository: Path) -> gate.GateDecision:
-    """What the gate says, beside the newest version there, if that has the same labels and input, on test photos.
+    """The gate's decision; a newest version with the same labels and input is the champion to compare with.
 
-    Publishing refuses another contract with its own words.
+    Publishing refuses other labels or another input with a message of its own.
     """
     model_dir = repository / candidate.spec.name
     published = versions(model_dir)
     if not published:
         return gate.GateDecision(candidate.checks)
     champion = published[-1]
-    manifest, graph = read_manifest(model_dir, champion), onnx.load(model_dir / str(champion) / MODEL_FILE)
+    manifest, graph = read_manifest(model_dir, champion), onnx.load(model_dir / str(champion) / FP32_FILE)
     side = graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     if manifest["labels"] != list(candidate.spec.labels) or side != candidate.spec.input_px:
         return gate.GateDecision(candidate.checks)
@@ -76,13 +77,13 @@ def release(candidate: Candidate, repository: Path, forced: str | None = None, s
     Args:
         candidate: What to publish.
         repository: The Triton model repository.
-        forced: Why to publish whatever the gate says; None asks it.
-        short: Why to publish what more training would mend, and nothing worse; None refuses it.
+        forced: Why to publish whatever the gate decides; None obeys it.
+        short: Why to publish although minor checks, which more training would pass, fail; None refuses that too.
 
     Raises:
         GateRefused: The gate refused; nothing was published.
         PublishError: Labels or tensors differ from those of the versions there.
-        ExportError: The graph does not decide as the model does.
+        ExportError: The graph decides otherwise than the model.
     """
     if forced is not None and not forced.strip():
         raise GateRefused(_OVERRULED)
@@ -109,9 +110,6 @@ def metrics_of(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def write_bundle(bundle: Bundle, folder: Path) -> list[Path]:
     """Writes the graphs of a version and parity.json into a folder, without publishing anything."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for name, graph in {MODEL_FILE: bundle.exported.model, **bundle.variants}.items():
-        (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
-        made.append(folder / name)
+    written = write_graphs(bundle, folder)
     (folder / "parity.json").write_text(json.dumps(bundle.parity_json(), indent=1) + "\n")
-    return [*made, folder / "parity.json"]
+    return [*written, folder / "parity.json"]

@@ -1,7 +1,7 @@
 """Publishes a version into the Triton model repository: staged beside its place, checked, renamed.
 
 A version directory is immutable: nothing here ever writes into one that exists. The configs are derived from the
-manifests of the versions that are there, so they can be made again at any time.
+manifests of the versions that are there, so they can be regenerated at any time.
 """
 
 import hashlib
@@ -21,25 +21,24 @@ from training.environment import environment, git_commit
 from training.errors import PublishError
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
-from training.publish.export import Exported, write
-from training.publish.model_config import VARIANTS, Decisions, Engines, config_text
+from training.publish.model_config import VARIANTS, config_text
 from training.publish.precisions import FP32_FILE
 
 MANIFEST = "MANIFEST.json"
-MODEL_FILE = FP32_FILE
 _HIDDEN = "."
+Manifests = Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a manifest says about a version besides its files."""
+    """The content of a manifest besides the version's files."""
 
     data_manifest_sha256: str
     metrics: Mapping[str, Any]
     #: The values of the decision, as the config's `decision.<version>` repeats them.
     calibration: Mapping[str, float]
     training: Mapping[str, Any] = field(default_factory=dict)
-    #: The gate's verdict, and the reason of whoever published in spite of it.
+    #: The gate's decision, and the reason for publishing in spite of it.
     gate: Mapping[str, Any] = field(default_factory=dict)
     forced: str | None = None
     #: Texts that go into the version directory by name: the model card, the drift baseline.
@@ -59,9 +58,14 @@ def versions(model_dir: Path) -> list[int]:
 
 
 def read_manifest(model_dir: Path, version: int) -> dict[str, Any]:
-    """The manifest of a published version. Raises FileNotFoundError or ValueError if it is missing or no JSON."""
+    """The manifest of a published version. Raises FileNotFoundError or ValueError if it is missing or not JSON."""
     manifest: dict[str, Any] = json.loads((model_dir / str(version) / MANIFEST).read_text())
     return manifest
+
+
+def _manifests(model_dir: Path) -> Manifests:
+    """Of every published version."""
+    return {version: read_manifest(model_dir, version) for version in versions(model_dir)}
 
 
 def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
@@ -72,18 +76,17 @@ def tensor_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _check_same_contract(spec: ModelSpec, model_dir: Path, existing: list[int], model: onnx.ModelProto) -> None:
+def _check_same_contract(spec: ModelSpec, model_dir: Path, manifests: Manifests, model: onnx.ModelProto) -> None:
     expected = {"images": (spec.input_px, spec.input_px, 3), **{name: (width,) for name, width in spec.outputs}}
     if {name: shape[1:] for name, shape in tensor_shapes(model).items()} != expected:
         raise PublishError(f"the graph's tensors {tensor_shapes(model)} are not those of {spec.name}: {expected}")
-    for version in existing:
-        manifest = read_manifest(model_dir, version)
+    for version, manifest in manifests.items():
         if manifest["labels"] != list(spec.labels):
             raise PublishError(
                 f"labels differ from {spec.name} version {version}: tags would change their meaning. "
                 "Publish under a new model name."
             )
-        if tensor_shapes(onnx.load(model_dir / str(version) / MODEL_FILE)) != tensor_shapes(model):
+        if tensor_shapes(onnx.load(model_dir / str(version) / FP32_FILE)) != tensor_shapes(model):
             raise PublishError(
                 f"inputs or outputs differ from {spec.name} version {version}. Publish under a new model name."
             )
@@ -111,7 +114,7 @@ def _manifest(spec: ModelSpec, version: int, staged: Path, bundle: Bundle, evide
 
 
 def _sync(path: Path) -> None:
-    """Makes a file's or directory's content survive a power cut."""
+    """Flushes a file or directory to disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -120,21 +123,20 @@ def _sync(path: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old text or the new one, never a part."""
+    """Writes a file atomically: a reader sees the old text or the new one."""
     staged = path.with_name(f"{_HIDDEN}{path.name}.new")
     staged.write_text(text)
     _sync(staged)
     staged.rename(path)
 
 
-def engines_of(model_dir: Path, published: list[int]) -> Engines:
-    """Engine and file for CPUs of every version that brings its own; older ones serve the config's default."""
-    manifests = {version: read_manifest(model_dir, version) for version in published}
-    return {version: manifest["cpu"] for version, manifest in manifests.items() if "cpu" in manifest}
+def _write_configs(spec: ModelSpec, model_dir: Path, manifests: Manifests) -> None:
+    """Writes labels.txt and every variant of the config, with the decisions and engines of the versions' manifests.
 
-
-def write_configs(spec: ModelSpec, model_dir: Path, decisions: Decisions, engines: Engines) -> None:
-    """Writes labels.txt and every variant of the config."""
+    Older manifests have no "cpu"; the config's default engine and file serve those versions.
+    """
+    decisions = {version: manifest["calibration"] for version, manifest in manifests.items()}
+    engines = {version: manifest["cpu"] for version, manifest in manifests.items() if "cpu" in manifest}
     (model_dir / "configs").mkdir(parents=True, exist_ok=True)
     _replace(model_dir / "labels.txt", "\n".join(spec.labels) + "\n")
     for variant in VARIANTS:
@@ -142,11 +144,16 @@ def write_configs(spec: ModelSpec, model_dir: Path, decisions: Decisions, engine
     _sync(model_dir)
 
 
+def write_graphs(bundle: Bundle, folder: Path) -> list[Path]:
+    """Writes every graph of a version into a folder and returns the files."""
+    for name, graph in bundle.graphs.items():
+        (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
+    return [folder / name for name in bundle.graphs]
+
+
 def _stage(spec: ModelSpec, staged: Path, version: int, bundle: Bundle, evidence: Evidence) -> None:
     staged.mkdir()
-    write(bundle.exported, staged / MODEL_FILE)
-    for name, graph in bundle.variants.items():
-        write(Exported(graph, 0.0), staged / name)
+    write_graphs(bundle, staged)
     for name, text in evidence.texts.items():
         (staged / name).write_text(text)
     (staged / "model.py").write_bytes(files("training.serving").joinpath("model.py").read_bytes())
@@ -167,16 +174,15 @@ def publish(spec: ModelSpec, repository: Path, bundle: Bundle, evidence: Evidenc
             repository is then as it was before.
     """
     model_dir = repository / spec.name
-    existing = versions(model_dir)
-    _check_same_contract(spec, model_dir, existing, bundle.exported.model)
-    version = max(existing, default=0) + 1
-    decisions: dict[int, Mapping[str, float]] = {old: read_manifest(model_dir, old)["calibration"] for old in existing}
+    manifests = _manifests(model_dir)
+    _check_same_contract(spec, model_dir, manifests, bundle.model)
+    version = max(manifests, default=0) + 1
     model_dir.mkdir(parents=True, exist_ok=True)
     staged, final = model_dir / f"{_HIDDEN}{version}.{os.getpid()}", model_dir / str(version)
     try:
         _stage(spec, staged, version, bundle, evidence)
-        engines = {**engines_of(model_dir, existing), version: bundle.cpu}
-        write_configs(spec, model_dir, {**decisions, version: evidence.calibration}, engines)
+        added = {"calibration": evidence.calibration, "cpu": bundle.cpu}
+        _write_configs(spec, model_dir, {**manifests, version: added})
         staged.rename(final)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
@@ -188,9 +194,7 @@ def publish(spec: ModelSpec, repository: Path, bundle: Bundle, evidence: Evidenc
 
 def _restore(spec: ModelSpec, model_dir: Path) -> None:
     """Derives the configs again from the versions that are there, or removes a model that has none."""
-    kept = versions(model_dir)
-    if not kept:
+    if manifests := _manifests(model_dir):
+        _write_configs(spec, model_dir, manifests)
+    else:
         shutil.rmtree(model_dir, ignore_errors=True)
-        return
-    decisions = {version: read_manifest(model_dir, version)["calibration"] for version in kept}
-    write_configs(spec, model_dir, decisions, engines_of(model_dir, kept))

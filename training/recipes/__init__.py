@@ -1,1 +1,1 @@
-"""Recipes: everything that decides a run, as data."""
+"""Recipes: all settings of a run, as data."""

@@ -7,20 +7,21 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from importlib.resources import files
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from training.errors import RecipeError
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Recipe, Source
 
 _INDENT = "  "
+#: Kind to class of every source.
+_SOURCES = {get_args(part.model_fields["kind"].annotation)[0]: part for part in get_args(get_args(Source)[0])}
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML in which 1e-5 is a number, as its reader expects, and not a text, as YAML 1.1 has it."""
+    """YAML in which 1e-5 is a number; YAML 1.1 reads it as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -29,7 +30,7 @@ _Loader.add_implicit_resolver(
 
 
 def shipped() -> dict[str, str]:
-    """Name and text of every recipe that the package brings."""
+    """Name and text of every recipe in the package."""
     folder = files("training.recipes")
     found = {entry.name.removesuffix(".yaml"): entry for entry in folder.iterdir() if entry.name.endswith(".yaml")}
     return {name: found[name].read_text() for name in sorted(found)}
@@ -39,7 +40,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a shipped name or of a YAML file, with `key.path=value` overrides, values in YAML.
 
     Raises:
-        RecipeError: No such recipe, no YAML, an unknown key (the nearest is named) or a wrong value.
+        RecipeError: No such recipe, invalid YAML, an unknown key (the nearest known one is named) or an invalid value.
     """
     known = shipped()
     if name in known:
@@ -62,21 +63,21 @@ def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def parse(values: dict[str, Any]) -> Recipe:
-    """A recipe of plain values.
+    """A recipe from plain values.
 
     Raises:
         RecipeError: As `read`.
     """
-    _check_keys(Recipe, values, ())
     try:
         return Recipe.model_validate_json(json.dumps(values, default=str))
     except ValidationError as error:
+        unknown = [_unknown_key(e["loc"]) for e in error.errors() if e["type"] == "extra_forbidden"]
         lines = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
-        raise RecipeError("; ".join(lines)) from None
+        raise RecipeError("; ".join(unknown or lines)) from None
 
 
 def load(text: str) -> Any:  # noqa: ANN401 - a YAML tree
-    """What YAML text says; raises yaml.YAMLError."""
+    """The values of YAML text; raises yaml.YAMLError."""
     return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
 
 
@@ -133,42 +134,17 @@ def _child(target: Any, key: str) -> Any:  # noqa: ANN401 - a YAML tree
     return target[key]
 
 
-def _check_keys(cls: type[BaseModel], values: dict[str, Any], path: tuple[str, ...]) -> None:
-    """Refuses unknown keys, before types are looked at.
+def _unknown_key(location: Sequence[int | str]) -> str:
+    """The message for an unknown key, with the nearest known key of its section.
 
-    Raises:
-        RecipeError: An unknown key; names the nearest known one.
+    After a source's number, pydantic's location has the source's kind, which is not part of the key's path.
     """
-    for key, value in values.items():
-        if key not in cls.model_fields:
-            near = difflib.get_close_matches(str(key), cls.model_fields, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(cls.model_fields)}"
-            raise RecipeError(f"unknown key {'.'.join((*path, str(key)))}; {hint}")
-        parts = list(_parts(cls.model_fields[key].annotation))
-        for index, item in enumerate(value if isinstance(value, list) else [value]):
-            part = _part_for(parts, item)
-            if part is not None:
-                place = (*path, str(key), str(index)) if isinstance(value, list) else (*path, str(key))
-                _check_keys(part, item, place)
-
-
-def _parts(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 - a type expression
-    """Every recipe section that an annotation may hold.
-
-    Yields:
-        The classes.
-    """
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in {Annotated, Union, UnionType, tuple}:
-        for inner in get_args(annotation):
-            yield from _parts(inner)
-
-
-def _part_for(parts: list[type[BaseModel]], item: Any) -> type[BaseModel] | None:  # noqa: ANN401 - a YAML tree
-    if not isinstance(item, dict) or not parts:
-        return None
-    if len(parts) == 1:
-        return parts[0]
-    named = [part for part in parts if item.get("kind") in get_args(part.model_fields["kind"].annotation)]
-    return named[0] if named else None
+    *path, key = location
+    section: type[BaseModel] = Recipe
+    for name in path:
+        annotation = section.model_fields[str(name)].annotation if name in section.model_fields else None
+        parts = (annotation, *get_args(annotation), _SOURCES.get(str(name)))
+        section = next((part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)), section)
+    near = difflib.get_close_matches(str(key), section.model_fields, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(section.model_fields)}"
+    return f"unknown key {'.'.join(str(name) for name in location if name not in _SOURCES)}; {hint}"

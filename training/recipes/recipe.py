@@ -1,6 +1,6 @@
-"""What a run is made from: every value of a recipe, typed, bounded and described.
+"""The schema of recipes: every value of a run, typed, bounded and described.
 
-A recipe is data, never code. Unknown keys are errors; `recipe_files` reads, overrides and prints recipes.
+A recipe is data, never code. Unknown keys are errors; `files` reads, overrides and prints recipes.
 """
 
 from pathlib import Path
@@ -19,10 +19,10 @@ class Part(BaseModel):
 
 
 class RatingsSource(Part):
-    """Rated photos listed in a CSV or Parquet file with a header."""
+    """Rated photos listed in a CSV, Parquet or Excel file with a header."""
 
     kind: Literal["ratings"]
-    path: Path = Field(description="the CSV or Parquet file")
+    path: Path = Field(description="the CSV, Parquet or Excel file")
     photos: Path | None = Field(None, description="folder of relative paths; the list's own folder by default")
     image: str = Field("image", description="column with a path or URI (file:, http:, https:)")
     rating: str = Field("rating", description="column with a rating 1..5, fractions allowed")
@@ -55,7 +55,7 @@ class SpaqSource(Part):
 
 
 class DamagedSource(Part):
-    """Quality grades made by code: undamaged photos, damaged by a known severity."""
+    """Synthetic quality grades: undamaged photos with damage of known severity."""
 
     kind: Literal["damaged"]
     path: Path | None = Field(None, description="folder of undamaged photos; scenes drawn by code where absent")
@@ -77,7 +77,7 @@ class FlickrLogosSource(Part):
 
     kind: Literal["flickrlogos32"]
     path: Path = Field(description="folder with trainset.relpaths.txt and its like")
-    no_logo_to_train: Share = Field(0.5, description="first share of the no-logo photos of val that training gets")
+    no_logo_to_train: Share = Field(0.5, description="share of val's no-logo photos that moves to training")
 
 
 class OpenImagesSource(Part):
@@ -89,7 +89,7 @@ class OpenImagesSource(Part):
     photos: Path = Field(description="folder with <ImageID>.jpg")
     brands: dict[str, str] = Field(description="display name of a class: brand; classes not named are left out")
     no_logo: tuple[str, ...] = Field((), description="display names of classes that show no brand")
-    margin: Share = Field(0.1, description="what a crop adds on each side, as a share of the box")
+    margin: Share = Field(0.1, description="added to a crop on each side, as a share of the box")
 
 
 class GrocerySource(Part):
@@ -104,7 +104,7 @@ class GrocerySource(Part):
 
 
 class ComposedSource(Part):
-    """Photos composed by code, endless in training: marks or look-alikes on drawn and sample scenes."""
+    """Photos composed by code, new ones in every batch: marks or look-alikes on drawn and sample scenes."""
 
     kind: Literal["composed"]
     marks: Literal["brands", "look-alikes"] = Field(
@@ -133,63 +133,63 @@ Source = Annotated[
 
 
 class Splitting(Part):
-    """How photos are divided into train, val and test."""
+    """How photos are split into train, val and test."""
 
     val: Share = Field(0.15, description="share of photos to choose thresholds and the best weights on")
     test: Share = Field(0.15, description="share of photos to report on")
-    seed: int = Field(0, description="of the draw")
-    keep_given: bool = Field(default=True, description="keep splits that the data brings along; false: draw all anew")
+    seed: int = Field(0, description="of the split")
+    keep_given: bool = Field(default=True, description="keep the data's own splits; false: split all photos again")
     near_bits: Annotated[int, Field(ge=0, le=16)] = Field(
-        4, description="photos whose 64-bit difference hashes differ in no more bits count as one group"
+        4, description="photos whose 64-bit difference hashes differ in at most so many bits are one group"
     )
     on_leak: Literal["drop", "fail"] = Field(
-        "drop", description="drop: of photos that leak between splits, the training copy goes; fail: stop"
+        "drop", description="drop: of photos that leak between splits, drop the training copy; fail: stop"
     )
 
 
 class Data(Part):
     """Where photos come from."""
 
-    root: Path = Field(Path(), description="folder that relative paths of sources start at (--data)")
+    root: Path = Field(Path(), description="base folder of relative paths in sources (--data)")
     sources: tuple[Source, ...] = Field(min_length=1, description="photos to train and evaluate on")
     foreign: tuple[Path, ...] = Field(
         (), description="folders of photos without any known brand, never trained on: split `foreign` (--foreign)"
     )
-    split: Splitting = Field(Splitting(), description="division into train, val and test")
-    stored_px: Count = Field(128, description="side of the decoded squares that training draws its views from")
+    split: Splitting = Field(Splitting(), description="split into train, val and test")
+    stored_px: Count = Field(128, description="side of the decoded squares that training crops, in px")
     cache: Path | None = Field(
         Path(".cache/photo-trainer"), description="folder for decoded photos; null: decode again for every batch"
     )
     workers: Count = Field(2, description="threads that decode and make photos")
-    makers: Count = Field(1, description="threads that make the batches of coming steps; a GPU keeps many busy")
+    makers: Count = Field(1, description="threads that prepare the next batches; a GPU needs many")
 
 
 class Model(Part):
     """The network."""
 
     arch: str = Field("resnet10", description="resnet10, resnet10-w<width>, a torchvision classifier, or timm/<name>")
-    input_px: Count = Field(96, description="side of the square that the network sees")
-    trainable: Literal["all", "head"] = Field("all", description="head: everything but the last layer stays frozen")
-    weights: Path | None = Field(None, description="state dict to start from; a last layer that does not fit is new")
+    input_px: Count = Field(96, description="side of the network's input, in px")
+    trainable: Literal["all", "head"] = Field("all", description="head: all but the last layer are frozen")
+    weights: Path | None = Field(None, description="state dict to start from; a last layer of another shape is new")
     weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
     pretrained: bool = Field(
-        default=False, description="start from the library's own weights, downloaded by the library"
+        default=False, description="start from the library's pretrained weights, which it downloads"
     )
     dropout: Share = Field(0.0, description="dropout before the last layer (resnet10, or where the network has one)")
 
 
 class Augment(Part):
-    """Random changes of training photos; all chance comes from the step's own generator."""
+    """Augmentation; all random numbers come from the step's own generator."""
 
-    least_zoom: Share = Field(0.65, description="smallest side of a view, as a share of the stored square")
-    aspect: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="log of the largest stretch of a view")
-    turn_deg: Annotated[float, Field(ge=0, le=180)] = Field(8.0, description="largest turn")
-    flip: bool = Field(default=False, description="mirror half of the photos; letters do not survive it")
+    least_zoom: Share = Field(0.65, description="smallest side of a random crop, as a share of the stored square")
+    aspect: Annotated[float, Field(ge=0, le=1)] = Field(0.15, description="log of the largest aspect ratio of a crop")
+    turn_deg: Annotated[float, Field(ge=0, le=180)] = Field(8.0, description="largest rotation, in degrees")
+    flip: bool = Field(default=False, description="mirror half of the photos; not for logos with letters")
     light: Share = Field(0.25, description="largest relative change of brightness and of contrast")
     colour: Share = Field(0.25, description="largest change of saturation, and a fifth of it per channel")
-    blur: Share = Field(0.1, description="share of photos that are blurred")
-    noise: Share = Field(0.1, description="share of photos that get noise")
-    erase: Share = Field(0.1, description="share of photos that lose a rectangle")
+    blur: Share = Field(0.1, description="share of photos with blur")
+    noise: Share = Field(0.1, description="share of photos with noise")
+    erase: Share = Field(0.1, description="share of photos with random erasing of a rectangle")
     scramble: Share = Field(
         0.0, description="share of brand photos whose tiles are shuffled and whose label becomes no_logo"
     )
@@ -198,15 +198,11 @@ class Augment(Part):
 
 
 class Loss(Part):
-    """The objective: cross-entropy for brands; squared EMD of level distributions plus cross-entropy for quality."""
+    """Cross-entropy for brands; squared earth mover's distance (EMD) of levels plus cross-entropy for quality."""
 
     label_smoothing: Share = Field(0.05, description="share of probability spread over all labels (brands)")
-    class_weights: Literal["none", "balanced"] = Field("none", description="balanced: rare labels weigh more")
-    logit_adjustment: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="tau of logit adjustment by label frequency; 0 is off"
-    )
     cross_entropy: Annotated[float, Field(ge=0)] = Field(
-        0.2, description="weight of cross-entropy beside EMD (quality)"
+        0.2, description="weight of cross-entropy next to EMD (quality)"
     )
 
 
@@ -214,15 +210,15 @@ class Stage(Part):
     """One optimiser and its schedule."""
 
     steps: Count = Field(1000, description="training steps of this stage")
-    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = Field("adamw", description="the optimiser")
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = Field("adamw", description="optimiser")
     rate: Annotated[float, Field(gt=0)] = Field(2e-3, description="peak learning rate, for the whole batch")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.05, description="of weights; norms and biases never decay")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.05, description="weight decay; none for norms and biases")
     momentum: Share = Field(0.9, description="of sgd (Nesterov) and rmsprop")
-    warm_up: Share = Field(0.1, description="share of the steps in which the rate rises")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="the rate after warm-up, by step")
+    warm_up: Share = Field(0.1, description="share of the steps that are linear warm-up")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning-rate schedule after warm-up")
     evaluate_steps: Count = Field(200, description="steps between evaluations on val")
     patience: Annotated[int, Field(ge=0)] = Field(
-        0, description="evaluations without a better one after which the stage ends; 0: never early"
+        0, description="evaluations without improvement after which the stage ends; 0: no early stopping"
     )
 
 
@@ -230,22 +226,22 @@ class Train(Stage):
     """The loop: the first stage and what all stages share."""
 
     second: Stage | None = Field(None, description="a second stage, which starts at the best weights of the first")
-    batch: Count = Field(64, description="photos of a step, over all processes")
-    processes: Count = Field(1, description="processes of this machine that share the work where there is no GPU")
-    small_px: Count | None = Field(None, description="side of the square in the first steps, which cost less")
-    small_share: Share = Field(0.0, description="share of the first stage's steps that see `small_px`")
+    batch: Count = Field(64, description="photos per step, over all processes")
     sampler: Literal["natural", "balanced"] = Field("natural", description="balanced: every label equally often")
     no_logo_share: Share | None = Field(
-        None, description="balanced only: share of no_logo in the batch; null: as any label"
+        None, description="balanced only: share of no_logo in a batch; null: as any label"
     )
     clip: Annotated[float, Field(ge=0)] = Field(5.0, description="largest norm of the gradient; 0 is off")
-    average: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="decay of the moving average of weights")
-    bf16: Literal["auto", "on", "off"] = Field("auto", description="autocast; auto: where the device is fast at it")
-    channels_last: bool = Field(default=True, description="memory format of convolutions")
-    threads: Count = Field(1, description="threads of an operation; part of the recipe, since sums depend on it")
+    average: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="decay of the exponential moving average (EMA) of weights"
+    )
+    bf16: Literal["auto", "on", "off"] = Field(
+        "auto", description="bfloat16 autocast; auto: on devices with native support"
+    )
+    threads: Count = Field(1, description="torch threads per operation; in the recipe, since rounding depends on it")
     checkpoint_steps: Count = Field(100, description="steps between checkpoints")
     best: Literal["last", "best"] = Field(
-        "best", description="weights of the run: the best evaluation's, or the last step's"
+        "best", description="final weights: of the best evaluation, or of the last step"
     )
 
 
@@ -253,10 +249,10 @@ class Recipe(Part):
     """A whole run."""
 
     task: Literal["brand", "quality"] = Field(description="brand: which logo; quality: how good, 1..5")
-    summary: str = Field("", description="what the recipe is for, one line")
-    seed: int = Field(0, description="of weights, order and augmentation")
+    summary: str = Field("", description="purpose of the recipe, one line")
+    seed: int = Field(0, description="of initial weights, sampling order and augmentation")
     data: Data = Field(description="photos")
     model: Model = Field(Model(), description="network")
-    augment: Augment = Field(Augment(), description="random changes")
-    loss: Loss = Field(Loss(), description="objective")
+    augment: Augment = Field(Augment(), description="augmentation")
+    loss: Loss = Field(Loss(), description="loss")
     train: Train = Field(Train(), description="loop")

@@ -1,4 +1,4 @@
-"""Random changes of training photos, in batches; every one draws from the generator that it is given."""
+"""Augmentation of training batches; all random numbers come from the given generator."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch.nn import functional
 from training.data.compose import blur
 from training.recipes.recipe import Augment
 
-#: Tiles a side of a scrambled photo: small enough that no mark survives in one.
+#: Tiles per side of a scrambled photo: small enough that no mark fits in one.
 _TILES = 8
 
 
@@ -21,7 +21,7 @@ def _some(rng: np.random.Generator, share: float, count: int) -> Tensor:
 
 
 def views(rng: np.random.Generator, stored: Tensor, augment: Augment, px: int) -> Tensor:
-    """Random windows of stored squares: uint8 [N, 3, C, C] to float32 [N, 3, px, px] in 0..1."""
+    """Random crops of stored squares: uint8 [N, 3, C, C] to float32 [N, 3, px, px] in 0..1."""
     count = len(stored)
     if augment.least_zoom >= 1 and augment.turn_deg == 0 and augment.aspect == 0 and stored.shape[-1] == px:
         photos = stored.float() / 255
@@ -44,7 +44,7 @@ def _mirrored(rng: np.random.Generator, augment: Augment, count: int) -> Tensor:
 
 
 def recoloured(rng: np.random.Generator, photos: Tensor, augment: Augment) -> Tensor:
-    """Other brightness, contrast, saturation and white balance."""
+    """Random brightness, contrast, saturation and white balance: float32 [N, 3, S, S] in 0..1."""
     count = len(photos)
     if augment.light:
         gain, contrast = (_vector(rng, -augment.light, augment.light, count).exp().view(-1, 1, 1, 1) for _ in range(2))
@@ -59,7 +59,7 @@ def recoloured(rng: np.random.Generator, photos: Tensor, augment: Augment) -> Te
 
 
 def worn(rng: np.random.Generator, photos: Tensor, augment: Augment) -> Tensor:
-    """Blur, noise and lost rectangles, each on its share of the photos; changes `photos` in place."""
+    """Random blur, noise and erasing, each on its share of the photos, in place."""
     count, side = len(photos), photos.shape[-1]
     for index in _some(rng, augment.blur, count):
         photos[index] = blur(photos[index], float(rng.uniform(0.3, 1.2)) * side / 96)
@@ -77,9 +77,9 @@ def worn(rng: np.random.Generator, photos: Tensor, augment: Augment) -> Tensor:
 def scrambled(
     rng: np.random.Generator, photos: Tensor, targets: Tensor, share: float, no_logo: int
 ) -> tuple[Tensor, Tensor]:
-    """A share of the brand photos with their tiles in another order, labelled `no_logo`; in place.
+    """Shuffles the tiles of a share of the brand photos and labels them `no_logo`, in place.
 
-    Colours and textures of a package without its mark are no brand: a network that learns this looks at shapes.
+    It teaches the network to look at shapes: the colours and textures of a package alone are not a brand.
     """
     branded = torch.nonzero(targets[:, no_logo] < 0.5).flatten()
     for index in branded[_some(rng, share, len(branded))]:
@@ -94,7 +94,7 @@ def scrambled(
 
 
 def mixed(rng: np.random.Generator, photos: Tensor, targets: Tensor, augment: Augment) -> tuple[Tensor, Tensor]:
-    """Mixup, cutmix, or one of them by turns where both are on: photos and targets blended with the reversed batch."""
+    """Mixup or cutmix of photos and targets with the reversed batch; one of them at random if both are on."""
     kinds = [kind for kind in ("mixup", "cutmix") if getattr(augment, kind) > 0]
     if not kinds:
         return photos, targets

@@ -1,4 +1,4 @@
-"""Checkpoints: all that resuming needs, in one file that is whole or not there."""
+"""Checkpoints: all that resuming needs, in one file that is replaced atomically."""
 
 import ast
 import os
@@ -28,7 +28,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file by rename."""
+    """Writes a small file atomically, by rename."""
     staged = path.with_name(f".{path.name}.new")
     staged.write_text(text)
     staged.rename(path)
@@ -47,8 +47,8 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def chance() -> dict[str, Any]:
-    """The state of every global source of chance: python's, numpy's, torch's, and that of each GPU."""
+def rng_state() -> dict[str, Any]:
+    """The states of the global random number generators: python's, numpy's, torch's, and each GPU's."""
     kind, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - libraries may draw from it
     return {
         "python": repr(random.getstate()),
@@ -58,12 +58,12 @@ def chance() -> dict[str, Any]:
     }
 
 
-def restore_chance(state: dict[str, Any]) -> None:
-    """Puts every global source of chance back to where `chance` saw it."""
+def restore_rng(state: dict[str, Any]) -> None:
+    """Sets every global random number generator to what `rng_state` returned."""
     version, internal, gauss = ast.literal_eval(state["python"])
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - as in `chance`
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002 - as above
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,22 +1,18 @@
 """One process of a run, or one of several that `torchrun` started: gloo on CPUs, NCCL on GPUs."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
-
-from training.errors import RunError
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """This process among all."""
+    """This process and the number of all (`world`)."""
 
     rank: int
     world: int
@@ -34,44 +30,20 @@ class Process:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(net, device_ids=devices)
 
-    def agreed(self, value: int) -> int:
-        """The first process's value, in all of them."""
-        if self.world == 1:
-            return value
-        shared = torch.tensor([value], device=self.device)
-        distributed.broadcast(shared, 0)
-        return int(shared)
+    def broadcast(self, value: Tensor) -> None:
+        """Overwrites a tensor with the leading process's."""
+        if self.world > 1:
+            distributed.broadcast(value, 0)
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Returns when every process has called it."""
         if self.world > 1:
             distributed.barrier()
 
 
-def alone() -> bool:
-    """Whether this process was started by itself, on a machine without a GPU, and may call others."""
-    return "RANK" not in os.environ and not torch.cuda.is_available()
-
-
-def share_out(command: Sequence[str], processes: int) -> None:
-    """Runs a command of `photo-trainer` in several processes that train together; their progress goes to this terminal.
-
-    Raises:
-        RunError: one of them failed; what it said stands above.
-    """
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    # One thread each: the launcher would say so on the terminal if it had to choose.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    done = subprocess.run(  # noqa: S603 - our own command
-        [*launcher, "-m", "training.cli", *command], check=False, stdout=subprocess.DEVNULL, env=environment
-    )
-    if done.returncode:
-        raise RunError(f"photo-trainer {' '.join(command)}: one of {processes} processes failed")
-
-
 @contextmanager
 def joined() -> Iterator[Process]:
-    """Joins the processes that `torchrun` started; alone without it.
+    """Joins the process group that `torchrun` started; a single process without it.
 
     Yields:
         This process.

@@ -1,12 +1,12 @@
-"""Batches of a run: what is decoded once, what is composed for every step, and how both become pixels and targets.
+"""Training batches: photos decoded once, photos composed for every step, and their targets.
 
-A batch depends on the recipe's seed, the step and the process alone, so a resumed run sees what it would have seen.
+A batch depends only on the recipe's seed, the step and the process, so a resumed run sees the same batches.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.backgrounds import Split
 from training.data.decode import Geometry
 from training.data.made import brand_composer, marks_name
 from training.data.manifest import Manifest
@@ -30,23 +29,18 @@ from training.runs.sampling import SamplingOrder
 
 #: Of a step: float32 photos [N, 3, S, S] in 0..1 and targets [N, outputs] that sum to 1.
 Batch = tuple[Tensor, Tensor]
-Pick = Callable[[list[int]], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationSet:
-    """A held-out split in memory: uint8 [N, 3, S, S], and the targets as the loss takes them."""
+    """A held-out split in memory: uint8 [N, 3, S, S], and targets [N, outputs] as the loss takes them."""
 
     images: Tensor
     targets: Tensor
 
 
-def _composer(source: ComposedSource, px: int) -> BrandComposer:
-    return brand_composer(Split.TRAIN, marks_name(source.marks, source.brands), source.scenes, px)
-
-
 def targets_of(photos: Sequence[Photo], labels: tuple[str, ...]) -> Tensor:
-    """float32 [N, outputs]: one-hot brands, or distributions over levels."""
+    """Targets float32 [N, outputs]: one-hot brands, or distributions over levels."""
     if not photos:
         return torch.zeros((0, len(labels)))
     if photos[0].rating is not None:
@@ -55,84 +49,65 @@ def targets_of(photos: Sequence[Photo], labels: tuple[str, ...]) -> Tensor:
     return functional.one_hot(index, len(labels)).float()
 
 
-def pixels_of(photos: Sequence[Photo], geometry: Geometry, data: Data, console: Console, what: str) -> Tensor:
-    """All pixels of photos: from the cache, or decoded now."""
-    if not photos:
-        return torch.zeros((0, 3, geometry.input_size, geometry.input_size), dtype=torch.uint8)
+def pixels_of(photos: Sequence[Photo], px: int, data: Data, console: Console, what: str) -> Tensor:
+    """All photos as uint8 [N, 3, px, px]: from the cache, or decoded now."""
     with task(console, what, len(photos)) as done:
-        if data.cache is None:
-            return stack(photos, geometry, data.workers, done)
-        return cached_stack(photos, geometry, data.workers, data.cache, done)
+        return cached_stack(photos, Geometry(px, px), data.workers, data.cache, done)
 
 
 def validation_set(recipe: Recipe, manifest: Manifest, console: Console) -> ValidationSet:
     """The val split as the service would see it."""
     photos = manifest.of(VAL)
-    geometry = Geometry(recipe.model.input_px, recipe.model.input_px)
-    return ValidationSet(
-        pixels_of(photos, geometry, recipe.data, console, "validation photos"), targets_of(photos, manifest.labels)
-    )
+    images = pixels_of(photos, recipe.model.input_px, recipe.data, console, "validation photos")
+    return ValidationSet(images, targets_of(photos, manifest.labels))
 
 
 class Feed:
     """Makes the training batches of one process."""
 
     def __init__(self, recipe: Recipe, manifest: Manifest, process: Process, console: Console) -> None:
-        self._recipe = recipe
-        self._process = process
-        self._labels = manifest.labels
-        photos = manifest.of(TRAIN)
-        self.targets = targets_of(photos, manifest.labels)
-        composed = [source for source in recipe.data.sources if isinstance(source, ComposedSource)]
+        self._recipe, self._process, self._labels = recipe, process, manifest.labels
+        self._photos = manifest.of(TRAIN)
+        self._targets = targets_of(self._photos, manifest.labels)
+        px = recipe.model.input_px
         with console.status("drawing scenes"):
             self._composers = [
-                (_composer(source, recipe.model.input_px).to(process.device), source.share) for source in composed
+                (brand_composer(TRAIN, marks_name(s.marks, s.brands), s.scenes, px).to(process.device), s.share)
+                for s in recipe.data.sources
+                if isinstance(s, ComposedSource)
             ]
-        drawn = sum(round(recipe.train.batch * share) for _, share in self._composers)
-        self._listed = max(0, recipe.train.batch - drawn) if photos else 0
-        self._pick = self._picker(photos, console)
-        self.order = SamplingOrder(
-            [int(target.argmax()) for target in self.targets] if photos else [0],
-            max(1, self._listed),
+        composed = sum(round(recipe.train.batch * share) for _, share in self._composers)
+        self._listed = max(0, recipe.train.batch - composed) if self._photos else 0
+        data = recipe.data
+        self._bank = pixels_of(self._photos, data.stored_px, data, console, "training photos") if data.cache else None
+        no_logo_share = recipe.train.no_logo_share
+        self._order = SamplingOrder(
+            [int(target.argmax()) for target in self._targets],
+            self._listed,
             recipe.seed,
             balanced=recipe.train.sampler == "balanced",
-            reserved=self._reserved(),
+            reserved=None
+            if no_logo_share is None or recipe.task != "brand"
+            else (len(self._labels) - 1, no_logo_share),
         )
 
-    def _reserved(self) -> tuple[int, float] | None:
-        share = self._recipe.train.no_logo_share
-        return None if share is None or self._recipe.task != "brand" else (len(self._labels) - 1, share)
-
-    def _picker(self, photos: list[Photo], console: Console) -> Pick:
-        """How the stored squares of a step's photos are got: from memory, or decoded for the step."""
+    def _stored(self, indices: list[int]) -> Tensor:
+        """The stored squares of photos, uint8 [N, 3, stored_px, stored_px]: from memory, or decoded now."""
+        if self._bank is not None:
+            return self._bank[torch.tensor(indices)]
         data = self._recipe.data
-        geometry = Geometry(data.stored_px, data.stored_px)
-        if data.cache is None:
-            return lambda indices: stack([photos[index] for index in indices], geometry, data.workers)
-        bank = pixels_of(photos, geometry, data, console, "training photos")
-        return lambda indices: bank[torch.tensor(indices)]
-
-    def label_counts(self) -> Tensor:
-        """Training photos of each label, as far as they are listed; all ones for composed photos alone."""
-        return self.targets.sum(0) if len(self.targets) else torch.ones(len(self._labels))
-
-    def px(self, step: int) -> int:
-        """The side of a step's photos."""
-        train = self._recipe.train
-        if train.small_px is not None and step < round(train.steps * train.small_share):
-            return train.small_px
-        return self._recipe.model.input_px
+        return stack([self._photos[i] for i in indices], Geometry(data.stored_px, data.stored_px), data.workers)
 
     def batch(self, step: int) -> Batch:
         """This process's photos of a step, counted from 0 over all stages."""
-        recipe, process, px = self._recipe, self._process, self.px(step)
+        recipe, process = self._recipe, self._process
         rng = np.random.default_rng((recipe.seed, step, process.rank))
         parts: list[Batch] = []
         if self._listed:
-            indices = self.order.indices(step)[process.rank :: process.world]
-            photos = views(rng, self._pick(indices), recipe.augment, px)
+            indices = self._order.indices(step)[process.rank :: process.world]
+            photos = views(rng, self._stored(indices), recipe.augment, recipe.model.input_px)
             photos = worn(rng, recoloured(rng, photos, recipe.augment), recipe.augment)
-            targets = self.targets[torch.tensor(indices)].clone()
+            targets = self._targets[torch.tensor(indices)].clone()
             if recipe.augment.scramble and recipe.task == "brand":
                 photos, targets = scrambled(rng, photos, targets, recipe.augment.scramble, len(self._labels) - 1)
             parts.append((photos.to(process.device), targets.to(process.device)))
@@ -140,24 +115,21 @@ class Feed:
             count = round(recipe.train.batch * share) // process.world
             if count:
                 with process.device:
-                    parts.append(self._composed(rng, replace(composer, px=px), count))
+                    parts.append(self._composed(rng, composer, count))
         photos, targets = (torch.cat([part[index] for part in parts]) for index in (0, 1))
         return mixed(rng, photos, targets, recipe.augment)
 
     def _composed(self, rng: np.random.Generator, composer: BrandComposer, count: int) -> Batch:
-        made = composer.batch(rng, count)
-        places = torch.tensor(
-            [
-                self._labels.index(n) if n in self._labels else len(self._labels) - 1
-                for n in (*composer.brands.names, NO_LOGO)
-            ]
-        )
-        return made.images.float() / 255, functional.one_hot(places[made.labels], len(self._labels)).float()
+        """Photos of brands that are not among the labels are targets of `no_logo`, the last label."""
+        made, last = composer.batch(rng, count), len(self._labels) - 1
+        index = {label: place for place, label in enumerate(self._labels)}
+        places = torch.tensor([index.get(name, last) for name in (*composer.brands.names, NO_LOGO)])
+        return made.images.float() / 255, functional.one_hot(places[made.labels], last + 1).float()
 
     def ahead(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps `first` to `last` (exclusive), made by other threads while the ones before train.
+        """The batches of steps `first` to `last` (exclusive), made in background threads while earlier ones train.
 
-        One thread makes photos and one trains: on two shared cores that is faster than both in turn on two threads.
+        One maker beside the training thread is faster on two shared cores than taking turns on two threads.
 
         Yields:
             Batches, in order.

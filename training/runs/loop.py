@@ -1,15 +1,15 @@
 """The training loop: stages of steps, evaluations, checkpoints. Killed at any step and resumed, it ends bit-equal.
 
 Budgets are steps, never seconds, so that the same seed gives the same model on a slow machine and on a fast one. All
-chance of a step comes from the seed and the step's number; a checkpoint holds the rest.
+random numbers of a step come from the seed and the step's number; a checkpoint holds the rest of the state.
 """
 
 import json
-import resource
+import os
 import time
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
 from rich.console import Console
@@ -22,32 +22,26 @@ from training.recipes.recipe import Recipe, Stage
 from training.runs import checkpoint
 from training.runs.distributed import Process
 from training.runs.feed import Feed, ValidationSet
-from training.runs.objective import BrandObjective, QualityObjective
-from training.runs.optimise import average_of, fast_bf16, follow, learning_rate, optimiser_of
+from training.runs.objective import objective
+from training.runs.optimise import fast_bf16, follow, learning_rate, optimiser_of
 from training.runs.run import Run
 from training.runs.validate import Score, scores
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 #: Steps between lines in metrics.jsonl.
 _LOG_STEPS: Final = 20
 _EVALUATED_AT_ONCE: Final = 128
-#: Keeps the seeds of steps and processes apart.
+#: Makes the seeds of steps and processes differ.
 _PRIME: Final = 1_000_003
 
 
 def cpu_seconds() -> float:
     """CPU time of this process and its ended children."""
-    return sum(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )
+    return sum(os.times()[:4])
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is; all of it is in the checkpoint."""
+    """How far a run is; saved whole in every checkpoint."""
 
     stage: int = 0
     #: Of the stage, and of all stages.
@@ -55,7 +49,7 @@ class Progress:
     total: int = 0
     best: float = float("-inf")
     best_total: int = 0
-    #: Evaluations since the best one.
+    #: Evaluations without improvement.
     stale: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -63,7 +57,7 @@ class Progress:
 
 @dataclass(slots=True)
 class _Stopwatch:
-    """Time since the last note of it."""
+    """Wall and CPU time since they were last added to the progress."""
 
     wall: float = field(default_factory=time.monotonic)
     cpu: float = field(default_factory=cpu_seconds)
@@ -84,23 +78,18 @@ class Trainer:
         recipe: Recipe,
         outputs: int,
         feed: Feed,
-        held: ValidationSet | None,
+        validation: ValidationSet | None,
         process: Process,
         console: Console,
     ) -> None:
-        """`held` is the val split; only the leading process has it."""
-        self.run, self.recipe, self.feed, self.held = run, recipe, feed, held
+        """`validation` is the val split; None except in the leading process."""
+        self.run, self.recipe, self.feed, self.validation = run, recipe, feed, validation
         self.process, self.console = process, console
         torch.manual_seed(recipe.seed)
-        layout = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-        self.net = build(recipe.model, outputs).to(process.device).to(memory_format=layout)
-        self.average = average_of(self.net)
+        self.net = build(recipe.model, outputs).to(process.device).to(memory_format=torch.channels_last)
+        self.average = deepcopy(self.net).eval()
         self.trained = process.wrapped(self.net)
-        self.objective: Callable[[Tensor, Tensor], Tensor] = (
-            QualityObjective(recipe.loss)
-            if recipe.task == "quality"
-            else BrandObjective(recipe.loss, feed.label_counts())
-        )
+        self.objective = objective(recipe.task, recipe.loss)
         self.stages: list[Stage] = [recipe.train, *([recipe.train.second] if recipe.train.second else [])]
         self.progress = Progress()
         self.optimiser = optimiser_of(self.net, self.stages[0])
@@ -118,23 +107,19 @@ class Trainer:
             self.progress.step = self.progress.stale = 0
             if self.progress.stage < len(self.stages):
                 self._begin_stage()
-                self._save()  # knows that the stage is over, also if it ended early
+                self._save()  # a resumed run must know that the stage is over, also if it ended early
         if self.recipe.train.best == "best" and self.best_state:
             self.average.load_state_dict(self.best_state)
         return self._score() if self.process.leads else None
 
     def _begin_stage(self) -> None:
-        """A later stage starts at the best weights so far, with an optimiser of its own."""
+        """Starts a later stage at the best weights so far, with a new optimiser."""
         if self.process.leads and self.best_state:
             self.average.load_state_dict(self.best_state)
         for name, value in self.average.state_dict().items():
-            self._share(value)
+            self.process.broadcast(value)
             self.net.state_dict()[name].copy_(value)
         self.optimiser = optimiser_of(self.net, self.stages[self.progress.stage])
-
-    def _share(self, value: Tensor) -> None:
-        if self.process.world > 1:
-            torch.distributed.broadcast(value, 0)
 
     def _run_stage(self, stage: Stage) -> None:
         progress = self.progress
@@ -153,8 +138,7 @@ class Trainer:
         set_training(self.net, self.recipe.model.trainable)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
-        layout = torch.channels_last if self.recipe.train.channels_last else torch.contiguous_format
-        pixels = normalise(images.to(device) * 255).to(memory_format=layout)
+        pixels = normalise(images.to(device) * 255).to(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.trained(pixels)
         loss = self.objective(logits.float(), targets.to(device))
@@ -169,7 +153,7 @@ class Trainer:
         return loss.detach()
 
     def _after_step(self, stage: Stage, loss: Tensor) -> bool:
-        """Logs, evaluates and saves where it is due; true if the stage ends early."""
+        """Logs, evaluates and saves when due; returns whether the stage ends early."""
         progress, ended = self.progress, False
         at_end = progress.step == stage.steps
         if progress.step % _LOG_STEPS == 0 or at_end:
@@ -177,23 +161,25 @@ class Trainer:
         if progress.step % stage.evaluate_steps == 0 or at_end:
             if self.process.leads:
                 self._evaluate()
-            ended = self.process.agreed(int(0 < stage.patience <= progress.stale)) == 1
+            stale = torch.tensor([progress.stale], device=self.process.device)
+            self.process.broadcast(stale)
+            ended = 0 < stage.patience <= int(stale)
         if progress.total % self.recipe.train.checkpoint_steps == 0 and not (at_end or ended):
             self._save()
         return ended
 
     def _score(self) -> Score:
-        if self.held is None:
+        if self.validation is None:
             raise ValueError("only the leading process evaluates")
         self.average.eval()
         with torch.no_grad(), torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.bf16):
             logits = torch.cat(
                 [
                     self.average(normalise(part.to(self.process.device)).to(memory_format=torch.channels_last)).float()
-                    for part in torch.split(self.held.images, _EVALUATED_AT_ONCE)
+                    for part in torch.split(self.validation.images, _EVALUATED_AT_ONCE)
                 ]
             )
-        return scores(self.recipe.task, logits.cpu(), self.held.targets)
+        return scores(self.recipe.task, logits.cpu(), self.validation.targets)
 
     def _evaluate(self) -> None:
         progress, score = self.progress, self._score()
@@ -232,13 +218,12 @@ class Trainer:
                 "average": self.average.state_dict(),
                 "best": self.best_state,
                 "optimiser": self.optimiser.state_dict(),
-                "sampler": self.feed.order.state(self.progress.total),
-                "chance": checkpoint.chance(),
+                "rng": checkpoint.rng_state(),
             },
         )
 
     def _restore(self) -> None:
-        """Goes back to the last checkpoint, if there is one, and forgets what was logged after it."""
+        """Loads the last checkpoint, if there is one, and drops the metrics logged after it."""
         if not self.run.checkpoint_file.is_file():
             return
         saved = checkpoint.read(self.run.checkpoint_file)
@@ -249,7 +234,7 @@ class Trainer:
         if self.progress.stage < len(self.stages):
             self.optimiser = optimiser_of(self.net, self.stages[self.progress.stage])
             self.optimiser.load_state_dict(saved["optimiser"])
-        checkpoint.restore_chance(saved["chance"])
+        checkpoint.restore_rng(saved["rng"])
         if self.process.leads:
             kept = [line for line in self.run.metrics() if line["step"] <= self.progress.total]
             checkpoint.write_text(self.run.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))

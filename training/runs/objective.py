@@ -1,4 +1,7 @@
-"""Objectives over soft targets [N, outputs]: cross-entropy with its corrections, and the earth mover's distance."""
+"""Losses over target distributions [N, outputs]: cross-entropy for brands, the earth mover's distance for quality."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,43 +11,24 @@ from training.data.photos import LEVELS
 from training.recipes.recipe import Loss
 
 
-class BrandObjective:
-    """Cross-entropy with label smoothing, label weights and logit adjustment by label frequency."""
-
-    def __init__(self, loss: Loss, counts: Tensor) -> None:
-        """Of a recipe's loss and the number of training photos of each label."""
-        self._smoothing = loss.label_smoothing
-        share = counts.clamp(min=1).float() / counts.clamp(min=1).sum()
-        self._offset = loss.logit_adjustment * share.log()
-        balanced = loss.class_weights == "balanced"
-        self._weights = (1 / share / (1 / share).mean()) if balanced else torch.ones(len(counts))
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the batch; float32 logits and targets [N, labels]."""
-        smooth = targets * (1 - self._smoothing) + self._smoothing / targets.shape[1]
-        weighted = smooth * self._weights.to(logits.device)
-        losses = -(weighted * functional.log_softmax(logits + self._offset.to(logits.device), 1)).sum(1)
-        return losses.sum() / weighted.sum().clamp(min=1e-6)
+def objective(task: str, loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of a task: float32 logits and targets [N, outputs] to the mean over the batch."""
+    if task == "brand":
+        return partial(functional.cross_entropy, label_smoothing=loss.label_smoothing)
+    return partial(quality_loss, cross_entropy=loss.cross_entropy)
 
 
-class QualityObjective:
-    """Squared earth mover's distance between level distributions, and a small cross-entropy.
+def quality_loss(logits: Tensor, targets: Tensor, cross_entropy: float) -> Tensor:
+    """Squared earth mover's distance between level distributions, plus cross-entropy with a small weight.
 
-    The distance makes a miss by two levels cost more than a miss by one; the cross-entropy keeps the peak sharp.
+    The distance makes an error of two levels cost more than an error of one; the cross-entropy keeps the peak sharp.
     """
-
-    def __init__(self, loss: Loss) -> None:
-        self._share = loss.cross_entropy
-
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the batch; float32 logits and targets [N, levels]."""
-        steps = torch.softmax(logits, 1).cumsum(1) - targets.cumsum(1)
-        entropy = -(targets * functional.log_softmax(logits, 1)).sum(1).mean()
-        return steps.square().sum(1).mean() + self._share * entropy
+    steps = torch.softmax(logits, 1).cumsum(1) - targets.cumsum(1)
+    return steps.square().sum(1).mean() + cross_entropy * functional.cross_entropy(logits, targets)
 
 
 def level_distribution(rating: float, votes: tuple[float, ...] | None) -> list[float]:
-    """Shares of levels 1..5: the votes, or a rating laid between its two neighbours so that its mean is kept."""
+    """Shares of levels 1..5: the votes, or the rating's two neighbours, weighted so that the mean is the rating."""
     if votes is not None:
         return list(votes)
     shares = [0.0] * len(LEVELS)

@@ -1,7 +1,6 @@
-"""Optimisers, learning rates by step, and the moving average of weights."""
+"""Optimisers, the learning-rate schedule, and the exponential moving average (EMA) of weights."""
 
 import math
-from copy import deepcopy
 
 import torch
 from torch import nn
@@ -10,7 +9,7 @@ from training.recipes.recipe import Stage
 
 
 def optimiser_of(net: nn.Module, stage: Stage) -> torch.optim.Optimizer:
-    """The optimiser of a stage, over what the recipe trains; norms and biases do not decay."""
+    """The optimiser of a stage, over all trainable parameters; no weight decay for norms and biases."""
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": stage.weight_decay},
@@ -26,7 +25,7 @@ def optimiser_of(net: nn.Module, stage: Stage) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, stage: Stage) -> float:
-    """The rate of a step, from 0: linear to the peak over `warm_up` of the steps, then a half cosine to 0 or flat."""
+    """The learning rate of a step, from 0: linear warm-up to the peak, then a half cosine to 0, or constant."""
     warm = round(stage.steps * stage.warm_up)
     if step < warm:
         return stage.rate * (step + 1) / warm
@@ -36,14 +35,9 @@ def learning_rate(step: int, stage: Stage) -> float:
     return stage.rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def average_of(net: nn.Module) -> nn.Module:
-    """A copy to average into, in evaluation mode."""
-    return deepcopy(net).eval()
-
-
 @torch.no_grad()
 def follow(average: nn.Module, net: nn.Module, decay: float, step: int) -> None:
-    """Moves the average's weights and norm statistics towards the net's; early steps count more, since they improve."""
+    """Updates the EMA of weights and norm statistics; the decay is lower in early steps, which improve quickly."""
     share = 1 - min(decay, (1 + step) / (10 + step))
     floats = [
         (kept, new.detach())
@@ -54,7 +48,7 @@ def follow(average: nn.Module, net: nn.Module, decay: float, step: int) -> None:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 natively; elsewhere autocast would only slow it down."""
+    """Whether a device supports bfloat16 natively; on others autocast is slower."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu.get_capabilities().get("avx512_bf16"))

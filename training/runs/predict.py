@@ -1,4 +1,4 @@
-"""What a run's model says about photos: the quick look before a version is published."""
+"""Predictions of a run's model, before a version is published."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _TOP = 3
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer for one photo, or why there is none."""
+    """The prediction for one photo, or the reason why there is none."""
 
     photo: str
     #: Label to probability, best first; levels 1..5 for quality.
@@ -33,10 +33,10 @@ class Prediction:
 
 
 def predict(run: Run, photos: Sequence[Path]) -> Iterator[Prediction]:
-    """The run's answers, photo by photo, without the temperature that publishing adds.
+    """Predictions without the temperature that publishing adds.
 
     Yields:
-        One answer a photo, in order.
+        One prediction per photo, in order.
     """
     net, spec = load_model(run)
     quality = run.recipe().task == QUALITY

@@ -1,12 +1,7 @@
-"""A run: one folder that holds all that was decided, measured and learnt, and what reads it back.
-
-`runs/<name>/` holds recipe.yaml (every value), data.json (every photo), environment.json, metrics.jsonl,
-checkpoint.pt (to resume), model.pt (to serve) and result.json.
-"""
+"""A run, the folder `runs/<name>/`: its files, its model, and the photos of its splits."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -14,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.data.decode import Geometry, brightness_slice
+from training.data.decode import Geometry
 from training.data.manifest import Manifest, load_manifest
 from training.data.photos import LEVELS, Photo
 from training.data.pixels import photo_pixels
@@ -36,67 +31,43 @@ class Item(NamedTuple):
     pixels: Tensor
     #: Index into the labels for brands; a rating 1..5, fractions allowed, for quality.
     target: float
-    #: What a report may slice by: name to value.
+    #: Properties that a report slices by: name to value.
     slices: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
 class Run:
-    """The folder of a run and the places in it."""
+    """The folder of a run and the files in it."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        #: Name of the folder.
+        self.name = path.name
+        #: The recipe with every value.
+        self.recipe_file = path / "recipe.yaml"
+        #: The data manifest: every photo.
+        self.data_file = path / "data.json"
+        #: Python, packages, git commit, CPU and GPUs.
+        self.environment_file = path / "environment.json"
+        #: One line for each log step and evaluation.
+        self.metrics_file = path / "metrics.jsonl"
+        #: All that resuming needs.
+        self.checkpoint_file = path / "checkpoint.pt"
+        #: Kind, architecture, labels, geometry and weights.
+        self.model_file = path / "model.pt"
+        #: The line that training printed.
+        self.result_file = path / "result.json"
 
     @classmethod
-    def open(cls, path: Path | str) -> Self:
+    def open(cls, path: Path) -> Self:
         """The run in a folder.
 
         Raises:
             RunError: It holds no recipe.yaml.
         """
-        run = cls(Path(path))
+        run = cls(path)
         if not run.recipe_file.is_file():
             raise RunError(f"{path} is not a run: it has no {run.recipe_file.name}")
         return run
-
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.path.name
-
-    @property
-    def recipe_file(self) -> Path:
-        """recipe.yaml, with every value."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def data_file(self) -> Path:
-        """data.json, the manifest."""
-        return self.path / "data.json"
-
-    @property
-    def environment_file(self) -> Path:
-        """environment.json: python, packages, git commit, CPU."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """metrics.jsonl: one line of each log step and evaluation."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoint_file(self) -> Path:
-        """checkpoint.pt: all that resuming needs."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def model_file(self) -> Path:
-        """model.pt: kind, arch, labels, geometry and the run's weights."""
-        return self.path / "model.pt"
-
-    @property
-    def result_file(self) -> Path:
-        """result.json: the line that training printed."""
-        return self.path / "result.json"
 
     def recipe(self) -> Recipe:
         """The resolved recipe. Raises RecipeError if it no longer fits this version's recipes."""
@@ -107,7 +78,7 @@ class Run:
         return load_manifest(self.data_file)
 
     def environment(self) -> dict[str, Any]:
-        """What the run was made with; empty before training began."""
+        """What the run is trained with; empty before training begins."""
         return _json(self.environment_file)
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -117,7 +88,7 @@ class Run:
         return [json.loads(line) for line in self.metrics_file.read_text().splitlines() if line.strip()]
 
     def result(self) -> dict[str, Any]:
-        """What training printed at its end; empty before."""
+        """The result of training; empty before its end."""
         return _json(self.result_file)
 
 
@@ -132,7 +103,7 @@ def find(folder: Path) -> list[Run]:
     """The runs in a folder, oldest first."""
     if not folder.is_dir():
         return []
-    runs = [Run(entry) for entry in folder.iterdir() if (entry / "recipe.yaml").is_file()]
+    runs = [run for run in map(Run, folder.iterdir()) if run.recipe_file.is_file()]
     return sorted(runs, key=lambda run: run.recipe_file.stat().st_mtime)
 
 
@@ -153,7 +124,7 @@ def load_model(run: Run) -> tuple[nn.Module, ModelSpec]:
         RunError: Training did not finish, or model.pt is broken.
     """
     if not run.model_file.is_file():
-        raise RunError(f"{run.path} has no {run.model_file.name}: train it to its end first")
+        raise RunError(f"{run.path} has no {run.model_file.name}: its training is not finished")
     try:
         saved = torch.load(run.model_file, map_location="cpu", weights_only=True)
         net = empty(saved["arch"], len(saved["labels"]))
@@ -183,9 +154,13 @@ class Split(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         photo = self.photos[index]
         pixels = photo_pixels(photo, self.geometry)
-        slices = {"source": photo.source, **photo.metadata, "brightness": brightness_slice(pixels)}
-        spread = float((pixels.max(2).astype(int) - pixels.min(2)).mean())
-        slices["colour"] = "grey" if spread < _GREY_SPREAD else "colour"
+        mean, spread = float(pixels.mean()), float((pixels.max(2).astype(int) - pixels.min(2)).mean())
+        slices = {
+            "source": photo.source,
+            **photo.metadata,
+            "brightness": "dark" if mean < 80 else "bright" if mean > 170 else "middle",
+            "colour": "grey" if spread < _GREY_SPREAD else "colour",
+        }
         target = float(photo.rating) if photo.rating is not None else self.labels.index(photo.label or "")
         return Item(photo.id, torch.from_numpy(pixels), target, slices)
 

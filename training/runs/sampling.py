@@ -1,4 +1,4 @@
-"""The order in which training samples photos: a pure function of seed and step, so that resuming needs no replay."""
+"""The sampling order of training: a pure function of seed and step, so that resuming needs no replay."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,8 +9,8 @@ import numpy as np
 class SamplingOrder:
     """Indices of the photos of every step.
 
-    Natural order shuffles all photos once an epoch. Balanced order cycles through the labels, each of which has its
-    own shuffled epochs, so that every label comes equally often whatever its number of photos.
+    Natural order shuffles all photos once per epoch. Balanced order cycles through the labels, each with its own
+    shuffled epochs, so that all labels are equally frequent.
     """
 
     def __init__(
@@ -22,8 +22,7 @@ class SamplingOrder:
         balanced: bool = False,
         reserved: tuple[int, float] | None = None,
     ) -> None:
-        """Of `labels`, one a photo; `reserved` is a label and its share of every balanced batch."""
-        self.batch = batch
+        """With the label of each photo; `reserved` is a label and its share of every balanced batch."""
         self._seed = seed
         if not balanced:
             self._streams = [[list(range(len(labels)))]]
@@ -52,12 +51,6 @@ class SamplingOrder:
                 own = _shuffled(len(members[which]), (self._seed, number, which + 1, epoch))
                 chosen.append(members[which][int(own[offset])])
         return chosen
-
-    def state(self, step: int) -> dict[str, int]:
-        """Where a step starts, in epochs of the first stream: for checkpoints and logs."""
-        size = sum(len(photos) for photos in self._streams[0])
-        epoch, offset = divmod(step * self._sizes[0], size)
-        return {"epoch": epoch, "offset": offset}
 
 
 @lru_cache(maxsize=512)

@@ -1,33 +1,25 @@
-"""Starts a run, or goes on with one: folder, data, environment, training, weights, result."""
+"""Starts or resumes a run: folder, data, environment, training, weights, result."""
 
 import hashlib
 import json
-import os
-import platform
-import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from training.data.assemble import assemble
 from training.data.manifest import Manifest
-from training.environment import git_commit
+from training.environment import training_environment
 from training.errors import RunError
 from training.recipes.files import dump
 from training.recipes.recipe import Recipe
 from training.runs import checkpoint
-from training.runs.distributed import Process, alone, joined, share_out
+from training.runs.distributed import Process, joined
 from training.runs.feed import Feed, validation_set
 from training.runs.loop import Trainer
 from training.runs.run import Run, geometry_of
-
-_PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "scikit-image", "scikit-learn", "simpleicons", "timm")
 
 
 def new_run(recipe: Recipe, name: str, folder: Path) -> Run:
@@ -40,7 +32,7 @@ def new_run(recipe: Recipe, name: str, folder: Path) -> Run:
     try:
         run.path.mkdir(parents=True)
     except FileExistsError:
-        raise RunError(f"{run.path} exists; choose another --name, or go on with it by --resume {run.path}") from None
+        raise RunError(f"{run.path} exists; choose another --name, or resume it with --resume {run.path}") from None
     checkpoint.write_text(run.recipe_file, dump(recipe))
     return run
 
@@ -58,26 +50,21 @@ def unused_name(recipe_name: str, folder: Path) -> str:
 def train(run: Run, console: Console) -> dict[str, Any]:
     """Trains a run to its end and returns its result; resumes at its last checkpoint if there is one.
 
-    A run that has its result is left as it is.
-
-    Under `torchrun` every process calls this; the first one writes.
+    A finished run is left as it is. Under `torchrun` every process calls this; the leading one writes files and returns
+    the result, the others return an empty one.
     """
     if run.model_file.is_file() and run.result_file.is_file():
-        return run.result()
-    processes = run.recipe().train.processes if alone() else 1
-    if processes > 1:
-        share_out(["train", "--resume", str(run.path)], processes)
         return run.result()
     with joined() as process:
         recipe = run.recipe()  # the first process wrote it before it joined
         torch.set_num_threads(recipe.train.threads)
         if process.device.type == "cpu":
             torch.use_deterministic_algorithms(mode=True)
-        quiet = console if process.leads else Console(file=open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - as long as the process
-        manifest = _manifest(run, recipe, process, quiet)
-        feed = Feed(recipe, manifest, process, quiet)
-        held = validation_set(recipe, manifest, quiet) if process.leads else None
-        trainer = Trainer(run, recipe, len(manifest.labels), feed, held, process, quiet)
+        console = console if process.leads else Console(quiet=True)
+        manifest = _manifest(run, recipe, process, console)
+        feed = Feed(recipe, manifest, process, console)
+        validation = validation_set(recipe, manifest, console) if process.leads else None
+        trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console)
         score = trainer.fit()
         result: dict[str, Any] = {}
         if score is not None:
@@ -101,7 +88,7 @@ def train(run: Run, console: Console) -> dict[str, Any]:
 def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> Manifest:
     """The run's manifest, made by the leading process if it is not there yet."""
     if process.leads and not run.data_file.is_file():
-        checkpoint.write_text(run.environment_file, json.dumps(environment(), indent=2) + "\n")
+        checkpoint.write_text(run.environment_file, json.dumps(training_environment(), indent=2) + "\n")
         made = assemble(recipe, console)
         checkpoint.write_text(run.data_file, json.dumps(made.as_json(), indent=1) + "\n")
     process.wait()
@@ -120,32 +107,3 @@ def _write_model(run: Run, recipe: Recipe, manifest: Manifest, trainer: Trainer)
             "state_dict": state,
         },
     )
-
-
-def environment() -> dict[str, Any]:
-    """What a run is made with."""
-    return {
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv[1:],
-        "python": platform.python_version(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
-        "git_commit": git_commit(Path(__file__).parent),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return installed(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,4 +1,4 @@
-"""The few figures that choose weights during training; the full report is evaluation's."""
+"""The validation metrics that select weights during training; `evaluation` makes the full report."""
 
 import math
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from training.statistics import rank_correlation
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Figures of an evaluation on val; the higher `selected`, the better."""
+    """Metrics on val; weights are selected by the highest `selected`."""
 
     selected: float
     values: dict[str, float]
 
 
 def scores(task: str, logits: Tensor, targets: Tensor) -> Score:
-    """Of float32 logits and targets [N, outputs] on the CPU."""
+    """Metrics of float32 logits and targets [N, outputs] on the CPU."""
     return _brand(logits, targets) if task == "brand" else _quality(logits, targets)
 
 
 def _brand(logits: Tensor, targets: Tensor) -> Score:
-    """Accuracy and brand recall weigh the same: accuracy alone would settle for the label that is most frequent."""
+    """Selects by the mean of accuracy and brand recall: accuracy alone would favour the most frequent label."""
     predicted, labels, no_logo = logits.argmax(1), targets.argmax(1), targets.shape[1] - 1
     recalls = [
         float((predicted == brand)[labels == brand].float().mean())

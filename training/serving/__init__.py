@@ -1,1 +1,1 @@
-"""Files that travel with a published version and run inside Triton."""
+"""Files that are copied into a published version and run inside Triton."""

@@ -1,4 +1,4 @@
-"""The random changes of Keras' ImageDataGenerator, which two studies trained with, in batches and from a generator."""
+"""Augmentation as of Keras' ImageDataGenerator, which two studies trained with, for batches, from a generator."""
 
 from dataclasses import dataclass
 
@@ -10,28 +10,28 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """Largest changes, as that generator names them; what a picture lacks is filled with its nearest pixel."""
+    """Ranges of the changes, as ImageDataGenerator names them; missing parts are filled with the nearest pixel."""
 
     #: Degrees, either way.
     rotation_deg: float = 0.0
-    #: Shares of the sides.
+    #: As fractions of the sides.
     shift: float = 0.0
-    #: Degrees, as Keras takes its `shear_range`: 0.2 is next to nothing.
+    #: Degrees, as Keras' `shear_range`: 0.2 is nearly nothing.
     shear_deg: float = 0.0
-    #: Sides are scaled by 1 - zoom to 1 + zoom, each on its own.
+    #: Sides are scaled by 1 - zoom to 1 + zoom, independently.
     zoom: float = 0.0
     flip: bool = False
 
 
 def changed(rng: np.random.Generator, photos: Tensor, affine: Affine) -> Tensor:
-    """Float32 [N, 3, H, W] of any range, each picture changed on its own, between the neighbours' values."""
+    """Float32 [N, 3, H, W] of any range, each picture changed independently, with bilinear interpolation."""
     matrices = _matrices(rng, len(photos), affine)
     grid = functional.affine_grid(torch.from_numpy(matrices), list(photos.shape), align_corners=False)
     return functional.grid_sample(photos, grid, padding_mode="border", align_corners=False)
 
 
 def _matrices(rng: np.random.Generator, count: int, affine: Affine) -> np.ndarray:
-    """[N, 2, 3]: from places in the new picture to places in the old one, both -1..1."""
+    """[N, 2, 3]: from coordinates in the new picture to those in the old one, both -1..1."""
     turn = np.deg2rad(rng.uniform(-affine.rotation_deg, affine.rotation_deg, count))
     lean = np.deg2rad(rng.uniform(-affine.shear_deg, affine.shear_deg, count))
     across, down = rng.uniform(1 - affine.zoom, 1 + affine.zoom, (2, count))

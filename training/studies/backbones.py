@@ -1,4 +1,4 @@
-"""The networks that the studies name, by their names here.
+"""The networks that the studies use, with their names in torchvision or timm.
 
 `mobilenet_v2` of width 1.4 and Xception are timm's, which has weights for them; torchvision has none.
 """

@@ -1,12 +1,13 @@
-"""Small pictures drawn by code, for data sets of a true layout whose photos nobody has at hand."""
+"""Small pictures drawn by code, for small data sets in the layout of the studies'."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from training.evaluation.robustness import encoded
 
 Draw = Callable[[ImageDraw.ImageDraw, tuple[float, float, float, float], tuple[int, int, int]], None]
 
@@ -33,7 +34,7 @@ _INKS: Final = ((220, 40, 40), (40, 90, 220), (250, 210, 40), (30, 160, 80), (24
 
 
 def ground(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Soft colours, like nothing else to a perceptual hash."""
+    """A background of soft random colours, so that no two pictures have a similar perceptual hash."""
     rough = Image.fromarray(rng.integers(40, 190, (6, 7, 3), np.uint8))
     soft = np.asarray(rough.resize(size, Image.Resampling.BICUBIC), np.float32)
     return Image.fromarray(np.clip(soft + rng.normal(0, 6, soft.shape), 0, 255).astype(np.uint8))
@@ -42,7 +43,7 @@ def ground(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
 def drawing(
     rng: np.random.Generator, kind: int | None, size: tuple[int, int] = (128, 96)
 ) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """A picture with the mark of a kind (none: no mark), and the mark's box: left, top, right, bottom in pixels."""
+    """A picture with the mark of a kind (None: no mark), and the mark's box: left, top, right, bottom in pixels."""
     image = ground(rng, size)
     side = rng.uniform(0.4, 0.7) * min(size)
     left, top = rng.uniform(0, size[0] - side), rng.uniform(0, size[1] - side)
@@ -54,13 +55,11 @@ def drawing(
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """A file of it."""
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=92)
-    return stream.getvalue()
+    """A picture as a JPEG file."""
+    return encoded(image, "JPEG", quality=92)
 
 
 def write_drawing(path: Path, rng: np.random.Generator, kind: int | None, size: tuple[int, int] = (128, 96)) -> None:
-    """A file of a drawing, in its folder."""
+    """Writes a drawing as a file, and makes its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(jpeg(drawing(rng, kind, size)[0]))

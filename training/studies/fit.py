@@ -1,10 +1,10 @@
-"""The loop that studies train their networks with: by epochs, a line for each, the best weights kept on disk."""
+"""Training of the studies' networks: by epochs, with a line for each, the best weights kept on disk."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +12,13 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
 
+from training.recipes.recipe import Model
 from training.runs import checkpoint
 from training.statistics import Floats, Ints
-from training.studies.study import Table
+from training.studies.affine import Affine, changed
+from training.studies.study import Options, Table
 
+T = TypeVar("T")
 #: Pictures of the given indices, as the network takes them: float32 [n, 3, H, W].
 Pick = Callable[[np.random.Generator, Ints], Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -25,14 +28,38 @@ TRAIN, VAL, TEST = "train", "val", "test"
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Labelled pictures that are made when they are asked for; those to evaluate on ignore the generator."""
+    """Labelled pictures, made on demand; those to evaluate on ignore the generator."""
 
     pick: Pick
     labels: Ints
 
     def __len__(self) -> int:
-        """How many."""
         return len(self.labels)
+
+
+def in_memory(
+    pixels: Tensor, labels: Ints, look: Callable[[Tensor], Tensor], changes: Affine | None = None
+) -> Pictures:
+    """Pictures of uint8 [N, ...] in memory; `look` makes them float32 [n, 3, H, W], random changes may follow."""
+
+    def pick(rng: np.random.Generator, indices: Ints) -> Tensor:
+        seen = look(pixels[torch.from_numpy(indices)])
+        return seen if changes is None else changed(rng, seen, changes)
+
+    return Pictures(pick, labels)
+
+
+def model_of(arch: str, options: Options, trainable: Literal["all", "head"] = "all") -> Model:
+    """A network with the weights that the options name for it, or the library's own, or random ones."""
+    weights = options.weights.get(arch)
+    return Model(arch=arch, weights=weights, pretrained=options.pretrained and weights is None, trainable=trainable)
+
+
+def seeded(seed: int, make: Callable[[], T]) -> T:
+    """What `make` makes with torch's generator at a seed; the caller's generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
 
 
 def cross_entropy(weights: Tensor | None = None) -> Loss:
@@ -41,20 +68,20 @@ def cross_entropy(weights: Tensor | None = None) -> Loss:
 
 
 def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of one logit a picture, [N, 1]: the sigmoid is in here, and in `probabilities_of`."""
+    """Of one logit a picture, [N, 1]; the sigmoid is applied here and in `probabilities_of`."""
     return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, how, and what counts as better."""
+    """Hyperparameters of a training, and which epoch is the best."""
 
     epochs: int
     batch: int
     optimiser: Callable[[Iterable[Parameter]], torch.optim.Optimizer]
     loss: Loss
     monitor: Literal["accuracy", "loss"] = "accuracy"
-    #: What the network holds in the end.
+    #: Which epoch's weights the network has in the end.
     keep: Literal["best", "last"] = "best"
     #: Epochs without a better one after which training stops; None: never early.
     patience: int | None = None
@@ -66,7 +93,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What one epoch came to; the training figures are those of its batches, while the weights moved."""
+    """Metrics of one epoch; those of training are means over its batches, while the weights changed."""
 
     number: int
     loss: float
@@ -83,7 +110,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A finished training; `file` holds the best epoch's weights."""
+    """A finished training; `file` has the best epoch's weights."""
 
     epochs: tuple[Epoch, ...]
     best: Epoch
@@ -91,7 +118,7 @@ class Fitted:
 
     @property
     def table(self) -> Table:
-        """A line for each epoch."""
+        """A row for each epoch."""
         names = tuple(self.best.accuracy)
         lines = [
             (
@@ -106,10 +133,10 @@ class Fitted:
 
 
 def fit(net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan, folder: Path, console: Console) -> Fitted:
-    """Trains a network in place on `pictures["train"]` and leaves it with the weights that were best on "val".
+    """Trains a network in place on `pictures["train"]` and leaves it with the weights of the best epoch on "val".
 
-    Every other set is evaluated after each epoch; "test" is looked at, never chosen by. `folder` holds one file of
-    weights of this name at any time: a better epoch's replaces it.
+    Every other set is evaluated after each epoch; "test" is reported and never selects an epoch. `folder` has one file
+    of weights of this name at any time: a better epoch's replaces it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     net.to(plan.device)
@@ -150,7 +177,7 @@ def _keep(net: nn.Module, path: Path, old: Path) -> Path:
 def _train(
     net: nn.Module, pictures: Pictures, plan: Plan, optimiser: torch.optim.Optimizer, number: int
 ) -> tuple[float, float]:
-    """Mean loss and share of right answers over an epoch. What is frozen stays in evaluation mode, statistics too."""
+    """Mean loss and accuracy over an epoch. Frozen layers stay in evaluation mode, so their statistics stay too."""
     rng = np.random.default_rng((plan.seed, number))
     _training_mode(net)
     total, right = 0.0, 0
@@ -167,7 +194,7 @@ def _train(
 
 
 def _training_mode(net: nn.Module) -> None:
-    """Training mode for what learns; a frozen norm layer must not follow the batches either."""
+    """Training mode for layers that learn; a frozen norm layer must not update its statistics."""
     net.train()
     for module in net.modules():
         own = list(module.parameters(recurse=False))
@@ -175,16 +202,12 @@ def _training_mode(net: nn.Module) -> None:
             module.eval()
 
 
-def _batches(order: Ints, size: int) -> Iterator[Ints]:
-    """Parts of an order; a last part of one picture joins the one before, since batch norm needs two.
-
-    Yields:
-        Indices.
-    """
+def _batches(order: Ints, size: int) -> list[Ints]:
+    """Indices of each batch; a last batch of one picture joins the one before, since batch norm needs two."""
     ends = list(range(size, len(order), size))
     if ends and len(order) - ends[-1] == 1:
         ends.pop()
-    yield from np.split(order, ends)
+    return np.split(order, ends)
 
 
 @torch.no_grad()
@@ -212,7 +235,7 @@ def _evaluate(net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan) -> t
 
 
 def decided(logits: Tensor) -> Tensor:
-    """The label that logits [N, C] say: the highest, or 1 where the only one is above 0."""
+    """The predicted label of logits [N, C]: the highest, or 1 where the only one is above 0."""
     return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
 
 

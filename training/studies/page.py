@@ -1,4 +1,4 @@
-"""A study's page, which needs nothing beside it, and its summary in Markdown."""
+"""A study's page, self-contained HTML, and its summary in Markdown."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment
 
-from training.studies.study import Figure, Options, Result, Study
+from training.studies.study import Figure, Options, Result, Study, Table
 
 _HEAD = ("figure", "published", "here", "95 % interval", "where it was published")
 
@@ -46,40 +46,44 @@ def command(study: Study, options: Options) -> str:
 
 
 def _shown(value: Any) -> Any:  # noqa: ANN401 - a setting of any kind
-    """A setting's value; a folder of this machine is only called one."""
+    """A setting's value, without the name of a folder."""
     return "DIR" if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def html(study: Study, options: Options, result: Result) -> str:
     """The page."""
-    pictures = [
-        {"caption": caption, "src": f"data:image/png;base64,{base64.b64encode(body).decode()}"}
-        for caption, body in result.pictures.items()
-    ]
-    template = files("training.studies").joinpath("page.html").read_text()
+    template = Environment(autoescape=True).from_string(files("training.studies").joinpath("page.html").read_text())
     return (
-        Environment(autoescape=True, trim_blocks=False)
-        .from_string(template)
-        .render(
+        template.render(
             study=study,
             result=result,
             at_hand=at_hand(options, result),
-            pictures=pictures,
-            beside=beside(study, result),
-            as_published=options.as_published,
+            tables=_tables(study, options, result),
+            pictures={caption: base64.b64encode(body).decode() for caption, body in result.pictures.items()},
             command=command(study, options),
         )
         + "\n"
     )
 
 
+def _tables(study: Study, options: Options, result: Result) -> dict[str, Table]:
+    """By title: published figures beside ours, the mistakes, and the tables of the run."""
+    mistakes = tuple((m.name, m.what, m.corrected) for m in study.mistakes)
+    state = "reproduced in this run" if options.as_published else "corrected in this run"
+    return {
+        "Published, and measured here": Table(_HEAD, tuple(beside(study, result))),
+        f"Known mistakes, {state}": Table(("mistake", "what the study did", "what is done instead"), mistakes),
+        **result.tables,
+    }
+
+
 def at_hand(options: Options, result: Result) -> str:
-    """What the user says of the data, then what the study found."""
+    """The user's description of the data, then the study's."""
     return f"{options.about.strip()} {result.data}".strip()
 
 
 def beside(study: Study, result: Result) -> list[tuple[str, ...]]:
-    """Published figures with ours of the same name, then ours that nothing was published for."""
+    """Published figures with ours of the same name, then ours without a published one."""
     rows: list[tuple[str, ...]] = []
     for published in study.published:
         ours = result.figures.get(published.figure)
@@ -91,7 +95,7 @@ def beside(study: Study, result: Result) -> list[tuple[str, ...]]:
 
 
 def number(value: float) -> str:
-    """Three decimals, or none where they say nothing."""
+    """Three decimals, or none for whole and for large numbers."""
     return f"{value:,.0f}" if abs(value) >= 100 or (float(value).is_integer() and abs(value) > 1) else f"{value:.3f}"
 
 
@@ -105,22 +109,14 @@ def _ours(figure: Figure | None) -> tuple[str, str]:
 
 def markdown(study: Study, options: Options, result: Result) -> str:
     """The summary: everything but the pictures, which are on the page."""
-    state = "reproduced in this run" if options.as_published else "corrected in this run"
     parts = [
         f"# {study.title}",
         study.origin,
         f"**Data at hand.** {at_hand(options, result)}",
         f"**The study's own data.** {study.data}",
         f"Plots are on the page [{study.name}.html]({study.name}.html). Written by `{command(study, options)}`.",
-        "## Published, and measured here",
-        table_text(_HEAD, beside(study, result)),
-        f"## Known mistakes, {state}",
-        table_text(
-            ("mistake", "what the study did", "what is done instead"),
-            [(m.name, m.what, m.corrected) for m in study.mistakes],
-        ),
     ]
-    for title, table in result.tables.items():
+    for title, table in _tables(study, options, result).items():
         parts += [f"## {title}", table_text(table.header, table.rows)]
     if result.notes:
         parts += ["## Notes", "\n".join(f"- {note}" for note in result.notes)]

@@ -1,15 +1,18 @@
-"""Rated photos of the studies: listed, divided, reduced to two sides, balanced; and small ones made by code."""
+"""Rated photos of two studies: splits, binary labels, balancing, features of frozen networks, and data made by code."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from training.data.assemble import assemble
 from training.data.degrade import WORST, damaged
@@ -19,17 +22,22 @@ from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import listed
 from training.errors import DataError
 from training.evaluation.quality import GOOD_LEVEL, POOR_LEVEL
-from training.heads.evaluation import LABELS, crossing
+from training.heads.evaluation import LABELS, SplitFeatures, crossing
+from training.heads.features import Backbone, Features, backbone, cache_file, extract
+from training.heads.folder import Trained, save
 from training.progress import task
 from training.recipes.recipe import Data, RatingsSource, Recipe, Splitting
+from training.statistics import Ints
 from training.studies.drawn import drawing, jpeg
+from training.studies.fit import model_of
+from training.studies.study import Options, remarks_of
 
 _SIZE: Final = (128, 96)
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """How large val and test are."""
+    """Sizes of val and test, as shares of all photos."""
 
     val: float
     test: float
@@ -38,18 +46,18 @@ class Shares:
 def photos_of(
     source: RatingsSource, shares: Shares, seed: int, workers: int, console: Console, *, by_row: bool
 ) -> Manifest:
-    """The photos of a list, divided.
+    """The photos of a list, split.
 
     Args:
-        source: The list; its group column keeps a user's photos together.
+        source: The list; its group column keeps a user's photos in one split.
         shares: Of val and test.
-        seed: Of the division.
-        workers: Threads that look at the photos.
+        seed: Of the split.
+        workers: Threads that read the photos.
         console: Where progress goes.
-        by_row: As published: each row is drawn alone, so that users and near-duplicates cross the splits.
+        by_row: As published: rows are split independently, so that users and near-duplicates are in several splits.
 
     Raises:
-        DataError: The list, or too few of its photos, can be used.
+        DataError: The list cannot be used, or too few of its photos.
     """
     if by_row:
         return _by_row(source, shares, seed, workers, console)
@@ -73,12 +81,12 @@ def _by_row(source: RatingsSource, shares: Shares, seed: int, workers: int, cons
 
 
 def side_of(rating: float) -> int | None:
-    """Of the nearest level: 1 and 2 are poor (0), 4 and 5 are good (1), 3 is neither."""
+    """The binary label of a rating: 1 and 2 are poor (0), 4 and 5 are good (1), 3 is neither."""
     return 0 if rating <= POOR_LEVEL else 1 if rating >= GOOD_LEVEL else None
 
 
 def sides(photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the photos that have a side, and their sides."""
+    """Indices of the photos that are poor or good, and their binary labels."""
     found = [(index, side) for index, photo in enumerate(photos) if (side := side_of(photo.rating or 0)) is not None]
     indices, values = zip(*found, strict=True) if found else ((), ())
     return np.array(indices, np.int64), np.array(values, np.int64)
@@ -90,7 +98,7 @@ def levels(photos: Sequence[Photo]) -> np.ndarray:
 
 
 def balanced(labels: Sequence[Hashable], seed: int) -> np.ndarray:
-    """Indices of a draw in which every label is as frequent as the rarest, in order."""
+    """Indices, in order, of a sample in which every label is as frequent as the rarest."""
     places: dict[Hashable, list[int]] = defaultdict(list)
     for index, label in enumerate(labels):
         places[label].append(index)
@@ -103,7 +111,7 @@ def balanced(labels: Sequence[Hashable], seed: int) -> np.ndarray:
 
 
 def write_photo(path: Path, rng: np.random.Generator, rating: int) -> Image.Image:
-    """A drawing that is the more damaged, the worse its rating, as a file."""
+    """Writes a drawing as a file, the more damaged the lower its rating; returns it."""
     image, _ = drawing(rng, int(rng.integers(12)), _SIZE)
     pixels = torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
     worn = damaged(rng, pixels, float(WORST + 1 - rating))
@@ -118,3 +126,57 @@ def described(manifest: Manifest) -> str:
     counts = ", ".join(f"{len(manifest.of(split)):,} {split}" for split in SPLITS)
     unread = f", {len(manifest.unreadable)} unreadable" if manifest.unreadable else ""
     return f"{len(manifest.photos):,} rated photos ({counts}{unread})"
+
+
+def crossing_note(photos: Sequence[Photo]) -> str:
+    """How many users and files are in more than one split, for the page."""
+    crossed = crossing(photos)
+    return (
+        f"Users in more than one split: {crossed['users_in_several_splits']}; files in more than one: "
+        f"{crossed['files_in_several_splits']}."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenFeatures:
+    """A frozen network, and its features of every split."""
+
+    source: Backbone
+    features: Mapping[str, Features]
+    photos: Mapping[str, Sequence[Photo]]
+    #: Whether all of them came from the cache: the time spent is then that of reading.
+    cached: bool = False
+
+    def sided(self, split: str) -> tuple[Features, Ints]:
+        """Features and binary labels of the photos that are poor or good."""
+        which, values = sides(self.photos[split])
+        return np.asarray(self.features[split])[which], values
+
+    def save_head(self, folder: Path, estimator: Any, photos: Sequence[Photo], options: Options, *remarks: str) -> None:  # noqa: ANN401 - scikit-learn ships no types
+        """Saves a head, fitted on some photos of train, so that it can be published; raises as `heads.folder.save`."""
+        val, test = (SplitFeatures(self.photos[split], self.features[split]) for split in (VAL, TEST))
+        trained = Trained(folder.name, self.source, estimator, tuple(photos), (*remarks, *remarks_of(options)))
+        save(folder, trained, val, test)
+
+
+def features_of(
+    arch: str, manifest: Manifest, options: Options, console: Console, *, px: int, workers: int
+) -> FrozenFeatures:
+    """The features of all photos, from the cache where they are there; raises as `features.backbone` and `extract`.
+
+    `px` is the input size, 0 for what the network was designed for.
+    """
+    ours = arch.startswith("resnet10")  # has no weights to download
+    source = backbone(model_of(arch, replace(options, pretrained=False) if ours else options), options.seed, px or None)
+    photos = {split: manifest.of(split) for split in SPLITS}
+    cached = all(cache_file(source, some, options.cache).is_file() for some in photos.values())
+    with task(console, arch, len(manifest.photos)) as done:
+        made = {
+            split: extract(source, some, options.cache, workers=workers, on_done=done) for split, some in photos.items()
+        }
+    return FrozenFeatures(source, made, photos, cached)
+
+
+def last_layer() -> Pipeline:
+    """A new last layer on a frozen network, not fitted yet."""
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))

@@ -16,8 +16,8 @@ def study_of(name: str) -> Study:
     """The study of a name.
 
     Raises:
-        RecipeError: There is none.
+        RecipeError: Unknown study.
     """
     if name not in STUDIES:
-        raise RecipeError(f"no study {name}; there are {', '.join(STUDIES)}")
+        raise RecipeError(f"unknown study {name}; there are {', '.join(STUDIES)}")
     return STUDIES[name]

@@ -1,8 +1,10 @@
-"""What a study is: what was published, what was wrong with it, how to run it, and what a run found."""
+"""A published study: its figures and known mistakes, the options of a run, and the result of one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -57,12 +59,25 @@ class Figure:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def interval(self) -> str:
+        """The bounds, for a table."""
+        return f"{self.low:.3f} to {self.high:.3f}"
+
+
+def proportion(value: float, count: int) -> Figure:
+    """A share of `count` photos with Wilson's 95 % interval."""
+    from training.statistics import wilson  # noqa: PLC0415 - SciPy loads slowly, and a list of studies needs no figures
+
+    found = wilson(round(value * count) if count else 0, count)
+    return Figure(value, found.low, found.high)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run of a study found."""
+    """The result of a run of a study."""
 
-    #: The data at hand, said plainly: what, how many, how they differ from the study's.
+    #: The data at hand: what they are, how many, how they differ from the study's.
     data: str
     #: By title.
     tables: Mapping[str, Table] = field(default_factory=dict)
@@ -83,9 +98,9 @@ class Options:
     seed: int = 0
     #: Reproduce the known mistakes.
     as_published: bool = False
-    #: A run of seconds, whose figures mean nothing.
+    #: A run of seconds; its figures are meaningless.
     quick: bool = False
-    #: The data were made by code, in the true layout.
+    #: The data were made by code, in the layout of the study's.
     made: bool = False
     #: Values of the study's settings by name.
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -93,28 +108,38 @@ class Options:
     weights: Mapping[str, Path] = field(default_factory=dict)
     #: Let the libraries download their own weights.
     pretrained: bool = False
-    #: What the user says of the data, for the page.
+    #: The user's description of the data, for the page.
     about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """One published study."""
+    """One published study. Package training.studies.<name> holds `run.run` and `data.make`."""
 
     name: str
     title: str
     #: Who published it, and where.
     origin: str
-    #: The data that it wants, and their layout.
+    #: The data that it needs, and their layout.
     data: str
     published: tuple[Published, ...]
     mistakes: tuple[Mistake, ...]
     models: tuple[Backbone, ...]
     #: What we would do today.
     today: tuple[str, ...]
-    run: Callable[[Options, Console], Result]
-    #: Writes small data made by code, in the true layout, into a folder; takes a seed.
-    make: Callable[[Path, int], None]
+
+    def run(self, options: Options, console: Console) -> Result:
+        """Runs the study; raises as its `run.run`."""
+        result: Result = self._module("run").run(options, console)
+        return result
+
+    def make(self, folder: Path, seed: int) -> None:
+        """Writes small data made by code, in the layout of the study's, into a folder."""
+        self._module("data").make(folder, seed)
+
+    def _module(self, name: str) -> ModuleType:
+        """Imported when it is needed: torch takes seconds, and a list of studies must not."""
+        return import_module(f"training.studies.{self.name}.{name}")
 
 
 def settings_of(defaults: Settings, quick: Mapping[str, Any], options: Options) -> Settings:
@@ -127,7 +152,7 @@ def settings_of(defaults: Settings, quick: Mapping[str, Any], options: Options) 
     values = dict(quick) if options.quick else {}
     for name, given in options.overrides.items():
         if name not in known:
-            raise RecipeError(f"no setting {name}; there are {', '.join(known)}")
+            raise RecipeError(f"unknown setting {name}; there are {', '.join(known)}")
         value = float(given) if isinstance(known[name], float) and isinstance(given, int) else given
         value = tuple(value) if isinstance(known[name], tuple) and isinstance(value, list) else value
         if known[name] is not None and type(value) is not type(known[name]):
@@ -137,9 +162,9 @@ def settings_of(defaults: Settings, quick: Mapping[str, Any], options: Options) 
 
 
 def remarks_of(options: Options) -> tuple[str, ...]:
-    """What a model card must say of a run: nothing, or that it reproduced the study's mistakes, or ran on drawings."""
-    said = {
+    """Warnings for a model card: that a run reproduced the study's mistakes, or ran on drawings."""
+    warnings = {
         "It was made as published, with the study's known mistakes: do not trust its figures.": options.as_published,
         "It was trained on small drawings that code makes: it is good for nothing but a test.": options.made,
     }
-    return tuple(text for text, applies in said.items() if applies)
+    return tuple(text for text, applies in warnings.items() if applies)

@@ -1,1 +1,1 @@
-"""The live trial: photos from the result topic, judged by people who do not know what the model said of them."""
+"""The live trial: people judge photos from the result topic without knowing the model's answers."""

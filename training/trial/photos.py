@@ -1,4 +1,4 @@
-"""Fetches the photos of a trial: only from hosts and folders that the operator named, bounded in bytes and time."""
+"""Fetches the photos of a trial: only from allowed hosts and folders, within limits of size and time."""
 
 import io
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ _SHOWN_PX: Final = 480
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where photos may come from: `host` or `host:port` of HTTP URIs, and folders of files."""
+    """Allowed sources of photos: `host` or `host:port` of HTTP URIs, and folders of files."""
 
     hosts: frozenset[str] = frozenset()
     folders: tuple[Path, ...] = ()
 
     def check(self, uri: str) -> None:
-        """Lets a URI through or not.
+        """Checks a URI.
 
         Raises:
-            Unreadable: Another host or folder, or a scheme that a trial cannot read.
+            Unreadable: Its host or folder is not allowed, or a trial cannot read its scheme.
         """
         scheme = scheme_of(uri)
         if scheme in {"http", "https"}:
@@ -44,10 +44,10 @@ class Places:
 
 
 def shown(body: bytes) -> bytes:
-    """A photo as a judge sees it: a JPEG of at most 480 px, upright, without its metadata.
+    """The photo that judges see: a JPEG of at most 480 px, upright, without metadata.
 
     Raises:
-        Unreadable: It is no photo.
+        Unreadable: It cannot be decoded.
     """
     image = decode(body, _SHOWN_PX).image
     image.thumbnail((_SHOWN_PX, _SHOWN_PX), Image.Resampling.LANCZOS)
@@ -57,7 +57,7 @@ def shown(body: bytes) -> bytes:
 
 
 def collect(uris: Mapping[str, str | None], places: Places) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Shown photos by name, and why others cannot be shown."""
+    """JPEGs by photo id as `shown` makes them, and why other photos are missing."""
     good: dict[str, bytes] = {}
     bad: dict[str, str] = {}
     for name, uri in uris.items():

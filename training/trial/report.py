@@ -1,4 +1,4 @@
-"""The report of a trial: judges' files checked, put together, and turned into a precision with its interval."""
+"""The report of a trial: judges' verdict files, validated and combined into a precision with its interval."""
 
 import json
 from collections import Counter
@@ -8,25 +8,27 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
+from sklearn.metrics import cohen_kappa_score
+
 from training.errors import DataError
 from training.statistics import wilson
 from training.trial.sheet import QUESTIONS, Key
 
-#: What the study's operators said of the photos that its model picked.
+#: Published by the study: the share of its model's picks that its operators accepted.
 PUBLISHED: Final = {"usable": 0.5, "in_context": 0.25}
 
 
 @dataclass(frozen=True, slots=True)
 class Judgements:
-    """What one judge said, by token and question."""
+    """The verdicts of one judge, by token and question."""
 
     judge: str
-    said: Mapping[str, Mapping[str, bool]]
+    answers: Mapping[str, Mapping[str, bool]]
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many of some judged photos got a yes, with Wilson's 95 % interval."""
+    """The share of judged photos with a yes, and its Wilson 95 % interval."""
 
     yes: int
     judged: int
@@ -37,14 +39,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a trial says about a model."""
+    """The result of a trial."""
 
     trial: str
     judges: tuple[str, ...]
     sampled: int
     good: int
     models: Mapping[str, str]
-    #: By question: of the model's picks, and of photos that it did not pick.
+    #: By question: for the model's picks, and for photos that it did not pick.
     picked: Mapping[str, Share]
     controls: Mapping[str, Share]
     unjudged: int
@@ -54,14 +56,15 @@ class Report:
 
 
 def read(path: Path, key: Key) -> Judgements:
-    """One judge's file.
+    """Reads one judge's file.
 
     Raises:
-        DataError: No verdicts, of another trial, of photos that the sheet does not show, or not yes or no.
+        DataError: It holds no verdicts, belongs to another trial, names photos that are not on the sheet, or has other
+            answers than yes and no.
     """
     try:
         values: dict[str, Any] = json.loads(path.read_text())
-        trial, judge, said = values["trial"], str(values["judge"]).strip(), dict(values["verdicts"])
+        trial, judge, verdicts = values["trial"], str(values["judge"]).strip(), dict(values["verdicts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} holds no verdicts: {type(error).__name__}: {error}") from None
     if trial != key.trial:
@@ -69,27 +72,27 @@ def read(path: Path, key: Key) -> Judgements:
     if not judge:
         raise DataError(f"{path} names no judge")
     tokens = {entry.token for entry in key.entries}
-    for token, answers in said.items():
+    for token, answers in verdicts.items():
         if token not in tokens:
-            raise DataError(f"{path}: the sheet shows no photo {token}")
+            raise DataError(f"{path}: photo {token} is not on the sheet")
         if not isinstance(answers, dict) or any(type(answers.get(name)) is not bool for name in QUESTIONS):
             raise DataError(f"{path}, photo {token}: not a yes or no to each of {', '.join(QUESTIONS)}")
-    return Judgements(judge, said)
+    return Judgements(judge, verdicts)
 
 
 def summarise(key: Key, judged: Sequence[Judgements]) -> Report:
-    """Puts verdicts together: the majority of those who judged a photo decides; a tie is a no.
+    """Combines verdicts: the majority of those who judged a photo decides; a tie is a no.
 
     Raises:
         DataError: No verdicts, or two files of one judge.
     """
-    if not any(verdicts.said for verdicts in judged):
+    if not any(verdicts.answers for verdicts in judged):
         raise DataError("there are no verdicts yet")
     judges = Counter(verdicts.judge for verdicts in judged)
     twice = [name for name, count in judges.items() if count > 1]
     if twice:
         raise DataError(f"two files are from {', '.join(twice)}: give the newer one")
-    unjudged = sum(not any(entry.token in verdicts.said for verdicts in judged) for entry in key.entries)
+    unjudged = sum(not any(entry.token in verdicts.answers for verdicts in judged) for entry in key.entries)
     return Report(
         key.trial,
         tuple(judges),
@@ -107,31 +110,29 @@ def summarise(key: Key, judged: Sequence[Judgements]) -> Report:
 def _share(key: Key, judged: Sequence[Judgements], question: str, *, picked: bool) -> Share:
     yes = total = 0
     for entry in key.entries:
-        said = [verdicts.said[entry.token][question] for verdicts in judged if entry.token in verdicts.said]
-        if entry.picked == picked and said:
+        answers = [verdicts.answers[entry.token][question] for verdicts in judged if entry.token in verdicts.answers]
+        if entry.picked == picked and answers:
             total += 1
-            yes += 2 * sum(said) > len(said)
+            yes += 2 * sum(answers) > len(answers)
     interval = wilson(yes, total)
     return Share(yes, total, yes / total if total else float("nan"), interval.low, interval.high)
 
 
 def _kappa(judged: Sequence[Judgements], question: str) -> float | None:
-    """Agreement beyond chance, over every photo that two judges share; 1 where chance could not have erred."""
+    """Cohen's kappa over every photo that two judges share; 1 where all answers are equal; None without such photos."""
     pairs = [
-        (one.said[token][question], other.said[token][question])
+        (one.answers[token][question], other.answers[token][question])
         for one, other in combinations(judged, 2)
-        for token in sorted(one.said.keys() & other.said.keys())
+        for token in sorted(one.answers.keys() & other.answers.keys())
     ]
     if not pairs:
         return None
-    same = sum(left == right for left, right in pairs) / len(pairs)
-    left, right = (sum(pair[side] for pair in pairs) / len(pairs) for side in (0, 1))
-    chance = left * right + (1 - left) * (1 - right)
-    return 1.0 if chance == 1 else (same - chance) / (1 - chance)
+    left, right = zip(*pairs, strict=True)
+    return 1.0 if len({*left, *right}) == 1 else float(cohen_kappa_score(left, right))
 
 
 def as_json(found: Report) -> dict[str, Any]:
-    """For machines; what nobody judged has no share."""
+    """Plain values; `share` is null where nothing was judged."""
     values = asdict(found)
     for part in ("picked", "controls"):
         for share in values[part].values():
@@ -140,7 +141,7 @@ def as_json(found: Report) -> dict[str, Any]:
 
 
 def markdown(found: Report) -> str:
-    """The report for people."""
+    """The report as Markdown."""
     lines = [
         f"# Trial {found.trial}",
         "",

@@ -1,4 +1,4 @@
-"""The blind sheet: the model's picks and photos that it did not pick, mixed, without a word of which is which."""
+"""The blind sheet: the model's picks mixed with photos that it did not pick, unmarked; and the key to it."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ QUESTIONS: Final = {"usable": "Usable", "in_context": "In context"}
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One photo of the sheet, as the key knows it."""
+    """One photo of the sheet."""
 
     token: str
     photo_id: str
@@ -33,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What judges must not see; the report needs it."""
+    """What judges must not see and the report needs."""
 
     trial: str
     sampled: int
@@ -44,8 +44,12 @@ class Key:
     missing: Mapping[str, str]
 
 
-def choose(photos: Sequence[Tagged], picks: int, controls: int, seed: int) -> "Chosen":
-    """The best of the photos that the model calls good, and photos drawn from all that it did not pick.
+#: The model's picks, and controls: photos that it did not pick.
+Chosen = tuple[list[Tagged], list[Tagged]]
+
+
+def choose(photos: Sequence[Tagged], picks: int, controls: int, seed: int) -> Chosen:
+    """The highest scores among the photos that the model calls good, and controls drawn from all others.
 
     Raises:
         DataError: The model calls none of them good.
@@ -59,11 +63,8 @@ def choose(photos: Sequence[Tagged], picks: int, controls: int, seed: int) -> "C
     return picked, random.Random(f"controls {seed}").sample(others, min(controls, len(others)))
 
 
-Chosen = tuple[list[Tagged], list[Tagged]]
-
-
 def located(chosen: Chosen, events: Mapping[tuple[str, int, int], Mapping[str, Any]]) -> Chosen:
-    """The chosen photos with the URI and place of their upload events; events of another photo do not count."""
+    """The chosen photos with the URI and place of their upload events; events of another photo are ignored."""
 
     def with_event(photo: Tagged) -> Tagged:
         event = events.get(photo.source, {})
@@ -86,11 +87,11 @@ def make(
     """Writes sheet.html and key.json.
 
     Args:
-        folder: Where to.
+        folder: The trial's folder.
         drawn: Every photo of the sample, for the counts.
-        chosen: What `choose` gave.
-        found: What `photos.collect` gave: shown photos by id, and why others are not.
-        seed: Of the order of photos, and of their tokens.
+        chosen: From `choose`.
+        found: From `photos.collect`: JPEGs by photo id, and why other photos are missing.
+        seed: Of the order of the photos.
 
     Raises:
         DataError: No photo can be shown.
@@ -106,48 +107,35 @@ def make(
     entries = tuple(Entry(_token(trial, name), name, name in picked, by_id[name].score) for name in ids)
     models = drawn[0].models if drawn else {}
     key = Key(trial, len(drawn), sum(photo.good for photo in drawn), models, entries, missing)
+    places = [by_id[entry.photo_id].place for entry in entries]
+    template = Environment(autoescape=True).from_string(files("training.trial").joinpath("sheet.html").read_text())
+    page = template.render(
+        trial=trial,
+        photos=[
+            {"token": entry.token, "body": base64.b64encode(shown[entry.photo_id]).decode(), "place": place}
+            for entry, place in zip(entries, places, strict=True)
+        ],
+        questions=list(QUESTIONS.items()),
+        context="the place named under it" if any(places) else "the place or thing that it was uploaded for",
+        trial_json=Markup(json.dumps(trial)),  # noqa: S704 - hexadecimal digits
+        keys_json=Markup(json.dumps(list(QUESTIONS))),  # noqa: S704 - names from above
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SHEET).write_text(_html(key, shown, by_id))
+    (folder / SHEET).write_text(page + "\n")
     (folder / KEY).write_text(json.dumps(asdict(key), indent=1) + "\n")  # last: it makes the folder a trial
     return key
 
 
 def _token(trial: str, photo_id: str) -> str:
-    """A name that says nothing: photo ids may."""
+    """A name for the page that reveals nothing, as photo ids may."""
     return hashlib.sha256(f"{trial} {photo_id}".encode()).hexdigest()[:12]
-
-
-def _html(key: Key, shown: Mapping[str, bytes], by_id: Mapping[str, Tagged]) -> str:
-    photos = [
-        {
-            "token": entry.token,
-            "body": base64.b64encode(shown[entry.photo_id]).decode(),
-            "place": by_id[entry.photo_id].place,
-        }
-        for entry in key.entries
-    ]
-    template = files("training.trial").joinpath("sheet.html").read_text()
-    placed = any(photo["place"] for photo in photos)
-    return (
-        Environment(autoescape=True)
-        .from_string(template)
-        .render(
-            trial=key.trial,
-            photos=photos,
-            questions=list(QUESTIONS.items()),
-            context="the place named under it" if placed else "the place or thing that it was uploaded for",
-            trial_json=Markup(json.dumps(key.trial)),  # noqa: S704 - hexadecimal digits
-            keys_json=Markup(json.dumps(list(QUESTIONS))),  # noqa: S704 - names from above
-        )
-        + "\n"
-    )
 
 
 def read_key(folder: Path) -> Key:
     """The key of a trial.
 
     Raises:
-        RunError: The folder holds none.
+        RunError: The folder has none.
     """
     try:
         values: dict[str, Any] = json.loads((folder / KEY).read_text())

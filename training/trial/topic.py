@@ -1,4 +1,4 @@
-"""Draws photos from the result topic: evenly, in bounded memory, each once however often it was tagged."""
+"""Draws a uniform sample of photos from the result topic in bounded memory; a photo tagged repeatedly counts once."""
 
 import hashlib
 import json
@@ -16,15 +16,15 @@ from training.errors import DataError
 _POLL_S: Final = 0.5
 _AT_ONCE: Final = 500
 _ANSWER_S: Final = 15.0
-#: A topic that brings nothing for so long before its end is given up.
+#: Reading fails when a topic delivers nothing for this time before its end.
 _SILENCE_S: Final = 60.0
-#: More candidates than are wanted are kept, since some are deleted further on in the topic.
+#: Candidates kept beyond the sample, since some are deleted later in the topic.
 _SPARE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """What the result topic says of a photo, and what its upload event said."""
+    """A photo's tags from the result topic, and the URI and place from its upload event."""
 
     photo_id: str
     score: float
@@ -38,7 +38,7 @@ class Tagged:
 
 @dataclass(slots=True)
 class Draw:
-    """The photos whose hash with the seed is least: an even sample of all keys, whatever their order and repeats."""
+    """The photos with the least hashes of seed and key: a uniform sample, independent of the order of records."""
 
     count: int
     seed: int
@@ -48,20 +48,17 @@ class Draw:
     _bound: int = 1 << 64
 
     def add(self, key: str, tagged: Tagged | None) -> None:
-        """The newest record of a photo; None when it was deleted or is not wanted any more."""
+        """Adds the newest record of a photo; None removes it."""
         self.seen += 1
         rank = int.from_bytes(hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=8).digest())
         if tagged is None:
             self._kept.pop(key, None)
         elif rank < self._bound:
             self._kept[key] = (rank, tagged)
-            if len(self._kept) > 2 * self.count + 2 * _SPARE:
-                self._shrink(self.count + _SPARE)
-
-    def _shrink(self, count: int) -> None:
-        ranked = sorted(self._kept.items(), key=lambda item: item[1][0])
-        self._bound = ranked[count][1][0]
-        self._kept = dict(ranked[:count])
+            limit = self.count + _SPARE
+            if len(self._kept) > 2 * limit:
+                ranked = sorted(self._kept.items(), key=lambda item: item[1][0])
+                self._bound, self._kept = ranked[limit][1][0], dict(ranked[:limit])
 
     def drawn(self) -> list[Tagged]:
         """At most `count` photos, in the order of their hashes."""
@@ -69,10 +66,10 @@ class Draw:
 
 
 def tagged_of(value: bytes) -> tuple[Tagged, datetime]:
-    """A record of the result topic, and when it was tagged.
+    """Parses a record of the result topic: the tags, and when they were made.
 
     Raises:
-        ValueError: It does not follow the schema.
+        ValueError: It does not match the schema.
     """
     try:
         values: dict[str, Any] = json.loads(value)
@@ -86,25 +83,22 @@ def tagged_of(value: bytes) -> tuple[Tagged, datetime]:
 
 
 class Topics:
-    """Reads topics from their beginning to the end that they have now, without a group and without committing."""
+    """Reads topics from the beginning to their current end, without joining a group or committing offsets."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Connects when first asked.
-
-        Args:
-            settings: librdkafka's; `bootstrap.servers` is one of them.
+        """With settings of librdkafka, `bootstrap.servers` among them; connects on first use.
 
         Raises:
-            DataError: The client refuses them.
+            DataError: The client refuses the settings.
         """
         fixed = {
             "group.id": "photo-trainer-trial",
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
-            # Retention may take records while they are read.
+            # Retention may delete records while they are read.
             "auto.offset.reset": "earliest",
-            # a fetch that waits at the end of a topic would hold up the next place that is asked for
+            # a fetch that waits at the end of a topic would delay the next seek
             "fetch.wait.max.ms": 10,
         }
         try:
@@ -117,10 +111,10 @@ class Topics:
         self._consumer.close()
 
     def _watermarks(self, topic: str) -> dict[int, tuple[int, int]]:
-        """First and next offset of each partition.
+        """First offset and end offset of each partition.
 
         Raises:
-            DataError: No such topic, or no answer.
+            DataError: No such topic, or Kafka does not respond.
         """
         with _failures(f"topic {topic}"):
             found = self._consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
@@ -130,13 +124,13 @@ class Topics:
             return {p.partition: self._consumer.get_watermark_offsets(p, timeout=_ANSWER_S) for p in partitions}
 
     def records(self, topic: str) -> Iterator[Message]:
-        """Every record between the first offset and the end as it is now.
+        """Every record from the first offset to the current end.
 
         Yields:
             Records; those of one partition in order.
 
         Raises:
-            DataError: No such topic, or no answer.
+            DataError: No such topic, or Kafka does not respond.
         """
         watermarks = self._watermarks(topic)
         ends = {number: end for number, (start, end) in watermarks.items() if end > start}
@@ -155,19 +149,18 @@ class Topics:
                 elif error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - the client's own name
                     last_error = f"; last error: {error}"
                     continue
-                # The end is behind records that compaction took, or its record was the last one.
+                # The end is reached by its last record, or by an end-of-partition event after compacted records.
                 if offset + (error is None) >= ends.get(number, 0):
                     ends.pop(number, None)
             if ends and waited_s > _SILENCE_S:
-                raise DataError(
-                    f"topic {topic} brought nothing for {_SILENCE_S:g} s, {len(ends)} partitions unfinished{last_error}"
-                )
+                waiting = f"{len(ends)} partitions unfinished{last_error}"
+                raise DataError(f"topic {topic} delivered nothing for {_SILENCE_S:g} s, {waiting}")
 
     def events(self, sources: Sequence[tuple[str, int, int]]) -> dict[tuple[str, int, int], dict[str, Any]]:
-        """The upload events at some places, as far as they are still there and can be read.
+        """Upload events by topic, partition and offset, as far as they still exist and are valid.
 
         Raises:
-            DataError: No answer.
+            DataError: Kafka does not respond.
         """
         found: dict[tuple[str, int, int], dict[str, Any]] = {}
         with _failures("the list of topics"):
@@ -186,10 +179,10 @@ class Topics:
         return found
 
     def _at(self, source: tuple[str, int, int]) -> bytes | None:
-        """The value of one record; None where it is gone.
+        """The value of one record; None if it no longer exists.
 
         Raises:
-            DataError: No answer.
+            DataError: Kafka does not respond.
         """
         self._consumer.assign([TopicPartition(*source)])
         end = time.monotonic() + _ANSWER_S
@@ -200,18 +193,18 @@ class Topics:
                 return message.value() if message.offset() == source[2] else None
             if error is not None and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
                 return None
-        raise DataError(f"{source[0]}, partition {source[1]} does not answer")
+        raise DataError(f"{source[0]}, partition {source[1]} does not respond")
 
 
 @contextmanager
 def _failures(what: str) -> Iterator[None]:
-    """Maps the client's exceptions.
+    """Maps exceptions of Kafka's client.
 
     Yields:
-        Nothing.
+        None.
 
     Raises:
-        DataError: The client refused, or had no answer.
+        DataError: The client failed.
     """
     try:
         yield
@@ -225,9 +218,9 @@ def draw(topics: Topics, topic: str, count: int, seed: int, since: datetime | No
     Args:
         topics: The connection.
         topic: The result topic.
-        count: Photos at most.
-        seed: Of the draw: the same photos for the same topic and seed.
-        since: Photos whose newest tags are older are left out.
+        count: Largest number of photos.
+        seed: The same topic and seed give the same photos.
+        since: Photos whose newest tags are older are excluded.
     """
     found = Draw(count, seed)
     for message in topics.records(topic):

@@ -9,14 +9,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 
-from consumer.demo import checks, photos
-from consumer.demo.errors import BadFolder
+from consumer.demo import photos
 from consumer.demo.failing import write_failing
-from consumer.demo.photos import DemoPhoto, find_photos, plan
+from consumer.demo.ledger import Ledger, Outcome, numbers_of, problems_of
+from consumer.demo.photos import BadFolder, DemoPhoto, find_photos, plan
 from consumer.demo.report import printable
-from consumer.demo.statistics import numbers_of
-from consumer.demo.traffic import Ledger, Outcome, Refusal
 from consumer.events import UPLOADED_ADAPTER, Brand, PhotoUploaded, Quality, Source, Tags, encode
+from consumer.kafka.headers import Failure
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 TAGS = Tags(
@@ -34,6 +33,10 @@ ODD_NAMES = (
     "x+y;z.bmp",
     "-rf.jpg",
 )
+
+
+def dead(reason: str, detail: str) -> Failure:
+    return Failure(reason, detail, 1, Source("photo-uploads", 0, 0), AT)
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -129,7 +132,7 @@ def test_numbers_come_from_the_times_of_the_records() -> None:
     ledger = Ledger({**published, "bad": 1_000})
     for number in range(20):
         ledger.enter(str(number), Outcome(TAGS, 1_100 + 100 * number))
-    ledger.enter("bad", Outcome(Refusal("http_4xx", ""), 1_050))
+    ledger.enter("bad", Outcome(dead("http_4xx", ""), 1_050))
     numbers = numbers_of(ledger)
     assert (numbers.tagged, numbers.dead_lettered) == (20, 1)
     assert (numbers.p50_ms, numbers.p95_ms) == (1_000, 1_900)
@@ -146,24 +149,22 @@ def test_a_repeated_result_is_no_contradiction_but_tags_and_a_dead_letter_are() 
     ledger.enter("a", Outcome(TAGS, 2))
     ledger.enter("a", Outcome(TAGS, 3))
     assert not ledger.contradictions
-    ledger.enter("a", Outcome(Refusal("http_4xx", ""), 4))
+    ledger.enter("a", Outcome(dead("http_4xx", ""), 4))
     ledger.enter("b", Outcome(TAGS, 4))
     assert ledger.contradictions == ["a: both tags and a dead letter", "b: an outcome without an event"]
 
 
 def judge(
-    photo: DemoPhoto, result: Tags | Refusal | None, stored: Tags | None, *, all_tagged: bool = True
+    photo: DemoPhoto, result: Tags | Failure | None, stored: Tags | None, *, all_tagged: bool = True
 ) -> list[str]:
     ledger = Ledger({photo.photo_id: 1})
     if result is not None:
         ledger.enter(photo.photo_id, Outcome(result, 2))
-    return checks.problems_of(
-        [photo], ledger, {} if stored is None else {photo.photo_id: stored}, all_tagged=all_tagged
-    )
+    return problems_of([photo], ledger, {} if stored is None else {photo.photo_id: stored}, all_tagged=all_tagged)
 
 
 def test_a_right_outcome_is_no_problem() -> None:
-    refused = Refusal("http_4xx", "404")
+    refused = dead("http_4xx", "404")
     # Redis keeps no probabilities.
     assert judge(PHOTO, TAGS, replace(TAGS, probabilities={})) == []
     assert judge(replace(PHOTO, must_fail="http_4xx"), refused, None) == []
@@ -179,16 +180,16 @@ def test_a_right_outcome_is_no_problem() -> None:
         (TAGS, replace(TAGS, quality=Quality(0.1, 1, False))),
         (TAGS, replace(TAGS, brands=())),
         (TAGS, replace(TAGS, models={})),
-        (Refusal("http_4xx", "404"), None),
-        (Refusal("http_4xx", "404"), TAGS),
+        (dead("http_4xx", "404"), None),
+        (dead("http_4xx", "404"), TAGS),
     ],
 )
-def test_every_disagreement_is_a_problem(result: Tags | Refusal | None, stored: Tags | None) -> None:
+def test_every_disagreement_is_a_problem(result: Tags | Failure | None, stored: Tags | None) -> None:
     assert judge(PHOTO, result, stored)
 
 
-@pytest.mark.parametrize("result", [TAGS, Refusal("corrupt_image", "")])
-def test_a_photo_that_must_fail_must_fail_for_its_reason(result: Tags | Refusal) -> None:
+@pytest.mark.parametrize("result", [TAGS, dead("corrupt_image", "")])
+def test_a_photo_that_must_fail_must_fail_for_its_reason(result: Tags | Failure) -> None:
     stored = result if isinstance(result, Tags) else None
     assert judge(replace(PHOTO, must_fail="http_4xx"), result, stored)
 

@@ -11,11 +11,10 @@ from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.imaging import formats
 from consumer.imaging.cost import Cost, Stored
-from consumer.imaging.decode import inspect, to_pixels
 from consumer.imaging.formats import FORMATS, Format, Option, ends_early, sniff
 from consumer.imaging.limits import PrepareLimits
 from consumer.web.thumbnails import thumbnail
-from tests.unit.photos import difference, encoded, photo
+from tests.unit.photos import difference, encoded, inspect, photo, to_pixels
 
 CONSUMER = Path(__file__).parents[3] / "consumer"
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)

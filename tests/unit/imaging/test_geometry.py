@@ -55,8 +55,8 @@ def test_the_box_covers_the_same_picture_in_every_orientation(width: int, height
     geometry = Geometry(max(short * 2 // 3, 1), short)
     seen = Image.fromarray(np.arange(width * height, dtype=np.int32).reshape(height, width))
     stored = stored_as(seen, orientation)
-    want = seen.crop(_whole(crop_box(width, height, 1, geometry).as_tuple()))
-    got = stored.crop(_whole(crop_box(stored.width, stored.height, orientation, geometry).as_tuple()))
+    want = seen.crop(_whole(crop_box(width, height, 1, geometry)))
+    got = stored.crop(_whole(crop_box(stored.width, stored.height, orientation, geometry)))
     assert np.array_equal(np.asarray(upright(got, orientation)), np.asarray(want))
 
 
@@ -77,7 +77,7 @@ def test_the_whole_pixels_around_a_box_are_all_that_its_resize_reads(width: int,
     box = crop_box(width, height, 1, geometry)
     left, top, right, bottom = whole_pixels(box, 28, width, height)
     moved = (box.left - left, box.top - top, box.right - left, box.bottom - top)
-    whole = image.resize((28, 28), Image.Resampling.BILINEAR, box.as_tuple())
+    whole = image.resize((28, 28), Image.Resampling.BILINEAR, box)
     cut = image.crop((left, top, right, bottom)).resize((28, 28), Image.Resampling.BILINEAR, moved)
     # Pillow takes boxes as 32-bit floats: a weight may differ in its last bit.
     assert np.abs(np.asarray(whole, np.int16) - np.asarray(cut, np.int16)).max() <= 1

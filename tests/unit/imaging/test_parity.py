@@ -12,9 +12,8 @@ from PIL import Image, ImageOps
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.events import Pixels
-from consumer.imaging.decode import to_pixels
 from consumer.imaging.limits import PrepareLimits
-from tests.unit.photos import difference, encoded, photo
+from tests.unit.photos import difference, encoded, photo, to_pixels
 
 GEOMETRY: Final = Geometry(input_size=224, resize_short_side=232)
 LIMITS: Final = PrepareLimits()

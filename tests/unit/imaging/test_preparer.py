@@ -21,7 +21,7 @@ from consumer.errors import PhotoRejected
 from consumer.events import Photo, Pixels
 from consumer.imaging import colour, decode
 from consumer.imaging import preparer as preparing
-from consumer.imaging.decode import Decoded, NeedsMemory, to_pixels
+from consumer.imaging.decode import Decoded, NeedsMemory
 from consumer.imaging.decode_view import TURNS
 from consumer.imaging.formats import sniff
 from consumer.imaging.limits import PrepareLimits
@@ -29,7 +29,7 @@ from consumer.imaging.preparer import Explanation, Preparer, explain
 from tests.harness import eventually
 from tests.hostile_parts import IEND, chunk, ihdr, png, segment
 from tests.photo_host import files_of
-from tests.unit.photos import difference, encoded, photo
+from tests.unit.photos import difference, encoded, photo, to_pixels
 
 MIB = 1024 * 1024
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
@@ -526,7 +526,7 @@ class TestMemory:
         with Preparer(GEOMETRY, LIMITS, threads=4) as preparer:
             streams = [[self.LARGE], [self.LARGE]] + [[self.SMALL] * 10] * 12
             await asyncio.gather(*(stream(preparer, bodies) for bodies in streams))
-            assert preparer.decode_bytes == 0
+            assert preparer._memory.used == 0
         assert max(running["most"]) <= LIMITS.max_decode_bytes
         # Those that came before it are served before it, of a stream of 120; those that come later are not.
         assert [at for at, body in enumerate(order) if body == self.LARGE][1] < 100
@@ -557,7 +557,7 @@ class TestMemory:
             else:
                 with pytest.raises(PhotoRejected, match="not enough memory"):
                     await preparer.prepare(Photo("p", "u", b""))
-            assert preparer.decode_bytes == 0
+            assert preparer._memory.used == 0
         assert given == [preparing.USUAL_BYTES, LIMITS.max_decode_bytes]
 
     async def test_a_cancelled_photo_keeps_its_memory_as_long_as_its_decode_runs(
@@ -577,9 +577,9 @@ class TestMemory:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert preparer.decode_bytes > 0
+            assert preparer._memory.used > 0
             release.set()
-            await eventually(lambda: preparer.decode_bytes == 0)
+            await eventually(lambda: preparer._memory.used == 0)
 
 
 class TestExplain:
@@ -595,7 +595,7 @@ class TestExplain:
         assert found.header is not None
         assert (found.header.format, found.header.width, found.header.height) == ("JPEG", 1200, 1000)
         assert (found.header.mode, found.header.scale, found.header.scans) == ("RGB", 2, 1)
-        assert found.header.decode_bytes > 0
+        assert found.header.cost.memory_bytes > 0
         assert {check.setting: check.value for check in found.checks}["max_pixels"] == 1_200_000
         assert all(check.holds for check in found.checks)
 

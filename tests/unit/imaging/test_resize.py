@@ -16,7 +16,7 @@ PHOTO = photo(640, 480, seed=3)
 
 
 def pillows(image: Image.Image, box: Box, size: int) -> np.ndarray:
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box.as_tuple()), np.int16)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box), np.int16)
 
 
 @st.composite

@@ -1,27 +1,11 @@
 """Study 3: bottleneck features of three large networks, and what fine-tuning adds, on dog breeds."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from training.studies.backbones import INCEPTION_RESNET_V2, INCEPTION_V3, RESNET50, XCEPTION
-from training.studies.study import Mistake, Options, Published, Result, Study
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from training.studies.study import Mistake, Published, Study
 
 _POST: Final = "the study's post"
-
-
-def _run(options: Options, console: "Console") -> Result:
-    from training.studies.bottleneck.run import run  # noqa: PLC0415 - torch takes seconds, --list must not
-
-    return run(options, console)
-
-
-def _make(folder: Path, seed: int) -> None:
-    from training.studies.bottleneck.data import make  # noqa: PLC0415 - as above
-
-    make(folder, seed)
 
 
 STUDY: Final = Study(
@@ -61,6 +45,4 @@ STUDY: Final = Study(
         "Logistic regression on standardised features, its one strength chosen on val, measured beside the bag.",
         "Report on photos newer than the weights; say for each class whether the weights have seen its label.",
     ),
-    run=_run,
-    make=_make,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The study's photos, in the layout of the competition or in folders named by class, split by class."""
+"""The study's photos, in the layout of the competition or in folders named by class, with a stratified split."""
 
 import csv
 import hashlib
@@ -12,54 +12,26 @@ import numpy as np
 from rich.console import Console
 from sklearn.model_selection import train_test_split
 
-from training.data.inspect import inspect_all
 from training.data.photos import TRAIN, VAL, Photo, photo_files
 from training.data.splits import near_pairs
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
-from training.progress import task
-from training.statistics import Ints
 from training.studies.drawn import write_drawing
+from training.studies.labelled import NEAR_BITS, LabelledPhotos, inspected
 
 #: Classes of the full data set.
 FULL_CLASSES: Final = 120
 _VAL_SHARE: Final = 0.1
-#: Fewer photos cannot be on both sides.
+#: Fewer photos of a class cannot be in both splits.
 _LEAST: Final = 4
-_NEAR_BITS: Final = 4
 _MADE_CLASSES, _MADE_EACH = 6, 20
 
 
-@dataclass(frozen=True, slots=True)
-class Breeds:
-    """The photos of both sides, the classes in order, and what they are."""
-
-    photos: tuple[Photo, ...]
-    labels: tuple[str, ...]
-    said: str
-    notes: tuple[str, ...]
-
-    def of(self, split: str) -> list[Photo]:
-        """The photos of a side."""
-        return [photo for photo in self.photos if photo.split == split]
-
-    def labels_of(self, split: str) -> Ints:
-        """Their classes, as places in `labels`."""
-        place = {name: index for index, name in enumerate(self.labels)}
-        return np.array([place[str(photo.label)] for photo in self.of(split)], np.int64)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Photos of each class, both sides."""
-        found = Counter(str(photo.label) for photo in self.photos)
-        return {name: found[name] for name in self.labels}
-
-
 def listed(data: Path) -> list[Photo]:
-    """Every photo with its class: labels.csv beside train/, or the name of the folder that a photo lies in.
+    """Every photo with its class: labels.csv beside train/, or the name of the photo's folder.
 
     Raises:
-        DataError: Nothing to list, or a list without the columns id and breed.
+        DataError: No photos, or a list without the columns id and breed.
     """
     table = data / "labels.csv"
     if not table.is_file():
@@ -77,7 +49,7 @@ def listed(data: Path) -> list[Photo]:
 
 
 def divided(photos: Sequence[Photo], seed: int) -> list[Photo]:
-    """A tenth of the photos validates, and no less than one of each class, each by its share; equal for equal seeds.
+    """A stratified split: a tenth of the photos, and at least one of each class, is val; equal for equal seeds.
 
     Raises:
         DataError: Too few photos for the classes.
@@ -94,18 +66,18 @@ def divided(photos: Sequence[Photo], seed: int) -> list[Photo]:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to read: what the options say of the data."""
+    """How to read the data."""
 
     seed: int
     workers: int
-    #: At most so many photos, each class by its share; 0: all.
+    #: Photos at most, stratified by class; 0: all.
     most: int = 0
     made: bool = False
     as_published: bool = False
 
 
 def sampled(photos: Sequence[Photo], most: int) -> list[Photo]:
-    """At most `most` photos (0: all), evenly spread over each class."""
+    """At most `most` photos (0: all), stratified by class and evenly spaced within each."""
     if not most or len(photos) <= most:
         return list(photos)
     by_class: dict[str, list[Photo]] = {}
@@ -118,20 +90,17 @@ def sampled(photos: Sequence[Photo], most: int) -> list[Photo]:
     return kept
 
 
-def read(data: Path, way: Way, console: Console) -> Breeds:
-    """The photos below a folder, each looked at once, with their sides.
+def read(data: Path, way: Way, console: Console) -> LabelledPhotos:
+    """The photos below a folder with their splits.
 
     Raises:
-        DataError: Nothing that can be used, or a photo that is listed and missing or broken.
+        DataError: No usable photos, or a listed photo is missing or broken.
     """
     wanted = listed(data)
     counts = Counter(photo.label for photo in wanted)
     enough = [photo for photo in wanted if counts[photo.label] >= _LEAST]
     kept = sampled(enough, way.most)
-    with task(console, "photos looked at", len(kept)) as done:
-        found, broken = inspect_all(kept, way.workers, done)
-    if broken:
-        raise DataError(f"{len(broken)} photos cannot be read, such as {broken[0].photo.uri}: {broken[0].reason}")
+    found = inspected(kept, way.workers, console)
     photos = divided([item.photo for item in found], way.seed)
     twins = _twins([item.dhash for item in found], photos)
     notes = []
@@ -145,17 +114,17 @@ def read(data: Path, way: Way, console: Console) -> Breeds:
         photos = [photo for index, photo in enumerate(photos) if index not in twins]
         notes.append(f"Left out: {len(twins)} of the training photos, nearly equal to one of val.")
     labels = tuple(sorted({str(photo.label) for photo in photos}))
-    return Breeds(tuple(photos), labels, _said(photos, labels, data, made=way.made), tuple(notes))
+    return LabelledPhotos(tuple(photos), labels, _description(photos, labels, data, made=way.made), tuple(notes))
 
 
 def _twins(hashes: Sequence[int], photos: Sequence[Photo]) -> set[int]:
-    """Training photos that are nearly equal to one of val."""
+    """Training photos that are near-duplicates of one of val."""
     sides = {TRAIN, VAL}
-    crossing = [pair for pair in near_pairs(hashes, _NEAR_BITS) if {photos[index].split for index in pair} == sides]
+    crossing = [pair for pair in near_pairs(hashes, NEAR_BITS) if {photos[index].split for index in pair} == sides]
     return {index for pair in crossing for index in pair if photos[index].split == TRAIN}
 
 
-def _said(photos: Sequence[Photo], labels: Sequence[str], data: Path, *, made: bool) -> str:
+def _description(photos: Sequence[Photo], labels: Sequence[str], data: Path, *, made: bool) -> str:
     sides = Counter(photo.split for photo in photos)
     size = f"{len(labels)} classes, {sides[TRAIN]} photos to train and {sides[VAL]} to validate"
     if made:

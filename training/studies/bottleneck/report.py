@@ -1,4 +1,4 @@
-"""The study's tables, plots, figures, notes, and its head's card."""
+"""The study's tables, plots, figures and notes, and its head's model card."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,31 +6,29 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 
 from training.data.photos import TRAIN, VAL
+from training.evaluation.figures import BLUE, ORANGE, subplots
 from training.heads.features import Backbone
-from training.statistics import wilson
-from training.studies import pictures as plots
-from training.studies.bottleneck.data import Breeds
-from training.studies.bottleneck.heads import Worth
-from training.studies.bottleneck.outside import Guess
+from training.studies.bottleneck.heads import Guess, Worth
 from training.studies.fit import Fitted
-from training.studies.study import Figure, Result, Table
+from training.studies.labelled import LabelledPhotos
+from training.studies.pictures import png, styled
+from training.studies.study import Figure, Result, Table, proportion
 
-#: What the published weights bring along, for the card and the page.
+#: The bias of the published weights, for the card and the page.
 IMAGENET_BIAS: Final = (
     "ImageNet holds these breeds, and the photos come from it: networks that were trained on ImageNet have seen the "
     "labels, and perhaps the photos, of val. Figures with such weights say nothing about classes that ImageNet lacks."
 )
 RANDOM_BIAS: Final = "Random weights have seen nothing: their features hold little more than colour and texture."
-#: Share of the log loss of even guesses from which a head has learned nothing.
+#: Share of the log loss of guessing at and above which a head has learned nothing.
 _NEARLY: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A frozen network and the worth of its heads, one for each seed."""
+    """A frozen network and the metrics of its heads, one for each seed."""
 
     source: Backbone
     bags: tuple[Worth, ...]
@@ -39,9 +37,9 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a run of the study has to tell."""
+    """The results of a run."""
 
-    breeds: Breeds
+    breeds: LabelledPhotos
     networks: tuple[Network, ...]
     #: The one with the lowest log loss on val.
     best: Network
@@ -52,7 +50,7 @@ class Finding:
 
 
 def bias_of(source: Backbone) -> str:
-    """The known bias of a head on a network, by where its weights come from."""
+    """The known bias of a head on a network, by the origin of its weights."""
     if source.origin == "pretrained":
         return IMAGENET_BIAS
     if source.origin.startswith("random"):
@@ -63,7 +61,7 @@ def bias_of(source: Backbone) -> str:
 def report(found: Finding, trainable: str) -> Result:
     """The result of a run."""
     return Result(
-        data=found.breeds.said,
+        data=found.breeds.description,
         tables=_tables(found),
         pictures=_plots(found),
         figures=_figures(found),
@@ -109,28 +107,24 @@ def _tables(found: Finding) -> dict[str, Table]:
     return tables
 
 
+@styled
 def _plots(found: Finding) -> dict[str, bytes]:
-    counts = found.breeds.counts
-
-    def histogram(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        axes.bar(range(len(counts)), sorted(counts.values(), reverse=True), width=1.0)
-        axes.axhline(float(np.mean(list(counts.values()))), color=plots.ORANGE)
-        axes.set_xlabel("classes, most photos first")
-        axes.set_ylabel("photos")
-
-    def spread(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        for place, network in enumerate(found.networks):
-            for worths, colour, shift in ((network.singles, plots.ORANGE, -0.1), (network.bags, plots.BLUE, 0.1)):
-                losses = [worth.val_loss for worth in worths]
-                axes.plot(losses, [place + shift] * len(losses), "o", color=colour, alpha=0.7)
-        axes.set_yticks(range(len(found.networks)), [network.source.arch for network in found.networks])
-        axes.set_xlabel("log loss on val, a point for each seed: single (orange) and bagged (blue)")
-
+    counts = sorted(found.breeds.counts(TRAIN, VAL).values(), reverse=True)
+    histogram = subplots(6.0, 2.6)
+    histogram.bar(range(len(counts)), counts, width=1.0)
+    histogram.axhline(float(np.mean(counts)), color=ORANGE)
+    histogram.set_xlabel("classes, most photos first")
+    histogram.set_ylabel("photos")
+    spread = subplots(6.0, 0.6 * len(found.networks) + 1.2)
+    for place, network in enumerate(found.networks):
+        for worths, colour, shift in ((network.singles, ORANGE, -0.1), (network.bags, BLUE, 0.1)):
+            losses = [worth.val_loss for worth in worths]
+            spread.plot(losses, [place + shift] * len(losses), "o", color=colour, alpha=0.7)
+    spread.set_yticks(range(len(found.networks)), [network.source.arch for network in found.networks])
+    spread.set_xlabel("log loss on val, a point for each seed: single (orange) and bagged (blue)")
     return {
-        f"Photos of each class; the mean is {np.mean(list(counts.values())):.1f}": plots.plot(histogram, 6.0, 2.6),
-        "Spread over seeds": plots.plot(spread, 6.0, 0.6 * len(found.networks) + 1.2),
+        f"Photos of each class; the mean is {np.mean(counts):.1f}": png(histogram),
+        "Spread over seeds": png(spread),
     }
 
 
@@ -141,31 +135,26 @@ def _figures(found: Finding) -> dict[str, Figure]:
         "classes": Figure(float(len(breeds.labels))),
         "train photos": Figure(float(sizes[TRAIN])),
         "val photos": Figure(float(sizes[VAL])),
-        "photos of a class": Figure(float(np.mean(list(breeds.counts.values())))),
-        "always the most frequent class, val accuracy": _share(_majority(breeds), sizes[VAL]),
+        "photos of a class": Figure(float(np.mean(list(breeds.counts(TRAIN, VAL).values())))),
+        "always the most frequent class, val accuracy": proportion(_majority(breeds), sizes[VAL]),
     }
     for network in found.networks:
         name = network.source.arch
         accuracy = float(np.mean([worth.val_accuracy for worth in network.bags]))
-        figures[f"{name}, bagged, val accuracy"] = _share(accuracy, sizes[VAL])
+        figures[f"{name}, bagged, val accuracy"] = proportion(accuracy, sizes[VAL])
         figures[f"{name}, bagged, val log loss"] = Figure(float(np.mean([w.val_loss for w in network.bags])))
         for kind, worths in (("single", network.singles), ("bagged", network.bags)):
             figures[f"{name}, {kind}, deviation of val log loss"] = Figure(
                 float(np.std([worth.val_loss for worth in worths], ddof=1))
             )
     for arch, fitted in found.tuned.items():
-        figures[f"{arch}, fine-tuned, val accuracy"] = _share(fitted.best.accuracy[VAL], sizes[VAL])
+        figures[f"{arch}, fine-tuned, val accuracy"] = proportion(fitted.best.accuracy[VAL], sizes[VAL])
     return figures
 
 
-def _majority(breeds: Breeds) -> float:
+def _majority(breeds: LabelledPhotos) -> float:
     """Accuracy on val of the class that training has most photos of."""
     return float((breeds.labels_of(VAL) == np.bincount(breeds.labels_of(TRAIN)).argmax()).mean())
-
-
-def _share(value: float, photos: int) -> Figure:
-    interval = wilson(round(value * photos), photos)
-    return Figure(value, interval.low, interval.high)
 
 
 def _notes(found: Finding, trainable: str) -> tuple[str, ...]:
@@ -181,7 +170,7 @@ def _notes(found: Finding, trainable: str) -> tuple[str, ...]:
 
 
 def _blind(found: Finding) -> tuple[str, ...]:
-    """Names the networks whose features tell nothing, if there are any."""
+    """Names the networks whose features carry no information, if there are any."""
     evenly = math.log(len(found.breeds.labels))
     names = [n.source.arch for n in found.networks if np.mean([w.val_loss for w in n.bags]) > _NEARLY * evenly]
     if not names:
@@ -194,7 +183,7 @@ def card(found: Finding) -> str:
     source, worths = found.best.source, found.best.bags
     return (
         f"# Model card: bagged SGD on features of {source.arch}\n\n"
-        f"Tells {len(found.breeds.labels)} classes apart. {found.breeds.said}\n\n"
+        f"Tells {len(found.breeds.labels)} classes apart. {found.breeds.description}\n\n"
         f"- weights: {source.origin} (SHA-256 of all tensors {source.weights_sha256})\n"
         f"- input: {source.geometry.input_size} pixels, {source.width} features\n"
         f"- log loss on val: {_spread([worth.val_loss for worth in worths])}\n"

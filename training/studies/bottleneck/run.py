@@ -1,49 +1,64 @@
-"""Runs the study: features of every network, the heads on them, fine-tuning, pictures from outside."""
+"""Runs the study: features of every network, the heads on them, fine-tuning, pictures from elsewhere."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
+import torch
 from rich.console import Console
 from sklearn.pipeline import Pipeline
 
+from training.data.decode import Geometry
 from training.data.photos import TRAIN, VAL
+from training.data.pixels import cached_stack
 from training.errors import RecipeError
 from training.heads.features import Backbone, backbone, extract
 from training.heads.graph import probability_graph
-from training.models.networks import natural_px
+from training.models.networks import build, natural_px
+from training.models.served import normalise
 from training.progress import task
-from training.recipes.recipe import Model
 from training.runs import checkpoint
-from training.statistics import Ints
-from training.studies.backbones import INCEPTION_RESNET_V2, INCEPTION_V3, RESNET50, XCEPTION
-from training.studies.bottleneck import finetune
-from training.studies.bottleneck.data import Breeds, Way, read
-from training.studies.bottleneck.heads import MEMBERS, Sides, Worth, bagged, head, over_seeds
-from training.studies.bottleneck.outside import Guess, Reader, flag_limit, guesses
+from training.studies.affine import Affine
+from training.studies.bottleneck import STUDY
+from training.studies.bottleneck.data import Way, read
+from training.studies.bottleneck.heads import (
+    MEMBERS,
+    Guess,
+    Reader,
+    Sides,
+    bagged,
+    flag_limit,
+    guesses,
+    head,
+    over_seeds,
+)
 from training.studies.bottleneck.report import Finding, Network, card, report
-from training.studies.fit import Fitted, device_here, fit
+from training.studies.fit import Fitted, Plan, cross_entropy, device_here, fit, in_memory, model_of, seeded
+from training.studies.labelled import LabelledPhotos
 from training.studies.study import Options, Result, settings_of
 
-_BOTTLENECK: Final = tuple(str(net.arch) for net in (INCEPTION_V3, INCEPTION_RESNET_V2, XCEPTION))
+#: Augmentation and optimiser of fine-tuning.
+CHANGES: Final = Affine(rotation_deg=30, shift=0.2, zoom=0.2, flip=True)
+RATE, MOMENTUM = 1e-3, 0.99
+_NETWORKS: Final = tuple(str(net.arch) for net in STUDY.models)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The study's values."""
 
-    networks: tuple[str, ...] = _BOTTLENECK
-    fine_tuned: tuple[str, ...] = (*_BOTTLENECK, str(RESNET50.arch))
-    #: Side of the square that networks see; 0: what each was designed for.
+    networks: tuple[str, ...] = _NETWORKS[:3]
+    fine_tuned: tuple[str, ...] = _NETWORKS
+    #: Input size in pixels; 0: what each network was designed for.
     px: int = 0
     batch: int = 128
     seeds: int = 5
     members: int = MEMBERS
     epochs: int = 100
-    #: "all" moves every weight in fine-tuning, "head" the last layer only.
+    #: "all" fine-tunes every weight, "head" the last layer only.
     trainable: str = "all"
-    #: At most so many photos, each class by its share; 0: all.
+    #: Photos at most, stratified by class; 0: all.
     most_photos: int = 0
     #: Folder of pictures from elsewhere; the data's own folder `outside` by default.
     outside: str = ""
@@ -63,7 +78,7 @@ def run(options: Options, console: Console) -> Result:
     """Runs the study.
 
     Raises:
-        RecipeError: A setting or a network that does not exist.
+        RecipeError: An unknown setting or network, or one that does not fit.
         DataError: The photos cannot be used.
         WeightsError: The weights do not fit or cannot be had.
     """
@@ -86,41 +101,26 @@ def run(options: Options, console: Console) -> Result:
     return report(found, settings.trainable)
 
 
-def model_of(arch: str, options: Options, trainable: Literal["all", "head"] = "all") -> Model:
-    """A network with the weights that the options name for it, or the library's own, or none."""
-    weights = options.weights.get(arch)
-    return Model(arch=arch, weights=weights, pretrained=options.pretrained and weights is None, trainable=trainable)
-
-
-def _rows(breeds: Breeds, split: str) -> Ints:
-    return np.array([index for index, photo in enumerate(breeds.photos) if photo.split == split], np.int64)
-
-
-def sides_of(source: Backbone, breeds: Breeds, settings: Settings, cache: Path, console: Console) -> Sides:
-    """Features of both sides, from the network's cache."""
+def sides_of(source: Backbone, breeds: LabelledPhotos, settings: Settings, cache: Path, console: Console) -> Sides:
+    """Features and labels of both splits, from the network's cache."""
     with task(console, f"features of {source.arch}", len(breeds.photos)) as done:
         every = extract(source, breeds.photos, cache, batch=settings.batch, workers=settings.workers, on_done=done)
-    train, val = _rows(breeds, TRAIN), _rows(breeds, VAL)
+    train, val = (np.array([photo.split == split for photo in breeds.photos]) for split in (TRAIN, VAL))
     return Sides(every[train], breeds.labels_of(TRAIN), every[val], breeds.labels_of(VAL))
 
 
-def _network(arch: str, breeds: Breeds, settings: Settings, options: Options, console: Console) -> Network:
+def _network(arch: str, breeds: LabelledPhotos, settings: Settings, options: Options, console: Console) -> Network:
     source = backbone(model_of(arch, options), options.seed, settings.px or None, device_here())
     sides = sides_of(source, breeds, settings, options.cache, console)
     seeds = range(options.seed, options.seed + settings.seeds)
     bags = over_seeds(sides, seeds, settings.members, bag=True)
     singles = over_seeds(sides, seeds, settings.members, bag=False)
-    said = _mean(bags)
-    console.print(f"{arch}: val log loss {said.val_loss:.3f}, accuracy {said.val_accuracy:.3f}", highlight=False)
+    loss, accuracy = np.mean([(worth.val_loss, worth.val_accuracy) for worth in bags], 0)
+    console.print(f"{arch}: val log loss {loss:.3f}, accuracy {accuracy:.3f}", highlight=False)
     return Network(source, tuple(bags), tuple(singles))
 
 
-def _mean(found: list[Worth]) -> Worth:
-    names = Worth.__slots__
-    return Worth(*(float(np.mean([getattr(worth, name) for worth in found])) for name in names))
-
-
-def _reader(source: Backbone, breeds: Breeds, settings: Settings, options: Options) -> tuple[Pipeline, Reader]:
+def _reader(source: Backbone, breeds: LabelledPhotos, settings: Settings, options: Options) -> tuple[Pipeline, Reader]:
     """The head of the first seed on the best network, from its cache."""
     sides = sides_of(source, breeds, settings, options.cache, Console(quiet=True))
     classifier = bagged(len(sides.train_labels), options.seed, settings.members)
@@ -128,13 +128,29 @@ def _reader(source: Backbone, breeds: Breeds, settings: Settings, options: Optio
     return fitted, Reader(source, fitted, breeds.labels, flag_limit(fitted.predict_proba(sides.val)))
 
 
-def _tuned(arch: str, breeds: Breeds, settings: Settings, options: Options, console: Console) -> Fitted:
+def _tuned(arch: str, breeds: LabelledPhotos, settings: Settings, options: Options, console: Console) -> Fitted:
     px = settings.px or natural_px(arch)
-    sides = finetune.pictures(breeds, px, options.cache, settings.workers)
+    pictures = {}
+    for split, changes in ((TRAIN, CHANGES), (VAL, None)):
+        pixels = cached_stack(breeds.of(split), Geometry(px, px), settings.workers, options.cache)
+        pictures[split] = in_memory(pixels, breeds.labels_of(split), normalise, changes)
     model = model_of(arch, options, "head" if settings.trainable == "head" else "all")
-    net = finetune.network(model, len(breeds.labels), options.seed)
-    plan = finetune.plan_of(settings.epochs, settings.batch, options.seed, arch.replace("/", "-"))
-    return fit(net, sides, replace(plan, device=device_here()), options.cache / "bottleneck", console)
+    net = seeded(options.seed, lambda: build(model, len(breeds.labels)))
+    plan = plan_of(settings.epochs, settings.batch, options.seed, arch.replace("/", "-"))
+    return fit(net, pictures, plan, options.cache / "bottleneck", console)
+
+
+def plan_of(epochs: int, batch: int, seed: int, name: str) -> Plan:
+    """The study's plan of fine-tuning: SGD with much momentum."""
+    return Plan(
+        epochs,
+        batch,
+        lambda weights: torch.optim.SGD(weights, RATE, momentum=MOMENTUM, nesterov=True),
+        cross_entropy(),
+        seed=seed,
+        device=device_here(),
+        name=name,
+    )
 
 
 def _guesses(reader: Reader, settings: Settings, options: Options) -> list[Guess]:

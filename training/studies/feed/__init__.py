@@ -1,27 +1,11 @@
 """Study 5: which uploads are good enough for the feed."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from training.studies import backbones
-from training.studies.study import Mistake, Options, Published, Result, Study
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from training.studies.study import Mistake, Published, Study
 
 _ARTICLE: Final = "the study's article"
-
-
-def _run(options: Options, console: "Console") -> Result:
-    from training.studies.feed.run import run  # noqa: PLC0415 - torch takes seconds, --list must not
-
-    return run(options, console)
-
-
-def _make(folder: Path, seed: int) -> None:
-    from training.studies.feed.data import make  # noqa: PLC0415 - as above
-
-    make(folder, seed)
 
 
 STUDY: Final = Study(
@@ -66,6 +50,4 @@ STUDY: Final = Study(
         "Fine-tune: frozen features of ImageNet know what is in a picture, not how good it is.",
         "Take features of an image-text model; they order photos by quality far better than a ResNet-50's.",
     ),
-    run=_run,
-    make=_make,
 )

@@ -1,26 +1,22 @@
 """The study's heads on frozen features: a new last layer, PCA and SVM, a one-class SVM with its sweep of gamma."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, OneClassSVM
 
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
+from training.evaluation.figures import BLUE, GREY, ORANGE, subplots
 from training.heads.features import Features
-from training.heads.novelty import CalibratedNovelty
-from training.statistics import Ints, area_under_roc, wilson
-from training.studies.frozen_features import FrozenFeatures
-from training.studies.pictures import BLUE, GREY, ORANGE, plot
-from training.studies.study import Figure
+from training.statistics import Ints, area_under_roc, share
+from training.studies.pictures import png, styled
+from training.studies.rated import FrozenFeatures
+from training.studies.study import Figure, proportion
 
 LAYER, SVM, ONE_CLASS = "layer", "svm", "one-class"
 #: The study's values.
@@ -31,7 +27,7 @@ Sided = tuple[Features, Ints]
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Area under ROC for each gamma, on the photos that it was chosen on and on test photos."""
+    """Area under ROC for each gamma, on the photos that gamma is chosen on and on test photos; the chosen gamma."""
 
     gammas: tuple[float, ...]
     chosen_on: tuple[float, ...]
@@ -41,26 +37,16 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A fitted head and what it does on test photos."""
+    """A fitted head and its metrics on test photos."""
 
     name: str
     estimator: Any
     accuracy: Figure
-    #: Of the photos that it calls good.
+    #: Of the photos that it predicts as good, and their share of all.
     precision: Figure
     auc: float
     picked: float
     train_accuracy: float
-
-
-def components(wanted: int, photos: int, width: int) -> int:
-    """As many components as asked for, or as there can be."""
-    return min(wanted, photos, width)
-
-
-def layer(train: Sided) -> Pipeline:
-    """A new last layer."""
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000)).fit(*train)
 
 
 def svm(train: Sided, wanted: int, seed: int, everything: Features | None = None) -> Pipeline:
@@ -68,16 +54,16 @@ def svm(train: Sided, wanted: int, seed: int, everything: Features | None = None
 
     Args:
         train: What it is fitted on.
-        wanted: Components.
+        wanted: Components; fewer where there are fewer photos or features.
         seed: Of PCA's solver.
         everything: As published: PCA is fitted on these features, the test's included.
     """
     features, sides = train
-    pca = PCA(components(wanted, *features.shape), whiten=True, random_state=seed)
+    pca = PCA(min(wanted, *features.shape), whiten=True, random_state=seed)
     machine = CalibratedClassifierCV(SVC(C=C, kernel="rbf"), ensemble=False)
     if everything is None:
         return make_pipeline(pca, machine).fit(features, sides)
-    pca.set_params(n_components=components(wanted, *everything.shape)).fit(everything)
+    pca.set_params(n_components=min(wanted, *everything.shape)).fit(everything)
     return Pipeline([("pca", pca), ("machine", machine.fit(pca.transform(features), sides))])
 
 
@@ -90,71 +76,58 @@ def one_class(train: Sided, gamma: float, wanted: int, seed: int) -> Pipeline:
     good = train[0][train[1] == 1]
     if len(good) < 2:
         raise DataError("a one-class SVM needs good photos to train on")
-    pca = PCA(components(wanted, *good.shape), whiten=True, random_state=seed)
+    pca = PCA(min(wanted, *good.shape), whiten=True, random_state=seed)
     return make_pipeline(pca, OneClassSVM(gamma=gamma, nu=NU)).fit(good)
 
 
 def sweep(train: Sided, chosen_on: Sided, test: Sided, wanted: int, seed: int) -> Sweep:
-    """Chooses gamma by the area under ROC; of equals the one nearest the study's."""
+    """Chooses gamma by the area under ROC; of equal ones the nearest to the study's."""
     gammas = tuple(sorted(set(_GAMMAS)))
     rows = []
     for gamma in gammas:
         machine = one_class(train, gamma, wanted, seed)
-        rows.append([_auc(machine, some) for some in (chosen_on, test)])
+        rows.append([area_under_roc(machine.decision_function(some), sides == 1) for some, sides in (chosen_on, test)])
     areas = np.array(rows)
     distance = np.abs(np.log(np.array(gammas) / GAMMA))
     best = int(np.lexsort((distance, -areas[:, 0]))[0])
     return Sweep(gammas, tuple(areas[:, 0]), tuple(areas[:, 1]), gammas[best])
 
 
-def _auc(machine: Any, some: Sided) -> float:  # noqa: ANN401 - scikit-learn ships no types
-    return area_under_roc(np.asarray(machine.decision_function(some[0]), np.float64), some[1] == 1)
-
-
-def calibrated(machine: Pipeline, val: Sided) -> CalibratedNovelty:
-    """A one-class machine that gives probabilities; val teaches it their scale."""
-    return CalibratedNovelty(machine).fit(*val)
-
-
 def head_of(name: str, estimator: Any, train: Sided, test: Sided) -> Head:  # noqa: ANN401 - scikit-learn ships no types
     """Measures a fitted head."""
     good = estimator.predict_proba(test[0])[:, 1]
-    said, truth = estimator.predict(test[0]), test[1]
-    right, called = int((said == truth).sum()), int(said.sum())
-    hits = int(((said == 1) & (truth == 1)).sum())
-    accuracy, precision = wilson(right, len(truth)), wilson(hits, called)
+    predicted, truth = estimator.predict(test[0]), test[1]
+    right, picked = predicted == truth, predicted == 1
     return Head(
         name,
         estimator,
-        Figure(right / len(truth), accuracy.low, accuracy.high),
-        Figure(hits / called if called else float("nan"), precision.low, precision.high),
+        proportion(float(right.mean()), len(truth)),
+        proportion(share(right[picked]), int(picked.sum())),
         area_under_roc(np.asarray(good, np.float64), truth == 1),
-        called / len(truth),
+        float(picked.mean()),
         float((estimator.predict(train[0]) == train[1]).mean()),
     )
 
 
+@styled
 def sweep_plot(found: Sweep, chosen_on: str) -> bytes:
     """Area under ROC over gamma."""
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        axes.semilogx(found.gammas, found.chosen_on, color=BLUE, marker="o", ms=3, label=f"{chosen_on}, chosen on")
-        axes.semilogx(found.gammas, found.test, color=ORANGE, marker="o", ms=3, label="test")
-        axes.axvline(found.gamma, color=GREY, lw=1, label=f"chosen: {found.gamma:g}")
-        axes.axvline(GAMMA, color=GREY, lw=1, ls=":", label=f"the study's: {GAMMA:g}")
-        axes.set_xlabel("gamma")
-        axes.set_ylabel("area under ROC")
-        axes.legend(fontsize=8)
-
-    return plot(paint)
+    axes = subplots(6.0, 3.4)
+    axes.semilogx(found.gammas, found.chosen_on, color=BLUE, marker="o", ms=3, label=f"{chosen_on}, chosen on")
+    axes.semilogx(found.gammas, found.test, color=ORANGE, marker="o", ms=3, label="test")
+    axes.axvline(found.gamma, color=GREY, lw=1, label=f"chosen: {found.gamma:g}")
+    axes.axvline(GAMMA, color=GREY, lw=1, ls=":", label=f"the study's: {GAMMA:g}")
+    axes.set_xlabel("gamma")
+    axes.set_ylabel("area under ROC")
+    axes.legend(fontsize=8)
+    return png(axes)
 
 
 def sided(seen: FrozenFeatures) -> dict[str, Sided]:
-    """Features and sides of every split.
+    """Features and binary labels of every split.
 
     Raises:
-        DataError: A split lacks a side.
+        DataError: A split lacks good or poor photos.
     """
     found = {split: seen.sided(split) for split in (TRAIN, VAL, TEST)}
     for split, (_, sides) in found.items():
@@ -164,11 +137,6 @@ def sided(seen: FrozenFeatures) -> dict[str, Sided]:
 
 
 def majority(test: Sided) -> float:
-    """The accuracy of saying the more frequent side every time."""
-    share = float(test[1].mean())
-    return max(share, 1 - share)
-
-
-def stacked(parts: Sequence[Sided]) -> Features:
-    """All features."""
-    return np.concatenate([features for features, _ in parts])
+    """The accuracy of predicting the more frequent label for every photo."""
+    good = float(test[1].mean())
+    return max(good, 1 - good)

@@ -1,24 +1,32 @@
-"""Runs the study: frozen features, three heads, each kept so that it can be published."""
+"""Runs the study: frozen features, and three heads, each saved so that it can be published."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from rich.console import Console
 
 from training.data.manifest import Manifest
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
-from training.heads.evaluation import SplitFeatures, crossing
-from training.heads.folder import Trained, save
+from training.heads.novelty import CalibratedNovelty
 from training.runs.loop import cpu_seconds
 from training.studies.feed import heads
 from training.studies.feed.data import source_of
 from training.studies.feed.heads import Head, Sweep
-from training.studies.frozen_features import FrozenFeatures, Look, features_of
-from training.studies.rated import Shares, described, photos_of, sides
-from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
+from training.studies.rated import (
+    FrozenFeatures,
+    Shares,
+    crossing_note,
+    described,
+    features_of,
+    last_layer,
+    photos_of,
+    sides,
+)
+from training.studies.study import Figure, Options, Result, Table, settings_of
 
 #: 80 for training, 20 for the report; val is taken from the 80.
 _SHARES: Final = Shares(val=0.15, test=0.2)
@@ -28,13 +36,13 @@ _SHARES: Final = Shares(val=0.15, test=0.2)
 class Settings:
     """The study's values."""
 
-    #: Networks by name; figures are the first one's.
+    #: Networks by name; the study's figures are measured with the first.
     networks: tuple[str, ...] = ("resnet50",)
-    #: Side of the square that they see; 0: what each was designed for.
+    #: Input size in pixels; 0: what each was designed for.
     px: int = 0
     components: int = heads.COMPONENTS
     workers: int = 2
-    #: report.json of a live trial (`photo-trainer trial report`), to stand beside the study's.
+    #: report.json of a live trial (`photo-trainer trial report`), to compare with the study's.
     trial: str = ""
 
 
@@ -66,50 +74,39 @@ def run(options: Options, console: Console) -> Result:
     manifest = photos_of(source, _SHARES, options.seed, settings.workers, console, by_row=by_row)
     networks = {arch: _network(arch, manifest, settings, options, console) for arch in settings.networks}
     first = networks[settings.networks[0]]
+    train = first.seen.photos[TRAIN]
+    rated = [train[int(index)] for index in sides(train)[0]]
+    remark = f"From study feed: {first.seen.source.arch} stays frozen; good means good enough for the feed."
     for head in first.heads:
-        _keep(options.out / f"feed-{head.name}", first, head, remarks_of(options))
+        first.seen.save_head(options.out / f"feed-{head.name}", head.estimator, rated, options, remark)
     chosen_on = "test, as published" if by_row else "val"
     tables = {
         "Heads on frozen features": _table(networks),
         "Area under ROC of the one-class SVM": _sweep_table(first.sweep, chosen_on),
     }
     pictures = {"The one-class SVM's gamma": heads.sweep_plot(first.sweep, "test" if by_row else "val")}
-    return Result(
-        _data(manifest, options),
-        tables,
-        pictures,
-        {**_figures(first), **trial},
-        _notes(manifest, settings, options),
-    )
+    figures = {**_figures(first), **trial}
+    return Result(_data(manifest, options), tables, pictures, figures, _notes(manifest, settings, options))
 
 
 def _network(arch: str, manifest: Manifest, settings: Settings, options: Options, console: Console) -> _Network:
     started = cpu_seconds()
-    seen = features_of(arch, manifest, options, Look(settings.px, settings.workers), console)
+    seen = features_of(arch, manifest, options, console, px=settings.px, workers=settings.workers)
     parts = heads.sided(seen)
     train, val, test = parts[TRAIN], parts[VAL], parts[TEST]
-    layer = heads.head_of(heads.LAYER, heads.layer(train), train, test)
+    layer = heads.head_of(heads.LAYER, last_layer().fit(*train), train, test)
     minutes = (cpu_seconds() - started) / 60
-    everything = heads.stacked((train, val, test)) if options.as_published else None
+    everything = np.concatenate([features for features, _ in parts.values()]) if options.as_published else None
     machine = heads.svm(train, settings.components, options.seed, everything)
     chosen_on = test if options.as_published else val
     swept = heads.sweep(train, chosen_on, test, settings.components, options.seed)
-    novelty = heads.calibrated(heads.one_class(train, swept.gamma, settings.components, options.seed), val)
+    novelty = CalibratedNovelty(heads.one_class(train, swept.gamma, settings.components, options.seed)).fit(*val)
     found = (
         layer,
         heads.head_of(heads.SVM, machine, train, test),
         heads.head_of(heads.ONE_CLASS, novelty, train, test),
     )
     return _Network(seen, found, swept, heads.majority(test), minutes)
-
-
-def _keep(folder: Path, network: _Network, head: Head, remarks: tuple[str, ...]) -> None:
-    seen = network.seen
-    which, _ = sides(seen.photos[TRAIN])
-    photos = tuple(seen.photos[TRAIN][int(index)] for index in which)
-    own = f"From study feed: {seen.source.arch} stays frozen; good means good enough for the feed."
-    val, test = (SplitFeatures(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
-    save(folder, Trained(f"feed-{head.name}", seen.source, head.estimator, photos, (own, *remarks)), val, test)
 
 
 def _table(networks: dict[str, _Network]) -> Table:
@@ -126,16 +123,8 @@ def _table(networks: dict[str, _Network]) -> Table:
 
 def _cells(head: Head) -> tuple[str, ...]:
     accuracy, precision = head.accuracy, head.precision
-    return (
-        head.name,
-        f"{head.train_accuracy:.3f}",
-        f"{accuracy.value:.3f}",
-        f"{accuracy.low:.3f} to {accuracy.high:.3f}",
-        f"{head.auc:.3f}",
-        f"{head.picked:.1%}",
-        f"{precision.value:.3f}",
-        f"{precision.low:.3f} to {precision.high:.3f}",
-    )
+    shares = (f"{accuracy.value:.3f}", accuracy.interval, f"{head.auc:.3f}", f"{head.picked:.1%}")
+    return (head.name, f"{head.train_accuracy:.3f}", *shares, f"{precision.value:.3f}", precision.interval)
 
 
 def _sweep_table(found: Sweep, chosen_on: str) -> Table:
@@ -161,10 +150,10 @@ def _figures(first: _Network) -> dict[str, Figure]:
 
 
 def _trial(settings: Settings) -> dict[str, Figure]:
-    """What people said in a live trial.
+    """The figures of a live trial.
 
     Raises:
-        DataError: The file is no report of one.
+        DataError: The file is not a report of one.
     """
     if not settings.trial:
         return {}
@@ -194,16 +183,12 @@ def _data(manifest: Manifest, options: Options) -> str:
 
 
 def _notes(manifest: Manifest, settings: Settings, options: Options) -> tuple[str, ...]:
-    crossed = crossing(manifest.photos)
     kept = ", ".join(f"OUT/feed-{name}" for name in (heads.LAYER, heads.SVM, heads.ONE_CLASS))
     random = "" if options.pretrained or settings.networks[0] in options.weights else " It starts from random weights."
     trial = () if settings.trial else ("No live trial stands here: photo-trainer trial, then --set trial=report.json.",)
     return (
         f"The figures are those of {settings.networks[0]}.{random}",
-        (
-            f"Users in more than one split: {crossed['users_in_several_splits']}; files in more than one: "
-            f"{crossed['files_in_several_splits']}."
-        ),
+        crossing_note(manifest.photos),
         f"Heads that can be published (photo-trainer head publish): {kept}.",
         f"PCA keeps {settings.components} components, or as many as there are photos and features.",
         *trial,

@@ -1,27 +1,11 @@
 """Study 2: which logo is in a photo, on FlickrLogos-32."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from training.studies.backbones import RESNET18, RESNET18_V2
-from training.studies.study import Mistake, Options, Published, Result, Study
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from training.studies.study import Mistake, Published, Study
 
 _README: Final = "the study's readme"
-
-
-def _run(options: Options, console: "Console") -> Result:
-    from training.studies.flickrlogos32.run import run  # noqa: PLC0415 - torch takes seconds, --list must not
-
-    return run(options, console)
-
-
-def _make(folder: Path, seed: int) -> None:
-    from training.studies.flickrlogos32.data import make  # noqa: PLC0415 - as above
-
-    make(folder, seed)
 
 
 STUDY: Final = Study(
@@ -72,6 +56,4 @@ STUDY: Final = Study(
         "Sample brands evenly and choose the threshold on val for a target precision, as the recipe `brands-cpu` does.",
         "Detect, then classify, where logos are small: the whole photo at 224 pixels leaves some of them five wide.",
     ),
-    run=_run,
-    make=_make,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from training.data.read import read_bytes
 from training.errors import DataError, RunError
 from training.models.networks import empty
 from training.runs import checkpoint
-from training.studies.flickrlogos32.network import LogoCNN
+from training.studies.flickrlogos32.variants import LogoCNN
 from training.studies.flickrlogos32.views import View, cut, load
 
 CNN = "logo-cnn"
@@ -19,7 +19,7 @@ CNN = "logo-cnn"
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """A trained network with what it needs to look at a photo."""
+    """A trained network, its labels, and how it sees a photo."""
 
     net: nn.Module
     labels: tuple[str, ...]
@@ -36,10 +36,10 @@ def write_classifier(path: Path, classifier: Classifier, arch: str, hidden: int)
 
 
 def read_classifier(path: Path) -> Classifier:
-    """What `write_classifier` wrote.
+    """Reads a file of `write_classifier`.
 
     Raises:
-        RunError: No such file, or another one.
+        RunError: The file is missing or not such a file.
     """
     content = checkpoint.read(path)
     try:
@@ -61,7 +61,7 @@ class Answer:
 
     @property
     def line(self) -> str:
-        """As the study printed it."""
+        """In the format of the study."""
         return f"With prob={self.probability:.4f}, {self.label}"
 
 
@@ -71,11 +71,11 @@ def classify_logo(source: str, classifier: Classifier, limits: Limits | None = N
     Args:
         source: A path, or an http(s) URL.
         classifier: The network.
-        limits: Bounds of a fetch; without them no URL is fetched.
+        limits: Bounds of a download; without them no URL is fetched.
 
     Raises:
-        DataError: A URL without leave to fetch it.
-        Unreadable: No photo there.
+        DataError: A URL, and downloads are not allowed.
+        Unreadable: The photo is missing or broken.
     """
     if source.startswith(("http://", "https://")):
         if limits is None:

@@ -1,9 +1,8 @@
-"""The study's photos: the true data set, a smaller one of the same kind, or one made by code."""
+"""The study's photos: its own data set, a smaller one of the same kind, or one made by code."""
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,20 +10,18 @@ import numpy as np
 from rich.console import Console
 
 from training.data.brands import flickr_logos, folders, grocery
-from training.data.inspect import Inspected, inspect_all
-from training.data.manifest import Manifest
+from training.data.inspect import Inspected
 from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.splits import divide, near_pairs
 from training.errors import DataError
-from training.progress import task
 from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySource, Splitting
 from training.studies.drawn import write_drawing
+from training.studies.labelled import NEAR_BITS, LabelledPhotos, inspected
 
 _LISTS: Final = "trainset.relpaths.txt"
 #: Photos of the full data set after half of val's photos without logo went to training, and its classes.
 FULL: Final = {TRAIN: 1820, VAL: 2460, TEST: 3960}
 FULL_CLASSES: Final = 33
-_NEAR_BITS: Final = 4
 _MADE_BRANDS: Final = ("adidas", "aldi", "apple", "becks")
 #: Of code-made data: photos of a brand, and photos without logo, in each list.
 _MADE: Final = {
@@ -35,58 +32,37 @@ _MADE: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Logos:
-    """The photos, their labels with no_logo last, and what they are."""
-
-    manifest: Manifest
-    said: str
-    notes: tuple[str, ...]
-
-    def of(self, split: str) -> list[Photo]:
-        """The photos of a split."""
-        return self.manifest.of(split)
-
-    def labels_of(self, split: str) -> np.ndarray:
-        """Indices of the photos' labels."""
-        place = {name: index for index, name in enumerate(self.manifest.labels)}
-        return np.array([place[str(photo.label)] for photo in self.of(split)], np.int64)
-
-
-def read(data: Path, seed: int, workers: int, console: Console, *, made: bool = False) -> Logos:
-    """The photos below a folder, each looked at once.
+def read(data: Path, seed: int, workers: int, console: Console, *, made: bool = False) -> LabelledPhotos:
+    """The photos below a folder with their splits; the last label is no_logo.
 
     FlickrLogos-32 keeps its own splits. GroceryStore's photos (brands, and produce without any) and folders named by
-    brand get splits drawn so that nothing alike is on two sides.
+    brand are split so that near-duplicates are in one split.
 
     Raises:
-        DataError: Nothing that can be used, or a photo that is listed and missing or broken.
+        DataError: No usable photos, or a listed photo is missing or broken.
     """
     listed, kind, origin = _listed(data)
-    with task(console, "photos looked at", len(listed)) as done:
-        found, broken = inspect_all(listed, workers, done)
-    if broken:
-        first = broken[0]
-        raise DataError(f"{len(broken)} photos cannot be read, such as {first.photo.uri}: {first.reason}")
+    found = inspected(listed, workers, console)
     notes: tuple[str, ...]
     if kind == "flickrlogos32":
         photos, notes = [item.photo for item in found], (_near_note(found),)
     else:
-        rules = Splitting(val=0.2, test=0.3, seed=seed, keep_given=False, near_bits=_NEAR_BITS)
+        rules = Splitting(val=0.2, test=0.3, seed=seed, keep_given=False, near_bits=NEAR_BITS)
         photos, leaks = divide(found, rules)
         notes = (f"{len(leaks['dropped'])} photos were dropped because one like them is in another split.",)
     brands = sorted({str(photo.label) for photo in photos} - {NO_LOGO})
     if not brands or not all(any(photo.split == split for photo in photos) for split in SPLITS):
         raise DataError(f"{data}: no brand, or not enough photos for train, val and test")
-    manifest = Manifest("brand", (*brands, NO_LOGO), tuple(photos))
-    return Logos(manifest, _said(manifest, kind, origin, made=made), notes)
+    counts = {split: sum(photo.split == split for photo in photos) for split in SPLITS}
+    description = _description(counts, len(brands) + 1, kind, origin, made=made)
+    return LabelledPhotos(tuple(photos), (*brands, NO_LOGO), description, notes)
 
 
 def _listed(data: Path) -> tuple[list[Photo], str, str]:
-    """Photos, the kind of their layout, and words for it.
+    """Photos, the kind of their layout, and a description of it.
 
     Raises:
-        DataError: No photos in any layout that is known.
+        DataError: No photos in a known layout.
     """
     if (data / _LISTS).is_file():
         found = list(flickr_logos(FlickrLogosSource(kind="flickrlogos32", path=data)))
@@ -100,13 +76,7 @@ def _listed(data: Path) -> tuple[list[Photo], str, str]:
     return found, "folders", "folders named by brand"
 
 
-def counts_of(manifest: Manifest) -> dict[str, int]:
-    """Photos of each split."""
-    return {split: len(manifest.of(split)) for split in SPLITS}
-
-
-def _said(manifest: Manifest, kind: str, origin: str, *, made: bool) -> str:
-    counts, classes = counts_of(manifest), len(manifest.labels)
+def _description(counts: Mapping[str, int], classes: int, kind: str, origin: str, *, made: bool) -> str:
     size = ", ".join(f"{split} {count}" for split, count in counts.items())
     if made:
         return f"Data made by code in the layout of {origin}: {classes} classes, {size}. Their figures mean nothing."
@@ -117,13 +87,13 @@ def _said(manifest: Manifest, kind: str, origin: str, *, made: bool) -> str:
 
 
 def _near_note(found: Sequence[Inspected]) -> str:
-    pairs = near_pairs([item.dhash for item in found], _NEAR_BITS)
+    pairs = near_pairs([item.dhash for item in found], NEAR_BITS)
     crossing = sum(found[left].photo.split != found[right].photo.split for left, right in pairs)
     return f"The data set's own splits are kept; {crossing} pairs of nearly equal photos lie in two of them."
 
 
 def arrange(photos: Sequence[Photo], folder: Path) -> Counter[str]:
-    """Puts photos into {train,val,test}_data/<class>/, as links where the disk allows, else as copies.
+    """Puts photos into {train,val,test}_data/<class>/, as hard links where possible, else as copies.
 
     Returns how many were put there and how many were there already, as "placed" and "there".
     """

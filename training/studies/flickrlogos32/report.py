@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 
 from training.data.photos import SPLITS, TEST, VAL
 from training.evaluation.brand import confusion, never_predicted
+from training.evaluation.figures import subplots
 from training.studies import pictures as plots
-from training.studies.fit import Pictures
-from training.studies.flickrlogos32.data import Logos, counts_of
-from training.studies.flickrlogos32.scores import Score, score
-from training.studies.flickrlogos32.variants import BASELINE, TRANSFER, Trained, Training
+from training.studies.fit import Pictures, model_of
+from training.studies.flickrlogos32.variants import BASELINE, TRANSFER, Score, Settings, Trained, score
 from training.studies.flickrlogos32.views import View
-from training.studies.study import Figure, Result, Table
+from training.studies.labelled import LabelledPhotos
+from training.studies.study import Figure, Options, Result, Table
 
 _ROWS, _COLUMNS, _PX = 4, 8, 96
 _HEAD: Final = ("variant", "val accuracy", "test accuracy", "logo recall", "false positives", "parameters", "seconds")
@@ -24,12 +23,13 @@ _HEAD: Final = ("variant", "val accuracy", "test accuracy", "logo recall", "fals
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a run of the study has to tell."""
+    """The results of a run."""
 
-    logos: Logos
+    logos: LabelledPhotos
     #: By name of the variant.
     trained: Mapping[str, Trained]
-    training: Training
+    settings: Settings
+    options: Options
     view: View
     #: The file of the best variant.
     classifier: Path | None
@@ -37,18 +37,18 @@ class Finding:
     @property
     def no_logo(self) -> int:
         """Index of the last label."""
-        return len(self.logos.manifest.labels) - 1
+        return len(self.logos.labels) - 1
 
     def blind(self, split: str) -> Score:
-        """The score of always saying no-logo."""
+        """The metrics of always predicting no_logo."""
         labels = self.logos.labels_of(split)
         return score(np.full(len(labels), self.no_logo), labels, self.no_logo)
 
 
 def report(found: Finding, seen: Pictures) -> Result:
-    """The result of a run; `seen` are the photos as training sees them."""
+    """The page of a run; `seen` are the photos as training sees them."""
     return Result(
-        data=found.logos.said,
+        data=found.logos.description,
         tables=_tables(found),
         pictures={"Photos as training sees them, cut and mirrored at random": grid(seen), **_plots(found)},
         figures=_figures(found),
@@ -71,10 +71,9 @@ def _tables(found: Finding) -> dict[str, Table]:
         val = f"{entry.scores[VAL].accuracy.value:.3f}"
         cells = entry.scores[TEST].cells
         lines.append((title, val, *cells, f"{entry.trained_parameters:,}", f"{entry.seconds:.0f}"))
-    manifest = found.logos.manifest
-    counts, by_label = counts_of(manifest), manifest.counts()
-    photos = [(label, *(str(by_label[split].get(label, 0)) for split in SPLITS)) for label in manifest.labels]
-    photos.append(("all", *(str(counts[split]) for split in SPLITS)))
+    counts = [found.logos.counts(split) for split in SPLITS]
+    photos = [(label, *(str(of[label]) for of in counts)) for label in found.logos.labels]
+    photos.append(("all", *(str(sum(of.values())) for of in counts)))
     tables = {
         "All variants (95 % intervals)": Table(_HEAD, tuple(lines)),
         "Photos": Table(("class", *SPLITS), tuple(photos)),
@@ -84,24 +83,22 @@ def _tables(found: Finding) -> dict[str, Table]:
     return tables
 
 
+@plots.styled
 def _plots(found: Finding) -> dict[str, bytes]:
     if not found.trained:
         return {}
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        for entry in found.trained.values():
-            epochs = entry.fitted.epochs
-            axes.plot([e.number for e in epochs], [e.accuracy[VAL] for e in epochs], label=entry.variant.title)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("accuracy on val")
-        axes.legend(fontsize=7)
-
+    axes = subplots(6.0, 3.4)
+    for entry in found.trained.values():
+        epochs = entry.fitted.epochs
+        axes.plot([e.number for e in epochs], [e.accuracy[VAL] for e in epochs], label=entry.variant.title)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy on val")
+    axes.legend(fontsize=7)
     best = max(found.trained.values(), key=lambda entry: entry.scores[VAL].accuracy.value)
-    labels = found.logos.manifest.labels
-    counts = confusion(found.logos.labels_of(TEST), best.said, len(labels))
+    labels = found.logos.labels
+    counts = confusion(found.logos.labels_of(TEST), best.predicted, len(labels))
     return {
-        "Accuracy on val by epoch; of what trains without no-logo, on logos alone": plots.plot(paint),
+        "Accuracy on val by epoch; of what trains without no-logo, on logos alone": plots.png(axes),
         f"Test photos: {best.variant.title}": plots.confusion(counts, labels),
     }
 
@@ -118,18 +115,19 @@ def _figures(found: Finding) -> dict[str, Figure]:
 
 
 def _notes(found: Finding) -> tuple[str, ...]:
-    training, view = found.training, found.view
-    origin = f"the weights in {training.weights.name}" if training.weights else "random weights"
-    origin = "the library's own weights" if training.pretrained else origin
+    settings, view = found.settings, found.view
+    model = model_of(settings.transfer, found.options)
+    origin = f"the weights in {model.weights.name}" if model.weights else "random weights"
+    origin = "the library's own weights" if model.pretrained else origin
     how = "of the raw photo" if view.resize_px is None else f"of the photo resized to {view.resize_px}"
     notes = [
         *found.logos.notes,
-        f"Transfer is from {training.arch} with {origin}.",
-        f"Networks see {view.px} pixels {how}. {training.epochs} epochs, batches of {training.batch}.",
-        f"SGD with rate {training.rate:g} and weight decay {training.weight_decay:g}, without momentum.",
+        f"Transfer is from {model.arch} with {origin}.",
+        f"Networks see {view.px} pixels {how}. {settings.epochs} epochs, batches of {settings.batch}.",
+        f"SGD with rate {settings.rate:g} and weight decay {settings.weight_decay:g}, without momentum.",
     ]
     for entry in found.trained.values():
-        never = never_predicted(found.logos.labels_of(TEST), entry.said, found.logos.manifest.labels)
+        never = never_predicted(found.logos.labels_of(TEST), entry.predicted, found.logos.labels)
         if never:
             notes.append(f"{entry.variant.title} never says {', '.join(never)}, which the test photos show.")
     if found.classifier is not None:

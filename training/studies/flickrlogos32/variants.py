@@ -1,5 +1,6 @@
-"""The networks that the study compares, and the remedies that it proposes, each trained and scored alike."""
+"""The networks that the study compares, and the remedies that it proposes, all trained and evaluated the same way."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +13,79 @@ from torch import Tensor, nn
 
 from training.data.photos import TEST, TRAIN, VAL
 from training.models.networks import build
-from training.recipes.recipe import Model
-from training.statistics import Ints
-from training.studies.fit import Fitted, Pictures, Plan, cross_entropy, fit, logits_of, probabilities_of
-from training.studies.flickrlogos32.network import LogoCNN
-from training.studies.flickrlogos32.scores import Score, best_threshold, rejecting, score
+from training.statistics import Floats, Ints
+from training.studies.fit import (
+    Fitted,
+    Pictures,
+    Plan,
+    cross_entropy,
+    device_here,
+    fit,
+    logits_of,
+    model_of,
+    probabilities_of,
+    seeded,
+)
+from training.studies.study import Figure, Options, proportion
+
+#: Of Gluon's Xavier initialiser, and the channels of the study's own network.
+_MAGNITUDE: Final = 2.24
+_FIRST, _SECOND = 96, 192
+
+
+class LogoCNN(nn.Sequential):
+    """The study's own network, two convolutions and two linear layers: [N, 3, px, px] to logits [N, outputs].
+
+    Raises:
+        ValueError: px is too small for the two poolings.
+    """
+
+    def __init__(self, outputs: int, px: int = 224, hidden: int = 4096) -> None:
+        side = _pooled(_pooled((px - 11) // 4 + 1) - 4)
+        if side < 1:
+            raise ValueError(f"{px} pixels are too few for this network; at least 67")
+        super().__init__(
+            nn.Conv2d(3, _FIRST, 11, 4),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Conv2d(_FIRST, _SECOND, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2),
+            nn.Flatten(),
+            nn.Linear(_SECOND * side * side, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, outputs),
+        )
+        self.apply(xavier)
+
+
+def _pooled(side: int) -> int:
+    return (side - 3) // 2 + 1
+
+
+@torch.no_grad()
+def xavier(module: nn.Module) -> None:
+    """Gluon's Xavier(magnitude=2.24): uniform within sqrt(2.24 / mean of fan-in and fan-out); no bias."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        kernel = math.prod(module.weight.shape[2:])
+        fans = (module.weight.shape[0] + module.weight.shape[1]) * kernel
+        bound = math.sqrt(_MAGNITUDE / (fans / 2))
+        module.weight.uniform_(-bound, bound)
+        if module.bias is not None:
+            module.bias.zero_()
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to train."""
+    """A network and how it is trained."""
 
     name: str
     title: str
     net: Literal["cnn", "transfer"] = "transfer"
     trainable: Literal["all", "head"] = "all"
-    #: Rare labels weigh more.
+    #: The loss weighs rare labels more.
     weighted: bool = False
-    #: Trained on logos alone; photos whose best logo scores low are said to show none.
+    #: Trained on logos alone; photos whose best logo scores low are predicted as no_logo.
     rejects: bool = False
 
 
@@ -49,20 +105,67 @@ VARIANTS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What all variants share."""
+class Settings:
+    """The study's values."""
 
-    px: int
-    epochs: int
-    batch: int
-    rate: float
-    weight_decay: float
-    hidden: int
-    arch: str
-    weights: Path | None
-    pretrained: bool
-    seed: int
-    device: str
+    px: int = 224
+    resize_px: int = 256
+    epochs: int = 20
+    batch: int = 40
+    rate: float = 0.01
+    weight_decay: float = 1e-3
+    hidden: int = 4096
+    transfer: str = "timm/resnetv2_18"
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    #: Also put the photos into {train,val,test}_data/<class>/ below the cache.
+    arrange: bool = False
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Metrics where most photos show no logo, with Wilson's intervals; the last label is no_logo."""
+
+    accuracy: Figure
+    #: Photos with a logo whose logo was predicted.
+    logo_recall: Figure
+    #: Photos without a logo for which one was predicted.
+    false_positives: Figure
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """For a table."""
+        accuracy, recall, false = (
+            f"{figure.value:.3f} ({figure.interval})"
+            for figure in (self.accuracy, self.logo_recall, self.false_positives)
+        )
+        return accuracy, recall, false
+
+
+def _share(flags: np.ndarray) -> Figure:
+    return proportion(float(flags.mean()) if len(flags) else 0.0, len(flags))
+
+
+def score(predicted: Ints, labels: Ints, no_logo: int) -> Score:
+    """The metrics of predicted labels."""
+    branded = labels != no_logo
+    return Score(
+        _share(predicted == labels), _share((predicted == labels)[branded]), _share((predicted != no_logo)[~branded])
+    )
+
+
+def rejecting(probabilities: Floats, threshold: float) -> Ints:
+    """The best brand where its share of all brands' probabilities reaches a threshold, else no_logo."""
+    brands = probabilities[:, :-1] / np.maximum(probabilities[:, :-1].sum(1, keepdims=True), 1e-12)
+    predicted: Ints = np.where(brands.max(1) >= threshold, brands.argmax(1), probabilities.shape[1] - 1)
+    return predicted
+
+
+def best_threshold(probabilities: Floats, labels: Ints) -> float:
+    """The threshold of `rejecting` with the highest accuracy on val; above 1 where none helps."""
+    tries = np.append(np.unique(np.round(np.linspace(0, 1, 101), 2)), 1.01)
+    rates = [(rejecting(probabilities, float(threshold)) == labels).mean() for threshold in tries]
+    return float(tries[int(np.argmax(rates))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +178,8 @@ class Trained:
     trained_parameters: int
     #: By split.
     scores: Mapping[str, Score]
-    #: What it said of the test photos.
-    said: Ints
+    #: Predicted labels of the test photos.
+    predicted: Ints
     threshold: float | None = None
 
     @property
@@ -85,55 +188,53 @@ class Trained:
         return sum(epoch.seconds for epoch in self.fitted.epochs)
 
 
-def network(variant: Variant, training: Training, outputs: int) -> nn.Module:
-    """The variant's network with its first weights.
+def network(variant: Variant, settings: Settings, options: Options, outputs: int) -> nn.Module:
+    """The variant's network with its initial weights.
 
     Raises:
         RecipeError: No such network.
         WeightsError: The weights do not fit or cannot be had.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(training.seed)
-        if variant.net == "cnn":
-            return LogoCNN(outputs, training.px, training.hidden)
-        model = Model(
-            arch=training.arch,
-            weights=training.weights,
-            pretrained=training.pretrained,
-            trainable=variant.trainable,
-        )
-        return build(model, outputs)
+    if variant.net == "cnn":
+        return seeded(options.seed, lambda: LogoCNN(outputs, settings.px, settings.hidden))
+    model = model_of(settings.transfer, options, variant.trainable)
+    return seeded(options.seed, lambda: build(model, outputs))
 
 
 def label_weights(labels: Ints, outputs: int) -> Tensor:
-    """Weights that make every label count alike; their mean over the photos is 1."""
+    """Class weights of the loss, inverse to the counts of labels; their mean over the photos is 1."""
     counts = np.bincount(labels, minlength=outputs)
     there = max(1, int((counts > 0).sum()))
     return torch.from_numpy(np.where(counts > 0, len(labels) / (there * np.maximum(counts, 1)), 0.0)).float()
 
 
-def train(
-    variant: Variant, training: Training, pictures: Mapping[str, Pictures], folder: Path, console: Console
+def train(  # noqa: PLR0917 - as `fit`, with what to train
+    variant: Variant,
+    settings: Settings,
+    options: Options,
+    pictures: Mapping[str, Pictures],
+    folder: Path,
+    console: Console,
 ) -> Trained:
-    """Trains a variant and scores it on val and test; the no-logo label is the last."""
+    """Trains a variant and evaluates it on val and test."""
     outputs = 1 + max(int(some.labels.max()) for some in pictures.values())
-    net = network(variant, training, outputs)
+    net, device = network(variant, settings, options, outputs), device_here()
     shown = dict(pictures)
     if variant.rejects:
         shown |= {split: _without(pictures[split], outputs - 1) for split in (TRAIN, VAL)}
-    weights = label_weights(shown[TRAIN].labels, outputs).to(training.device) if variant.weighted else None
+    weights = label_weights(shown[TRAIN].labels, outputs).to(device) if variant.weighted else None
     plan = Plan(
-        training.epochs,
-        training.batch,
-        lambda learned: torch.optim.SGD(learned, training.rate, weight_decay=training.weight_decay),
+        settings.epochs,
+        settings.batch,
+        lambda learned: torch.optim.SGD(learned, settings.rate, weight_decay=settings.weight_decay),
         cross_entropy(weights),
-        seed=training.seed,
-        device=training.device,
+        seed=options.seed,
+        device=device,
         name=variant.name,
     )
     fitted = fit(net, shown, plan, folder, console)
     learned = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-    return _scored(Trained(variant, net, fitted, learned, {}, np.empty(0, np.int64)), pictures, training.device)
+    return _scored(Trained(variant, net, fitted, learned, {}, np.empty(0, np.int64)), pictures, device)
 
 
 def _without(pictures: Pictures, no_logo: int) -> Pictures:
@@ -142,15 +243,15 @@ def _without(pictures: Pictures, no_logo: int) -> Pictures:
 
 
 def _scored(trained: Trained, pictures: Mapping[str, Pictures], device: str) -> Trained:
-    said: dict[str, Ints] = {}
+    predicted: dict[str, Ints] = {}
     threshold = None
     for split in (VAL, TEST):
         found = probabilities_of(logits_of(trained.net, pictures[split], device))
         if trained.variant.rejects:
             threshold = best_threshold(found, pictures[split].labels) if threshold is None else threshold
-            said[split] = rejecting(found, threshold)
+            predicted[split] = rejecting(found, threshold)
         else:
-            said[split] = found.argmax(1)
+            predicted[split] = found.argmax(1)
         no_logo = found.shape[1] - 1
-    scores = {split: score(said[split], pictures[split].labels, no_logo) for split in said}
-    return replace(trained, scores=scores, said=said[TEST], threshold=threshold)
+    scores = {split: score(predicted[split], pictures[split].labels, no_logo) for split in predicted}
+    return replace(trained, scores=scores, predicted=predicted[TEST], threshold=threshold)

@@ -1,4 +1,4 @@
-"""What the study's networks see of a photo: a cut of 224 pixels, of the raw photo or of one that is resized first."""
+"""Preprocessing of the study: a crop of 224 pixels, of the raw photo or of one that is resized first."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +15,10 @@ from training.data.photos import Photo
 from training.data.read import read_bytes
 from training.models.served import normalise
 from training.statistics import Ints
-from training.studies.fit import Pictures
+from training.studies.fit import Pictures, in_memory
 
 _CENTRE: Final = (0.5, 0.5)
-#: Decoding to at least this short side is decoding in full.
+#: A short side that no photo has: decoding to at least this is decoding at full size.
 _FULL_PX: Final = 1 << 20
 
 
@@ -27,9 +27,9 @@ class View:
     """How a photo becomes pixels."""
 
     px: int
-    #: Short side before the cut; None: the raw photo is cut, as published.
+    #: Short side before the crop; None: the raw photo is cropped, as published.
     resize_px: int | None
-    #: As the weights expect it, or 0..1 as published.
+    #: Normalised as the weights expect it, or 0..1 as published.
     normalised: bool
     workers: int = 2
 
@@ -44,10 +44,10 @@ def view_of(px: int, resize_px: int, workers: int, *, as_published: bool) -> Vie
 
 
 def load(body: bytes, view: View) -> Image.Image:
-    """The photo that a view cuts from.
+    """The photo that a view crops.
 
     Raises:
-        Unreadable: No photo.
+        Unreadable: It cannot be decoded.
     """
     if view.resize_px is None:
         return decode(body, _FULL_PX).image
@@ -57,9 +57,9 @@ def load(body: bytes, view: View) -> Image.Image:
 
 
 def cut(image: Image.Image, px: int, place: tuple[float, float] = _CENTRE) -> np.ndarray:
-    """A square uint8 [px, px, 3] at a place given as shares of the room there is.
+    """A square crop uint8 [px, px, 3]; `place` is its offset as shares of the largest one.
 
-    A photo that is smaller gives its largest square, enlarged.
+    A smaller photo gives its largest square, enlarged.
     """
     side = min(px, *image.size)
     left, top = (round(share * (length - side)) for share, length in zip(place, image.size, strict=True))
@@ -68,7 +68,7 @@ def cut(image: Image.Image, px: int, place: tuple[float, float] = _CENTRE) -> np
 
 
 def centred(photos: Sequence[Photo], labels: Ints, view: View) -> Pictures:
-    """Photos to evaluate on: the centre of each, decoded once."""
+    """Photos to evaluate on: centre crops, decoded once."""
     pixels = torch.empty((len(photos), 3, view.px, view.px), dtype=torch.uint8)
 
     def fill(index: int) -> None:
@@ -76,11 +76,11 @@ def centred(photos: Sequence[Photo], labels: Ints, view: View) -> Pictures:
 
     with ThreadPoolExecutor(view.workers) as pool:
         list(pool.map(fill, range(len(photos))))
-    return Pictures(lambda _rng, indices: view.tensor(pixels[torch.from_numpy(indices)]), labels)
+    return in_memory(pixels, labels, view.tensor)
 
 
 def shaken(photos: Sequence[Photo], labels: Ints, view: View) -> Pictures:
-    """Photos to train on: a random cut, mirrored half of the time. Resized photos are kept; raw ones are read anew."""
+    """Photos to train on: random crops, mirrored half of the time. Resized photos stay in memory, raw ones do not."""
     kept: dict[int, Image.Image] = {}
 
     def image(index: int) -> Image.Image:

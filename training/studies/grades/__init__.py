@@ -1,27 +1,11 @@
 """Study 1: grades of photos, from metadata and from pictures."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from training.studies import backbones
-from training.studies.study import Mistake, Options, Published, Result, Study
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from training.studies.study import Mistake, Published, Study
 
 _ARTICLE: Final = "the study's article; its tables are pictures that were lost"
-
-
-def _run(options: Options, console: "Console") -> Result:
-    from training.studies.grades.run import run  # noqa: PLC0415 - torch takes seconds, --list must not
-
-    return run(options, console)
-
-
-def _make(folder: Path, seed: int) -> None:
-    from training.studies.grades.made import make  # noqa: PLC0415 - as above
-
-    make(folder, seed)
 
 
 STUDY: Final = Study(
@@ -81,6 +65,4 @@ STUDY: Final = Study(
         "Report rank correlation beside accuracy: neighbouring levels are not a full mistake.",
         "Give metadata to the report (slices), not to the model: it says who uploads, not what is in the picture.",
     ),
-    run=_run,
-    make=_make,
 )

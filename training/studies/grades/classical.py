@@ -1,4 +1,4 @@
-"""Nine classical models on metadata, and why they reach so little: how each feature goes with the rating."""
+"""Nine classical models on metadata, and the correlation of each feature with the rating."""
 
 import csv
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 from scipy import stats
 from sklearn.base import clone
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -23,11 +22,11 @@ from sklearn.tree import DecisionTreeClassifier
 from training.data.manifest import Manifest
 from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
-from training.statistics import wilson
-from training.studies.grades.metadata import cells, columns_of, encoding, preparation
-from training.studies.pictures import GREY, plot
+from training.evaluation.figures import GREY, subplots
+from training.studies.grades.data import cells, columns_of, encoding, preparation
+from training.studies.pictures import png, styled
 from training.studies.rated import levels
-from training.studies.study import Figure, Table
+from training.studies.study import Figure, Table, proportion
 
 MAJORITY: Final = "always the most frequent rating"
 _HEAD: Final = ("model", "train accuracy", "val accuracy", "test accuracy", "95 %", "test macro recall")
@@ -35,7 +34,7 @@ _SHOWN: Final = 24
 
 
 def nine_models(seed: int) -> dict[str, Any]:
-    """By name. Random forest, decision tree and SVM are the study's; its table of the others is lost."""
+    """By name. Random forest, decision tree and SVM are the study's; the names of the others are lost."""
     return {
         "LogisticRegression": LogisticRegression(max_iter=3000),
         "GaussianNB": GaussianNB(),
@@ -51,7 +50,7 @@ def nine_models(seed: int) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One model."""
+    """Metrics of one model."""
 
     name: str
     train: float
@@ -61,19 +60,18 @@ class Score:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """As the table shows it."""
-        interval = f"{self.test.low:.3f} to {self.test.high:.3f}"
-        numbers = (f"{self.train:.3f}", f"{self.val:.3f}", f"{self.test.value:.3f}", interval)
+        """Its row of the table."""
+        numbers = (f"{self.train:.3f}", f"{self.val:.3f}", f"{self.test.value:.3f}", self.test.interval)
         return (self.name, *numbers, f"{self.macro_recall:.3f}")
 
 
 def scores(manifest: Manifest, features: Sequence[str], selected: int, seed: int, *, as_published: bool) -> list[Score]:
-    """Every model, then the majority.
+    """Metrics of every model, then of the majority class.
 
     Args:
         manifest: The photos.
         features: Names of their metadata.
-        selected: How many features are kept.
+        selected: How many features are selected.
         seed: Of the models.
         as_published: Columns, means, labels, scales and selection are fitted on all photos, the test's included.
 
@@ -105,21 +103,19 @@ def scores(manifest: Manifest, features: Sequence[str], selected: int, seed: int
 
 
 def _scored(name: str, predict: Any, ready: dict[str, Any], truth: dict[str, np.ndarray]) -> Score:  # noqa: ANN401
-    said = {split: predict(matrix) for split, matrix in ready.items()}
-    right = {split: float((answers == truth[split]).mean()) for split, answers in said.items()}
-    count = len(truth[TEST])
-    interval = wilson(round(right[TEST] * count), count)
-    test = Figure(right[TEST], interval.low, interval.high)
-    return Score(name, right[TRAIN], right[VAL], test, float(balanced_accuracy_score(truth[TEST], said[TEST])))
+    predicted = {split: predict(matrix) for split, matrix in ready.items()}
+    right = {split: float((answers == truth[split]).mean()) for split, answers in predicted.items()}
+    test = proportion(right[TEST], len(truth[TEST]))
+    return Score(name, right[TRAIN], right[VAL], test, float(balanced_accuracy_score(truth[TEST], predicted[TEST])))
 
 
 def table(found: Sequence[Score]) -> Table:
-    """Of the page."""
+    """The table of the page."""
     return Table(_HEAD, tuple(score.cells for score in found))
 
 
 def write_csv(found: Sequence[Score], path: Path) -> None:
-    """One line a model."""
+    """Writes one line a model."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([_HEAD, *(score.cells for score in found)])
@@ -136,7 +132,7 @@ class Correlations:
 
 
 def correlations(manifest: Manifest, features: Sequence[str]) -> Correlations:
-    """Of training photos. A feature that never changes has none, which counts as 0."""
+    """Correlations on training photos; 0 for a constant feature."""
     photos = manifest.of(TRAIN)
     table_of = cells(photos, features)
     columns = columns_of(table_of)
@@ -157,18 +153,16 @@ def correlation_table(found: Correlations) -> Table:
     return Table(("feature", "Spearman's correlation with the rating"), rows)
 
 
+@styled
 def correlation_plot(found: Correlations) -> bytes:
     """The matrix of the strongest features and the rating."""
     chosen = [name for name, _ in found.with_rating[:_SHOWN]] + ["rating"]
     places = [found.names.index(name) for name in chosen]
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        shown = axes.imshow(found.matrix[np.ix_(places, places)], cmap="RdBu_r", vmin=-1, vmax=1)
-        axes.set_xticks(range(len(chosen)), chosen, rotation=90)
-        axes.set_yticks(range(len(chosen)), chosen)
-        axes.tick_params(labelsize=7, colors=GREY)
-        axes.grid(visible=False)
-        canvas.colorbar(shown, shrink=0.7)
-
-    return plot(paint, 7.0, 6.2)
+    axes = subplots(7.0, 6.2)
+    shown = axes.imshow(found.matrix[np.ix_(places, places)], cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.set_xticks(range(len(chosen)), chosen, rotation=90)
+    axes.set_yticks(range(len(chosen)), chosen)
+    axes.tick_params(labelsize=7, colors=GREY)
+    axes.grid(visible=False)
+    axes.figure.colorbar(shown, shrink=0.7)
+    return png(axes)

@@ -1,27 +1,35 @@
-"""Runs the study: metadata, frozen networks, fine-tuning, and a head that can be published."""
+"""Runs the study: metadata, frozen networks, fine-tuning, and two heads that can be published."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 from rich.console import Console
 
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, TEST, TRAIN, VAL
 from training.errors import RecipeError
-from training.heads.evaluation import LABELS, SplitFeatures, crossing
-from training.heads.folder import Trained, save
-from training.statistics import wilson
+from training.evaluation.figures import BLUE, ORANGE, subplots
+from training.heads.evaluation import LABELS
 from training.studies.bottleneck.heads import bagged, head
-from training.studies.frozen_features import FrozenFeatures, Look, features_of
-from training.studies.grades import classical, frozen, metadata, tuned
-from training.studies.pictures import BLUE, ORANGE, confusion, plot
-from training.studies.rated import Shares, balanced, described, levels, photos_of, sides
-from training.studies.study import Figure, Options, Result, Table, remarks_of, settings_of
+from training.studies.grades import STUDY, classical, data, frozen, tuned
+from training.studies.pictures import confusion, png, styled
+from training.studies.rated import (
+    FrozenFeatures,
+    Shares,
+    balanced,
+    crossing_note,
+    described,
+    features_of,
+    levels,
+    photos_of,
+    sides,
+)
+from training.studies.study import Figure, Options, Result, Table, proportion, settings_of
 
 _SHARES: Final = Shares(val=0.15, test=0.2)
+#: For the cards of the heads.
+_REMARK: Final = "A head of two sides takes levels 1 and 2 for poor, 4 and 5 for good, and was not trained on 3."
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +37,7 @@ class Settings:
     """The study's values."""
 
     #: Networks by name; by default the nine of the study.
-    networks: tuple[str, ...] = (
-        "vgg16",
-        "timm/mobilenetv2_140",
-        "inception_v3",
-        "resnet50",
-        "timm/inception_resnet_v2",
-        "timm/legacy_xception",
-        "timm/nasnetalarge",
-        "timm/mnasnet_100",
-        "densenet201",
-    )
+    networks: tuple[str, ...] = tuple(net.arch for net in STUDY.models if net.arch)
     #: The network that is fine-tuned, and whose confusion is shown.
     tuned: str = "inception_v3"
     #: Side of the square that networks see; 0: what each was designed for.
@@ -66,7 +64,7 @@ def run(options: Options, console: Console) -> Result:
     settings = settings_of(Settings(), _QUICK, options)
     if settings.tuned not in settings.networks:
         raise RecipeError(f"tuned ({settings.tuned}) must be one of networks ({', '.join(settings.networks)})")
-    source, features = metadata.source_of(options.data, grouped=True)
+    source, features = data.source_of(options.data, grouped=True)
     by_row = options.as_published
     manifest = photos_of(source, _SHARES, options.seed, settings.workers, console, by_row=by_row)
     scores = classical.scores(manifest, features, settings.selected, options.seed, as_published=by_row)
@@ -80,12 +78,8 @@ def run(options: Options, console: Console) -> Result:
         "Networks, frozen and fine-tuned": Table(frozen.HEADER, (*networks.lines, *stages.lines)),
         **{f"Fine-tuning {settings.tuned}, {name}": stage.fitted.table for name, stage in stages.fitted.items()},
     }
-    pictures = {
-        "How features go with each other and with the rating (Spearman, training photos)": classical.correlation_plot(
-            related
-        ),
-        **networks.pictures,
-    }
+    title = "How features go with each other and with the rating (Spearman, training photos)"
+    pictures = {title: classical.correlation_plot(related), **networks.pictures}
     best = max(scores[:-1], key=lambda score: score.val)
     figures = {
         "best classical model, test accuracy": best.test,
@@ -93,13 +87,8 @@ def run(options: Options, console: Console) -> Result:
         **networks.figures,
         **stages.figures,
     }
-    return Result(
-        _data(manifest, features, options),
-        tables,
-        pictures,
-        figures,
-        _notes(manifest, best.name, networks.best, options),
-    )
+    notes = _notes(manifest, best.name, networks.best, options)
+    return Result(_data(manifest, features, options), tables, pictures, figures, notes)
 
 
 def _data(manifest: Manifest, features: tuple[str, ...], options: Options) -> str:
@@ -113,13 +102,9 @@ def _data(manifest: Manifest, features: tuple[str, ...], options: Options) -> st
 
 
 def _notes(manifest: Manifest, best: str, network: str, options: Options) -> tuple[str, ...]:
-    crossed = crossing(manifest.photos)
     others = "were downloaded" if options.pretrained else "start from random weights, whose frozen features say little"
     return (
-        (
-            f"Users in more than one split: {crossed['users_in_several_splits']}; files in more than one: "
-            f"{crossed['files_in_several_splits']}."
-        ),
+        crossing_note(manifest.photos),
         f"The classical model that was best on val: {best}.",
         f"Networks with weights of a file: {', '.join(sorted(options.weights)) or 'none'}; others {others}.",
         (
@@ -134,7 +119,7 @@ class _Networks:
     lines: tuple[tuple[str, ...], ...]
     pictures: dict[str, bytes]
     figures: dict[str, Figure]
-    #: Whose layer of two sides is best on val.
+    #: The one whose binary layer is best on val.
     best: str
 
 
@@ -143,15 +128,14 @@ def _networks(manifest: Manifest, settings: Settings, options: Options, console:
     pictures: dict[str, bytes] = {}
     figures: dict[str, Figure] = {}
     best, best_val = None, -1.0
-    look = Look(settings.px, settings.workers)
     for arch in settings.networks:
-        seen = features_of(arch, manifest, options, look, console)
+        seen = features_of(arch, manifest, options, console, px=settings.px, workers=settings.workers)
         natural, even = (frozen.five(seen, options.seed, balance=balance) for balance in (False, True))
         binary = frozen.two(seen, options.seed)
-        lines.append(frozen.cells(arch, seen, natural, "5 levels as they come"))
-        lines.append(frozen.cells(arch, seen, even, "5 levels, balanced"))
-        lines.append(frozen.cells(arch, seen, binary, "poor and good, balanced"))
-        for layer in (natural, even, binary):
+        for layer, what in (
+            (natural, "5 levels as they come"), (even, "5 levels, balanced"), (binary, "poor and good, balanced")
+        ):  # fmt: skip
+            lines.append(frozen.cells(arch, seen, layer, what))
             for name in layer.never:
                 console.print(f"alarm: {arch} never says {name}: it collapsed", style="yellow", highlight=False)
         if arch == settings.tuned:
@@ -162,46 +146,35 @@ def _networks(manifest: Manifest, settings: Settings, options: Options, console:
             best, best_val = (arch, seen, binary), binary.accuracy[VAL]
     assert best is not None  # noqa: S101 - settings name a network
     arch, seen, binary = best
-    _keep(options.out / "grades-head", seen, binary.estimator, remarks_of(options))
-    _keep(options.out / "grades-bagged", seen, _bagged(seen, options.seed), remarks_of(options))
+    remarks = (f"From study grades: {arch} stays frozen; training photos were balanced.", _REMARK)
+    for name, estimator in (("head", binary.estimator), ("bagged", _bagged(seen, options.seed))):
+        seen.save_head(options.out / f"grades-{name}", estimator, seen.photos[TRAIN], options, *remarks)
     return _Networks(tuple(lines), pictures, figures, arch)
 
 
+@styled
 def _shown(arch: str, natural: frozen.Layer, even: frozen.Layer, manifest: Manifest) -> dict[str, bytes]:
-    counts = {split: np.bincount(levels(manifest.of(split)), minlength=len(LABELS)) for split in SPLITS}
-
-    def paint(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        middle = np.arange(len(LABELS))
-        for offset, (split, colour) in enumerate(zip((TRAIN, TEST), (BLUE, ORANGE), strict=True)):
-            axes.bar(middle + 0.4 * offset - 0.2, counts[split], 0.4, color=colour, label=split)
-        axes.set_xticks(middle, LABELS)
-        axes.set_xlabel("rating")
-        axes.set_ylabel("photos")
-        axes.legend()
-
+    axes, middle = subplots(5.0, 2.8), np.arange(len(LABELS))
+    for split, colour, offset in ((TRAIN, BLUE, -0.2), (TEST, ORANGE, 0.2)):
+        counts = np.bincount(levels(manifest.of(split)), minlength=len(LABELS))
+        axes.bar(middle + offset, counts, 0.4, color=colour, label=split)
+    axes.set_xticks(middle, LABELS)
+    axes.set_xlabel("rating")
+    axes.set_ylabel("photos")
+    axes.legend()
     return {
-        "Photos of each rating": plot(paint, 5.0, 2.8),
+        "Photos of each rating": png(axes),
         f"{arch}, trained on photos as they come: test photos": confusion(natural.confusion, LABELS),
         f"{arch}, trained on as many of each rating: test photos": confusion(even.confusion, LABELS),
     }
 
 
 def _bagged(seen: FrozenFeatures, seed: int) -> Any:  # noqa: ANN401 - scikit-learn ships no types
-    """Study 3's bagged classifier, of the five levels."""
+    """Study 3's bagged classifier, for the five levels."""
     truth = levels(seen.photos[TRAIN])
     chosen = balanced(truth.tolist(), seed)
     features = np.asarray(seen.features[TRAIN])[chosen]
     return head(features, bagged(len(chosen), seed)).fit(features, truth[chosen])
-
-
-def _keep(folder: Path, seen: FrozenFeatures, estimator: Any, remarks: tuple[str, ...]) -> None:  # noqa: ANN401 - as above
-    own = (
-        f"From study grades: {seen.source.arch} stays frozen; training photos were balanced.",
-        "A head of two sides takes levels 1 and 2 for poor, 4 and 5 for good, and was not trained on 3.",
-    )
-    val, test = (SplitFeatures(seen.photos[split], seen.features[split]) for split in (VAL, TEST))
-    save(folder, Trained(folder.name, seen.source, estimator, tuple(seen.photos[TRAIN]), (*own, *remarks)), val, test)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,19 +193,9 @@ def _tuned(manifest: Manifest, settings: Settings, options: Options, console: Co
     for name, stage in names.items():
         if stage.never:
             console.print(f"alarm: {name} never says {', '.join(stage.never)}: it collapsed", style="yellow")
-        share = stage.fitted.best.accuracy[TEST]
-        interval = wilson(round(share * count), count)
-        figures[f"{settings.tuned} fine-tuned, {name}, test accuracy"] = Figure(share, interval.low, interval.high)
+        accuracy = proportion(stage.fitted.best.accuracy[TEST], count)
+        figures[f"{settings.tuned} fine-tuned, {name}, test accuracy"] = accuracy
         shares = tuple(f"{stage.fitted.best.accuracy[split]:.3f}" for split in SPLITS)
         start = (settings.tuned, str(settings.px or "own"), "all layers", f"poor and good, {name}")
-        lines.append(
-            (
-                *start,
-                *shares,
-                f"{interval.low:.3f} to {interval.high:.3f}",
-                "",
-                ", ".join(stage.never) or "none",
-                "trained",
-            )
-        )
+        lines.append((*start, *shares, accuracy.interval, "", ", ".join(stage.never) or "none", "trained"))
     return _Stages(tuple(lines), figures, names)

@@ -1,26 +1,10 @@
 """Study 4: Open Images from the download to a report that can be rebuilt: hamburger or sandwich."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from training.studies.study import Mistake, Options, Published, Result, Study
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from training.studies.study import Mistake, Published, Study
 
 _NOTEBOOK: Final = "the study's notebook evaluate-model"
-
-
-def _run(options: Options, console: "Console") -> Result:
-    from training.studies.openimages.run import run  # noqa: PLC0415 - torch takes seconds, --list must not
-
-    return run(options, console)
-
-
-def _make(folder: Path, seed: int) -> None:
-    from training.studies.openimages.made import make  # noqa: PLC0415 - as above
-
-    make(folder, seed)
 
 
 STUDY: Final = Study(
@@ -77,6 +61,4 @@ STUDY: Final = Study(
         "Download from a mirror of the data set instead of the photographers' pages: nothing is deleted there.",
         "Keep the manifest's hashes in the repository and the files in a store that is addressed by content.",
     ),
-    run=_run,
-    make=_make,
 )  # fmt: skip

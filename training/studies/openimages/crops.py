@@ -1,6 +1,5 @@
-"""Objects cut out of photos, and pictures of how they were cut."""
+"""Crops of objects from photos, and photos with their boxes drawn."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +10,13 @@ from training.data.decode import decode
 from training.data.read import read_bytes
 from training.studies.openimages.lists import Box
 
-#: Decoding to at least this short side is decoding in full.
+#: A short side that no photo has: decoding to at least this is decoding at full size.
 _FULL_PX = 1 << 20
 _LEAST_PX = 8
 
 
 def pixel_box(box: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a box in pixels; each edge is the nearest line between pixels."""
+    """Left, top, right, bottom of a box in pixels, each rounded to the nearest pixel boundary."""
     left, top, right, bottom = box.sides
     return round(left * width), round(top * height), round(right * width), round(bottom * height)
 
@@ -28,7 +27,7 @@ def crop(image: Image.Image, box: Box) -> Image.Image:
 
 
 def crop_file(folder: Path, box: Box) -> Path:
-    """images_cropped/<class>/<photo>_<line>.png: without loss, so that a rebuilt crop is the same."""
+    """images_cropped/<class>/<photo>_<line>.png: lossless, so that a crop is reproducible."""
     return folder / "images_cropped" / box.name.replace(" ", "_") / f"{box.photo}_{box.line}.png"
 
 
@@ -72,10 +71,3 @@ def overlay(photo: Path, boxes: Sequence[Box], most_px: int = 480) -> Image.Imag
         draw.rectangle(edges, outline=(255, 220, 0), width=3)
         draw.text((edges[0] + 4, edges[1] + 2), box.name, fill=(255, 220, 0), stroke_width=1, stroke_fill=(0, 0, 0))
     return image
-
-
-def png(image: Image.Image) -> bytes:
-    """A photo as PNG of 256 colours, small enough for a page."""
-    made = io.BytesIO()
-    image.quantize(256).save(made, "PNG", optimize=True)
-    return made.getvalue()

@@ -1,12 +1,15 @@
-"""From the lists and the downloaded photos to crops, split by photo."""
+"""Crops of the downloaded photos, split by photo; and a small data set in the same layout, made by code."""
 
+import csv
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
-import torch
+from PIL import Image
 from rich.console import Console
 
 from training.data.inspect import inspect_all
@@ -16,22 +19,34 @@ from training.errors import DataError
 from training.progress import task
 from training.recipes.recipe import Splitting
 from training.statistics import Ints
-from training.studies.affine import changed
-from training.studies.fit import Pictures
-from training.studies.openimages.crops import resized, write_crops
+from training.studies.drawn import drawing, ground, jpeg
+from training.studies.openimages.crops import write_crops
 from training.studies.openimages.fetch import journal, photo_file
-from training.studies.openimages.lists import Box, boxes
-from training.studies.openimages.network import CHANGES
+from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, Box, boxes
 from training.studies.openimages.placeholders import Rules, known_hashes, sort_out, summary
+
+#: Of the data set made by code.
+_NAMES: Final = {"/m/0cdn1": "Hamburger", "/m/0l515": "Sandwich", "/m/07j7r": "Tree"}
+_EACH: Final = 45
+_SIZE: Final = (160, 120)
+_BOX_COLUMNS: Final = (
+    "ImageID", "Source", "LabelName", "Confidence", "XMin", "XMax", "YMin", "YMax",
+    "IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside",
+)  # fmt: skip
+_PHOTO_COLUMNS: Final = (
+    "ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL", "Author", "Title",
+    "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation",
+)  # fmt: skip
+_HOST: Final = "https://photos.invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to take."""
+    """Which boxes and photos to use."""
 
     classes: tuple[str, str]
     rules: Rules
-    #: Boxes around groups and of depictions too, and no split, as published.
+    #: With boxes around groups and of depictions, and without a split, as published.
     as_published: bool
     seed: int
     workers: int
@@ -39,12 +54,11 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Dishes:
-    """Crops with their class and split; the boxes of each photo; why photos were dropped."""
+    """Crops with their class and split, and the boxes of each photo."""
 
     crops: tuple[Photo, ...]
     classes: tuple[str, str]
     boxes: dict[str, tuple[Box, ...]]
-    dropped: dict[str, str]
     notes: tuple[str, ...]
 
     def of(self, split: str) -> list[Photo]:
@@ -57,10 +71,10 @@ class Dishes:
 
 
 def read(data: Path, wanted: Wanted, folder: Path, console: Console) -> Dishes:
-    """Cuts every usable box of the classes out of its photo, into `folder`, and splits the crops by photo.
+    """Crops every usable box of the classes from its photo, into `folder`, and splits the crops by photo.
 
     Raises:
-        DataError: The lists are missing or broken, or nothing can be used.
+        DataError: The lists are missing or broken, or no photo can be used.
     """
     by_photo: dict[str, list[Box]] = defaultdict(list)
     left_out = 0
@@ -75,21 +89,18 @@ def read(data: Path, wanted: Wanted, folder: Path, console: Console) -> Dishes:
     listed = []
     with task(console, "photos cut", max(1, len(usable))) as done:
         for photo, path in usable.items():
-            listed += [_crop(box, file) for box, file in write_crops(path, by_photo[photo], folder)]
+            listed += [
+                Photo(f"{box.photo}/{box.line}", str(file), "openimages", label=box.name, group=box.photo)
+                for box, file in write_crops(path, by_photo[photo], folder)
+            ]
             done(1)
     crops, leaks = _split(listed, wanted)
     notes = [summary(dropped, list(files)), f"{left_out} boxes around groups or of depictions are left out.", *leaks]
-    return Dishes(
-        tuple(crops), wanted.classes, {photo: tuple(by_photo[photo]) for photo in usable}, dropped, tuple(notes)
-    )
-
-
-def _crop(box: Box, path: Path) -> Photo:
-    return Photo(f"{box.photo}/{box.line}", str(path), "openimages", label=box.name, group=box.photo)
+    return Dishes(tuple(crops), wanted.classes, {photo: tuple(by_photo[photo]) for photo in usable}, tuple(notes))
 
 
 def _split(listed: Sequence[Photo], wanted: Wanted) -> tuple[list[Photo], list[str]]:
-    """Crops with hashes and splits: as published all are trained on.
+    """Crops with hashes and splits, and notes; as published all are in train.
 
     Raises:
         DataError: Too few crops.
@@ -105,27 +116,50 @@ def _split(listed: Sequence[Photo], wanted: Wanted) -> tuple[list[Photo], list[s
     return crops, [f"{len(leaks['dropped'])} crops are left out because one like them is in another split."]
 
 
-def pictures(dishes: Dishes, px: int, *, nearest: bool) -> dict[str, Pictures]:
-    """The crops of every split as the network takes them, 0..1; those of training are changed at random each time.
+def make(folder: Path, seed: int, host: str = _HOST, *, downloaded: bool = True) -> dict[str, bytes]:
+    """Writes the lists, and the photos where `downloaded`; returns the photos' files by id.
 
-    Without a split, as published, training's crops are val's and test's too.
+    Two photos are the same grey placeholder, one is a black and white photo; the box of the last photo of each class is
+    of a group.
     """
-    made = {}
-    for split in (TRAIN, VAL, TEST):
-        crops = dishes.of(split) or dishes.of(TRAIN)
-        stored = torch.from_numpy(np.stack([resized(Path(crop.uri), px, nearest=nearest) for crop in crops]))
-        labels = dishes.labels(crops)
-        made[split] = _changing(stored, labels) if split == TRAIN else _still(stored, labels)
-    return made
+    rng = np.random.default_rng(seed)
+    files: dict[str, bytes] = {}
+    boxes: list[tuple[object, ...]] = []
+    for kind, machine in enumerate(_NAMES):
+        for number in range(_EACH):
+            photo = f"{kind}{number:015x}"
+            image, box = drawing(rng, kind, _SIZE)
+            files[photo] = jpeg(image)
+            boxes.append(_row(photo, machine, box, group=number == _EACH - 1))
+    grey = ground(rng, _SIZE).convert("L")
+    for photo in ("0gone0", "0gone1"):
+        files[photo] = jpeg(Image.new("L", _SIZE, 230))
+    files["0grey0"] = jpeg(grey)
+    boxes += [_row(photo, "/m/0cdn1", (10, 10, 100, 100), group=False) for photo in ("0gone0", "0gone1", "0grey0")]
+    _write(folder, boxes, files, host)
+    if downloaded:
+        (folder / "images").mkdir()
+        for photo, body in files.items():
+            (folder / "images" / f"{photo}.jpg").write_bytes(body)
+    return files
 
 
-def _planes(stored: torch.Tensor, indices: Ints) -> torch.Tensor:
-    return stored[torch.from_numpy(indices)].permute(0, 3, 1, 2).float() / 255
+def _row(photo: str, machine: str, box: tuple[float, ...], *, group: bool) -> tuple[object, ...]:
+    left, top, right, bottom = (round(edge / side, 6) for edge, side in zip(box, _SIZE * 2, strict=True))
+    return (photo, "xclick", machine, 1, left, right, top, bottom, 0, 0, int(group), 0, 0)
 
 
-def _changing(stored: torch.Tensor, labels: Ints) -> Pictures:
-    return Pictures(lambda rng, indices: changed(rng, _planes(stored, indices), CHANGES), labels)
-
-
-def _still(stored: torch.Tensor, labels: Ints) -> Pictures:
-    return Pictures(lambda _rng, indices: _planes(stored, indices), labels)
+def _write(folder: Path, boxes: list[tuple[object, ...]], files: dict[str, bytes], host: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CLASSES).write_text("".join(f"{machine},{name}\n" for machine, name in _NAMES.items()))
+    children = [{"LabelName": machine} for machine in list(_NAMES)[:2]]
+    food = {"LabelName": "/m/02wbm", "Subcategory": children}
+    (folder / HIERARCHY).write_text(
+        json.dumps({"LabelName": "/m/0bl9f", "Subcategory": [{"LabelName": "/m/07j7r"}, food]})
+    )
+    photos = [(photo, "train", f"{host}/{photo}.jpg", *[""] * 8, "0.0") for photo in files]
+    for name, columns, lines in ((BOXES, _BOX_COLUMNS, boxes), (PHOTOS, _PHOTO_COLUMNS, photos)):
+        with (folder / name).open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(columns)
+            writer.writerows(lines)

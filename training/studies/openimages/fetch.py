@@ -1,4 +1,4 @@
-"""Downloads the photos of some classes, politely, and goes on where an earlier try ended."""
+"""Downloads the photos of some classes, rate-limited, and resumes an earlier download."""
 
 import json
 from collections import Counter
@@ -27,7 +27,7 @@ def photo_file(data: Path, photo: str) -> Path:
     """Where a photo is kept.
 
     Raises:
-        DataError: An id that is no plain name.
+        DataError: The id is not alphanumeric.
     """
     if not photo.isalnum():
         raise DataError(f"{photo!r} is not a photo id")
@@ -35,10 +35,10 @@ def photo_file(data: Path, photo: str) -> Path:
 
 
 def fetch_lists(data: Path, base: str, limits: Limits) -> None:
-    """Downloads the lists that are missing from below a URL; the hierarchy may be absent there.
+    """Downloads missing lists from below a URL; the hierarchy is optional.
 
     Raises:
-        DataError: One cannot be had.
+        DataError: A list could not be downloaded.
     """
     pace = Pace(limits)
     large = Limits(**{**asdict(limits), "most_bytes": _LIST_BYTES, "total_s": _LIST_S})
@@ -51,7 +51,7 @@ def fetch_lists(data: Path, base: str, limits: Limits) -> None:
 
 
 def journal(data: Path) -> dict[str, dict[str, Any]]:
-    """What became of each photo that was asked for, by its id; the last word counts, a torn last line does not."""
+    """The outcome of each requested photo by id; the last entry counts, and a truncated last line is ignored."""
     path, found = data / JOURNAL, {}
     for line in path.read_text().splitlines() if path.is_file() else ():
         try:
@@ -65,14 +65,14 @@ def journal(data: Path) -> dict[str, dict[str, Any]]:
 def fetch_photos(
     data: Path, classes: Sequence[str], limits: Limits, console: Console, template: str = "{url}"
 ) -> Counter[str]:
-    """Downloads every photo that shows one of the classes; returns how many are here, done, gone, failed or unlisted.
+    """Downloads every photo of the classes; returns how many are here, done, gone, failed or unlisted.
 
-    `template` says where a photo is: {url} is its original address, {id} its id, for a mirror. Those that are here,
-    and those that were gone before, are not asked for again.
+    `template` is the address of a photo: {url} stands for its original URL, {id} for its id on a mirror. Photos that
+    are here, and those that were gone before, are not requested again.
 
     Raises:
         DataError: The lists are missing or broken.
-        RecipeError: The template has other names in it.
+        RecipeError: The template has other placeholders.
     """
     wanted = sorted({box.photo for box in boxes(data, classes)})
     known, urls = journal(data), addresses(data, wanted)

@@ -1,9 +1,10 @@
-"""The three lists of Open Images: classes, boxes, and where each photo is."""
+"""The lists of Open Images: classes and their hierarchy, boxes, and the URL of each photo."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from training.data.brands import class_names
 from training.data.tables import columns_missing, rows
@@ -21,7 +22,7 @@ class Box:
 
     photo: str
     name: str
-    #: Line of the list, which makes crops' names unique.
+    #: Line of the list, so that the names of crops are unique.
     line: int
     sides: tuple[float, float, float, float]
     #: One box around many objects.
@@ -31,10 +32,10 @@ class Box:
 
 
 def machine_names(data: Path, wanted: Sequence[str]) -> dict[str, str]:
-    """Machine id to class, of the classes that are wanted.
+    """Machine id to name of the wanted classes.
 
     Raises:
-        DataError: No list of classes, or one of the classes is not in it.
+        DataError: The list of classes is missing, or a class is not in it.
     """
     found = {machine: name for machine, name in class_names(data / CLASSES) if name in wanted}
     missing = sorted(set(wanted) - set(found.values()))
@@ -70,7 +71,7 @@ def boxes(data: Path, wanted: Sequence[str]) -> Iterator[Box]:
 
 
 def addresses(data: Path, photos: Sequence[str]) -> Mapping[str, str]:
-    """The original URL of each photo, as far as the list has one.
+    """The original URL of each photo for which the list has one.
 
     Raises:
         DataError: The list or a column is missing.
@@ -83,3 +84,43 @@ def addresses(data: Path, photos: Sequence[str]) -> Mapping[str, str]:
         if row["ImageID"] in wanted and row["OriginalURL"]:
             found[row["ImageID"]] = row["OriginalURL"]
     return found
+
+
+def tree(data: Path, wanted: frozenset[str]) -> list[tuple[int, str]]:
+    """The branches of the class hierarchy that hold the classes, as (depth, text), with the number of other branches.
+
+    Empty without a hierarchy file.
+
+    Raises:
+        DataError: The file is not a hierarchy.
+    """
+    path = data / HIERARCHY
+    if not path.is_file():
+        return []
+    names = dict(class_names(data / CLASSES))
+    try:
+        root: Mapping[str, Any] = json.loads(path.read_text())
+        return list(_branch(root, names, wanted, 0))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a hierarchy: {type(error).__name__}: {error}") from None
+
+
+def _children(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*node.get("Subcategory", ()), *node.get("Part", ())]
+
+
+def _holds(node: Mapping[str, Any], names: Mapping[str, str], wanted: frozenset[str]) -> bool:
+    return names.get(node["LabelName"]) in wanted or any(_holds(child, names, wanted) for child in _children(node))
+
+
+def _branch(
+    node: Mapping[str, Any], names: Mapping[str, str], wanted: frozenset[str], depth: int
+) -> Iterator[tuple[int, str]]:
+    name = names.get(node["LabelName"], "Entity" if depth == 0 else node["LabelName"])
+    yield depth, f"{name} *" if name in wanted else name
+    children = _children(node)
+    kept = [child for child in children if _holds(child, names, wanted)]
+    for child in kept:
+        yield from _branch(child, names, wanted, depth + 1)
+    if len(children) > len(kept) and kept:
+        yield depth + 1, f"({len(children) - len(kept)} others)"

@@ -1,4 +1,4 @@
-"""Pictures that stand in for deleted photos, and how they are told from photos."""
+"""Placeholders of deleted photos, and how to detect them."""
 
 import hashlib
 import io
@@ -25,25 +25,25 @@ UNREADABLE, MISSING = "unreadable", "not downloaded"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which rules apply."""
+    """The rules that apply."""
 
-    #: The study's rule: a picture of one channel is a placeholder. It takes photos that are black and white with it.
+    #: The study's rule: a picture of one channel is a placeholder. It drops black and white photos too.
     single_channel: bool = True
     #: Hash list, redirects, and bytes that several photos share.
     hashes: bool = True
 
 
 def known_hashes(data: Path) -> frozenset[str]:
-    """The hash list beside the lists, if there is one.
+    """The hashes of placeholders.txt beside the lists; none without that file.
 
     Raises:
-        DataError: A line that is no SHA-256.
+        DataError: A line is not a SHA-256.
     """
     path, found = data / HASHES, set()
     for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
         text = line.partition("#")[0].strip().lower()
         if text and not (len(text) == 64 and set(text) <= set("0123456789abcdef")):
-            raise DataError(f"{path}, line {number}: no SHA-256")
+            raise DataError(f"{path}, line {number}: not a SHA-256")
         found.add(text)
     return frozenset(found - {""})
 
@@ -51,8 +51,8 @@ def known_hashes(data: Path) -> frozenset[str]:
 def sort_out(
     files: Mapping[str, Path], known: frozenset[str], journal: Mapping[str, Mapping[str, Any]], rules: Rules
 ) -> dict[str, str]:
-    """Photos by id that cannot be used, and why: missing, broken, or placeholders."""
-    bodies = {photo: _digest(path) for photo, path in files.items()}
+    """Unusable photos by id, with the reason: missing, broken, or a placeholder."""
+    bodies = {photo: sha256(path) if path.is_file() else "" for photo, path in files.items()}
     shared = {digest for digest, count in Counter(bodies.values()).items() if digest and count > 1}
     dropped = {}
     for photo, path in files.items():
@@ -70,16 +70,14 @@ def sort_out(
     return dropped
 
 
-def _digest(path: Path) -> str:
-    """The SHA-256 of a file, empty where there is none."""
-    if not path.is_file():
-        return ""
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _look(path: Path, rules: Rules) -> str:
-    """Why a file is no photo; empty where it is one."""
+    """Why a file is not a photo; empty where it is one."""
     try:
         body = read_bytes(str(path))
         decode(body, 1)

@@ -1,6 +1,6 @@
-"""The manifest that a result can be rebuilt from: data, code, environment, and what came out.
+"""The manifest that a result can be reproduced from: data, code, environment, settings and metrics.
 
-It holds no time, no path and no machine, so that a rebuild's manifest is the same to the bit.
+It has no time, path or machine name, so that the manifest of a rebuild is identical.
 """
 
 import hashlib
@@ -18,24 +18,20 @@ import torch
 from training.data.photos import Photo
 from training.environment import git_commit
 from training.errors import DataError
+from training.studies.openimages.placeholders import sha256
 
 _PACKAGES: Final = ("numpy", "pillow", "scikit-learn", "torch")
 _SOURCES: Final = Path(__file__).parents[2]
 _DECIMALS: Final = 6
 
 
-def code() -> dict[str, str]:
-    """The commit, and a hash of every source of the package, whether committed or not."""
+def _code() -> dict[str, str]:
+    """The commit, and a hash of every source file of the package, whether committed or not."""
     digest = hashlib.sha256()
     for path in sorted(_SOURCES.rglob("*.py")):
         digest.update(f"{path.relative_to(_SOURCES)}\n".encode())
         digest.update(path.read_bytes())
     return {"git_commit": git_commit(_SOURCES) or "", "sha256": digest.hexdigest()}
-
-
-def environment() -> dict[str, Any]:
-    """Python and the packages that the numbers depend on."""
-    return {"python": platform.python_version(), "packages": {name: version(name) for name in _PACKAGES}}
 
 
 def manifest_of(
@@ -46,29 +42,19 @@ def manifest_of(
         {"id": crop.id, "class": crop.label, "split": crop.split, "sha256": crop.sha256}
         for crop in sorted(crops, key=lambda crop: crop.id)
     ]
-    hashed = {name: _sha256(path) for name, path in lists.items()}
+    hashed = {name: sha256(path) for name, path in lists.items()}
     data_sha256 = hashlib.sha256(json.dumps([entries, hashed], sort_keys=True).encode()).hexdigest()
     return {
         "data": {"sha256": data_sha256, "lists": hashed, "crops": entries},
-        "code": code(),
-        "environment": environment(),
+        "code": _code(),
+        "environment": {"python": platform.python_version(), "packages": {name: version(name) for name in _PACKAGES}},
         "settings": dict(settings),
         "metrics": {name: round(value, _DECIMALS) for name, value in metrics.items()},
     }
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def text_of(manifest: Mapping[str, Any]) -> str:
-    """The manifest's file."""
-    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
-
-
 def commands(manifest: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """What rebuilds the result on another machine."""
+    """The commands that rebuild the result on another machine."""
     settings = manifest["settings"]
     classes = " ".join(f"--class {quote(name)}" for name in settings["classes"])
     flags = " --as-published" if settings["as_published"] else ""
@@ -86,10 +72,10 @@ def commands(manifest: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def compare(mine: Mapping[str, Any], path: Path) -> str:
-    """Says that a rebuild is equal to a manifest.
+    """Compares a rebuild with a manifest; returns a note that they are equal.
 
     Raises:
-        DataError: It is not, and in which part; or there is no such manifest.
+        DataError: They differ, and in which part; or the file is not a manifest.
     """
     try:
         theirs = json.loads(path.read_text())
@@ -104,7 +90,7 @@ def compare(mine: Mapping[str, Any], path: Path) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes on one thread, since sums depend on how many there are."""
+    """Torch computes on one thread, since sums depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

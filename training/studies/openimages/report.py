@@ -7,45 +7,45 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 from sklearn.metrics import classification_report
 
 from training.data.photos import SPLITS, TEST, TRAIN
 from training.evaluation.brand import confusion, never_predicted
-from training.statistics import Ints, wilson
+from training.evaluation.figures import GREY, subplots
+from training.statistics import Ints
 from training.studies import pictures as plots
 from training.studies.fit import Fitted, Pictures
-from training.studies.openimages.crops import overlay, png, resized
+from training.studies.openimages.crops import overlay, resized
 from training.studies.openimages.data import Dishes
 from training.studies.openimages.fetch import photo_file
-from training.studies.openimages.hierarchy import drawn, tree
+from training.studies.openimages.lists import tree
 from training.studies.openimages.rebuild import commands
-from training.studies.study import Figure, Result, Table
+from training.studies.study import Figure, Result, Table, proportion
 
 _MONTAGE, _MONTAGE_PX = 24, 80
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a run of the study has to tell."""
+    """The results of a run."""
 
     dishes: Dishes
     data: Path
     fitted: Fitted
     shown: Mapping[str, Pictures]
-    #: What the network says of the crops that are reported on.
-    said: Ints
+    #: Predicted labels of the crops that are reported on.
+    predicted: Ints
     metrics: Mapping[str, float]
     as_published: bool
     made: bool
 
 
-def metrics_of(classes: tuple[str, str], labels: Ints, said: Ints) -> dict[str, float]:
+def metrics_of(classes: tuple[str, str], labels: Ints, predicted: Ints) -> dict[str, float]:
     """Accuracy, and precision, recall, F1 and count of each class."""
     found = classification_report(
-        labels, said, labels=[0, 1], target_names=list(classes), output_dict=True, zero_division=0
+        labels, predicted, labels=[0, 1], target_names=list(classes), output_dict=True, zero_division=0
     )
-    metrics = {"accuracy": float((labels == said).mean())}
+    metrics = {"accuracy": float((labels == predicted).mean())}
     for name in classes:
         for key, value in found[name].items():
             metrics[f"{name}, {key}"] = float(value)
@@ -53,9 +53,9 @@ def metrics_of(classes: tuple[str, str], labels: Ints, said: Ints) -> dict[str, 
 
 
 def report(found: Finding, manifest: Mapping[str, Any], equal: str) -> Result:
-    """The result of a run; `equal` says that it rebuilt a manifest, where it had to."""
+    """The page of a run; `equal` is a note that the run reproduced a manifest, or empty."""
     return Result(
-        data=_said(found),
+        data=_description(found),
         tables=_tables(found, manifest),
         pictures=_plots(found),
         figures=_figures(found),
@@ -63,7 +63,7 @@ def report(found: Finding, manifest: Mapping[str, Any], equal: str) -> Result:
     )
 
 
-def _said(found: Finding) -> str:
+def _description(found: Finding) -> str:
     counts = Counter(str(crop.split) for crop in found.dishes.crops)
     size = ", ".join(f"{split} {counts[split]}" for split in SPLITS if counts[split])
     photos = f"{len(found.dishes.crops)} crops of {len(found.dishes.boxes)} photos ({size})"
@@ -91,47 +91,61 @@ def _tables(found: Finding, manifest: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _plots(found: Finding) -> dict[str, bytes]:
-    epochs = found.fitted.epochs
-
-    def losses(canvas: Canvas) -> None:
-        axes = canvas.subplots()
-        numbers = [epoch.number for epoch in epochs]
-        axes.plot(numbers, [epoch.loss for epoch in epochs], label="train")
-        axes.plot(numbers, [epoch.val_loss for epoch in epochs], label="val")
-        axes.axvline(found.fitted.best.number, color=plots.GREY, linestyle=":", label="best")
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("loss")
-        axes.legend()
-
     dishes = found.dishes
     chosen = [dishes.crops[int(index)] for index in np.linspace(0, len(dishes.crops) - 1, _MONTAGE)]
     photo = max(dishes.boxes, key=lambda name: len(dishes.boxes[name]))
     pictures = {
         "Crops": plots.montage([resized(Path(crop.uri), _MONTAGE_PX, nearest=False) for crop in chosen]),
-        f"Boxes of photo {photo}": png(overlay(photo_file(found.data, photo), dishes.boxes[photo])),
+        f"Boxes of photo {photo}": plots.photo_png(overlay(photo_file(found.data, photo), dishes.boxes[photo])),
     }
     branches = tree(found.data, frozenset(dishes.classes))
     if branches:
-        pictures["Where the classes stand in the tree of all classes"] = drawn(branches)
-    pictures["Loss by epoch"] = plots.plot(losses)
+        pictures["Where the classes stand in the tree of all classes"] = _drawn(branches)
+    pictures["Loss by epoch"] = _losses(found.fitted)
     pictures["Answers on the crops of the report"] = plots.confusion(
-        confusion(found.shown[TEST].labels, found.said, 2), dishes.classes
+        confusion(found.shown[TEST].labels, found.predicted, 2), dishes.classes
     )
     return pictures
 
 
+@plots.styled
+def _drawn(lines: list[tuple[int, str]]) -> bytes:
+    """The branches of the hierarchy as a picture."""
+    axes = subplots(6.0, 0.25 * len(lines) + 0.4)
+    axes.set_axis_off()
+    for row, (depth, text) in enumerate(lines):
+        axes.text(depth, -row, text, va="center")
+        if depth:
+            above = next(index for index in range(row - 1, -1, -1) if lines[index][0] == depth - 1)
+            corner = depth - 0.75
+            axes.plot([corner, corner, depth - 0.1], [-above - 0.4, -row, -row], color=GREY, linewidth=1)
+    axes.set_xlim(-0.2, max(depth for depth, _ in lines) + 2)
+    axes.set_ylim(-len(lines) + 0.5, 0.5)
+    return plots.png(axes)
+
+
+@plots.styled
+def _losses(fitted: Fitted) -> bytes:
+    axes, numbers = subplots(6.0, 3.4), [epoch.number for epoch in fitted.epochs]
+    axes.plot(numbers, [epoch.loss for epoch in fitted.epochs], label="train")
+    axes.plot(numbers, [epoch.val_loss for epoch in fitted.epochs], label="val")
+    axes.axvline(fitted.best.number, color=GREY, linestyle=":", label="best")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.legend()
+    return plots.png(axes)
+
+
 def _figures(found: Finding) -> dict[str, Figure]:
-    labels, said = found.shown[TEST].labels, found.said
+    labels, predicted = found.shown[TEST].labels, found.predicted
     figures = {}
     for name in found.dishes.classes:
         figures[f"crops of {name}"] = Figure(float(sum(crop.label == name for crop in found.dishes.crops)))
-    hits = wilson(int((labels == said).sum()), len(labels))
-    figures["accuracy"] = Figure(found.metrics["accuracy"], hits.low, hits.high)
+    figures["accuracy"] = proportion(found.metrics["accuracy"], len(labels))
     figures["always the more frequent class, accuracy"] = Figure(float(max(np.bincount(labels)) / len(labels)))
     for index, name in enumerate(found.dishes.classes):
-        for key, there in (("precision", said == index), ("recall", labels == index)):
-            interval = wilson(int(((labels == said) & there).sum()), int(there.sum()))
-            figures[f"{name}, {key}"] = Figure(found.metrics[f"{name}, {key}"], interval.low, interval.high)
+        for key, there in (("precision", predicted == index), ("recall", labels == index)):
+            figures[f"{name}, {key}"] = proportion(found.metrics[f"{name}, {key}"], int(there.sum()))
     figures["epochs"] = Figure(float(len(found.fitted.epochs)))
     figures["train accuracy of the best epoch"] = Figure(found.fitted.best.accuracy[TRAIN])
     return figures
@@ -146,7 +160,7 @@ def _notes(found: Finding, manifest: Mapping[str, Any], equal: str) -> tuple[str
     ]
     if found.as_published:
         notes.append("As published, the report is on the crops that were trained on: it says nothing about new photos.")
-    never = never_predicted(found.shown[TEST].labels, found.said, found.dishes.classes)
+    never = never_predicted(found.shown[TEST].labels, found.predicted, found.dishes.classes)
     if never:
         notes.append(f"The network never says {' or '.join(never)}: it collapsed.")
     notes.append(f"The manifest (manifest.json in the cache) has data of SHA-256 {manifest['data']['sha256']}.")

@@ -1,23 +1,44 @@
-"""Runs the study: crops, the network, the report, the manifest."""
+"""Runs the study: crops, the network and its training, the report, the manifest."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from rich.console import Console
+from torch import nn
+from torch.nn import Parameter
 
-from training.data.photos import TEST
+from training.data.photos import SPLITS, TEST, TRAIN
 from training.errors import RecipeError
 from training.runs import checkpoint
-from training.studies.fit import Fitted, Pictures, Plan, binary_cross_entropy, decided, device_here, fit, logits_of
+from training.studies.affine import Affine
+from training.studies.fit import (
+    Fitted,
+    Pictures,
+    Plan,
+    binary_cross_entropy,
+    decided,
+    device_here,
+    fit,
+    in_memory,
+    logits_of,
+    seeded,
+)
 from training.studies.openimages import rebuild
-from training.studies.openimages.data import Dishes, Wanted, pictures, read
+from training.studies.openimages.crops import resized
+from training.studies.openimages.data import Dishes, Wanted, read
 from training.studies.openimages.lists import BOXES, CLASSES, PHOTOS
-from training.studies.openimages.network import BATCH, EPOCHS, PATIENCE, PX, SmallCNN, optimiser
 from training.studies.openimages.placeholders import Rules
 from training.studies.openimages.report import Finding, metrics_of, report
 from training.studies.study import Options, Result, settings_of
+
+PX, RATE = 128, 5e-4
+#: Augmentation as of Keras' ImageDataGenerator.
+CHANGES: Final = Affine(rotation_deg=40, shift=0.2, shear_deg=0.2, zoom=0.2, flip=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +47,12 @@ class Settings:
 
     classes: tuple[str, ...] = ("Hamburger", "Sandwich")
     px: int = PX
-    batch: int = BATCH
-    epochs: int = EPOCHS
-    patience: int = PATIENCE
+    batch: int = 16
+    epochs: int = 50
+    patience: int = 4
     #: Keep photos of one channel, which the study took for placeholders.
     keep_grey: bool = False
-    #: A manifest that this run must rebuild.
+    #: A manifest that this run must reproduce.
     manifest: str = ""
     workers: int = 2
 
@@ -43,8 +64,8 @@ def run(options: Options, console: Console) -> Result:
     """Runs the study, on one thread where there is no GPU, so that equal data give equal numbers.
 
     Raises:
-        RecipeError: A setting that does not exist, or not two classes.
-        DataError: The data cannot be used, or the run does not rebuild the manifest that it must.
+        RecipeError: An unknown setting, or not two classes.
+        DataError: The data cannot be used, or the run does not reproduce the manifest given.
     """
     settings = settings_of(Settings(), _QUICK, options)
     if len(set(settings.classes)) != 2:
@@ -54,13 +75,13 @@ def run(options: Options, console: Console) -> Result:
     shown = pictures(dishes, settings.px, nearest=options.as_published)
     with rebuild.one_thread():
         net, fitted = _trained(shown, settings, options, console)
-        said = decided(logits_of(net, shown[TEST], device_here())).numpy()
-    metrics = metrics_of(dishes.classes, shown[TEST].labels, said)
+        predicted = decided(logits_of(net, shown[TEST], device_here())).numpy()
+    metrics = metrics_of(dishes.classes, shown[TEST].labels, predicted)
     manifest = _manifest(dishes, settings, options, metrics)
     path = folder / "manifest.json"
     equal = rebuild.compare(manifest, Path(settings.manifest)) if settings.manifest else ""
-    checkpoint.write_text(path, rebuild.text_of(manifest))
-    found = Finding(dishes, options.data, fitted, shown, said, metrics, options.as_published, options.made)
+    checkpoint.write_text(path, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    found = Finding(dishes, options.data, fitted, shown, predicted, metrics, options.as_published, options.made)
     return report(found, manifest, equal)
 
 
@@ -73,9 +94,7 @@ def _wanted(settings: Settings, options: Options) -> Wanted:
 def _trained(
     shown: dict[str, Pictures], settings: Settings, options: Options, console: Console
 ) -> tuple[torch.nn.Module, Fitted]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        net = SmallCNN(settings.px)
+    net = seeded(options.seed, lambda: SmallCNN(settings.px))
     plan = Plan(
         settings.epochs,
         settings.batch,
@@ -96,3 +115,53 @@ def _manifest(dishes: Dishes, settings: Settings, options: Options, metrics: dic
     kept |= {"classes": list(settings.classes), "seed": options.seed, "as_published": options.as_published}
     lists = {name: options.data / name for name in (CLASSES, BOXES, PHOTOS)}
     return rebuild.manifest_of(dishes.crops, lists, kept, metrics)
+
+
+def pictures(dishes: Dishes, px: int, *, nearest: bool) -> dict[str, Pictures]:
+    """The crops of every split as the network takes them, 0..1; those of training are augmented.
+
+    Without a split, as published, training's crops are val's and test's too.
+    """
+    made = {}
+    for split in SPLITS:
+        crops = dishes.of(split) or dishes.of(TRAIN)
+        pixels = torch.from_numpy(np.stack([resized(Path(crop.uri), px, nearest=nearest) for crop in crops]))
+        made[split] = in_memory(pixels, dishes.labels(crops), _scaled, CHANGES if split == TRAIN else None)
+    return made
+
+
+def _scaled(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+class SmallCNN(nn.Sequential):
+    """Three convolutions and a hidden layer: [N, 3, px, px] of 0..1 to one logit [N, 1] of the second class.
+
+    Initial weights are Keras': Glorot uniform, zero bias.
+    """
+
+    def __init__(self, px: int = PX, hidden: int = 64) -> None:
+        side = px
+        for _ in range(3):
+            side = (side - 2) // 2
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((3, 32), (32, 32), (32, 64)):
+            layers += [nn.Conv2d(inputs, outputs, 3), nn.ReLU(), nn.MaxPool2d(2)]
+        super().__init__(
+            *layers,
+            nn.Flatten(),
+            nn.Linear(64 * side * side, hidden),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(hidden, 1),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def optimiser(weights: Iterable[Parameter]) -> torch.optim.Optimizer:
+    """Keras' RMSprop at half of its default rate."""
+    return torch.optim.RMSprop(weights, RATE, alpha=0.9, eps=1e-7)

@@ -46,7 +46,7 @@ def run(place: Path) -> Path:
     done = trainer("train", place / "tiny.yaml", "--data", place / "photos", "--runs", place / "runs", "--name", "one")
     result = result_of(done)
     assert result["run"] == str(place / "runs" / "one")
-    assert "photos looked at" in done.stderr
+    assert "photos inspected" in done.stderr
     return place / "runs" / "one"
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from training.data.backgrounds import PHOTOS, Split
+from training.data.backgrounds import PHOTOS
 from training.data.logos import BRANDS, distractor_names
+from training.data.photos import TEST, TRAIN
 from training.data.samples import _SOURCES, SAMPLES
 
 ROOT = Path(__file__).parents[4]
@@ -64,10 +65,10 @@ def test_every_sample_has_an_expectation_and_a_source(made: Path) -> None:
 
 
 def test_samples_use_held_out_material_only() -> None:
-    trained = {name for _, name in PHOTOS[Split.TRAIN]}
+    trained = {name for _, name in PHOTOS[TRAIN]}
     assert not trained & {name for _, name, _ in _SOURCES.values()}
     others = {sample.mark for sample in SAMPLES if sample.mark and sample.mark not in BRANDS}
-    assert others <= set(distractor_names(Split.TEST))
+    assert others <= set(distractor_names(TEST))
 
 
 def test_the_shipped_samples_are_what_the_command_writes(made: Path) -> None:

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from training.data.assemble import _damaged
-from training.data.backgrounds import PHOTOS, Split, background_bank
+from training.data.backgrounds import PHOTOS, background_bank
 from training.data.compose import Look, mark_coordinates, paste, placements
 from training.data.degrade import WORST, Damage, damaged, degrade
 from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distractor_names, render_mask
-from training.data.photos import LEVELS, Photo
+from training.data.photos import LEVELS, SPLITS, TEST, Photo
 from training.data.sets import INPUT_PX, BrandComposer, Origin
 
 
 @pytest.fixture(scope="module")
 def bank() -> torch.Tensor:
-    return background_bank(7, Split.TEST, 12, 128)
+    return background_bank(7, TEST, 12, 128)
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +36,16 @@ def psnr(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 def test_no_photo_or_mark_is_in_two_splits() -> None:
-    photos = [photo for split in Split for photo in PHOTOS[split]]
-    marks = [name for split in Split for name in distractor_names(split)]
+    photos = [photo for split in SPLITS for photo in PHOTOS[split]]
+    marks = [name for split in SPLITS for name in distractor_names(split)]
     assert len(set(photos)) == len(photos)
     assert len(set(marks)) == len(marks)
     assert not [name for name in marks if any(brand in name for brand in BRANDS)]
 
 
 def test_a_bank_depends_on_its_seed_alone(bank: torch.Tensor) -> None:
-    assert torch.equal(bank[:4], background_bank(7, Split.TEST, 4, 128))
-    assert not torch.equal(bank[:4], background_bank(8, Split.TEST, 4, 128))
+    assert torch.equal(bank[:4], background_bank(7, TEST, 4, 128))
+    assert not torch.equal(bank[:4], background_bank(8, TEST, 4, 128))
 
 
 def test_every_brand_has_ink_that_no_other_brand_has(brands: Logos) -> None:
@@ -145,7 +145,7 @@ def test_more_brands_than_the_demos_are_other_companies_than_the_look_alikes() -
     names = brand_names(100)
     assert names[:10] == BRANDS
     assert len(set(names)) == 100
-    assert not set(names) & {name for split in Split for name in distractor_names(split)}
+    assert not set(names) & {name for split in SPLITS for name in distractor_names(split)}
     with pytest.raises(ValueError, match="the icon set has marks for"):
         brand_names(5_000)
 

@@ -194,7 +194,7 @@ def test_names_that_are_too_many_are_no_slice() -> None:
 
 def test_artefacts_that_change_nothing_flip_nothing() -> None:
     rng = np.random.default_rng(0)
-    bodies = [robustness._coded(robustness.Image.fromarray(p), "PNG") for p in brand_photos(4, 12)[0]]
+    bodies = [robustness.encoded(robustness.Image.fromarray(p), "PNG") for p in brand_photos(4, 12)[0]]
     blind = robustness.flips(bodies, np.zeros(12, np.int64), Geometry(SIDE, SIDE), lambda images: np.zeros(len(images)))
     assert {flip.rate for flip in blind} == {0.0}
     chance = robustness.flips(

@@ -40,7 +40,7 @@ def net(renormalised: bool = False) -> nn.Module:
 
 
 def exported(network: nn.Module) -> onnx.ModelProto:
-    return export(ServedBrand(deployable(network), 1.0), ("brand_probs",), photos(4)).model
+    return export(ServedBrand(deployable(network), 1.0), ("brand_probs",), photos(4))
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def test_a_variant_that_decides_otherwise_is_left_out() -> None:
     same = [want[0] * 0.9]
     other = [want[0].copy()]
     other[0][:2] = other[0][:2, ::-1]
-    decide = decider(SPEC, DECISION)
+    decide = decider(DECISION)
     assert compare("f", "e", want, same, decide, 1.0).passed
     assert not compare("f", "e", want, other, decide, 1.0).passed
     assert not compare("f", "e", want, same, decide, 0.01).passed
@@ -99,7 +99,7 @@ def test_fp16_halves_what_lies_between_normalisation_and_softmax(bundle: Bundle)
 
 
 def test_stored_weights_come_back_exactly(bundle: Bundle) -> None:
-    plain = plain_weights(bundle.exported.model)
+    plain = plain_weights(bundle.model)
     again = plain_weights(stored_small(plain))
     values = [{t.name: onnx.numpy_helper.to_array(t) for t in m.graph.initializer} for m in (plain, again)]
     assert values[0].keys() == values[1].keys()
@@ -107,7 +107,7 @@ def test_stored_weights_come_back_exactly(bundle: Bundle) -> None:
 
 
 def test_a_graph_that_computes_shapes_is_refused(bundle: Bundle) -> None:
-    model = plain_weights(bundle.exported.model)
+    model = plain_weights(bundle.model)
     model.graph.node.append(onnx.helper.make_node("Shape", ["images"], ["sides"]))
     with pytest.raises(ExportError, match="computes shapes with Shape"):
         check_graph(model)
@@ -154,7 +154,7 @@ def test_only_what_more_training_mends_is_minor() -> None:
         (
             {"figures": {"accuracy": figure(0.51, 0.02), "calibration_error": figure(0.02)}},
             0,
-            "better than looking at nothing",
+            "better than the baselines",
         ),
         ({"figures": {"accuracy": figure(0.9), "calibration_error": figure(0.08)}}, 0, "calibration"),
         ({"alarms": ("acme is never predicted",)}, 0, "every class is predicted"),
@@ -196,7 +196,7 @@ USELESS = gate.Check("better than nothing", passed=False, detail="no")
 def candidate(bundle: Bundle, *checks: gate.Check, errors: float = 0.0, spec: ModelSpec = SPEC) -> Candidate:
     """The bundle's network, said to err on a share of photos that it is always right about once it is published."""
     images = photos(200)
-    labels = outputs_of(ENGINES["onnxruntime"](bundle.exported.model), images)[0].argmax(1)
+    labels = outputs_of(ENGINES["onnxruntime"](bundle.model), images)[0].argmax(1)
     said = np.where(np.arange(200) < 200 * errors, (labels + 1) % len(LABELS), labels)
     view = brand.BrandView(np.eye(len(LABELS))[said] * 0.9 + 0.025, labels, np.full(200, ""), 0.3)
     evidence = Evidence("0" * 64, {}, DECISION)

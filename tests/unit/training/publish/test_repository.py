@@ -11,12 +11,12 @@ from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
 
-from training.data.logos import BRANDS, NO_LOGO
+from training.data.logos import BRANDS
+from training.data.photos import NO_LOGO
 from training.errors import PublishError
 from training.models.spec import ModelSpec
 from training.publish import repository as publishing
 from training.publish.bundle import Bundle
-from training.publish.export import Exported
 from training.publish.model_config import VARIANTS, config_text, contract_parameters
 from training.publish.repository import Evidence, publish, read_manifest, sha256, versions
 
@@ -33,7 +33,7 @@ def fake_export(spec: ModelSpec, *variants: str) -> Bundle:
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", side, side, 3])
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in spec.outputs]
     graph = helper.make_model(helper.make_graph([], spec.name, [images], outputs))
-    return Bundle(Exported(graph, 0.0), dict.fromkeys(variants, graph))
+    return Bundle(graph, dict.fromkeys(variants, graph))
 
 
 def evidence(threshold: float = 0.5) -> Evidence:
@@ -126,7 +126,7 @@ def test_a_publish_that_fails_while_staging_leaves_nothing(tmp_path: Path, monke
     def full_disk(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(publishing, "write", full_disk)
+    monkeypatch.setattr(publishing, "write_graphs", full_disk)
     with pytest.raises(PublishError, match="No space left"):
         publish(BRAND, tmp_path, fake_export(BRAND), evidence())
     assert list(tmp_path.iterdir()) == []

@@ -142,10 +142,10 @@ def test_a_checkpoint_that_was_not_finished_is_not_there(tmp_path: Path) -> None
         checkpoint.read(place)
 
 
-def test_every_source_of_chance_comes_back() -> None:
-    state = checkpoint.chance()
+def test_every_random_number_generator_is_restored() -> None:
+    state = checkpoint.rng_state()
     first = [random.random(), float(torch.rand(())), torch.rand(2).tolist()]
-    checkpoint.restore_chance(state)
+    checkpoint.restore_rng(state)
     assert first == [random.random(), float(torch.rand(())), torch.rand(2).tolist()]
 
 
@@ -157,18 +157,10 @@ def test_a_run_is_never_trained_over(folder: Path, whole: Run) -> None:
 @pytest.mark.timeout(240)
 def test_two_processes_train_one_model(folder: Path) -> None:
     options = ["--name", "pair", "--runs", str(folder), "--data", str(folder / "photos")]
-    overrides = [
-        "--set",
-        "train.processes=2",
-        "--set",
-        "train.steps=4",
-        "--set",
-        "train.second=null",
-        "--set",
-        "train.evaluate_steps=2",
-    ]
+    overrides = ["--set", "train.steps=4", "--set", "train.second=null", "--set", "train.evaluate_steps=2"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [sys.executable, "-m", "training.cli", "train", str(folder / "tiny.yaml"), *options, *overrides],
+        [sys.executable, *launcher, "-m", "training.cli", "train", str(folder / "tiny.yaml"), *options, *overrides],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,

@@ -16,12 +16,12 @@ from training.data.decode import Geometry
 from training.data.photos import TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError
 from training.heads.features import Backbone
+from training.models.networks import build
 from training.recipes.recipe import Model
 from training.studies.affine import Affine
-from training.studies.bottleneck import STUDY, finetune
+from training.studies.bottleneck import STUDY
 from training.studies.bottleneck.data import (
     FULL_CLASSES,
-    Breeds,
     Way,
     divided,
     listed,
@@ -29,10 +29,20 @@ from training.studies.bottleneck.data import (
     read,
     sampled,
 )
-from training.studies.bottleneck.heads import Sides, Worth, bagged, head, over_seeds, single, threshold_for, worth
-from training.studies.bottleneck.outside import flag_limit
+from training.studies.bottleneck.heads import (
+    Sides,
+    Worth,
+    bagged,
+    flag_limit,
+    head,
+    over_seeds,
+    single,
+    threshold_for,
+    worth,
+)
 from training.studies.bottleneck.report import IMAGENET_BIAS, Finding, Network, _blind, bias_of
-from training.studies.bottleneck.run import Settings
+from training.studies.bottleneck.run import CHANGES, Settings, plan_of
+from training.studies.labelled import LabelledPhotos
 from training.studies.study import Options, Result
 
 QUIET = Console(quiet=True)
@@ -98,7 +108,7 @@ def test_folders_named_by_class_are_read_too(data: Path, tmp_path: Path) -> None
         place.hardlink_to(path)
     found = read(tmp_path, Way(0, 2), QUIET)
     assert found.labels == ("class0", "class1")
-    assert found.said.startswith("Not dog breeds")
+    assert found.description.startswith("Not dog breeds")
     with pytest.raises(DataError, match="neither"):
         listed(tmp_path / "group" / "class0")
 
@@ -193,12 +203,12 @@ def test_fine_tuning_fills_a_table_of_four_rows_with_the_studys_values(ran: tupl
     settings = Settings()
     assert settings.fine_tuned == ("inception_v3", "timm/inception_resnet_v2", "timm/legacy_xception", "resnet50")
     assert (settings.epochs, settings.batch) == (100, 128)
-    assert Affine(rotation_deg=30, shift=0.2, zoom=0.2, flip=True) == finetune.CHANGES
-    optimiser = finetune.plan_of(1, 1, 0, "net").optimiser([torch.nn.Parameter(torch.zeros(1))])
+    assert Affine(rotation_deg=30, shift=0.2, zoom=0.2, flip=True) == CHANGES
+    optimiser = plan_of(1, 1, 0, "net").optimiser([torch.nn.Parameter(torch.zeros(1))])
     assert isinstance(optimiser, torch.optim.SGD)
     expected = {"lr": 1e-3, "momentum": 0.99, "nesterov": True}
     assert expected.items() <= optimiser.param_groups[0].items()
-    net = finetune.network(Model(arch="resnet10-w8", trainable="head"), 120, 0)
+    net = build(Model(arch="resnet10-w8", trainable="head"), 120)
     assert [tuple(p.shape) for p in net.parameters() if p.requires_grad] == [(120, 64), (120,)]
 
 
@@ -255,7 +265,7 @@ def test_a_network_whose_features_tell_nothing_is_named() -> None:
     def finding(worths: Worth) -> Finding:
         source = Backbone("net", torch.nn.Identity(), Geometry(8, 8), 4, "", "random, seed 0")
         some = Network(source, (worths,) * 5, (worths,) * 5)
-        breeds = Breeds((), tuple("abcdef"), "", ())
+        breeds = LabelledPhotos((), tuple("abcdef"), "", ())
         return Finding(breeds, (some,), some, {}, (), 0.0)
 
     assert _blind(finding(guess)) == ("Features of net tell nothing: the log loss on val is that of guessing, 1.792.",)

@@ -16,12 +16,12 @@ from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.errors import DataError
 from training.heads.features import backbone
 from training.heads.folder import load
+from training.heads.novelty import CalibratedNovelty
 from training.recipes.recipe import Model
 from training.studies.feed import STUDY, heads
 from training.studies.feed.data import make, source_of
 from training.studies.feed.run import Settings
-from training.studies.frozen_features import FrozenFeatures, Look, features_of
-from training.studies.rated import Shares, photos_of
+from training.studies.rated import FrozenFeatures, Shares, features_of, last_layer, photos_of
 from training.studies.study import Options
 
 QUIET = Console(file=io.StringIO())
@@ -51,7 +51,7 @@ COUNTS = {TRAIN: 160, VAL: 60, TEST: 80}
 
 def test_a_frozen_network_under_a_new_layer_beats_the_majority() -> None:
     parts = heads.sided(seen_of(0.35, COUNTS))
-    head = heads.head_of(heads.LAYER, heads.layer(parts[TRAIN]), parts[TRAIN], parts[TEST])
+    head = heads.head_of(heads.LAYER, last_layer().fit(*parts[TRAIN]), parts[TRAIN], parts[TEST])
     assert heads.majority(parts[TEST]) == 0.5
     assert (head.accuracy.low or 0) > heads.majority(parts[TEST])
     assert head.auc > 0.8
@@ -69,7 +69,7 @@ def test_pca_and_svm_are_one_pipeline_that_never_saw_a_test_photo() -> None:
     assert np.allclose(pca.mean_, parts[TRAIN][0].mean(0), atol=1e-6)
     machine = made[1].calibrated_classifiers_[0].estimator
     assert (machine.C, machine.kernel) == (0.4, "rbf")
-    everything = heads.stacked(list(parts.values()))
+    everything = np.concatenate([features for features, _ in parts.values()])
     leaked = heads.svm(parts[TRAIN], 512, seed=0, everything=everything)
     assert np.allclose(leaked[0].mean_, everything.mean(0), atol=1e-6)
     assert heads.head_of(heads.SVM, made, parts[TRAIN], parts[TEST]).accuracy.value > 0.8
@@ -93,12 +93,12 @@ def test_gamma_is_chosen_by_roc_on_val_and_the_sweep_is_plotted() -> None:
 
 def test_a_one_class_head_says_good_more_surely_of_good_photos() -> None:
     parts = heads.sided(seen_of(0.8, COUNTS))
-    head = heads.calibrated(heads.one_class(parts[TRAIN], 0.011, 8, seed=0), parts[VAL])
+    head = CalibratedNovelty(heads.one_class(parts[TRAIN], 0.011, 8, seed=0)).fit(*parts[VAL])
     sure = head.predict_proba(parts[TEST][0])[:, 1]
     assert ((sure >= 0) & (sure <= 1)).all()
     assert sure[parts[TEST][1] == 1].mean() > sure[parts[TEST][1] == 0].mean()
     inside = head.fitted.decision_function(parts[TEST][0])
-    turned = heads.calibrated(head.fitted, (parts[VAL][0], 1 - parts[VAL][1]))  # val that contradicts it
+    turned = CalibratedNovelty(head.fitted).fit(parts[VAL][0], 1 - parts[VAL][1])  # val that contradicts it
     for some in (head, turned):
         assert np.array_equal(np.argsort(some.predict_proba(parts[TEST][0])[:, 1], kind="stable"), np.argsort(inside))
 
@@ -149,7 +149,10 @@ def test_time_is_not_reported_when_features_came_from_the_cache(data: Path, tmp_
     source = source_of(data, tmp_path)
     manifest = photos_of(source, Shares(0.2, 0.2), 0, 2, QUIET, by_row=True)
     options = Options(data, tmp_path, tmp_path / "cache")
-    assert [features_of("resnet10-w8", manifest, options, Look(32, 1), QUIET).cached for _ in range(2)] == [False, True]
+    assert [features_of("resnet10-w8", manifest, options, QUIET, px=32, workers=1).cached for _ in range(2)] == [
+        False,
+        True,
+    ]
 
 
 def test_a_trial_that_is_none_is_refused(data: Path, tmp_path: Path) -> None:

@@ -16,18 +16,26 @@ from tests.slow_host import file_host
 from training.cli.main import app
 from training.data.brands import flickr_logos
 from training.data.download import Limits
-from training.data.photos import NO_LOGO, TEST, TRAIN, VAL, Photo
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError, RunError, Unreadable
 from training.recipes.recipe import FlickrLogosSource
 from training.studies import page
 from training.studies.fit import Pictures
 from training.studies.flickrlogos32 import STUDY
 from training.studies.flickrlogos32.classify import classify_logo, read_classifier
-from training.studies.flickrlogos32.data import FULL, arrange, counts_of, make, read
-from training.studies.flickrlogos32.network import LogoCNN
+from training.studies.flickrlogos32.data import FULL, arrange, make, read
 from training.studies.flickrlogos32.report import grid
-from training.studies.flickrlogos32.scores import best_threshold, rejecting, score
-from training.studies.flickrlogos32.variants import VARIANTS, Training, label_weights, network, train
+from training.studies.flickrlogos32.variants import (
+    VARIANTS,
+    LogoCNN,
+    Settings,
+    best_threshold,
+    label_weights,
+    network,
+    rejecting,
+    score,
+    train,
+)
 from training.studies.flickrlogos32.views import View, centred, cut, load, shaken, view_of
 from training.studies.study import Options, Result
 
@@ -63,9 +71,9 @@ def ran(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Options, 
     return options, STUDY.run(options, QUIET)
 
 
-def training(**values: object) -> Training:
-    plain = Training(72, 2, 40, 0.05, 1e-3, 32, "resnet10-w8", None, pretrained=False, seed=0, device="cpu")
-    return replace(plain, **values)  # type: ignore[arg-type]
+def training(**values: object) -> tuple[Settings, Options]:
+    plain = Settings(px=72, epochs=2, rate=0.05, hidden=32, transfer="resnet10-w8")
+    return replace(plain, **values), Options(Path(), Path(), Path())  # type: ignore[arg-type]
 
 
 def squares(count: int, seed: int, no_logo: int = 2) -> Pictures:
@@ -101,11 +109,11 @@ def test_half_of_vals_photos_without_logo_train(tmp_path: Path) -> None:
 
 def test_arranging_twice_is_arranging_once(data: Path, tmp_path: Path) -> None:
     logos = read(data, 0, 2, QUIET)
-    counts = counts_of(logos.manifest)
+    counts = {split: len(logos.of(split)) for split in SPLITS}
     assert counts == {TRAIN: 70, VAL: 70, TEST: 140}
-    assert arrange(logos.manifest.photos, tmp_path) == {"placed": 280}
+    assert arrange(logos.photos, tmp_path) == {"placed": 280}
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
-    assert arrange(logos.manifest.photos, tmp_path) == {"there": 280}
+    assert arrange(logos.photos, tmp_path) == {"there": 280}
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
     for split, count in counts.items():
         assert len(list((tmp_path / f"{split}_data").rglob("*.jpg"))) == count
@@ -181,7 +189,7 @@ def test_the_studys_network_has_its_shapes_its_parameters_and_its_first_weights(
 def test_each_epoch_prints_loss_accuracies_and_time(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     sets = {TRAIN: squares(40, 1), VAL: squares(21, 2), TEST: squares(21, 3)}
-    train(VARIANTS["baseline"], training(), sets, tmp_path, console)
+    train(VARIANTS["baseline"], *training(), sets, tmp_path, console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 2
     for word in ("baseline: epoch 1: loss ", "train ", "val ", "test ", " s"):
@@ -190,9 +198,9 @@ def test_each_epoch_prints_loss_accuracies_and_time(tmp_path: Path) -> None:
 
 def test_only_the_best_checkpoint_is_kept_and_it_loads(tmp_path: Path) -> None:
     sets = {TRAIN: squares(40, 1), VAL: squares(21, 2), TEST: squares(21, 3)}
-    trained = train(VARIANTS["baseline"], training(epochs=4), sets, tmp_path, QUIET)
+    trained = train(VARIANTS["baseline"], *training(epochs=4), sets, tmp_path, QUIET)
     assert [path.name for path in tmp_path.iterdir()] == [f"baseline-{trained.fitted.best.number}.pt"]
-    again = network(VARIANTS["baseline"], training(), 3)
+    again = network(VARIANTS["baseline"], *training(), 3)
     again.load_state_dict(torch.load(trained.fitted.file, weights_only=True))
     assert trained.scores[VAL].accuracy.value == pytest.approx(trained.fitted.best.accuracy[VAL])
 
@@ -201,12 +209,17 @@ def test_head_only_trains_the_last_layer_and_the_other_variant_all(tmp_path: Pat
     sets = {TRAIN: squares(24, 1), VAL: squares(9, 2), TEST: squares(9, 3)}
     moved = {}
     for name in ("head", "transfer"):
-        start = network(VARIANTS[name], training(), 3).state_dict()
-        trained = train(VARIANTS[name], training(epochs=1), sets, tmp_path, QUIET)
-        moved[name] = {key for key, value in trained.net.state_dict().items() if not torch.equal(value, start[key])}
+        start = network(VARIANTS[name], *training(), 3).state_dict()
+        trained = train(VARIANTS[name], *training(epochs=1), sets, tmp_path, QUIET)
+        moved[name] = {
+            key for key, value in trained.net.state_dict().items() if not torch.equal(value.cpu(), start[key])
+        }
     assert moved["head"] == {"head.weight", "head.bias"}
     assert moved["transfer"] == set(start)
-    assert network(VARIANTS["head"], training(arch="timm/resnetv2_18"), 33)(torch.zeros(1, 3, 64, 64)).shape == (1, 33)
+    assert network(VARIANTS["head"], *training(transfer="timm/resnetv2_18"), 33)(torch.zeros(1, 3, 64, 64)).shape == (
+        1,
+        33,
+    )
 
 
 def test_classify_logo_names_the_brand_of_a_file_and_of_a_url_that_is_opted_in(
@@ -276,7 +289,7 @@ def test_without_no_logo_training_never_sees_one(tmp_path: Path) -> None:
         return plain.pick(rng, indices)
 
     sets = {TRAIN: Pictures(pick, plain.labels), VAL: squares(21, 2), TEST: squares(21, 3)}
-    trained = train(VARIANTS["without"], training(epochs=3), sets, tmp_path, QUIET)
+    trained = train(VARIANTS["without"], *training(epochs=3), sets, tmp_path, QUIET)
     assert set(seen) == {0, 1}
     assert trained.threshold is not None
 
@@ -311,8 +324,8 @@ def test_as_published_every_parameter_is_trained_and_photos_are_not_resized(data
     options = Options(data, tmp_path / "out", tmp_path, as_published=True, quick=True, overrides=chosen)
     result = STUDY.run(options, QUIET)
     cells = result.tables["All variants (95 % intervals)"].rows[1]
-    whole = sum(p.numel() for p in network(VARIANTS["transfer"], training(), 5).parameters())
+    whole = sum(p.numel() for p in network(VARIANTS["transfer"], *training(), 5).parameters())
     assert cells[5] == f"{whole:,}"
     assert any("raw photo" in note for note in result.notes)
-    with pytest.raises(RecipeError, match="no variant nothing"):
+    with pytest.raises(RecipeError, match="unknown variant nothing"):
         STUDY.run(replace(options, overrides={"variants": ["nothing"]}), QUIET)

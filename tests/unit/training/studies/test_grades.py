@@ -16,16 +16,25 @@ from rich.console import Console
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
 from training.errors import DataError
+from training.evaluation.brand import never_predicted
 from training.heads.features import weights_sha256
 from training.heads.folder import load
 from training.models.networks import empty
 from training.studies.fit import Pictures
-from training.studies.frozen_features import FrozenFeatures, Look, features_of
 from training.studies.grades import STUDY, classical, frozen, tuned
-from training.studies.grades.made import make
-from training.studies.grades.metadata import cells, columns_of, preparation, source_of
+from training.studies.grades.data import cells, columns_of, make, preparation, source_of
 from training.studies.grades.run import Settings
-from training.studies.rated import Shares, balanced, crossing, levels, photos_of, side_of, sides
+from training.studies.rated import (
+    FrozenFeatures,
+    Shares,
+    balanced,
+    crossing,
+    features_of,
+    levels,
+    photos_of,
+    side_of,
+    sides,
+)
 from training.studies.study import Options
 
 QUIET = Console(file=io.StringIO())
@@ -57,7 +66,7 @@ def by_row(data: Path) -> Manifest:
 @pytest.fixture(scope="module")
 def seen(manifest: Manifest, tmp_path_factory: pytest.TempPathFactory) -> FrozenFeatures:
     options = Options(Path(), Path(), tmp_path_factory.mktemp("cache"))
-    return features_of("resnet10-w8", manifest, options, Look(32, 1), QUIET)
+    return features_of("resnet10-w8", manifest, options, QUIET, px=32, workers=1)
 
 
 def rewritten(data: Path, folder: Path, change: dict[str, str], left_out: Sequence[str] = ()) -> Path:
@@ -200,8 +209,8 @@ def test_the_nine_networks_of_the_study_are_there_by_name() -> None:
 def test_a_collapsed_model_sets_off_the_alarm(seen: FrozenFeatures) -> None:
     truth = levels(seen.photos[TEST])
     assert set(truth.tolist()) == {0, 1, 2, 3, 4}
-    assert frozen.collapsed(truth, np.full(len(truth), 2), frozen.LABELS) == ("1", "2", "4", "5")
-    assert frozen.collapsed(truth, truth, frozen.LABELS) == ()
+    assert never_predicted(truth, np.full(len(truth), 2), frozen.LABELS) == ["1", "2", "4", "5"]
+    assert never_predicted(truth, truth, frozen.LABELS) == []
     blind = FrozenFeatures(seen.source, {split: np.zeros_like(seen.features[split]) for split in SPLITS}, seen.photos)
     layer = frozen.five(blind, 0, balance=False)
     assert layer.never == ("1", "2", "4", "5")

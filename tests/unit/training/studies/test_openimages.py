@@ -24,13 +24,12 @@ from training.data.photos import SPLITS, TRAIN
 from training.errors import DataError, RecipeError
 from training.studies.affine import Affine
 from training.studies.fit import Pictures, Plan, binary_cross_entropy, fit
-from training.studies.openimages import STUDY, network
+from training.studies.openimages import STUDY
+from training.studies.openimages import run as network
 from training.studies.openimages.crops import crop, crop_file, overlay, pixel_box, write_crops
-from training.studies.openimages.data import Wanted, pictures, read
+from training.studies.openimages.data import Wanted, make, read
 from training.studies.openimages.fetch import fetch_lists, fetch_photos, journal, photo_file
-from training.studies.openimages.hierarchy import tree
-from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, Box, boxes
-from training.studies.openimages.made import make
+from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, Box, boxes, tree
 from training.studies.openimages.placeholders import (
     KNOWN,
     MISSING,
@@ -43,7 +42,7 @@ from training.studies.openimages.placeholders import (
     sort_out,
 )
 from training.studies.openimages.rebuild import commands
-from training.studies.openimages.run import Settings
+from training.studies.openimages.run import Settings, pictures
 from training.studies.study import Options, Result
 
 QUIET = Console(quiet=True)

@@ -318,5 +318,5 @@ def test_a_browser_keeps_what_a_judge_clicks(tmp_path: Path) -> None:
     assert "2 of 2 judged" in dom
     path = tmp_path / "verdicts.json"
     path.write_text(result[1].replace("&quot;", '"'))
-    said = report.read(path, key).said
+    said = report.read(path, key).answers
     assert [said[entry.token]["usable"] for entry in key.entries] == [True, False]
