@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from redis import RedisError
 
-from consumer.redis.keys import brand_keys, decision_of, photo_key
+from consumer.redis.schema import brand_keys, decision_of, photo_key
 from consumer.redis.thread_link import ThreadLink
 from consumer.tags import Brand, Quality, Source, Tags
 

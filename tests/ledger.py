@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Message
 from consumer import events, versions
 from consumer.errors import PhotoRejected
 from consumer.events import PhotoDeleted, Record
-from consumer.redis.keys import fields_of, photo_key
+from consumer.redis.schema import fields_of, photo_key
 from tests.harness import World, headers_of
 
 _LOOK_S = 0.1

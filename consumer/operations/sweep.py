@@ -16,7 +16,7 @@ import orjson
 
 from consumer.redis.commands import Script
 from consumer.redis.failures import redis_failures
-from consumer.redis.keys import BUCKETS, index_prefix
+from consumer.redis.schema import BUCKETS, index_prefix
 from consumer.redis.thread_link import ThreadLink
 
 _BATCH: Final = 500

@@ -11,7 +11,7 @@ from consumer.events import Deletion, Tags
 from consumer.redis.async_link import AsyncLink
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import redis_failures
-from consumer.redis.keys import bucket, decision_of, fields_of, index_prefix, photo_key
+from consumer.redis.schema import bucket, decision_of, fields_of, index_prefix, photo_key
 
 WriteOutcome = Literal["written", "unchanged", "superseded"]
 #: What Redis holds of a photo, compared with what it should hold.

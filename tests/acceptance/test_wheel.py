@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from consumer.embedded.paths import SERVERS_ENV_VARIABLE, cache_folder, free_port, servers_environment
-from consumer.redis.keys import bucket, fields_of, index_prefix, photo_key
+from consumer.redis.schema import bucket, fields_of, index_prefix, photo_key
 from tests.fakes import tags
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ from aiohttp import web
 from consumer import events
 from consumer.operations.check import check
 from consumer.reader import TagReader
-from consumer.redis.keys import fields_of
+from consumer.redis.schema import fields_of
 from consumer.settings import Settings
 from tests.harness import BLUE, BRIGHT, DARK, RED, World, by_key, eventually, headers_of
 

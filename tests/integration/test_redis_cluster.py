@@ -14,7 +14,7 @@ from consumer.errors import DependencyDown
 from consumer.events import Deletion, Tags
 from consumer.operations import admin, dead_letters, rebuild
 from consumer.operations.sweep import sweep
-from consumer.redis.keys import bucket, fields_of, photo_key
+from consumer.redis.schema import bucket, fields_of, photo_key
 from consumer.redis.store import Store
 from consumer.resilience import Dependencies
 from consumer.service.run import Service

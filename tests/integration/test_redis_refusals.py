@@ -10,7 +10,7 @@ import redis
 from consumer.embedded.redis import Redis
 from consumer.embedded.servers import Servers
 from consumer.errors import DependencyDown
-from consumer.redis.keys import bucket, index_prefix
+from consumer.redis.schema import bucket, index_prefix
 from consumer.redis.store import Store, Written
 from consumer.resilience import Dependencies
 from consumer.telemetry import Metrics

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from consumer.events import Brand, Deletion, Quality, Source, Tags
-from consumer.redis.keys import fields_of
+from consumer.redis.schema import fields_of
 from tests.harness_redis import RedisPlace
 
 BRANDS = ("adidas", "puma", "shell")

@@ -7,7 +7,7 @@ import pytest
 
 from consumer.events import Tags
 from consumer.operations.sweep import Entry, SweepResult, sweep
-from consumer.redis.keys import bucket, decision_of, index_prefix, photo_key
+from consumer.redis.schema import bucket, decision_of, index_prefix, photo_key
 from tests.harness_redis import RedisPlace
 from tests.integration.test_store import make_deletion, make_tags
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.events import Brand, Deletion, Quality, Source, Tags
-from consumer.redis.keys import BUCKETS, brand_keys, bucket, decision_of, fields_of, index_prefix, photo_key
+from consumer.redis.schema import BUCKETS, brand_keys, bucket, decision_of, fields_of, index_prefix, photo_key
 from tests.fakes import MOMENT, tags
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
