@@ -1,12 +1,36 @@
-"""Probes and metrics over HTTP: /live, /ready, /metrics."""
+"""Probes and metrics over HTTP: /live, /ready, /metrics; and what a service that is not ready waits for."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from consumer.errors import SettingsError
+
+
+class Ready(Protocol):
+    """A source, as readiness sees it."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has an assignment (or stands by) and its brokers answer."""
+
+
+def waiting_for(lost: Iterable[str], sources: Sequence[Ready], complaint: str | None, *, stopping: bool) -> list[str]:
+    """What a service waits for, as `/ready` says it; empty while photos can be tagged.
+
+    Args:
+        lost: The dependencies that do not answer.
+        sources: That of the live topic, then that of the retry topic; none before the dependencies have answered.
+        complaint: Why the breaker holds photos back, if it does.
+        stopping: Whether the service was asked to stop.
+    """
+    names = ("assignment", "assignment of retries")
+    unready = [name for name, source in zip(names, sources, strict=False) if not source.ready]
+    waiting = [*lost, *(unready if sources else names[:1])]
+    return [*waiting, *([] if complaint is None else [complaint]), *(["stopping"] if stopping else [])]
 
 
 @asynccontextmanager

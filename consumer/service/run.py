@@ -16,7 +16,7 @@ from consumer.imaging.preparer import Preparer
 from consumer.resilience import Dependencies
 from consumer.service import construction
 from consumer.service.construction import Connections, Job, Parts, Runtime
-from consumer.service.health import serve_health
+from consumer.service.health import serve_health, waiting_for
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 
@@ -46,16 +46,10 @@ class Service:
 
     def not_ready(self) -> list[str]:
         """What the service waits for; empty while photos can be tagged."""
-        waiting: list[str] = list(self.dependencies.lost)
-        if self._parts is None:
-            waiting.append("assignment")
-        else:
-            names = ("assignment", "assignment of retries")
-            streams = zip(names, self._parts.streams, strict=False)
-            waiting += [name for name, stream in streams if not stream.source.ready]
-            if (complaint := self._parts.admission.complaint) is not None:
-                waiting.append(complaint)
-        return [*waiting, "stopping"] if self.stopping.is_set() else waiting
+        parts = self._parts
+        sources = [] if parts is None else [stream.source for stream in parts.streams]
+        complaint = None if parts is None else parts.admission.complaint
+        return waiting_for(self.dependencies.lost, sources, complaint, stopping=self.stopping.is_set())
 
     @property
     def idle(self) -> bool:
