@@ -1,0 +1,21 @@
+"""Every setting of the service: its name, type, default and meaning. Environment over file over default.
+
+`TAGGER_KAFKA__BOOTSTRAP_SERVERS` sets `kafka.bootstrap_servers`; the file is `tagger.toml` in the working directory or
+the one in `TAGGER_CONFIG`. Unknown keys are errors: a misspelt setting must not mean its default.
+"""
+
+from consumer.settings.loading import Row, Settings, load, mask_url, rows, variable_of
+from consumer.settings.sections import FetchSettings, HealthSettings, KafkaSettings, ServiceSettings
+
+__all__ = [
+    "FetchSettings",
+    "HealthSettings",
+    "KafkaSettings",
+    "Row",
+    "ServiceSettings",
+    "Settings",
+    "load",
+    "mask_url",
+    "rows",
+    "variable_of",
+]
