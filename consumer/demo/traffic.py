@@ -9,9 +9,9 @@ from typing import Final
 from consumer.demo.ledger import Ledger, Outcome
 from consumer.demo.photos import DemoPhoto
 from consumer.errors import TaggerError
-from consumer.events import UPLOADED, Headers, PhotoUploaded, Record, decode_tags, encode, format_time, milliseconds
+from consumer.events import UPLOADED, PhotoUploaded, Record, decode_tags, encode, milliseconds
 from consumer.kafka import clients
-from consumer.kafka.headers import failure_of
+from consumer.kafka.headers import cloud_event_headers, failure_of
 from consumer.kafka.scan import TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import TopicNames, create_topics
@@ -47,7 +47,13 @@ def publish(bootstrap_servers: str, names: TopicNames, photos: Sequence[DemoPhot
             now = datetime.now(UTC)
             at_ms = ledger.published_ms[photo.photo_id] = milliseconds(now)
             value = encode(PhotoUploaded(photo.photo_id, photo.uri, now))
-            yield NewRecord(names.uploads, photo.photo_id.encode(), value, _headers(now), at_ms)
+            yield NewRecord(
+                names.uploads,
+                photo.photo_id.encode(),
+                value,
+                cloud_event_headers(UPLOADED, str(uuid.uuid4()), "/demo"),
+                at_ms,
+            )
 
     # Connected before the first event, as an upload pipeline's producer is: connecting does not count as latency.
     Sender(bootstrap_servers, {}, (names.uploads, names.tags, names.dead)).send(records(), _SEND_TIMEOUT_S)
@@ -101,9 +107,3 @@ def _outcome(record: Record, photo_id: str, names: TopicNames) -> Outcome:
     if result is None:
         raise DemoFailed(f"the dead letter of {photo_id} lacks its headers")
     return Outcome(result, record.timestamp_ms)
-
-
-def _headers(now: datetime) -> Headers:
-    values = {"ce_id": str(uuid.uuid4()), "ce_type": UPLOADED, "ce_source": "/demo", "ce_specversion": "1.0"}
-    values["ce_time"] = format_time(now)
-    return tuple((name, value.encode()) for name, value in values.items())

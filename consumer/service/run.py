@@ -125,8 +125,9 @@ class Service:
             return work.result()
         finally:
             stop.cancel()
-            if work.cancel():
-                await asyncio.wait([work])
+            work.cancel()
+            # Retrieves its end: asyncio reports the exception of a gathering that nobody looked at.
+            await asyncio.gather(work, return_exceptions=True)
 
     def _fail(self, failure: SourceFailed) -> None:
         self.failure = self.failure or failure

@@ -106,6 +106,7 @@ async def test_a_service_without_its_servers_waits_says_so_and_can_be_stopped(wo
         assert status == 503
         assert {"kafka", "redis", "triton"} <= set(json.loads(body)["waiting_for"])
         assert (await asyncio.to_thread(tagger.terminate))[0] == 0
+        assert "Traceback" not in tagger.log_path.read_text()
 
 
 async def test_models_that_do_not_fit_stop_the_service_with_a_clear_message(
