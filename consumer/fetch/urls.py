@@ -10,8 +10,8 @@ from consumer.fetch.addresses import STORE_ENDPOINTS, a_labels, canonical_host
 
 HTTP: Final = frozenset({"http", "https"})
 MAX_SHOWN: Final = 200
-#: The part before the host of a URL, and a host that is not ASCII, up to its port.
-_HOST: Final = re.compile(r"^([^:/?#]*://(?:[^/?#]*@)?)([^/?#:\[\]@]*[^\x00-\x7f][^/?#:\[\]@]*)")
+#: The part before the host of a URL, and a host that is not ASCII, up to its port; a user name is never taken for one.
+_HOST: Final = re.compile(r"^([^:/?#]*://(?:[^/?#]*@)?+)([^/?#:\[\]@]*[^\x00-\x7f][^/?#:\[\]@]*)")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 
 

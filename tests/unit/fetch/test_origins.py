@@ -179,3 +179,11 @@ def test_the_origin_names_the_host_and_no_secret(uri: str, place: str) -> None:
 def test_a_uri_that_is_no_url_has_no_origin() -> None:
     with pytest.raises(PhotoRejected, match="url_not_allowed"):
         parsed("https://[::1")
+
+
+@pytest.mark.parametrize("user", ["\u00fc", "\u00fc:x", "a:\u00fc", "\u00fc@b"])
+def test_a_user_name_is_not_encoded_as_a_host(user: str) -> None:
+    plain, idn = (parsed(f"http://{user}@{host}/a") for host in ("ascii.example", "b\u00fccher.example"))
+    assert "xn--" not in plain.raw_authority
+    assert idn.raw_authority.rpartition("@")[2] == "xn--bcher-kva.example"
+    assert plain.raw_authority.rpartition("@")[0] == idn.raw_authority.rpartition("@")[0]
