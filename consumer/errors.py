@@ -95,6 +95,10 @@ class DependencyDown(TaggerError):
         self.detail = detail
 
 
+class RecordRefused(TaggerError):
+    """Kafka refuses this record for good (its size, a policy of the topic): waiting for it does not help."""
+
+
 class PhotoHostDown(DependencyDown):
     """The host of this photo is down: the photo waits, in place or in the retry topic, and uses up no attempt."""
 

@@ -5,8 +5,9 @@ without the last ones there is exactly what was sent. Retry headers count on rec
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final, Protocol
 
 from consumer.events import Headers, Record, Source, format_source, format_time, source_of
@@ -46,6 +47,14 @@ class Owner(Protocol):
         """Whether the assignment that delivered the record still lasts."""
 
 
+@dataclass(slots=True)
+class Wait:
+    """What an unfinished record waits for, in words for an operator; and since when (monotonic) it is in flight."""
+
+    what: str = "its turn"
+    since_s: float = field(default_factory=monotonic)
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A record with its parsed headers."""
@@ -58,6 +67,8 @@ class Delivery:
     sent: Headers
     #: None unless it comes from the retry topic.
     deferral: Deferral | None = None
+    #: What it waits for now; each step of the path says so.
+    wait: Wait = field(default_factory=Wait, compare=False)
 
     @property
     def trace(self) -> Headers:

@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
@@ -44,6 +45,17 @@ _PERMANENT: Final = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A record that was read and has no outcome yet: where it is, for how long, and what it waits for."""
+
+    topic: str
+    partition: int
+    offset: int
+    age_s: float
+    waits_for: str
+
+
 class Source:
     """Reads the records of a plan and commits their offsets.
 
@@ -74,6 +86,8 @@ class Source:
         self._metrics = metrics
         self._tracker = OffsetTracker()
         self._backpressure = Backpressure(self._tracker, max_in_flight, suspended, metrics)
+        #: By partition and offset, in the order of the log.
+        self._unfinished: dict[Partition, dict[int, Delivery]] = {}
         self._done: deque[Record] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -96,6 +110,20 @@ class Source:
     def in_flight(self) -> int:
         """Records that were read and have no outcome yet."""
         return self._tracker.in_flight
+
+    @property
+    def oldest(self) -> Unfinished | None:
+        """The record that holds back a partition's position for the longest time; None where none is in flight."""
+        heads = []
+        for partition in self._tracker.partitions:
+            # The owner thread may change it at this moment: then the next look finds it.
+            with suppress(StopIteration, RuntimeError):
+                heads.append(next(iter(self._unfinished.get(partition, {}).values())))
+        if not heads:
+            return None
+        oldest = min(heads, key=lambda delivery: delivery.wait.since_s)
+        record, wait = oldest.record, oldest.wait
+        return Unfinished(record.topic, record.partition, record.offset, monotonic() - wait.since_s, wait.what)
 
     def start(self) -> None:
         """Starts the owner thread."""
@@ -161,13 +189,18 @@ class Source:
         if epoch is None:
             self._metrics.restored.inc()
             return None
-        return self._read(record_of(message, epoch), self)
+        delivery = self._read(record_of(message, epoch), self)
+        self._unfinished.setdefault((topic, partition), {})[offset] = delivery
+        return delivery
 
     def _settle(self, consumer: Consumer) -> None:
         """Takes completions, stores positions, pauses or resumes, updates metrics."""
         while self._done:
             record = self._done.popleft()
-            if not self._tracker.finish((record.topic, record.partition), record.offset, record.epoch):
+            partition = record.topic, record.partition
+            if self._tracker.finish(partition, record.offset, record.epoch):
+                self._unfinished[partition].pop(record.offset, None)
+            else:
                 self._metrics.late.inc()
         if monotonic() - self._stored_s > _STORE_S:
             self._store(consumer)
@@ -215,6 +248,7 @@ class Source:
     def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Partitions were assigned to this member, each with its committed position and map."""
         for entry in partitions:
+            self._unfinished.pop(_key(entry), None)
             if entry.offset >= 0:
                 done = offset_map.decode(entry.offset, entry.metadata)
                 self._tracker.assign(_key(entry), entry.offset, done)
@@ -250,6 +284,7 @@ class Source:
         self._backpressure.forget(keys)
         for topic, partition in keys:
             self._tracker.forget((topic, partition))
+            self._unfinished.pop((topic, partition), None)
             self._metrics.lag.labels(topic, str(partition)).set(0)
         self._metrics.assigned.set(len(self._tracker.partitions))
 
@@ -266,6 +301,7 @@ class Source:
         """The position does not exist (retention, a recreated topic): continues from the first record that is left."""
         self._log.error("offsets.reset", topic=topic, partition=partition, detail=detail)
         self._tracker.assign((topic, partition))
+        self._unfinished.pop((topic, partition), None)
         # Such a partition has stopped and refuses `seek`, so it is assigned again.
         first = [TopicPartition(topic, partition, OFFSET_BEGINNING)]
         consumer.incremental_unassign(first)
