@@ -4,6 +4,7 @@ PHOTOS ?=
 OUT ?= demo-output
 KEEP ?=
 SECONDS ?= 60
+MINUTES ?= 25
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -40,8 +41,8 @@ lint: test-setup ## formatting, lint, types, dependency direction
 unit integration acceptance: test-setup ## one level of the tests
 	@$(BIN)/python -m pytest tests/$@
 
-faults: test-setup ## the fault experiments, long form; SEEDS=20: each 20 times, and the table of docs/reliability.md
-	@$(if $(SEEDS),$(BIN)/python scripts/faults $(SEEDS),FAULT_FULL=1 $(BIN)/python -m pytest tests/faults)
+faults: test-setup ## the fault experiments, long form, for MINUTES=25: adds to the table of docs/reliability.md
+	@$(BIN)/python scripts/faults --minutes $(MINUTES)
 
 bench-prepare: test-setup ## CPU time of decoding beside other libraries (PHOTOS=dir: of your photos)
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/bench.txt
