@@ -3,6 +3,7 @@
 A misspelt log event is a type error; a metric is an attribute. No photo or user identifier is ever a label.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterator, MutableMapping
@@ -17,6 +18,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from consumer.errors import Dependency
+from consumer.escape import json_printable, printable
 
 LogEvent = Literal[
     "assignment.received",
@@ -155,17 +157,17 @@ def configure_logging(
     """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger with `bound`."""
     console = form == "console" or (form == "auto" and stream.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if console
         else structlog.processors.JSONRenderer(serializer=_to_json)
     )
-    formatting: list[structlog.typing.Processor] = [] if console else [structlog.processors.format_exc_info]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *formatting,
+            structlog.processors.format_exc_info,
+            *([_printable] if console else ()),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -177,5 +179,17 @@ def configure_logging(
     return log
 
 
+def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escapes the texts of a line for a terminal; other values are shown by `repr`, which escapes too."""
+    return {
+        name: printable(value, keep="\n" if name == "exception" else "") if isinstance(value, str) else value
+        for name, value in event.items()
+    }
+
+
 def _to_json(event: MutableMapping[str, Any], **_: object) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        line = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half of a surrogate pair, as JSON escapes can spell it
+        line = json.dumps(event, default=str)
+    return json_printable(line)

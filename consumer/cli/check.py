@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
-from rich.text import Text
 
 from consumer import settings
 from consumer.cli.console import Exit, echo_json, explained, out
@@ -36,7 +35,7 @@ def check(
     if out.is_terminal and not as_json:
         table = Table.grid(padding=(0, 2))
         for name, text in _rows(report):
-            table.add_row(name, Text(text))
+            table.add_row(name, text)
         out.print(table)
     else:
         echo_json(_plain(report))

@@ -4,21 +4,35 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from consumer import settings
 from consumer.errors import ContractMismatch, DecodeHangs, DependencyDown, SettingsError, SourceFailed, TaggerError
+from consumer.escape import json_printable, printable
 
 if TYPE_CHECKING:
     from consumer.telemetry import Log
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+
+class PlainConsole(Console):
+    """A console whose texts, also those in tables, are neither markup nor control sequences: they may be foreign."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - passes them on
+        """The text with escapes for what is not printable; line breaks are kept."""
+        return super().render_str(printable(text, keep="\n"), **options)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 class Exit(IntEnum):
@@ -50,7 +64,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TaggerError as error:
-        err.print(f"photo-tagger: {error}", style="red", markup=False, highlight=False)
+        err.print(f"photo-tagger: {error}", style="red")
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
 
 
@@ -69,7 +83,8 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 def echo_json(value: object, *, indent: bool = False) -> None:
     """Prints a value as JSON, on one line unless indented."""
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0).decode())
+    options = orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
+    typer.echo(json_printable(orjson.dumps(value, option=options).decode()))
 
 
 def job_log(loaded: settings.Settings) -> "Log":

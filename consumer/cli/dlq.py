@@ -1,7 +1,6 @@
 """`photo-tagger dlq`: list, show and redrive dead letters."""
 
-from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
 import typer
@@ -17,30 +16,45 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look at dead letters and send them again.", no_args_is_help=True)
 
+#: Letters on one screen.
+_SCREEN: Final = 100
+
 Reason = Annotated[str | None, typer.Option(help="only with this reason, such as http_5xx")]
-Photo = Annotated[str | None, typer.Option(help="only of this photo id")]
+Photo = Annotated[str | None, typer.Option(help="only of this photo id, as `dlq list` shows it")]
 Since = Annotated[str | None, typer.Option(help="only from this time on: 2026-11-21T10:00:00Z or 2h (ago)")]
 Until = Annotated[str | None, typer.Option(help="only before this time, in the same forms")]
 
 
 @app.command(name="list")
-def list_(reason: Reason = None, photo: Photo = None, since: Since = None, until: Until = None) -> None:
+def list_(
+    reason: Reason = None,
+    photo: Photo = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="the newest so many, 0 for all; by default 100 on a terminal", min=0),
+    ] = None,
+) -> None:
     """List dead letters, oldest first; JSON lines in a pipe."""
     from consumer.operations.dead_letters import list_letters  # noqa: PLC0415 - `--help` must not load Kafka
 
     with explained():
-        listed = list_letters(settings.load(), _query(reason, photo, since, until))
+        most = (_SCREEN if out.is_terminal else 0) if limit is None else limit
+        listing = list_letters(settings.load(), _query(reason, photo, since, until), most)
     if not out.is_terminal:
-        for each in listed:
+        for each in listing.letters:
             echo_json(_fields(each))
         return
     table = Table("id", "time", "photo", "reason", "detail", "attempts", "state", box=None, header_style="bold")
-    for each in listed:
+    for each in listing.letters:
         failure = each.letter.failure
         when = events.format_time(failure.failed_at)
         row = (each.letter.letter_id, when, each.letter.photo_id, failure.reason, failure.detail)
         table.add_row(*row, str(failure.attempt), each.state)
     out.print(table)
+    if len(listing.letters) < listing.total:
+        out.print(f"The newest {len(listing.letters)} of {listing.total}; --limit 0 lists all.")
 
 
 @app.command()
@@ -53,7 +67,7 @@ def show(
     with explained():
         found = find_letter(settings.load(), letter_id)
     if found is None:
-        err.print(f"no dead letter {letter_id}", style="yellow", markup=False)
+        err.print(f"no dead letter {letter_id}", style="yellow")
         raise typer.Exit(Exit.NOT_FOUND)
     record = found.letter.record
     headers = [[name, _text(value)] for name, value in record.headers]
@@ -61,7 +75,11 @@ def show(
         payload = orjson.loads(record.value or b"")
     except ValueError:
         payload = _text(record.value)
-    echo_json({**_fields(found), "headers": headers, "payload": payload}, indent=out.is_terminal)
+    fields = _fields(found)
+    if found.state != "succeeded":
+        # One record is read, and what became of it stands in later ones.
+        del fields["state"], fields["redriven_at"]
+    echo_json({**fields, "headers": headers, "payload": payload}, indent=out.is_terminal)
 
 
 @app.command()
@@ -76,22 +94,29 @@ def retry(
     execute: Annotated[bool, typer.Option("--execute", help="send them; without it nothing is sent")] = False,
 ) -> None:
     """Send dead letters to the upload topic again, as first sent; without --execute, print what would be sent."""
-    from consumer.operations.dead_letters import list_letters, redrive, to_redrive  # noqa: PLC0415 - as in `list_`
+    from consumer.operations import dead_letters  # noqa: PLC0415 - as in `list_`
 
     with explained():
         loaded = settings.load()
-        letters = to_redrive(list_letters(loaded, _query(reason, photo, since, until)), again=again)
+        listing = dead_letters.list_letters(loaded, _query(reason, photo, since, until))
+        sends = dead_letters.redrive_of(loaded, dead_letters.to_redrive(listing.letters, again=again))
         if execute:
             with progress_bar("sending again") as progress:
-                redrive(loaded, letters, rate, progress)
-    reasons = Counter(letter.failure.reason for letter in letters)
-    if out.is_terminal:
-        parts = ", ".join(f"{count} {name}" for name, count in sorted(reasons.items())) or "none"
-        out.print(f"{'sent again' if execute else 'would send again'}: {parts}", highlight=False)
-        if letters and not execute:
-            out.print("This was a dry run; --execute sends them.")
+                dead_letters.redrive(loaded, sends, rate, progress)
+    reasons = dead_letters.reasons_of(letter for letter, _ in sends.records)
+    if not out.is_terminal:
+        answer = {"executed": execute, "letters": len(sends.records), "reasons": reasons, "lost": len(sends.lost)}
+        echo_json(answer)
         return
-    echo_json({"executed": execute, "letters": len(letters), "reasons": dict(sorted(reasons.items()))})
+    parts = ", ".join(f"{count} {name}" for name, count in reasons.items()) or "none"
+    out.print(f"{'sent again' if execute else 'would send again'}: {parts}")
+    if sends.lost:
+        out.print(
+            f"{len(sends.lost)} cannot be sent: they were too large for the dead-letter topic, "
+            "and the upload topic has them no longer"
+        )
+    if sends.records and not execute:
+        out.print("This was a dry run; --execute sends them.")
 
 
 def _query(reason: str | None, photo: str | None, since: str | None, until: str | None) -> "Query":

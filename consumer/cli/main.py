@@ -129,7 +129,7 @@ def send(
     event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
     with explained():
         place = send_event(settings.load(), event)
-    out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}", highlight=False)
+    out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}")
 
 
 @app.command()
@@ -147,10 +147,10 @@ def tags(
     else:
         for photo_id in photo_ids:
             if photo_id in found:
-                typer.echo(events.encode(found[photo_id]).decode())
+                echo_json(found[photo_id])
     missing = [photo_id for photo_id in photo_ids if photo_id not in found]
     if missing:
-        err.print(f"no tags: {', '.join(missing)}", style="yellow", markup=False)
+        err.print(f"no tags: {', '.join(missing)}", style="yellow")
         raise typer.Exit(Exit.NOT_FOUND)
 
 
@@ -167,7 +167,7 @@ def find(
         photos = find_photos(settings.load(), brand, min_quality, limit)
     for photo in photos:
         if out.is_terminal:
-            typer.echo(f"{photo.quality:.3f}  {photo.photo_id}")
+            out.print(f"{photo.quality:.3f}  {photo.photo_id}")
         else:
             echo_json(photo)
 
@@ -203,7 +203,7 @@ def schemas(
     from consumer.operations.schemas import write_schemas  # noqa: PLC0415 - as in `run`
 
     for path in write_schemas(output):
-        out.print(str(path), highlight=False)
+        out.print(str(path))
 
 
 @app.command()

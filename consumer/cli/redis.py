@@ -53,7 +53,7 @@ def sweep(
         result = sweep_indexes(
             **settings.load().redis.model_dump(),
             execute=execute,
-            found=lambda entry: err.print(f"wrong: {entry.brand}  {entry.photo_id}", markup=False, highlight=False),
+            found=lambda entry: err.print(f"wrong: {entry.brand}  {entry.photo_id}"),
         )
     if out.is_terminal:
         done = ", ".join(f"{count} {outcome}" for outcome, count in result.outcomes.items())
@@ -64,6 +64,6 @@ def sweep(
 
 def _echo_difference(photo_id: str, difference: str) -> None:
     if out.is_terminal:
-        typer.echo(f"{difference}  {photo_id}")
+        out.print(f"{difference}  {photo_id}")
     else:
         echo_json({"photo_id": photo_id, "difference": difference})

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from consumer.demo.ledger import Numbers
 from consumer.embedded.paths import repository_root
+from consumer.escape import printable
 from consumer.web.gallery import LEVELS, DeadLetter, TaggedPhoto
 
 _EXAMPLES: Final = 6
@@ -131,11 +132,6 @@ class Reporter:
     def _line(self, text: Text) -> None:
         # Soft-wrapped: a path broken over two lines could not be clicked or copied.
         self._console.print(text, soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal could interpret."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _quality(photo: TaggedPhoto) -> Text:

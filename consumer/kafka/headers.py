@@ -129,10 +129,10 @@ def failure_of(headers: Headers) -> Failure | None:
         return None
 
 
-def redriven_headers(headers: Headers, source: Source) -> Headers:
-    """The headers of a dead letter when it is sent again: the sender's, and which dead letter it was (`source`)."""
-    sent = [pair for pair in headers[: -len(DEAD_HEADERS)] if pair[0] != REDRIVEN_FROM]
-    return (*sent, (REDRIVEN_FROM, format_source(source).encode()))
+def redriven_headers(sent: Headers, source: Source) -> Headers:
+    """The headers of an event that is sent again: the sender's, and which dead letter it was (`source`)."""
+    kept = [pair for pair in sent if pair[0] != REDRIVEN_FROM]
+    return (*kept, (REDRIVEN_FROM, format_source(source).encode()))
 
 
 def cloud_event_headers(kind: str, event_id: str, source: str, **more: str) -> Headers:

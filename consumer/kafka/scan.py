@@ -121,6 +121,32 @@ class TopicReader(AbstractContextManager["TopicReader"]):
                 self.last_error = clients.explain(error)
         return records
 
+    def record_at(self, partition: Partition, offset: int) -> Record | None:
+        """The record at one offset; None where there is none (any more).
+
+        Raises:
+            DependencyDown: Kafka does not answer in time, or refuses it.
+        """
+        if partition not in self.partitions:
+            return None
+        with clients.kafka_failures():
+            low, high = self._held(partition)
+        if not low <= offset < high:
+            return None
+        self.positions[partition] = offset
+        self.start({partition: offset})
+        deadline = monotonic() + _ANSWER_TIMEOUT_S
+        records: list[Record] = []
+        # Past it without a record: compaction removed it, or a marker of a transaction is there.
+        while not records and self.positions[partition] <= offset and monotonic() < deadline:
+            records = self.read(_POLL_S)
+        self.stop(partition)
+        if self.positions[partition] <= offset:
+            raise DependencyDown(
+                "kafka", f"{partition[0]}[{partition[1]}]@{offset}: no answer in {_ANSWER_TIMEOUT_S:g} s"
+            )
+        return next((record for record in records if record.offset == offset), None)
+
     def _held(self, partition: Partition) -> tuple[int, int]:
         """The first and the next offset of a partition; waits for a leader that is being elected.
 

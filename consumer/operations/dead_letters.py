@@ -2,33 +2,54 @@
 
 A redrive sends the original bytes, key and headers to the upload topic, and then a note to the dead-letter topic: a
 record without a value whose header `redriven` names the dead letter. So the topic itself records what was sent again.
+An event that fails again gets another letter, whose header `redriven_from` names the earlier one; only the newest of
+them is sent again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from time import monotonic, sleep
-from typing import Literal
+from typing import Final, Literal
 
 from consumer import events, versions
 from consumer.errors import PhotoRejected, SettingsError
-from consumer.events import PhotoUploaded, Record, Tags
-from consumer.kafka.headers import REDRIVEN, Failure, failure_of, redriven_headers
-from consumer.kafka.scan import Scan
+from consumer.escape import printable
+from consumer.events import Headers, PhotoUploaded, Record, Tags
+from consumer.kafka.headers import (
+    DEAD_HEADERS,
+    REDRIVEN,
+    REDRIVEN_FROM,
+    VALUE_OMITTED,
+    Failure,
+    failure_of,
+    redriven_headers,
+)
+from consumer.kafka.scan import Scan, TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.operations.admin import read_tags
 from consumer.settings import Settings
 
-State = Literal["waiting", "redriven", "succeeded"]
+#: `failed_again`: it was sent again, and that became another dead letter.
+State = Literal["waiting", "redriven", "failed_again", "succeeded"]
+
+#: The end of the year 9999.
+_LAST_MS: Final = 253_402_300_799_000
+#: Numbers of Kafka have fewer.
+_DIGITS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter, and when it was redriven, if it was."""
+    """One dead letter, when it was redriven, if it was, and whether the same event has a newer letter."""
 
     record: Record
     failure: Failure
     redriven_at: datetime | None = None
+    failed_again: bool = False
+    #: The id of the event's first letter.
+    root: str = ""
 
     @property
     def letter_id(self) -> str:
@@ -39,6 +60,16 @@ class Letter:
     def photo_id(self) -> str:
         """The photo id, from the key of the record."""
         return (self.record.key or b"").decode(errors="backslashreplace")
+
+    @property
+    def sent(self) -> Headers:
+        """The headers that the sender wrote; none where they were left out with the value."""
+        return () if self.failure.value_omitted else self.record.headers[: -len(DEAD_HEADERS)]
+
+    @property
+    def redriven_from(self) -> str:
+        """The id of the letter that was sent again and failed as this one; empty where there is none."""
+        return _redriven_from(self.sent, self.record.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +86,7 @@ class Query:
         failed_at = letter.failure.failed_at
         return (
             self.reason in {None, letter.failure.reason}
-            and self.photo_id in {None, letter.photo_id}
+            and self.photo_id in {None, letter.photo_id, printable(letter.photo_id)}
             and (self.since is None or self.since <= failed_at)
             and (self.until is None or failed_at < self.until)
         )
@@ -69,22 +100,39 @@ class Listed:
     state: State
 
 
-def letters_of(records: Sequence[Record]) -> list[Letter]:
-    """The letters among the records of the dead-letter topic, with the times of their redrives."""
+def letters_of(records: Iterable[Record]) -> list[Letter]:
+    """The letters among the records of the dead-letter topic, oldest first, with what became of them."""
     redriven: dict[str, datetime] = {}
-    letters = []
+    letters: dict[str, Letter] = {}
     for record in records:
         letter_id = record.header(REDRIVEN, "")
         failure = failure_of(record.headers)
         if failure is not None:
-            letters.append(Letter(record, failure))
+            letter = Letter(record, failure)
+            letters[letter.letter_id] = letter
         elif letter_id and record.value is None:
-            redriven[letter_id] = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
-    return [Letter(each.record, each.failure, redriven.get(each.letter_id)) for each in letters]
+            redriven[letter_id] = datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LAST_MS) / 1000, UTC)
+    letters = dict(sorted(letters.items(), key=lambda named: named[1].failure.failed_at))
+    roots: dict[str, str] = {}
+    for letter_id, letter in letters.items():
+        before = letters.get(letter.redriven_from)
+        # The header is the sender's to write: only a letter of the same photo is an earlier one of this event.
+        same = before is not None and before.record.key == letter.record.key
+        roots[letter_id] = roots.get(letter.redriven_from, letter_id) if same else letter_id
+    newest = {root: letter_id for letter_id, root in roots.items()}
+    return [
+        replace(
+            letter,
+            redriven_at=redriven.get(letter_id),
+            failed_again=newest[roots[letter_id]] != letter_id,
+            root=roots[letter_id],
+        )
+        for letter_id, letter in letters.items()
+    ]
 
 
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
-    """`succeeded` where the photo has tags of this content or a newer one, else whether the letter was redriven."""
+    """`succeeded` where the photo has tags of this content or a newer one, else what became of its redrive."""
     try:
         event = events.parse(letter.record)
     except PhotoRejected:
@@ -93,11 +141,21 @@ def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
         own = versions.content_revision(event.revision, events.milliseconds(event.uploaded_at))
         if int(found.version.partition(".")[0]) >= own:
             return "succeeded"
+    if letter.failed_again:
+        return "failed_again"
     return "waiting" if letter.redriven_at is None else "redriven"
 
 
-def list_letters(settings: Settings, query: Query) -> list[Listed]:
-    """The letters that match a query, oldest first.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The letters that match a query, oldest first: of `total`, the newest."""
+
+    letters: list[Listed]
+    total: int
+
+
+def list_letters(settings: Settings, query: Query, limit: int = 0) -> Listing:
+    """The letters that match a query; at a limit other than 0, the newest so many.
 
     Raises:
         DependencyDown: Kafka or Redis does not answer.
@@ -105,34 +163,69 @@ def list_letters(settings: Settings, query: Query) -> list[Listed]:
     kafka = settings.kafka
     # A letter is written after its photo failed, and its note after the letter: no record is older than `since`.
     with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic, since=query.since) as scan:
-        records = [record for batch in scan for record in batch]
-    letters = [letter for letter in letters_of(records) if query.matches(letter)]
-    letters.sort(key=lambda letter: letter.failure.failed_at)
-    tags = read_tags(settings, [letter.photo_id for letter in letters], 0.0) if letters else {}
-    return [Listed(letter, state_of(letter, tags)) for letter in letters]
+        letters = letters_of(record for batch in scan for record in batch)
+    found = [each for each in letters if query.matches(each)]
+    return Listing(_with_states(settings, found[-limit:]), len(found))
 
 
 def find_letter(settings: Settings, letter_id: str) -> Listed | None:
-    """One letter by `partition/offset`; None where there is none.
+    """One letter by `partition/offset`; None where there is none. Its redrive is not looked for.
 
     Raises:
         DependencyDown: as `list_letters`.
         SettingsError: it is not a dead-letter id.
     """
-    if not all(part.isdecimal() for part in letter_id.split("/")) or letter_id.count("/") != 1:
+    if not _is_id(letter_id):
         raise SettingsError(f"not a dead-letter id: {letter_id}; use partition/offset, as `dlq list` shows it")
-    found = [listed for listed in list_letters(settings, Query()) if listed.letter.letter_id == letter_id]
-    return found[0] if found else None
+    kafka, (partition, offset) = settings.kafka, map(int, letter_id.split("/"))
+    with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.dead_topic]) as reader:
+        record = reader.record_at((kafka.dead_topic, partition), offset)
+    letters = letters_of([] if record is None else [record])
+    return next(iter(_with_states(settings, letters)), None)
 
 
 def to_redrive(listed: Sequence[Listed], *, again: bool) -> list[Letter]:
-    """The letters to send again: neither succeeded nor without their value, nor redriven unless `again`."""
+    """The letters to send again: neither succeeded nor failed again, nor redriven unless `again`."""
     wanted: set[State] = {"waiting", "redriven"} if again else {"waiting"}
-    return [each.letter for each in listed if each.state in wanted and not each.letter.failure.value_omitted]
+    return [each.letter for each in listed if each.state in wanted]
 
 
-def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress: Callable[[int, int], None]) -> None:
-    """Sends letters to the upload topic again, at most `rate` per second, each acknowledged and then noted.
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """What is sent again, each with its letter; and the letters whose value was left out and is nowhere any more."""
+
+    records: list[tuple[Letter, NewRecord]]
+    lost: list[Letter]
+
+
+def redrive_of(settings: Settings, letters: Sequence[Letter]) -> Redrive:
+    """The events of letters. A value that was left out of a letter is read where it was first, in the upload topic.
+
+    Such a letter lacks the header that names an earlier letter of its event as well: it comes from there, too.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
+    originals = _originals(settings, [letter for letter in letters if letter.failure.value_omitted])
+    records: dict[str, tuple[Letter, NewRecord]] = {}
+    roots: dict[str, str] = {}
+    lost = []
+    for letter in letters:
+        omitted = letter.failure.value_omitted
+        original = originals.get(letter.letter_id) if omitted else letter.record
+        if original is None:
+            lost.append(letter)
+            continue
+        sent = original.headers if omitted else letter.sent
+        before = _redriven_from(sent, letter.record.topic) if omitted else ""
+        root = roots[letter.letter_id] = roots.get(before, letter.root)
+        headers = redriven_headers(sent, events.source_of(letter.record))
+        records[root] = letter, NewRecord(settings.kafka.uploads_topic, original.key, original.value, headers)
+    return Redrive(list(records.values()), lost)
+
+
+def redrive(settings: Settings, sends: Redrive, rate: float, progress: Callable[[int, int], None]) -> None:
+    """Sends events to the upload topic again, at most `rate` per second, each acknowledged and then noted.
 
     Raises:
         DependencyDown: the brokers did not acknowledge one; those before it are sent and noted.
@@ -140,12 +233,53 @@ def redrive(settings: Settings, letters: Sequence[Letter], rate: float, progress
     kafka = settings.kafka
     sender = Sender(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic, kafka.dead_topic])
     began_s = monotonic()
-    progress(0, len(letters))
-    for number, letter in enumerate(letters):
+    progress(0, len(sends.records))
+    for number, (letter, record) in enumerate(sends.records):
         sleep(max(0.0, began_s + number / rate - monotonic()))
-        record = letter.record
-        headers = redriven_headers(record.headers, events.source_of(record))
-        sender.send([NewRecord(kafka.uploads_topic, record.key, record.value, headers)])
+        sender.send([record])
         note = ((REDRIVEN, letter.letter_id.encode()),)
-        sender.send([NewRecord(kafka.dead_topic, record.key, None, note)])
-        progress(number + 1, len(letters))
+        sender.send([NewRecord(kafka.dead_topic, letter.record.key, None, note)])
+        progress(number + 1, len(sends.records))
+
+
+def reasons_of(letters: Iterable[Letter]) -> dict[str, int]:
+    """How many letters have each reason."""
+    return dict(sorted(Counter(letter.failure.reason for letter in letters).items()))
+
+
+def _redriven_from(sent: Headers, dead_topic: str) -> str:
+    """The letter that an event's headers name as the one that was sent again; empty where they name none."""
+    named = dict(sent).get(REDRIVEN_FROM) or b""
+    letter_id = named.decode(errors="replace").removeprefix(f"{dead_topic}/")
+    return letter_id if _is_id(letter_id) else ""
+
+
+def _is_id(text: str) -> bool:
+    partition, _, offset = text.partition("/")
+    return all(part.isascii() and part.isdecimal() and len(part) < _DIGITS for part in (partition, offset))
+
+
+def _with_states(settings: Settings, letters: Sequence[Letter]) -> list[Listed]:
+    tags = read_tags(settings, [letter.photo_id for letter in letters], 0.0) if letters else {}
+    return [Listed(letter, state_of(letter, tags)) for letter in letters]
+
+
+def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[str, Record]:
+    """The events of letters without their value, by letter id, where the upload topic still has them."""
+    kafka, found = settings.kafka, {}
+    letters = [letter for letter in letters if letter.failure.origin.topic == kafka.uploads_topic]
+    if not letters:
+        return {}
+    with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
+        for letter in letters:
+            origin = letter.failure.origin
+            record = reader.record_at((origin.topic, origin.partition), origin.offset)
+            if record is not None and _is_of(letter, record):
+                found[letter.letter_id] = record
+    return found
+
+
+def _is_of(letter: Letter, record: Record) -> bool:
+    """Whether a record is the event of a letter: a topic that was made anew has another one there."""
+    omitted = letter.record.header(VALUE_OMITTED, "")
+    return letter.record.key == record.key and omitted == str(len(record.value or b""))

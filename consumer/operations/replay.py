@@ -13,7 +13,8 @@ from consumer.kafka.offsets import Partition
 from consumer.kafka.plans import FixedRanges
 from consumer.kafka.scan import TopicReader
 from consumer.service.construction import Job
-from consumer.service.run import Service, StopRequested, stop_on_signal
+from consumer.service.run import Service, StopRequested
+from consumer.service.signals import stop_on_signals
 from consumer.settings import Settings
 from consumer.telemetry import Log
 
@@ -56,7 +57,7 @@ async def replay(
     log.info("replay.started", records=plan.total, since=since.isoformat(), until=until.isoformat())
     progress(0, plan.total)
     if plan.total:
-        with stop_on_signal(service), suppress(StopRequested):
+        with stop_on_signals(service.stop), suppress(StopRequested):
             async with service.working(Job(plan, group_id, settings.service.replay_in_flight)):
                 await _until_done(service, plan, progress)
     if service.failure is not None:

@@ -1,9 +1,8 @@
 """The running service: waits for its dependencies, opens the parts, runs and drains them."""
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -17,6 +16,7 @@ from consumer.resilience import Dependencies
 from consumer.service import construction
 from consumer.service.construction import Connections, Job, Parts, Runtime
 from consumer.service.health import serve_health, waiting_for
+from consumer.service.signals import stop_on_signals
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 
@@ -171,7 +171,7 @@ class StopRequested(TaggerError):
 
 
 async def run_live(settings: Settings, log: Log, listening: Callable[[int], None] = lambda _: None) -> None:
-    """Runs the service on the live topic until SIGTERM or SIGINT; `listening` gets the health endpoint's port.
+    """Runs the service on the live topic until SIGTERM, SIGINT or SIGHUP; `listening` gets the health endpoint's port.
 
     Raises:
         SourceFailed: Kafka refuses this consumer permanently.
@@ -195,24 +195,10 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
                 metrics=metrics,
             )
             listening(await stack.enter_async_context(endpoint))
-        stack.enter_context(stop_on_signal(service))
+        stack.enter_context(stop_on_signals(service.stop))
         with suppress(StopRequested):
             async with service.working(construction.live_job(settings)):
                 await service.stopping.wait()
     log.info("service.stopped")
     if service.failure is not None:
         raise service.failure
-
-
-@contextmanager
-def stop_on_signal(service: Service) -> Iterator[None]:
-    """While the context lasts, SIGTERM and SIGINT ask the service to stop."""
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, service.stop)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)

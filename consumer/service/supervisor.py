@@ -22,6 +22,7 @@ import orjson
 
 from consumer.service import worker, worker_metrics
 from consumer.service.health import serve_health
+from consumer.service.signals import stop_on_signals
 from consumer.settings import Settings, variable_of
 from consumer.telemetry import Log, SupervisorMetrics
 
@@ -200,16 +201,13 @@ class Supervisor:
 
 
 async def run_workers(settings: Settings, workers: int, log: Log, final_codes: frozenset[int]) -> int:
-    """Runs workers until SIGTERM or SIGINT, with one health endpoint for all; returns the exit code."""
+    """Runs workers until SIGTERM, SIGINT or SIGHUP, with one health endpoint for all; returns the exit code."""
     environments = [environment_of(settings, number, os.environ) for number in range(workers)]
     supervisor = Supervisor(
         environments, log=log, patience_s=settings.service.drain_timeout_s + _EXIT_S, final_codes=final_codes
     )
-    loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, supervisor.stop)
-            stack.callback(loop.remove_signal_handler, number)
+        stack.enter_context(stop_on_signals(supervisor.stop))
         if settings.health.enabled:
             # Always live: a worker that hangs is replaced here, and a supervisor that hangs does not answer.
             endpoint = serve_health(

@@ -39,7 +39,7 @@ async def test_one_event_sent_becomes_tags_that_the_command_line_shows(world: Wo
         assert 'tagger_records_total{outcome="tagged"} 1.0' in tagger.get("/metrics")[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_stop_signal_finishes_what_is_in_work_and_exits_with_0(
     world: World, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import io
 import json
+import signal
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from consumer.embedded.paths import free_port
@@ -35,19 +37,22 @@ def bomb() -> bytes:
     return body[:-2] + body[last:-2] * 4000 + body[-2:]
 
 
-async def test_workers_share_the_photos_and_a_stop_drains_all(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_workers_share_the_photos_and_a_stop_drains_all(
+    world: World, tmp_path: Path, number: signal.Signals
+) -> None:
     world.photos.answers["red"] = RED
     ledger = Ledger(world)
     with running_tagger(world.settings, tmp_path, "--workers", "3", port=free_port(), **QUICK) as tagger:
         await tagger.all_at_work()
-        for number in range(60):
-            ledger.upload(f"photo{number}", "red")
+        for photo in range(60):
+            ledger.upload(f"photo{photo}", "red")
         await ledger.settle()
         tagged = tagger.measured("tagger_records_total")
         assert sum(tagged.values()) == 60
         assert len(tagged) == 3, "every worker has a share of the work"
         assert tagger.get("/live")[0] == 200
-        code, _ = await asyncio.to_thread(tagger.terminate)
+        code, _ = await asyncio.to_thread(tagger.terminate, number)
         assert code == 0
         assert Counter(line["worker"] for line in tagger.log("service.stopped")) == {0: 1, 1: 1, 2: 1}
         assert not any(map(runs, tagger.workers().values()))

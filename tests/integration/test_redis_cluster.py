@@ -264,7 +264,7 @@ async def test_the_commands_work_on_a_cluster(settings_of: Settings, cluster: Re
     with cluster.client() as client:
         client.delete(photo_key("photo-5"))
     assert admin.read_tags(settings_of, ["photo-1", "photo-69", "nobody"], 0.0).keys() == {"photo-1", "photo-69"}
-    assert dead_letters.list_letters(settings_of, dead_letters.Query()) == []
+    assert dead_letters.list_letters(settings_of, dead_letters.Query()).letters == []
     swept = sweep(**settings_of.redis.model_dump(), execute=True, found=lambda _: None)
     assert (swept.entries, swept.outcomes) == (70, {"removed": 1})
     answer = await asyncio.to_thread(

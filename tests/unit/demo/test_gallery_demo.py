@@ -13,7 +13,6 @@ from consumer.demo import photos
 from consumer.demo.failing import write_failing
 from consumer.demo.ledger import Ledger, Outcome, numbers_of, problems_of
 from consumer.demo.photos import BadFolder, DemoPhoto, find_photos, plan
-from consumer.demo.report import printable
 from consumer.events import UPLOADED_ADAPTER, Brand, PhotoUploaded, Quality, Source, Tags, encode
 from consumer.kafka.headers import Failure
 
@@ -192,7 +191,3 @@ def test_every_disagreement_is_a_problem(result: Tags | Failure | None, stored: 
 def test_a_photo_that_must_fail_must_fail_for_its_reason(result: Tags | Failure) -> None:
     stored = result if isinstance(result, Tags) else None
     assert judge(replace(PHOTO, must_fail="http_4xx"), result, stored)
-
-
-def test_nothing_in_a_name_commands_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\r\n\u202ec\u00e9") == "a?[2Jb???c\u00e9"

@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.events import Headers, Record, Source
-from consumer.kafka.headers import REDRIVEN, Failure, dead_headers
+from consumer.kafka.headers import REDRIVEN, REDRIVEN_FROM, Failure, dead_headers
 from consumer.operations import dead_letters
 from consumer.operations.dead_letters import Letter, Listed, Query, State
 from tests.fakes import MOMENT, record, tags, uploaded_json
@@ -70,13 +70,45 @@ def test_an_event_that_cannot_be_read_never_succeeds() -> None:
     assert dead_letters.state_of(one, {"photo-1": tags()}) == "waiting"
 
 
-def test_only_what_waits_and_has_its_value_is_sent_again() -> None:
-    lost = Letter(dead(), replace(FAILURE, value_omitted=True))
-    listed = [
-        Listed(letter(), "waiting"),
-        Listed(letter(), "redriven"),
-        Listed(letter(), "succeeded"),
-        Listed(lost, "waiting"),
-    ]
+def failed(offset: int, sent_again: str = "", *, key: bytes = b"photo-1", partition: int = 0) -> Record:
+    """A letter of an event that was sent again from another letter, if that is named."""
+    sent: Headers = ((REDRIVEN_FROM, f"dead/{sent_again}".encode()),) if sent_again else ()
+    failure = replace(FAILURE, failed_at=MOMENT + offset * SECOND)
+    return Record("dead", partition, offset, key, b"{}", (*sent, *dead_headers(failure)))
+
+
+def newest(*records: Record) -> list[str]:
+    return [each.letter_id for each in dead_letters.letters_of(records) if not each.failed_again]
+
+
+def test_only_the_newest_letter_of_an_event_counts_however_often_it_failed_again() -> None:
+    first, second, third = failed(1), failed(2, "0/1"), failed(3, "0/2")
+    assert newest(first, second, third) == ["0/3"]
+    twice = failed(4, "0/1")  # two operators sent the first letter again
+    assert newest(first, second, twice) == ["0/4"]
+    assert newest(first, second, twice, failed(5, "0/2")) == ["0/5"]
+    assert newest(failed(3, "1/2"), failed(2, partition=1)) == ["0/3"], "whatever the order of the partitions"
+
+
+@pytest.mark.parametrize("named", ["0/1", "0/9", "", "x", "-1/2", "0/" + "9" * 4300, "1/0/2", "٣/٤"])
+def test_a_header_about_the_letter_of_another_photo_or_none_hides_nothing(named: str) -> None:
+    assert newest(failed(1), failed(2, named, key=b"another")) == ["0/1", "0/2"]
+
+
+def test_a_note_of_any_time_is_read() -> None:
+    notes = [replace(note("0/0"), timestamp_ms=stamp) for stamp in (-1, 2**62)]
+    for each in notes:
+        (one,) = dead_letters.letters_of([dead(0), each])
+        assert one.redriven_at is not None
+
+
+def test_a_binary_key_is_named_as_it_is_shown() -> None:
+    one = Letter(replace(dead(), key=b"\xff\x00\x1bid"), FAILURE)
+    assert Query(photo_id=r"\xff\x00\x1bid").matches(one)
+
+
+def test_only_what_waits_is_sent_again() -> None:
+    states: list[State] = ["waiting", "redriven", "failed_again", "succeeded"]
+    listed = [Listed(letter(attempt=number), state) for number, state in enumerate(states)]
     assert dead_letters.to_redrive(listed, again=False) == [listed[0].letter]
     assert dead_letters.to_redrive(listed, again=True) == [listed[0].letter, listed[1].letter]

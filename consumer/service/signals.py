@@ -1,0 +1,28 @@
+"""Signals that ask the service to drain and stop."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+#: SIGHUP comes when the terminal closes. SIGQUIT stays the way to end at once.
+_STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextmanager
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """While the context lasts, SIGTERM, SIGINT and SIGHUP call `stop`; one that is ignored, as under nohup, stays so.
+
+    Yields:
+        Nothing.
+    """
+    loop = asyncio.get_running_loop()
+    numbers = [number for number in _STOP if signal.getsignal(number) != signal.SIG_IGN]
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
