@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from consumer.errors import PhotoRejected
+from consumer.errors import DependencyDown, PhotoRejected
 from consumer.events import Deletion, Tags
 from consumer.redis.async_link import AsyncLink
 from consumer.redis.commands import Command, Script
@@ -21,7 +21,15 @@ Difference = Literal["missing", "older", "different", "not indexed", "unreadable
 #: What an equal version does where the hash has other content: it stays, or it is restored.
 _Rule = Literal["keep", "restore"]
 
+_OUTCOMES: Final[Mapping[bytes, WriteOutcome]] = {
+    b"written": "written",
+    b"unchanged": "unchanged",
+    b"mended": "mended",
+    b"superseded": "superseded",
+}
 _UNDECLARED: Final = b"undeclared"
+#: How often a photo may change between two calls of the script.
+_ROUNDS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,22 +139,28 @@ class Store(AbstractAsyncContextManager["Store"]):
         return Written(outcome, _readable(decision.photo_id, dict(zip(present[::2], present[1::2], strict=True))))
 
     async def _run(self, decisions: Sequence[Tags | Deletion], rule: _Rule) -> list[list[Any]]:
-        """The script's answers; it is called again where a photo loses brands, which only Redis knows."""
+        """The script's answers; it is called again where a photo loses brands, which only Redis knows.
+
+        Raises:
+            DependencyDown: as `write`, or the script asks for ever.
+        """
         keys: list[list[str | bytes]] = [
             [photo_key(decision.photo_id), *_index_keys(decision)] for decision in decisions
         ]
         answers: list[list[Any]] = [[]] * len(decisions)
         calls = list(range(len(decisions)))
-        while calls:
+        for _ in range(_ROUNDS):
             commands = [self._script.call(keys[place], _arguments(decisions[place], rule)) for place in calls]
             with redis_failures():
                 for place, answer in zip(calls, await self._redis.run(commands, self._script), strict=True):
                     answers[place] = answer
-            # Repeated more than once only if another writer changed the photo, to a higher version: so this ends.
+            # Repeated more than once only if another writer changed the photo meanwhile.
             calls = [place for place in calls if answers[place][0] == _UNDECLARED]
+            if not calls:
+                return answers
             for place in calls:
                 keys[place] += answers[place][1:]
-        return answers
+        raise DependencyDown("redis", f"the script asked for other keys {_ROUNDS} times")
 
 
 def _arguments(decision: Tags | Deletion, rule: _Rule) -> list[str | bytes]:
@@ -163,8 +177,17 @@ def _index_keys(decision: Tags | Deletion) -> list[str]:
 
 
 def _outcome(answer: Sequence[Any]) -> WriteOutcome:
-    outcome: WriteOutcome = answer[0].decode()
-    return outcome
+    """The first part of the script's answer; the others are those of this outcome.
+
+    Raises:
+        DependencyDown: it is no answer of this script.
+    """
+    match answer:
+        case [b"wrong type", bytes(), bytes()]:
+            return "wrong type"
+        case [bytes(name), [*fields]] if name in _OUTCOMES and len(fields) % 2 == 0 and None not in fields:
+            return _OUTCOMES[name]
+    raise DependencyDown("redis", f"the script answered {answer!r:.80}")
 
 
 def _readable(photo_id: str, present: Mapping[bytes, bytes]) -> Tags | Deletion | None:
