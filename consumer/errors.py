@@ -24,6 +24,7 @@ PermanentReason = Literal[
     "corrupt_image",
     "decode_timeout",
     "inference_rejected",
+    "redis_key",
     "internal",
 ]
 

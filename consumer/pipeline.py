@@ -31,8 +31,8 @@ class TagStore(Protocol):
     async def write(self, decision: Tags | Deletion) -> Written:
         """Writes tags or a tombstone unless the same or a newer version is there."""
 
-    async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
-        """What is there, if that is newer than `version`."""
+    async def newer(self, decision: Tags | Deletion) -> Tags | Deletion | None:
+        """What is there, if that is newer than a decision."""
 
 
 class ResultPublisher(Protocol):
@@ -208,12 +208,12 @@ class Pipeline:
 
         A slow or frozen writer may publish behind a newer one, but the last record of a photo must be what is in force:
         compaction keeps no other. Every writer reads Redis after it published, and a decision is in Redis before it is
-        published: so the last one to publish sees the newest. Each round needs a newer version, so this ends.
+        published: so the last one to publish sees the newest. Each round needs a newer decision, so this ends.
         """
         while True:
             publish = partial(self.steps.publish.result, decision, delivery)
             await self.dependencies.retry_until_available("kafka", publish)
-            look = partial(self.steps.store.newer, decision.photo_id, decision.version)
+            look = partial(self.steps.store.newer, decision)
             newer = await self.dependencies.retry_until_available("redis", look)
             if newer is None:
                 return

@@ -4,8 +4,14 @@ Standard library only: `consumer.reader` runs where nothing but `redis` is insta
 of this and adds the JSON form.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
+
+_VERSION_FORM: Final = re.compile(r"[0-9]{13}\.[0-9]{6}\.[0-9]{13}")
+#: Numbers of 64 bits at most.
+_SOURCE_FORM: Final = re.compile(r"(.*)/([0-9]{1,19})/([0-9]{1,19})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,31 @@ class Deletion:
     deleted_at: datetime
 
 
+def is_version(text: str) -> bool:
+    """Whether a text from outside has the form of a version; any other must not be compared with one."""
+    return _VERSION_FORM.fullmatch(text) is not None
+
+
+def supersedes(one: Tags | Deletion, other: Tags | Deletion) -> bool:
+    """Whether the first decision is the newer one: of a higher version, or tags of a later record of one partition.
+
+    Two contents of a photo have one version where the uploader gives both the same time or revision; so the order of
+    the records decides. Between partitions there is none.
+    """
+    if one.version != other.version:
+        return one.version > other.version
+    ours, theirs = one.source, other.source
+    same_log = (ours.topic, ours.partition) == (theirs.topic, theirs.partition)
+    return isinstance(one, Tags) and isinstance(other, Tags) and same_log and ours.offset > theirs.offset
+
+
+def say_the_same(one: Tags | Deletion, other: Tags | Deletion) -> bool:
+    """Whether two decisions are tags with the same quality, brands and models, whenever and from which record."""
+    if not (isinstance(one, Tags) and isinstance(other, Tags)):
+        return False
+    return (one.quality, one.brands, one.models) == (other.quality, other.brands, other.models)
+
+
 def format_source(source: Source) -> str:
     """`topic/partition/offset`."""
     return f"{source.topic}/{source.partition}/{source.offset}"
@@ -70,8 +101,26 @@ def parse_source(text: str) -> Source:
     Raises:
         ValueError: the text is not of that form.
     """
-    topic, partition, offset = text.rsplit("/", 2)
+    found = _SOURCE_FORM.fullmatch(text)
+    if found is None:
+        raise ValueError(f"source {text!r} is not topic/partition/offset")
+    topic, partition, offset = found.groups()
     return Source(topic, int(partition), int(offset))
+
+
+def parse_time(text: str) -> datetime:
+    """A time from outside, in UTC.
+
+    Raises:
+        ValueError: the text is no time, has no zone, or is outside the calendar in UTC.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.utcoffset() is None:
+        raise ValueError(f"timestamp {text} has no time zone")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"timestamp {text} is outside the calendar") from None
 
 
 def format_time(moment: datetime) -> str:

@@ -41,6 +41,7 @@ LogEvent = Literal[
     "photo.tagged",
     "photo.deleted",
     "rebuild.finished",
+    "rebuild.record_incomplete",
     "rebuild.record_skipped",
     "rebuild.started",
     "replay.finished",

@@ -4,7 +4,6 @@
 The content decides before the models, the models before the run.
 """
 
-import re
 from typing import Final
 
 from consumer.contract import MAX_MODEL_VERSION
@@ -15,7 +14,6 @@ from consumer.events import MAX_REVISION, PhotoDeleted, PhotoUploaded, milliseco
 LIVE_RUN: Final = 0
 
 _TOP_RANK: Final = 999_999
-_FORM: Final = re.compile(r"[0-9]{13}\.[0-9]{6}\.[0-9]{13}")
 
 
 def model_rank(quality_version: int, brand_version: int) -> int:
@@ -40,9 +38,9 @@ def tombstone_of(event: PhotoDeleted) -> str:
     return _format(content_revision(event.revision, milliseconds(event.deleted_at)), _TOP_RANK, MAX_REVISION)
 
 
-def is_version(text: str) -> bool:
-    """Whether a text from outside has the form of a version; any other must not be compared with one."""
-    return _FORM.fullmatch(text) is not None
+def above_rescorings(version: str) -> str:
+    """The version of a deletion of the content that a version is of."""
+    return _format(int(version.partition(".")[0]), _TOP_RANK, MAX_REVISION)
 
 
 def content_revision(revision: int | None, time_ms: int) -> int:

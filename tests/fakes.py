@@ -31,6 +31,7 @@ from consumer.kafka.headers import Delivery, retried_delivery_of
 from consumer.pipeline import Steps
 from consumer.redis.store import Written
 from consumer.resilience import Deferral
+from consumer.tags import say_the_same, supersedes
 
 MOMENT = datetime(2026, 11, 21, 10, 15, 0, 123_000, tzinfo=UTC)
 BRANDS = ("crimson", "azure", "no_logo")
@@ -253,23 +254,24 @@ class _Store:
 
     async def write(self, decided: Tags | Deletion) -> Written:
         await self._world.effect("write" if isinstance(decided, Tags) else "delete")
-        present = self._world.versions.get(decided.photo_id, "")
-        if decided.version > present:
-            self._world.versions[decided.photo_id] = decided.version
-            self._world.stored.pop(decided.photo_id, None)
+        stored, deleted, photo_id = self._world.stored, self._world.deleted, decided.photo_id
+        present = stored.get(photo_id) or deleted.get(photo_id)
+        if present is not None and present.version == decided.version and say_the_same(present, decided):
+            return Written("unchanged", present)
+        if present is None or supersedes(decided, present):
+            self._world.versions[photo_id] = decided.version
+            stored.pop(photo_id, None)
             if isinstance(decided, Tags):
-                self._world.stored[decided.photo_id] = decided
+                stored[photo_id] = decided
             else:
-                self._world.deleted[decided.photo_id] = decided
+                deleted[photo_id] = decided
             return Written("written", decided)
-        outcome = "unchanged" if decided.version == present else "superseded"
-        stored, deleted = self._world.stored, self._world.deleted
-        return Written(outcome, stored.get(decided.photo_id) or deleted.get(decided.photo_id))
+        return Written("superseded" if supersedes(present, decided) else "unchanged", present)
 
-    async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
+    async def newer(self, decision: Tags | Deletion) -> Tags | Deletion | None:
         await self._world.fault("newer")
-        present = self._world.stored.get(photo_id) or self._world.deleted.get(photo_id)
-        return present if present is not None and present.version > version else None
+        present = self._world.stored.get(decision.photo_id) or self._world.deleted.get(decision.photo_id)
+        return present if present is not None and supersedes(present, decision) else None
 
 
 class _Publisher:

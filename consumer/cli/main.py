@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -141,7 +142,7 @@ def tags(
     from consumer.operations.admin import read_tags  # noqa: PLC0415 - as in `run`
 
     with explained():
-        found = read_tags(settings.load(), photo_ids, wait_s)
+        found = read_tags(settings.load(), photo_ids, wait_s, cache(_warn))
     if out.is_terminal:
         out.print(_tags_table([found[photo_id] for photo_id in photo_ids if photo_id in found]))
     else:
@@ -164,7 +165,7 @@ def find(
     from consumer.operations.admin import find_photos  # noqa: PLC0415 - as in `run`
 
     with explained():
-        photos = find_photos(settings.load(), brand, min_quality, limit)
+        photos = find_photos(settings.load(), brand, min_quality, limit, _warn)
     for photo in photos:
         if out.is_terminal:
             out.print(f"{photo.quality:.3f}  {photo.photo_id}")
@@ -227,6 +228,10 @@ def demo(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _warn(detail: str) -> None:
+    err.print(f"unreadable: {detail}", style="yellow", markup=False, highlight=False)
 
 
 def _tags_table(rows: list[Tags]) -> Table:

@@ -16,7 +16,10 @@ def rebuild(
     *,
     check: Annotated[bool, typer.Option("--check", help="compare only; exit code 1 if Redis differs")] = False,
 ) -> None:
-    """Restore Redis from the result topic, also while the service runs; no newer tags are overwritten."""
+    """Restore Redis from the result topic, also while the service runs; no newer tags are overwritten.
+
+    Exit code 1 where another program's key is in the place of a photo.
+    """
     from consumer.operations import rebuild as rebuilding  # noqa: PLC0415 - `--help` must not load Kafka
 
     with explained():
@@ -35,7 +38,7 @@ def rebuild(
         out.print(f"{result.records} records, {rate:.0f} photos/s: {parts or 'nothing in the topic'}{skipped}")
     else:
         echo_json(result)
-    if check and result.outcomes.keys() - {"same"}:
+    if result.outcomes.keys() & {"wrong type"} or (check and result.outcomes.keys() - {"same"}):
         raise typer.Exit(Exit.FAILED)
 
 

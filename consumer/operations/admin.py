@@ -11,7 +11,7 @@ from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.kafka.headers import cloud_event_headers
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import TopicNames, create_topics
-from consumer.reader import Found, TagReader
+from consumer.reader import Found, TagReader, ignore
 from consumer.redis.failures import redis_failures
 from consumer.settings import Settings
 
@@ -54,29 +54,33 @@ def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
     return f"{stored.topic}[{stored.partition}]@{stored.offset}"
 
 
-def read_tags(settings: Settings, photo_ids: Sequence[str], wait_s: float) -> dict[str, Tags]:
-    """The tags of these photos, waiting up to `wait_s` until all have some.
+def read_tags(
+    settings: Settings, photo_ids: Sequence[str], wait_s: float, unreadable: Callable[[str], None] = ignore
+) -> dict[str, Tags]:
+    """The tags of these photos, waiting up to `wait_s` until all have some; `unreadable` as of `TagReader`.
 
     Raises:
         DependencyDown: Redis does not answer.
     """
     deadline = monotonic() + wait_s
     while True:
-        found = _with_reader(settings, lambda reader: reader.get_many(photo_ids))
+        found = _with_reader(settings, unreadable, lambda reader: reader.get_many(photo_ids))
         if len(found) == len(set(photo_ids)) or monotonic() >= deadline:
             return found
         sleep(_POLL_S)
 
 
-def find_photos(settings: Settings, brand: str, min_quality: float, limit: int) -> list[Found]:
-    """The best photos of a brand.
+def find_photos(
+    settings: Settings, brand: str, min_quality: float, limit: int, unreadable: Callable[[str], None] = ignore
+) -> list[Found]:
+    """The best photos of a brand; `unreadable` as of `TagReader`.
 
     Raises:
         DependencyDown: Redis does not answer.
     """
-    return _with_reader(settings, lambda reader: reader.find(brand, min_quality, limit=limit))
+    return _with_reader(settings, unreadable, lambda reader: reader.find(brand, min_quality, limit=limit))
 
 
-def _with_reader(settings: Settings, read: Callable[[TagReader], T]) -> T:
-    with redis_failures(), TagReader(**settings.redis.model_dump()) as reader:
+def _with_reader(settings: Settings, unreadable: Callable[[str], None], read: Callable[[TagReader], T]) -> T:
+    with redis_failures(), TagReader(**settings.redis.model_dump(), unreadable=unreadable) as reader:
         return read(reader)

@@ -7,29 +7,49 @@ service may run meanwhile, and duplicates or late records change nothing.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import MAXYEAR, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
+from typing import Final
 
 from consumer import events, versions
-from consumer.events import Deletion, Record, Tags
+from consumer.events import Deletion, Record, Source, Tags
 from consumer.kafka.scan import Scan
+from consumer.redis import schema
 from consumer.redis.store import Difference, Store
 from consumer.resilience import Dependencies
 from consumer.settings import Settings
+from consumer.tags import is_version, parse_time
 from consumer.telemetry import Log, Metrics
 
 Decision = Tags | Deletion
 Progress = Callable[[int, int], None]
 _Handle = Callable[[Store, Sequence[Decision]], Awaitable[Sequence[str]]]
 
+#: The last millisecond of the calendar: a producer may stamp a record with any number.
+_LAST_MS: Final = 253_402_300_799_999
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """A deletion without a version that can be read, such as the bare null of another program.
+
+    It deletes what was tagged before it.
+    """
+
+    photo_id: str
+    source: Source
+    written_at: datetime
+    deleted_at: datetime
+
 
 @dataclass(frozen=True, slots=True)
 class RebuildResult:
     """Counts of the topic's records: `malformed` ones were skipped, the others written or compared.
 
-    `outcomes` counts `written`, `unchanged` and `superseded` in a rebuild, `same` and each difference in a check.
+    `outcomes` counts `written`, `unchanged`, `mended`, `superseded` and `wrong type` in a rebuild (see
+    `WriteOutcome`), `same` and each difference in a check.
     """
 
     records: int
@@ -71,36 +91,57 @@ async def check(
     return await _through(settings, log, compare, progress)
 
 
-def decision_of(record: Record) -> Decision:
+def decision_of(record: Record, note: Callable[[str], None]) -> Decision | Erasure:
     """The tags or the deletion in a record of the result topic; a deletion has no value, but headers.
 
+    A deletion counts even where its headers cannot be read: source and time are then the record's own. `note` is
+    called with what could not be read.
+
     Raises:
-        ValueError: it is neither; the message has the reason.
+        ValueError: it is neither, or of no photo; the message has the reason.
     """
     photo_id = (record.key or b"").decode()
-    decision = events.decode_tags(record.value) if record.value else _deletion_of(photo_id, record)
-    moment = decision.tagged_at if isinstance(decision, Tags) else decision.deleted_at
-    if not photo_id or decision.photo_id != photo_id:
-        raise ValueError(f"key {photo_id!r} is not the photo id {decision.photo_id!r}")
-    if not versions.is_version(decision.version):
-        raise ValueError(f"version {decision.version!r} cannot be compared")
-    if moment.utcoffset() is None or not 1 < moment.year < MAXYEAR:
-        raise ValueError(f"timestamp {moment} is not in UTC")
-    if isinstance(decision, Tags) and not 0 <= decision.quality.score <= 1:
-        raise ValueError(f"quality {decision.quality.score} is outside 0..1")
-    return decision
+    if not photo_id:
+        raise ValueError("the record has no key")
+    if record.value is None:
+        return _deletion_of(photo_id, record, note)
+    tags = events.decode_tags(record.value)
+    if tags.photo_id != photo_id:
+        raise ValueError(f"key {photo_id!r} is not the photo id {tags.photo_id!r}")
+    tags = replace(tags, tagged_at=parse_time(tags.tagged_at.isoformat()))
+    # What could not be read back from Redis is refused here.
+    schema.decision_of(photo_id, schema.fields_of(tags))
+    return tags
 
 
-def _deletion_of(photo_id: str, record: Record) -> Deletion:
-    names = (events.VERSION_HEADER, events.SOURCE_HEADER, events.DELETED_AT_HEADER)
-    version, source, deleted_at = (record.header(name, "") for name in names)
-    if not (version and source and deleted_at):
-        raise ValueError(f"a tombstone needs the headers {', '.join(names)}")
-    return Deletion(photo_id, version, events.parse_source(source), datetime.fromisoformat(deleted_at))
+def _deletion_of(photo_id: str, record: Record, note: Callable[[str], None]) -> Deletion | Erasure:
+    version = record.header(events.VERSION_HEADER, "")
+    written_at = datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LAST_MS) / 1000, UTC)
+    source, deleted_at = events.source_of(record), written_at
+    try:
+        source = events.parse_source(record.header(events.SOURCE_HEADER, ""))
+        deleted_at = parse_time(record.header(events.DELETED_AT_HEADER, ""))
+    except ValueError as error:
+        note(f"the deletion is restored, but {error}")
+    if is_version(version):
+        return Deletion(photo_id, version, source, deleted_at)
+    note(f"the deletion deletes what was tagged before it, since version {version!r} cannot be compared")
+    return Erasure(photo_id, source, written_at, deleted_at)
+
+
+async def _deletions(store: Store, erasures: Sequence[Erasure]) -> list[Deletion]:
+    """The deletions of what Redis still holds though it was erased."""
+    found = []
+    for erasure in erasures:
+        held = await store.in_force(erasure.photo_id)
+        if isinstance(held, Tags) and held.tagged_at <= erasure.written_at:
+            version = versions.above_rescorings(held.version)
+            found.append(Deletion(erasure.photo_id, version, erasure.source, erasure.deleted_at))
+    return found
 
 
 async def _through(settings: Settings, log: Log, handle: _Handle, progress: Progress) -> RebuildResult:
-    began, outcomes, malformed = monotonic(), Counter[str](), 0
+    began, outcomes, records = monotonic(), Counter[str](), 0
     dependencies = Dependencies(log, Metrics())
     kafka = settings.kafka
     connect = partial(Scan, kafka.bootstrap_servers, kafka.extra, kafka.tags_topic)
@@ -109,25 +150,44 @@ async def _through(settings: Settings, log: Log, handle: _Handle, progress: Prog
         async with Store(**settings.redis.model_dump()) as store:
             progress(0, scan.total)
             while not scan.finished:
-                records = await asyncio.to_thread(scan.read)
-                decisions = _well_formed(records, log)
-                malformed += len(records) - len(decisions)
-                if decisions:
-                    call = partial(handle, store, decisions)
-                    outcomes.update(await dependencies.retry_until_available("redis", call))
+                batch = await asyncio.to_thread(scan.read)
+                records += len(batch)
+                call = partial(_handle_batch, store, _well_formed(batch, log), handle, log)
+                outcomes.update(await dependencies.retry_until_available("redis", call))
                 progress(scan.done, scan.total)
-    duration_s = round(monotonic() - began, 3)
+    duration_s, malformed = round(monotonic() - began, 3), records - outcomes.total()
     log.info("rebuild.finished", outcomes=dict(outcomes), malformed=malformed, duration_s=duration_s)
-    return RebuildResult(outcomes.total() + malformed, malformed, dict(sorted(outcomes.items())), duration_s)
+    return RebuildResult(records, malformed, dict(sorted(outcomes.items())), duration_s)
 
 
-def _well_formed(records: Sequence[Record], log: Log) -> list[Decision]:
-    """The decisions in the records; malformed ones are logged and left out."""
+async def _handle_batch(store: Store, read: Sequence[Decision | Erasure], handle: _Handle, log: Log) -> list[str]:
+    """The outcomes of a batch; an erasure that erases nothing has none. May be repeated."""
+    decisions: list[Decision] = [each for each in read if not isinstance(each, Erasure)]
+    outcomes = [*await handle(store, decisions)]
+    if erasures := [each for each in read if isinstance(each, Erasure)]:
+        deletions = await _deletions(store, erasures)
+        decisions += deletions
+        outcomes += await handle(store, deletions)
+    for decision, outcome in zip(decisions, outcomes, strict=True):
+        if outcome == "wrong type":
+            place = f"{schema.photo_key(decision.photo_id)} or of one of its brand indexes"
+            detail = f"a key that the tagger did not write is in the place of {place}"
+            log.warning("rebuild.record_skipped", photo_id=decision.photo_id, detail=detail)
+    return outcomes
+
+
+def _well_formed(records: Sequence[Record], log: Log) -> list[Decision | Erasure]:
+    """What the records decide; malformed ones are logged and left out."""
     decisions = []
     for record in records:
+        place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        note = partial(_note, log, place)
         try:
-            decisions.append(decision_of(record))
+            decisions.append(decision_of(record, note))
         except ValueError as error:
-            place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
             log.warning("rebuild.record_skipped", **place, detail=str(error))
     return decisions
+
+
+def _note(log: Log, place: dict[str, object], detail: str) -> None:
+    log.warning("rebuild.record_incomplete", **place, detail=detail)

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-import orjson
-
 from consumer.redis.commands import Script
-from consumer.redis.failures import redis_failures
-from consumer.redis.schema import BUCKETS, index_prefix
+from consumer.redis.failures import is_wrong_type, redis_failures
+from consumer.redis.schema import BUCKETS, index_prefix, names_in
 from consumer.redis.thread_link import ThreadLink
 
 _BATCH: Final = 500
-_INDEX_KEY: Final = re.compile(r"b:\{(\d\d)\}:(.*)", re.DOTALL)
+_INDEX_KEY: Final = re.compile(r"b:\{([0-9]{2})\}:(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,10 @@ def _entries(link: ThreadLink) -> Iterator[Entry]:
 def _members(link: ThreadLink, key: str) -> Iterator[tuple[str, float]]:
     cursor: int | None = None
     while cursor != 0:
-        ((cursor, members),) = link.run([("ZSCAN", key, cursor or 0, "COUNT", _BATCH)])
+        (page,) = link.run([("ZSCAN", key, cursor or 0, "COUNT", _BATCH)])
+        if is_wrong_type(page):
+            return
+        cursor, members = page
         yield from members
 
 
@@ -99,17 +100,20 @@ def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
 
 
 def _wrong(link: ThreadLink, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries whose hash is gone, a tombstone, without that brand, or of another quality; one round trip."""
+    """The entries whose hash is gone, no hash, a tombstone, without that brand, or of another quality."""
     hashes = link.run([("HMGET", entry.keys[0], "q", "brands", "del") for entry in entries])
-    return [entry for entry, fields in zip(entries, hashes, strict=True) if not _agrees(entry, *fields)]
+    return [entry for entry, fields in zip(entries, hashes, strict=True) if not _agrees(entry, fields)]
 
 
-def _agrees(entry: Entry, quality: str | None, brands: str | None, deleted: str | None) -> bool:
+def _agrees(entry: Entry, fields: Sequence[str | None] | Exception) -> bool:
+    if isinstance(fields, Exception):
+        return False
+    quality, brands, deleted = fields
     if quality is None or brands is None or deleted == "1":
         return False
     try:
-        return entry.brand in orjson.loads(brands) and float(quality) == entry.score
-    except (TypeError, ValueError):
+        return entry.brand in names_in(brands) and float(quality) == entry.score
+    except ValueError:
         return False
 
 

@@ -36,7 +36,7 @@ from consumer.redis.commands import (
     Wait,
     slot_of,
 )
-from consumer.redis.failures import FAILURES
+from consumer.redis.failures import FAILURES, is_wrong_type
 
 #: How often commands follow redirections, and how long they wait in between where a slot is split between two nodes.
 ROUNDS: Final = 6
@@ -57,6 +57,8 @@ class Server:
 
     def run(self, commands: Sequence[Command], script: Script | None = None) -> Operation[list[Any]]:
         """The replies to the commands, in their order; `script` is the one that they call, if any.
+
+        That a key holds another type is a reply, too: an error as `is_wrong_type` knows it, in its place.
 
         Raises:
             RedisError: the first failure of a command or of the connection; other commands may have been executed.
@@ -283,9 +285,9 @@ def _checked(replies: list[Any]) -> list[Any]:
     """The replies.
 
     Raises:
-        Exception: the first of them that is an error.
+        Exception: the first of them that is an error of more than its key.
     """
     for reply in replies:
-        if isinstance(reply, Exception):
+        if isinstance(reply, Exception) and not is_wrong_type(reply):
             raise reply
     return replies

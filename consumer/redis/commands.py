@@ -21,7 +21,7 @@ class Script:
         self._source = files("consumer.redis").joinpath(name).read_text(encoding="utf-8")
         self._sha = hashlib.sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
-    def call(self, keys: Sequence[str], arguments: Sequence[str | bytes]) -> Command:
+    def call(self, keys: Sequence[str | bytes], arguments: Sequence[str | bytes]) -> Command:
         """The command; every key that the script touches must be among `keys`, and in one slot."""
         return ("EVALSHA", self._sha, len(keys), *keys, *arguments)
 

@@ -8,12 +8,24 @@ one script changes both.
 import json
 import zlib
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
-from consumer.tags import Brand, Deletion, Quality, Tags, format_source, format_time, parse_source
+from consumer.tags import (
+    Brand,
+    Deletion,
+    Quality,
+    Tags,
+    format_source,
+    format_time,
+    is_version,
+    parse_source,
+    parse_time,
+)
+
+T = TypeVar("T")
 
 BUCKETS: Final = 64
+_LEVELS: Final = ("1", "2", "3", "4", "5")
 
 
 def bucket(photo_id: str) -> str:
@@ -62,29 +74,73 @@ def decision_of(photo_id: str, fields: Mapping[str, str]) -> Tags | Deletion | N
     """What a photo's hash holds: tags, without `probabilities`, or a deletion; None where there is no hash.
 
     Raises:
-        ValueError: a field is missing or malformed: something else writes to these keys.
+        ValueError: a field is missing or malformed: something else writes to these keys. The message names the key.
     """
     if not fields:
         return None
     try:
-        version, source, moment = fields["ver"], parse_source(fields["src"]), datetime.fromisoformat(fields["t"])
-        if fields.get("del") == "1":
-            return Deletion(photo_id, version, source, moment)
-        names, probabilities = json.loads(fields["brands"]), json.loads(fields["bs"])
-        return Tags(
-            photo_id=photo_id,
-            quality=Quality(float(fields["q"]), int(fields["qc"]), fields["qg"] == "1"),
-            brands=tuple(Brand(name, float(value)) for name, value in zip(names, probabilities, strict=True)),
-            probabilities={},
-            models=json.loads(fields["m"]),
-            version=version,
-            source=source,
-            tagged_at=moment,
-        )
+        return _decision(photo_id, fields)
     except KeyError as missing:
         raise ValueError(f"hash {photo_key(photo_id)} has no field {missing}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"hash {photo_key(photo_id)}: {error}") from None
+
+
+def names_in(brands: str) -> list[str]:
+    """The brands in the field `brands`.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    try:
+        names = json.loads(brands)
+    except RecursionError:
+        names = None
+    return [_text(name) for name in _a(list, names)]
+
+
+def _decision(photo_id: str, fields: Mapping[str, str]) -> Tags | Deletion:
+    version, source, moment = fields["ver"], parse_source(fields["src"]), parse_time(fields["t"])
+    _text(source.topic)
+    if not is_version(version):
+        raise ValueError(f"version {version!r} cannot be compared")
+    if fields.get("del") == "1":
+        return Deletion(photo_id, version, source, moment)
+    brands = zip(names_in(fields["brands"]), _a(list, json.loads(fields["bs"])), strict=True)
+    return Tags(
+        photo_id=photo_id,
+        quality=Quality(_share(fields["q"]), _LEVELS.index(fields["qc"]) + 1, fields["qg"] == "1"),
+        brands=tuple(Brand(name, _share(value)) for name, value in brands),
+        probabilities={},
+        models={_text(name): _text(number) for name, number in _a(dict, json.loads(fields["m"])).items()},
+        version=version,
+        source=source,
+        tagged_at=moment,
+    )
+
+
+def _a(kind: type[T], value: object) -> T:
+    if not isinstance(value, kind):
+        raise ValueError(f"{value!r:.40} is not a {kind.__name__}")  # noqa: TRY004 - as of every malformed field
+    return value
+
+
+def _text(value: object) -> str:
+    """The value, if it is a text that UTF-8 can hold.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    text = _a(str, value)
+    text.encode()
+    return text
+
+
+def _share(value: str | float) -> float:
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{number:g} is outside 0..1")
+    return number
 
 
 def _compact(value: object) -> str:

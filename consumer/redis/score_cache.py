@@ -95,7 +95,8 @@ class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
             self._count("failed")
             # The write of the tags will notice an outage of Redis and wait.
             return await judge(photo)
-        scores = None if value is None else decode(value, identity, self._contract)
+        # A key of another type is a miss: the new entry replaces it.
+        scores = decode(value, identity, self._contract) if isinstance(value, bytes) else None
         if scores is not None:
             self._count("hit")
             return scores

@@ -5,24 +5,36 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-import orjson
-
+from consumer.errors import DependencyDown, PhotoRejected
 from consumer.events import Deletion, Tags
 from consumer.redis.async_link import AsyncLink
 from consumer.redis.commands import Command, Script
-from consumer.redis.failures import redis_failures
+from consumer.redis.failures import is_wrong_type, redis_failures
 from consumer.redis.schema import bucket, decision_of, fields_of, index_prefix, photo_key
+from consumer.tags import format_source, say_the_same, supersedes
 
-WriteOutcome = Literal["written", "unchanged", "superseded"]
+#: `mended`: the same was there, but its hash or an index was damaged. `wrong type`: somebody else's key is in the way,
+#: and nothing was written.
+WriteOutcome = Literal["written", "unchanged", "mended", "superseded", "wrong type"]
 #: What Redis holds of a photo, compared with what it should hold.
-Difference = Literal["missing", "older", "different", "not indexed"]
+Difference = Literal["missing", "older", "different", "not indexed", "unreadable", "wrong type"]
+#: What an equal version does where the hash has other content: it stays, or it is restored.
+_Rule = Literal["keep", "restore"]
 
+_OUTCOMES: Final[Mapping[bytes, WriteOutcome]] = {
+    b"written": "written",
+    b"unchanged": "unchanged",
+    b"mended": "mended",
+    b"superseded": "superseded",
+}
 _UNDECLARED: Final = b"undeclared"
+#: How often a photo may change between two calls of the script.
+_ROUNDS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a write did, and what is in force after it."""
+    """What a write did, and what is in force after it; None where that cannot be read."""
 
     outcome: WriteOutcome
     in_force: Tags | Deletion | None
@@ -48,34 +60,33 @@ class Store(AbstractAsyncContextManager["Store"]):
             await self._redis.ping()
 
     async def write(self, decision: Tags | Deletion) -> Written:
-        """Writes tags, or replaces them by a tombstone, unless the same or a newer version is there.
+        """Writes tags, or replaces them by a tombstone, unless the same or something newer is there (`supersedes`).
 
-        The answer to a repeated write has what Redis holds (with the probabilities of this one), so that the result
-        topic and Redis always agree on when a photo was tagged.
+        The answer to a repeated write has what Redis holds, so that the result topic and Redis always agree on when a
+        photo was tagged; with the probabilities of this decision, if that is of the same record or says the same.
+        A hash that cannot be read is replaced where its version does not forbid it: no reader has anything of it.
 
         Raises:
             DependencyDown: Redis does not answer or cannot take writes now (out of memory, loading, read-only).
+            PhotoRejected: `redis_key`, where a key of another type is in the place of the hash or of an index.
         """
-        ((result, *present),) = await self._run([decision])
-        outcome: WriteOutcome = result.decode()
-        if outcome == "written":
-            return Written(outcome, decision)
-        texts = [entry.decode() for entry in present]
-        in_force = decision_of(decision.photo_id, dict(zip(texts[::2], texts[1::2], strict=True)))
-        if outcome == "unchanged" and isinstance(in_force, Tags) and isinstance(decision, Tags):
-            in_force = replace(in_force, probabilities=decision.probabilities)
-        return Written(outcome, in_force)
+        written = await self._write(decision, "keep")
+        if written.in_force is None and written.outcome != "superseded":
+            written = await self._write(decision, "restore")
+        return replace(written, in_force=_with_probabilities(written.in_force, decision))
 
     async def write_all(self, decisions: Sequence[Tags | Deletion]) -> list[WriteOutcome]:
-        """`write` of each in one round trip; each is atomic by itself, and all may be repeated.
+        """Restores each in one round trip; each is atomic by itself, and all may be repeated.
+
+        As `write`, but where Redis holds the same version with other content, the later call wins.
 
         Raises:
             DependencyDown: as `write`; some of them may have been written.
         """
-        return [outcome.decode() for outcome, *_ in await self._run(decisions)]
+        return [_outcome(answer) for answer in await self._run(decisions, "restore")]
 
     async def in_force(self, photo_id: str) -> Tags | Deletion | None:
-        """What Redis holds of a photo; None where it holds nothing.
+        """What Redis holds of a photo; None where it holds nothing that can be read.
 
         The `probabilities` of tags are those of their brands: Redis keeps no others.
 
@@ -84,24 +95,20 @@ class Store(AbstractAsyncContextManager["Store"]):
         """
         with redis_failures():
             (present,) = await self._redis.run([("HGETALL", photo_key(photo_id))])
-        fields = {name.decode(): value.decode() for name, value in present.items()}
-        decision = decision_of(photo_id, fields)
-        if isinstance(decision, Tags):
-            return replace(decision, probabilities={brand.brand: brand.probability for brand in decision.brands})
-        return decision
+        return None if is_wrong_type(present) else _with_probabilities(_readable(photo_id, present), None)
 
-    async def newer(self, photo_id: str, version: str) -> Tags | Deletion | None:
-        """What Redis holds of a photo, if that is newer than `version`; nearly always None, which takes one HGET.
+    async def newer(self, decision: Tags | Deletion) -> Tags | Deletion | None:
+        """What Redis holds of a photo, if that `supersedes` a decision; nearly always None, which takes one HMGET.
 
         Raises:
             DependencyDown: Redis does not answer.
         """
         with redis_failures():
-            (present,) = await self._redis.run([("HGET", photo_key(photo_id), "ver")])
-        if present is None or present.decode() <= version:
+            (present,) = await self._redis.run([("HMGET", photo_key(decision.photo_id), "ver", "src")])
+        if is_wrong_type(present) or present == [decision.version.encode(), format_source(decision.source).encode()]:
             return None
-        now = await self.in_force(photo_id)
-        return now if now is not None and now.version > version else None
+        now = await self.in_force(decision.photo_id)
+        return _with_probabilities(now, decision) if now is not None and supersedes(now, decision) else None
 
     async def differences(self, decisions: Sequence[Tags | Deletion]) -> list[Difference | None]:
         """What Redis lacks of each, in one round trip; None where it holds the same or something newer.
@@ -120,30 +127,45 @@ class Store(AbstractAsyncContextManager["Store"]):
             for decision in decisions
         ]
 
-    async def _run(self, decisions: Sequence[Tags | Deletion]) -> list[list[Any]]:
-        """The script's answers; it is called again where a photo loses brands, which only Redis knows."""
-        keys = [[photo_key(decision.photo_id), *_index_keys(decision)] for decision in decisions]
+    async def _write(self, decision: Tags | Deletion, rule: _Rule) -> Written:
+        (answer,) = await self._run([decision], rule)
+        outcome = _outcome(answer)
+        if outcome == "wrong type":
+            key, kind = (part.decode(errors="replace") for part in answer[1:])
+            raise PhotoRejected("redis_key", f"key {key} is a {kind} that the tagger did not write")
+        if outcome == "written":
+            return Written(outcome, decision)
+        present = answer[1]
+        return Written(outcome, _readable(decision.photo_id, dict(zip(present[::2], present[1::2], strict=True))))
+
+    async def _run(self, decisions: Sequence[Tags | Deletion], rule: _Rule) -> list[list[Any]]:
+        """The script's answers; it is called again where a photo loses brands, which only Redis knows.
+
+        Raises:
+            DependencyDown: as `write`, or the script asks for ever.
+        """
+        keys: list[list[str | bytes]] = [
+            [photo_key(decision.photo_id), *_index_keys(decision)] for decision in decisions
+        ]
         answers: list[list[Any]] = [[]] * len(decisions)
         calls = list(range(len(decisions)))
-        while calls:
-            commands = [self._script.call(keys[place], _arguments(decisions[place])) for place in calls]
+        for _ in range(_ROUNDS):
+            commands = [self._script.call(keys[place], _arguments(decisions[place], rule)) for place in calls]
             with redis_failures():
                 for place, answer in zip(calls, await self._redis.run(commands, self._script), strict=True):
                     answers[place] = answer
-            # Repeated more than once only if another writer changed the photo, to a higher version: so this ends.
+            # Repeated more than once only if another writer changed the photo meanwhile.
             calls = [place for place in calls if answers[place][0] == _UNDECLARED]
+            if not calls:
+                return answers
             for place in calls:
-                keys[place] += (key.decode() for key in answers[place][1:])
-        return answers
+                keys[place] += answers[place][1:]
+        raise DependencyDown("redis", f"the script asked for other keys {_ROUNDS} times")
 
 
-def _arguments(decision: Tags | Deletion) -> list[str | bytes]:
+def _arguments(decision: Tags | Deletion, rule: _Rule) -> list[str | bytes]:
     """The script's arguments after the keys."""
-    quality, brands = 0.0, list[str]()
-    if isinstance(decision, Tags):
-        quality, brands = decision.quality.score, [brand.brand for brand in decision.brands]
-    prefix = index_prefix(bucket(decision.photo_id))
-    arguments: list[str | bytes] = [decision.photo_id, prefix, decision.version, repr(quality), orjson.dumps(brands)]
+    arguments: list[str | bytes] = [decision.photo_id, index_prefix(bucket(decision.photo_id)), rule]
     for name, value in fields_of(decision).items():
         arguments += (name, value)
     return arguments
@@ -154,16 +176,65 @@ def _index_keys(decision: Tags | Deletion) -> list[str]:
     return [prefix + brand.brand for brand in decision.brands] if isinstance(decision, Tags) else []
 
 
-def _difference(
-    decision: Tags | Deletion, present: Mapping[bytes, bytes], scores: Sequence[float | None]
-) -> Difference | None:
-    version = present.get(b"ver", b"").decode()
-    if version > decision.version:
+def _outcome(answer: Sequence[Any]) -> WriteOutcome:
+    """The first part of the script's answer; the others are those of this outcome.
+
+    Raises:
+        DependencyDown: it is no answer of this script.
+    """
+    match answer:
+        case [b"wrong type", bytes(), bytes()]:
+            return "wrong type"
+        case [bytes(name), [*fields]] if name in _OUTCOMES and len(fields) % 2 == 0 and None not in fields:
+            return _OUTCOMES[name]
+    raise DependencyDown("redis", f"the script answered {answer!r:.80}")
+
+
+def _readable(photo_id: str, present: Mapping[bytes, bytes]) -> Tags | Deletion | None:
+    """What a hash says; None where it is empty or cannot be read."""
+    try:
+        return decision_of(photo_id, _texts(present))
+    except ValueError:
         return None
-    if version < decision.version:
-        return "older" if present else "missing"
-    expected = {name.encode(): value.encode() for name, value in fields_of(decision).items()}
-    if present != expected:
-        return "different"
+
+
+def _texts(present: Mapping[bytes, bytes]) -> dict[str, str]:
+    """Fields as text; what is not UTF-8 keeps its bytes as escapes, which no field of ours may have."""
+    return {_escaped(name): _escaped(value) for name, value in present.items()}
+
+
+def _escaped(part: bytes) -> str:
+    return part.decode(errors="surrogateescape")
+
+
+def _with_probabilities(held: Tags | Deletion | None, decision: Tags | Deletion | None) -> Tags | Deletion | None:
+    """What Redis holds, with the probabilities of a decision if they belong to it, else with those of its brands."""
+    if not isinstance(held, Tags):
+        return held
+    if isinstance(decision, Tags) and (held.source == decision.source or say_the_same(held, decision)):
+        return replace(held, probabilities=decision.probabilities)
+    return replace(held, probabilities={brand.brand: brand.probability for brand in held.brands})
+
+
+def _difference(
+    decision: Tags | Deletion, present: Mapping[bytes, bytes] | Exception, scores: Sequence[float | Exception | None]
+) -> Difference | None:
+    if isinstance(present, Exception):
+        return "wrong type"
+    if present == {name.encode(): value.encode() for name, value in fields_of(decision).items()}:
+        return _index_difference(decision, scores)
+    held = _readable(decision.photo_id, present)
+    if held is None:
+        return "unreadable" if present else "missing"
+    if supersedes(held, decision):
+        return None
+    return "older" if supersedes(decision, held) else "different"
+
+
+def _index_difference(
+    decision: Tags | Deletion, scores: Sequence[float | Exception | None]
+) -> Literal["not indexed", "wrong type"] | None:
+    if any(isinstance(score, Exception) for score in scores):
+        return "wrong type"
     listed = isinstance(decision, Deletion) or all(score == decision.quality.score for score in scores)
     return None if listed else "not indexed"

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
 from consumer.redis.failures import FAILURES
+from consumer.redis.replies import MISREAD, misfit, misread
 
 #: Nodes that are asked concurrently.
 _MAX_THREADS: Final = 16
@@ -84,18 +85,27 @@ class ThreadLink:
 
     def _answer(self, node: Address | None, commands: Sequence[Command]) -> Answer:
         client: Any = self._client(node)
+        replies: list[Any]
         try:
             if len(commands) == 1:
-                return [client.execute_command(*commands[0])]
-            pipeline = client.pipeline(transaction=False)
-            for command in commands:
-                pipeline.execute_command(*command)
-            replies: list[Any] = pipeline.execute(raise_on_error=False)
+                replies = [client.execute_command(*commands[0])]
+            else:
+                pipeline = client.pipeline(transaction=False)
+                for command in commands:
+                    pipeline.execute_command(*command)
+                replies = pipeline.execute(raise_on_error=False)
         except ResponseError as error:
             return [error] * len(commands)
         except FAILURES as error:
             return error
-        return replies
+        except MISREAD as error:
+            failure = misread(error)
+        else:
+            failure = misfit(commands, replies)
+        if failure is None:
+            return replies
+        self._clients.pop(node, None)
+        return failure
 
     def _client(self, node: Address | None) -> Redis:
         client = self._clients.get(node)

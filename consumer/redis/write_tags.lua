@@ -1,54 +1,162 @@
 -- Writes one photo's tags or tombstone, and keeps the brand indexes in step, if the version allows it.
 -- KEYS[1] the photo's hash, then the brand indexes: those of the new brands, and those that the caller was told of.
--- ARGV: photo id, index prefix, version, quality, brands as a JSON list, then the hash's fields and values, `ver` first.
--- Returns {outcome, fields and values in force...}: "written", "unchanged" (same version) or "superseded" (newer
--- there); or {"undeclared", index keys...}: nothing was done, call again with these too.
+-- ARGV: photo id, index prefix, "keep" or "restore" (what an equal version does with a hash that has other content),
+-- then the hash's fields and values.
+-- Returns {outcome, {fields and values in force}}: "written", "unchanged" (the same is there), "mended" (it was, but
+-- the hash or an index was damaged) or "superseded" (newer there). Or, where nothing was done:
+--   {"undeclared", index keys...}: call again with these too;
+--   {"wrong type", key, type}: somebody else's key is in the place of the hash or of an index of these brands.
 --
 -- A slot that moves to another node splits its keys between the two. Redis runs a script there only where all declared
 -- keys are, and then refuses what is not: so every key is declared, and none may vanish before its last write.
-local key, photo_id, index_prefix, version = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local current = redis.call('HMGET', key, 'ver', 'brands')
-if current[1] and version <= current[1] then
-    local outcome = version == current[1] and 'unchanged' or 'superseded'
-    return {outcome, unpack(redis.call('HGETALL', key))}
+local key, photo_id, index_prefix, restores = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == 'restore'
+local FIELDS = {'ver', 'del', 'q', 'qc', 'qg', 'brands', 'bs', 'm', 't', 'src'}
+local DECIDED = {'del', 'q', 'qc', 'qg', 'brands', 'bs', 'm'}
+local FORM = '^' .. ('%d'):rep(13) .. '%.' .. ('%d'):rep(6) .. '%.' .. ('%d'):rep(13) .. '$'
+
+local function type_of(name)
+    return redis.call('TYPE', name).ok
 end
-local declared, stays, gone, undeclared = {}, {}, {}, {'undeclared'}
+
+-- The names in a field; none where it cannot be read, and then the sweep finds what they left in the indexes.
+local function brands_in(text)
+    local readable, names = pcall(cjson.decode, text or '[]')
+    local found = {}
+    for _, name in ipairs(readable and type(names) == 'table' and names or {}) do
+        if type(name) == 'string' then
+            table.insert(found, name)
+        end
+    end
+    return found
+end
+
+-- The score of a photo in the indexes, as text; nil where it has none.
+local function score_in(text)
+    local score = tonumber(text or '')
+    return score and score >= 0 and score <= 1 and string.format('%.17g', score) or nil
+end
+
+local function place_in(text)
+    local log, offset = string.match(text or '', '^(.*/%d+)/(%d+)$')
+    return log, tonumber(offset or '')
+end
+
+local function equal(one, other, fields)
+    for _, field in ipairs(fields) do
+        if one[field] ~= other[field] then
+            return false
+        end
+    end
+    return true
+end
+
+local new, old, exists = {}, {}, type_of(key)
+for place = 4, #ARGV, 2 do
+    new[ARGV[place]] = ARGV[place + 1]
+end
+if exists ~= 'hash' and exists ~= 'none' then
+    return {'wrong type', key, exists}
+end
+exists = exists == 'hash'
+if exists then
+    for place, value in ipairs(redis.call('HMGET', key, unpack(FIELDS))) do
+        old[FIELDS[place]] = value or nil
+    end
+end
+
+-- Two contents of a photo may have one version: then the later record of the same partition decides, unless it says the
+-- same, as a duplicate does. Without a version that can be compared, the hash is damaged and is replaced.
+local function verdict()
+    if not string.find(old.ver or '', FORM) or new.ver > old.ver then
+        return 'written'
+    elseif new.ver < old.ver then
+        return 'superseded'
+    end
+    local own_log, own_offset = place_in(new.src)
+    local log, offset = place_in(old.src)
+    local same, tags = equal(new, old, DECIDED), new.del ~= '1' and old.del ~= '1'
+    if tags and own_log and own_log == log and own_offset ~= offset then
+        if own_offset < offset then
+            return same and 'unchanged' or 'superseded'
+        end
+        return same and not restores and 'unchanged' or 'written'
+    end
+    local whole = equal(new, old, FIELDS) and redis.call('HLEN', key) == (#ARGV - 3) / 2
+    return restores and not whole and 'mended' or 'unchanged'
+end
+
+local function present(fields)
+    local pairs_of = {}
+    for _, field in ipairs(FIELDS) do
+        if fields[field] then
+            table.insert(pairs_of, field)
+            table.insert(pairs_of, fields[field])
+        end
+    end
+    return pairs_of
+end
+
+local outcome = verdict()
+if outcome == 'superseded' then
+    return {outcome, present(old)}
+end
+local rewrites = outcome == 'written' or outcome == 'mended'
+local holds = rewrites and new or old
+local score = holds.del ~= '1' and score_in(holds.q) or nil
+local declared, stays, undeclared = {}, {}, {'undeclared'}
 for place = 2, #KEYS do
     declared[KEYS[place]] = true
 end
-local brands = cjson.decode(ARGV[5])
-for _, brand in ipairs(brands) do
-    stays[brand] = true
+for _, brand in ipairs(score and brands_in(holds.brands) or {}) do
+    stays[index_prefix .. brand] = true
 end
-for _, brand in ipairs(current[2] and cjson.decode(current[2]) or {}) do
+for _, brand in ipairs(brands_in(old.brands)) do
     if not declared[index_prefix .. brand] then
         table.insert(undeclared, index_prefix .. brand)
-    elseif not stays[brand] then
-        table.insert(gone, index_prefix .. brand)
     end
 end
 if #undeclared > 1 then
     return undeclared
 end
--- HSET is the first write: Redis checks its memory limit there and refuses the script as a whole. After another write,
--- an HDEL or ZREM, it would let the rest pass beyond the limit.
-local old = redis.call('HKEYS', key)
-redis.call('HSET', key, unpack(ARGV, 6))
-if #old > 0 then
+local gone = {}
+for index in pairs(declared) do
+    local kind = type_of(index)
+    if stays[index] and kind ~= 'zset' and kind ~= 'none' then
+        return {'wrong type', index, kind}
+    elseif not stays[index] and kind == 'zset' then
+        table.insert(gone, index)
+    end
+end
+
+-- From here on only a refusal of Redis itself ends the script (its memory limit, a command that the user may not call).
+-- The hash gets its new version last: so whatever was refused, the repeat does not take the photo for written.
+-- The first write must be one that Redis checks its memory limit for, as it does not for HDEL or ZREM: it then refuses
+-- the script as a whole, and after another write it would let the rest pass beyond the limit.
+if rewrites and exists then
+    redis.call('HSET', key, 'ver', old.ver or '')
+    redis.call('PERSIST', key)
+end
+local mended = outcome == 'unchanged' and 'mended' or outcome
+for index in pairs(stays) do
+    if rewrites or tonumber(redis.call('ZSCORE', index, photo_id) or '') ~= tonumber(score) then
+        redis.call('ZADD', index, score, photo_id)
+        outcome = mended
+    end
+end
+for _, index in ipairs(gone) do
+    if redis.call('ZREM', index, photo_id) == 1 then
+        outcome = mended
+    end
+end
+if rewrites then
     -- Written anew, so that no old field stays and the stored bytes depend on the newest version alone, not on what
     -- was there before: a Redis that was rebuilt from the result topic is the same, byte for byte.
-    for _, field in ipairs(old) do
+    for _, field in ipairs(exists and redis.call('HKEYS', key) or {}) do
         if field ~= 'ver' then
             redis.call('HDEL', key, field)
         end
     end
-    redis.call('HSET', key, unpack(ARGV, 6))
-    redis.call('PERSIST', key)
+    redis.call('HSET', key, unpack(ARGV, 4))
+    return {outcome, present(new)}
 end
-for _, index in ipairs(gone) do
-    redis.call('ZREM', index, photo_id)
-end
-for _, brand in ipairs(brands) do
-    redis.call('ZADD', index_prefix .. brand, ARGV[4], photo_id)
-end
-return {'written'}
+return {outcome, present(old)}

@@ -22,6 +22,7 @@ _IN_WORDS: Final[Mapping[Reason, str]] = {
     "corrupt_image": "The photo is damaged: its data breaks off or cannot be decoded.",
     "decode_timeout": "The photo took too long to decode.",
     "inference_rejected": "The models refused the photo.",
+    "redis_key": "The place of the photo's tags in Redis is taken by data of another program.",
     "internal": "A fault in the service, not in the photo; its log has the details.",
     "dns_failed": "The name of the photo host could not be resolved, again and again.",
     "connect_failed": "The photo host could not be reached, again and again.",

@@ -4,7 +4,8 @@ import asyncio
 import json
 import random
 import sys
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from consumer import events, telemetry
 from consumer.events import Brand, Deletion, Quality, Source, Tags
 from consumer.operations import rebuild
 from consumer.operations.rebuild import RebuildResult
+from consumer.reader import TagReader
+from consumer.redis.schema import bucket, index_prefix, photo_key
 from consumer.redis.store import Difference, Store
 from tests.harness import BLUE, RED, World, dump, eventually
 from tests.harness_process import environment
@@ -130,28 +133,131 @@ async def test_a_live_service_may_write_during_a_rebuild(world: World) -> None:
 async def test_a_malformed_record_is_counted_logged_and_skipped(world: World) -> None:
     topic = world.settings.kafka.tags_topic
     good = events.encode(make_tags("good", 1, "puma"))
-    deletion = {"deleted_at": "2026-11-21T10:00:00.123Z", "source": "uploads/0/1"}
-    bad: list[tuple[str | bytes | None, bytes | None, dict[str, str] | None]] = [
-        ("no-json", b"{", None),
-        ("other-id", good, None),
-        (b"\xff", good, None),
-        ("good", good.replace(b"0000000000001.", b"v1."), None),
-        ("good", good.replace(b'"score":0.5', b'"score":NaN'), None),
-        ("good", good.replace(b"2026-11-21T10", b"2026-11-21T99"), None),
-        ("good", good.replace(b"2026-11-21T10:00:00.123000Z", b"0001-01-01T00:00:00+14:00"), None),
-        ("old-tombstone", None, None),
-        ("bad-version", None, {**deletion, "version": "zzz"}),
-        ("bad-source", None, {**deletion, "version": make_deletion("", 1).version, "source": "x"}),
+    bad: list[tuple[str | bytes, bytes | None]] = [
+        ("no-json", b"{"),
+        ("empty", b""),
+        ("deep", b"[" * 100_000),
+        ("other-id", good),
+        (b"", good),
+        (b"", None),
+        (b"\xff", good),
+        (b"\xff", None),
+        ("good", good.replace(b"0000000000001.", b"v1.")),
+        ("good", good.replace(b'"score":0.5', b'"score":NaN')),
+        ("good", good.replace(b'"score":0.5', b'"score":7')),
+        ("good", good.replace(b'"level":3', b'"level":99')),
+        ("good", good.replace(b'"probability":0.9', b'"probability":NaN')),
+        ("good", good.replace(b'"probability":0.9', b'"probability":-1')),
+        ("good", good.replace(b'"offset":1', b'"offset":-1')),
+        ("good", good.replace(b"2026-11-21T10", b"2026-11-21T99")),
+        ("good", good.replace(b"2026-11-21T10:00:00.123000Z", b"2026-11-21T10:00:00")),
+        ("good", good.replace(b"2026-11-21T10:00:00.123000Z", b"0001-01-01T00:00:00+14:00")),
+        ("good", good.replace(b"2026-11-21T10:00:00.123000Z", b"9999-12-31T23:59:59-14:00")),
     ]
-    for key, value, headers in bad:
-        world.producer.produce(topic, value, key, headers=headers)
+    for key, value in bad:
+        world.producer.produce(topic, value, key)
     world.producer.flush(10)
     produce(world, make_tags("good", 1, "puma"))
     result = await run_rebuild(world)
-    assert (result.records, result.malformed, result.outcomes) == (11, 10, {"written": 1})
+    assert (result.records, result.malformed, result.outcomes) == (len(bad) + 1, len(bad), {"written": 1})
     lines = world.events_logged("rebuild.record_skipped")
-    assert len(lines) == 10
+    assert len(lines) == len(bad)
     assert all(line["detail"] and line["topic"] == topic for line in lines)
+
+
+GOOD_HEADERS = {"version": make_deletion("", 2).version, "deleted_at": "2026-11-21T10:00:00.123Z", "source": "up/0/2"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"deleted_at": "9999-12-31T23:59:59.999Z"},
+        {"deleted_at": "0001-01-01T00:00:00.000Z"},
+        {"deleted_at": "9999-12-31T23:59:59-14:00"},
+        {"deleted_at": "253402300800000"},
+        {"deleted_at": "-62135596800"},
+        {"deleted_at": "2026-11-21T10:00:00"},
+        {"deleted_at": b"\xff"},
+        {"deleted_at": None},
+        {"source": "x"},
+        {"source": "up/0/-1"},
+        {"version": None},
+        {"version": "zzz"},
+        {"version": b"\xff"},
+        {"version": "9" * 5_000},
+        dict.fromkeys(GOOD_HEADERS),
+    ],
+)
+async def test_a_deletion_stays_one_whatever_its_headers_say(world: World, changed: dict[str, str | bytes]) -> None:
+    produce(world, make_tags("p", 1, "puma"), make_tags("q", 1, "puma"))
+    world.producer.produce(world.settings.kafka.tags_topic, None, "p", headers=list((GOOD_HEADERS | changed).items()))
+    world.producer.flush(10)
+    assert (await run_rebuild(world)).records == 3
+    url = world.settings.redis.url
+    with TagReader(url) as reader:
+        assert reader.get_many(["p", "q"]).keys() == {"q"}
+    before = dump(url)
+    assert set((await run_rebuild(world)).outcomes) <= {"superseded", "unchanged"}
+    assert dump(url) == before
+    assert not (await run_check(world))[1]
+    again = replace(make_tags("p", 3, "shell"), tagged_at=datetime.now(UTC) + timedelta(minutes=1))
+    produce(world, again)
+    async with Store(url, timeout_s=5) as store:
+        await store.write(again)
+        await run_rebuild(world)
+        assert (await store.in_force("p")) is not None
+        assert await store.differences([again]) == [None]
+
+
+async def test_a_bare_null_deletes_nothing_that_was_tagged_after_it(world: World) -> None:
+    later = replace(make_tags("p", 2, "puma"), tagged_at=datetime.now(UTC) + timedelta(minutes=1))
+    world.producer.produce(world.settings.kafka.tags_topic, None, "p", headers={"version": "zzz"})
+    world.producer.flush(10)
+    produce(world, later)
+    result = await run_rebuild(world)
+    assert (result.malformed, result.outcomes) == (1, {"written": 1})
+    with TagReader(world.settings.redis.url) as reader:
+        assert reader.get("p") is not None
+
+
+async def test_indexes_and_hashes_that_were_damaged_are_mended_and_counted(world: World) -> None:
+    decisions = [make_tags(f"p{number}", 1, "puma", "shell") for number in range(20)]
+    produce(world, *decisions)
+    url = world.settings.redis.url
+    await run_rebuild(world)
+    before = dump(url)
+    with redis.Redis.from_url(url) as client:
+        client.delete(*client.keys("b:*"))
+    assert (await run_check(world))[0].outcomes == {"not indexed": 20}
+    assert (await run_rebuild(world)).outcomes == {"mended": 20}
+    assert dump(url) == before
+    with redis.Redis.from_url(url) as client:
+        client.hset(photo_key("p1"), mapping={"brands": b"\xff", "ver": "0"})
+        client.hdel(photo_key("p2"), "m", "t")
+        client.hset(photo_key("p3"), "q", "0.6")
+    assert (await run_check(world))[0].outcomes == {"different": 1, "same": 17, "unreadable": 2}
+    result = (await run_rebuild(world)).outcomes
+    assert result["unchanged"] == 17
+    assert (await run_check(world))[0].outcomes == {"same": 20}
+
+
+@pytest.mark.parametrize("kind", ["set", "sadd", "rpush"])
+async def test_another_programs_key_is_passed_told_and_left_alone(world: World, kind: str) -> None:
+    produce(world, *(make_tags(f"p{number}", 1, "puma") for number in range(20)))
+    taken, index = photo_key("p7"), index_prefix(bucket("p3")) + "puma"
+    with redis.Redis.from_url(world.settings.redis.url) as client:
+        for key in (taken, index):
+            client.execute_command(kind, key, "x")
+        client.rpush("p:other", "x")
+        client.set("b:{00}", "x")
+        before = client.dump(taken), client.dump(index)
+        refused = {"p7", *(name for name in (f"p{number}" for number in range(20)) if bucket(name) == bucket("p3"))}
+        result = await run_rebuild(world)
+        assert result.outcomes == {"wrong type": len(refused), "written": 20 - len(refused)}
+        assert {line["photo_id"] for line in world.events_logged("rebuild.record_skipped")} == refused
+        assert (client.dump(taken), client.dump(index)) == before
+    assert not world.events_logged("dependency.lost")
+    assert (await run_check(world))[1].keys() == refused
 
 
 async def test_a_check_writes_nothing_and_lists_what_redis_lacks(world: World) -> None:

@@ -113,9 +113,9 @@ async def test_the_older_protocol_gives_the_same_answers(place: RedisPlace) -> N
         await store.write(make_deletion("photo-8", 1))
         assert await store.in_force("photo-8") == make_deletion("photo-8", 1)
         assert await store.in_force("nobody") is None
-        assert await store.newer("photo-3", tags[3].version) is None
-        assert await store.newer("photo-3", tags[3].version[:-1]) == await store.in_force("photo-3")
-        assert await store.newer("nobody", tags[3].version) is None
+        assert await store.newer(tags[3]) is None
+        assert await store.newer(make_tags("photo-3", 0)) == await store.in_force("photo-3")
+        assert await store.newer(make_tags("nobody", 1)) is None
     with older.reader() as reader:
         assert [found.photo_id for found in reader.find("puma", 0.5)] == ["photo-7", "photo-6", "photo-5"]
         assert len(reader.get_many(tag.photo_id for tag in tags)) == 8

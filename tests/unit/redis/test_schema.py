@@ -86,11 +86,11 @@ def test_a_topic_with_slashes_survives() -> None:
 
 
 def test_no_hash_is_none_and_a_tombstone_is_its_deletion() -> None:
-    deletion = Deletion("photo-1", "v", Source("t", 0, 1), MOMENT)
+    deletion = Deletion("photo-1", FIELDS["ver"], Source("t", 0, 1), MOMENT)
     tombstone = fields_of(deletion)
     assert decision_of("photo-1", {}) is None
     assert decision_of("photo-1", tombstone) == deletion
-    assert tombstone == {"ver": "v", "del": "1", "t": "2026-11-21T10:15:00.123Z", "src": "t/0/1"}
+    assert tombstone == {"ver": FIELDS["ver"], "del": "1", "t": "2026-11-21T10:15:00.123Z", "src": "t/0/1"}
 
 
 @given(ids)
@@ -122,6 +122,11 @@ def test_a_brand_is_indexed_in_64_different_sets() -> None:
     assert (keys[0], keys[-1]) == ("b:{00}:crimson", "b:{63}:crimson")
 
 
+@pytest.mark.parametrize("field", ["other", "del"])
+def test_a_field_of_another_program_or_a_later_version_does_not_matter(field: str) -> None:
+    assert decision_of("photo-1", {**FIELDS, field: "\udcff"}) == decision_of("photo-1", FIELDS)
+
+
 @pytest.mark.parametrize("missing", FIELDS)
 def test_a_hash_without_a_field_is_an_error_that_names_key_and_field(missing: str) -> None:
     foreign = {name: value for name, value in FIELDS.items() if name != missing}
@@ -132,13 +137,17 @@ def test_a_hash_without_a_field_is_an_error_that_names_key_and_field(missing: st
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *[("src", value) for value in ("", "t", "t/0", "t/x/0", "t/0/x")],
-        *[("brands", value) for value in ("", "crimson", "[", "[]", '["a", "b"]')],
-        *[("bs", value) for value in ("", "[]", "[0.9, 0.1]", '["high"]')],
-        *[("q", value) for value in ("", "high")],
-        *[("qc", value) for value in ("", "4.5")],
-        *[("m", value) for value in ("{", "[" * 100_000)],
-        *[("t", value) for value in ("", "yesterday")],
+        *[("ver", value) for value in ("", "0", "zzz", "1.003007.0", FIELDS["ver"] + "0", "٣" + FIELDS["ver"][1:])],
+        *[("src", value) for value in ("", "t", "t/0", "t/x/0", "t/0/x", "t/-1/0", "t/0/-1", "t/0/" + "9" * 5_000)],
+        *[("src", value) for value in ("\udcff/0/1", "t/0/1_0", "t/٣/0")],
+        *[("brands", value) for value in ("", "crimson", "[", "[]", '["a", "b"]', '[["crimson"]]', "[" * 100_000)],
+        *[("brands", value) for value in ('"c"', '["\\ud800"]', '["\udcff"]')],
+        *[("bs", value) for value in ("", "[]", "[0.9, 0.1]", '["high"]', "[NaN]", "[1e999]", "[-0.1]", "[1.1]")],
+        *[("q", value) for value in ("", "high", "nan", "-inf", "1.5", "-1")],
+        *[("qc", value) for value in ("", "4.5", "0", "6", "9" * 5_000)],
+        *[("m", value) for value in ("{", "[" * 100_000, "[]", "5", '{"photo_quality":1}', '{"\\udfff":"1"}')],
+        *[("t", value) for value in ("", "yesterday", "2026-11-21T10:15:00", "0001-01-01T00:00:00+14:00")],
+        *[("t", value) for value in ("9999-12-31T23:59:59-14:00", "10000-01-01T00:00:00Z", "-1")],
     ],
 )
 def test_a_malformed_field_is_a_value_error(field: str, value: str) -> None:
@@ -146,7 +155,10 @@ def test_a_malformed_field_is_a_value_error(field: str, value: str) -> None:
         decision_of("photo-1", {**FIELDS, field: value})
 
 
-@pytest.mark.parametrize(("field", "value"), [("brands", "5"), ("brands", "null"), ("bs", "5"), ("bs", "[null]")])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("brands", "5"), ("brands", "null"), ("bs", "5"), ("bs", "[null]"), ("bs", "{}"), ("m", "null")],
+)
 def test_a_field_of_another_json_type_is_a_value_error(field: str, value: str) -> None:
     with pytest.raises(ValueError):
         decision_of("photo-1", {**FIELDS, field: value})
