@@ -19,9 +19,9 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.http_exceptions import PayloadEncodingError
 from yarl import URL
 
-from consumer.errors import PhotoRejected, Retryable, TransientReason
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TransientReason
 from consumer.fetch.addresses import check_proxy, literal, parse_allow_list, refusal
-from consumer.fetch.attempt import Attempt, NotFound, busy
+from consumer.fetch.attempt import Attempt, NotFound, busy, own_limit
 from consumer.fetch.dns import Lookup
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.urls import check_web, host_of, origin, parsed, shown
@@ -208,9 +208,11 @@ async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) ->
 
 def _mapped(
     error: aiohttp.ClientError, url: URL, hop: _Hop, asking: str | None, proxy: URL | None
-) -> PhotoRejected | Retryable:
+) -> PhotoRejected | Retryable | PhotoHostDown:
     """The error for a failure of the HTTP client. Its texts may contain the query, so none is passed on."""
     place = shown(url)
+    if isinstance(error, OSError) and (own := own_limit(error)):
+        return own
     if hop.refused:
         return PhotoRejected("address_not_allowed", f"{place}: {hop.refused[0]}")
     if isinstance(error, aiohttp.InvalidURL):

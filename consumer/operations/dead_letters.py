@@ -7,6 +7,7 @@ record without a value whose header `redriven` names the dead letter. So the top
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from time import monotonic, sleep
 from typing import Literal
 
@@ -86,7 +87,7 @@ def letters_of(records: Sequence[Record]) -> list[Letter]:
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
     """`succeeded` where the photo has tags of this content or a newer one, else whether the letter was redriven."""
     try:
-        event = events.parse(letter.record)
+        event = events.parse(letter.record, max_ahead_s=inf)
     except PhotoRejected:
         event = None
     if isinstance(event, PhotoUploaded) and (found := tags.get(event.photo_id)) is not None:
