@@ -37,7 +37,7 @@ def busy(status: int, text: str, origin: str, retry_after_s: float | None = None
 
 
 #: What a process runs out of, whatever it asks for.
-_OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN})
+_OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 def own_limit(error: OSError) -> PhotoHostDown | None:

@@ -8,7 +8,7 @@ thread to another, or is left behind where a wait is cut short.
 import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,9 @@ from consumer.fetch.urls import MAX_SHOWN, origin
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_PATH needs no right to list the folder; only Linux has it.
 _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Opens a file below a folder, given its path's parts, as `open_below` does.
+OpenFile = Callable[[str, Sequence[str]], int]
 _ORIGIN: Final = origin(URL("file:///"))
 
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -38,6 +41,8 @@ _OF_THE_FILE: Final = frozenset(
         *(errno.EINVAL, errno.EILSEQ, errno.EFBIG, errno.EOVERFLOW),
     }
 )
+#: Somebody else has the file for a moment, a writer perhaps.
+_BUSY: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.ETXTBSY})
 _IN_EACH_MOUNT: Final = 8
 _IN_ALL: Final = 64
 
@@ -45,8 +50,9 @@ _IN_ALL: Final = 64
 class Files:
     """Reads files below `root`; a call that takes longer than `overdue_s` is overdue. For one event loop."""
 
-    def __init__(self, root: Path | None, overdue_s: float) -> None:
+    def __init__(self, root: Path | None, overdue_s: float, *, open_file: OpenFile | None = None) -> None:
         self._root = root
+        self._open_file = open_file or open_below
         self._served = False
         self._mounts = Mounts()
         self._lanes = Lanes("file", in_each=_IN_EACH_MOUNT, in_all=_IN_ALL, overdue_s=overdue_s)
@@ -67,7 +73,7 @@ class Files:
         if url.raw_authority not in {"", "localhost"} or "\0" in path:
             raise PhotoRejected("url_not_allowed", "a file: URI is file:///path, without a host")
         run = partial(self._lanes.run, self._mounts.lane_of(path, str(self._root)))
-        below = _Below(self._root, path, self._served)
+        below = _Below(self._root, path, self._served, self._open_file)
         attempt.asking = _ORIGIN
         try:
             size = await run(below.size)
@@ -110,6 +116,7 @@ class _Below:
     root: Path
     path: str
     served: bool
+    open_file: OpenFile
 
     @property
     def shown(self) -> str:
@@ -148,7 +155,7 @@ class _Below:
         """
         try:
             top, real = self._allowed()
-            handle = open_below(top, Path(real).relative_to(top).parts)
+            handle = self.open_file(top, Path(real).relative_to(top).parts)
         except OSError as error:
             raise self._why_not_opened(error) from None
         facts = os.fstat(handle)
@@ -188,6 +195,8 @@ class _Below:
         return self._failure(error)
 
     def _failure(self, error: OSError) -> Retryable:
+        if error.errno in _BUSY:
+            return Retryable("http_5xx", f"{self.shown} is in use: {error.strerror}")
         return Retryable("http_5xx", f"the file system fails on {self.shown}: {error.strerror}", origin=_ORIGIN)
 
     def _lost_root(self) -> str | None:

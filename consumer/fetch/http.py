@@ -30,6 +30,11 @@ _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BODIES: Final = frozenset({200, 203})
 _EMPTY: Final = frozenset({204, 205})
+#: Of one connection. A 16th of it is also the most chunks of a body that are parsed in one turn of the event loop.
+_BUFFER_BYTES: Final = 65_536
+#: A chunk costs 2 us to parse, however small; a body in many chunks must be worth it.
+_FREE_CHUNKS: Final = 1_000
+_LEAST_CHUNK_BYTES: Final = 256
 #: A longer Retry-After is cut to this.
 _LONGEST_ASKED_S: Final = 3600.0
 
@@ -73,6 +78,7 @@ class Web:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
+            read_bufsize=_BUFFER_BYTES,
             auto_decompress=False,
             trust_env=False,
         )
@@ -197,12 +203,15 @@ async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) ->
         return await response.read()
     # A list and one join: growing a bytearray costs 2.4 times as much on 3 MB.
     chunks: list[bytes] = []
-    received = 0
-    async for chunk in response.content.iter_any():
+    received = ended = 0
+    async for chunk, ends in response.content.iter_chunks():
         received += len(chunk)
         if received > attempt.max_bytes:
             raise attempt.too_many(shown(url), "the body goes on")
         chunks.append(chunk)
+        ended += ends
+        if ended > _FREE_CHUNKS and received < ended * _LEAST_CHUNK_BYTES:
+            raise Retryable("malformed_response", f"{shown(url)}: a body in chunks of {received // ended} bytes")
     return b"".join(chunks)
 
 

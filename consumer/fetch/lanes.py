@@ -48,7 +48,7 @@ class Lanes:
 
         Raises:
             LaneStuck: the lane is full of calls that are overdue.
-            OSError: `EAGAIN`, this process has no thread left for it.
+            OSError: `ENOMEM`, this process has no thread left for it.
         """
         lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(self._in_each)))
         if len(lane.began_s) >= self._in_each and monotonic() - max(lane.began_s.values()) > self._overdue_s:
@@ -80,12 +80,12 @@ class Lanes:
         self._threads += 1
         if self._threads > self._in_all:
             free()
-            raise OSError(errno.EAGAIN, f"{self._in_all} threads have not returned")
+            raise OSError(errno.ENOMEM, f"{self._in_all} threads have not returned")
         try:
             threading.Thread(target=work, name=self._name, daemon=True).start()
         except RuntimeError:
             free()
-            raise OSError(errno.EAGAIN, "no thread can be started") from None
+            raise OSError(errno.ENOMEM, "no thread can be started") from None
         return done
 
     def _free(self, name: str, lane: _Lane, done: Future[T]) -> None:

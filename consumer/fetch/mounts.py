@@ -31,12 +31,11 @@ class Mounts:
         if not Path(path).is_relative_to(root):
             return "outside"
         points = self._now()
-        for folder in Path(path).parents:
-            if str(folder) == root:
-                break
-            if str(folder) in points:
-                return str(folder)
         below = Path(path).relative_to(root).parts
+        for depth in range(len(below) - 1, 0, -1):
+            folder = str(Path(root, *below[:depth]))
+            if folder in points:
+                return folder
         return str(Path(root, *below[:1])) if len(below) > 1 else root
 
     def _now(self) -> frozenset[str]:
