@@ -66,6 +66,20 @@ Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_a_d
 PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 #: A revision or a time in milliseconds: 13 decimal digits reach to the year 2286.
 MAX_REVISION: Final = 9_999_999_999_999
+#: How far the time of an event may be ahead of its record's: a wrong clock would outrank every later event.
+MAX_CLOCK_AHEAD_S: Final = 86_400.0
+#: Earlier times stand for "no time" in some language or format: the year 1, 1601, 1900, 1904, 1970, 1980.
+_EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
+#: Byte order marks; UTF-32 before UTF-16, whose little-endian mark begins like it.
+_UTF_8_MARK: Final = b"\xef\xbb\xbf"
+_OTHER_MARKS: Final = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\0\0\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+#: Most characters of foreign text in an explanation.
+_MAX_QUOTED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,7 @@ class PhotoUploaded:
     uploader: str | None = None
     place: str | None = None
     content_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +168,67 @@ DELETED_ADAPTER: Final = TypeAdapter(PhotoDeleted)
 TAGS_ADAPTER: Final = TypeAdapter(Tags)
 
 
-def parse(record: Record) -> Event:
+def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int | None = None) -> Event:
     """The event in a record; its type is in the header `ce_type`, `photo.uploaded` without one.
 
+    Its time must be plausible, because it orders all events of a photo: at most `max_ahead_s` after the record's own
+    time. A producer may stamp its records itself, so a record's time that is after `now_ms` (by default, now) does not
+    count.
+
     Raises:
-        PhotoRejected: `invalid_event`, naming the field that is missing or ill-typed.
+        PhotoRejected: `invalid_event`, naming the field that is missing, ill-typed or implausible.
     """
     if record.value is None:
         raise PhotoRejected("invalid_event", "the record has no value")
     kind = record.header("ce_type", UPLOADED)
+    if kind not in {UPLOADED, DELETED}:
+        said = repr(kind[:_MAX_QUOTED])
+        raise PhotoRejected("invalid_event", f"header ce_type is {said}, expected {UPLOADED} or {DELETED}")
+    value = _utf_8(record.value)
     try:
-        if kind == UPLOADED:
-            return UPLOADED_ADAPTER.validate_json(record.value)
-        if kind == DELETED:
-            return DELETED_ADAPTER.validate_json(record.value)
+        event = UPLOADED_ADAPTER.validate_json(value) if kind == UPLOADED else DELETED_ADAPTER.validate_json(value)
     except ValidationError as error:
         raise PhotoRejected("invalid_event", _explain(error)) from None
-    raise PhotoRejected("invalid_event", f"header ce_type is {kind!r}, expected {UPLOADED} or {DELETED}")
+    now_ms = milliseconds(datetime.now(UTC)) if now_ms is None else now_ms
+    _check_time(event, min(record.timestamp_ms, now_ms) if record.timestamp_ms > 0 else now_ms, max_ahead_s)
+    return event
+
+
+def _utf_8(payload: bytes) -> bytes:
+    """The payload without a byte order mark.
+
+    Raises:
+        PhotoRejected: `invalid_event`, its mark is that of another encoding.
+    """
+    for mark, encoding in _OTHER_MARKS.items():
+        if payload.startswith(mark):
+            raise PhotoRejected("invalid_event", f"field value: its byte order mark is that of {encoding}, not UTF-8")
+    return payload.removeprefix(_UTF_8_MARK)
+
+
+def _check_time(event: Event, written_ms: int, max_ahead_s: float) -> None:
+    """Refuses what cannot be the time of an event that was written at `written_ms`.
+
+    Raises:
+        PhotoRejected: `invalid_event`.
+    """
+    name, moment = (
+        ("uploaded_at", event.uploaded_at) if isinstance(event, PhotoUploaded) else ("deleted_at", event.deleted_at)
+    )
+    if moment < _EARLIEST:
+        raise PhotoRejected("invalid_event", f"field {name}: {format_time(moment)} is what an unset time looks like")
+    ahead_s = (milliseconds(moment) - written_ms) / 1000
+    if ahead_s > max_ahead_s:
+        late = f"{format_time(moment)} is {ahead_s:.0f} s after its record was written, {max_ahead_s:.0f} are allowed"
+        raise PhotoRejected("invalid_event", f"field {name}: {late}")
+
+
+def is_under_way(event: PhotoUploaded, now: datetime, grace_s: float) -> bool:
+    """Whether the upload may not be complete or visible yet: it began less than `grace_s` ago.
+
+    Neither may it be that far ahead: a sender's clock that is wrong by more must not make the grace endless.
+    """
+    return abs((now - event.uploaded_at).total_seconds()) < grace_s
 
 
 def source_of(record: Record) -> Source:
@@ -197,6 +255,6 @@ def decode_tags(payload: bytes) -> Tags:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "value"
+    where = ".".join(str(part) for part in first["loc"])[:_MAX_QUOTED] or "value"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"field {where}: {first['msg']}{more}"

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from consumer import events
 from consumer.errors import PhotoHostDown, PhotoRejected, Reason, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
+from consumer.fetch.fetcher import UNFINISHED
 from consumer.fetch.hosts import Hosts
 from consumer.imaging.formats import ends_early
 from consumer.kafka.headers import Delivery
@@ -61,6 +62,9 @@ class Steps:
     publish: ResultPublisher
     #: The scores of a photo: from the cache, or from the judge that is passed in.
     score: Callable[[Photo, Judge], Awaitable[Scores]] = judged
+    parse: Callable[[Record], events.Event] = events.parse
+    #: Whether the upload of a photo may be under way, so that it becomes whole later.
+    is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False
 
 
 @dataclass(slots=True)
@@ -113,12 +117,12 @@ class Pipeline:
             PhotoHostDown: its host is down, and it must not stay in flight any longer.
             Retryable: it could not be tagged within the budget of attempts.
         """
-        event = events.parse(delivery.record)
+        event = self.steps.parse(delivery.record)
         if isinstance(event, PhotoDeleted):
             return await self._delete(event, delivery)
         photo = await self._fetch(event, tries)
         try:
-            scores = await self.steps.score(photo, partial(self._judge, tries=tries))
+            scores = await self.steps.score(photo, partial(self._judge, event=event, tries=tries))
         finally:
             photo.drop()
         tags = self.steps.tag(event, scores, delivery.origin)
@@ -152,28 +156,34 @@ class Pipeline:
             fetch = partial(self.hosts.fetch, event, attempt, self.retry)
             return await self.dependencies.retry_until_available("photos", fetch, waits=self.hosts.patience(event))
 
-    async def _judge(self, photo: Photo, *, tries: Tries) -> Scores:
+    async def _judge(self, photo: Photo, *, event: PhotoUploaded, tries: Tries) -> Scores:
         """Pixels, then the scores of both models; the bytes are dropped before the wait for Triton."""
-        pixels = await self._prepare(photo, tries)
+        pixels = await self._prepare(photo, event, tries)
         photo.drop()
         return await self._infer(pixels, tries)
 
-    async def _prepare(self, photo: Photo, tries: Tries) -> Pixels:
-        """The pixels; a truncated photo is fetched once more later, when its upload may be complete.
+    async def _prepare(self, photo: Photo, event: PhotoUploaded, tries: Tries) -> Pixels:
+        """The pixels; what cannot be read while its upload may be under way is fetched again later.
 
         Raises:
             PhotoRejected: as the step.
-            Retryable: `corrupt_image`, the photo is truncated and was not deferred for that yet.
+            Retryable: as the step rejects it, and the upload may be under way, or the photo is truncated and was not
+                deferred for that yet.
         """
         with self.metrics.stage("prepare"):
             try:
                 return await self.steps.prepare(photo)
             except PhotoRejected as rejected:
-                deferred = tries.waited_for == "corrupt_image"
-                if rejected.reason != "corrupt_image" or deferred or not ends_early(photo.body):
+                if rejected.reason not in UNFINISHED:
+                    raise
+                if self.steps.is_under_way(event):
+                    why = "its upload may be under way"
+                elif tries.waited_for not in UNFINISHED and ends_early(photo.body):
+                    why = "the photo stops early"
+                else:
                     raise
                 tries.failed += 1
-                raise Retryable("corrupt_image", f"{rejected.detail}; the photo stops early") from None
+                raise Retryable(rejected.reason, f"{rejected.detail}; {why}") from None
 
     async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
         infer = tries.counted(self.steps.infer)

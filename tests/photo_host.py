@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -99,6 +101,13 @@ async def hosting(address: str = "127.0.0.1", tls: ssl.SSLContext | None = None)
     host.released.set()
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Polls, for what happens in threads."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - no event is set there
+            await asyncio.sleep(0.001)
+
+
 def event(uri: str, sha256: str | None = None) -> PhotoUploaded:
     return PhotoUploaded("p1", uri, datetime(2026, 11, 21, tzinfo=UTC), content_sha256=sha256)
 
@@ -177,3 +186,22 @@ class Names(AbstractResolver):
 
     async def close(self) -> None:
         pass
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """This process may open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = os.open("/dev/null", os.O_RDONLY)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken, hard))
+    # Lower numbers that are free could still be given out.
+    holes = []
+    with contextlib.suppress(OSError):
+        while True:
+            holes.append(os.open("/dev/null", os.O_RDONLY))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for one in (*holes, taken):
+            os.close(one)

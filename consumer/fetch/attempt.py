@@ -7,13 +7,14 @@ is requested again once there are bytes.
 """
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Final
 
 from consumer.budget import Budget, Permit
-from consumer.errors import PhotoRejected, Retryable
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
 
 #: How long a connection is held unread; hosts close such connections after 10 to 60 s.
 OPEN_WAIT_S: Final = 5.0
@@ -33,6 +34,20 @@ def busy(status: int, text: str, origin: str, retry_after_s: float | None = None
     if not about_request and status != HTTPStatus.TOO_MANY_REQUESTS and status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return None
     return Retryable("http_5xx", text, origin=None if about_request else origin, retry_after_s=retry_after_s)
+
+
+#: What a process runs out of, whatever it asks for.
+_OWN_LIMITS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+def own_limit(error: OSError) -> PhotoHostDown | None:
+    """The failure for an error that means that this process or its machine has run out of something, else None.
+
+    It is neither the photo's nor the host's: the photo waits, and uses up no attempt.
+    """
+    if error.errno not in _OWN_LIMITS:
+        return None
+    return PhotoHostDown("connect_failed", f"this machine is at a limit: {error.strerror}")
 
 
 class Attempt:

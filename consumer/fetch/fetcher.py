@@ -9,17 +9,21 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from consumer.budget import Budget
-from consumer.errors import PhotoRejected, Retryable, TaggerError, forget_frames
-from consumer.events import Photo, PhotoUploaded
+from consumer.errors import PhotoRejected, Reason, Retryable, TaggerError, forget_frames
+from consumer.events import Photo, PhotoUploaded, is_under_way
 from consumer.fetch.addresses import STORE_ENDPOINTS
 from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NoRoom, NotFound
-from consumer.fetch.files import read_file
+from consumer.fetch.files import Files
 from consumer.fetch.http import Web
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.stores import Stores
 from consumer.fetch.urls import parsed, shown
 
 _UNBOUNDED: Final = 2**62
+#: Reasons that a photo whose upload is under way may have: its bytes are missing, unfinished, or those before it.
+UNFINISHED: Final[frozenset[Reason]] = frozenset(
+    {"empty_body", "content_mismatch", "corrupt_image", "unsupported_format"}
+)
 
 
 class Fetcher:
@@ -44,6 +48,7 @@ class Fetcher:
         self._budget = budget or Budget(_UNBOUNDED)
         self._web = Web(limits, resolver=resolver)
         self._stores = Stores(limits)
+        self._files = Files(limits.file_root, limits.total_timeout_s)
 
     async def __aenter__(self) -> Self:
         await self._web.__aenter__()
@@ -55,13 +60,15 @@ class Fetcher:
     async def fetch(self, event: PhotoUploaded) -> Photo:
         """The photo that an event names, checked against its `content_sha256` where it has one.
 
-        A missing photo may not be visible yet: within `not_found_grace_s` of its upload that is a transient failure.
+        Its upload may be under way: for `not_found_grace_s` a photo that is missing, empty or not the one that was
+        announced is a transient failure.
 
         Raises:
             PhotoRejected: `url_not_allowed`, `address_not_allowed`, `too_many_redirects`, `http_4xx`, `too_many_bytes`,
                 `content_encoding`, `content_mismatch` or `empty_body`; details hold no query and no credentials.
             Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`,
-                or `http_4xx` within the grace.
+                or `http_4xx`, `empty_body` and `content_mismatch` within the grace.
+            PhotoHostDown: this machine is at a limit of its own.
         """
         url = parsed(event.uri)
         attempt = Attempt(self._budget, self._limits.max_bytes, open_wait_s=self._open_wait_s)
@@ -71,17 +78,28 @@ class Fetcher:
             await _check(body, event.content_sha256, shown(url))
         except NotFound as missing:
             attempt.release()
-            age_s = (datetime.now(UTC) - event.uploaded_at).total_seconds()
-            if age_s < self._limits.not_found_grace_s:
-                raise Retryable("http_4xx", f"{missing}; uploaded {age_s:.0f} s ago, it may appear yet") from None
-            raise PhotoRejected("http_4xx", str(missing)) from None
+            raise self._verdict(event, PhotoRejected("http_4xx", str(missing)), may_appear=True) from None
+        except PhotoRejected as rejected:
+            attempt.release()
+            body = b""  # this frame stays with the failure
+            forget_frames(rejected)
+            raise self._verdict(event, rejected, may_appear=rejected.reason in UNFINISHED) from None
         except BaseException as failure:
             attempt.release()
             if isinstance(failure, TaggerError):
-                body = b""  # this frame stays with the failure
+                body = b""  # as above
                 forget_frames(failure)
             raise
         return Photo(event.photo_id, event.uri, body, attempt.release)
+
+    def is_under_way(self, event: PhotoUploaded) -> bool:
+        """Whether the upload of a photo may not be complete yet."""
+        return is_under_way(event, datetime.now(UTC), self._limits.not_found_grace_s)
+
+    def _verdict(self, event: PhotoUploaded, final: PhotoRejected, *, may_appear: bool) -> PhotoRejected | Retryable:
+        if not may_appear or not self.is_under_way(event):
+            return final
+        return Retryable(final.reason, f"{final.detail}; its upload may be under way")
 
     async def _body(self, url: URL, attempt: Attempt) -> bytes:
         while True:
@@ -98,7 +116,7 @@ class Fetcher:
         if url.scheme in STORE_ENDPOINTS:
             return await self._stores.read(url, attempt)
         if url.scheme == "file" and "file" in self._limits.schemes:
-            return await read_file(url, self._limits.file_root, attempt)
+            return await self._files.read(url, attempt)
         return await self._web.read(url, attempt)
 
 

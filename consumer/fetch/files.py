@@ -1,60 +1,94 @@
-"""Photos from files below one folder: `file:` URIs."""
+"""Photos from files below one folder: `file:` URIs.
 
-import asyncio
+Every call of the file system is made in a thread of the file's mount: a network mount that hangs takes the places of
+its own photos alone. A file is opened once for its size and once more to be read, so that no handle passes from one
+thread to another, or is left behind where a wait is cut short.
+"""
+
+import errno
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 from yarl import URL
 
-from consumer.errors import PhotoRejected, Retryable
-from consumer.fetch.attempt import Attempt, NotFound
-from consumer.fetch.urls import MAX_SHOWN
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
+from consumer.fetch.attempt import Attempt, NotFound, own_limit
+from consumer.fetch.lanes import Lanes, LaneStuck
+from consumer.fetch.mounts import Mounts
+from consumer.fetch.urls import MAX_SHOWN, origin
 
 # Not blocking: opening a named pipe would wait for its writer.
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_PATH needs no right to list the folder; only Linux has it.
 _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
+#: Opens a file below a folder, given its path's parts, as `open_below` does.
+OpenFile = Callable[[str, Sequence[str]], int]
+_ORIGIN: Final = origin(URL("file:///"))
 
-async def read_file(url: URL, root: Path | None, attempt: Attempt) -> bytes:
-    """The bytes of a file below `root`; links are followed if they stay below it. Passes on what `make_room` raises.
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+#: Failures that are about this path or this file; any other is of the file system.
+_OF_THE_FILE: Final = frozenset(
+    {
+        *_ABSENT,
+        *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
+        *(errno.EINVAL, errno.EILSEQ, errno.EFBIG, errno.EOVERFLOW),
+    }
+)
+#: Somebody else has the file for a moment, a writer perhaps.
+_BUSY: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.ETXTBSY})
+_IN_EACH_MOUNT: Final = 8
+_IN_ALL: Final = 64
 
-    Raises:
-        PhotoRejected: `url_not_allowed`, `too_many_bytes`, or `http_4xx` for a file that may not be read.
-        NotFound: there is no such file.
-        Retryable: `short_body`, it cannot be read to its end.
-    """
-    handle, size, path = await asyncio.to_thread(_opened, url, root)
-    try:
-        await attempt.make_room(path, size)
-        return await asyncio.to_thread(_read, handle, size, path)
-    finally:
-        os.close(handle)
 
+class Files:
+    """Reads files below `root`; a call that takes longer than `overdue_s` is overdue. For one event loop."""
 
-def _opened(url: URL, root: Path | None) -> tuple[int, int, str]:
-    """A handle of the file, its size and its path.
+    def __init__(self, root: Path | None, overdue_s: float, *, open_file: OpenFile | None = None) -> None:
+        self._root = root
+        self._open_file = open_file or open_below
+        self._served = False
+        self._mounts = Mounts()
+        self._lanes = Lanes("file", in_each=_IN_EACH_MOUNT, in_all=_IN_ALL, overdue_s=overdue_s)
 
-    Raises:
-        PhotoRejected: as `read_file`.
-        NotFound: as `read_file`.
-    """
-    top, real = _allowed_path(url, root)
-    try:
-        handle = open_below(top, Path(real).relative_to(top).parts)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"no such file: {real[:MAX_SHOWN]}") from None
-    except OSError as error:
-        raise PhotoRejected("http_4xx", f"cannot open {real[:MAX_SHOWN]}: {error.strerror}") from None
-    facts = os.fstat(handle)
-    if not stat.S_ISREG(facts.st_mode):
-        os.close(handle)
-        raise PhotoRejected("url_not_allowed", f"{real[:MAX_SHOWN]} is not a regular file")
-    return handle, facts.st_size, real[:MAX_SHOWN]
+    async def read(self, url: URL, attempt: Attempt) -> bytes:
+        """The bytes of a file; links are followed if they stay below the root. Passes on what `make_room` raises.
+
+        Raises:
+            PhotoRejected: `url_not_allowed`, `too_many_bytes`, or `http_4xx` for a file that may not be read.
+            NotFound: there is no such file.
+            Retryable: `short_body`, it changes or breaks off; `connect_failed`, the root is gone; `http_5xx` or
+                `fetch_timeout`, the file system fails or hangs.
+            PhotoHostDown: a limit of this process.
+        """
+        if self._root is None:
+            raise PhotoRejected("url_not_allowed", "file: URIs need a root folder, which fetch.file_root sets")
+        path = unquote(url.raw_path)
+        if url.raw_authority not in {"", "localhost"} or "\0" in path:
+            raise PhotoRejected("url_not_allowed", "a file: URI is file:///path, without a host")
+        run = partial(self._lanes.run, self._mounts.lane_of(path, str(self._root)))
+        below = _Below(self._root, path, self._served, self._open_file)
+        attempt.asking = _ORIGIN
+        try:
+            size = await run(below.size)
+            attempt.asking = None
+            await attempt.make_room(path[:MAX_SHOWN], size)
+            attempt.asking = _ORIGIN
+            body = await run(partial(below.body, size))
+        except LaneStuck as stuck:
+            raise Retryable("fetch_timeout", f"{path[:MAX_SHOWN]}: {stuck}", origin=_ORIGIN) from None
+        except OSError as error:
+            raise below.failure(error) from None
+        attempt.asking = None
+        self._served = True
+        return body
 
 
 def open_below(root: str, parts: Sequence[str]) -> int:
@@ -76,29 +110,114 @@ def open_below(root: str, parts: Sequence[str]) -> int:
         os.close(folder)
 
 
-def _allowed_path(url: URL, root: Path | None) -> tuple[str, str]:
-    """The real path of the root folder, and of what the URL names below it.
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """A path that should be below a folder, for calls in a thread; `served`: the folder has had photos before."""
 
-    Raises:
-        PhotoRejected: `url_not_allowed`.
-    """
-    if root is None:
-        raise PhotoRejected("url_not_allowed", "file: URIs need a root folder, which fetch.file_root sets")
-    path = unquote(url.raw_path)
-    if url.raw_authority not in {"", "localhost"} or "\0" in path:
-        raise PhotoRejected("url_not_allowed", "a file: URI is file:///path, without a host")
-    top, real = os.path.realpath(root), os.path.realpath(path)
-    if not Path(real).is_relative_to(top):
-        raise PhotoRejected("url_not_allowed", f"{path[:MAX_SHOWN]} is not below the root folder for file: URIs")
-    return top, real
+    root: Path
+    path: str
+    served: bool
+    open_file: OpenFile
 
+    @property
+    def shown(self) -> str:
+        """The path for messages."""
+        return self.path[:MAX_SHOWN]
 
-def _read(handle: int, size: int, path: str) -> bytes:
-    try:
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            body = file.read(size)
-    except OSError as error:
-        raise Retryable("short_body", f"cannot read {path}: {error.strerror}") from None
-    if len(body) < size:
-        raise Retryable("short_body", f"{path}: {len(body)} of {size} bytes")
-    return body
+    def size(self) -> int:
+        """The size of the file; raises as `Files.read`."""
+        with self._opened() as (_, size):
+            return size
+
+    def body(self, announced: int) -> bytes:
+        """The bytes of the file, which has the announced size.
+
+        Raises:
+            Retryable: `short_body`, it has not, or as `Files.read`, as all else.
+        """
+        with self._opened() as (handle, size):
+            if size != announced:
+                raise Retryable("short_body", f"{self.shown}: {size} bytes, {announced} a moment ago")
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                body = file.read(size)
+        if len(body) < size:
+            raise Retryable("short_body", f"{self.shown}: {len(body)} of {size} bytes")
+        return body
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[int, int]]:
+        """Opens the file, and closes it at the end.
+
+        Yields:
+            Its handle and its size.
+
+        Raises:
+            PhotoRejected: `url_not_allowed`, it is no regular file, or as `Files.read`, as all else.
+        """
+        try:
+            top, real = self._allowed()
+            handle = self.open_file(top, Path(real).relative_to(top).parts)
+        except OSError as error:
+            raise self._why_not_opened(error) from None
+        try:
+            facts = os.fstat(handle)
+            if not stat.S_ISREG(facts.st_mode):
+                raise PhotoRejected("url_not_allowed", f"{self.shown} is not a regular file")
+            yield handle, facts.st_size
+        except OSError as error:
+            raise self.failure(error) from None
+        finally:
+            os.close(handle)
+
+    def _allowed(self) -> tuple[str, str]:
+        """The real path of the root folder, and of what the URL names below it.
+
+        Raises:
+            PhotoRejected: `url_not_allowed`.
+            OSError: the root, or what is above the file, cannot be looked at.
+        """
+        top = os.path.realpath(self.root, strict=True)
+        try:
+            real = os.path.realpath(self.path, strict=True)
+        except OSError as error:
+            if error.errno not in _OF_THE_FILE:
+                raise
+            real = os.path.realpath(self.path)
+        if not Path(real).is_relative_to(top):
+            raise PhotoRejected("url_not_allowed", f"{self.shown} is not below the root folder for file: URIs")
+        return top, real
+
+    def _why_not_opened(self, error: OSError) -> PhotoRejected | NotFound | Retryable | PhotoHostDown:
+        """What a failure to open the file means: it may be the file's, the file system's, or this machine's."""
+        failure = self.failure(error)
+        if isinstance(failure, PhotoHostDown):
+            return failure
+        if gone := self._lost_root():
+            return Retryable("connect_failed", f"the root folder for file: URIs {gone}", origin=_ORIGIN)
+        if error.errno in _ABSENT:
+            return NotFound(f"no such file: {self.shown}")
+        if error.errno in _OF_THE_FILE:
+            return PhotoRejected("http_4xx", f"cannot open {self.shown}: {error.strerror}")
+        return failure
+
+    def failure(self, error: OSError) -> Retryable | PhotoHostDown:
+        """What any failure means that is not about the path."""
+        if own := own_limit(error):
+            return own
+        if error.errno in _BUSY:
+            return Retryable("http_5xx", f"{self.shown} is in use: {error.strerror}")
+        return Retryable("http_5xx", f"the file system fails on {self.shown}: {error.strerror}", origin=_ORIGIN)
+
+    def _lost_root(self) -> str | None:
+        """Why nothing below the root can be read; None where something can.
+
+        A folder that was not empty and is empty now is what a lost network mount leaves behind.
+        """
+        try:
+            with os.scandir(self.root) as entries:
+                lost = self.served and next(entries, None) is None
+                return "is empty now: is its file system mounted?" if lost else None
+        except PermissionError:
+            return None if os.access(self.root, os.X_OK) else "may not be entered"
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"

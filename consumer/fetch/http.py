@@ -19,9 +19,9 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.http_exceptions import PayloadEncodingError
 from yarl import URL
 
-from consumer.errors import PhotoRejected, Retryable, TransientReason
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TransientReason
 from consumer.fetch.addresses import check_proxy, literal, parse_allow_list, refusal
-from consumer.fetch.attempt import Attempt, NotFound, busy
+from consumer.fetch.attempt import Attempt, NotFound, busy, own_limit
 from consumer.fetch.dns import Lookup
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.urls import check_web, host_of, origin, parsed, shown
@@ -30,6 +30,11 @@ _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BODIES: Final = frozenset({200, 203})
 _EMPTY: Final = frozenset({204, 205})
+#: Of one connection. A 16th of it is also the most chunks of a body that are parsed in one turn of the event loop.
+_BUFFER_BYTES: Final = 65_536
+#: A chunk costs 2 us to parse, however small; a body in many chunks must be worth it.
+_FREE_CHUNKS: Final = 1_000
+_LEAST_CHUNK_BYTES: Final = 256
 #: A longer Retry-After is cut to this.
 _LONGEST_ASKED_S: Final = 3600.0
 
@@ -73,6 +78,7 @@ class Web:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
+            read_bufsize=_BUFFER_BYTES,
             auto_decompress=False,
             trust_env=False,
         )
@@ -197,20 +203,26 @@ async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) ->
         return await response.read()
     # A list and one join: growing a bytearray costs 2.4 times as much on 3 MB.
     chunks: list[bytes] = []
-    received = 0
-    async for chunk in response.content.iter_any():
+    received = ended = 0
+    async for chunk, ends in response.content.iter_chunks():
         received += len(chunk)
         if received > attempt.max_bytes:
             raise attempt.too_many(shown(url), "the body goes on")
         chunks.append(chunk)
+        ended += ends
+        if ended > _FREE_CHUNKS and received < ended * _LEAST_CHUNK_BYTES:
+            what = f"{shown(url)}: a body in chunks of {received // ended} bytes"
+            raise Retryable("malformed_response", what, origin=origin(url))
     return b"".join(chunks)
 
 
 def _mapped(
     error: aiohttp.ClientError, url: URL, hop: _Hop, asking: str | None, proxy: URL | None
-) -> PhotoRejected | Retryable:
+) -> PhotoRejected | Retryable | PhotoHostDown:
     """The error for a failure of the HTTP client. Its texts may contain the query, so none is passed on."""
     place = shown(url)
+    if isinstance(error, OSError) and (own := own_limit(error)):
+        return own
     if hop.refused:
         return PhotoRejected("address_not_allowed", f"{place}: {hop.refused[0]}")
     if isinstance(error, aiohttp.InvalidURL):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from math import inf
 from time import monotonic, sleep
 from typing import Final, Literal
 
@@ -134,7 +135,7 @@ def letters_of(records: Iterable[Record]) -> list[Letter]:
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
     """`succeeded` where the photo has tags of this content or a newer one, else what became of its redrive."""
     try:
-        event = events.parse(letter.record)
+        event = events.parse(letter.record, max_ahead_s=inf)
     except PhotoRejected:
         event = None
     if isinstance(event, PhotoUploaded) and (found := tags.get(event.photo_id)) is not None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar
 
-from consumer import tagging
+from consumer import events, tagging
 from consumer.budget import Budget
 from consumer.contract import ModelContract
 from consumer.errors import SourceFailed
@@ -125,7 +125,9 @@ def parts_of(
     preparer = Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
     cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
     steps = Steps(
+        parse=partial(events.parse, max_ahead_s=settings.service.max_clock_ahead_s),
         fetch=fetcher.fetch,
+        is_under_way=fetcher.is_under_way,
         prepare=preparer.prepare,
         infer=partial(connections.triton.infer, contract),
         tag=partial(_tag, contract, settings.service.top_k),

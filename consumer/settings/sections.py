@@ -7,6 +7,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import NoDecode
 
+from consumer.events import MAX_CLOCK_AHEAD_S
 from consumer.fetch.addresses import check_proxy, check_store, parse_allow_list
 from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
 
@@ -137,7 +138,9 @@ class FetchSettings(Section):
     read_timeout_s: Seconds = Field(_FETCH.read_timeout_s, description="between two reads")
     total_timeout_s: Seconds = Field(_FETCH.total_timeout_s, description="of a whole download")
     not_found_grace_s: Annotated[float, Field(ge=0)] = Field(
-        _FETCH.not_found_grace_s, description="a 404 is retried until the upload is this old; 0 makes it final at once"
+        _FETCH.not_found_grace_s,
+        description="a photo that is missing, empty, cut off or unreadable is retried until its upload is this old, "
+        "for it may be under way; 0 makes that final at once",
     )
     attempts: PositiveInt = Field(
         4, description="attempts of a fetch with transient failures, before the event goes to the retry topic"
@@ -216,6 +219,11 @@ class ServiceSettings(Section):
     )
     drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: deadline for the records in flight")
     top_k: PositiveInt = Field(5, description="most brands tagged on one photo")
+    max_clock_ahead_s: Annotated[float, Field(ge=0)] = Field(
+        MAX_CLOCK_AHEAD_S,
+        description="how far the time of an event may be ahead of its record's; one from a wrong clock would outrank "
+        "every later event of the photo",
+    )
     dead_letter_limit: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="ratio of dead letters among the outcomes of a minute that opens the breaker; 0 never does"
     )

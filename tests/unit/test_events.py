@@ -19,6 +19,12 @@ moments = st.datetimes(
 )
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 units = st.floats(0, 1)
+#: When an event can have happened, without the time of its record.
+sane = st.datetimes(
+    datetime(1990, 1, 2),  # noqa: DTZ001 - as above
+    datetime(2026, 11, 1),  # noqa: DTZ001 - as above
+    timezones=st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))),
+)
 
 
 def explanation(value: bytes | None, kind: str | None = None) -> str:
@@ -50,6 +56,11 @@ def test_optional_fields_are_kept() -> None:
     assert (event.content_sha256, event.metadata) == ("0" * 64, {"iso": 100})
 
 
+@pytest.mark.parametrize("field", ["revision", "uploader", "place", "content_sha256", "metadata"])
+def test_an_optional_field_may_be_null(field: str) -> None:
+    assert events.parse(record(uploaded_json(**{field: None}))) == events.parse(record())
+
+
 @pytest.mark.parametrize("field", ["photo_id", "uri", "uploaded_at"])
 def test_an_upload_without_a_required_field_is_refused_by_its_name(field: str) -> None:
     assert f"field {field}:" in explanation(uploaded_json(**{field: ...}))
@@ -69,7 +80,7 @@ def test_a_deletion_without_a_required_field_is_refused_by_its_name(field: str) 
         *[("revision", value) for value in (-1, 1.5, "x", [], MAX_REVISION + 1)],
         *[("content_sha256", value) for value in ("", "0" * 63, "G" * 64, "A" * 64, 5)],
         ("metadata", "text"),
-        ("metadata", None),
+        ("metadata", []),
         ("uploader", 5),
         ("place", {"city": "Bern"}),
     ],
@@ -139,11 +150,142 @@ def test_a_record_without_a_value_is_refused() -> None:
     assert "no value" in explanation(None)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_event() -> None:
+    assert events.parse(record(b"\xef\xbb\xbf" + uploaded_json())) == events.parse(record())
+    marked = b"\xef\xbb\xbf" + deleted_json()
+    assert events.parse(record(marked, kind="photo.deleted")) == events.parse(
+        record(deleted_json(), kind="photo.deleted")
+    )
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16", "UTF-32"])
+@pytest.mark.parametrize("order", ["LE", "BE"])
+def test_the_byte_order_mark_of_another_encoding_is_named(encoding: str, order: str) -> None:
+    payload = ("\ufeff" + uploaded_json().decode()).encode(f"{encoding}-{order}")
+    assert f"byte order mark is that of {encoding}" in explanation(payload)
+
+
 @pytest.mark.parametrize(
     "value", [b"", b"null", b"[]", b'"text"', b"\xff\xfe", b'{"photo_id": "\\ud800"}', b"[" * 9999]
 )
 def test_what_is_no_json_object_is_refused(value: bytes) -> None:
     assert explanation(value).startswith("field ")
+
+
+#: What a parser written by somebody else may trip over, as JSON texts.
+HOSTILE = [
+    '"\\ud800"',
+    '"\\udfff\\ud800"',
+    '"\\u0000"',
+    "1" * 5_000,
+    "-" + "9" * 400,
+    "1e999",
+    "-1e999",
+    "NaN",
+    "-Infinity",
+    "[" * 400 + "]" * 400,
+    '{"a":' * 400 + "1" + "}" * 400,
+    "[" * 100_000,
+    '"' + "x" * 100_000 + '"',
+    "true",
+    '"2026-02-30T00:00:00Z"',
+    '"2026-11-21T10:15:00+99:99"',
+    '"-2026-11-21T10:15:00Z"',
+    '"10000-01-01T00:00:00Z"',
+    '"2026-11-21T10:15:60Z"',
+    '"1e-5"',
+    '"17-00000000000000000000"',
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:20])
+@pytest.mark.parametrize(
+    "field", ["photo_id", "uri", "uploaded_at", "revision", "uploader", "content_sha256", "metadata", "more"]
+)
+def test_no_json_value_raises_anything_but_a_refusal_that_fits_into_a_header(field: str, text: str) -> None:
+    # Twice in one object: the last one counts.
+    value = uploaded_json()[:-1] + f', "{field}": {text}, "{field}": {text}}}'.encode()
+    try:
+        event = events.parse(record(value))
+    except PhotoRejected as rejected:
+        assert rejected.reason == "invalid_event"  # noqa: PT017 - both ends are right
+        assert len(rejected.detail) < 500  # noqa: PT017
+        rejected.detail.encode()
+    else:
+        events.encode(event)
+        events.milliseconds(event.uploaded_at)
+
+
+@pytest.mark.parametrize("kind", ["x" * 600_000, "\ud7ff\U0010ffff" * 9_999, "\x1b[2J", ""])
+def test_a_kind_of_any_length_is_quoted_briefly(kind: str) -> None:
+    assert len(explanation(uploaded_json(), kind)) < 1_500
+
+
+UNSET = [
+    "0001-01-01T00:00:00Z",
+    "0001-01-01T00:00:00.001+00:00",
+    "1601-01-01T00:00:00Z",
+    "1899-12-30T00:00:00Z",
+    "1904-01-01T00:00:00Z",
+    "1969-12-31T23:59:59Z",
+    "1970-01-01T00:00:00Z",
+    "1970-01-01T01:00:00Z",
+    "1970-01-21T00:30:00Z",
+    "1980-01-06T00:00:00Z",
+]
+KINDS = {"uploaded_at": (uploaded_json, events.UPLOADED), "deleted_at": (deleted_json, events.DELETED)}
+
+
+@pytest.mark.parametrize("revision", [None, 7])
+@pytest.mark.parametrize("text", UNSET)
+@pytest.mark.parametrize("field", KINDS)
+def test_what_an_unset_time_looks_like_is_no_time_of_an_event(field: str, text: str, revision: int | None) -> None:
+    make, kind = KINDS[field]
+    assert f"field {field}: {text[:10]}" in (words := explanation(make(**{field: text}, revision=revision), kind))
+    assert "unset" in words
+
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+NOW_MS = events.milliseconds(NOW)
+DAY_S = events.MAX_CLOCK_AHEAD_S
+
+
+def parsed_at(field: str, moment: datetime, written_ms: int, **more: float) -> events.Event:
+    make, kind = KINDS[field]
+    value = make(**{field: moment.isoformat()})
+    return events.parse(
+        Record("t", 0, 0, None, value, (("ce_type", kind.encode()),), timestamp_ms=written_ms), now_ms=NOW_MS, **more
+    )
+
+
+@pytest.mark.parametrize(
+    ("record_ms", "base"),
+    [
+        pytest.param(NOW_MS, NOW, id="just now"),
+        pytest.param(NOW_MS - 86_400_000 * 400, NOW - timedelta(days=400), id="long ago: a replay"),
+        pytest.param(NOW_MS + 86_400_000 * 36_500, NOW, id="a producer's clock is a century ahead"),
+        pytest.param(0, NOW, id="no time"),
+        pytest.param(-1, NOW, id="no time, in librdkafka's words"),
+    ],
+)
+@pytest.mark.parametrize("field", KINDS)
+def test_an_event_is_at_most_so_much_ahead_of_its_record(field: str, record_ms: int, base: datetime) -> None:
+    assert parsed_at(field, base + timedelta(seconds=DAY_S), record_ms)
+    assert parsed_at(field, base - timedelta(days=3_000), record_ms)
+    for ahead in (timedelta(seconds=DAY_S, milliseconds=1), timedelta(days=36_500)):
+        with pytest.raises(PhotoRejected, match=rf"invalid_event: field {field}: .* 86400 are allowed"):
+            parsed_at(field, base + ahead, record_ms)
+
+
+@pytest.mark.parametrize("field", KINDS)
+def test_the_last_day_of_the_calendar_is_refused_and_the_allowance_is_settable(field: str) -> None:
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    with pytest.raises(PhotoRejected, match="invalid_event"):
+        parsed_at(field, last, NOW_MS)
+    assert parsed_at(field, last, NOW_MS, max_ahead_s=float("inf"))
+    assert parsed_at(field, NOW + timedelta(seconds=60), NOW_MS, max_ahead_s=60.0)
+    with pytest.raises(PhotoRejected, match="60 are allowed"):
+        parsed_at(field, NOW + timedelta(seconds=61), NOW_MS, max_ahead_s=60.0)
 
 
 @given(
@@ -188,7 +330,7 @@ def test_tags_survive_their_json_form(decided: Tags) -> None:
     assert events.decode_tags(events.encode(decided)) == decided
 
 
-@given(st.builds(PhotoUploaded, st.just("a b/ü"), st.just("https://h/x?y=1#z"), moments, st.integers(0, MAX_REVISION)))
+@given(st.builds(PhotoUploaded, st.just("a b/ü"), st.just("https://h/x?y=1#z"), sane, st.integers(0, MAX_REVISION)))
 def test_an_event_that_we_encode_is_the_event_that_we_parse(event: PhotoUploaded) -> None:
     assert events.parse(record(events.encode(event))) == event
 

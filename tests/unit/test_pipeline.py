@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import stamina
 
-from consumer.errors import DependencyDown, PhotoRejected, Retryable
+from consumer.errors import DependencyDown, PhotoRejected, Reason, Retryable
 from consumer.events import Record, source_of
 from consumer.fetch.hosts import Hosts
 from consumer.kafka.headers import retry_headers
@@ -257,6 +257,47 @@ async def test_a_photo_that_was_still_being_uploaded_is_tagged_when_it_is_whole(
     await bench.handle(one)
     await bench.handle(replace(one, headers=retry_headers(one.headers, bench.world.deferred[0][1])))
     assert bench.outcomes() == {"deferred": 1, "tagged": 1}
+
+
+UNREADABLE = {
+    "nulls": (bytes(4_096), PhotoRejected("unsupported_format", "not a photo")),
+    "a few bytes": (b"\xff\xd8", PhotoRejected("unsupported_format", "not a photo")),
+    "damaged but whole": (b"\xff\xd8\xff\xda\0\2\xff\xd9", CUT),
+    "cut off": (b"\xff\xd8\xff\xe0", CUT),
+}
+
+
+def under_way(world: World, answers: list[bool]) -> Bench:
+    """A bench whose uploads are under way for so long."""
+    bench = Bench(world, RetrySchedule(5, (60.0,)))
+    steps = replace(bench.pipeline.steps, is_under_way=lambda _: answers.pop(0))
+    bench.pipeline = replace(bench.pipeline, steps=steps)
+    return bench
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_what_cannot_be_read_while_its_upload_may_be_under_way_is_fetched_again(kind: str) -> None:
+    body, rejected = UNREADABLE[kind]
+    bench, one = under_way(World(failing("prepare", *[rejected] * 3), body=body), [True, True, False]), record()
+    for _ in range(3):
+        await bench.handle(one)
+        if bench.world.deferred:
+            one = replace(one, headers=retry_headers((), bench.world.deferred[-1][1]))
+    assert [(each.reason, each.round) for _, each in bench.world.deferred] == [
+        (rejected.reason, 1),
+        (rejected.reason, 2),
+    ]
+    (letter,) = bench.world.dead
+    assert (letter.reason, letter.detail, letter.attempt) == (rejected.reason, rejected.detail, 3)
+
+
+@pytest.mark.parametrize(
+    "reason", ["too_many_pixels", "too_many_scans", "image_too_small", "decode_timeout", "inference_rejected"]
+)
+async def test_what_no_upload_under_way_looks_like_is_refused_at_once(reason: Reason) -> None:
+    bench = under_way(World(failing("prepare", PhotoRejected(reason, "no"))), [True])
+    await bench.handle(record())
+    assert [letter.reason for letter in bench.world.dead] == [reason]
 
 
 async def test_a_photo_that_is_damaged_but_whole_is_refused_at_once() -> None:

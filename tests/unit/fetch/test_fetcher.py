@@ -2,12 +2,13 @@ import asyncio
 import contextlib
 import hashlib
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from consumer.errors import PhotoRejected, Retryable
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
 from consumer.events import PhotoUploaded
 from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.http import retry_after_s
@@ -21,9 +22,11 @@ from tests.photo_host import (
     failure,
     fetch,
     limits_for,
+    no_descriptor_left,
     rejected,
     response,
     retryable,
+    until,
 )
 
 
@@ -44,6 +47,31 @@ class TestBodies:
         chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:5000], BODY[5000:])) + b"0\r\n\r\n"
         raw = response("200 OK", Content_Length=None, Transfer_Encoding="chunked") + chunks
         assert await fetch(host.serve("/a", raw), limits_for(host)) == BODY
+
+    @pytest.mark.parametrize(("size", "count"), [(1, 900), (256, 5_000), (4_096, 300)])
+    async def test_a_body_in_small_chunks_is_read_while_it_is_worth_its_work(
+        self, host: Host, size: int, count: int
+    ) -> None:
+        raw = response("200 OK", Content_Length=None, Transfer_Encoding="chunked")
+        raw += (b"%x\r\n" % size + b"x" * size + b"\r\n") * count + b"0\r\n\r\n"
+        assert await fetch(host.serve("/a", raw), limits_for(host)) == b"x" * size * count
+
+    @pytest.mark.parametrize("size", [1, 2, 100])
+    async def test_a_body_in_tiny_chunks_is_left_before_it_costs_other_photos_their_time(
+        self, host: Host, size: int
+    ) -> None:
+        chunk = b"%x\r\n" % size + b"x" * size + b"\r\n"
+
+        async def forever(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(response("200 OK", Content_Length=None, Transfer_Encoding="chunked"))
+            while True:
+                writer.write(chunk * 10_000)
+                await writer.drain()
+
+        error = await failure(host.serve("/a", forever), limits_for(host))
+        assert isinstance(error, Retryable)
+        assert (error.reason, error.origin) == ("malformed_response", f"http://127.0.0.1:{host.port}")
+        assert error.detail.endswith(f"in chunks of {size} bytes")
 
     async def test_the_query_reaches_the_host_as_it_was_written(self, host: Host) -> None:
         host.serve("/a%2Fb", response("200 OK", BODY))
@@ -232,12 +260,65 @@ async def test_one_fetcher_serves_many_photos_at_once(host: Host) -> None:
     assert [photo.body for photo in photos] == list(bodies.values())
 
 
+class TestNames:
+    """Silent name servers take the places of their own names alone."""
+
+    @pytest.mark.parametrize("domains", [1, 40])
+    async def test_a_photo_is_fetched_while_many_names_are_silent(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch, domains: int
+    ) -> None:
+        released, asked = threading.Event(), []
+
+        def name_server(name: str, port: int, **_: object) -> list[tuple[object, ...]]:
+            asked.append(name)
+            if name.endswith(".example"):
+                released.wait(30)
+                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", name_server)
+        host.serve("/a", response("200 OK", BODY))
+        async with Fetcher(limits_for(host)) as fetcher:
+            silent = [
+                asyncio.create_task(fetcher.fetch(event(f"http://{number}.silent{number % domains}.example/a")))
+                for number in range(80)
+            ]
+            await until(lambda: asked)
+            photo = await asyncio.wait_for(fetcher.fetch(event(host.url("/a", "good.test"))), 3)
+            assert photo.body == BODY
+            for one in silent:
+                one.cancel()
+            released.set()
+            await asyncio.gather(*silent, return_exceptions=True)
+
+
+class TestOwnLimits:
+    """What this process runs out of is neither the photo's failure nor its host's."""
+
+    @pytest.mark.parametrize("name", ["127.0.0.1", "good.test"])
+    async def test_without_a_descriptor_left_the_photo_waits(
+        self, host: Host, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda _, port, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))],
+        )
+        uri = host.serve("/a", response("200 OK", BODY)).replace("127.0.0.1", name)
+        async with Fetcher(limits_for(host)) as fetcher:
+            with no_descriptor_left(), pytest.raises(PhotoHostDown, match="at a limit: Too many open files"):
+                await fetcher.fetch(event(uri))
+            assert (await fetcher.fetch(event(uri))).body == BODY
+
+
 class TestGrace:
     """A 404 may be an upload that is not visible yet."""
 
     @staticmethod
-    async def outcome(uri: str, limits: FetchLimits, age_s: float) -> PhotoRejected | Retryable:
-        upload = PhotoUploaded("p1", uri, datetime.now(UTC) - timedelta(seconds=age_s))
+    async def outcome(
+        uri: str, limits: FetchLimits, age_s: float, sha256: str | None = None
+    ) -> PhotoRejected | Retryable:
+        upload = PhotoUploaded("p1", uri, datetime.now(UTC) - timedelta(seconds=age_s), content_sha256=sha256)
         async with Fetcher(limits) as fetcher:
             with pytest.raises((PhotoRejected, Retryable)) as caught:
                 await fetcher.fetch(upload)
@@ -260,6 +341,44 @@ class TestGrace:
     async def test_what_is_forbidden_or_gone_has_no_grace(self, host: Host) -> None:
         for status in ("401 Unauthorized", "403 Forbidden", "410 Gone"):
             error = await self.outcome(host.serve("/a", response(status)), limits_for(host), age_s=1)
+            assert isinstance(error, PhotoRejected)
+
+    @pytest.mark.parametrize(
+        ("body", "sha256", "reason"),
+        [
+            (b"", None, "empty_body"),
+            (BODY[: len(BODY) // 2], hashlib.sha256(BODY).hexdigest(), "content_mismatch"),
+            (bytes(4_096), hashlib.sha256(BODY).hexdigest(), "content_mismatch"),
+            (b"", hashlib.sha256(BODY).hexdigest(), "empty_body"),
+        ],
+    )
+    @pytest.mark.parametrize("where", ["web", "file", "chunked"])
+    async def test_an_empty_or_unfinished_photo_has_the_same_grace(
+        self, host: Host, tmp_path: Path, body: bytes, sha256: str | None, reason: str, where: str
+    ) -> None:
+        limits, uri = limits_for(host), host.serve("/a", response("200 OK", body))
+        if where == "file":
+            (tmp_path / "a").write_bytes(body)
+            limits, uri = FetchLimits(schemes=("file",), file_root=tmp_path), f"file://{tmp_path}/a"
+        elif where == "chunked":
+            host.serve("/a", response("200 OK", body, Content_Length=None))
+        for age_s, family in ((1, Retryable), (29, Retryable), (31, PhotoRejected), (86_400, PhotoRejected)):
+            error = await self.outcome(uri, limits, age_s, sha256)
+            assert type(error) is family
+            assert error.reason == reason
+        if not body and where == "web":
+            error = await self.outcome(host.serve("/a", response("204 No Content")), limits, 1)
+            assert (type(error), error.reason) == (Retryable, "empty_body")
+
+    async def test_a_clock_that_is_ahead_makes_the_grace_no_longer_than_twice_as_long(self, host: Host) -> None:
+        assert isinstance(await self.outcome(host.url("/none"), limits_for(host), age_s=-29), Retryable)
+        for ahead_s in (31, 3_600, 86_400):
+            assert isinstance(await self.outcome(host.url("/none"), limits_for(host), age_s=-ahead_s), PhotoRejected)
+
+    async def test_what_is_too_large_or_not_allowed_has_no_grace(self, host: Host) -> None:
+        large = host.serve("/a", response("200 OK", BODY))
+        for uri in (large, "ftp://host/a", "http://127.0.0.1:1/a"):
+            error = await self.outcome(uri, limits_for(host, max_bytes=100), age_s=1)
             assert isinstance(error, PhotoRejected)
 
     async def test_a_missing_file_has_the_grace_too(self, tmp_path: Path) -> None:

@@ -1,15 +1,24 @@
+import asyncio
 import contextlib
+import errno
 import os
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
-from consumer.errors import PhotoRejected
+from consumer.budget import Budget
+from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TaggerError
+from consumer.fetch.attempt import Attempt, NotFound
 from consumer.fetch.fetcher import Fetcher
-from consumer.fetch.files import open_below
+from consumer.fetch.files import Files, OpenFile, open_below
 from consumer.fetch.limits import FetchLimits
-from tests.photo_host import BODY, event, fetch, rejected
+from tests.photo_host import BODY, event, failure, fetch, no_descriptor_left, rejected, until
 
 
 class TestFiles:
@@ -105,3 +114,249 @@ class TestFiles:
         finally:
             stop.set()
             swapper.join()
+
+
+class FileSystem:
+    """Opens real files, but for those that it was told to fail or to hang on."""
+
+    def __init__(self) -> None:
+        self.failures: dict[str, int] = {}
+        self.hung: str | None = None
+        self.waiting = 0
+        self.released = threading.Event()
+
+    def open(self, root: str, parts: Sequence[str]) -> int:
+        if self.hung is not None and self.hung in parts:
+            self.waiting += 1
+            self.released.wait(30)
+        if (code := self.failures.get(parts[-1])) is not None:
+            raise OSError(code, os.strerror(code))
+        return open_below(root, parts)
+
+
+@pytest.fixture
+def system() -> Iterator[FileSystem]:
+    system = FileSystem()
+    yield system
+    system.released.set()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for folder in ("album", "hung"):
+        (root / folder).mkdir(parents=True)
+        for number in range(20):
+            (root / folder / f"{number}.jpg").write_bytes(BODY)
+    return root
+
+
+async def read(files: Files, path: Path, within_s: float = 5.0) -> bytes:
+    attempt = Attempt(Budget(2**30), 2**20)
+    try:
+        async with asyncio.timeout(within_s):
+            return await files.read(URL(f"file://{path}"), attempt)
+    finally:
+        attempt.release()
+
+
+async def failure_of(root: Path, code: int) -> TaggerError | NotFound:
+    def broken(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    opened: OpenFile = broken
+    with pytest.raises((TaggerError, NotFound)) as caught:
+        await read(Files(root, 1.0, open_file=opened), root / "album/1.jpg")
+    return caught.value
+
+
+@contextlib.contextmanager
+def leased(path: Path) -> Iterator[None]:
+    """Another process has a lease on the file, as a file server has on those that its clients write."""
+    lease = "import fcntl,sys; f=open(sys.argv[1],'r+b'); fcntl.fcntl(f,fcntl.F_SETLEASE,fcntl.F_WRLCK)"
+    keep = "; import signal; signal.signal(signal.SIGIO, signal.SIG_IGN); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", lease + keep, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        yield
+        writer.communicate("\n")
+
+
+class TestFailures:
+    """Whose failure it is, by its number: the photo's, its file system's, or this machine's."""
+
+    @pytest.mark.parametrize("code", [errno.ENOENT, errno.ENOTDIR], ids=os.strerror)
+    async def test_what_is_not_there_may_appear(self, root: Path, code: int) -> None:
+        assert isinstance(await failure_of(root, code), NotFound)
+
+    @pytest.mark.parametrize(
+        "code",
+        [errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.EINVAL],
+        ids=os.strerror,
+    )
+    async def test_what_may_not_be_read_is_the_photo_s(self, root: Path, code: int) -> None:
+        error = await failure_of(root, code)
+        assert isinstance(error, PhotoRejected)
+        assert error.reason == "http_4xx"
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            *(errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN),
+            *(errno.EREMOTEIO, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ESHUTDOWN, errno.EUCLEAN, errno.ENOLINK),
+            *(errno.ENOKEY, errno.EPROTO, errno.ECOMM, errno.EBADMSG, errno.ENOSYS, errno.EINTR, 523),
+        ],
+        ids=os.strerror,
+    )
+    async def test_whatever_else_fails_is_the_file_system_s(self, root: Path, code: int) -> None:
+        error = await failure_of(root, code)
+        assert isinstance(error, Retryable)
+        assert (error.reason, error.origin) == ("http_5xx", "file://")
+
+    @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS], ids=os.strerror)
+    async def test_what_this_machine_has_run_out_of_is_waited_for(self, root: Path, code: int) -> None:
+        assert isinstance(await failure_of(root, code), PhotoHostDown)
+
+    async def test_without_a_descriptor_left_the_photo_waits_and_then_is_read(self, root: Path) -> None:
+        async with Fetcher(FetchLimits(schemes=("file",), file_root=root)) as fetcher:
+            with no_descriptor_left(), pytest.raises(PhotoHostDown, match="Too many open files"):
+                await fetcher.fetch(event(f"file://{root}/album/1.jpg"))
+            assert (await fetcher.fetch(event(f"file://{root}/album/1.jpg"))).body == BODY
+
+    async def test_a_handle_that_fails_after_it_was_opened_is_the_file_system_s(self, root: Path) -> None:
+        before = descriptors()
+
+        def stale(root: str, parts: Sequence[str]) -> int:
+            handle = open_below(root, parts)
+            os.close(handle)
+            return handle
+
+        with pytest.raises(Retryable) as caught:
+            await read(Files(root, 1.0, open_file=stale), root / "album/1.jpg")
+        assert (caught.value.reason, caught.value.origin) == ("http_5xx", "file://")
+        assert descriptors() == before
+
+    async def test_a_file_that_its_writer_leases_is_in_use(self, root: Path) -> None:
+        path = root / "album/1.jpg"
+        with leased(path):
+            error = await failure(f"file://{path}", FetchLimits(schemes=("file",), file_root=root))
+        assert isinstance(error, Retryable)
+        assert (error.reason, error.origin) == ("http_5xx", None)
+        assert "in use" in error.detail
+
+
+def move(old: Path, new: Path) -> None:
+    if new.is_symlink() or new.is_file():
+        new.unlink()
+    elif new.is_dir():
+        new.rmdir()
+    old.rename(new)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+#: What may be in the place of a root folder that is gone.
+IN_ITS_PLACE = {
+    "nothing": lambda _: None,
+    "a file": lambda root: root.write_bytes(BODY),
+    "a link to itself": lambda root: root.symlink_to(root),
+    "a link to nothing": lambda root: root.symlink_to(root.parent / "none"),
+    "an empty folder, as a lost mount leaves it": lambda root: root.mkdir(),
+}
+
+
+class TestRoot:
+    """A root folder that is gone is an outage of all its photos."""
+
+    @staticmethod
+    async def lost(fetcher: Fetcher, root: Path) -> None:
+        with pytest.raises(Retryable) as caught:
+            await fetcher.fetch(event(f"file://{root}/album/1.jpg"))
+        assert (caught.value.reason, caught.value.origin) == ("connect_failed", "file://")
+        assert "root folder" in caught.value.detail
+
+    @pytest.mark.parametrize("instead", IN_ITS_PLACE)
+    async def test_a_root_that_is_gone_fails_for_all_and_comes_back(
+        self, root: Path, tmp_path: Path, instead: str
+    ) -> None:
+        async with Fetcher(FetchLimits(schemes=("file",), file_root=root)) as fetcher:
+            await fetcher.fetch(event(f"file://{root}/album/1.jpg"))
+            move(root, tmp_path / "elsewhere")
+            IN_ITS_PLACE[instead](root)
+            for _ in range(2):
+                await self.lost(fetcher, root)
+            move(tmp_path / "elsewhere", root)
+            assert (await fetcher.fetch(event(f"file://{root}/album/1.jpg"))).body == BODY
+
+    async def test_a_folder_below_the_root_is_no_root(self, root: Path, tmp_path: Path) -> None:
+        async with Fetcher(FetchLimits(schemes=("file",), file_root=root)) as fetcher:
+            await fetcher.fetch(event(f"file://{root}/album/1.jpg"))
+            move(root / "album", tmp_path / "elsewhere")
+            with pytest.raises(PhotoRejected, match="no such file"):
+                await fetcher.fetch(event(f"file://{root}/album/1.jpg"))
+
+
+class TestHangs:
+    """A mount that hangs costs its own photos alone."""
+
+    async def test_reads_that_hang_delay_neither_other_folders_nor_other_work_in_threads(
+        self, root: Path, system: FileSystem
+    ) -> None:
+        system.hung = "hung"
+        files = Files(root, 60.0, open_file=system.open)
+        reads = [asyncio.create_task(read(files, root / f"hung/{number}.jpg", 30)) for number in range(20)]
+        await until(lambda: system.waiting == 8)
+        began_s = time.monotonic()
+        assert await asyncio.gather(*(read(files, root / f"album/{number}.jpg") for number in range(20))) == [BODY] * 20
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+        assert time.monotonic() - began_s < 2.0
+        assert system.waiting == 8, "more than its share of threads"
+        system.released.set()
+        assert await asyncio.gather(*reads) == [BODY] * 20
+
+    async def test_a_read_that_hangs_ends_in_time_as_the_file_system_s_and_then_fails_at_once(
+        self, root: Path, system: FileSystem
+    ) -> None:
+        system.hung = "hung"
+        files = Files(root, 0.05, open_file=system.open)
+        reads = [read(files, root / f"hung/{number}.jpg", 0.1) for number in range(8)]
+        assert {type(end) for end in await asyncio.gather(*reads, return_exceptions=True)} == {TimeoutError}
+        began_s = time.monotonic()
+        with pytest.raises(Retryable) as caught:
+            await read(files, root / "hung/9.jpg")
+        assert (caught.value.reason, caught.value.origin) == ("fetch_timeout", "file://")
+        assert time.monotonic() - began_s < 0.5
+        system.released.set()
+        while True:
+            with contextlib.suppress(Retryable):
+                assert await read(files, root / "hung/9.jpg") == BODY
+                break
+            await asyncio.sleep(0.001)
+
+    async def test_a_read_that_is_given_up_leaves_no_descriptor_behind(self, root: Path, system: FileSystem) -> None:
+        system.hung = "hung"
+        files = Files(root, 60.0, open_file=system.open)
+        before = descriptors()
+        for number in range(8):
+            with pytest.raises(TimeoutError):
+                await read(files, root / f"hung/{number}.jpg", 0.01)
+        system.released.set()
+        await until(lambda: not any(thread.name == "file" for thread in threading.enumerate()))
+        assert descriptors() == before
+
+    async def test_a_file_that_changes_while_it_waits_for_room_is_read_later(self, root: Path) -> None:
+        path, budget = root / "album/1.jpg", Budget(len(BODY) + 10)
+        held = await budget.acquire(budget.total)
+        attempt = Attempt(budget, 2**20)
+        reading = asyncio.create_task(Files(root, 5.0).read(URL(f"file://{path}"), attempt))
+        await until(lambda: attempt._queue is not None)
+        path.write_bytes(BODY + b"more")
+        held.release()
+        with pytest.raises(Retryable) as caught:
+            await reading
+        assert (caught.value.reason, caught.value.origin) == ("short_body", None)
+        attempt.release()

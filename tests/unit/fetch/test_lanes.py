@@ -1,0 +1,115 @@
+import asyncio
+import errno
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+
+from consumer.fetch.lanes import Lanes, LaneStuck
+from tests.photo_host import until
+
+
+class Hang:
+    """Calls that return when they are released."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.released = threading.Event()
+
+    def __call__(self) -> str:
+        self.running += 1
+        self.released.wait(30)
+        return "late"
+
+
+@pytest.fixture
+async def hang() -> AsyncIterator[Hang]:
+    hang = Hang()
+    yield hang
+    hang.released.set()
+
+
+async def test_a_call_gives_its_result_and_raises_its_failure() -> None:
+    lanes = Lanes("test", in_each=1, in_all=1, overdue_s=1.0)
+    assert await lanes.run("a", lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        await lanes.run("a", lambda: 1 // 0)
+    assert await lanes.run("b", threading.current_thread) is not threading.current_thread()
+
+
+async def test_a_full_lane_delays_no_other_and_its_places_are_bounded(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=3, in_all=100, overdue_s=60.0)
+    calls = [asyncio.create_task(lanes.run("hung", hang)) for _ in range(12)]
+    await until(lambda: hang.running == 3)
+    assert await asyncio.wait_for(lanes.run("good", lambda: "now"), 5) == "now"
+    assert hang.running == 3
+    hang.released.set()
+    assert await asyncio.gather(*calls) == ["late"] * 12
+
+
+async def test_calls_that_nobody_waits_for_keep_their_places_until_they_return(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=2, in_all=100, overdue_s=60.0)
+    calls = [asyncio.create_task(lanes.run("hung", hang)) for _ in range(5)]
+    await until(lambda: hang.running == 2)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    after = asyncio.create_task(lanes.run("hung", lambda: "after"))
+    done, _ = await asyncio.wait({after}, timeout=0.05)
+    assert not done
+    hang.released.set()
+    assert await asyncio.wait_for(after, 5) == "after"
+    assert hang.running == 2, "a call began for a wait that was over"
+
+
+async def test_a_lane_whose_calls_are_all_overdue_refuses_at_once(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=2, in_all=100, overdue_s=0.05)
+    calls = [asyncio.create_task(lanes.run("hung", hang)) for _ in range(2)]
+    await until(lambda: hang.running == 2)
+    await asyncio.wait(calls, timeout=0.06)
+    with pytest.raises(LaneStuck):
+        await lanes.run("hung", hang)
+    hang.released.set()
+    await asyncio.gather(*calls)
+    assert await lanes.run("hung", lambda: "works again") == "works again"
+
+
+async def test_the_threads_are_bounded_in_all(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=8, in_all=4, overdue_s=60.0)
+    calls = [asyncio.create_task(lanes.run(str(number), hang)) for number in range(4)]
+    await until(lambda: hang.running == 4)
+    with pytest.raises(OSError, match="threads have not returned") as caught:
+        await lanes.run("one more", hang)
+    assert caught.value.errno == errno.ENOMEM
+    hang.released.set()
+    await asyncio.gather(*calls)
+    assert await lanes.run("one more", lambda: "fits") == "fits"
+
+
+async def test_lanes_that_are_empty_are_forgotten(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=1, in_all=100, overdue_s=60.0)
+    for number in range(50):
+        await lanes.run(str(number), int)
+    waiting = [asyncio.create_task(lanes.run("hung", hang)) for _ in range(3)]
+    await until(lambda: hang.running == 1)
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    hang.released.set()
+    await until(lambda: not lanes._lanes)
+
+
+def test_a_call_that_hangs_does_not_keep_the_loop_or_the_process() -> None:
+    hang = Hang()
+
+    async def left_running() -> None:
+        lanes = Lanes("test", in_each=1, in_all=1, overdue_s=1.0)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(lanes.run("hung", hang), 0.05)
+
+    asyncio.run(left_running())
+    (thread,) = [one for one in threading.enumerate() if one.name == "test"]
+    assert thread.daemon
+    hang.released.set()
+    thread.join(5)
+    assert not thread.is_alive()
