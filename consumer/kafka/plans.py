@@ -71,15 +71,22 @@ class Subscription(Plan):
 
     @property
     def waiting(self) -> bool:
-        """Whether the positions of assigned partitions could not be asked yet."""
+        """Whether the positions of assigned partitions are still to be asked."""
         return bool(self._unknown)
 
     def begin(self, consumer: Consumer, source: "Source") -> None:
-        """Joins the group; the callbacks run inside `poll`."""
+        """Joins the group; the callbacks run inside `poll`.
+
+        They ask nothing: some calls (`list_topics`) end the process if another callback follows in the same `poll`.
+        """
 
         def on_assign(_: Consumer, partitions: list[TopicPartition]) -> None:
             self._unknown.update({(entry.topic, entry.partition): entry for entry in partitions})
-            self._assign(consumer, source)
+            self._again_s = 0.0
+            # Without a call the client would assign them all.
+            consumer.incremental_assign([])
+            if not self._unknown:
+                source.assigned(consumer, [])
 
         def on_revoke(_: Consumer, partitions: list[TopicPartition]) -> None:
             held = self._held(partitions)
@@ -94,7 +101,7 @@ class Subscription(Plan):
         consumer.subscribe([self.topics[0]], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_lost)
 
     def attend(self, consumer: Consumer, source: "Source") -> None:
-        """Asks again for positions that could not be asked."""
+        """Begins to read partitions that were assigned."""
         if self._unknown and monotonic() > self._again_s:
             self._assign(consumer, source)
 
@@ -115,10 +122,8 @@ class Subscription(Plan):
             source.delayed(error.args[0])
             # A call that waited in vain held up the other partitions: they get as much time before the next.
             self._again_s = monotonic() + max(_AGAIN_S, monotonic() - began_s)
-            positions, first = [], []
-        else:
-            self._unknown.clear()
-        # An empty one too: without a call in the callback the client assigns all.
+            return
+        self._unknown.clear()
         consumer.incremental_assign(positions)
         source.assigned(consumer, positions, first)
 

@@ -96,6 +96,8 @@ class Resets:
         #: Answers to earlier questions may be older than what is committed.
         self._assigned_s = 0.0
         self._known: dict[str, str] = {}
+        #: What was unread of partitions when they were given up, until their topic is known to be there after that.
+        self._left: dict[Partition, int] = {}
 
     def assigned(self) -> None:
         """Partitions were assigned: asks anew which topics they belong to."""
@@ -104,8 +106,11 @@ class Resets:
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Partitions are no longer assigned."""
+        self._asked_s = 0.0
         for partition in partitions:
             self._due.pop(partition, None)
+            end = self._commits.ends.get(partition, 0)
+            self._left[partition] = self._tracker.window(partition).unread_below(end)
 
     def concerns(self, partition: Partition, error: KafkaError) -> bool:
         """Whether an error says that the position of a partition does not exist; that will be reset."""
@@ -140,6 +145,8 @@ class Resets:
 
     def _compare(self, answer: Answer) -> None:
         self._answered_s = answer.asked_s
+        for topic, current in answer.ids.items():
+            self._settle_left(topic, self._known.get(topic, current), current)
         self._known.update(answer.ids)
         for partition in self._tracker.partitions:
             window, current = self._tracker.window(partition), answer.ids.get(partition[0], "")
@@ -150,6 +157,17 @@ class Resets:
                 self._due[partition] = _Due(detail, answer.asked_s, anew=True)
             else:
                 self._tracker.identify(partition, current)
+
+    def _settle_left(self, topic: str, known: str, current: str) -> None:
+        """A deletion takes the partitions and the committed positions away before the topic is there anew."""
+        left = {partition: self._left.pop(partition) for partition in list(self._left) if partition[0] == topic}
+        if known == current:
+            # Another member reads on.
+            return
+        detail = f"the topic was deleted and made anew: topic {known} is now {current}"
+        for (_, number), lost in left.items():
+            self._log.error("offsets.reset", topic=topic, partition=number, detail=detail, lost=lost)
+            self._metrics.lost.labels(topic).inc(lost)
 
     def _reset_due(self, consumer: Consumer) -> None:
         for partition, due in list(self._due.items()):

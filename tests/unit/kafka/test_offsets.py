@@ -103,7 +103,8 @@ class Tracking(RuleBasedStateMachine):
 
     @rule()
     def store(self) -> None:
-        moved = positions(self.tracker)
+        committed = positions(self.tracker)
+        moved = {p: position for p, position in committed.items() if self.stored.get(p) != position}
         wanted = {p: model.watermark for p, model in self.model.items() if model.watermark is not None}
         assert moved == {p: position for p, position in wanted.items() if self.stored.get(p) != position}
         for partition, position in moved.items():

@@ -550,9 +550,9 @@ class Told:
         self._consumer = consumer
 
         self.reasons: list[str] = []
-        self.first: list[TopicPartition] = []
+        self.first: Sequence[TopicPartition] = ()
 
-    def assigned(self, _: object, entries: list[TopicPartition], first: list[TopicPartition]) -> None:
+    def assigned(self, _: object, entries: list[TopicPartition], first: Sequence[TopicPartition] = ()) -> None:
         self._consumer.note("source.assigned", entries)
         self.first = first
 
@@ -566,58 +566,65 @@ class Told:
         self._consumer.note("source.lost", entries)
 
 
-def subscribed() -> FakeConsumer:
-    consumer = FakeConsumer()
-    Subscription(TOPIC, "earliest").begin(consumer, Told(consumer))
-    assert consumer.subscribed == {"topics": [TOPIC]}
-    return consumer
+class Joined:
+    """A subscription with the consumer and the source that it was begun with."""
+
+    def __init__(self) -> None:
+        self.consumer, self.plan = FakeConsumer(), Subscription(TOPIC, "earliest")
+        self.told = Told(self.consumer)
+        self.plan.begin(self.consumer, self.told)
+        assert self.consumer.subscribed == {"topics": [TOPIC]}
+
+    def assign(self, *numbers: int) -> None:
+        """The callback inside `poll`, and the turn after it."""
+        self.consumer.on_assign(self.consumer, partitions(*numbers))
+        assert self.consumer.calls.pop() == ("assign", [])
+        self.plan.attend(self.consumer, self.told)
 
 
 def test_partitions_are_drained_before_they_are_given_up() -> None:
-    consumer = subscribed()
-    consumer.on_assign(consumer, partitions(0))
-    consumer.on_revoke(consumer, partitions(0))
-    consumer.on_lost(consumer, partitions(0))
-    assert consumer.names() == ["assign", "source.assigned", "source.revoked", "unassign", "source.lost", "unassign"]
+    joined = Joined()
+    joined.assign(0)
+    joined.consumer.on_revoke(joined.consumer, partitions(0))
+    joined.consumer.on_lost(joined.consumer, partitions(0))
+    names = ["assign", "source.assigned", "source.revoked", "unassign", "source.lost", "unassign"]
+    assert joined.consumer.names() == names
 
 
 def test_an_empty_assignment_asks_the_group_nothing() -> None:
-    consumer = subscribed()
-    consumer.offsets = None
-    consumer.on_assign(consumer, [])
-    assert consumer.calls == [("assign", []), ("source.assigned", [])]
+    joined = Joined()
+    joined.consumer.offsets = None
+    joined.consumer.on_assign(joined.consumer, [])
+    joined.plan.attend(joined.consumer, joined.told)
+    assert joined.consumer.calls == [("assign", []), ("source.assigned", [])]
 
 
 def test_a_partition_whose_position_cannot_be_asked_is_not_read_until_it_can() -> None:
-    consumer = FakeConsumer()
-    plan, told = Subscription(TOPIC, "earliest"), Told(consumer)
-    plan.begin(consumer, told)
-    consumer.offsets = None
-    consumer.on_assign(consumer, partitions(0, 1))
-    assert consumer.calls == [("assign", []), ("source.assigned", [])]
-    assert (plan.waiting, told.reasons) == (True, ["_TIMED_OUT"])
-    plan.attend(consumer, told)
-    assert len(consumer.calls) == 2, "asked again without a pause"
-    consumer.offsets = {0: 7, 1: 8}
-    plan._again_s = 0.0
-    plan.attend(consumer, told)
-    assert consumer.calls[2] == ("assign", [(TOPIC, 0, 7), (TOPIC, 1, 8)])
-    assert not plan.waiting
+    joined = Joined()
+    joined.consumer.offsets = None
+    joined.assign(0, 1)
+    assert (joined.consumer.calls, joined.plan.waiting, joined.told.reasons) == ([], True, ["_TIMED_OUT"])
+    joined.plan.attend(joined.consumer, joined.told)
+    assert joined.told.reasons == ["_TIMED_OUT"], "asked again without a pause"
+    joined.consumer.offsets = {0: 7, 1: 8}
+    joined.plan._again_s = 0.0
+    joined.plan.attend(joined.consumer, joined.told)
+    positions = [(TOPIC, 0, 7), (TOPIC, 1, 8)]
+    assert joined.consumer.calls == [("assign", positions), ("source.assigned", positions)]
+    assert not joined.plan.waiting
 
 
 @pytest.mark.parametrize("how", ["on_revoke", "on_lost"])
 def test_a_partition_that_goes_before_it_was_read_is_not_waited_for(how: str) -> None:
-    consumer = FakeConsumer()
-    plan, told = Subscription(TOPIC, "earliest"), Told(consumer)
-    plan.begin(consumer, told)
-    consumer.offsets = {0: 7}
-    consumer.on_assign(consumer, partitions(0))
-    consumer.offsets = None
-    consumer.on_assign(consumer, partitions(1))
-    consumer.calls.clear()
-    getattr(consumer, how)(consumer, partitions(0, 1))
-    assert [entries for _, entries in consumer.calls] == [[(TOPIC, 0, -1001)]] * 2
-    assert not plan.waiting
+    joined = Joined()
+    joined.consumer.offsets = {0: 7}
+    joined.assign(0)
+    joined.consumer.calls.clear()
+    joined.consumer.offsets = None
+    joined.assign(1)
+    getattr(joined.consumer, how)(joined.consumer, partitions(0, 1))
+    assert [entries for _, entries in joined.consumer.calls] == [[(TOPIC, 0, -1001)]] * 2
+    assert not joined.plan.waiting
 
 
 def test_what_is_logged_of_an_assignment_is_json() -> None:
@@ -649,3 +656,19 @@ def test_what_an_earlier_owner_finished_is_not_delivered_again() -> None:
     bench.finish(*bench.records)
     assert bench.consumer.stored == {0: 9}
     assert bench.metrics.registry.get_sample_value("tagger_restored_records_total") == 2
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_was_unread_of_partitions_that_went_with_their_topic_is_counted(anew: bool) -> None:
+    bench = Bench(*messages(5))
+    bench.ids.ids = {TOPIC: OLD}
+    bench.turn()
+    bench.turn()
+    bench.source._commits.measure(bench.consumer)
+    bench.source.lost(partitions(0))
+    bench.source.assigned(bench.consumer, [TopicPartition(TOPIC, 0, 0)])
+    bench.ids.ids = {TOPIC: NEW if anew else OLD}
+    for _ in range(3):
+        bench.turn()
+    assert [line["lost"] for line in bench.log.named("offsets.reset")] == ([94] if anew else [])
+    assert lost(bench) == (94 if anew else 0)
