@@ -26,6 +26,7 @@ LogEvent = Literal[
     "breaker.closed",
     "breaker.opened",
     "breaker.probed",
+    "commit.refused",
     "contract.read",
     "decode.hung",
     "dead_letter.published",
@@ -124,6 +125,11 @@ class Metrics:
         self.hosts_down = gauge("tagger_photo_hosts_down", "Photo hosts that are down and waited for")
         self.brand_tags = counter("tagger_tags_total", "Brand tags written", ["label", "model_version"])
         self.lag = gauge("tagger_consumer_lag_records", "Log end minus committed position", ["topic", "partition"])
+        self.lost = counter("tagger_records_lost_total", "Offsets that vanished from a topic unread", ["topic"])
+        self.commits_refused = counter("tagger_commits_refused_total", "Commits without success", ["error"])
+        self.commit_overdue = gauge(
+            "tagger_commit_overdue_seconds", "Age of the oldest position that no commit has reached", ["topic"]
+        )
 
     def for_retries(self) -> "Metrics":
         """The same metrics with the gauges of the retry topic, for its source."""

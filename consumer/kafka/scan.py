@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import monotonic, sleep
 from typing import Final
 
@@ -19,8 +19,6 @@ _POLL_S: Final = 0.2
 _ANSWER_TIMEOUT_S: Final = 10.0
 #: librdkafka reconnects by itself; a scan that gets no record for so long before the end fails.
 _SILENCE_S: Final = 30.0
-#: Timestamps of records are cut off to milliseconds: one of the same millisecond was written before `until`.
-_ROUND_UP: Final = timedelta(microseconds=999)
 
 #: Trying again does not help; a consumer's error does not say so in its own `retriable()`.
 _PERMANENT: Final = frozenset(
@@ -67,22 +65,23 @@ class TopicReader(AbstractContextManager["TopicReader"]):
         """Closes the connections."""
         self._consumer.close()
 
-    def ranges(self, since: datetime | None = None, until: datetime | None = None) -> dict[Partition, range]:
-        """Of each partition, the offsets that it has now of records written at or after `since` and before `until`.
+    def ranges(self, since: datetime | None = None) -> dict[Partition, range]:
+        """Of each partition, the offsets from the first record written at or after `since` to the end it has now.
+
+        A log is not in the order of its records' times: later ones in a range may have been written before `since`,
+        none below it was written after. For the same reason there is no offset that divides a log at a time of its
+        end: of two records of one hour, one may follow a record that a fast clock dated next year.
 
         Raises:
             DependencyDown: the cluster does not answer.
         """
         with clients.kafka_failures():
             held = {partition: self._held(partition) for partition in self.partitions}
+            if since is None:
+                return {partition: range(*bounds) for partition, bounds in held.items()}
             ends = {partition: end for partition, (_, end) in held.items()}
-            starts = (
-                {partition: start for partition, (start, _) in held.items()}
-                if since is None
-                else self._offsets_at(milliseconds(since), ends)
-            )
-            if until is not None:
-                ends = self._offsets_at(milliseconds(until + _ROUND_UP), ends)
+            # Kafka takes negative times for other questions.
+            starts = self._offsets_at(max(0, milliseconds(since)), ends)
         return {partition: range(starts[partition], ends[partition]) for partition in self.partitions}
 
     def start(self, starts: Mapping[Partition, int]) -> None:

@@ -3,65 +3,47 @@
 The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. While the window is
 full it waits for a completion; a second later it pauses the partitions and polls again, because a group member that
 does not poll loses its partitions, and resumes at half of the window. Only positions below which every record has an
-outcome are stored, and librdkafka commits what is stored.
+outcome are committed.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from time import monotonic
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.errors import SourceFailed
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
 from consumer.kafka.backpressure import Backpressure
-from consumer.kafka.clients import coordinates, next_messages, record_of
+from consumer.kafka.brokers import Brokers
+from consumer.kafka.clients import coordinates, record_of
+from consumer.kafka.commits import Commits
 from consumer.kafka.headers import Delivery, DeliveryReader
 from consumer.kafka.offsets import OffsetTracker, Partition
 from consumer.kafka.plans import Plan
+from consumer.kafka.resets import Resets
+from consumer.kafka.topic_ids import TopicIds
+from consumer.kafka.unfinished import Deliveries, Unfinished
 from consumer.telemetry import Log, Metrics
 
 _POLL_S: Final = 0.05
 _BATCH: Final = 256
 _REVOKE_DRAIN_S: Final = 5.0
-_LAG_S: Final = 1.0
+_MEASURE_S: Final = 1.0
 _STORE_S: Final = 0.25
 _ALIVE_S: Final = 10.0
-
-_PERMANENT: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError._INVALID_ARG,  # noqa: SLF001 - librdkafka's local errors have no public name
-        # How a fatal error (a fenced static member) reaches a consumer: its own `fatal()` is false.
-        KafkaError._FATAL,  # noqa: SLF001 - as above
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """A record that was read and has no outcome yet: where it is, for how long, and what it waits for."""
-
-    topic: str
-    partition: int
-    offset: int
-    age_s: float
-    waits_for: str
 
 
 class Source:
     """Reads the records of a plan and commits their offsets.
 
     `connect` makes the consumer, with further properties; it is called in the owner thread, as everything on it.
-    The methods may be called from any thread; `assigned`, `revoked` and `lost` are for the plan, in the owner thread.
-    While the event `suspended`, which sources may share, is set, nothing is delivered.
+    The methods may be called from any thread; those of the plan (`assigned`, `delayed`, `revoked`, `lost`) in the
+    owner thread alone. While the event `suspended`, which sources may share, is set, nothing is delivered.
     """
 
     def __init__(
@@ -69,6 +51,7 @@ class Source:
         plan: Plan,
         *,
         connect: Callable[[Mapping[str, object]], Consumer],
+        topic_ids: TopicIds,
         max_in_flight: int,
         suspended: threading.Event,
         read: DeliveryReader,
@@ -86,20 +69,21 @@ class Source:
         self._metrics = metrics
         self._tracker = OffsetTracker()
         self._backpressure = Backpressure(self._tracker, max_in_flight, suspended, metrics)
-        #: By partition and offset, in the order of the log.
-        self._unfinished: dict[Partition, dict[int, Delivery]] = {}
+        self._commits = Commits(self._tracker, log, metrics)
+        self._resets = Resets(self._commits, topic_ids, plan.topics, self._restarted, log=log, metrics=metrics)
+        self._unfinished = Deliveries()
+        self._brokers = Brokers(failed, log, metrics)
         self._done: deque[Record] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._joined = threading.Event()
-        self._brokers_down = False
-        self._ticked_s = self._stored_s = self._lag_updated_s = 0.0
+        self._ticked_s = self._stored_s = self._measured_s = 0.0
         self._thread = threading.Thread(target=self._run, name="kafka-source", daemon=True)
 
     @property
     def ready(self) -> bool:
-        """Whether an assignment (or standby) was received, the brokers answer and the thread polls."""
-        return self._joined.is_set() and not self._brokers_down and self.alive
+        """Whether an assignment (or standby) was received and is read, the brokers answer and the thread polls."""
+        return self._joined.is_set() and not self._plan.waiting and not self._brokers.down and self.alive
 
     @property
     def alive(self) -> bool:
@@ -114,16 +98,7 @@ class Source:
     @property
     def oldest(self) -> Unfinished | None:
         """The record that holds back a partition's position for the longest time; None where none is in flight."""
-        heads = []
-        for partition in self._tracker.partitions:
-            # The owner thread may change it at this moment: then the next look finds it.
-            with suppress(StopIteration, RuntimeError):
-                heads.append(next(iter(self._unfinished.get(partition, {}).values())))
-        if not heads:
-            return None
-        oldest = min(heads, key=lambda delivery: delivery.wait.since_s)
-        record, wait = oldest.record, oldest.wait
-        return Unfinished(record.topic, record.partition, record.offset, monotonic() - wait.since_s, wait.what)
+        return self._unfinished.oldest(self._tracker.partitions)
 
     def start(self) -> None:
         """Starts the owner thread."""
@@ -152,12 +127,14 @@ class Source:
     def _run(self) -> None:
         with ExitStack() as stack:
             try:
-                consumer = self._connect({"error_cb": self._on_error, **self._plan.properties})
+                callbacks = {"error_cb": self._brokers.on_error, "on_commit": self._commits.on_commit}
+                consumer = self._connect({**callbacks, **self._plan.properties})
                 stack.callback(consumer.close)
                 self._plan.begin(consumer, self)
                 while not self._closing.is_set():
                     self._ticked_s = monotonic()
                     self._settle(consumer)
+                    self._attend(consumer)
                     if self._backpressure.waiting:
                         self._wake.wait(_POLL_S)
                         self._wake.clear()
@@ -172,25 +149,36 @@ class Source:
                 self._failed(SourceFailed(f"the Kafka thread ended by a bug: {bug!r}"))
 
     def _poll(self, consumer: Consumer) -> None:
-        messages = next_messages(consumer, _POLL_S, min(self._backpressure.room, _BATCH))
-        taken = [delivery for message in messages if (delivery := self._take(consumer, message)) is not None]
+        # `consume` alone would wait for all, and it may call back about a rebalance: by then the first is delivered.
+        first = consumer.poll(_POLL_S)
+        if first is None:
+            return
+        self._take(consumer, [first])
+        if (more := min(self._backpressure.room, _BATCH - 1)) > 0:
+            self._take(consumer, consumer.consume(more, 0))
+
+    def _take(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        taken = [delivery for message in messages if (delivery := self._delivery_of(consumer, message)) is not None]
         if taken:
             self._deliver(taken)
 
-    def _take(self, consumer: Consumer, message: Message) -> Delivery | None:
+    def _delivery_of(self, consumer: Consumer, message: Message) -> Delivery | None:
         if (error := message.error()) is not None:
-            self._on_message_error(consumer, message, error)
+            self._on_message_error(message, error)
             return None
-        topic, partition, offset = coordinates(message)
-        if not self._plan.accepts((topic, partition), offset):
+        topic, number, offset = coordinates(message)
+        partition = (topic, number)
+        if not self._plan.accepts(partition, offset, message.timestamp()[1]):
             return None
-        epoch = self._tracker.add((topic, partition), offset)
-        self._plan.delivered((topic, partition), offset)
+        if (expected := self._tracker.window(partition).next) is not None and offset < expected:
+            self._resets.went_back(consumer, partition, offset)
+        epoch = self._tracker.add(partition, offset)
+        self._plan.delivered(partition, offset)
         if epoch is None:
             self._metrics.restored.inc()
             return None
         delivery = self._read(record_of(message, epoch), self)
-        self._unfinished.setdefault((topic, partition), {})[offset] = delivery
+        self._unfinished.add(delivery)
         return delivery
 
     def _settle(self, consumer: Consumer) -> None:
@@ -198,66 +186,58 @@ class Source:
         while self._done:
             record = self._done.popleft()
             partition = record.topic, record.partition
-            if self._tracker.finish(partition, record.offset, record.epoch):
-                self._unfinished[partition].pop(record.offset, None)
+            # One of an assignment that has ended, or finished before.
+            held = self._tracker.window(partition).holds(record.offset)
+            if held and self._tracker.finish(partition, record.offset, record.epoch):
+                self._unfinished.finish(partition, record.offset)
             else:
                 self._metrics.late.inc()
         if monotonic() - self._stored_s > _STORE_S:
             self._store(consumer)
         self._metrics.in_flight.set(self._tracker.in_flight)
         self._backpressure.update(consumer)
-        if monotonic() - self._lag_updated_s > _LAG_S:
-            self._lag_updated_s = monotonic()
-            self._update_lag(consumer)
-            if self._brokers_down:
-                self._ask_brokers(consumer)
+        if monotonic() - self._measured_s > _MEASURE_S:
+            self._measured_s = monotonic()
+            self._commits.measure(consumer)
+
+    def _attend(self, consumer: Consumer) -> None:
+        """Does what no message asks for: positions that are unknown or none any more, and brokers that are back."""
+        self._plan.attend(consumer, self)
+        asked_s = self._resets.attend(consumer, eager=self._brokers.down)
+        if asked_s is not None:
+            self._brokers.answered(asked_s)
 
     def _store(self, consumer: Consumer) -> None:
-        """Stores what changed; librdkafka commits it on its timer, at a revoke and at the end.
-
-        It does not commit an unchanged position again because its metadata changed, so such a map is committed
-        explicitly: only here, in the owner thread, and only for partitions that are assigned to this member.
-        """
         self._stored_s = monotonic()
-        moved, remapped = self._tracker.take_commits()
-        for commits, explicitly in ((moved, False), (remapped, True)):
-            for (topic, partition), commit in commits.items():
-                offsets = [TopicPartition(topic, partition, commit.position, commit.metadata)]
-                try:
-                    # Stored as well: an older stored map would replace the one that is committed here.
-                    consumer.store_offsets(offsets=offsets)
-                    if explicitly:
-                        consumer.commit(offsets=offsets, asynchronous=True)
-                except KafkaException as error:
-                    # The partition is being revoked: its new owner starts from what was committed.
-                    self._log.debug("kafka.errored", detail=str(error), topic=topic, partition=partition)
+        self._commits.store(consumer)
 
-    def _update_lag(self, consumer: Consumer) -> None:
-        for topic, partition in self._tracker.partitions:
-            position = self._tracker.window((topic, partition)).position
-            _, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-            if position is not None and high >= 0:
-                self._metrics.lag.labels(topic, str(partition)).set(max(0, high - position))
+    def assigned(
+        self, consumer: Consumer, partitions: Sequence[TopicPartition], first: Sequence[TopicPartition] = ()
+    ) -> None:
+        """Partitions were assigned to this member, each with its committed position and metadata.
 
-    def _ask_brokers(self, consumer: Consumer) -> None:
-        """Asks whether a broker answers again."""
-        with suppress(KafkaException):
-            consumer.list_topics(timeout=_POLL_S)
-            self._set_brokers_down(down=False)
-
-    def assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Partitions were assigned to this member, each with its committed position and map."""
+        Those in `first` have none; they are committed now, and so are others in it that are not assigned here.
+        """
         for entry in partitions:
-            self._unfinished.pop(_key(entry), None)
-            if entry.offset >= 0:
+            self._unfinished.forget(_key(entry))
+            known = entry.offset >= 0
+            self._commits.assigned(_key(entry), entry.offset if known and entry not in first else None)
+            if known:
                 done = offset_map.decode(entry.offset, entry.metadata)
-                self._tracker.assign(_key(entry), entry.offset, done)
+                topic_id = offset_map.topic_of(entry.offset, entry.metadata)
+                self._tracker.assign(_key(entry), entry.offset, done, topic_id)
             else:
                 self._tracker.assign(_key(entry))
+        self._commits.first(consumer, first)
+        self._resets.assigned()
         self._backpressure.opened(consumer, partitions)
         self._joined.set()
         self._metrics.assigned.set(len(self._tracker.partitions))
         self._log.info("assignment.received", partitions=_names(partitions))
+
+    def delayed(self, error: KafkaError) -> None:
+        """Partitions are assigned, but Kafka does not say yet from where they are to be read."""
+        self._log.warning("kafka.errored", detail=f"positions of the group are asked again: {clients.explain(error)}")
 
     def revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Partitions go to another member: finishes what is in flight within a deadline, then stores positions."""
@@ -282,48 +262,27 @@ class Source:
 
     def _forget(self, keys: Sequence[Partition]) -> None:
         self._backpressure.forget(keys)
-        for topic, partition in keys:
-            self._tracker.forget((topic, partition))
-            self._unfinished.pop((topic, partition), None)
-            self._metrics.lag.labels(topic, str(partition)).set(0)
+        self._resets.forget(keys)
+        for key in keys:
+            self._tracker.forget(key)
+            self._commits.forget(key)
+            self._unfinished.forget(key)
         self._metrics.assigned.set(len(self._tracker.partitions))
 
-    def _on_message_error(self, consumer: Consumer, message: Message, error: KafkaError) -> None:
-        topic, partition, _ = coordinates(message)
+    def _restarted(self, consumer: Consumer, partition: Partition) -> None:
+        """A partition goes on elsewhere in its log, and what was in flight of it no longer counts."""
+        self._unfinished.forget(partition)
+        self._backpressure.opened(consumer, [TopicPartition(*partition)])
+        self._plan.restarted(partition)
+
+    def _on_message_error(self, message: Message, error: KafkaError) -> None:
+        topic, number, offset = coordinates(message)
+        partition = (topic, number)
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors have no public name
-            self._plan.ended((topic, partition))
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - as above
-            self._reset(consumer, topic, partition, clients.explain(error))
-        else:
-            self._on_error(error)
-
-    def _reset(self, consumer: Consumer, topic: str, partition: int, detail: str) -> None:
-        """The position does not exist (retention, a recreated topic): continues from the first record that is left."""
-        self._log.error("offsets.reset", topic=topic, partition=partition, detail=detail)
-        self._tracker.assign((topic, partition))
-        self._unfinished.pop((topic, partition), None)
-        # Such a partition has stopped and refuses `seek`, so it is assigned again.
-        first = [TopicPartition(topic, partition, OFFSET_BEGINNING)]
-        consumer.incremental_unassign(first)
-        consumer.incremental_assign(first)
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _PERMANENT:
-            self._failed(SourceFailed(clients.explain(error)))
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - as above
-            self._set_brokers_down(down=True, detail=error.str())
-        else:
-            self._log.debug("kafka.errored", detail=clients.explain(error))
-
-    def _set_brokers_down(self, *, down: bool, detail: str = "") -> None:
-        if down == self._brokers_down:
-            return
-        self._brokers_down = down
-        self._metrics.dependency_up.labels("kafka").set(not down)
-        if down:
-            self._log.warning("dependency.lost", dependency="kafka", detail=detail)
-        else:
-            self._log.info("dependency.recovered", dependency="kafka")
+            self._tracker.window(partition).reach(offset)
+            self._plan.ended(partition, offset)
+        elif not self._resets.concerns(partition, error):
+            self._brokers.on_error(error)
 
 
 def _key(entry: TopicPartition) -> Partition:

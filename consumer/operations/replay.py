@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -19,11 +19,17 @@ from consumer.settings import Settings
 from consumer.telemetry import Log
 
 _PROGRESS_S: Final = 0.2
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: Kafka's timestamp of a record that has none.
+_NO_TIME_MS: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """Records in range, how many of them reached each outcome, and whether all did."""
+    """Records in range, how many of them reached each outcome, and whether all did.
+
+    Not complete is a replay that was stopped, or whose records vanished from the topic before they were read.
+    """
 
     total: int
     outcomes: dict[str, int]
@@ -35,8 +41,9 @@ async def replay(
 ) -> ReplayResult:
     """Processes every record of the upload topic between two times again.
 
-    The end offsets are fixed at the start: later records are left to the live service.
-    `progress` is called with (finished, total) records.
+    The end offsets are fixed at the start: later records are left to the live service. Each record from the first one
+    in the range of times to that end is looked at, since senders' clocks decide the times and not the order of the log.
+    `progress` is called with (finished, total) records; the total falls by those that are found to be of other times.
 
     Raises:
         SourceFailed: Kafka refuses the consumer.
@@ -50,11 +57,11 @@ async def replay(
 
     def read_ranges() -> dict[Partition, range]:
         with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-            return reader.ranges(since, until)
+            return reader.ranges(None if since <= _BEGINNING else since)
 
     ranges = await service.dependencies.retry_until_available("kafka", partial(asyncio.to_thread, read_ranges))
-    plan = FixedRanges(ranges)
-    log.info("replay.started", records=plan.total, since=since.isoformat(), until=until.isoformat())
+    plan = FixedRanges(ranges, _times_ms(since, until))
+    log.info("replay.started", offsets=plan.total, since=since.isoformat(), until=until.isoformat())
     progress(0, plan.total)
     if plan.total:
         with stop_on_signals(service.stop), suppress(StopRequested):
@@ -63,7 +70,7 @@ async def replay(
     if service.failure is not None:
         raise service.failure
     outcomes = service.outcomes()
-    complete = plan.finished and not service.stopping.is_set()
+    complete = plan.finished and plan.intact and not service.stopping.is_set()
     log.info("replay.finished", outcomes=outcomes, complete=complete)
     return ReplayResult(plan.total, outcomes, complete)
 
@@ -73,3 +80,10 @@ async def _until_done(service: Service, plan: FixedRanges, progress: Callable[[i
         with suppress(TimeoutError):
             await asyncio.wait_for(service.stopping.wait(), _PROGRESS_S)
         progress(min(sum(service.outcomes().values()), plan.total), plan.total)
+
+
+def _times_ms(since: datetime, until: datetime) -> range:
+    """The timestamps of records from one time on to before another; a record without one is of the beginning."""
+    # Timestamps are cut off to milliseconds: one of the same millisecond was written before `until`.
+    end_ms = milliseconds(until) + (1 if until.microsecond % 1000 else 0)
+    return range(_NO_TIME_MS if since <= _BEGINNING else milliseconds(since), end_ms)

@@ -28,6 +28,7 @@ from consumer.kafka.headers import DeliveryReader, delivery_of, retried_delivery
 from consumer.kafka.plans import Plan, Subscription
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.source import Source
+from consumer.kafka.topic_ids import TopicIds
 from consumer.kafka.topics import TopicNames
 from consumer.pipeline import Pipeline, Steps
 from consumer.redis.score_cache import ScoreCache, fingerprint, judged
@@ -46,6 +47,9 @@ T = TypeVar("T")
 _RETRY_SHARE: Final = 4
 #: Settings of `prepare` on the duration and place of a decode, which do not change its pixels.
 _NOT_LIMITS: Final = frozenset({"threads", "timeout_s", "overdue_grace_s"})
+
+#: For the client that notices the end of an outage.
+_BACK_SOON: Final = {"reconnect.backoff.max.ms": 1_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +232,7 @@ def _streams_of(
         source = Source(
             plan,
             connect=partial(clients.consumer_client, kafka.bootstrap_servers, group_id, kafka.extra),
+            topic_ids=TopicIds(partial(clients.admin_client, kafka.bootstrap_servers, {**_BACK_SOON, **kafka.extra})),
             max_in_flight=max_in_flight,
             suspended=suspended,
             read=read,

@@ -32,8 +32,8 @@ class Assignment:
 
 def positions(tracker: OffsetTracker) -> dict[tuple[str, int], int]:
     """The positions that moved since they were taken last."""
-    moved, _ = tracker.take_commits()
-    return {partition: commit.position for partition, commit in moved.items()}
+    moved, others = tracker.take_commits()
+    return {partition: commit.position for partition, commit in {**moved, **others}.items()}
 
 
 class Tracking(RuleBasedStateMachine):
@@ -103,7 +103,8 @@ class Tracking(RuleBasedStateMachine):
 
     @rule()
     def store(self) -> None:
-        moved = positions(self.tracker)
+        committed = positions(self.tracker)
+        moved = {p: position for p, position in committed.items() if self.stored.get(p) != position}
         wanted = {p: model.watermark for p, model in self.model.items() if model.watermark is not None}
         assert moved == {p: position for p, position in wanted.items() if self.stored.get(p) != position}
         for partition, position in moved.items():
@@ -284,6 +285,59 @@ def test_a_stuck_head_shows_in_the_span_and_the_map_still_fits() -> None:
     for offset in range(1, offset_map.CAPACITY):
         tracker.finish(A, offset, tracker.add(A, offset) or 0)
     assert tracker.window(A).span == offset_map.CAPACITY
-    moved, _ = tracker.take_commits()
-    assert len(moved[A].metadata) < 4_096
-    assert offset_map.decode(0, moved[A].metadata) == frozenset(range(1, offset_map.CAPACITY))
+    _, others = tracker.take_commits()
+    assert len(others[A].metadata) < 4_096
+    assert offset_map.decode(0, others[A].metadata) == frozenset(range(1, offset_map.CAPACITY))
+
+
+def test_the_position_reaches_the_end_of_the_log_where_no_record_is_left_before_it() -> None:
+    tracker = OffsetTracker()
+    tracker.assign(A, 5)
+    tracker.window(A).reach(9)
+    assert positions(tracker) == {A: 9}
+
+
+def test_the_end_of_the_log_is_reached_only_over_finished_records() -> None:
+    tracker = assigned(A)
+    epochs = [tracker.add(A, offset) or 0 for offset in (5, 6)]
+    tracker.window(A).reach(9)
+    assert tracker.window(A).position == 5
+    tracker.finish(A, 6, epochs[1])
+    assert tracker.window(A).position == 5
+    tracker.finish(A, 5, epochs[0])
+    assert tracker.window(A).position == 9
+
+
+def test_an_end_that_was_passed_takes_nothing_back() -> None:
+    tracker = OffsetTracker()
+    tracker.assign(A, 5)
+    tracker.window(A).reach(3)
+    assert tracker.window(A).position == 5
+    tracker.window(A).reach(9)
+    epoch = tracker.add(A, 12) or 0
+    tracker.window(A).reach(11)
+    assert tracker.window(A).position == 9
+    tracker.finish(A, 12, epoch)
+    assert tracker.window(A).position == 13
+
+
+def test_a_refused_commit_and_a_new_identity_are_committed_again_by_hand() -> None:
+    tracker = OffsetTracker()
+    tracker.assign(A, 5)
+    assert tracker.take_commits() == ({}, {})
+    tracker.identify(A, "I" * 22)
+    _, others = tracker.take_commits()
+    assert offset_map.topic_of(5, others[A].metadata) == "I" * 22
+    tracker.refused(A)
+    assert tracker.take_commits() == ({}, others)
+
+
+def test_what_vanished_unread_is_counted_without_what_was_read_or_finished_before() -> None:
+    tracker = OffsetTracker()
+    tracker.assign(A, 10, frozenset({12, 15, 40}))
+    assert tracker.window(A).unread_below(20) == 8
+    tracker.add(A, 10)
+    tracker.add(A, 13)
+    assert tracker.window(A).unread_below(20) == 5
+    assert tracker.window(A).unread_below(13) == 0
+    assert OffsetTracker().window(A).unread_below(20) == 0

@@ -25,7 +25,7 @@ class Assigning:
 
 def deliver(plan: FixedRanges, partition: tuple[str, int], *offsets: int) -> None:
     for offset in offsets:
-        assert plan.accepts(partition, offset)
+        assert plan.accepts(partition, offset, 0)
         plan.delivered(partition, offset)
 
 
@@ -43,19 +43,19 @@ def test_records_behind_a_range_are_left_to_others_and_end_it() -> None:
     plan = FixedRanges({A: range(10)})
     deliver(plan, A, 0, 4)
     assert not plan.finished
-    assert not plan.accepts(A, 10)
+    assert not plan.accepts(A, 10, 0)
     assert plan.finished
-    assert not plan.accepts(A, 11)
+    assert not plan.accepts(A, 11, 0)
 
 
 def test_a_range_whose_last_records_are_gaps_ends_with_the_log() -> None:
     plan = FixedRanges({A: range(10), B: range(10)})
     assert plan.properties == {"enable.partition.eof": True}
     deliver(plan, A, 0, 7)
-    plan.ended(A)
+    plan.ended(A, 10)
     assert not plan.finished
-    plan.ended(A)
-    plan.ended(B)
+    plan.ended(A, 10)
+    plan.ended(B, 12)
     assert plan.finished
 
 
@@ -79,6 +79,35 @@ def test_reading_begins_at_the_start_of_every_range_that_has_records() -> None:
     assert edge.told == [A, C]
 
 
+def test_the_log_decides_the_order_and_the_times_what_is_wanted() -> None:
+    plan = FixedRanges({A: range(4, 9)}, range(100, 200))
+    taken = []
+    for offset, time in {4: 100, 5: 99_999, 6: 199, 7: 99}.items():
+        if plan.accepts(A, offset, time):
+            plan.delivered(A, offset)
+            taken.append(offset)
+    assert taken == [4, 6]
+    assert (plan.total, plan.finished) == (3, False), "two were found to be of other times"
+    assert not plan.accepts(A, 8, 200)
+    assert (plan.total, plan.finished, plan.intact) == (2, True, True)
+
+
+def test_a_log_that_ends_before_the_range_does_not_end_it_unless_records_vanished() -> None:
+    plan = FixedRanges({A: range(10)})
+    deliver(plan, A, 0)
+    plan.ended(A, 5)
+    assert not plan.finished
+    plan.restarted(A)
+    plan.ended(A, 5)
+    assert (plan.finished, plan.intact, plan.total) == (True, False, 1)
+
+
+def test_records_of_a_log_that_began_anew_below_the_range_are_not_taken() -> None:
+    plan = FixedRanges({A: range(4, 9)})
+    assert not plan.accepts(A, 0, 0)
+    assert plan.total == 5
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=4),
     st.data(),
@@ -94,13 +123,13 @@ def test_whatever_the_gaps_a_plan_ends_exactly_when_nothing_in_range_is_left(
             continue
         log = sorted(data.draw(st.sets(st.integers(entry.start, entry.stop + 5))))
         for offset in log:
-            if plan.accepts(partition, offset):
+            if plan.accepts(partition, offset, 0):
                 taken.append((partition, offset))
                 plan.delivered(partition, offset)
             inside = offset < entry.stop
             assert ((partition, offset) in taken) == inside
             if offset < entry.stop - 1:
                 assert not plan.finished
-        plan.ended(partition)
+        plan.ended(partition, entry.stop)
     assert plan.finished
-    assert len(taken) <= plan.total
+    assert len(taken) == plan.total

@@ -98,6 +98,7 @@ class FakeConsumer:
         assert timeout > 0
         answers = []
         for one in asked:
+            assert one.offset >= 0, "Kafka takes negative times for other questions"
             later = [offset for offset in self.logs[one.partition].held if offset >= one.offset]
             place = {"topic": one.topic, "partition": one.partition, "offset": min(later, default=-1)}
             answers.append(SimpleNamespace(**place, error=self.time_error))
@@ -214,18 +215,20 @@ def test_a_scan_may_begin_at_a_time() -> None:
     assert places(scan) == [(0, 7), (0, 8), (0, 9)]
 
 
-def test_times_become_the_offsets_of_what_was_written_between_them() -> None:
+def test_a_time_becomes_the_offset_of_the_first_record_that_was_not_written_before() -> None:
     reader = reader_of(FakeConsumer({0: full(10), 1: full(3)}))
-    since, until = (EPOCH + timedelta(milliseconds=at) for at in (2, 5.5))
-    assert reader.ranges(since, until) == {(TOPIC, 0): range(2, 6), (TOPIC, 1): range(2, 3)}
+    assert reader.ranges(EPOCH + timedelta(milliseconds=2)) == {(TOPIC, 0): range(2, 10), (TOPIC, 1): range(2, 3)}
+
+
+@pytest.mark.parametrize("since", [EPOCH - timedelta(milliseconds=1), datetime.min.replace(tzinfo=UTC)])
+def test_a_time_before_1970_is_none_of_kafkas_special_ones(since: datetime) -> None:
+    reader = reader_of(FakeConsumer({0: full(10)}))
+    assert reader.ranges(since) == {(TOPIC, 0): range(10)}
 
 
 def test_a_time_after_the_end_is_the_end_though_records_have_come_since() -> None:
-    consumer = FakeConsumer({0: Log(list(range(12)), 10)})
-    reader = reader_of(consumer)
-    late = EPOCH + timedelta(milliseconds=11)
-    assert reader.ranges(None, late) == {(TOPIC, 0): range(10)}
-    (empty,) = reader.ranges(late).values()
+    reader = reader_of(FakeConsumer({0: Log(list(range(12)), 10)}))
+    (empty,) = reader.ranges(EPOCH + timedelta(milliseconds=11)).values()
     assert (empty.start, empty.stop) == (10, 10)
 
 

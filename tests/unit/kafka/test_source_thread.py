@@ -2,19 +2,22 @@
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, OFFSET_STORED, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
 from consumer.kafka.headers import delivery_of
 from consumer.kafka.plans import Subscription
 from consumer.kafka.source import Source
+from consumer.kafka.topic_ids import Answer, TopicIds
+from consumer.kafka.unfinished import Unfinished
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
@@ -70,6 +73,7 @@ class FakeConsumer:
         self.on_assign = self.on_revoke = self.on_lost = lambda _consumer, _partitions: None
         self.offsets: dict[int, int] | None = {}
         self.refuses_positions = False
+        self.bounds: tuple[int, int] | None = (0, 100)
 
     def poll(self, _: float) -> FakeMessage | None:
         return self.messages.pop(0) if self.messages else None
@@ -103,7 +107,9 @@ class FakeConsumer:
         self.note("unassign", partitions)
 
     def get_watermark_offsets(self, _: TopicPartition, **__: object) -> tuple[int, int]:
-        return 0, 100
+        if self.bounds is None:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return self.bounds
 
     def committed(self, partitions: list[TopicPartition], **_: object) -> list[TopicPartition]:
         if self.offsets is None:
@@ -114,6 +120,10 @@ class FakeConsumer:
             for entry in partitions
         ]
 
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        assert timeout > 0
+        return [TopicPartition(entry.topic, entry.partition, 0) for entry in asked]
+
     def subscribe(self, topics: list[str], **callbacks: object) -> None:
         self.subscribed = {"topics": topics}
         for name, callback in callbacks.items():
@@ -121,6 +131,26 @@ class FakeConsumer:
 
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
+
+
+class FakeIds(TopicIds):
+    """Answers at once with the ids that a test decides."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, str] = {}
+        self.answers = True
+        self.asked: list[float] = []
+
+    @property
+    def asking(self) -> bool:
+        return bool(self.asked)
+
+    def ask(self, topics: Iterable[str]) -> None:
+        assert list(topics) == [TOPIC]
+        self.asked.append(monotonic())
+
+    def take(self) -> Answer | None:
+        return Answer(dict(self.ids), self.asked.pop(), self.answers) if self.asked else None
 
 
 class Bench:
@@ -131,9 +161,11 @@ class Bench:
         self.failures: list[SourceFailed] = []
         self.log, self.metrics = RecordingLog(), Metrics()
         self.consumer, self.suspended = FakeConsumer(*messages), threading.Event()
+        self.ids = FakeIds()
         self.source = Source(
             Subscription(TOPIC, "earliest"),
             connect=partial(clients.consumer_client, "127.0.0.1:1", "g", {}),
+            topic_ids=self.ids,
             max_in_flight=WINDOW,
             suspended=self.suspended,
             read=delivery_of,
@@ -149,6 +181,7 @@ class Bench:
     def turn(self) -> None:
         """One turn of the owner thread's loop."""
         self.source._settle(self.consumer)
+        self.source._attend(self.consumer)
         self.source._poll(self.consumer)
 
     def finish(self, *records: Record) -> None:
@@ -281,27 +314,218 @@ def test_a_record_of_a_partition_that_is_not_ours_is_not_delivered() -> None:
     assert bench.records == []
 
 
-def test_a_lost_position_starts_again_at_the_first_record_that_is_left_and_is_told() -> None:
-    bench = Bench(FakeMessage(-1001, fault=KafkaError(KafkaError._AUTO_OFFSET_RESET)))
-    bench.turn()
-    assert bench.consumer.calls == [
-        ("unassign", [(TOPIC, 0, OFFSET_BEGINNING)]),
-        ("assign", [(TOPIC, 0, OFFSET_BEGINNING)]),
-    ]
-    assert [line["partition"] for line in bench.log.named("offsets.reset")] == [0]
+NO_POSITION = FakeMessage(-1001, fault=KafkaError(KafkaError._AUTO_OFFSET_RESET))
 
 
-def test_a_topic_that_begins_anew_is_read_from_its_new_beginning() -> None:
+def lost(bench: Bench) -> float:
+    return bench.metrics.lost.labels(TOPIC)._value.get()
+
+
+def reset(bench: Bench, message: FakeMessage = NO_POSITION) -> None:
+    """The report of a position that does not exist, until it was acted on."""
+    bench.consumer.messages = [message]
+    for _ in range(4):
+        bench.source._resets._tried_s = 0.0
+        bench.turn()
+
+
+def test_a_position_below_the_log_goes_on_at_the_first_record_that_is_left_and_counts_what_is_lost() -> None:
+    bench = Bench(assigned=())
+    bench.source.assigned(bench.consumer, [TopicPartition(TOPIC, 0, 5, offset_map.encode(5, {6, 8}))])
+    bench.consumer.calls.clear()
+    bench.consumer.bounds = (20, 100)
+    reset(bench)
+    assert bench.consumer.calls[:2] == [("unassign", [(TOPIC, 0, -1001)]), ("assign", [(TOPIC, 0, 20)])]
+    assert [(line["partition"], line["lost"]) for line in bench.log.named("offsets.reset")] == [(0, 13)]
+    assert lost(bench) == 13
+    assert (bench.consumer.stored, bench.consumer.committed_by_hand[-1][:2]) == ({0: 20}, (0, 20))
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+def test_a_log_that_shrank_is_read_again_and_the_lower_position_is_committed_by_hand(truncated: bool) -> None:
     bench = Bench(*messages(50))
     bench.turn()
     bench.finish(*bench.records)
-    bench.consumer.messages = [FakeMessage(-1001, fault=KafkaError(KafkaError._AUTO_OFFSET_RESET))]
-    bench.turn()
+    bench.consumer.bounds = (0, 60 if truncated else 10)
+    code = KafkaError._LOG_TRUNCATION if truncated else KafkaError._AUTO_OFFSET_RESET
+    reset(bench, FakeMessage(-1001, fault=KafkaError(code)))
+    assert (bench.consumer.stored, bench.consumer.committed_by_hand[-1][:2]) == ({0: 0}, (0, 0))
     bench.consumer.messages = messages(0)
     bench.turn()
     assert [one.offset for one in bench.records] == [50, 0]
     bench.finish(bench.records[1])
     assert bench.consumer.stored == {0: 1}
+
+
+def test_a_position_that_is_in_the_log_after_all_is_kept() -> None:
+    bench = Bench(*messages(50, 51))
+    bench.turn()
+    bench.finish(bench.records[0])
+    reset(bench)
+    assert bench.consumer.calls[:2] == [("unassign", [(TOPIC, 0, -1001)]), ("assign", [(TOPIC, 0, 51)])]
+    assert lost(bench) == 0
+
+
+def test_a_reset_waits_for_a_broker_that_does_not_answer() -> None:
+    bench = Bench(*messages(50))
+    bench.turn()
+    bench.consumer.bounds = None
+    reset(bench)
+    assert "assign" not in bench.consumer.names()
+    bench.consumer.bounds = (60, 100)
+    bench.source._resets._tried_s = 0.0
+    bench.turn()
+    assert ("assign", [(TOPIC, 0, 60)]) in bench.consumer.calls
+
+
+def test_a_reset_of_a_partition_that_was_given_up_meanwhile_is_dropped() -> None:
+    bench = Bench(*messages(50))
+    bench.turn()
+    bench.ids.asked.append(0.0)
+    bench.consumer.messages = [NO_POSITION]
+    bench.source._poll(bench.consumer)
+    bench.source.lost(partitions(0))
+    reset(bench, FakeMessage(0, 9))
+    assert "assign" not in bench.consumer.names()
+
+
+OLD, NEW = "O" * 22, "N" * 22
+
+
+def committed_under(topic_id: str, position: int) -> TopicPartition:
+    return TopicPartition(TOPIC, 0, position, offset_map.encode(position, {position + 2}, topic_id))
+
+
+def test_a_position_of_a_topic_that_was_made_anew_means_nothing_in_it() -> None:
+    bench = Bench(assigned=())
+    bench.ids.ids = {TOPIC: NEW}
+    bench.source.assigned(bench.consumer, [committed_under(OLD, 50)])
+    bench.consumer.calls.clear()
+    reset(bench, FakeMessage(0, 9))
+    assert bench.consumer.calls[:2] == [("unassign", [(TOPIC, 0, -1001)]), ("assign", [(TOPIC, 0, 0)])]
+    (line,) = bench.log.named("offsets.reset")
+    assert OLD in line["detail"]
+    assert NEW in line["detail"]
+    partition, position, metadata = bench.consumer.committed_by_hand[-1]
+    assert (partition, position, offset_map.topic_of(0, metadata)) == (0, 0, NEW)
+
+
+def test_a_topic_that_is_made_anew_while_it_is_read_is_read_from_its_beginning() -> None:
+    bench = Bench(assigned=())
+    bench.ids.ids = {TOPIC: OLD}
+    bench.source.assigned(bench.consumer, [committed_under(OLD, 50)])
+    bench.consumer.messages = messages(50, 51)
+    bench.turn()
+    bench.turn()
+    bench.finish(*bench.records)
+    assert bench.log.named("offsets.reset") == []
+    bench.ids.ids = {TOPIC: NEW}
+    bench.source._resets._asked_s = 0.0
+    reset(bench, FakeMessage(0, 9))
+    assert ("assign", [(TOPIC, 0, 0)]) in bench.consumer.calls
+    assert bench.consumer.stored == {0: 0}
+
+
+@pytest.mark.parametrize("topic_id", [OLD, ""])
+def test_the_topic_that_a_position_belongs_to_is_no_reason_to_reset_it(topic_id: str) -> None:
+    bench = Bench(assigned=())
+    bench.ids.ids = {TOPIC: OLD}
+    bench.source.assigned(bench.consumer, [committed_under(topic_id, 50)])
+    reset(bench, FakeMessage(0, 9))
+    bench.source._store(bench.consumer)
+    assert bench.log.named("offsets.reset") == []
+    assert [offset_map.topic_of(50, metadata) for _, _, metadata in bench.consumer.committed_by_hand] == (
+        [] if topic_id else [OLD]
+    )
+
+
+def test_an_answer_from_before_an_assignment_says_nothing_about_its_positions() -> None:
+    bench = Bench()
+    bench.ids.ids = {TOPIC: OLD}
+    bench.ids.ask([TOPIC])
+    bench.source.assigned(bench.consumer, [committed_under(NEW, 50)])
+    bench.source._attend(bench.consumer)
+    bench.ids.ids = {TOPIC: NEW}
+    bench.turn()
+    bench.turn()
+    assert bench.log.named("offsets.reset") == []
+
+
+def test_an_earlier_offset_that_is_delivered_begins_the_log_anew_and_ends_nothing() -> None:
+    bench = Bench(*messages(50, 51))
+    bench.turn()
+    bench.consumer.messages = messages(3)
+    bench.turn()
+    assert [one.offset for one in bench.records] == [50, 51, 3]
+    assert (bench.consumer.stored, bench.source.in_flight) == ({0: 3}, 1)
+    bench.finish(*bench.records)
+    assert bench.consumer.stored == {0: 4}
+    assert len(bench.log.named("offsets.reset")) == 1
+
+
+def test_a_record_that_is_finished_twice_ends_nothing() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.finish(*bench.records, *bench.records)
+    assert bench.consumer.stored == {0: 6}
+
+
+def test_the_position_reaches_the_end_of_a_log_whose_last_offsets_have_no_record() -> None:
+    bench = Bench(*messages(5), FakeMessage(9, fault=KafkaError(KafkaError._PARTITION_EOF)))
+    bench.turn()
+    bench.finish(*bench.records)
+    assert bench.consumer.stored == {0: 9}
+
+
+def test_the_first_of_a_poll_is_delivered_before_a_rebalance_that_comes_with_the_others() -> None:
+    bench = Bench(*messages(5))
+
+    def rebalance(_: int, __: float) -> list[FakeMessage]:
+        delivered.extend(bench.records)
+        bench.source.lost(partitions(0))
+        bench.source.assigned(bench.consumer, [TopicPartition(TOPIC, 0, 3)])
+        return []
+
+    delivered: list[Record] = []
+    bench.consumer.consume = rebalance  # type: ignore[method-assign]
+    bench.turn()
+    assert [one.offset for one in delivered] == [5]
+    assert not bench.source.holds(delivered[0])
+
+
+def test_the_oldest_unfinished_record_is_named_with_what_it_waits_for() -> None:
+    bench = Bench(*messages(5, 6), *messages(2, number=1), assigned=(0, 1))
+    assert bench.source.oldest is None
+    bench.turn()
+    oldest = bench.source.oldest
+    assert oldest == Unfinished(TOPIC, 0, 5, oldest.age_s if oldest else 0, "its turn")
+    bench.finish(bench.records[0])
+    assert (bench.source.oldest or oldest).offset == 6  # type: ignore[union-attr]
+    bench.source.lost(partitions(0))
+    assert (bench.source.oldest or oldest).partition == 1  # type: ignore[union-attr]
+    bench.consumer.messages = messages(1, number=1)
+    bench.turn()
+    assert (bench.source.oldest or oldest).offset == 1, "what was in flight before the log began anew is not waited for"  # type: ignore[union-attr]
+    bench.source.lost(partitions(1))
+    assert bench.source.oldest is None
+
+
+def test_brokers_are_back_when_they_answer_what_was_asked_after_they_were_lost() -> None:
+    bench = Bench()
+    bench.source._brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    bench.ids.answers = False
+    bench.ids.asked = [0.0]
+    bench.turn()
+    assert bench.source._brokers.down
+    bench.ids.asked = [0.0]
+    bench.ids.answers = True
+    bench.consumer.messages = messages(5)
+    bench.turn()
+    assert bench.source._brokers.down, "what was asked, or fetched, before proves nothing"
+    bench.source._resets._asked_s = 0.0
+    bench.turn()
+    bench.turn()
+    assert not bench.source._brokers.down
 
 
 @pytest.mark.parametrize("code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED])
@@ -325,8 +549,15 @@ class Told:
     def __init__(self, consumer: FakeConsumer) -> None:
         self._consumer = consumer
 
-    def assigned(self, _: object, entries: list[TopicPartition]) -> None:
+        self.reasons: list[str] = []
+        self.first: Sequence[TopicPartition] = ()
+
+    def assigned(self, _: object, entries: list[TopicPartition], first: Sequence[TopicPartition] = ()) -> None:
         self._consumer.note("source.assigned", entries)
+        self.first = first
+
+    def delayed(self, error: KafkaError) -> None:
+        self.reasons.append(error.name())
 
     def revoked(self, _: object, entries: list[TopicPartition]) -> None:
         self._consumer.note("source.revoked", entries)
@@ -335,45 +566,65 @@ class Told:
         self._consumer.note("source.lost", entries)
 
 
-def subscribed(first_position: str = "earliest") -> FakeConsumer:
-    consumer = FakeConsumer()
-    Subscription(TOPIC, first_position).begin(consumer, Told(consumer))
-    assert consumer.subscribed == {"topics": [TOPIC]}
-    return consumer
+class Joined:
+    """A subscription with the consumer and the source that it was begun with."""
 
+    def __init__(self) -> None:
+        self.consumer, self.plan = FakeConsumer(), Subscription(TOPIC, "earliest")
+        self.told = Told(self.consumer)
+        self.plan.begin(self.consumer, self.told)
+        assert self.consumer.subscribed == {"topics": [TOPIC]}
 
-@pytest.mark.parametrize(("first_position", "first"), [("earliest", OFFSET_BEGINNING), ("latest", OFFSET_END)])
-def test_a_partition_starts_where_its_group_left_off_else_at_the_first_position(
-    first_position: str, first: int
-) -> None:
-    consumer = subscribed(first_position)
-    consumer.offsets = {0: 41, 2: 0}
-    consumer.on_assign(consumer, partitions(0, 1, 2))
-    (name, entries), *_ = consumer.calls
-    assert name == "assign"
-    assert [offset for _, _, offset in entries] == [41, first, 0]
-
-
-def test_a_group_whose_position_cannot_be_asked_never_guesses() -> None:
-    consumer = subscribed("latest")
-    consumer.offsets = None
-    consumer.on_assign(consumer, partitions(0))
-    assert consumer.calls[0] == ("assign", [(TOPIC, 0, OFFSET_STORED)])
+    def assign(self, *numbers: int) -> None:
+        """The callback inside `poll`, and the turn after it."""
+        self.consumer.on_assign(self.consumer, partitions(*numbers))
+        assert self.consumer.calls.pop() == ("assign", [])
+        self.plan.attend(self.consumer, self.told)
 
 
 def test_partitions_are_drained_before_they_are_given_up() -> None:
-    consumer = subscribed()
-    consumer.on_assign(consumer, partitions(0))
-    consumer.on_revoke(consumer, partitions(0))
-    consumer.on_lost(consumer, partitions(0))
-    assert consumer.names() == ["assign", "source.assigned", "source.revoked", "unassign", "source.lost", "unassign"]
+    joined = Joined()
+    joined.assign(0)
+    joined.consumer.on_revoke(joined.consumer, partitions(0))
+    joined.consumer.on_lost(joined.consumer, partitions(0))
+    names = ["assign", "source.assigned", "source.revoked", "unassign", "source.lost", "unassign"]
+    assert joined.consumer.names() == names
 
 
 def test_an_empty_assignment_asks_the_group_nothing() -> None:
-    consumer = subscribed()
-    consumer.offsets = None
-    consumer.on_assign(consumer, [])
-    assert consumer.calls == [("assign", []), ("source.assigned", [])]
+    joined = Joined()
+    joined.consumer.offsets = None
+    joined.consumer.on_assign(joined.consumer, [])
+    joined.plan.attend(joined.consumer, joined.told)
+    assert joined.consumer.calls == [("assign", []), ("source.assigned", [])]
+
+
+def test_a_partition_whose_position_cannot_be_asked_is_not_read_until_it_can() -> None:
+    joined = Joined()
+    joined.consumer.offsets = None
+    joined.assign(0, 1)
+    assert (joined.consumer.calls, joined.plan.waiting, joined.told.reasons) == ([], True, ["_TIMED_OUT"])
+    joined.plan.attend(joined.consumer, joined.told)
+    assert joined.told.reasons == ["_TIMED_OUT"], "asked again without a pause"
+    joined.consumer.offsets = {0: 7, 1: 8}
+    joined.plan._again_s = 0.0
+    joined.plan.attend(joined.consumer, joined.told)
+    positions = [(TOPIC, 0, 7), (TOPIC, 1, 8)]
+    assert joined.consumer.calls == [("assign", positions), ("source.assigned", positions)]
+    assert not joined.plan.waiting
+
+
+@pytest.mark.parametrize("how", ["on_revoke", "on_lost"])
+def test_a_partition_that_goes_before_it_was_read_is_not_waited_for(how: str) -> None:
+    joined = Joined()
+    joined.consumer.offsets = {0: 7}
+    joined.assign(0)
+    joined.consumer.calls.clear()
+    joined.consumer.offsets = None
+    joined.assign(1)
+    getattr(joined.consumer, how)(joined.consumer, partitions(0, 1))
+    assert [entries for _, entries in joined.consumer.calls] == [[(TOPIC, 0, -1001)]] * 2
+    assert not joined.plan.waiting
 
 
 def test_what_is_logged_of_an_assignment_is_json() -> None:
@@ -388,7 +639,7 @@ def test_while_the_head_is_stuck_the_map_behind_it_is_committed_by_hand() -> Non
     bench.source._store(bench.consumer)
     assert bench.consumer.stored == {0: 0}
     bench.finish(bench.records[2])
-    ((partition, offset, metadata),) = bench.consumer.committed_by_hand
+    *_, (partition, offset, metadata) = bench.consumer.committed_by_hand
     assert (partition, offset) == (0, 0)
     assert offset_map.decode(0, metadata) == {2}
     bench.finish(bench.records[0])
@@ -405,3 +656,19 @@ def test_what_an_earlier_owner_finished_is_not_delivered_again() -> None:
     bench.finish(*bench.records)
     assert bench.consumer.stored == {0: 9}
     assert bench.metrics.registry.get_sample_value("tagger_restored_records_total") == 2
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_what_was_unread_of_partitions_that_went_with_their_topic_is_counted(anew: bool) -> None:
+    bench = Bench(*messages(5))
+    bench.ids.ids = {TOPIC: OLD}
+    bench.turn()
+    bench.turn()
+    bench.source._commits.measure(bench.consumer)
+    bench.source.lost(partitions(0))
+    bench.source.assigned(bench.consumer, [TopicPartition(TOPIC, 0, 0)])
+    bench.ids.ids = {TOPIC: NEW if anew else OLD}
+    for _ in range(3):
+        bench.turn()
+    assert [line["lost"] for line in bench.log.named("offsets.reset")] == ([94] if anew else [])
+    assert lost(bench) == (94 if anew else 0)

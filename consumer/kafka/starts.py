@@ -1,0 +1,84 @@
+"""Where assigned partitions begin: at the position that their group committed, else where a group starts."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
+
+_TIMEOUT_S: Final = 5.0
+
+
+class Starts:
+    """Decides where the partitions of a topic begin; for the consumer's thread.
+
+    With `from_end`, a group that has no position in the topic at all starts at its end. Such a start is the first one
+    only: a partition that is added later, and a topic that is made anew, begin at their beginning, whatever came to
+    them before they were assigned.
+    """
+
+    def __init__(self, topic: str, *, from_end: bool) -> None:
+        self._topic = topic
+        self._may_skip = from_end
+
+    def of(
+        self, consumer: Consumer, partitions: Sequence[TopicPartition]
+    ) -> tuple[list[TopicPartition], list[TopicPartition]]:
+        """The positions of these partitions, and those that are to be committed at once.
+
+        At a first start at the end these are the positions of all partitions of the topic, not only those assigned
+        here: otherwise what comes to the others before they are assigned would be skipped.
+
+        Raises:
+            KafkaException: there is no answer.
+        """
+        if not partitions:
+            return [], []
+        asked = self._all(consumer) if self._may_skip else partitions
+        committed = _checked(consumer.committed(list(asked), timeout=_TIMEOUT_S))
+        fresh = [entry for entry in committed if entry.offset < 0]
+        skips = self._may_skip and len(fresh) == len(committed)
+        mine = {(entry.topic, entry.partition) for entry in partitions}
+        first = _offsets(
+            consumer,
+            fresh if skips else [entry for entry in fresh if (entry.topic, entry.partition) in mine],
+            OFFSET_END if skips else OFFSET_BEGINNING,
+        )
+        self._may_skip = False
+        known = [entry for entry in (*committed, *first) if entry.offset >= 0]
+        return [entry for entry in known if (entry.topic, entry.partition) in mine], first
+
+    def _all(self, consumer: Consumer) -> list[TopicPartition]:
+        """Every partition of the topic.
+
+        Raises:
+            KafkaException: there is no answer.
+        """
+        known = consumer.list_topics(self._topic, timeout=_TIMEOUT_S).topics[self._topic]
+        if known.error is not None:
+            raise KafkaException(known.error)
+        return [TopicPartition(self._topic, partition) for partition in known.partitions]
+
+
+def _offsets(consumer: Consumer, partitions: Sequence[TopicPartition], where: int) -> list[TopicPartition]:
+    """The offsets at the beginning or the end of these partitions, in one question.
+
+    Raises:
+        KafkaException: there is no answer for one of them.
+    """
+    if not partitions:
+        return []
+    # Kafka's own request has these two as times before 1970.
+    asked = [TopicPartition(entry.topic, entry.partition, where) for entry in partitions]
+    return _checked(consumer.offsets_for_times(asked, timeout=_TIMEOUT_S))
+
+
+def _checked(answers: list[TopicPartition]) -> list[TopicPartition]:
+    """The answers.
+
+    Raises:
+        KafkaException: one of them is an error.
+    """
+    for answer in answers:
+        if answer.error is not None:
+            raise KafkaException(answer.error)
+    return answers

@@ -1,0 +1,161 @@
+"""What became of commits: acknowledged, refused, too large; with a coordinator that a test plays."""
+
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from consumer.kafka import offset_map
+from consumer.kafka.commits import Commits
+from consumer.kafka.offsets import OffsetTracker
+from consumer.telemetry import Metrics
+from tests.fakes import RecordingLog
+
+TOPIC, ID = "photo-uploads", "I" * 22
+A, B = (TOPIC, 0), (TOPIC, 1)
+
+
+class Answered:
+    """A partition in the answer to a commit."""
+
+    def __init__(self, sent: TopicPartition, error: int | None = None) -> None:
+        self.topic, self.partition, self.offset, self.metadata = TOPIC, sent.partition, sent.offset, sent.metadata
+        self.error = None if error is None else KafkaError(error)
+
+
+class Bench:
+    """Commits of two partitions, of which everything up to 10 is committed; what is committed by hand is kept."""
+
+    def __init__(self) -> None:
+        self.tracker, self.log, self.metrics = OffsetTracker(), RecordingLog(), Metrics()
+        self.commits = Commits(self.tracker, self.log, self.metrics)
+        self.stored: dict[int, TopicPartition] = {}
+        self.by_hand: list[TopicPartition] = []
+        self.refusal: KafkaError | None = None
+        for partition in (A, B):
+            self.tracker.assign(partition, 10, topic_id=ID)
+            self.commits.assigned(partition, 10)
+
+    def store_offsets(self, offsets: list[TopicPartition]) -> None:
+        self.stored.update({entry.partition: entry for entry in offsets})
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        assert asynchronous
+        if self.refusal is not None:
+            raise KafkaException(self.refusal)
+        self.by_hand += offsets
+
+    def get_watermark_offsets(self, _: TopicPartition, cached: bool) -> tuple[int, int]:
+        assert cached
+        return 0, 100
+
+    def read(self, partition: tuple[str, int], *offsets: int) -> None:
+        for offset in offsets:
+            self.tracker.finish(partition, offset, self.tracker.add(partition, offset) or 0)
+
+    def turn(self) -> None:
+        consumer: Any = self
+        self.commits.measure(consumer)
+        self.commits.store(consumer)
+
+    def answer(self, *sent: TopicPartition, error: int | None = None) -> None:
+        answers: Any = [Answered(entry, error) for entry in sent]
+        self.commits.on_commit(None if error is None else KafkaError(error), answers)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+    def lag(self, number: str = "0") -> float | None:
+        return self.value("tagger_consumer_lag_records", topic=TOPIC, partition=number)
+
+
+def test_the_lag_falls_when_a_commit_is_acknowledged_not_when_it_is_sent() -> None:
+    bench = Bench()
+    bench.read(A, *range(10, 15))
+    bench.turn()
+    assert (bench.stored[0].offset, bench.lag()) == (15, 90)
+    bench.answer(bench.stored[0])
+    bench.turn()
+    assert (bench.lag(), bench.lag("1")) == (85, 90)
+
+
+def test_commits_that_are_refused_are_counted_told_and_sent_again() -> None:
+    bench = Bench()
+    bench.read(A, 10)
+    bench.turn()
+    for error in (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_MEMBER_ID):
+        bench.answer(bench.stored[0], error=error)
+        bench.turn()
+        assert bench.value("tagger_commits_refused_total", error=KafkaError(error).name()) == 1
+    (line,) = bench.log.named("commit.refused")
+    assert "GROUP_AUTHORIZATION_FAILED" in line["detail"]
+    assert line["positions"] == [f"{TOPIC}[0]@11"]
+    assert [(entry.partition, entry.offset) for entry in bench.by_hand] == [(0, 11), (0, 11)]
+    assert bench.lag() == 90
+
+
+def test_a_commit_that_cannot_even_be_sent_is_refused() -> None:
+    bench = Bench()
+    bench.refusal = KafkaError(KafkaError._STATE)
+    bench.tracker.identify(A, "J" * 22)
+    bench.turn()
+    assert bench.value("tagger_commits_refused_total", error="_STATE") == 1
+    bench.refusal = None
+    bench.turn()
+    assert [entry.offset for entry in bench.by_hand] == [10]
+
+
+def test_in_one_answer_some_may_be_refused_and_others_not() -> None:
+    bench = Bench()
+    bench.read(A, 10)
+    bench.read(B, 10)
+    bench.turn()
+    code = KafkaError.NOT_LEADER_FOR_PARTITION
+    answers: Any = [Answered(bench.stored[0], code), Answered(bench.stored[1])]
+    bench.commits.on_commit(KafkaError(code), answers)
+    bench.turn()
+    assert (bench.lag("0"), bench.lag("1")) == (90, 89)
+    assert [entry.partition for entry in bench.by_hand] == [0]
+
+
+def test_metadata_that_is_too_large_is_left_out_step_by_step() -> None:
+    bench = Bench()
+    bench.tracker.add(A, 10)
+    bench.read(A, *range(11, 20))
+    bench.turn()
+    full = bench.by_hand[-1]
+    assert offset_map.decode(10, full.metadata) == frozenset(range(11, 20))
+    bench.answer(full, error=KafkaError.OFFSET_METADATA_TOO_LARGE)
+    bench.turn()
+    short = bench.by_hand[-1]
+    assert (offset_map.decode(10, short.metadata), offset_map.topic_of(10, short.metadata)) == (frozenset(), ID)
+    bench.answer(full, error=KafkaError.OFFSET_METADATA_TOO_LARGE)
+    bench.turn()
+    assert bench.by_hand[-1].metadata == short.metadata, "an earlier one was refused, not this"
+    bench.answer(short, error=KafkaError.OFFSET_METADATA_TOO_LARGE)
+    bench.turn()
+    assert not bench.by_hand[-1].metadata
+    assert len(bench.log.named("commit.refused")) == 2
+    sent = len(bench.by_hand)
+    bench.read(A, 20, 21)
+    bench.turn()
+    assert len(bench.by_hand) == sent, "nothing that is told has changed"
+
+
+def test_the_age_of_what_is_not_committed_is_seen_and_ends_with_an_acknowledgement() -> None:
+    bench = Bench()
+    overdue = lambda: bench.value("tagger_commit_overdue_seconds", topic=TOPIC) or 0.0  # noqa: E731
+    bench.turn()
+    assert overdue() == 0
+    bench.read(A, 10)
+    bench.turn()
+    bench.turn()
+    assert overdue() > 0
+    bench.answer(bench.stored[0])
+    bench.turn()
+    assert overdue() == 0
+
+
+def test_nothing_to_commit_is_no_refusal() -> None:
+    bench = Bench()
+    bench.answer(TopicPartition(TOPIC, 0), error=KafkaError._NO_OFFSET)
+    assert bench.log.named("commit.refused") == []
