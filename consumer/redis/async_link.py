@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
@@ -74,6 +74,7 @@ class AsyncLink:
     async def _answer(self, node: Address | None, commands: Sequence[Command]) -> Answer:
         client: Any = self._client(node)
         replies: list[Any]
+        failure: InvalidResponse | None
         try:
             if len(commands) == 1:
                 replies = [await client.execute_command(*commands[0])]

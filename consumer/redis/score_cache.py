@@ -91,12 +91,13 @@ class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
         key = key_of(identity, self._max_entries)
         try:
             (value,) = await self._redis.run([("GET", key)])
+            if isinstance(value, Exception):
+                raise value
         except FAILURES:
             self._count("failed")
             # The write of the tags will notice an outage of Redis and wait.
             return await judge(photo)
-        # A key of another type is a miss: the new entry replaces it.
-        scores = decode(value, identity, self._contract) if isinstance(value, bytes) else None
+        scores = None if value is None else decode(value, identity, self._contract)
         if scores is not None:
             self._count("hit")
             return scores

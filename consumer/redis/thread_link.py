@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
@@ -86,6 +86,7 @@ class ThreadLink:
     def _answer(self, node: Address | None, commands: Sequence[Command]) -> Answer:
         client: Any = self._client(node)
         replies: list[Any]
+        failure: InvalidResponse | None
         try:
             if len(commands) == 1:
                 replies = [client.execute_command(*commands[0])]
