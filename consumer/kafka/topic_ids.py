@@ -65,13 +65,14 @@ class TopicIds:
 
     def _find_out(self, client: AdminClient, names: list[str], asked_s: float) -> None:
         ids: dict[str, str] = {}
-        answered = self._connected or _reconnected(client)
-        if answered:
+        reconnected = not self._connected and _reconnected(client)
+        answered = reconnected
+        if self._connected or reconnected:
             futures = client.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_S)
             done, _ = wait(futures.values(), timeout=2 * _TIMEOUT_S)
             errors = {topic: future.exception() for topic, future in futures.items() if future in done}
             ids = {topic: str(futures[topic].result().topic_id) for topic, error in errors.items() if error is None}
-            answered = any(error is None or _is_from_a_broker(error) for error in errors.values())
+            answered = reconnected or any(error is None or _is_from_a_broker(error) for error in errors.values())
         self._answer = Answer({topic: each for topic, each in ids.items() if each != _NO_ID}, asked_s, answered)
 
 

@@ -317,7 +317,7 @@ def test_metadata_that_the_cluster_refuses_does_not_hold_the_positions(uploads: 
         eventually(lambda: member.log.named("commit.refused"))
         monkeypatch.undo()
         eventually(lambda: uploads.committed().offset == 5)
-        assert member.value("tagger_commits_refused_total", error="OFFSET_METADATA_TOO_LARGE") > 0
+        assert member.value("tagger_commits_refused_total", reason="OFFSET_METADATA_TOO_LARGE") > 0
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def test_commits_that_the_coordinator_refuses_are_seen_and_made_later(
         elsewhere.send("good", 5)
         eventually(lambda: len(member.read) == 5)
         if code != 16:  # for which librdkafka looks for the coordinator and sends it again by itself
-            eventually(lambda: member.value("tagger_commits_refused_total", error=name) > 0)
+            eventually(lambda: member.value("tagger_commits_refused_total", reason=name) > 0)
             assert name in member.log.named("commit.refused")[0]["detail"]
         if code != 25:  # after which the mock lets nobody join for the session's timeout
             eventually(lambda: elsewhere.committed().offset == 5)

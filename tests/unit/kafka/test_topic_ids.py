@@ -30,7 +30,7 @@ class Client:
         if not self.up:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
-    def describe_topics(self, topics: Any, request_timeout: float) -> dict[str, Future[Any]]:
+    def describe_topics(self, _: Any, request_timeout: float) -> dict[str, Future[Any]]:
         assert request_timeout > 0
         self.gate.wait(5)
         future: Future[Any] = Future()
