@@ -126,7 +126,7 @@ class Metrics:
         self.brand_tags = counter("tagger_tags_total", "Brand tags written", ["label", "model_version"])
         self.lag = gauge("tagger_consumer_lag_records", "Log end minus committed position", ["topic", "partition"])
         self.lost = counter("tagger_records_lost_total", "Offsets that vanished from a topic unread", ["topic"])
-        self.commits_refused = counter("tagger_commits_refused_total", "Commits without success", ["error"])
+        self.commits_refused = counter("tagger_commits_refused_total", "Commits without success", ["reason"])
         self.commit_overdue = gauge(
             "tagger_commit_overdue_seconds", "Age of the oldest position that no commit has reached", ["topic"]
         )

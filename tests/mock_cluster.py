@@ -17,6 +17,7 @@ from tests.harness import PARTITIONS
 
 #: Kafka's numbers of the requests that a group member sends.
 OFFSET_COMMIT: Final = 8
+OFFSET_FETCH: Final = 9
 HEARTBEAT: Final = 12
 CONSUMER_GROUP_HEARTBEAT: Final = 68
 
@@ -61,6 +62,11 @@ class MockCluster:
         assert error == 0, f"error {error}"
         return left.value
 
+    def set_round_trip(self, milliseconds: int) -> None:
+        """How long each answer of the brokers takes."""
+        for broker in range(1, _BROKERS + 1):
+            assert self._library.rd_kafka_mock_broker_set_rtt(self._cluster, broker, milliseconds) == 0
+
 
 @contextmanager
 def mock_cluster() -> Iterator[MockCluster]:
@@ -97,4 +103,5 @@ def _library() -> Any:
     library.rd_kafka_mock_topic_create.argtypes = [pointer, ctypes.c_char_p, number, number]
     library.rd_kafka_mock_coordinator_set.argtypes = [pointer, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int32]
     library.rd_kafka_mock_broker_error_stack_cnt.argtypes = [pointer, ctypes.c_int32, ctypes.c_int16, pointer]
+    library.rd_kafka_mock_broker_set_rtt.argtypes = [pointer, ctypes.c_int32, number]
     return library

@@ -85,8 +85,9 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
 
 
 def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:
-    """An admin client."""
-    return AdminClient({"bootstrap.servers": bootstrap_servers, **extra}, logger=_librdkafka_log)
+    """An admin client; it is the one that notices the end of an outage, so it tries again each second."""
+    properties = {"bootstrap.servers": bootstrap_servers, "reconnect.backoff.max.ms": 1_000, **extra}
+    return AdminClient(properties, logger=_librdkafka_log)
 
 
 def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: Iterable[str]) -> list[Partition]:

@@ -3,18 +3,17 @@
 Asked with a client of its own, in the background: the consumer's thread must go on polling while an answer takes time.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import wait
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-_TIMEOUT_S: Final = 10.0
+_TIMEOUT_S: Final = 5.0
 #: What brokers before topic ids (2.8) answer.
 _NO_ID: Final = "A" * 22
 
@@ -37,34 +36,56 @@ class TopicIds:
     def __init__(self, connect: Callable[[], AdminClient]) -> None:
         self._connect = connect
         self._client: AdminClient | None = None
-        self._asked_s = 0.0
-        self._futures: Mapping[str, Future[Any]] = {}
+        self._connected = True
+        self._asking = False
+        self._answer: Answer | None = None
 
     @property
     def asking(self) -> bool:
         """Whether there is a question whose answer was not taken."""
-        return bool(self._futures)
+        return self._asking
 
     def ask(self, topics: Iterable[str]) -> None:
         """Asks for the ids of these topics, unless there is a question already."""
         names = sorted(set(topics))
-        if self.asking or not names:
+        if self._asking or not names:
             return
         self._client = self._client or self._connect()
-        self._asked_s = monotonic()
-        self._futures = self._client.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_S)
+        self._asking = True
+        question = (self._client, names, monotonic())
+        threading.Thread(target=self._find_out, args=question, name="kafka-topic-ids", daemon=True).start()
 
     def take(self) -> Answer | None:
         """The answer to the question; None while there is none."""
-        if not self._futures or not all(future.done() for future in self._futures.values()):
-            return None
-        futures, self._futures = self._futures, {}
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            self._asking = False
+            self._connected = answer.answered
+        return answer
+
+    def _find_out(self, client: AdminClient, names: list[str], asked_s: float) -> None:
         ids: dict[str, str] = {}
-        answered = False
-        for topic, future in futures.items():
-            error = future.exception()
-            if error is None:
-                ids[topic] = str(future.result().topic_id)
-            # Errors of librdkafka itself are negative: no broker said anything.
-            answered = answered or error is None or (isinstance(error, KafkaException) and error.args[0].code() > 0)
-        return Answer({topic: each for topic, each in ids.items() if each != _NO_ID}, self._asked_s, answered)
+        reconnected = not self._connected and _reconnected(client)
+        answered = reconnected
+        if self._connected or reconnected:
+            futures = client.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_S)
+            done, _ = wait(futures.values(), timeout=2 * _TIMEOUT_S)
+            errors = {topic: future.exception() for topic, future in futures.items() if future in done}
+            ids = {topic: str(futures[topic].result().topic_id) for topic, error in errors.items() if error is None}
+            answered = reconnected or any(error is None or _is_from_a_broker(error) for error in errors.values())
+        self._answer = Answer({topic: each for topic, each in ids.items() if each != _NO_ID}, asked_s, answered)
+
+
+def _reconnected(client: AdminClient) -> bool:
+    """Connects again, which a request for topics does not do by itself, and whether that succeeded."""
+    try:
+        client.list_topics(timeout=_TIMEOUT_S)
+    except KafkaException as error:
+        return _is_from_a_broker(error)
+    return True
+
+
+def _is_from_a_broker(error: BaseException) -> bool:
+    """Whether a broker said this, and not the client, whose own errors are negative."""
+    cause = error.args[0] if isinstance(error, KafkaException) else None
+    return isinstance(cause, KafkaError) and cause.code() > 0

@@ -48,9 +48,6 @@ _RETRY_SHARE: Final = 4
 #: Settings of `prepare` on the duration and place of a decode, which do not change its pixels.
 _NOT_LIMITS: Final = frozenset({"threads", "timeout_s", "overdue_grace_s"})
 
-#: For the client that notices the end of an outage.
-_BACK_SOON: Final = {"reconnect.backoff.max.ms": 1_000}
-
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -232,7 +229,7 @@ def _streams_of(
         source = Source(
             plan,
             connect=partial(clients.consumer_client, kafka.bootstrap_servers, group_id, kafka.extra),
-            topic_ids=TopicIds(partial(clients.admin_client, kafka.bootstrap_servers, {**_BACK_SOON, **kafka.extra})),
+            topic_ids=TopicIds(partial(clients.admin_client, kafka.bootstrap_servers, kafka.extra)),
             max_in_flight=max_in_flight,
             suspended=suspended,
             read=read,

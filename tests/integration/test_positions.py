@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -22,9 +22,11 @@ from consumer.kafka.headers import Delivery, delivery_of
 from consumer.kafka.plans import Subscription
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import TopicIds
+from consumer.kafka.topics import TopicNames
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 from tests.harness import DEADLINE_S, committed_offsets
+from tests.mock_cluster import OFFSET_COMMIT, OFFSET_FETCH, MockCluster, mock_cluster
 
 if TYPE_CHECKING:
     from consumer.errors import SourceFailed
@@ -88,7 +90,8 @@ class Topic:
     def __init__(self, kafka: str, partitions: int = 2) -> None:
         self.kafka, self.name, self.group = kafka, f"positions-{uuid.uuid4().hex}", f"group-{uuid.uuid4().hex}"
         self.admin = AdminClient({"bootstrap.servers": kafka})
-        self.create(partitions)
+        if partitions:
+            self.create(partitions)
 
     def create(self, partitions: int = 2) -> None:
         end = time.monotonic() + DEADLINE_S
@@ -314,4 +317,54 @@ def test_metadata_that_the_cluster_refuses_does_not_hold_the_positions(uploads: 
         eventually(lambda: member.log.named("commit.refused"))
         monkeypatch.undo()
         eventually(lambda: uploads.committed().offset == 5)
-        assert member.value("tagger_commits_refused_total", error="OFFSET_METADATA_TOO_LARGE") > 0
+        assert member.value("tagger_commits_refused_total", reason="OFFSET_METADATA_TOO_LARGE") > 0
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    with mock_cluster() as brokers:
+        yield brokers
+
+
+@pytest.fixture
+def elsewhere(cluster: MockCluster) -> Topic:
+    """A topic on brokers that fail as a test wants, its group coordinated by the first of them."""
+    topic = Topic(cluster.bootstrap_servers, partitions=0)
+    cluster.create_topics("", TopicNames(topic.name, "tags", "dead", "retry"))
+    cluster.set_coordinator(topic.group, 1)
+    return topic
+
+
+@pytest.mark.parametrize(("code", "name"), [(25, "UNKNOWN_MEMBER_ID"), (16, "NOT_COORDINATOR"), (-1, "UNKNOWN")])
+def test_commits_that_the_coordinator_refuses_are_seen_and_made_later(
+    elsewhere: Topic, cluster: MockCluster, code: int, name: str
+) -> None:
+    with elsewhere.member() as member:
+        eventually(lambda: elsewhere.committed().offset == 0)
+        cluster.fail_next(1, OFFSET_COMMIT, [code] * 3)
+        elsewhere.send("good", 5)
+        eventually(lambda: len(member.read) == 5)
+        if code != 16:  # for which librdkafka looks for the coordinator and sends it again by itself
+            eventually(lambda: member.value("tagger_commits_refused_total", reason=name) > 0)
+            assert name in member.log.named("commit.refused")[0]["detail"]
+        if code != 25:  # after which the mock lets nobody join for the session's timeout
+            eventually(lambda: elsewhere.committed().offset == 5)
+
+
+def test_a_position_that_the_coordinator_does_not_tell_is_waited_for(elsewhere: Topic, cluster: MockCluster) -> None:
+    values = elsewhere.send("old", 5)
+    elsewhere.commit(3)
+    cluster.fail_next(1, OFFSET_FETCH, [-1] * 2)
+    with elsewhere.member(first_position="latest") as member:
+        eventually(lambda: member.read)
+        assert member.read == values[3:]
+        assert member.log.named("kafka.errored")
+
+
+def test_brokers_that_answer_slowly_are_back_as_soon_as_they_answer(elsewhere: Topic, cluster: MockCluster) -> None:
+    with elsewhere.member() as member:
+        cluster.set_round_trip(120)
+        member.source._brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+        assert not member.source.ready
+        eventually(lambda: member.source.ready)
+        assert member.value("tagger_dependency_up", dependency="kafka") == 1

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from consumer import telemetry
+from consumer import events, telemetry
+from consumer.events import PhotoUploaded
 from consumer.operations import replay as replaying
 from consumer.operations.replay import ReplayResult
 from tests.harness import BLUE, BRIGHT, RED, World, dump, eventually
@@ -79,6 +80,29 @@ async def test_only_the_records_of_the_range_are_read(world: World) -> None:
     assert result.outcomes == {"tagged": 4}
     with redis.Redis.from_url(world.settings.redis.url) as client:
         assert {key.decode().rpartition(":")[2] for key in client.keys("p:*")} == {f"inside{n}" for n in range(4)}
+
+
+@pytest.mark.parametrize("place", [0, 2, 5])
+async def test_a_record_that_a_wrong_clock_stamped_cuts_nothing_off(world: World, place: int) -> None:
+    world.photos.answers["photo"] = BRIGHT
+    now = datetime.now(UTC)
+    hours = [-1.0] * 5
+    hours.insert(place, 0.9)  # the broker refuses what is dated an hour ahead
+    hours += [-24.0]
+    for number, hour in enumerate(hours):
+        event = PhotoUploaded(f"photo{number}", f"{world.photos.url}/photo", now)
+        world.producer.produce(
+            world.settings.kafka.uploads_topic,
+            events.encode(event),
+            f"photo{number}",
+            partition=0,
+            headers={"ce_type": events.UPLOADED.encode()},
+            timestamp=int((now + timedelta(hours=hour)).timestamp() * 1000),
+        )
+    world.producer.flush(10)
+    result, progress = await replay(world, now - timedelta(hours=2), now)
+    assert result == ReplayResult(5, {"tagged": 5}, complete=True)
+    assert progress[-1] == (5, 5)
 
 
 @pytest.mark.parametrize("since", [BEGINNING, datetime(2100, 1, 1, tzinfo=UTC)])

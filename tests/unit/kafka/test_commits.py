@@ -85,7 +85,7 @@ def test_commits_that_are_refused_are_counted_told_and_sent_again() -> None:
     for error in (KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_MEMBER_ID):
         bench.answer(bench.stored[0], error=error)
         bench.turn()
-        assert bench.value("tagger_commits_refused_total", error=KafkaError(error).name()) == 1
+        assert bench.value("tagger_commits_refused_total", reason=KafkaError(error).name()) == 1
     (line,) = bench.log.named("commit.refused")
     assert "GROUP_AUTHORIZATION_FAILED" in line["detail"]
     assert line["positions"] == [f"{TOPIC}[0]@11"]
@@ -98,7 +98,7 @@ def test_a_commit_that_cannot_even_be_sent_is_refused() -> None:
     bench.refusal = KafkaError(KafkaError._STATE)
     bench.tracker.identify(A, "J" * 22)
     bench.turn()
-    assert bench.value("tagger_commits_refused_total", error="_STATE") == 1
+    assert bench.value("tagger_commits_refused_total", reason="_STATE") == 1
     bench.refusal = None
     bench.turn()
     assert [entry.offset for entry in bench.by_hand] == [10]
