@@ -24,6 +24,7 @@ PermanentReason = Literal[
     "corrupt_image",
     "decode_timeout",
     "inference_rejected",
+    "result_refused",
     "internal",
 ]
 
@@ -36,6 +37,7 @@ TransientReason = Literal[
     "malformed_response",
     "http_5xx",
     "inference_failed",
+    "host_exhausted",
 ]
 
 Reason = Literal[PermanentReason, TransientReason]

@@ -66,6 +66,8 @@ Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_a_d
 PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 #: A revision or a time in milliseconds: 13 decimal digits reach to the year 2286.
 MAX_REVISION: Final = 9_999_999_999_999
+#: Most characters of a sender's text in an explanation: a header may be as large as a record.
+_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class Record:
     headers: Headers = ()
     timestamp_ms: int = 0
     epoch: int = 0
+    #: Its headers cannot be read: `headers` is empty, and what they say, such as the type of the event, is unknown.
+    headers_unreadable: bool = False
 
     def header(self, name: str, absent: str) -> str:
         """The last header of that name as text, with escapes where it is not UTF-8; `absent` where there is none."""
@@ -154,12 +158,23 @@ DELETED_ADAPTER: Final = TypeAdapter(PhotoDeleted)
 TAGS_ADAPTER: Final = TypeAdapter(Tags)
 
 
+def says_nothing(record: Record) -> bool:
+    """Whether a record has no value, as purges, compacted topics and change data capture leave them.
+
+    One whose header says `photo.deleted` is an event all the same, an invalid one: a deletion is not skipped.
+    """
+    return record.value is None and not record.headers_unreadable and record.header("ce_type", UPLOADED) != DELETED
+
+
 def parse(record: Record) -> Event:
     """The event in a record; its type is in the header `ce_type`, `photo.uploaded` without one.
 
     Raises:
         PhotoRejected: `invalid_event`, naming the field that is missing or ill-typed.
     """
+    if record.headers_unreadable:
+        # Not read as an upload: it may be a deletion.
+        raise PhotoRejected("invalid_event", "the name of a header is not UTF-8, so the type of the event is unknown")
     if record.value is None:
         raise PhotoRejected("invalid_event", "the record has no value")
     kind = record.header("ce_type", UPLOADED)
@@ -170,7 +185,7 @@ def parse(record: Record) -> Event:
             return DELETED_ADAPTER.validate_json(record.value)
     except ValidationError as error:
         raise PhotoRejected("invalid_event", _explain(error)) from None
-    raise PhotoRejected("invalid_event", f"header ce_type is {kind!r}, expected {UPLOADED} or {DELETED}")
+    raise PhotoRejected("invalid_event", f"header ce_type is {kind[:_SHOWN]!r}, expected {UPLOADED} or {DELETED}")
 
 
 def source_of(record: Record) -> Source:

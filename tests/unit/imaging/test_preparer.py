@@ -555,7 +555,7 @@ class TestMemory:
             if tagged:
                 await preparer.prepare(Photo("p", "u", b""))
             else:
-                with pytest.raises(PhotoRejected, match="not enough memory"):
+                with pytest.raises(MemoryError, match="not enough memory"):
                     await preparer.prepare(Photo("p", "u", b""))
             assert preparer._memory.used == 0
         assert given == [preparing.USUAL_BYTES, LIMITS.max_decode_bytes]
