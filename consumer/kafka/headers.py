@@ -21,7 +21,7 @@ _MAX_PARTITION: Final = 2**31 - 1
 _MAX_OFFSET: Final = 2**63 - 1
 #: Attempts or rounds of one record; at one a minute, two years.
 _MAX_COUNT: Final = 1_000_000
-#: As the bound of `retry.delays_s`: no record waits for longer, whatever its header or a clock says.
+#: As the bound of `retry.delays_s`: a later time was not written by this service, or by one whose clock was wrong.
 LONGEST_WAIT: Final = timedelta(days=7)
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
 RETRY_HEADERS: Final = ("reason", "detail", "attempt", "round", "not_before", *_ORIGIN)
@@ -103,10 +103,7 @@ def delivery_of(record: Record, owner: Owner) -> Delivery:
 
 
 def retried_delivery_of(record: Record, owner: Owner) -> Delivery:
-    """A record of the retry topic; one without valid retry headers is taken as if it had been sent there.
-
-    Its time is at most `LONGEST_WAIT` from now.
-    """
+    """A record of the retry topic; one without valid retry headers is taken as if it had been sent there."""
     try:
         deferral = _deferral(_last(record.headers, RETRY_HEADERS))
     except ValueError:
@@ -155,12 +152,15 @@ def cloud_event_headers(kind: str, event_id: str, source: str, **more: str) -> H
 
 
 def _deferral(values: dict[str, str]) -> Deferral:
+    not_before = _moment(values["not_before"])
+    if not_before > datetime.now(UTC) + LONGEST_WAIT:
+        raise ValueError("too far ahead")
     return Deferral(
         values["reason"],
         values["detail"],
         _number(values["attempt"], _MAX_COUNT),
         _number(values["round"], _MAX_COUNT),
-        min(_moment(values["not_before"]), datetime.now(UTC) + LONGEST_WAIT),
+        not_before,
         _origin(values),
     )
 
