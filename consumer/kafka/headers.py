@@ -182,7 +182,7 @@ def _number(text: str, most: int) -> int:
     Raises:
         ValueError: it is anything else.
     """
-    if not (text.isascii() and text.isdecimal()) or len(text) > len(str(most)) or (number := int(text)) > most:
+    if not (text.isascii() and text.isdecimal()) or (number := int(text)) > most:
         raise ValueError("not a number in its range")
     return number
 

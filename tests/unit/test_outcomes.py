@@ -3,6 +3,7 @@
 import asyncio
 import errno
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from consumer import resilience
 from consumer.errors import RecordRefused, Retryable
 from consumer.events import Record
-from consumer.kafka.headers import retry_headers
+from consumer.kafka.headers import LONGEST_WAIT, retry_headers
 from consumer.resilience import RetrySchedule
 from tests.fakes import Fault, World, deleted_json, no_fault, record, uploaded_json
 from tests.harness import eventually
@@ -91,6 +92,8 @@ async def test_a_record_whose_dead_letter_is_refused_is_said_to_be_stuck_until_i
     delivery = bench.world.delivery(record(b"no event", offset=7, partition=2))
     task = asyncio.create_task(bench.pipeline.handle(delivery))
     await eventually(lambda: len(bench.log.named("record.stuck")) >= 2)
+    bugs = {isinstance(refusal, ZeroDivisionError)} - {False}
+    assert {level == "exception" for level, event, _ in bench.log.lines if event == "photo.failed"} == bugs
     line = bench.log.named("record.stuck")[0]
     assert (line["topic"], line["partition"], line["offset"]) == ("photo-uploads", 2, 7)
     assert {level for level, event, _ in bench.log.lines if event == "record.stuck"} == {"error"}
@@ -121,12 +124,18 @@ async def test_a_stuck_record_can_be_cancelled_and_is_not_done() -> None:
     assert bench.metrics.registry.get_sample_value("tagger_stuck_records") == 0
 
 
-async def test_a_bug_in_the_deferral_costs_one_photo() -> None:
-    busy = Retryable("http_5xx", "busy", retry_after_s=1e300)
+async def test_a_host_that_asks_for_an_endless_wait_gets_a_bounded_one() -> None:
+    bench, one = Bench(schedule=RetrySchedule(2, (60.0,))), record()
+    bench.world.fault = failing_all(no_fault, "fetch", Retryable("http_5xx", "busy", retry_after_s=1e300))
+    await bench.handle(one)
+    ((_, deferral),) = bench.world.deferred
+    assert timedelta() < deferral.not_before - datetime.now(UTC) <= LONGEST_WAIT
 
+
+async def test_a_bug_in_the_deferral_costs_one_photo() -> None:
     async def fault(verb: str) -> None:
         if verb == "fetch":
-            raise busy
+            raise Retryable("http_5xx", "busy", retry_after_s=10.0)
         if verb == "retry":
             raise ZeroDivisionError
 
