@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol, TextIO, get_args
+from typing import Any, Final, Literal, Protocol, TextIO, cast, get_args
 
 import orjson
 import structlog
@@ -161,13 +161,14 @@ class SupervisorMetrics:
 
 
 def configure_logging(
-    level: str, form: Literal["auto", "json", "console"], stream: TextIO = sys.stdout, **bound: object
+    level: str, form: Literal["auto", "json", "console"], stream: TextIO | None = sys.stdout, **bound: object
 ) -> Log:
     """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger with `bound`.
 
     No call of the logger raises: a line that cannot be written (the reader has gone, the disk is full) or rendered is
-    dropped and counted.
+    dropped and counted. `stream` is None in a process that was started with its output closed.
     """
+    stream = stream or cast("TextIO", io.TextIOBase())  # which refuses every line
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
     console = form == "console" or (form == "auto" and stream.isatty())

@@ -211,6 +211,13 @@ def test_what_is_no_unicode_or_too_large_a_number_is_logged_all_the_same(value: 
     assert (line["event"], line["offset"], lost()) == ("photo.failed", 1, before)
 
 
+@pytest.mark.parametrize("form", ["json", "console", "auto"])
+def test_a_process_that_was_started_without_an_output_loses_its_lines_alone(form: Any) -> None:
+    before = lost()
+    configure_logging("info", form, None).warning("photo.failed")
+    assert lost() == before + 1
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
 @pytest.mark.parametrize("form", ["json", "console"])
 @pytest.mark.parametrize("text", ["é日本", "\udce9"])
