@@ -25,6 +25,7 @@ PermanentReason = Literal[
     "decode_timeout",
     "inference_rejected",
     "redis_key",
+    "result_refused",
     "internal",
 ]
 
@@ -37,6 +38,7 @@ TransientReason = Literal[
     "malformed_response",
     "http_5xx",
     "inference_failed",
+    "host_exhausted",
 ]
 
 Reason = Literal[PermanentReason, TransientReason]

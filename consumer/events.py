@@ -94,6 +94,8 @@ class Record:
     headers: Headers = ()
     timestamp_ms: int = 0
     epoch: int = 0
+    #: Its headers cannot be read: `headers` is empty, and what they say, such as the type of the event, is unknown.
+    headers_unreadable: bool = False
 
     def header(self, name: str, absent: str) -> str:
         """The last header of that name as text, with escapes where it is not UTF-8; `absent` where there is none."""
@@ -168,6 +170,14 @@ DELETED_ADAPTER: Final = TypeAdapter(PhotoDeleted)
 TAGS_ADAPTER: Final = TypeAdapter(Tags)
 
 
+def says_nothing(record: Record) -> bool:
+    """Whether a record has no value, as purges, compacted topics and change data capture leave them.
+
+    One whose header says `photo.deleted` is an event all the same, an invalid one: a deletion is not skipped.
+    """
+    return record.value is None and not record.headers_unreadable and record.header("ce_type", UPLOADED) != DELETED
+
+
 def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int | None = None) -> Event:
     """The event in a record; its type is in the header `ce_type`, `photo.uploaded` without one.
 
@@ -178,6 +188,9 @@ def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int
     Raises:
         PhotoRejected: `invalid_event`, naming the field that is missing, ill-typed or implausible.
     """
+    if record.headers_unreadable:
+        # Not read as an upload: it may be a deletion.
+        raise PhotoRejected("invalid_event", "the name of a header is not UTF-8, so the type of the event is unknown")
     if record.value is None:
         raise PhotoRejected("invalid_event", "the record has no value")
     kind = record.header("ce_type", UPLOADED)

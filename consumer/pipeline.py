@@ -1,97 +1,39 @@
 """The path of one record, from event to commit: `process` is the whole service in short."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import random
 from time import time
-from typing import Protocol, TypeVar
+from typing import Final
 
 from consumer import events
-from consumer.errors import PhotoHostDown, PhotoRejected, Reason, Retryable
-from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
+from consumer.errors import PhotoHostDown, PhotoRejected, Reason, RecordRefused, Retryable
+from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Tags
 from consumer.fetch.fetcher import UNFINISHED
 from consumer.fetch.hosts import Hosts
+from consumer.fetch.urls import origin, parsed
 from consumer.imaging.formats import ends_early
-from consumer.kafka.headers import Delivery
-from consumer.redis.score_cache import Judge, judged
+from consumer.kafka.headers import LONGEST_WAIT, Delivery
 from consumer.redis.store import Written
-from consumer.resilience import Deferral, Dependencies, RetryingCaller, RetrySchedule
+from consumer.resilience import (
+    Deferral,
+    Dependencies,
+    HostResources,
+    RetryingCaller,
+    RetrySchedule,
+    Shortage,
+    is_shortage,
+)
+from consumer.steps import Steps, Tries
 from consumer.telemetry import Log, Metrics, Outcome
 
-T = TypeVar("T")
-U = TypeVar("U")
-
-_INTERNAL_DETAIL = "a bug in the tagger, see its log; the photo is unchanged and can be sent again"
-
-
-class TagStore(Protocol):
-    """Where tags are written, by version."""
-
-    async def write(self, decision: Tags | Deletion) -> Written:
-        """Writes tags or a tombstone unless the same or a newer version is there."""
-
-    async def newer(self, decision: Tags | Deletion) -> Tags | Deletion | None:
-        """What is there, if that is newer than a decision."""
-
-
-class ResultPublisher(Protocol):
-    """Where outcomes are published; each call returns when the brokers have acknowledged."""
-
-    async def result(self, decision: Tags | Deletion, delivery: Delivery) -> None:
-        """Publishes tags, or that a photo has none any more."""
-
-    async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
-        """Publishes the original record with the reason of its rejection."""
-
-    async def retry(self, delivery: Delivery, deferral: Deferral) -> bool:
-        """Publishes the original record to the retry topic; False where it is too large for that."""
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The steps of the path; `service/construction.py` builds the real ones, tests pass fakes."""
-
-    fetch: Callable[[PhotoUploaded], Awaitable[Photo]]
-    prepare: Callable[[Photo], Awaitable[Pixels]]
-    infer: Callable[[Pixels], Awaitable[Scores]]
-    tag: Callable[[PhotoUploaded, Scores, Source], Tags]
-    tombstone: Callable[[PhotoDeleted, Source], Deletion]
-    store: TagStore
-    publish: ResultPublisher
-    #: The scores of a photo: from the cache, or from the judge that is passed in.
-    score: Callable[[Photo, Judge], Awaitable[Scores]] = judged
-    parse: Callable[[Record], events.Event] = events.parse
-    #: Whether the upload of a photo may be under way, so that it becomes whole later.
-    is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False
-
-
-@dataclass(slots=True)
-class Tries:
-    """The failed attempts of one record, including those before it came from the retry topic."""
-
-    failed: int
-    #: The reason of its last deferral.
-    waited_for: str = ""
-
-    @classmethod
-    def of(cls, delivery: Delivery) -> "Tries":
-        """The attempts of earlier rounds, from the retry headers."""
-        deferral = delivery.deferral
-        return cls(0) if deferral is None else cls(deferral.attempt, deferral.reason)
-
-    def counted(self, step: Callable[[T], Awaitable[U]]) -> Callable[[T], Awaitable[U]]:
-        """The step, with its transient failures counted."""
-
-        async def call(value: T) -> U:
-            try:
-                return await step(value)
-            except Retryable:
-                self.failed += 1
-                raise
-
-        return call
+_STUCK_RETRY_S: Final = 30.0
+#: Most bytes of a key, and most characters of a failure, that a log line or a state shows.
+_SHOWN: Final = 800
+_INTERNAL_DETAIL: Final = "a bug in the tagger, see its log; the photo is unchanged and can be sent again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +48,8 @@ class Pipeline:
     schedule: RetrySchedule
     log: Log
     metrics: Metrics
+    resources: HostResources = field(default_factory=HostResources)
+    stuck_retry_s: float = _STUCK_RETRY_S
 
     async def process(self, delivery: Delivery, tries: Tries) -> Outcome:
         """Event, photo, scores (known or judged), tags; Redis first, then the result topic, both acknowledged.
@@ -116,42 +60,82 @@ class Pipeline:
             PhotoRejected: the photo can never be tagged.
             PhotoHostDown: its host is down, and it must not stay in flight any longer.
             Retryable: it could not be tagged within the budget of attempts.
+            RecordRefused: Kafka refuses its result for good; Redis has its tags.
         """
+        if events.says_nothing(delivery.record):
+            return "skipped"
         event = self.steps.parse(delivery.record)
         if isinstance(event, PhotoDeleted):
             return await self._delete(event, delivery)
         photo = await self._fetch(event, tries)
+        tries.wait.what = "a copy of it that is being judged, or the score cache"
         try:
             scores = await self.steps.score(photo, partial(self._judge, event=event, tries=tries))
         finally:
             photo.drop()
         tags = self.steps.tag(event, scores, delivery.origin)
-        written = await self._write(tags)
+        written = await self._write(tags, tries)
         if written.outcome == "superseded" or not isinstance(written.in_force, Tags):
             return "superseded"
         await self._publish(written.in_force, delivery)
         return "tagged" if written.outcome == "written" else "unchanged"
 
     async def handle(self, delivery: Delivery) -> Outcome:
-        """Processes one record to its outcome, counts it and marks it done; no failure of a photo raises."""
-        tries = Tries.of(delivery)
-        try:
-            outcome = await self.process(delivery, tries)
-        except PhotoRejected as rejected:
-            outcome = await self._reject(delivery, rejected.reason, rejected.detail, tries.failed + 1)
-        except (Retryable, PhotoHostDown) as spent:
-            outcome = await self._defer(delivery, spent, tries.failed)
-        except Exception:  # the only broad except: a bug must cost one photo, not the partition
-            self.log.exception("photo.failed", **_place(delivery.record))
-            outcome = await self._reject(delivery, "internal", _INTERNAL_DETAIL, tries.failed + 1)
+        """Processes one record to its outcome, marks it done and counts it; no failure of a photo raises."""
+        outcome = await self._outcome(delivery)
+        # First of all: a record that is not done holds its partition's position for ever.
+        delivery.done()
         self.metrics.records.labels(outcome).inc()
         if (written_ms := delivery.record.timestamp_ms) > 0:
             self.metrics.event_age_seconds.observe(max(0.0, time() - written_ms / 1000))
-        delivery.done()
         return outcome
 
+    async def _outcome(self, delivery: Delivery) -> Outcome:
+        """The outcome of a record, once it has one; repeats what failed for want of this host's memory."""
+        tries, shortage = Tries.of(delivery), Shortage(self.resources)
+        while True:
+            try:
+                if shortage.lasts:
+                    return await self._step_aside(delivery, tries, shortage)
+                return await self._concluded(delivery, tries)
+            except Exception as failure:  # a bug must cost one photo, not the partition
+                if not is_shortage(failure):
+                    self.log.exception("photo.failed", **_place(delivery.record))
+                    return await self._reject(delivery, "internal", _INTERNAL_DETAIL, tries.failed + 1)
+                detail = _shown(failure)
+            wait_s = shortage.note()
+            self.metrics.retries.labels("host_exhausted").inc()
+            self.log.warning("host.ran_out", **_place(delivery.record), detail=detail, next_s=round(wait_s, 1))
+            delivery.wait.what = f"resources of this host, after {detail}"
+            await asyncio.sleep(wait_s)
+
+    async def _concluded(self, delivery: Delivery, tries: Tries) -> Outcome:
+        """Processes a record, and a failure of its photo or its result to a dead letter or a later attempt."""
+        try:
+            outcome = await self.process(delivery, tries)
+        except PhotoRejected as rejected:
+            return await self._reject(delivery, rejected.reason, rejected.detail, tries.failed + 1)
+        except RecordRefused as refused:
+            return await self._reject(delivery, "result_refused", str(refused), tries.failed + 1)
+        except (Retryable, PhotoHostDown) as spent:
+            return await self._defer(delivery, spent, tries.failed, free=isinstance(spent, PhotoHostDown))
+        if outcome in {"tagged", "unchanged"}:
+            self.resources.served += 1
+        elif outcome == "skipped":
+            self.log.debug("record.skipped", **_place(delivery.record))
+        return outcome
+
+    async def _step_aside(self, delivery: Delivery, tries: Tries, shortage: Shortage) -> Outcome:
+        """Defers a record that this host had not enough for; it uses up a round only where others were served.
+
+        So a host without memory costs no photo, and a photo that no host here can decode does not go round for ever.
+        """
+        detail = "no memory, thread or file descriptor left on this host"
+        spent = Retryable("host_exhausted", detail)
+        return await self._defer(delivery, spent, tries.failed + 1, free=not shortage.others_served)
+
     async def _fetch(self, event: PhotoUploaded, tries: Tries) -> Photo:
-        attempt = tries.counted(self.steps.fetch)
+        attempt = tries.counted(self.steps.fetch, f"fetch from {origin(parsed(event.uri))}")
         with self.metrics.stage("fetch"):
             fetch = partial(self.hosts.fetch, event, attempt, self.retry)
             return await self.dependencies.retry_until_available("photos", fetch, waits=self.hosts.patience(event))
@@ -170,6 +154,7 @@ class Pipeline:
             Retryable: as the step rejects it, and the upload may be under way, or the photo is truncated and was not
                 deferred for that yet.
         """
+        tries.wait.what = "decode: its memory and a thread"
         with self.metrics.stage("prepare"):
             try:
                 return await self.steps.prepare(photo)
@@ -186,11 +171,12 @@ class Pipeline:
                 raise Retryable(rejected.reason, f"{rejected.detail}; {why}") from None
 
     async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
-        infer = tries.counted(self.steps.infer)
+        infer = tries.counted(self.steps.infer, "infer at triton")
         with self.metrics.stage("infer"):
             return await self.dependencies.retry_until_available("triton", partial(self.retry, infer, pixels))
 
-    async def _write(self, tags: Tags) -> Written:
+    async def _write(self, tags: Tags, tries: Tries) -> Written:
+        tries.wait.what = "write to redis"
         with self.metrics.stage("write"):
             written = await self.dependencies.retry_until_available("redis", partial(self.steps.store.write, tags))
         if written.outcome == "written":
@@ -206,6 +192,7 @@ class Pipeline:
 
     async def _delete(self, event: PhotoDeleted, delivery: Delivery) -> Outcome:
         deletion = self.steps.tombstone(event, delivery.origin)
+        delivery.wait.what = "write to redis"
         written = await self.dependencies.retry_until_available("redis", partial(self.steps.store.write, deletion))
         if written.outcome == "superseded" or not isinstance(written.in_force, Deletion):
             return "superseded"
@@ -221,8 +208,10 @@ class Pipeline:
         published: so the last one to publish sees the newest. Each round needs a newer decision, so this ends.
         """
         while True:
+            delivery.wait.what = "publish to kafka, result topic"
             publish = partial(self.steps.publish.result, decision, delivery)
             await self.dependencies.retry_until_available("kafka", publish)
+            delivery.wait.what = "read from redis"
             look = partial(self.steps.store.newer, decision)
             newer = await self.dependencies.retry_until_available("redis", look)
             if newer is None:
@@ -230,21 +219,26 @@ class Pipeline:
             decision, place = newer, _place(delivery.record)
             self.log.info("result.overtaken", photo_id=newer.photo_id, **place, version=newer.version)
 
-    async def _defer(self, delivery: Delivery, spent: Retryable | PhotoHostDown, attempt: int) -> Outcome:
+    async def _defer(
+        self, delivery: Delivery, spent: Retryable | PhotoHostDown, attempt: int, *, free: bool
+    ) -> Outcome:
         """Sends the record to the retry topic; rejects it after the last round, or where it is too large.
 
-        A photo whose host is down is deferred without limit.
+        Where that is `free`, as for a photo whose host is down, it uses up no round: the record is deferred without
+        limit.
         """
         before, now, jitter = delivery.deferral, datetime.now(UTC), random()  # noqa: S311 - not cryptography
-        plan = self.schedule.again if isinstance(spent, PhotoHostDown) else self.schedule.next_after
+        plan = self.schedule.again if free else self.schedule.next_after
         later = plan(before, now, jitter)
         if later is None:
             return await self._reject(delivery, spent.reason, spent.detail, attempt)
         number, not_before = later
         if isinstance(spent, Retryable) and spent.retry_after_s is not None:
-            not_before = max(not_before, now + timedelta(seconds=spent.retry_after_s))
+            asked_s = min(spent.retry_after_s, LONGEST_WAIT.total_seconds())
+            not_before = max(not_before, now + timedelta(seconds=asked_s))
         deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, delivery.origin)
         publish = partial(self.steps.publish.retry, delivery, deferral)
+        delivery.wait.what = "publish to kafka, retry topic"
         if not await self.dependencies.retry_until_available("kafka", publish):
             return await self._reject(delivery, spent.reason, spent.detail, attempt)
         self.log.info(
@@ -257,11 +251,30 @@ class Pipeline:
         return "deferred"
 
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
-        letter = partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt)
-        await self.dependencies.retry_until_available("kafka", letter)
+        await self._bury(delivery, partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt))
         self.metrics.dead_letters.labels(reason).inc()
         self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
         return "dead_lettered"
+
+    async def _bury(self, delivery: Delivery, letter: Callable[[], Awaitable[None]]) -> None:
+        """Publishes a dead letter; while Kafka refuses even that, says so loudly and tries again, for ever.
+
+        The topic can be mended, and a record that was given up here would be lost in silence.
+        """
+        delivery.wait.what = "publish to kafka, dead-letter topic"
+        while True:
+            try:
+                return await self.dependencies.retry_until_available("kafka", letter)
+            except RecordRefused as refused:
+                why = _shown(refused)
+            except Exception as bug:  # as in `_outcome`, whose last way out this is
+                if not is_shortage(bug):
+                    self.log.exception("photo.failed", **_place(delivery.record))
+                why = _shown(bug)
+            delivery.wait.what = f"the dead-letter topic, which does not take it: {why}"
+            self.log.error("record.stuck", **_keyed_place(delivery.record), detail=why, next_s=self.stuck_retry_s)
+            with self.metrics.stuck.track_inprogress():
+                await asyncio.sleep(self.stuck_retry_s)
 
 
 def _place(record: Record) -> dict[str, object]:
@@ -271,4 +284,9 @@ def _place(record: Record) -> dict[str, object]:
 
 def _keyed_place(record: Record) -> dict[str, object]:
     """As `_place`, with the record's key for the photo id: the event may be invalid."""
-    return {"photo_id": (record.key or b"").decode(errors="replace"), **_place(record)}
+    return {"photo_id": (record.key or b"")[:_SHOWN].decode(errors="replace"), **_place(record)}
+
+
+def _shown(failure: Exception) -> str:
+    """A failure in a line; bounded, because a text of Kafka or of a bug may quote a record."""
+    return f"{type(failure).__name__}: {failure}"[:_SHOWN]

@@ -3,6 +3,7 @@
 A misspelt log event is a type error; a metric is an attribute. No photo or user identifier is ever a label.
 """
 
+import io
 import json
 import logging
 import sys
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from time import perf_counter
-from typing import Any, Final, Literal, Protocol, TextIO, get_args
+from typing import Any, Final, Literal, Protocol, TextIO, cast, get_args
 
 import orjson
 import structlog
@@ -34,6 +35,7 @@ LogEvent = Literal[
     "dependency.recovered",
     "host.lost",
     "host.recovered",
+    "host.ran_out",
     "kafka.errored",
     "offsets.reset",
     "photo.deferred",
@@ -41,6 +43,8 @@ LogEvent = Literal[
     "photo.retried",
     "photo.tagged",
     "photo.deleted",
+    "record.skipped",
+    "record.stuck",
     "rebuild.finished",
     "rebuild.record_incomplete",
     "rebuild.record_skipped",
@@ -62,8 +66,11 @@ LogEvent = Literal[
     "workers.stopped",
     "workers.stopping",
 ]
-Outcome = Literal["tagged", "unchanged", "superseded", "deleted", "deferred", "dead_lettered"]
+Outcome = Literal["tagged", "unchanged", "superseded", "deleted", "deferred", "dead_lettered", "skipped"]
 Stage = Literal["fetch", "prepare", "infer", "write", "publish"]
+
+#: Of the process, as the configuration of structlog is.
+LINES_LOST: Final = Counter("tagger_log_lines_lost_total", "Log lines that could not be written", registry=None)
 
 _LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _AGE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
@@ -109,6 +116,8 @@ class Metrics:
         self.event_age_seconds = histogram(
             "tagger_event_age_seconds", "From the record's timestamp to its outcome", buckets=_AGE_BUCKETS
         )
+        self.stuck = gauge("tagger_stuck_records", "Records whose dead letter Kafka refuses, tried again for ever")
+        self.registry.register(LINES_LOST)
         self.in_flight = gauge("tagger_inflight_records", "Records without an outcome yet")
         self.in_flight_bytes = gauge("tagger_inflight_bytes", "Bytes of photos that are held or reserved")
         self.assigned = gauge("tagger_assigned_partitions", "Partitions assigned to this member")
@@ -156,17 +165,25 @@ class SupervisorMetrics:
         self.restarts = Counter(
             "tagger_worker_restarts_total", "Workers replaced after an unexpected end", registry=self.registry
         )
+        self.registry.register(LINES_LOST)
 
 
 def configure_logging(
-    level: str, form: Literal["auto", "json", "console"], stream: TextIO = sys.stdout, **bound: object
+    level: str, form: Literal["auto", "json", "console"], stream: TextIO | None = sys.stdout, **bound: object
 ) -> Log:
-    """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger with `bound`."""
+    """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger with `bound`.
+
+    No call of the logger raises: a line that cannot be written (the reader has gone, the disk is full) or rendered is
+    dropped and counted. `stream` is None in a process that was started with its output closed.
+    """
+    stream = stream or cast("TextIO", io.TextIOBase())  # which refuses every line
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
     console = form == "console" or (form == "auto" and stream.isatty())
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if console
-        else structlog.processors.JSONRenderer(serializer=_to_json)
+        else structlog.processors.JSONRenderer(serializer=_to_json if _is_unicode(stream) else _to_ascii_json)
     )
     structlog.configure(
         processors=[
@@ -177,7 +194,7 @@ def configure_logging(
             *([_printable] if console else ()),
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=_unfailing(logging.getLevelNamesMapping()[level.upper()]),
         # One write for each line: workers share their output, and `print` writes the newline separately.
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
@@ -194,9 +211,30 @@ def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMa
     }
 
 
+def _unfailing(level: int) -> type[structlog.typing.FilteringBoundLogger]:
+    """The bound logger of a level, whose methods never raise."""
+    base: Any = structlog.make_filtering_bound_logger(level)
+
+    class Unfailing(base):  # type: ignore[misc]  # structlog makes its classes at run time
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: object) -> None:
+            try:
+                super()._proxy_to_logger(method_name, event, **fields)
+            except Exception:  # noqa: BLE001 - any stream, any field: no record may be lost for a line about it
+                LINES_LOST.inc()
+
+    return Unfailing
+
+
+def _is_unicode(stream: TextIO) -> bool:
+    return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
 def _to_json(event: MutableMapping[str, Any], **_: object) -> str:
     try:
-        line = orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError:  # half of a surrogate pair, as JSON escapes can spell it
-        line = json.dumps(event, default=str)
-    return json_printable(line)
+        return json_printable(orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+    except TypeError:  # text that is not Unicode, or a number of more than 64 bits
+        return _to_ascii_json(event)
+
+
+def _to_ascii_json(event: MutableMapping[str, Any], **_: object) -> str:
+    return json_printable(json.dumps(event, default=str, skipkeys=True))

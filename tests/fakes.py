@@ -28,9 +28,9 @@ from consumer.events import (
     Tags,
 )
 from consumer.kafka.headers import Delivery, retried_delivery_of
-from consumer.pipeline import Steps
 from consumer.redis.store import Written
 from consumer.resilience import Deferral
+from consumer.steps import Steps
 from consumer.tags import say_the_same, supersedes
 
 MOMENT = datetime(2026, 11, 21, 10, 15, 0, 123_000, tzinfo=UTC)

@@ -71,22 +71,23 @@ class MockCluster:
 @contextmanager
 def mock_cluster() -> Iterator[MockCluster]:
     """A mock cluster where groups form at once."""
-    library = _library()
+    calls = library()
     text = ctypes.create_string_buffer(_ERROR_TEXT_BYTES)
-    handle = ctypes.c_void_p(library.rd_kafka_new(_PRODUCER, library.rd_kafka_conf_new(), text, len(text)))
+    handle = ctypes.c_void_p(calls.rd_kafka_new(_PRODUCER, calls.rd_kafka_conf_new(), text, len(text)))
     assert handle, text.value
-    cluster = ctypes.c_void_p(library.rd_kafka_mock_cluster_new(handle, _BROKERS))
+    cluster = ctypes.c_void_p(calls.rd_kafka_mock_cluster_new(handle, _BROKERS))
     assert cluster
     try:
-        library.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)
-        servers = library.rd_kafka_mock_cluster_bootstraps(cluster).decode()
-        yield MockCluster(servers, library, cluster)
+        calls.rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 0)
+        servers = calls.rd_kafka_mock_cluster_bootstraps(cluster).decode()
+        yield MockCluster(servers, calls, cluster)
     finally:
-        library.rd_kafka_mock_cluster_destroy(cluster)
-        library.rd_kafka_destroy(handle)
+        calls.rd_kafka_mock_cluster_destroy(cluster)
+        calls.rd_kafka_destroy(handle)
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The library that the client has loaded, with the types of the functions that are used here."""
     folder = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
     (path,) = folder.glob("librdkafka-*.so*")
     library = ctypes.CDLL(str(path))

@@ -37,6 +37,8 @@ _EXIF_ERRORS: Final = (
 )  # fmt: skip
 #: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
 _MAX_READS: Final = 100_000
+#: What the decoders say where an allocation of theirs fails; of Pillow's, only some raise MemoryError then.
+_NO_MEMORY: Final = "out of memory"
 
 
 class NeedsMemory(Exception):
@@ -142,6 +144,8 @@ def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[t
         except Image.DecompressionBombError:
             raise PhotoRejected("too_many_pixels", f"{form.name}: beyond the decoder's own limit") from None
         except Exception as error:  # noqa: BLE001 - on malformed bytes the decoders raise anything
+            if _NO_MEMORY in str(error).lower():
+                raise MemoryError(f"{form.name}: {error}") from None
             raise PhotoRejected("corrupt_image", f"{form.name}: {type(error).__name__}: {str(error)[:200]}") from None
 
 

@@ -49,7 +49,7 @@ def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanati
     except PhotoRejected as rejected:
         outcome, detail = rejected.reason, rejected.detail
     except MemoryError:
-        outcome, detail = "too_many_pixels", _NO_MEMORY
+        outcome, detail = "host_exhausted", _NO_MEMORY
     applied = () if header is None else checks(header, limits)
     return Explanation(outcome, detail, header, applied, orientation, (perf_counter() - started) * 1000)
 
@@ -92,6 +92,8 @@ class Preparer:
 
         Raises:
             PhotoRejected: as `decode`, or `decode_timeout`.
+            MemoryError: the memory was not enough then either; that says more of this host than of the photo, whose
+                need was checked against `max_decode_bytes`.
         """
         try:
             return await self._pixels(photo)
@@ -112,7 +114,8 @@ class Preparer:
         try:
             return await self._within(self._memory.total, photo)
         except MemoryError:
-            raise PhotoRejected("too_many_pixels", _NO_MEMORY) from None
+            # A new one: the old one's frames hold the bytes of the photo.
+            raise MemoryError(_NO_MEMORY) from None
 
     async def _within(self, memory_bytes: int, photo: Photo) -> Pixels:
         """Decodes once the memory is free, and then a thread; the decode holds its memory as long as it runs.

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from operator import methodcaller
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import DependencyDown
-from consumer.events import Record
+from consumer.events import Headers, Record
 from consumer.kafka.offsets import Partition
 
 Properties = Mapping[str, str | int | float | bool]
@@ -24,6 +25,10 @@ _READER: Final[Mapping[str, object]] = {
     "queued.max.messages.kbytes": 65_536,
     "fetch.queue.backoff.ms": 20,
 }
+
+#: Where a name is not UTF-8, the client returns a list with NULL pointers while an exception is set. A call in plain
+#: Python skips the check for that once the interpreter has specialised it (3.11); this one is always checked.
+_read_headers: Final = methodcaller("headers")
 
 #: Keeps librdkafka's log lines off stderr: what matters of them arrives as errors.
 _librdkafka_log = logging.getLogger("librdkafka")
@@ -143,16 +148,29 @@ def coordinates(message: Message) -> tuple[str, int, int]:
 def record_of(message: Message, epoch: int = 0) -> Record:
     """The record in a message without an error; `epoch` numbers the assignment that delivered it."""
     topic, partition, offset = coordinates(message)
+    headers = _headers_of(message)
     return Record(
         topic=topic,
         partition=partition,
         offset=offset,
         key=message.key(),
         value=message.value(),
-        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # values are bytes or None as read
+        headers=headers or (),
         timestamp_ms=message.timestamp()[1],
         epoch=epoch,
+        headers_unreadable=headers is None,
     )
+
+
+def _headers_of(message: Message) -> Headers | None:
+    """The headers; None where the client cannot make text of a name.
+
+    To be called once for a message: after such a failure, a second call returns a list with NULL pointers.
+    """
+    try:
+        return tuple(_read_headers(message) or ())
+    except (UnicodeError, SystemError):
+        return None
 
 
 def next_messages(consumer: Consumer, wait_s: float, limit: int) -> list[Message]:

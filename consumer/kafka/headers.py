@@ -4,9 +4,10 @@ The headers that the service adds are always last and in a fixed order: a sender
 without the last ones there is exactly what was sent. Retry headers count on records of the retry topic alone.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final, Protocol
 
@@ -14,6 +15,14 @@ from consumer.events import Headers, Record, Source, format_source, format_time,
 from consumer.resilience import Deferral
 
 _ORIGIN: Final = ("original_topic", "original_partition", "original_offset")
+#: Only what the service itself may have written is believed: anyone may write to a topic.
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_MAX_PARTITION: Final = 2**31 - 1
+_MAX_OFFSET: Final = 2**63 - 1
+#: Attempts or rounds of one record; at one a minute, two years.
+_MAX_COUNT: Final = 1_000_000
+#: As the bound of `retry.delays_s`: a later time was not written by this service, or by one whose clock was wrong.
+LONGEST_WAIT: Final = timedelta(days=7)
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
 RETRY_HEADERS: Final = ("reason", "detail", "attempt", "round", "not_before", *_ORIGIN)
 DEAD_HEADERS: Final = ("reason", "detail", "attempt", *_ORIGIN, "failed_at")
@@ -123,7 +132,7 @@ def failure_of(headers: Headers) -> Failure | None:
     omitted = bool(headers) and headers[-1][0] == VALUE_OMITTED
     try:
         values = _last(headers[:-1] if omitted else headers, DEAD_HEADERS)
-        attempt, failed_at = int(values["attempt"]), _moment(values["failed_at"])
+        attempt, failed_at = _number(values["attempt"], _MAX_COUNT), _moment(values["failed_at"])
         return Failure(values["reason"], values["detail"], attempt, _origin(values), failed_at, omitted)
     except ValueError:
         return None
@@ -143,28 +152,52 @@ def cloud_event_headers(kind: str, event_id: str, source: str, **more: str) -> H
 
 
 def _deferral(values: dict[str, str]) -> Deferral:
+    not_before = _moment(values["not_before"])
+    if not_before > datetime.now(UTC) + LONGEST_WAIT:
+        raise ValueError("too far ahead")
     return Deferral(
         values["reason"],
         values["detail"],
-        int(values["attempt"]),
-        int(values["round"]),
-        _moment(values["not_before"]),
+        _number(values["attempt"], _MAX_COUNT),
+        _number(values["round"], _MAX_COUNT),
+        not_before,
         _origin(values),
     )
 
 
 def _origin(values: dict[str, str]) -> Source:
     topic, partition, offset = (values[name] for name in _ORIGIN)
-    return Source(topic, int(partition), int(offset))
+    if not _TOPIC.fullmatch(topic):
+        raise ValueError("not a topic")
+    return Source(topic, _number(partition, _MAX_PARTITION), _number(offset, _MAX_OFFSET))
 
 
 def _texts(origin: Source) -> tuple[str, str, str]:
     return origin.topic, str(origin.partition), str(origin.offset)
 
 
+def _number(text: str, most: int) -> int:
+    """A number from 0 to `most`, in plain digits: `int` also reads signs, spaces, underscores and other scripts.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if not (text.isascii() and text.isdecimal()) or (number := int(text)) > most:
+        raise ValueError("not a number in its range")
+    return number
+
+
 def _moment(text: str) -> datetime:
+    """The moment in UTC, which is meant where no zone is given.
+
+    Raises:
+        ValueError: it is no time, or outside the calendar in UTC.
+    """
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("outside the calendar") from None
 
 
 def _last(headers: Headers, names: tuple[str, ...]) -> dict[str, str]:

@@ -70,7 +70,7 @@ class Admission:
         try:
             outcome = await self._handle(delivery)
         finally:
-            dead = None if outcome is None or outcome == "deferred" else outcome == "dead_lettered"
+            dead = None if outcome in {None, "deferred", "skipped"} else outcome == "dead_lettered"
             self._breaker.note(permit, dead=dead, now_s=monotonic())
             self._follow()
 

@@ -30,7 +30,7 @@ from consumer.kafka.publisher import Publisher
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import TopicIds
 from consumer.kafka.topics import TopicNames
-from consumer.pipeline import Pipeline, Steps
+from consumer.pipeline import Pipeline
 from consumer.redis.score_cache import ScoreCache, fingerprint, judged
 from consumer.redis.store import Store
 from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
@@ -38,6 +38,7 @@ from consumer.service.admission import Admission
 from consumer.service.breaker import BreakerLimits
 from consumer.service.per_photo_order import PerPhotoOrder
 from consumer.settings import Settings
+from consumer.steps import Steps
 from consumer.telemetry import Log, Metrics
 from consumer.triton.inference import TritonClient
 

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 from consumer.kafka.headers import Delivery
+
+_SHOWN_BYTES: Final = 100
 
 
 class PerPhotoOrder:
@@ -39,9 +42,16 @@ class PerPhotoOrder:
 
     async def _run(self, delivery: Delivery, before: asyncio.Task[None] | None) -> None:
         if before is not None and not before.done():
+            turn, delivery.wait.what = delivery.wait.what, f"an earlier event of photo {_shown(delivery)}"
             await asyncio.wait({before})
+            delivery.wait.what = turn
         await self._handle(delivery)
 
     def _forget(self, key: bytes, ended: asyncio.Task[None]) -> None:
         if self._last.get(key) is ended:
             del self._last[key]
+
+
+def _shown(delivery: Delivery) -> str:
+    """The key as quoted text: a sender may write anything there, and as much as a record holds."""
+    return ascii((delivery.record.key or b"")[:_SHOWN_BYTES].decode(errors="backslashreplace"))

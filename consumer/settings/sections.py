@@ -19,6 +19,8 @@ CommaSeparated = BeforeValidator(
     lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 )
 Seconds = Annotated[float, Field(gt=0)]
+#: A week, as `LONGEST_WAIT` of the retry headers.
+_LONGEST_DELAY_S: Final = 604_800.0
 _FETCH: Final = FetchLimits()
 _HOSTS: Final = HostLimits()
 
@@ -236,9 +238,9 @@ class RetrySettings(Section):
     """How long a photo with transient failures is retried, before it becomes a dead letter."""
 
     rounds: Annotated[int, Field(ge=0, le=100)] = Field(3, description="waits in the retry topic; 0 for none")
-    delays_s: Annotated[tuple[Seconds, ...], NoDecode, CommaSeparated, Field(min_length=1)] = Field(
-        (10.0, 60.0, 300.0), description="length of each wait; the last one is for all further rounds"
-    )
+    delays_s: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=_LONGEST_DELAY_S)], ...], NoDecode, CommaSeparated, Field(min_length=1)
+    ] = Field((10.0, 60.0, 300.0), description="length of each wait; the last one is for all further rounds")
     max_waiting: Annotated[int, Field(ge=1, le=8_192)] = Field(
         1_024, description="records of the retry topic in flight at once, including those that wait"
     )

@@ -23,6 +23,7 @@ _IN_WORDS: Final[Mapping[Reason, str]] = {
     "decode_timeout": "The photo took too long to decode.",
     "inference_rejected": "The models refused the photo.",
     "redis_key": "The place of the photo's tags in Redis is taken by data of another program.",
+    "result_refused": "The tags were written, but Kafka refuses the record that announces them.",
     "internal": "A fault in the service, not in the photo; its log has the details.",
     "dns_failed": "The name of the photo host could not be resolved, again and again.",
     "connect_failed": "The photo host could not be reached, again and again.",
@@ -31,6 +32,7 @@ _IN_WORDS: Final[Mapping[Reason, str]] = {
     "malformed_response": "The photo host did not speak HTTP properly, again and again.",
     "http_5xx": "The photo host failed with an error of its own, again and again.",
     "inference_failed": "The models failed on the photo, again and again.",
+    "host_exhausted": "The service had too little memory for this photo, again and again, though enough for others.",
 }
 
 

@@ -44,6 +44,7 @@ class Bench:
             schedule=schedule,
             log=self.log,
             metrics=self.metrics,
+            stuck_retry_s=0.01,
         )
 
     async def handle(self, *records: Record) -> None:

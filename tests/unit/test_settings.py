@@ -2,13 +2,15 @@ import os
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from consumer import settings
 from consumer.errors import SettingsError
 from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.limits import FetchLimits
+from consumer.kafka.headers import LONGEST_WAIT
 from consumer.settings import Row, Settings, load
+from consumer.settings.sections import RetrySettings
 
 SECRET = "hunter2"
 
@@ -318,3 +320,10 @@ def test_a_value_that_is_shown_can_be_set_in_the_environment(row: Row, monkeypat
     monkeypatch.setenv(settings.variable_of(row.name), row.value)
     assert load() == Settings()
     assert shown()[row.name].origin == f"environment {settings.variable_of(row.name)}"
+
+
+@pytest.mark.parametrize("delays_s", [(0.0,), (1.0, LONGEST_WAIT.total_seconds() + 1), (1e300,)])
+def test_a_delay_that_no_record_can_wait_is_refused(delays_s: tuple[float, ...]) -> None:
+    with pytest.raises(ValidationError, match="delays_s"):
+        RetrySettings(delays_s=delays_s)
+    RetrySettings(delays_s=(LONGEST_WAIT.total_seconds(),))

@@ -1,9 +1,10 @@
+import errno
 import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import structlog
@@ -131,3 +132,100 @@ def test_metrics_can_be_scraped() -> None:
 @pytest.mark.parametrize("dependency", get_args(errors.Dependency))
 def test_a_dependency_counts_as_up_until_it_is_lost(dependency: str) -> None:
     assert Metrics().registry.get_sample_value("tagger_dependency_up", {"dependency": dependency}) == 1
+
+
+class Broken(io.StringIO):
+    """A stream that fails as a real one may."""
+
+    def __init__(self, failure: Exception, at: str) -> None:
+        super().__init__()
+        self.failure: Exception | None = failure
+        self.at = at
+
+    def write(self, text: str) -> int:
+        self._fail("write")
+        return super().write(text)
+
+    def flush(self) -> None:
+        self._fail("flush")
+
+    def _fail(self, at: str) -> None:
+        if self.failure is not None and at == self.at:
+            raise self.failure
+
+
+FAILURES = [
+    BrokenPipeError(errno.EPIPE, "the reader has gone"),
+    OSError(errno.ENOSPC, "no space left on device"),
+    OSError(errno.EIO, "input/output error"),
+    BlockingIOError(errno.EAGAIN, "the pipe is full"),
+    ValueError("I/O operation on closed file"),
+    UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range"),
+    MemoryError(),
+]
+
+
+def lost() -> float:
+    return Metrics().registry.get_sample_value("tagger_log_lines_lost_total") or 0.0
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("at", ["write", "flush"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_line_that_cannot_be_written_is_counted_and_stops_nobody(failure: Exception, at: str, form: Any) -> None:
+    stream, before = Broken(failure, at), lost()
+    log = configure_logging("debug", form, stream)
+    for write in (log.debug, log.info, log.warning, log.error):
+        write("photo.failed", offset=1)
+    try:
+        1 / 0  # noqa: B018 - the bug
+    except ZeroDivisionError:
+        log.exception("photo.failed")
+    assert lost() == before + 5
+    stream.failure = None
+    log.info("service.started")
+    assert "service.started" in stream.getvalue()
+    assert lost() == before + 5
+
+
+class Unprintable:
+    """What cannot be shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def test_a_line_that_cannot_be_rendered_is_counted_and_stops_nobody() -> None:
+    stream, before = io.StringIO(), lost()
+    configure_logging("info", "json", stream).info("photo.failed", thing=Unprintable())
+    assert (stream.getvalue(), lost()) == ("", before + 1)
+
+
+@pytest.mark.parametrize("value", ["caf\udce9", 2**80, {("a", 1): "x", "b": "\ud800"}])
+def test_what_is_no_unicode_or_too_large_a_number_is_logged_all_the_same(value: object) -> None:
+    stream, before = io.StringIO(), lost()
+    configure_logging("info", "json", stream).warning("photo.failed", value=value, offset=1)
+    (line,) = lines(stream)
+    assert (line["event"], line["offset"], lost()) == ("photo.failed", 1, before)
+
+
+@pytest.mark.parametrize("form", ["json", "console", "auto"])
+def test_a_process_that_was_started_without_an_output_loses_its_lines_alone(form: Any) -> None:
+    before = lost()
+    configure_logging("info", form, None).warning("photo.failed")
+    assert lost() == before + 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1", "utf-8"])
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("text", ["é日本", "\udce9"])
+def test_a_stream_of_any_encoding_takes_any_text(encoding: str, form: Any, text: str) -> None:
+    written, before = io.BytesIO(), lost()
+    stream = io.TextIOWrapper(written, encoding)
+    configure_logging("info", form, stream).warning("photo.failed", photo_id=text)
+    assert lost() == before
+    line = written.getvalue().decode(encoding)
+    if form == "json":
+        assert json.loads(line)["event"] == "photo.failed"

@@ -555,10 +555,21 @@ class TestMemory:
             if tagged:
                 await preparer.prepare(Photo("p", "u", b""))
             else:
-                with pytest.raises(PhotoRejected, match="not enough memory"):
+                with pytest.raises(MemoryError, match="not enough memory"):
                     await preparer.prepare(Photo("p", "u", b""))
             assert preparer._memory.used == 0
         assert given == [preparing.USUAL_BYTES, LIMITS.max_decode_bytes]
+
+    @pytest.mark.parametrize("said", ["out of memory when reading image file", "Failed to decode image: Out of memory"])
+    def test_a_decoder_that_says_that_memory_ran_out_does_not_blame_the_photo(
+        self, monkeypatch: pytest.MonkeyPatch, said: str
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise OSError(said)
+
+        monkeypatch.setattr(decode, "to_rgb", fails)
+        with pytest.raises(MemoryError, match=said):
+            decode.decode(encoded(photo(300, 300), "PNG"), GEOMETRY, LIMITS)
 
     async def test_a_cancelled_photo_keeps_its_memory_as_long_as_its_decode_runs(
         self, monkeypatch: pytest.MonkeyPatch

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from consumer.events import Headers, Record, Source
 from consumer.kafka.headers import (
+    DEAD_HEADERS,
+    LONGEST_WAIT,
     RETRY_HEADERS,
     VALUE_OMITTED,
     Delivery,
@@ -118,3 +120,62 @@ def test_a_record_waits_as_often_as_the_rounds_say_and_never_shorter_than_its_de
 
 def test_without_rounds_nothing_waits() -> None:
     assert RetrySchedule(0, (1.0,)).next_after(None, MOMENT, 0.0) is None
+
+
+HOSTILE = {
+    "attempt": [b"-1", b"+1", b" 1", b"1_0", "\u0661".encode(), b"1.0", b"9" * 4_300, b"9" * 5_000, b"1000001", b""],
+    "round": [b"-9", b"9" * 4_300, b"1e3", b"\xff"],
+    "not_before": [
+        b"",
+        b"tomorrow",
+        b"0001-01-01T00:00:00+23:59",
+        b"9" * 4_300,
+        b"9999-12-31T23:59:59Z",
+        b"9999-12-31T23:59:59-23:59",
+    ],
+    "original_topic": [b"", b"a/b", b"\xff", b"t" * 250, b"\x1b[2J", b"t\n"],
+    "original_partition": [b"-1", b"2147483648", b"0x1"],
+    "original_offset": [b"-1", b"9223372036854775808", b"9" * 5_000],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in HOSTILE.items() for value in values])
+def test_a_retry_header_that_the_service_cannot_have_written_is_the_senders(name: str, value: bytes) -> None:
+    honest = waiting(record(), DEFERRAL).headers
+    one = record(headers=tuple((each, value if each == name else text) for each, text in honest))
+    assert read(one).deferral is None
+    assert read(one).sent == one.headers
+    assert read(one).origin == Source("photo-uploads", 0, 0)
+
+
+@pytest.mark.parametrize("ahead", [LONGEST_WAIT - timedelta(minutes=1), LONGEST_WAIT + timedelta(minutes=1)])
+def test_no_record_waits_for_longer_than_the_service_lets_one_wait(ahead: timedelta) -> None:
+    deferral = replace(DEFERRAL, not_before=datetime.now(UTC).replace(microsecond=0) + ahead)
+    assert read(waiting(record(), deferral)).deferral == (deferral if ahead < LONGEST_WAIT else None)
+
+
+@given(st.tuples(*[st.none() | st.binary(max_size=30) | st.text(max_size=30).map(str.encode)] * len(RETRY_HEADERS)))
+def test_nothing_in_the_headers_raises_and_what_is_believed_can_be_written_again(values: tuple[bytes | None]) -> None:
+    one = record(headers=tuple(zip(RETRY_HEADERS, values, strict=True)))
+    deferral = read(one).deferral
+    if deferral is not None:
+        assert read(waiting(one, deferral)).deferral == deferral
+
+
+@given(st.tuples(*[st.none() | st.binary(max_size=30)] * len(DEAD_HEADERS)))
+def test_nothing_in_the_headers_of_a_dead_letter_raises(values: tuple[bytes | None]) -> None:
+    failure = failure_of(tuple(zip(DEAD_HEADERS, values, strict=True)))
+    assert failure is None or failure.attempt >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("attempt", b"9" * 4_300),
+        ("attempt", b"-1"),
+        ("failed_at", b"9999-12-31T23:59:59-23:59"),
+        ("original_offset", b"x"),
+    ],
+)
+def test_a_record_with_impossible_headers_is_no_dead_letter(name: str, value: bytes) -> None:
+    assert failure_of(tuple((each, value if each == name else text) for each, text in dead_headers(FAILURE))) is None

@@ -174,3 +174,13 @@ async def test_a_probe_that_is_cancelled_gives_its_place_to_another() -> None:
     bench.waits, bench.outcome = None, "tagged"
     await bench.admission.handle(bench.delivery(record()))
     assert bench.admission.complaint is None
+
+
+async def test_skipped_records_neither_open_the_breaker_nor_hide_the_dead_letters_among_them() -> None:
+    bench = Bench()
+    bench.outcome = "skipped"
+    for _ in range(100):
+        await bench.admission.handle(bench.delivery(record()))
+    assert bench.admission.complaint is None
+    await bench.open()
+    assert bench.admission.complaint == "breaker: 4 of 4 photos became dead letters"

@@ -94,3 +94,22 @@ async def test_what_comes_after_the_close_is_not_started() -> None:
     await asyncio.gather(*left)
     assert handled == [0]
     assert tasks.close() == frozenset()
+
+
+async def test_a_record_behind_another_one_of_its_photo_says_so_in_plain_text() -> None:
+    release, seen = asyncio.Event(), []
+
+    async def handle(delivery: Delivery) -> None:
+        seen.append(delivery.wait.what)
+        await release.wait()
+
+    key = b"\x1b]0;owned\x07\xff" + b"x" * 1_000_000
+    first, second = record(0, key), record(1, key)
+    tasks = PerPhotoOrder(handle)
+    tasks.start([first, second])
+    await eventually(lambda: "earlier event" in second.wait.what)
+    assert second.wait.what.startswith(r"an earlier event of photo '\x1b]0;owned\x07\\xff")
+    assert len(second.wait.what) < 500
+    release.set()
+    await asyncio.gather(*tasks._running)
+    assert seen == ["its turn", "its turn"]

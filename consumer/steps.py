@@ -1,0 +1,87 @@
+"""What the path of a record is made of: its steps, what they are to be given, and the count of their attempts."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from consumer import events
+from consumer.errors import Reason, Retryable
+from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
+from consumer.kafka.headers import Delivery, Wait
+from consumer.redis.score_cache import Judge, judged
+from consumer.redis.store import Written
+from consumer.resilience import Deferral
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+class TagStore(Protocol):
+    """Where tags are written, by version."""
+
+    async def write(self, decision: Tags | Deletion) -> Written:
+        """Writes tags or a tombstone unless the same or a newer version is there."""
+
+    async def newer(self, decision: Tags | Deletion) -> Tags | Deletion | None:
+        """What is there, if that is newer than a decision."""
+
+
+class ResultPublisher(Protocol):
+    """Where outcomes are published; each call returns when the brokers have acknowledged."""
+
+    async def result(self, decision: Tags | Deletion, delivery: Delivery) -> None:
+        """Publishes tags, or that a photo has none any more; `RecordRefused` where Kafka takes them in no form."""
+
+    async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
+        """Publishes the original record with the reason of its rejection; `RecordRefused` as `result`."""
+
+    async def retry(self, delivery: Delivery, deferral: Deferral) -> bool:
+        """Publishes the original record to the retry topic; False where it is too large for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of the path; `service/construction.py` builds the real ones, tests pass fakes."""
+
+    fetch: Callable[[PhotoUploaded], Awaitable[Photo]]
+    prepare: Callable[[Photo], Awaitable[Pixels]]
+    infer: Callable[[Pixels], Awaitable[Scores]]
+    tag: Callable[[PhotoUploaded, Scores, Source], Tags]
+    tombstone: Callable[[PhotoDeleted, Source], Deletion]
+    store: TagStore
+    publish: ResultPublisher
+    #: The scores of a photo: from the cache, or from the judge that is passed in.
+    score: Callable[[Photo, Judge], Awaitable[Scores]] = judged
+    parse: Callable[[Record], events.Event] = events.parse
+    #: Whether the upload of a photo may be under way, so that it becomes whole later.
+    is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False
+
+
+@dataclass(slots=True)
+class Tries:
+    """The failed attempts of one record, including those before it came from the retry topic."""
+
+    failed: int
+    wait: Wait
+    #: The reason of its last deferral.
+    waited_for: str = ""
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> "Tries":
+        """The attempts of earlier rounds, from the retry headers."""
+        deferral = delivery.deferral
+        return cls(0, delivery.wait) if deferral is None else cls(deferral.attempt, delivery.wait, deferral.reason)
+
+    def counted(self, step: Callable[[T], Awaitable[U]], what: str) -> Callable[[T], Awaitable[U]]:
+        """The step, with its transient failures counted; the record waits for `what`, or to try that again."""
+
+        async def call(value: T) -> U:
+            self.wait.what = what
+            try:
+                return await step(value)
+            except Retryable as failure:
+                self.failed += 1
+                self.wait.what = f"another attempt: {what}, after {failure.reason}"
+                raise
+
+        return call
