@@ -265,7 +265,8 @@ async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) ->
         chunks.append(chunk)
         ended += ends
         if ended > _FREE_CHUNKS and received < ended * _LEAST_CHUNK_BYTES:
-            raise Retryable("malformed_response", f"{shown(url)}: a body in chunks of {received // ended} bytes")
+            what = f"{shown(url)}: a body in chunks of {received // ended} bytes"
+            raise Retryable("malformed_response", what, origin=origin(url))
     return b"".join(chunks)
 
 

@@ -70,7 +70,7 @@ class TestBodies:
 
         error = await failure(host.serve("/a", forever), limits_for(host))
         assert isinstance(error, Retryable)
-        assert (error.reason, error.origin) == ("malformed_response", None)
+        assert (error.reason, error.origin) == ("malformed_response", f"http://127.0.0.1:{host.port}")
         assert error.detail.endswith(f"in chunks of {size} bytes")
 
     async def test_the_query_reaches_the_host_as_it_was_written(self, host: Host) -> None:
