@@ -8,7 +8,8 @@ thread to another, or is left behind where a wait is cut short.
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,7 +85,7 @@ class Files:
         except LaneStuck as stuck:
             raise Retryable("fetch_timeout", f"{path[:MAX_SHOWN]}: {stuck}", origin=_ORIGIN) from None
         except OSError as error:
-            raise own_limit(error) or error from None
+            raise below.failure(error) from None
         attempt.asking = None
         self._served = True
         return body
@@ -125,9 +126,8 @@ class _Below:
 
     def size(self) -> int:
         """The size of the file; raises as `Files.read`."""
-        handle, size = self._opened()
-        os.close(handle)
-        return size
+        with self._opened() as (_, size):
+            return size
 
     def body(self, announced: int) -> bytes:
         """The bytes of the file, which has the announced size.
@@ -135,20 +135,21 @@ class _Below:
         Raises:
             Retryable: `short_body`, it has not, or as `Files.read`, as all else.
         """
-        handle, size = self._opened()
-        try:
-            with os.fdopen(handle, "rb") as file:
-                body = file.read(size) if size == announced else b""
-        except OSError as error:
-            raise own_limit(error) or self._failure(error) from None
-        if size != announced:
-            raise Retryable("short_body", f"{self.shown}: {size} bytes, {announced} a moment ago")
+        with self._opened() as (handle, size):
+            if size != announced:
+                raise Retryable("short_body", f"{self.shown}: {size} bytes, {announced} a moment ago")
+            with os.fdopen(handle, "rb", closefd=False) as file:
+                body = file.read(size)
         if len(body) < size:
             raise Retryable("short_body", f"{self.shown}: {len(body)} of {size} bytes")
         return body
 
-    def _opened(self) -> tuple[int, int]:
-        """A handle of the file, and its size.
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[int, int]]:
+        """Opens the file, and closes it at the end.
+
+        Yields:
+            Its handle and its size.
 
         Raises:
             PhotoRejected: `url_not_allowed`, it is no regular file, or as `Files.read`, as all else.
@@ -158,11 +159,15 @@ class _Below:
             handle = self.open_file(top, Path(real).relative_to(top).parts)
         except OSError as error:
             raise self._why_not_opened(error) from None
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
+        try:
+            facts = os.fstat(handle)
+            if not stat.S_ISREG(facts.st_mode):
+                raise PhotoRejected("url_not_allowed", f"{self.shown} is not a regular file")
+            yield handle, facts.st_size
+        except OSError as error:
+            raise self.failure(error) from None
+        finally:
             os.close(handle)
-            raise PhotoRejected("url_not_allowed", f"{self.shown} is not a regular file")
-        return handle, facts.st_size
 
     def _allowed(self) -> tuple[str, str]:
         """The real path of the root folder, and of what the URL names below it.
@@ -184,17 +189,21 @@ class _Below:
 
     def _why_not_opened(self, error: OSError) -> PhotoRejected | NotFound | Retryable | PhotoHostDown:
         """What a failure to open the file means: it may be the file's, the file system's, or this machine's."""
-        if own := own_limit(error):
-            return own
+        failure = self.failure(error)
+        if isinstance(failure, PhotoHostDown):
+            return failure
         if gone := self._lost_root():
             return Retryable("connect_failed", f"the root folder for file: URIs {gone}", origin=_ORIGIN)
         if error.errno in _ABSENT:
             return NotFound(f"no such file: {self.shown}")
         if error.errno in _OF_THE_FILE:
             return PhotoRejected("http_4xx", f"cannot open {self.shown}: {error.strerror}")
-        return self._failure(error)
+        return failure
 
-    def _failure(self, error: OSError) -> Retryable:
+    def failure(self, error: OSError) -> Retryable | PhotoHostDown:
+        """What any failure means that is not about the path."""
+        if own := own_limit(error):
+            return own
         if error.errno in _BUSY:
             return Retryable("http_5xx", f"{self.shown} is in use: {error.strerror}")
         return Retryable("http_5xx", f"the file system fails on {self.shown}: {error.strerror}", origin=_ORIGIN)

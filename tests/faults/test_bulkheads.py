@@ -70,9 +70,7 @@ def send(world: World, photo_id: str, uri: str) -> None:
     world.send(photo_id, events.encode(event), events.UPLOADED)
 
 
-async def test_a_mount_that_hangs_stops_no_other_photo(
-    world: World, root: Path, kernel: Kernel
-) -> None:
+async def test_a_mount_that_hangs_stops_no_other_photo(world: World, root: Path, kernel: Kernel) -> None:
     world.photos.answers["red"] = RED
     kernel.hung = ""
     async with world.service(settings_for(world, root, total_timeout_s=1.0)) as service:

@@ -225,6 +225,19 @@ class TestFailures:
                 await fetcher.fetch(event(f"file://{root}/album/1.jpg"))
             assert (await fetcher.fetch(event(f"file://{root}/album/1.jpg"))).body == BODY
 
+    async def test_a_handle_that_fails_after_it_was_opened_is_the_file_system_s(self, root: Path) -> None:
+        before = descriptors()
+
+        def stale(root: str, parts: Sequence[str]) -> int:
+            handle = open_below(root, parts)
+            os.close(handle)
+            return handle
+
+        with pytest.raises(Retryable) as caught:
+            await read(Files(root, 1.0, open_file=stale), root / "album/1.jpg")
+        assert (caught.value.reason, caught.value.origin) == ("http_5xx", "file://")
+        assert descriptors() == before
+
     async def test_a_file_that_its_writer_leases_is_in_use(self, root: Path) -> None:
         path = root / "album/1.jpg"
         with leased(path):
