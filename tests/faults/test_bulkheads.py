@@ -130,12 +130,14 @@ async def test_silent_name_servers_do_not_delay_the_photos_of_other_hosts(
     world.photos.answers["red"] = RED
     port = world.photos.address.rpartition(":")[2]
     async with world.service(settings_for(world)) as service:
+        send(world, "first", f"http://good.test:{port}/red/first")
+        await eventually(lambda: service.outcomes() == {"tagged": 1})
         for number in range(48):
             send(world, f"silent{number}", f"http://{number}.silent{number % domains}.test:{port}/red/{number}")
-        await eventually(lambda: len(asked) >= 16)
+        await eventually(lambda: len(asked) > 10)
         for number in range(PHOTOS):
             send(world, f"good{number}", f"http://good.test:{port}/red/{number}")
-        await eventually(lambda: service.outcomes().get("tagged") == PHOTOS, deadline_s=5)
+        await eventually(lambda: service.outcomes().get("tagged") == PHOTOS + 1, deadline_s=5)
         released.set()
 
 
