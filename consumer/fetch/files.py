@@ -22,6 +22,7 @@ from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
 from consumer.fetch.attempt import Attempt, NotFound, own_limit
 from consumer.fetch.lanes import Lanes, LaneStuck
 from consumer.fetch.mounts import Mounts
+from consumer.fetch.trail import Trail, trail
 from consumer.fetch.urls import MAX_SHOWN, origin
 
 # Not blocking: opening a named pipe would wait for its writer.
@@ -31,7 +32,7 @@ _FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFO
 
 #: Opens a file below a folder, given its path's parts, as `open_below` does.
 OpenFile = Callable[[str, Sequence[str]], int]
-_ORIGIN: Final = origin(URL("file:///"))
+_ROOT: Final = origin(URL("file:///"))
 
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 #: Failures that are about this path or this file; any other is of the file system.
@@ -73,21 +74,32 @@ class Files:
         path = unquote(url.raw_path)
         if url.raw_authority not in {"", "localhost"} or "\0" in path:
             raise PhotoRejected("url_not_allowed", "a file: URI is file:///path, without a host")
-        run = partial(self._lanes.run, self._mounts.lane_of(path, str(self._root)))
-        below = _Below(self._root, path, self._served, self._open_file)
-        attempt.asking = _ORIGIN
+        lane = self._mounts.lane_of(path, str(self._root))
+        below = _Below(self._root, path, f"{_ROOT}{lane}", self._served, self._open_file)
+        way = trail()
+        # The root stands before its mounts and folders: it may be what has failed.
+        await way.asks(below.origin, (_ROOT,))
         try:
-            size = await run(below.size)
-            attempt.asking = None
-            await attempt.make_room(path[:MAX_SHOWN], size)
-            attempt.asking = _ORIGIN
-            body = await run(partial(below.body, size))
+            body = await self._body(below, lane, attempt, way)
+        except (PhotoRejected, NotFound):
+            way.answers()
+            raise
         except LaneStuck as stuck:
-            raise Retryable("fetch_timeout", f"{path[:MAX_SHOWN]}: {stuck}", origin=_ORIGIN) from None
+            raise Retryable("fetch_timeout", f"{below.shown}: {stuck}", origin=below.origin) from None
         except OSError as error:
             raise below.failure(error) from None
-        attempt.asking = None
+        way.answers()
         self._served = True
+        return body
+
+    async def _body(self, below: "_Below", lane: str, attempt: Attempt, way: Trail) -> bytes:
+        attempt.asking = below.origin
+        size = await self._lanes.run(lane, below.size)
+        way.pauses()
+        await attempt.make_room(below.shown, size)
+        way.reads()
+        body = await self._lanes.run(lane, partial(below.body, size))
+        attempt.asking = None
         return body
 
 
@@ -116,6 +128,8 @@ class _Below:
 
     root: Path
     path: str
+    #: Its mount, or its folder below the root, as a host of its own.
+    origin: str
     served: bool
     open_file: OpenFile
 
@@ -193,7 +207,7 @@ class _Below:
         if isinstance(failure, PhotoHostDown):
             return failure
         if gone := self._lost_root():
-            return Retryable("connect_failed", f"the root folder for file: URIs {gone}", origin=_ORIGIN)
+            return Retryable("connect_failed", f"the root folder for file: URIs {gone}", origin=_ROOT)
         if error.errno in _ABSENT:
             return NotFound(f"no such file: {self.shown}")
         if error.errno in _OF_THE_FILE:
@@ -206,7 +220,7 @@ class _Below:
             return own
         if error.errno in _BUSY:
             return Retryable("http_5xx", f"{self.shown} is in use: {error.strerror}")
-        return Retryable("http_5xx", f"the file system fails on {self.shown}: {error.strerror}", origin=_ORIGIN)
+        return Retryable("http_5xx", f"the file system fails on {self.shown}: {error.strerror}", origin=self.origin)
 
     def _lost_root(self) -> str | None:
         """Why nothing below the root can be read; None where something can.

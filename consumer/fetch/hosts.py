@@ -1,158 +1,156 @@
-"""Health of photo hosts: tells a host that is down from a single photo that cannot be fetched.
+"""The photo of an event, from a host that may be down or silent: what that means for this photo and for others.
 
-The first is an outage and is waited for; the second concerns that photo only, and must end. What no photo can cause is
-an outage at once: a host that worked refuses connections or its name no longer resolves. Timeouts and 5xx may be due to
-the photos, so a host that worked is probed with the last photo that it served. A host that never answered is taken for
-a wrong name, unless no host has answered at all.
+What counts as down is decided in `host_health.py`, how many photos may wait for a silent host in `crowd.py`.
 """
 
-import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Final
 
 from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
 from consumer.events import Photo, PhotoUploaded
+from consumer.fetch.crowd import Crowd
+from consumer.fetch.host_health import Fetch, HostHealth
+from consumer.fetch.host_table import Host
 from consumer.fetch.limits import HostLimits
+from consumer.fetch.trail import Trail, following
 from consumer.fetch.urls import origin, parsed
 from consumer.resilience import RetryingCaller
 from consumer.telemetry import Log, Metrics
 
-Fetch = Callable[[PhotoUploaded], Awaitable[Photo]]
-
-#: Nothing about a photo makes its host unreachable.
-_UNREACHABLE: Final = frozenset({"connect_failed", "dns_failed"})
 #: Rejected before any request to the host.
 _NOT_ASKED: Final = frozenset({"url_not_allowed", "address_not_allowed"})
-#: Events can name any number of hosts: the least recently used is forgotten.
-_MAX_HOSTS: Final = 1_024
 
 
-@dataclass(slots=True)
-class _Host:
-    answered_s: float | None = None
-    failing_s: float | None = None
-    unreachable: bool = False
-    photos: set[str] = field(default_factory=set)
-    #: The last photo that it served; the probe requests it.
-    good: PhotoUploaded | None = None
-    silent: bool = False
-    probed_s: float | None = None
-    probe: asyncio.Future[None] | None = None
-    reported: bool = False
+class _Enough(Exception):
+    """A failure after which another attempt in place would only hold the place."""
+
+    def __init__(self, failure: Retryable) -> None:
+        self.failure = failure
+
+
+class _Visit(Trail):
+    """The way of one photo: counts it among those that wait for the host that it is at."""
+
+    def __init__(self, health: HostHealth, name: str) -> None:
+        super().__init__()
+        self._health = health
+        self._at: Host | None = None
+        self._paused_at: Host | None = None
+        #: The origin of the photo's URI.
+        self.name = name
+
+    async def asks(self, origin: str, through: tuple[str, ...] = ()) -> None:
+        """Moves on to this origin.
+
+        Raises:
+            PhotoHostDown: it does not answer, and enough photos wait for it.
+        """
+        if (host := self._health.hosts[origin]) is not self._at:
+            self.leave()
+            await self._admit(origin, host)
+            self._at = host
+        await super().asks(origin, through)
+
+    def pauses(self) -> None:
+        """Waits for something else than the host, which has answered so far."""
+        self.relayed()
+        self._paused_at = self._at
+        self.leave()
+
+    def reads(self) -> None:
+        """Waits for the host again."""
+        self._at = self._paused_at
+        if self._at is not None:
+            self._health.crowd.join(self._at.room, self)
+
+    def leave(self) -> None:
+        """Waits for no host any more."""
+        if self._at is not None:
+            self._health.crowd.leave(self._at.room, self)
+            self._at = None
+
+    async def _admit(self, name: str, host: Host) -> None:
+        others_answer = partial(self._health.others_answer, name)
+        if not await self._health.crowd.enter(host.room, self, others_answer=others_answer):
+            self._health.hosts[self.name].waits_for = name
+            raise PhotoHostDown("fetch_timeout", f"{name} does not answer, and enough photos wait for it")
+
+    async def attempt(self, step: Fetch, event: PhotoUploaded) -> Photo:
+        """One attempt, after which every origin on the way has its due.
+
+        Raises:
+            PhotoRejected: as the step.
+            Retryable: as the step.
+            _Enough: another attempt in place would only hold the place.
+        """
+        self.answered.clear()
+        try:
+            photo = await step(event)
+        except PhotoRejected as rejected:
+            if rejected.reason not in _NOT_ASKED:
+                self._health.ended(self.asking or self.name)
+            self._health.answered(*self.answered)
+            raise
+        except Retryable as failure:
+            if self._at is not None:
+                self._health.crowd.failed(self._at.room, self)
+            suspects = () if failure.origin is None else self.suspects(failure.origin)
+            self._health.answered(*(name for name in self.answered if name not in suspects))
+            if self._health.is_hopeless(failure, suspects):
+                raise _Enough(failure) from None
+            raise
+        self._health.served(event, self.answered or [self.name], self.ways)
+        return photo
 
 
 class Hosts:
-    """The health of the photo hosts that this process has used; for one event loop."""
+    """The photo hosts that this process uses; for one event loop. `places` is how many photos can be in flight."""
 
-    def __init__(self, fetch: Fetch, log: Log, metrics: Metrics, limits: HostLimits | None = None) -> None:
-        self._fetch = fetch
-        self._log = log
-        self._metrics = metrics
+    def __init__(
+        self, fetch: Fetch, log: Log, metrics: Metrics, limits: HostLimits | None = None, *, places: int = 64
+    ) -> None:
         self._limits = limits or HostLimits()
-        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._health = HostHealth(fetch, log, metrics, self._limits, Crowd(places, self._limits))
+        self._hosts = self._health.hosts
 
     async def fetch(self, event: PhotoUploaded, attempt: Fetch, retry: RetryingCaller) -> Photo:
         """The photo, with attempts within the budget of `retry`; with a single one while its host is down.
 
         Raises:
-            PhotoHostDown: its host is down, whatever the photo is.
+            PhotoHostDown: a host on its way is down, whatever the photo is, or is silent and enough photos wait for it.
             PhotoRejected: as the fetch.
-            Retryable: as the fetch; the host is not the cause, or not known to work.
+            Retryable: as the fetch; no host is the cause, or none that is known to work.
         """
-        name = origin(parsed(event.uri))
+        visit = _Visit(self._health, origin(parsed(event.uri)))
         try:
-            photo = await (attempt(event) if self._is_down(self._known(name)) else retry(attempt, event))
-        except PhotoRejected as rejected:
-            if rejected.reason not in _NOT_ASKED:
-                self._answered(name)
-            raise
-        except Retryable as failure:
-            if failure.origin is None or not await self._down_after(failure.origin, event, failure):
-                raise
-            raise PhotoHostDown(failure.reason, failure.detail) from None
-        # A probe requests the photo as it is then: without the event's checksum.
-        self._answered(name, PhotoUploaded(event.photo_id, event.uri, event.uploaded_at))
-        return photo
+            with following(visit):
+                return await retry(partial(visit.attempt, attempt), event)
+        except Retryable as spent:
+            failure = spent
+        except _Enough as enough:
+            failure = enough.failure
+        finally:
+            visit.leave()
+        for suspect in () if failure.origin is None else visit.suspects(failure.origin):
+            if await self._health.down_after(suspect, event, failure, reached=visit.reached):
+                self._hosts[visit.name].waits_for = suspect
+                raise PhotoHostDown(failure.reason, failure.detail) from None
+        raise failure from None
 
     def patience(self, event: PhotoUploaded) -> Callable[[], bool]:
-        """Whether this photo still waits for its host in place: not while other hosts answer, and not forever."""
+        """Whether this photo still waits for its host in place: not while other hosts answer, and not forever.
+
+        Nor does it wait for a host that never answered, unless no host does: the photos behind it may be of others.
+        """
         name, until_s = origin(parsed(event.uri)), monotonic() + self._limits.max_wait_s
-        return lambda: monotonic() < until_s and not self._others_answer(name)
 
-    def _known(self, name: str) -> _Host:
-        host = self._hosts.setdefault(name, _Host())
-        self._hosts.move_to_end(name)
-        if len(self._hosts) > _MAX_HOSTS:
-            _, forgotten = self._hosts.popitem(last=False)
-            if forgotten.reported:
-                self._metrics.hosts_down.dec()
-        return host
+        def waits() -> bool:
+            cause = self._hosts[name].waits_for or name
+            host = self._hosts[cause]
+            if host.answered_s is None and not self._health.is_down(host):
+                return False
+            return monotonic() < until_s and not self._health.others_answer(cause)
 
-    def _answered(self, name: str, good: PhotoUploaded | None = None) -> None:
-        host = self._known(name)
-        host.good = good or host.good
-        host.answered_s = monotonic()
-        host.failing_s, host.unreachable, host.silent = None, False, False
-        host.photos.clear()
-        if host.reported:
-            host.reported = False
-            self._metrics.hosts_down.dec()
-            self._log.info("host.recovered", host=name)
-
-    async def _down_after(self, name: str, event: PhotoUploaded, failure: Retryable) -> bool:
-        """Records a failure; returns whether the host is down."""
-        host = self._known(name)
-        host.failing_s = host.failing_s or monotonic()
-        host.unreachable = failure.reason in _UNREACHABLE
-        if len(host.photos) < max(self._limits.failure_threshold, self._limits.startup_failure_threshold):
-            host.photos.add(event.photo_id)
-        if host.good is not None and not host.unreachable and len(host.photos) >= self._limits.failure_threshold:
-            await self._probe(host, host.good)
-        down = self._is_down(host)
-        if down and not host.reported:
-            host.reported = True
-            self._metrics.hosts_down.inc()
-            self._log.warning("host.lost", host=name, detail=failure.detail)
-        return down
-
-    async def _probe(self, host: _Host, good: PhotoUploaded) -> None:
-        """Requests a photo that the host served before, to tell a host that is down from photos that fail."""
-        if host.probe is not None:
-            await asyncio.shield(host.probe)
-            return
-        if host.probed_s is not None and monotonic() - host.probed_s < self._limits.probe_interval_s:
-            return
-        host.probe = asyncio.get_running_loop().create_future()
-        try:
-            (await self._fetch(good)).drop()
-            host.silent = False
-        except PhotoRejected:
-            host.silent = False
-        except Retryable as failure:
-            host.silent = failure.origin is not None
-        finally:
-            host.probed_s = monotonic()
-            host.probe.set_result(None)
-            host.probe = None
-        if not host.silent:
-            host.photos.clear()
-
-    def _is_down(self, host: _Host) -> bool:
-        limits = self._limits
-        if host.failing_s is None or monotonic() - host.failing_s > limits.max_outage_s:
-            return False
-        if host.answered_s is not None:
-            return host.silent or host.unreachable
-        nowhere = all(other.answered_s is None for other in self._hosts.values())
-        return nowhere and host.unreachable and len(host.photos) >= limits.startup_failure_threshold
-
-    def _others_answer(self, name: str) -> bool:
-        since_s = monotonic() - self._limits.healthy_s
-        return any(
-            other.answered_s is not None and other.answered_s > since_s and other.failing_s is None
-            for key, other in self._hosts.items()
-            if key != name
-        )
+        return waits

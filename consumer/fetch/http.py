@@ -6,7 +6,6 @@ proxy checks the addresses of names; literal ones are still checked here.
 """
 
 import socket
-from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,20 +15,23 @@ from typing import Final, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from aiohttp.http_exceptions import PayloadEncodingError
 from yarl import URL
 
-from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TransientReason
+from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch.addresses import check_proxy, literal, parse_allow_list, refusal
-from consumer.fetch.attempt import Attempt, NotFound, busy, own_limit
+from consumer.fetch.attempt import Attempt, NotFound, busy
 from consumer.fetch.dns import Lookup
+from consumer.fetch.http_failures import failure_of, refused_by_proxy
 from consumer.fetch.limits import FetchLimits
+from consumer.fetch.trail import Trail, trail
 from consumer.fetch.urls import check_web, host_of, origin, parsed, shown
 
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _BODIES: Final = frozenset({200, 203})
 _EMPTY: Final = frozenset({204, 205})
+#: Answers to http requests that a proxy may have given itself.
+_OF_A_PROXY: Final = frozenset({502, 503, 504})
 #: Of one connection. A 16th of it is also the most chunks of a body that are parsed in one turn of the event loop.
 _BUFFER_BYTES: Final = 65_536
 #: A chunk costs 2 us to parse, however small; a body in many chunks must be worth it.
@@ -41,10 +43,12 @@ _LONGEST_ASKED_S: Final = 3600.0
 
 @dataclass(slots=True)
 class _Hop:
-    """One request in progress, and the addresses that were refused for it."""
+    """One request in progress, the addresses that were refused for it, and whether one was not."""
 
     host: str
     refused: list[str] = field(default_factory=list)
+    tried: bool = False
+    answered: bool = False
 
 
 #: The request for which a socket is made; aiohttp connects in the task of the request, or in children of it.
@@ -65,6 +69,8 @@ class Web:
         if limits.proxy is not None:
             check_proxy(limits.proxy)
             self._proxy = URL(limits.proxy)
+        #: What stands before every host.
+        self._through = () if self._proxy is None else (origin(self._proxy),)
         self._resolver = resolver or Lookup()
         self._session: aiohttp.ClientSession | None = None
 
@@ -112,24 +118,30 @@ class Web:
             raise RuntimeError("not open: use it as an async context manager")
         if self._proxy is not None:
             self._check_literal(url)
-        hop = _Hop(host_of(url))
-        token = _HOP.set(hop)
+        hop, way = _Hop(host_of(url)), trail()
+        await way.asks(origin(url), self._through)
         attempt.asking = origin(url)
+        token = _HOP.set(hop)
         try:
             async with self._session.get(url, allow_redirects=False, proxy=self._proxy) as response:
-                attempt.asking = None
-                if response.status in _REDIRECTS:
-                    return _target(url, response)
-                if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._proxy is not None:
-                    # A host behind the proxy could send it too, so it is not taken for an outage of the proxy.
-                    raise _refused_by_proxy(url, response.headers, origin=None)
-                _check_answer(url, response)
-                await attempt.make_room(shown(url), response.content_length)
-                return await _body(url, response, attempt)
+                hop.answered = way.reached = True
+                if self._proxy is not None:
+                    _check_relayed(url, response, way)
+                taken = await _taken(url, response, attempt, way)
         except aiohttp.ClientError as error:
-            raise _mapped(error, url, hop, attempt.asking, self._proxy) from None
+            way.reached = way.reached or not isinstance(error, aiohttp.ClientConnectorError)
+            # Where another address was tried, its failure is the cause and may pass.
+            refused = None if hop.tried or not hop.refused else hop.refused[0]
+            raise failure_of(error, url, self._proxy, refused=refused, answered=hop.answered) from None
+        except ValueError:
+            if hop.answered:
+                raise
+            # The codecs of the resolver and of TLS know more rules for host names than we do.
+            raise PhotoRejected("url_not_allowed", f"{shown(url)}: the URL cannot be requested") from None
         finally:
             _HOP.reset(token)
+        attempt.asking = None
+        return taken
 
     def _checked_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -140,6 +152,7 @@ class Web:
             if why is not None:
                 hop.refused.append(f"{address[0]} port {address[1]} is {why}")
                 raise PermissionError(f"{why} address")
+            hop.tried = True
         return socket.socket(family, kind, protocol)
 
     def _check_literal(self, url: URL) -> None:
@@ -151,10 +164,48 @@ class Web:
             raise PhotoRejected("address_not_allowed", f"{shown(url)}: {host} port {port} is {why}")
 
 
+def _check_relayed(url: URL, response: aiohttp.ClientResponse, way: Trail) -> None:
+    """Notes that the proxy works, unless this answer may be its own; a tunnel is transparent, so only with http.
+
+    Raises:
+        refused_by_proxy: a 407.
+    """
+    if url.scheme == "http":
+        if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise refused_by_proxy(url, response.headers, origin=origin(url))
+        if response.status in _OF_A_PROXY:
+            return
+    way.relayed()
+
+
+async def _taken(url: URL, response: aiohttp.ClientResponse, attempt: Attempt, way: Trail) -> bytes | URL:
+    """The body, or where a redirect leads.
+
+    Raises:
+        PhotoRejected: as `Web.read`.
+        NotFound: 404.
+    """
+    try:
+        if response.status in _REDIRECTS:
+            taken: bytes | URL = _target(url, response)
+        else:
+            _check_answer(url, response)
+            way.pauses()
+            await attempt.make_room(shown(url), response.content_length)
+            way.reads()
+            taken = await _body(url, response, attempt)
+    except (PhotoRejected, NotFound):
+        way.answers()
+        raise
+    way.answers()
+    return taken
+
+
 def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
     location = response.headers.get("Location")
     if not location:
-        raise Retryable("malformed_response", f"{shown(url)}: {_status(response)} without a Location")
+        detail = f"{shown(url)}: {_status(response)} without a Location"
+        raise Retryable("malformed_response", detail, origin=origin(url))
     try:
         return url.join(parsed(location)).with_fragment(None)
     except ValueError:
@@ -181,20 +232,23 @@ def _refused(url: URL, response: aiohttp.ClientResponse) -> PhotoRejected | Retr
         return PhotoRejected("http_4xx", text)
     if status in _EMPTY:
         return PhotoRejected("empty_body", text)
-    return Retryable("malformed_response", f"{text}, expected 200")
+    return Retryable("malformed_response", f"{text}, expected 200", origin=origin(url))
 
 
 def retry_after_s(header: str, now: datetime) -> float | None:
-    """The seconds of a Retry-After header, given as seconds or as an HTTP date, at most an hour; None if unreadable."""
+    """The seconds of a Retry-After header, given as seconds or as an HTTP date, at most an hour; None if unreadable.
+
+    Its digits may be any number, so that dates and zones overflow.
+    """
     text = header.strip()
     if text.isascii() and text.isdecimal():
         return min(float(text), _LONGEST_ASKED_S)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return min(max((moment - now).total_seconds(), 0.0), _LONGEST_ASKED_S)
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return min(max((moment - now).total_seconds(), 0.0), _LONGEST_ASKED_S)
 
 
 async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) -> bytes:
@@ -214,55 +268,6 @@ async def _body(url: URL, response: aiohttp.ClientResponse, attempt: Attempt) ->
             what = f"{shown(url)}: a body in chunks of {received // ended} bytes"
             raise Retryable("malformed_response", what, origin=origin(url))
     return b"".join(chunks)
-
-
-def _mapped(
-    error: aiohttp.ClientError, url: URL, hop: _Hop, asking: str | None, proxy: URL | None
-) -> PhotoRejected | Retryable | PhotoHostDown:
-    """The error for a failure of the HTTP client. Its texts may contain the query, so none is passed on."""
-    place = shown(url)
-    if isinstance(error, OSError) and (own := own_limit(error)):
-        return own
-    if hop.refused:
-        return PhotoRejected("address_not_allowed", f"{place}: {hop.refused[0]}")
-    if isinstance(error, aiohttp.InvalidURL):
-        return PhotoRejected("url_not_allowed", f"{place}: the URL cannot be requested")
-    if proxy is not None and isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ConnectionTimeoutError):
-        return Retryable("connect_failed", f"{place}: the proxy does not answer", origin=origin(proxy))
-    if proxy is not None and isinstance(error, aiohttp.ClientHttpProxyError):
-        return _no_tunnel(error, url, proxy)
-    reason, what = _transient(error, answered=asking is None)
-    return Retryable(reason, f"{place}: {what}", origin=None if reason == "malformed_response" else asking)
-
-
-def _no_tunnel(error: aiohttp.ClientHttpProxyError, url: URL, proxy: URL) -> PhotoRejected | Retryable:
-    if error.status == HTTPStatus.FORBIDDEN:
-        return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
-    if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-        return _refused_by_proxy(url, error.headers or {}, origin=origin(proxy))
-    return Retryable("connect_failed", f"{shown(url)}: the proxy answers {error.status}", origin=origin(url))
-
-
-def _refused_by_proxy(url: URL, headers: Mapping[str, str], origin: str | None) -> PhotoRejected | Retryable:
-    """The error for a 407: it asks for credentials or, without a challenge, refuses the address (smokescreen)."""
-    if "Proxy-Authenticate" in headers:
-        return Retryable("connect_failed", f"{shown(url)}: the proxy wants another password", origin=origin)
-    return PhotoRejected("address_not_allowed", f"{shown(url)}: the proxy refuses to connect to it")
-
-
-def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[TransientReason, str]:
-    match error:
-        case TimeoutError():
-            return "fetch_timeout", f"{'no more bytes' if answered else 'no answer'} in time"
-        case aiohttp.ClientConnectorDNSError():
-            return "dns_failed", "the name cannot be resolved"
-        case aiohttp.ClientPayloadError() if isinstance(error.__cause__, PayloadEncodingError | None):
-            return "short_body", "the body ends early"
-        case OSError() | aiohttp.ServerDisconnectedError():
-            cause = getattr(error, "strerror", None) or "the connection was closed"
-            return "short_body" if answered else "connect_failed", cause
-        case _:
-            return "malformed_response", type(error).__name__
 
 
 def _status(response: aiohttp.ClientResponse) -> str:

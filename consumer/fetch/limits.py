@@ -42,3 +42,9 @@ class HostLimits:
     max_outage_s: float = 86_400.0
     #: Between two probes of a host.
     probe_interval_s: float = 1.0
+    #: A fetch that takes longer is late; as long, at most, does a photo wait for a place among those of a silent host.
+    overdue_s: float = 1.0
+    #: The part of the places in flight that one host may hold that does not answer.
+    max_share: float = 0.25
+    #: The same for all hosts together that were late.
+    max_total_share: float = 0.5

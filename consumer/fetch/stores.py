@@ -16,9 +16,11 @@ from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch.addresses import STORE_ENDPOINTS
 from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NotFound, busy
 from consumer.fetch.limits import FetchLimits
+from consumer.fetch.trail import Trail, trail
 from consumer.fetch.urls import origin, shown
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import AzureStore, GCSStore, S3Store
 
 #: The client has one error for most failures; the start of its text, before any text of the server, says which.
@@ -47,23 +49,26 @@ class Stores:
         from obstore import get_async  # noqa: PLC0415
         from obstore.exceptions import BaseError  # noqa: PLC0415
 
+        way = trail()
+        await way.asks(bucket, _before(bucket, self._limits))
         attempt.asking = bucket
         try:
             answer = await get_async(client, key)
-            attempt.asking = None
-            encoding = str(answer.attributes.get("Content-Encoding", ""))
-            if encoding not in {"", "identity"}:
-                raise PhotoRejected("content_encoding", f"{shown(url)}: stored encoded as {encoding[:40]!r}")
-            await attempt.make_room(shown(url), answer.meta["size"])
-            # The client reads no byte beyond the announced length.
-            return (await answer.bytes_async()).to_bytes()
+            way.reached = True
+            body = await _body(url, answer, attempt, way)
         except FileNotFoundError:
+            way.answers()
             raise NotFound(f"no such object: {shown(url)}") from None
         except ValueError:
             raise PhotoRejected("url_not_allowed", f"{shown(url)}: the key cannot be asked for") from None
         except BaseError as error:
-            failure = _mapped(error, shown(url), bucket, answered=attempt.asking is None)
+            failure = _mapped(error, shown(url), bucket, answered=way.reached)
+            if isinstance(failure, PhotoRejected):
+                way.answers()
             raise failure from None
+        attempt.asking = None
+        way.answers()
+        return body
 
     def _client(self, bucket: str) -> "S3Store | GCSStore | AzureStore":
         if bucket not in self._limits.stores:
@@ -80,6 +85,28 @@ def _bucket_and_key(url: URL) -> tuple[str, str]:
     if not key or "\0" in key:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: no key of an object")
     return origin(url), key
+
+
+async def _body(url: URL, answer: "GetResult", attempt: Attempt, way: Trail) -> bytes:
+    encoding = str(answer.attributes.get("Content-Encoding", ""))
+    if encoding not in {"", "identity"}:
+        way.answers()
+        raise PhotoRejected("content_encoding", f"{shown(url)}: stored encoded as {encoding[:40]!r}")
+    way.pauses()
+    try:
+        await attempt.make_room(shown(url), answer.meta["size"])
+        way.reads()
+    except PhotoRejected:
+        way.answers()
+        raise
+    # The client reads no byte beyond the announced length.
+    return (await answer.bytes_async()).to_bytes()
+
+
+def _before(bucket: str, limits: FetchLimits) -> tuple[str, ...]:
+    """What stands before a bucket: the egress proxy and a configured endpoint, which other buckets may share."""
+    endpoint = limits.stores[bucket].get(STORE_ENDPOINTS[bucket[:2]])
+    return tuple(origin(URL(place)) for place in (limits.proxy, endpoint) if place is not None)
 
 
 def _new_client(bucket: str, limits: FetchLimits) -> "S3Store | GCSStore | AzureStore":
@@ -124,12 +151,11 @@ def _mapped(error: Exception, place: str, bucket: str, *, answered: bool) -> Pho
     if kind is None:
         # No request failed: the answer has no length, or there are no credentials.
         return Retryable("malformed_response", f"{place}: {type(error).__name__}", origin=bucket)
-    asking = None if answered else bucket
     if kind[1] == "Timeout":
         what = "no more bytes" if answered else "no answer"
-        return Retryable("fetch_timeout", f"{place}: {what} in time", origin=asking)
+        return Retryable("fetch_timeout", f"{place}: {what} in time", origin=bucket)
     if answered:
-        return Retryable("short_body", f"{place}: the body ends early")
+        return Retryable("short_body", f"{place}: the body ends early", origin=bucket)
     if "dns error" in text:
         return Retryable("dns_failed", f"{place}: the name of the endpoint cannot be resolved", origin=bucket)
     return Retryable("connect_failed", f"{place}: the endpoint does not answer", origin=bucket)

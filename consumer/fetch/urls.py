@@ -43,7 +43,14 @@ def check_web(url: URL, schemes: tuple[str, ...]) -> None:
         raise PhotoRejected("url_not_allowed", f"scheme {url.scheme[:20]!r} is not among the allowed ones ({allowed})")
     if "@" in url.raw_authority:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: credentials in a URL are not sent")
-    host_of(url)
+    host = host_of(url)
+    if url.port == 0:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: nothing can be reached at port 0")
+    try:
+        if "xn--" in host:
+            URL(f"//{host}", encoded=True).host  # noqa: B018 - yarl decodes A-labels on access
+    except ValueError:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: a label with xn-- that encodes no name") from None
 
 
 def host_of(url: URL) -> str:

@@ -210,7 +210,13 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
     log, metrics = runtime.log, runtime.metrics
     return Pipeline(
         steps,
-        hosts=Hosts(steps.fetch, log, metrics, HostLimits(**settings.hosts.model_dump())),
+        hosts=Hosts(
+            steps.fetch,
+            log,
+            metrics,
+            HostLimits(**settings.hosts.model_dump()),
+            places=settings.service.max_in_flight,
+        ),
         dependencies=runtime.dependencies,
         retry=retry_within_budget(settings.fetch.attempts, log, metrics),
         schedule=RetrySchedule(settings.retry.rounds, settings.retry.delays_s),

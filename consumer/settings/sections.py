@@ -21,6 +21,7 @@ CommaSeparated = BeforeValidator(
 Seconds = Annotated[float, Field(gt=0)]
 #: A week, as `LONGEST_WAIT` of the retry headers.
 _LONGEST_DELAY_S: Final = 604_800.0
+Share = Annotated[float, Field(gt=0, le=1)]
 _FETCH: Final = FetchLimits()
 _HOSTS: Final = HostLimits()
 
@@ -179,6 +180,13 @@ class HostSettings(Section):
         _HOSTS.max_outage_s, description="longest outage that photos wait for; after it, they use up their attempts"
     )
     probe_interval_s: Seconds = Field(_HOSTS.probe_interval_s, description="interval of the probes of a host")
+    overdue_s: Seconds = Field(_HOSTS.overdue_s, description="time after which a fetch counts as late")
+    max_share: Share = Field(
+        _HOSTS.max_share, description="part of the places in flight that a host without answers may hold"
+    )
+    max_total_share: Share = Field(
+        _HOSTS.max_total_share, description="part of the places in flight for all hosts without answers together"
+    )
 
 
 class PrepareSettings(Section):

@@ -70,7 +70,9 @@ def send(world: World, photo_id: str, uri: str) -> None:
     world.send(photo_id, events.encode(event), events.UPLOADED)
 
 
-async def test_a_mount_that_hangs_stops_no_other_photo(world: World, root: Path, kernel: Kernel) -> None:
+async def test_a_mount_that_hangs_stops_no_other_photo_and_its_own_wait_for_it(
+    world: World, root: Path, kernel: Kernel
+) -> None:
     world.photos.answers["red"] = RED
     kernel.hung = ""
     async with world.service(settings_for(world, root, total_timeout_s=1.0)) as service:
@@ -88,6 +90,14 @@ async def test_a_mount_that_hangs_stops_no_other_photo(world: World, root: Path,
         await eventually(lambda: tagged <= by_key(world.tags()).keys(), deadline_s=10)
         assert kernel.waiting <= 16
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+        # Every round of the retry topic has passed several times.
+        await eventually(lambda: len(world.waiting()) > 5 * PHOTOS)
+        assert world.dead() == []
+        assert world.events_logged("host.lost")
+        kernel.hung = ""
+        kernel.released.set()
+        await eventually(lambda: service.outcomes().get("tagged") == 3 * PHOTOS + 3)
+        assert world.dead() == []
 
 
 async def test_a_root_folder_that_vanishes_is_waited_for(world: World, root: Path) -> None:

@@ -13,6 +13,7 @@ from tests.photo_host import (
     Host,
     Names,
     event,
+    failure,
     fetch,
     hosting,
     limits_for,
@@ -147,10 +148,14 @@ class TestAddresses:
         for name in ("b\u00fccher.intern", "xn--bcher-kva.intern", "XN--BCHER-KVA.intern"):
             assert await fetch(host.url("/a", name), limits, names) == BODY
 
-    async def test_a_name_that_only_looks_encoded_is_a_name_like_any_other(self, host: Host) -> None:
+    @pytest.mark.parametrize("name", ["xn--.com", "xn--a", "XN--A.example", "a.xn--.b.example", f"xn--{'z9' * 20}.com"])
+    async def test_a_label_that_only_looks_encoded_is_refused_with_words(self, host: Host, name: str) -> None:
         limits = limits_for(host)
-        assert await retryable("http://xn--a.example/a" + SECRET, limits, Names()) == "dns_failed"
-        assert await fetch(host.serve("/a", response("200 OK", BODY)), limits) == BODY
+        host.serve("/a", redirect(f"http://{name}/b"))
+        for uri in (f"http://{name}/a{SECRET}", host.url("/a")):
+            error = await failure(uri, limits)
+            assert (error.reason, "xn--" in error.detail.lower()) == ("url_not_allowed", True)
+        assert await fetch(host.serve("/b", response("200 OK", BODY)), limits) == BODY
 
     async def test_metadata_is_refused_though_everything_is_allowed(self) -> None:
         limits = FetchLimits(

@@ -213,7 +213,7 @@ class TestFailures:
     async def test_whatever_else_fails_is_the_file_system_s(self, root: Path, code: int) -> None:
         error = await failure_of(root, code)
         assert isinstance(error, Retryable)
-        assert (error.reason, error.origin) == ("http_5xx", "file://")
+        assert (error.reason, error.origin) == ("http_5xx", f"file://{root}/album")
 
     @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS], ids=os.strerror)
     async def test_what_this_machine_has_run_out_of_is_waited_for(self, root: Path, code: int) -> None:
@@ -235,7 +235,7 @@ class TestFailures:
 
         with pytest.raises(Retryable) as caught:
             await read(Files(root, 1.0, open_file=stale), root / "album/1.jpg")
-        assert (caught.value.reason, caught.value.origin) == ("http_5xx", "file://")
+        assert (caught.value.reason, caught.value.origin) == ("http_5xx", f"file://{root}/album")
         assert descriptors() == before
 
     async def test_a_file_that_its_writer_leases_is_in_use(self, root: Path) -> None:
@@ -328,7 +328,7 @@ class TestHangs:
         began_s = time.monotonic()
         with pytest.raises(Retryable) as caught:
             await read(files, root / "hung/9.jpg")
-        assert (caught.value.reason, caught.value.origin) == ("fetch_timeout", "file://")
+        assert (caught.value.reason, caught.value.origin) == ("fetch_timeout", f"file://{root}/hung")
         assert time.monotonic() - began_s < 0.5
         system.released.set()
         while True:

@@ -44,7 +44,7 @@ async def test_the_proxy_gets_its_password_and_nobody_else_does(host: Host) -> N
     async with proxying(host, PASSWORD) as proxy:
         assert await fetch("http://photos.example/a.jpg", through(proxy)) == BODY
         wrong = through(proxy, proxy=proxy.url.replace("hunter2", "hunter3"))
-        for scheme, origin in (("http", None), ("https", f"http://127.0.0.1:{proxy.port}")):
+        for scheme, origin in (("http", "http://photos.example:80"), ("https", f"http://127.0.0.1:{proxy.port}")):
             error = await failure(f"{scheme}://photos.example/a.jpg", wrong)
             assert isinstance(error, Retryable)
             assert (error.reason, error.origin) == ("connect_failed", origin)

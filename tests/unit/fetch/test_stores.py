@@ -175,9 +175,9 @@ async def test_a_busy_store_is_retried_and_named(objects: ObjectHost, store: str
         ("empty", "empty_body", False, None),
         ("encoded", "content_encoding", False, None),
         ("huge", "too_many_bytes", False, None),
-        ("short", "short_body", True, None),
+        ("short", "short_body", True, "s3://uploads"),
         ("endless", "malformed_response", True, "s3://uploads"),
-        ("stalled", "fetch_timeout", True, None),
+        ("stalled", "fetch_timeout", True, "s3://uploads"),
         ("silent", "fetch_timeout", True, "s3://uploads"),
     ],
 )

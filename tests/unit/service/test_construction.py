@@ -14,6 +14,9 @@ HOSTS = {
     "max_wait_s": 10.5,
     "max_outage_s": 11.5,
     "probe_interval_s": 12.5,
+    "overdue_s": 13.5,
+    "max_share": 0.125,
+    "max_total_share": 0.625,
 }
 
 
