@@ -22,6 +22,8 @@ class Room:
     """The fetches that wait for one host, with the time since when, oldest first."""
 
     guests: dict[object, float] = field(default_factory=dict)
+    #: The bytes that they reserved for their bodies.
+    sizes: dict[object, int] = field(default_factory=dict)
     #: It answered, and no fetch has waited in vain for long since.
     answers: bool = False
     #: It was late once, since it answered last.
@@ -32,7 +34,8 @@ class Room:
 class Crowd:
     """The fetches in flight, by host; for one event loop."""
 
-    def __init__(self, places: int, limits: HostLimits) -> None:
+    def __init__(self, places: int, limits: HostLimits, max_bytes: int) -> None:
+        self._share_bytes = int(max_bytes * limits.max_share)
         self._share = max(1, int(places * limits.max_share))
         self._all_silent = max(1, int(places * limits.max_total_share))
         self._all_but_one = max(1, places - self._share)
@@ -55,6 +58,24 @@ class Crowd:
                     await self._changed.wait()
         self.join(room, guest)
         return True
+
+    async def may_read(self, room: Room, guest: object, size: int) -> bool:
+        """Counts the bytes that a fetch reserves; False where a host that answered nothing whole holds its share."""
+        until_s = monotonic() + self._overdue_s
+        while not room.answers and room.sizes and sum(room.sizes.values()) + size > self._share_bytes:
+            left_s = until_s - monotonic()
+            if left_s <= 0:
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._changed.wait()
+        room.sizes[guest] = size
+        return True
+
+    def forget_size(self, room: Room, guest: object) -> None:
+        """No longer counts the bytes of a fetch."""
+        if room.sizes.pop(guest, None) is not None:
+            self._wake()
 
     def join(self, room: Room, guest: object) -> None:
         """Counts a fetch as one that waits for this host, whatever its limit."""
@@ -92,8 +113,9 @@ class Crowd:
             return -inf if held and others_answer() else None
         if waiting >= self._share:
             return next(iter(room.guests.values())) + self._overdue_s
-        # One share of all is for hosts that were never late: they may be new and good.
-        limit = self._all_silent + (0 if room.was_late else self._share)
+        # One share of all is for hosts that were never late: they may be new and good. Half of it is for their first.
+        more = 0 if room.was_late else self._share // 2 if room.guests else self._share
+        limit = self._all_silent + more
         if self._waiting_in_all() < min(limit, self._all_but_one):
             return None
         return min(self._silent_since_s(), default=monotonic()) + self._overdue_s
