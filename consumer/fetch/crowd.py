@@ -3,7 +3,7 @@
 A host that answers quickly is never limited. One that has not answered yet, or no longer does, may have a share of the
 places; all such hosts together have a larger share. What comes beyond that waits for a moment, in case the host
 answers, and then gives its place to photos of others. A host that answers some photos and is late with others keeps at
-most all but one share, and that only while photos of other hosts need places.
+most half, and that only while other hosts answer.
 """
 
 import asyncio
@@ -38,7 +38,8 @@ class Crowd:
         self._share_bytes = int(max_bytes * limits.max_share)
         self._share = max(1, int(places * limits.max_share))
         self._all_silent = max(1, int(places * limits.max_total_share))
-        self._all_but_one = max(1, places - self._share)
+        # A full window opens again when half of it is free: more than half must never be held.
+        self._most = max(1, places // 2)
         self._overdue_s = limits.overdue_s
         self._rooms: set[Room] = set()
         self._changed = asyncio.Event()
@@ -108,15 +109,14 @@ class Crowd:
         """Until when the host may still answer, so that there is a place; None if there is one."""
         waiting = self._waiting(room)
         if room.answers:
-            held = waiting >= self._all_but_one
-            held = held or (waiting >= self._share and self._waiting_in_all() >= self._all_but_one)
+            held = waiting >= self._most
+            held = held or (waiting >= self._share and self._waiting_in_all() >= self._most)
             return -inf if held and others_answer() else None
         if waiting >= self._share:
             return next(iter(room.guests.values())) + self._overdue_s
-        # One share of all is for hosts that were never late: they may be new and good. Half of it is for their first.
-        more = 0 if room.was_late else self._share // 2 if room.guests else self._share
-        limit = self._all_silent + more
-        if self._waiting_in_all() < min(limit, self._all_but_one):
+        # What is left is for the first photo of a host that was never late: it may be new and good.
+        limit = self._all_silent if room.was_late or room.guests else self._most
+        if self._waiting_in_all() < min(limit, self._most):
             return None
         return min(self._silent_since_s(), default=monotonic()) + self._overdue_s
 

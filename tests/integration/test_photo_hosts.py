@@ -253,6 +253,8 @@ async def silent(handle: Handler, hosts: int) -> AsyncIterator[list[str]]:
 async def test_a_flood_of_photos_of_silent_hosts_does_not_hold_up_those_of_a_good_one(
     world: World, handle: Handler, hosts: int, known: bool
 ) -> None:
+    if handle is some_quickly and not known:
+        pytest.skip("a host that answers is limited only beside others that do")
     world.photos.answers["red"] = RED
     async with silent(handle, hosts) as addresses:
         fetch = type(world.settings.fetch)(
