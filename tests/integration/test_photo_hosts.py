@@ -237,24 +237,28 @@ async def silent(handle: Handler, hosts: int) -> AsyncIterator[list[str]]:
         yield [f"127.0.1.{number + 1}:{port}" for number in range(hosts)]
 
 
+FLOODS: dict[str, tuple[Handler, int]] = {
+    "silent": (say_nothing, 1),
+    "silent, 40 hosts": (say_nothing, 40),
+    "drips headers": (drip(b"HTTP/1.1 200 OK\r\nX: "), 1),
+    "drips a body": (drip(response("200 OK", Content_Length=None) + b"a"), 1),
+    "drips a long body": (drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"), 1),
+}
+
+
 @pytest.mark.parametrize(
-    ("handle", "hosts"),
+    ("flood", "known"),
     [
-        (say_nothing, 1),
-        (say_nothing, 40),
-        (drip(b"HTTP/1.1 200 OK\r\nX: "), 1),
-        (drip(response("200 OK", Content_Length=None) + b"a"), 1),
-        (drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n"), 1),
-        (some_quickly, 1),
+        *((flood, known) for flood in FLOODS.values() for known in (False, True)),
+        # A host that answers is limited only beside others that do.
+        ((some_quickly, 1), True),
     ],
-    ids=["silent", "silent, 40 hosts", "drips headers", "drips a body", "drips a long body", "hangs for some"],
+    ids=[*(f"{name}, {seen}" for name in FLOODS for seen in ("first seen", "known")), "hangs for some, known"],
 )
-@pytest.mark.parametrize("known", [False, True], ids=["first seen", "known"])
 async def test_a_flood_of_photos_of_silent_hosts_does_not_hold_up_those_of_a_good_one(
-    world: World, handle: Handler, hosts: int, known: bool
+    world: World, flood: tuple[Handler, int], *, known: bool
 ) -> None:
-    if handle is some_quickly and not known:
-        pytest.skip("a host that answers is limited only beside others that do")
+    handle, hosts = flood
     world.photos.answers["red"] = RED
     async with silent(handle, hosts) as addresses:
         fetch = type(world.settings.fetch)(
