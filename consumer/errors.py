@@ -67,8 +67,9 @@ class PhotoRejected(TaggerError):
 class Retryable(TaggerError):
     """A transient failure: the attempt is repeated within a budget, then the photo is rejected with this reason.
 
-    `origin` (`https://host:443`, `s3://bucket`) is given where other photos of it would fail too, and None where the
-    failure concerns this photo alone. `retry_after_s` is the wait that the origin asked for.
+    `origin` (`https://host:443`, `s3://bucket`) is given where its cause may be the origin, so that other photos of it
+    would fail too, and None where the failure concerns this photo alone. `retry_after_s` is the wait that the
+    origin asked for.
     """
 
     def __init__(

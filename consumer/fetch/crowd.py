@@ -3,7 +3,7 @@
 A host that answers quickly is never limited. One that has not answered yet, or no longer does, may have a share of the
 places; all such hosts together have a larger share. What comes beyond that waits for a moment, in case the host
 answers, and then gives its place to photos of others. A host that answers some photos and is late with others keeps at
-most all but one share, and that only while photos of other hosts need places.
+most half, and that only while other hosts answer.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ class Room:
     """The fetches that wait for one host, with the time since when, oldest first."""
 
     guests: dict[object, float] = field(default_factory=dict)
+    #: The bytes that they reserved for their bodies.
+    sizes: dict[object, int] = field(default_factory=dict)
     #: It answered, and no fetch has waited in vain for long since.
     answers: bool = False
     #: It was late once, since it answered last.
@@ -32,10 +34,12 @@ class Room:
 class Crowd:
     """The fetches in flight, by host; for one event loop."""
 
-    def __init__(self, places: int, limits: HostLimits) -> None:
+    def __init__(self, places: int, limits: HostLimits, max_bytes: int) -> None:
+        self._share_bytes = int(max_bytes * limits.max_share)
         self._share = max(1, int(places * limits.max_share))
         self._all_silent = max(1, int(places * limits.max_total_share))
-        self._all_but_one = max(1, places - self._share)
+        # A full window opens again when half of it is free: more than half must never be held.
+        self._most = max(1, places // 2)
         self._overdue_s = limits.overdue_s
         self._rooms: set[Room] = set()
         self._changed = asyncio.Event()
@@ -55,6 +59,24 @@ class Crowd:
                     await self._changed.wait()
         self.join(room, guest)
         return True
+
+    async def may_read(self, room: Room, guest: object, size: int) -> bool:
+        """Counts the bytes that a fetch reserves; False where a host that answered nothing whole holds its share."""
+        until_s = monotonic() + self._overdue_s
+        while not room.answers and room.sizes and sum(room.sizes.values()) + size > self._share_bytes:
+            left_s = until_s - monotonic()
+            if left_s <= 0:
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._changed.wait()
+        room.sizes[guest] = size
+        return True
+
+    def forget_size(self, room: Room, guest: object) -> None:
+        """No longer counts the bytes of a fetch."""
+        if room.sizes.pop(guest, None) is not None:
+            self._wake()
 
     def join(self, room: Room, guest: object) -> None:
         """Counts a fetch as one that waits for this host, whatever its limit."""
@@ -87,14 +109,14 @@ class Crowd:
         """Until when the host may still answer, so that there is a place; None if there is one."""
         waiting = self._waiting(room)
         if room.answers:
-            held = waiting >= self._all_but_one
-            held = held or (waiting >= self._share and self._waiting_in_all() >= self._all_but_one)
+            held = waiting >= self._most
+            held = held or (waiting >= self._share and self._waiting_in_all() >= self._most)
             return -inf if held and others_answer() else None
         if waiting >= self._share:
             return next(iter(room.guests.values())) + self._overdue_s
-        # One share of all is for hosts that were never late: they may be new and good.
-        limit = self._all_silent + (0 if room.was_late else self._share)
-        if self._waiting_in_all() < min(limit, self._all_but_one):
+        # What is left is for the first photo of a host that was never late: it may be new and good.
+        limit = self._all_silent if room.was_late or room.guests else self._most
+        if self._waiting_in_all() < min(limit, self._most):
             return None
         return min(self._silent_since_s(), default=monotonic()) + self._overdue_s
 

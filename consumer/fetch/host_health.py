@@ -81,9 +81,11 @@ class HostHealth:
         """Records a failure whose cause may be this host; returns whether the host is down."""
         host, limits = self.hosts[name], self._limits
         self._failed(host, failure, certain=name == failure.origin, reached=reached)
+        # Where few photos come, one that failed in an earlier round as well must not be lost for its host.
+        suspected = event.photo_id in host.photos or len(host.photos) >= limits.failure_threshold - 1
         if len(host.photos) < max(limits.failure_threshold, limits.startup_failure_threshold):
             host.photos.add(event.photo_id)
-        if not host.unreachable and len(host.photos) >= limits.failure_threshold:
+        if suspected and not host.unreachable:
             good = self._good_of(name, host)
             if good is not None:
                 await self._probe(name, host, good)

@@ -53,11 +53,19 @@ class _Visit(Trail):
             self._at = host
         await super().asks(origin, through)
 
-    def pauses(self) -> None:
-        """Waits for something else than the host, which has answered so far."""
+    async def pauses(self, size: int) -> None:
+        """Waits for something else than the host, which has answered so far.
+
+        Raises:
+            PhotoHostDown: it never ends its answers, and holds enough bytes.
+        """
         self.relayed()
-        self._paused_at = self._at
-        self.leave()
+        host = self._at
+        if host is not None and not await self._health.crowd.may_read(host.room, self, size):
+            self._health.hosts[self.name].waits_for = self.asking
+            raise PhotoHostDown("fetch_timeout", f"{self.asking} does not end its answers, and holds enough bytes")
+        self.leave(reading=True)
+        self._paused_at = host
 
     def reads(self) -> None:
         """Waits for the host again."""
@@ -65,8 +73,11 @@ class _Visit(Trail):
         if self._at is not None:
             self._health.crowd.join(self._at.room, self)
 
-    def leave(self) -> None:
-        """Waits for no host any more."""
+    def leave(self, *, reading: bool = False) -> None:
+        """Waits for no host any more; its bytes are still counted while it is `reading`."""
+        for host in (self._at, self._paused_at):
+            if host is not None and not reading:
+                self._health.crowd.forget_size(host.room, self)
         if self._at is not None:
             self._health.crowd.leave(self._at.room, self)
             self._at = None
@@ -106,13 +117,20 @@ class _Visit(Trail):
 
 
 class Hosts:
-    """The photo hosts that this process uses; for one event loop. `places` is how many photos can be in flight."""
+    """The photo hosts that this process uses; for one event loop. `places` and `max_bytes` bound what is in flight."""
 
     def __init__(
-        self, fetch: Fetch, log: Log, metrics: Metrics, limits: HostLimits | None = None, *, places: int = 64
+        self,
+        fetch: Fetch,
+        log: Log,
+        metrics: Metrics,
+        limits: HostLimits | None = None,
+        *,
+        places: int = 64,
+        max_bytes: int = 256 * 1024 * 1024,
     ) -> None:
         self._limits = limits or HostLimits()
-        self._health = HostHealth(fetch, log, metrics, self._limits, Crowd(places, self._limits))
+        self._health = HostHealth(fetch, log, metrics, self._limits, Crowd(places, self._limits, max_bytes))
         self._hosts = self._health.hosts
 
     async def fetch(self, event: PhotoUploaded, attempt: Fetch, retry: RetryingCaller) -> Photo:

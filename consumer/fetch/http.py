@@ -190,7 +190,7 @@ async def _taken(url: URL, response: aiohttp.ClientResponse, attempt: Attempt, w
             taken: bytes | URL = _target(url, response)
         else:
             _check_answer(url, response)
-            way.pauses()
+            await way.pauses(min(response.content_length or attempt.max_bytes, attempt.max_bytes))
             await attempt.make_room(shown(url), response.content_length)
             way.reads()
             taken = await _body(url, response, attempt)

@@ -46,5 +46,5 @@ class HostLimits:
     overdue_s: float = 1.0
     #: The part of the places in flight that one host may hold that does not answer.
     max_share: float = 0.25
-    #: The same for all hosts together that were late.
-    max_total_share: float = 0.5
+    #: The same for all hosts together; at most half, since a full window opens again when half of it is free.
+    max_total_share: float = 0.375

@@ -92,7 +92,7 @@ async def _body(url: URL, answer: "GetResult", attempt: Attempt, way: Trail) -> 
     if encoding not in {"", "identity"}:
         way.answers()
         raise PhotoRejected("content_encoding", f"{shown(url)}: stored encoded as {encoding[:40]!r}")
-    way.pauses()
+    await way.pauses(min(answer.meta["size"], attempt.max_bytes))
     try:
         await attempt.make_room(shown(url), answer.meta["size"])
         way.reads()

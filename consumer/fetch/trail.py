@@ -41,8 +41,8 @@ class Trail:
         if self.asking is not None:
             self.answered.append(self.asking)
 
-    def pauses(self) -> None:
-        """The answer has begun, and the fetch waits for something of its own before it reads on."""
+    async def pauses(self, size: int) -> None:
+        """The answer has begun, and the fetch waits for so many bytes of room; a follower may refuse it."""
 
     def reads(self) -> None:
         """The fetch reads the photo after `pauses`."""

@@ -216,6 +216,7 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
             metrics,
             HostLimits(**settings.hosts.model_dump()),
             places=settings.service.max_in_flight,
+            max_bytes=settings.service.max_in_flight_bytes,
         ),
         dependencies=runtime.dependencies,
         retry=retry_within_budget(settings.fetch.attempts, log, metrics),

@@ -4,7 +4,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from aiohttp.abc import ResolveResult
 
+from consumer.embedded.paths import free_port
 from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.limits import FetchLimits
 from tests.photo_host import (
@@ -22,6 +24,22 @@ from tests.photo_host import (
     response,
     retryable,
 )
+
+
+class BothAddresses(Names):
+    """A DNS server that gives every name all of these addresses at once."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        super().__init__()
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=socket.AI_NUMERICHOST)
+            for address in self._addresses
+        ]
 
 
 class TestRedirects:
@@ -156,6 +174,16 @@ class TestAddresses:
             error = await failure(uri, limits)
             assert (error.reason, "xn--" in error.detail.lower()) == ("url_not_allowed", True)
         assert await fetch(host.serve("/b", response("200 OK", BODY)), limits) == BODY
+
+    @pytest.mark.parametrize("refused_first", [True, False])
+    async def test_a_refused_address_beside_an_allowed_one_that_fails_for_a_moment_is_not_final(
+        self, *, refused_first: bool
+    ) -> None:
+        names = BothAddresses(["10.0.0.1", "127.0.0.1"] if refused_first else ["127.0.0.1", "10.0.0.1"])
+        limits = FetchLimits(schemes=("http",), allow_addresses=("127.0.0.1/32",))
+        uri = f"http://photos.example:{free_port()}/a.jpg"
+        assert await retryable(uri, limits, names) == "connect_failed"
+        assert await rejected(uri, limits, BothAddresses(["10.0.0.1", "192.168.0.1"])) == "address_not_allowed"
 
     async def test_metadata_is_refused_though_everything_is_allowed(self) -> None:
         limits = FetchLimits(

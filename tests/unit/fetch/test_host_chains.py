@@ -110,13 +110,23 @@ async def test_a_host_of_a_chain_that_fails_for_every_photo_is_down_once_a_good_
     assert web.logged("host.lost") == [place]
 
 
+async def test_a_single_photo_is_enough_to_find_out_that_its_host_is_down_when_it_comes_back() -> None:
+    web = Web()
+    await web.ends(photo())
+    web.failing[CDN] = ("http_5xx", True)
+    alone = photo()
+    assert await web.ends(alone) == ["Retryable"]
+    assert await web.ends(alone) == ["PhotoHostDown"]
+
+
 @pytest.mark.parametrize("reason", ["fetch_timeout", "http_5xx", "short_body", "connect_failed"])
 async def test_one_photo_that_breaks_its_connections_is_its_own_trouble(reason: TransientReason) -> None:
     web = Web()
     await web.ends(photo())
     bad = [photo() for _ in range(10)]
     web.failing.update({one.photo_id: (reason, True) for one in bad})
-    assert await web.ends(*bad) == ["Retryable"] * 10
+    for _ in range(2):
+        assert await web.ends(*bad) == ["Retryable"] * 10
     assert web.logged("host.lost") == []
 
 

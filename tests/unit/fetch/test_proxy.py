@@ -1,11 +1,14 @@
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
 
 from consumer.errors import PhotoRejected, Retryable
+from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.limits import FetchLimits
+from consumer.fetch.trail import Trail, following
 from tests.egress_proxy import Proxy, proxying
-from tests.photo_host import BODY, SECRET, Host, failure, fetch, response
+from tests.photo_host import BODY, SECRET, Host, Names, event, failure, fetch, response
 
 PASSWORD = "me:hunter2"
 
@@ -99,3 +102,28 @@ async def test_a_literal_address_that_is_allowed_goes_through_the_proxy(host: Ho
 async def test_odd_hosts_are_refused_before_the_proxy_is_asked(proxy: Proxy, uri: str) -> None:
     assert (await failure(uri, through(proxy))).reason == "url_not_allowed"
     assert proxy.requests == []
+
+
+async def test_a_proxy_whose_name_does_not_resolve_is_an_outage_of_the_proxy(proxy: Proxy) -> None:
+    named = through(proxy, proxy=f"http://proxy.example:{proxy.port}")
+    error = await failure("https://photos.example/a.jpg", named, Names())
+    assert isinstance(error, Retryable)
+    assert (error.reason, error.origin) == ("connect_failed", f"http://proxy.example:{proxy.port}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "relayed"),
+    [("", 200, True), ("", 404, True), ("", 500, True), ("", 503, False), ("proxy", 407, False), ("proxy", 502, False)],
+)
+async def test_what_a_proxy_may_have_said_itself_is_no_sign_that_it_works(
+    host: Host, proxy: Proxy, answer: str, status: int, *, relayed: bool
+) -> None:
+    uri = "http://photos.example/a.jpg"
+    host.serve("/a.jpg", response(f"{status} X", BODY, Connection="close"))
+    proxy.refused = {uri: status} if answer else {}
+    way = Trail()
+    async with Fetcher(through(proxy)) as fetcher:
+        with following(way), contextlib.suppress(PhotoRejected, Retryable):
+            await fetcher.fetch(event(uri))
+    assert (proxy.url in way.answered) == relayed
+    assert way.ways == {"http://photos.example:80": (proxy.url,)}

@@ -11,6 +11,7 @@ from consumer.errors import PhotoRejected, Retryable
 from consumer.events import PhotoUploaded
 from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.limits import FetchLimits
+from consumer.fetch.trail import Trail, following
 from tests.photo_host import BODY, event
 
 HEADERS = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "ETag": '"x"'}
@@ -103,6 +104,19 @@ async def failure(uri: str, limits: FetchLimits) -> PhotoRejected | Retryable:
 async def test_an_object_is_fetched_from_each_kind_of_store(objects: ObjectHost, store: str) -> None:
     assert await fetch(f"{store}://uploads/2026/photo.jpg", limits_for(objects)) == BODY
     assert await fetch(f"{store}://uploads/a%20b+c%25.jpg", limits_for(objects)) == BODY
+
+
+@pytest.mark.parametrize("store", ["s3", "gs", "az"])
+@pytest.mark.parametrize(("key", "answers"), [("photo.jpg", True), ("gone", True), ("400", True), ("503", False)])
+async def test_a_bucket_and_what_stands_before_it_have_names_of_their_own(
+    objects: ObjectHost, store: str, key: str, *, answers: bool
+) -> None:
+    way = Trail()
+    async with Fetcher(limits_for(objects)) as fetcher:
+        with following(way), contextlib.suppress(PhotoRejected, Retryable):
+            await fetcher.fetch(event(f"{store}://uploads/{key}"))
+    assert way.ways == {f"{store}://uploads": (objects.url,)}
+    assert way.answered == ([objects.url, f"{store}://uploads"] if answers else [])
 
 
 async def test_requests_to_s3_are_signed_with_the_configured_key(objects: ObjectHost) -> None:
