@@ -24,6 +24,7 @@ LogEvent = Literal[
     "breaker.closed",
     "breaker.opened",
     "breaker.probed",
+    "contract.changed",
     "contract.read",
     "decode.hung",
     "dead_letter.published",
