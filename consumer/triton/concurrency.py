@@ -22,13 +22,15 @@ _MOST: Final = 4096
 _DECREASE: Final = 0.7
 #: An answer is slow only if it took so many times the fastest one: a large model is not a crowded one.
 _CROWDED_RATIO: Final = 2.0
+#: But one that took so many times `slow_s` is slow in any case: the fastest may have waited in a queue as well.
+_MOST_SLOW: Final = 4.0
 
 
 @dataclass(slots=True)
 class Limit:
     """Additive increase, multiplicative decrease; doubles per round trip until the first decrease. Pure.
 
-    An answer that took longer than `slow_s`, and twice as long as the fastest one, lowers `allowed`, once for all
+    An answer that took longer than `slow_s`, and twice as long as the fastest one took, lowers `allowed`, once for all
     requests that were sent before.
     """
 
@@ -42,7 +44,8 @@ class Limit:
         """An answer came; `in_use` says whether all that is allowed was sent."""
         took_s = now_s - sent_s
         self._fastest_s = min(self._fastest_s, took_s)
-        if took_s > max(self.slow_s, _CROWDED_RATIO * self._fastest_s):
+        usual_s = min(_CROWDED_RATIO * self._fastest_s, _MOST_SLOW * self.slow_s)
+        if took_s > max(self.slow_s, usual_s):
             self.crowded(sent_s, now_s)
         elif in_use:
             self.allowed = min(self.allowed + (1 if self._doubles else 1 / self.allowed), _MOST)
