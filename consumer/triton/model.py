@@ -40,7 +40,8 @@ class Model:
         self._doubted = False
         self._probing = asyncio.Lock()
         self._probed_s = 0.0
-        self._failure: DependencyDown | None = None
+        #: Why it fails on pixels that are known to be good.
+        self._failure: str | None = None
 
     async def ask(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """The answer for one photo.
@@ -100,19 +101,18 @@ class Model:
                 self._probed_s = monotonic()
                 self._failure = await self._failure_on_good()
             if self._failure is not None:
-                raise DependencyDown("triton", self._failure.detail)
+                raise DependencyDown("triton", self._failure)
 
-    async def _failure_on_good(self) -> DependencyDown | None:
+    async def _failure_on_good(self) -> str | None:
         known = self._drawn if self._good is None else self._good
         limit_s = self._client.deadline_s
         try:
             await self._client.ask(self.name, self._version, self._output, self._values, known, limit_s=limit_s)
         except DependencyDown as down:
-            return down
+            return down.detail
         except (PhotoRejected, Retryable) as failed:
             what = "a drawn picture" if self._good is None else "a photo that it scored before"
-            detail = f"{self.name} version {self._version} fails on {what}: {failed.detail}"
-            return DependencyDown("triton", detail)
+            return f"{self.name} version {self._version} fails on {what}: {failed.detail}"
         self._doubted = False
         return None
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from consumer.contract import label_checksum
 from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
+from consumer.errors import ContractMismatch
+from consumer.operations.replay import replay
 from consumer.service.run import Service
+from consumer.telemetry import configure_logging
 from tests.fake_models import write_repository
 from tests.harness import BLUE, RED, PhotoServer, World, eventually, headers_of, make_world
 
@@ -135,6 +139,27 @@ async def test_a_version_that_is_still_loaded_stays_in_force_beside_a_newer_one(
         world.upload("after", "red/after")
         await eventually(tagged(service, 2))
     assert [json.loads(message.value())["models"]["brand_logo"] for message in world.tags()] == ["1", "1"]
+
+
+async def test_a_replay_ends_where_other_models_are_served_than_it_began_with(
+    start: Callable[[], Triton], world_on: Callable[..., World], repository: Path
+) -> None:
+    write_repository(repository)
+    triton = start()
+    world = world_on(triton)
+    world.photos.delay_s = 0.2
+    began = datetime.now(UTC)
+    for number in range(200):
+        world.upload(f"photo{number}", f"red/{number}")
+    log = configure_logging("debug", "json", world.log)
+    until = datetime.now(UTC) + timedelta(seconds=1)
+    job = asyncio.create_task(replay(world.settings, log, since=began, until=until, progress=lambda _, __: None))
+    await eventually(lambda: world.events_logged("service.started"))
+    await restarted(triton, repository, brands=SWAPPED)
+    with pytest.raises(ContractMismatch, match="label_checksum"):
+        await job
+    assert all(brands == ["crimson"] for brands in brands_of(world).values())
+    assert world.dead() == world.waiting() == []
 
 
 async def test_models_that_do_not_fit_are_waited_for_in_words(

@@ -106,3 +106,19 @@ async def test_a_cancelled_request_leaves_its_place() -> None:
     await asyncio.gather(*holders, return_exceptions=True)
     async with asyncio.timeout(1), places.place():
         assert places.sent == 1
+
+
+@pytest.mark.parametrize(("slow_s", "fewest", "most"), [(2.5, 64, 64), (0.0005, 2, 12)], ids=["fast", "slow"])
+async def test_the_number_of_places_follows_the_answers(slow_s: float, fewest: int, most: int) -> None:
+    places, peak = Concurrency(slow_s), 0
+
+    async def ask(number: int) -> None:
+        nonlocal peak
+        for turn in range(10):
+            async with places.place():
+                # The first answer is the fastest, and the later ones wait as if in a queue.
+                await asyncio.sleep(0 if number == turn == 0 else 0.003)
+                peak = max(peak, places.sent) if turn == 9 else peak
+
+    await asyncio.gather(*(ask(number) for number in range(64)))
+    assert fewest <= peak <= most
