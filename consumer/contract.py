@@ -15,6 +15,8 @@ RESIZE_RULE: Final = "short-side-center-crop"
 NO_LOGO: Final = "no_logo"
 #: A version of tags has three digits for each model's version.
 MAX_MODEL_VERSION: Final = 999
+#: Of a parameter that is a whole number.
+_MOST_DIGITS: Final = 9
 QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
 
 
@@ -66,7 +68,9 @@ def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
             the message names the model and what differs.
     """
     for model in (quality, brand):
-        if not (model.version.isdecimal() and int(model.version) <= MAX_MODEL_VERSION):
+        if not (
+            model.version.isdecimal() and len(model.version) <= _MOST_DIGITS and int(model.version) <= MAX_MODEL_VERSION
+        ):
             raise ContractMismatch(f"{model.name}: version {model.version} is outside 1..{MAX_MODEL_VERSION}")
     geometry = _geometry(quality)
     if _geometry(brand) != geometry:
@@ -94,6 +98,21 @@ def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
     )
 
 
+def differences(before: ModelContract, now: ModelContract) -> str:
+    """What of a contract is another in `now`, for an operator: `photo_quality: version 1 is now 3; ...`."""
+    pairs = [
+        (f"{before.quality_model}: version", before.quality_version, now.quality_version),
+        (f"{before.brand_model}: version", before.brand_version, now.brand_version),
+        ("good_threshold", before.good_threshold, now.good_threshold),
+        ("brand_threshold", before.brand_threshold, now.brand_threshold),
+        ("input_size", before.geometry.input_size, now.geometry.input_size),
+        ("resize_short_side", before.geometry.resize_short_side, now.geometry.resize_short_side),
+        ("number of labels", len(before.brand_labels), len(now.brand_labels)),
+        ("label_checksum", label_checksum(before.brand_labels), label_checksum(now.brand_labels)),
+    ]
+    return "; ".join(f"{name} {old} is now {new}" for name, old, new in pairs if old != new)
+
+
 def label_checksum(labels: Sequence[str]) -> str:
     """SHA-256 over the labels, one per line, without a final newline."""
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()
@@ -119,7 +138,7 @@ def _labels(model: ServedModel, output: str, *others: str) -> tuple[str, ...]:
     if missing:
         raise ContractMismatch(f"{model.name}: no output {sorted(missing)}, it has {sorted(model.output_dims)}")
     labels = _json(model, "labels")
-    if not isinstance(labels, list) or not labels or not all(isinstance(label, str) and label for label in labels):
+    if not isinstance(labels, list) or not labels or not all(_is_name(label) for label in labels):
         raise ContractMismatch(f"{model.name}: parameter labels must be a JSON list of names")
     if model.output_dims[output] != (len(labels),):
         raise ContractMismatch(
@@ -134,6 +153,11 @@ def _labels(model: ServedModel, output: str, *others: str) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def _is_name(label: object) -> bool:
+    """Whether a label is a text that can be published; JSON may hold half a surrogate pair."""
+    return isinstance(label, str) and label != "" and not any("\ud800" <= character <= "\udfff" for character in label)
+
+
 def _decision(model: ServedModel, name: str) -> float:
     decision = _json(model, f"decision.{model.version}")
     value = decision.get(name) if isinstance(decision, dict) else None
@@ -145,14 +169,14 @@ def _decision(model: ServedModel, name: str) -> float:
 def _json(model: ServedModel, name: str) -> Any:  # noqa: ANN401 - JSON is any value, each caller checks its own
     try:
         return json.loads(_parameter(model, name))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of too many digits
         raise ContractMismatch(f"{model.name}: parameter {name} is not JSON: {error}") from None
 
 
 def _integer(model: ServedModel, name: str) -> int:
     text = _parameter(model, name)
-    if not text.isdecimal():
-        raise ContractMismatch(f"{model.name}: parameter {name} is {text!r}, expected a whole number")
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise ContractMismatch(f"{model.name}: parameter {name} is {text[:20]!r}, expected a whole number")
     return int(text)
 
 

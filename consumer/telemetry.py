@@ -28,6 +28,7 @@ LogEvent = Literal[
     "breaker.opened",
     "breaker.probed",
     "commit.refused",
+    "contract.changed",
     "contract.read",
     "decode.hung",
     "dead_letter.published",

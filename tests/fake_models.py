@@ -19,6 +19,7 @@ import triton_python_backend_utils as pb_utils
 
 class TritonPythonModel:
     def execute(self, requests):
+        FIRST
         return [pb_utils.InferenceResponse(answer(pb_utils.get_input_tensor_by_name(r, "images").as_numpy()))
                 for r in requests]
 
@@ -31,7 +32,7 @@ def quality(images):
 def brand(images):
     red, _, blue = (images.reshape(len(images), -1, 3).mean(1) / 255).T
     crimson, azure = np.clip(red - blue, 0, 1), np.clip(blue - red, 0, 1)
-    probs = np.stack([crimson, azure, 1 - crimson - azure], 1).astype(np.float32)
+    probs = np.stack([crimson, azure, *[0 * red] * OTHERS, 1 - crimson - azure], 1).astype(np.float32)
     return [pb_utils.Tensor("brand_probs", probs)]
 
 answer = ANSWER
@@ -39,14 +40,24 @@ answer = ANSWER
 
 
 def write_repository(
-    folder: Path, *, version: int = 1, quality: dict[str, str] | None = None, brand: dict[str, str] | None = None
+    folder: Path,
+    *,
+    version: int = 1,
+    quality: dict[str, str] | None = None,
+    brand: dict[str, str] | None = None,
+    brands: tuple[str, ...] = BRANDS,
+    size: int = SIZE,
+    first: str = "pass",
 ) -> Path:
-    """Writes both models; `quality` and `brand` override parameters of their configuration ("" removes one)."""
+    """Writes both models; `quality` and `brand` override parameters of their configuration ("" removes one).
+
+    `first` is a statement that both models run before they answer `requests`.
+    """
     outputs = {
         "photo_quality": {"quality_score": 1, "quality_levels": 5},
-        "brand_logo": {"brand_probs": len(BRANDS)},
+        "brand_logo": {"brand_probs": len(brands)},
     }
-    labels = {"photo_quality": ("1", "2", "3", "4", "5"), "brand_logo": BRANDS}
+    labels = {"photo_quality": ("1", "2", "3", "4", "5"), "brand_logo": brands}
     decisions = {
         "photo_quality": {"good_threshold": GOOD_THRESHOLD},
         "brand_logo": {"threshold": BRAND_THRESHOLD},
@@ -54,24 +65,30 @@ def write_repository(
     overrides = {"photo_quality": quality or {}, "brand_logo": brand or {}}
     for model, dims in outputs.items():
         parameters = {
-            "input_size": str(SIZE),
+            "input_size": str(size),
             "resize_rule": "short-side-center-crop",
-            "resize_short_side": str(SIZE),
+            "resize_short_side": str(size),
             "labels": json.dumps(labels[model]),
             "label_checksum": label_checksum(labels[model]),
             f"decision.{version}": json.dumps(decisions[model]),
             **overrides[model],
         }
-        _write_model(folder / model, model, version, dims, {key: value for key, value in parameters.items() if value})
+        kept = {key: value for key, value in parameters.items() if value}
+        _write_config(folder / model, model, dims, kept, size)
+        code = _MODEL.replace("FIRST", first).replace("OTHERS", str(len(brands) - len(BRANDS)))
+        (folder / model / str(version)).mkdir(exist_ok=True)
+        function = "quality" if model == "photo_quality" else "brand"
+        path = folder / model / str(version) / "model.py"
+        path.write_text(code.replace("ANSWER", function), encoding="utf-8")
     return folder
 
 
-def _write_model(folder: Path, model: str, version: int, dims: dict[str, int], parameters: dict[str, str]) -> None:
+def _write_config(folder: Path, model: str, dims: dict[str, int], parameters: dict[str, str], size: int) -> None:
     lines = [
         f'name: "{model}"',
         'backend: "python"',
         "max_batch_size: 8",
-        f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {SIZE}, {SIZE}, 3 ] }} ]',
+        f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] }} ]',
         *(f'output [ {{ name: "{name}" data_type: TYPE_FP32 dims: [ {count} ] }} ]' for name, count in dims.items()),
         "instance_group [ { kind: KIND_CPU count: 2 } ]",
         *(
@@ -81,6 +98,3 @@ def _write_model(folder: Path, model: str, version: int, dims: dict[str, int], p
     ]
     (folder / "configs").mkdir(parents=True, exist_ok=True)
     (folder / "configs" / "cpu.pbtxt").write_text("\n".join(lines), encoding="utf-8")
-    (folder / str(version)).mkdir(exist_ok=True)
-    function = "quality" if model == "photo_quality" else "brand"
-    (folder / str(version) / "model.py").write_text(_MODEL.replace("ANSWER", function), encoding="utf-8")

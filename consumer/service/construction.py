@@ -41,6 +41,7 @@ from consumer.settings import Settings
 from consumer.steps import Steps
 from consumer.telemetry import Log, Metrics
 from consumer.triton.inference import TritonClient
+from consumer.triton.serving import Serving
 
 T = TypeVar("T")
 
@@ -62,6 +63,8 @@ class Job:
     group_id: str
     max_in_flight: int
     retries: Plan | None = None
+    #: Whether the plans can begin again, with the records that have no outcome.
+    rereads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class Parts:
 
     fetcher: Fetcher
     preparer: Preparer
+    serving: Serving
     cache: ScoreCache | None
     admission: Admission
     streams: tuple[Stream, ...]
@@ -125,13 +129,14 @@ def parts_of(
     fetcher, prepare = _fetcher_of(settings, runtime.metrics), settings.prepare
     limits = prepare_limits(settings)
     preparer = Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
+    serving = Serving(connections.triton, contract)
     cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
     steps = Steps(
         parse=partial(events.parse, max_ahead_s=settings.service.max_clock_ahead_s),
         fetch=fetcher.fetch,
         is_under_way=fetcher.is_under_way,
         prepare=preparer.prepare,
-        infer=partial(connections.triton.infer, contract),
+        infer=serving.infer,
         tag=partial(_tag, contract, settings.service.top_k),
         tombstone=tagging.decide_deletion,
         store=connections.store,
@@ -148,7 +153,7 @@ def parts_of(
         metrics=runtime.metrics,
     )
     streams = _streams_of(settings, job, admission, suspended, runtime)
-    return Parts(fetcher, preparer, cache, admission, streams)
+    return Parts(fetcher, preparer, serving, cache, admission, streams)
 
 
 def topic_names(settings: Settings) -> TopicNames:
@@ -167,6 +172,7 @@ def live_job(settings: Settings) -> Job:
         settings.service.max_in_flight,
         # No waiting record may be left out, whatever `first_position` is.
         retries=subscription(kafka.retry_topic, "earliest"),
+        rereads=True,
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any, Final, TypeVar
 
 from prometheus_client import generate_latest
 
-from consumer.contract import ModelContract
-from consumer.errors import DecodeHangs, SourceFailed, TaggerError
+from consumer.contract import ModelContract, differences
+from consumer.errors import ContractMismatch, DecodeHangs, SourceFailed, TaggerError
 from consumer.imaging.preparer import Preparer
 from consumer.resilience import Dependencies
 from consumer.service import construction
@@ -19,9 +19,14 @@ from consumer.service.health import serve_health, waiting_for
 from consumer.service.signals import stop_on_signals
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
+from consumer.triton.serving import Serving
 
 _CLOSE_TIMEOUT_S: Final = 10.0
 _WATCH_S: Final = 0.25
+#: Between two looks at the contract that Triton serves; a look takes it 2 ms.
+_LOOK_S: Final = 1.0
+#: Photos in flight under a contract that is no longer served can hardly end; they are read again.
+_RENEWAL_DRAIN_S: Final = 1.0
 
 T = TypeVar("T")
 
@@ -38,7 +43,10 @@ class Service:
         self.metrics = Metrics()
         self.dependencies = Dependencies(log, self.metrics)
         self.stopping = asyncio.Event()
-        self.failure: SourceFailed | DecodeHangs | None = None
+        self.failure: SourceFailed | DecodeHangs | ContractMismatch | None = None
+        self._opened = AsyncExitStack()
+        #: Held while the parts are replaced.
+        self._renewing = asyncio.Lock()
 
     def live(self) -> bool:
         """Whether the service waits for its dependencies, or its Kafka threads poll."""
@@ -79,7 +87,22 @@ class Service:
             await stack.enter_async_context(connections.store)
             contract = await self._await_dependencies(connections)
             stack.enter_context(connections.publisher)
-            parts = construction.parts_of(self._settings, job, connections, contract, runtime)
+            await self._begin(job, connections, contract, runtime)
+            follow = self._loop.create_task(self._follow_contract(job, connections, contract, runtime))
+            follow.add_done_callback(self._followed)
+            try:
+                yield
+            finally:
+                async with self._renewing:
+                    follow.cancel()
+                await self._end(self._settings.service.drain_timeout_s)
+                with suppress(asyncio.CancelledError):
+                    await follow
+
+    async def _begin(self, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime) -> None:
+        """Opens and starts the parts under a contract."""
+        parts = construction.parts_of(self._settings, job, connections, contract, runtime)
+        async with AsyncExitStack() as stack:
             await stack.enter_async_context(parts.fetcher)
             stack.enter_context(parts.preparer)
             if parts.cache is not None:
@@ -89,11 +112,49 @@ class Service:
                 stream.source.start()
             self._log.info("service.started", group_id=job.group_id, models=contract.models)
             watch = self._loop.create_task(self._watch_decodes(parts.preparer))
-            try:
-                yield
-            finally:
-                watch.cancel()
-                await self._drain(parts)
+            stack.callback(watch.cancel)
+            self._opened = stack.pop_all()
+
+    async def _end(self, drain_s: float) -> None:
+        """Drains the parts and closes them."""
+        async with self._opened:
+            if self._parts is not None:
+                await self._drain(self._parts, drain_s)
+
+    async def _follow_contract(
+        self, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime
+    ) -> None:
+        """While Triton serves another contract than the one in force, nothing is judged; then it is taken over.
+
+        All parts are made anew: every photo is prepared, judged, cached and tagged under one contract. What has no
+        outcome yet is read again. A job that reads its records once ends instead.
+        """
+        while self._parts is not None and not self.stopping.is_set():
+            served = await self._changed_contract(self._parts.serving)
+            detail = differences(contract, served)
+            self._log.warning("contract.changed", detail=detail)
+            if not job.rereads:
+                self.failure = ContractMismatch(
+                    f"other models are served since this job began ({detail}); start it again"
+                )
+                return
+            async with self._renewing:
+                await self._end(min(_RENEWAL_DRAIN_S, self._settings.service.drain_timeout_s))
+                self._parts, contract = None, served
+                self._report(contract)
+                await self._begin(job, connections, contract, runtime)
+
+    def _followed(self, follow: asyncio.Task[None]) -> None:
+        if not follow.cancelled():
+            self.stop()
+
+    async def _changed_contract(self, serving: Serving) -> ModelContract:
+        """Looks at the served contract all the time; returns once it is another one."""
+        while True:
+            served = await self.dependencies.retry_until_available("triton", serving.changed)
+            if served is not None:
+                return served
+            await asyncio.sleep(_LOOK_S)
 
     async def _await_dependencies(self, connections: Connections) -> ModelContract:
         """Waits until Triton serves both models, Redis answers and Kafka has the topics."""
@@ -105,6 +166,10 @@ class Service:
             wait("triton", read_contract), wait("redis", connections.store.ping), wait("kafka", require_topics)
         )
         contract, _, _ = await self._unless_stopped(answers)
+        self._report(contract)
+        return contract
+
+    def _report(self, contract: ModelContract) -> None:
         self._log.info(
             "contract.read",
             models=contract.models,
@@ -113,7 +178,6 @@ class Service:
             brand_threshold=contract.brand_threshold,
             good_threshold=contract.good_threshold,
         )
-        return contract
 
     async def _unless_stopped(self, work: asyncio.Future[T]) -> T:
         stop = self._loop.create_task(self.stopping.wait())
@@ -146,7 +210,7 @@ class Service:
         self._log.error("decode.hung", detail=text)
         self.stop()
 
-    async def _drain(self, parts: Parts) -> None:
+    async def _drain(self, parts: Parts, drain_s: float) -> None:
         """Finishes the records in flight before the deadline; the rest stay uncommitted and are read again."""
         for stream in parts.streams:
             stream.source.stop_delivery()
@@ -155,7 +219,7 @@ class Service:
         tasks = frozenset[asyncio.Task[None]]().union(*(stream.tasks.close() for stream in parts.streams))
         self._log.info("service.stopping", in_flight=len(tasks))
         if tasks:
-            await asyncio.wait(tasks, timeout=self._settings.service.drain_timeout_s)
+            await asyncio.wait(tasks, timeout=drain_s)
         left = [task for task in tasks if not task.done()]
         if left:
             self._log.warning("service.drain_timed_out", in_flight=len(left))

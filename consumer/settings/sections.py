@@ -108,7 +108,9 @@ class TritonSettings(Section):
     url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
     quality_model: str = Field("photo_quality", description="name of the quality model")
     brand_model: str = Field("brand_logo", description="name of the brand model")
-    deadline_s: Seconds = Field(5.0, description="deadline of one inference call")
+    deadline_s: Seconds = Field(
+        5.0, description="in which a healthy Triton answers an inference; none for as long is an outage"
+    )
 
 
 class FetchSettings(Section):

@@ -1,41 +1,31 @@
-"""Reads the model contract from Triton, and runs both models on one photo concurrently."""
+"""The client of Triton: one channel, the description of the served models, and single inferences."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import Any, Final
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from grpc import ChannelConnectivity
 from tritonclient.grpc import KeepAliveOptions, model_config_pb2
 from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
-from tritonclient.utils import InferenceServerException
 
 from consumer.contract import ModelContract, ServedModel, read
-from consumer.errors import DependencyDown, PhotoRejected, Retryable
-from consumer.events import Pixels, Scores
+from consumer.errors import DependencyDown, Retryable
+from consumer.events import Pixels
+from consumer.triton.failures import inference_failures, outages
 
 _INPUT: Final = "images"
 _UNIT_SLACK: Final = 1e-3
-
-#: Statuses of an unavailable server, whatever the photo is; `NOT_FOUND` occurs while versions are swapped.
-_UNAVAILABLE: Final = frozenset(
-    {
-        "UNAVAILABLE",
-        "DEADLINE_EXCEEDED",
-        "CANCELLED",
-        "NOT_FOUND",
-        "RESOURCE_EXHAUSTED",
-        "UNAUTHENTICATED",
-        "PERMISSION_DENIED",
-    }
-)
-#: Statuses that a retry does not change.
-_PERMANENT: Final = frozenset({"INVALID_ARGUMENT", "UNIMPLEMENTED"})
+#: A request is given up after so many deadlines: Triton may still compute it, so to ask again doubles the work.
+_PATIENCE: Final = 12
 
 
 class TritonClient(AbstractAsyncContextManager["TritonClient"]):
-    """One long-lived gRPC channel to Triton; an async context manager."""
+    """One long-lived gRPC channel to Triton; an async context manager.
+
+    `deadline_s` is the time in which a healthy Triton answers. A request is given up only after a multiple of it.
+    """
 
     def __init__(self, url: str, *, deadline_s: float) -> None:
         # Without keepalive, a dead connection looks like a slow answer for ever.
@@ -44,104 +34,113 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         )
         self._client = InferenceServerClient(url, keepalive_options=keepalive)
         self._url = url
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
+        #: Grows with each connection that was lost: behind the next one may be another server.
+        self.losses = 0
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._watch = asyncio.create_task(self._count_losses())
+        return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
         await self._client.close()
 
-    async def read_contract(self, quality_model: str, brand_model: str) -> ModelContract:
-        """The contract of the newest loaded version of both models.
+    async def read_contract(
+        self, quality_model: str, brand_model: str, pinned: ModelContract | None = None
+    ) -> ModelContract:
+        """The contract of the newest loaded version of both models; of those of `pinned` that are loaded.
 
         Raises:
             DependencyDown: Triton does not answer, or a model is not loaded.
             ContractMismatch: the models do not fit this service or each other.
         """
-        return read(await self._describe(quality_model), await self._describe(brand_model))
-
-    async def infer(self, contract: ModelContract, pixels: Pixels) -> Scores:
-        """The scores of one photo from both models, concurrently; `pixels` is uint8 [size, size, 3].
-
-        Raises:
-            DependencyDown: as `ask`.
-            PhotoRejected: as `ask`.
-            Retryable: as `ask`.
-        """
+        versions = {} if pinned is None else pinned.models
         quality, brand = await asyncio.gather(
-            self.ask(contract.quality_model, contract.quality_version, "quality_score", pixels),
-            self.ask(contract.brand_model, contract.brand_version, "brand_probs", pixels),
+            self._describe(quality_model, versions.get(quality_model)),
+            self._describe(brand_model, versions.get(brand_model)),
         )
-        return Scores(float(quality[0]), brand, contract.models)
+        return read(quality, brand)
 
-    async def ask(self, model: str, version: str, output: str, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """One output of one model for one photo, all values in 0..1.
+    async def ask(
+        self, model: str, version: str, output: str, values: int, pixels: Pixels, *, limit_s: float | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The only row of one output, of `values` numbers in 0..1, for one photo; uint8 [size, size, 3].
 
         Raises:
-            DependencyDown: Triton does not answer in time, or is unavailable.
-            PhotoRejected: `inference_rejected`, Triton refuses these pixels.
-            Retryable: `inference_failed`, the model failed on them.
+            DependencyDown: Triton does not answer in time, is unavailable, or answers something else than was asked.
+            PhotoRejected: `inference_rejected`, Triton refuses this request.
+            Retryable: `inference_failed`, the model failed.
         """
         tensor = InferInput(_INPUT, [1, *pixels.shape], "UINT8")
         tensor.set_data_from_numpy(pixels[np.newaxis])
-        with _triton_failures(self._url):
+        with inference_failures(self._url):
             result: InferResult = await self._client.infer(
                 model,
                 [tensor],
                 model_version=version,
                 outputs=[InferRequestedOutput(output)],
-                client_timeout=self._deadline_s,
+                client_timeout=limit_s or _PATIENCE * self.deadline_s,
             )
-        values = _only_row(result, output)
-        if values is None:
+        answer: Any = result.get_response()
+        rows = _rows(result, output)
+        if rows is None:
             raise Retryable("inference_failed", f"{model} answered without a row of {output}")
-        if not (np.isfinite(values).all() and values.min() >= -_UNIT_SLACK and values.max() <= 1 + _UNIT_SLACK):
+        if rows.shape != (1, values) or (answer.model_name, answer.model_version) != (model, version):
+            told = f"{answer.model_name} {answer.model_version} answered {output} of shape {list(rows.shape)}"
+            raise DependencyDown("triton", f"{self._url}: {told}, {model} {version} should answer {[1, values]}")
+        row: npt.NDArray[np.float32] = rows[0]
+        if not (np.isfinite(row).all() and row.min() >= -_UNIT_SLACK and row.max() <= 1 + _UNIT_SLACK):
             raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")
-        return values
+        return row
 
-    async def _describe(self, model: str) -> ServedModel:
-        with _triton_failures(self._url):
-            metadata = await self._client.get_model_metadata(model, client_timeout=self._deadline_s)
-            answer = await self._client.get_model_config(model, client_timeout=self._deadline_s)
+    async def _describe(self, model: str, pinned: str | None) -> ServedModel:
+        with outages(self._url):
+            metadata = await self._client.get_model_metadata(model, client_timeout=self.deadline_s)
+            answer = await self._client.get_model_config(model, client_timeout=self.deadline_s)
         config: Any = answer.config
-        versions = [int(version) for version in metadata.versions]
+        versions: list[str] = [version for version in metadata.versions if version.isdecimal()]
         if not versions:
             raise DependencyDown("triton", f"{self._url}: model {model} has no loaded version")
-        number = config.input[0].data_type if config.input else None
-        input_type: str = "no input" if number is None else model_config_pb2.DataType.Name(number)
+        newest = max(versions, key=lambda version: (len(version), version))
         return ServedModel(
             name=model,
-            version=str(max(versions)),
-            input_type=input_type.removeprefix("TYPE_"),
+            version=pinned if pinned is not None and pinned in versions else newest,
+            input_type=_type_name(config.input[0].data_type) if config.input else "no input",
             input_dims=tuple(config.input[0].dims) if config.input else (),
             output_dims={output.name: tuple(output.dims) for output in config.output},
             parameters={name: value.string_value for name, value in config.parameters.items()},
         )
 
+    async def _count_losses(self) -> None:
+        channel = self._client._channel  # noqa: SLF001 - the client shows the state of its channel nowhere else
+        state = channel.get_state()
+        while state is not ChannelConnectivity.SHUTDOWN:
+            await channel.wait_for_state_change(state)
+            # Whatever the state is now: it may be ready again, with another server.
+            self.losses += state is ChannelConnectivity.READY
+            state = channel.get_state()
 
-def _only_row(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:
-    """The only row of an output; None where it is missing or its bytes do not match its shape."""
+
+def _rows(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:
+    """An output as it was answered; None where it is missing, or is no FP32 whose bytes match its shape."""
+    tensor: Any = result.get_output(output)
+    if tensor is None or tensor.datatype != "FP32":
+        return None
     try:
         rows: npt.NDArray[np.float32] | None = result.as_numpy(output)
     except ValueError:
         return None
-    return rows[0] if rows is not None and rows.size and len(rows) == 1 else None
+    return rows if rows is not None and rows.size else None
 
 
-@contextmanager
-def _triton_failures(url: str) -> Iterator[None]:
-    """Maps Triton's errors by gRPC status.
-
-    Raises:
-        DependencyDown: Triton is unavailable.
-        PhotoRejected: it refuses this request permanently.
-        Retryable: the model failed.
-    """
+def _type_name(number: int) -> str:
+    """`UINT8` of Triton's number for it; the number where it is newer than this client."""
     try:
-        yield
-    except InferenceServerException as error:
-        status = str(error.status() or "UNAVAILABLE").removeprefix("StatusCode.")
-        detail = f"{url}: {status}: {error.message()}"
-        if status in _PERMANENT:
-            raise PhotoRejected("inference_rejected", detail) from None
-        if status in _UNAVAILABLE:
-            raise DependencyDown("triton", detail) from None
-        raise Retryable("inference_failed", detail) from None
+        name: str = model_config_pb2.DataType.Name(number)
+    except ValueError:
+        return str(number)
+    return name.removeprefix("TYPE_")

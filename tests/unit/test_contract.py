@@ -186,3 +186,34 @@ def test_models_that_need_differently_prepared_photos_are_refused_by_both_names(
 
 def test_the_checksum_is_sha256_over_the_lines_without_a_final_newline() -> None:
     assert contract.label_checksum(["a", "b"]) == hashlib.sha256(b"a\nb").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text"),
+    [
+        ("labels", '["\\ud800", "no_logo"]'),
+        ("labels", "[" * 100_000),
+        ("labels", "9" * 5_000),
+        ("decision.1", '{"threshold": ' + "9" * 5_000 + "}"),
+        ("decision.1", '{"threshold": NaN}'),
+        ("input_size", "9" * 5_000),
+        ("resize_short_side", "9" * 5_000),
+    ],
+)
+def test_a_hostile_parameter_is_a_mismatch_in_words(parameter: str, text: str) -> None:
+    with pytest.raises(ContractMismatch, match="brand_logo"):
+        contract.read(*served_models(brand={parameter: text}))
+
+
+def test_a_version_of_too_many_digits_is_a_mismatch() -> None:
+    quality, brand = served_models()
+    with pytest.raises(ContractMismatch, match="version"):
+        contract.read(replace(quality, version="9" * 5_000), brand)
+
+
+def test_a_change_is_told_by_what_differs() -> None:
+    before = contract.read(*served_models())
+    now = replace(before, quality_version="3", brand_labels=("azure", "crimson", "no_logo"))
+    told = contract.differences(before, now)
+    assert told.startswith("photo_quality: version 1 is now 3; label_checksum ")
+    assert contract.differences(before, before) == ""

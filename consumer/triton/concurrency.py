@@ -1,0 +1,119 @@
+"""How many requests of one model are with Triton at once, adapted to how fast it answers.
+
+Triton computes what it has queued even after its client gave up (measured: of 40 requests that were cancelled or ran
+out of time, 32 to 38 were computed). So a request that is asked again while it is queued doubles the work, and a
+service that sends more than Triton can answer in time gets nothing done. Requests therefore wait here, not there.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
+from typing import Final
+
+from consumer.budget import Budget
+from consumer.errors import DependencyDown, TaggerError
+from consumer.triton.failures import Overloaded
+
+_FIRST: Final = 16
+_LEAST: Final = 2
+_MOST: Final = 4096
+_DECREASE: Final = 0.7
+#: An answer is slow only if it took so many times the fastest one: a large model is not a crowded one.
+_CROWDED_RATIO: Final = 2.0
+#: But one that took so many times `slow_s` is slow in any case: the fastest may have waited in a queue as well.
+_MOST_SLOW: Final = 4.0
+
+
+@dataclass(slots=True)
+class Limit:
+    """Additive increase, multiplicative decrease; doubles per round trip until the first decrease. Pure.
+
+    An answer that took longer than `slow_s`, and twice as long as the fastest one took, lowers `allowed`, once for all
+    requests that were sent before.
+    """
+
+    slow_s: float
+    allowed: float = _FIRST
+    _fastest_s: float = inf
+    _doubles: bool = True
+    _lowered_s: float = -inf
+
+    def answered(self, sent_s: float, now_s: float, *, in_use: bool) -> None:
+        """An answer came; `in_use` says whether all that is allowed was sent."""
+        took_s = now_s - sent_s
+        self._fastest_s = min(self._fastest_s, took_s)
+        usual_s = min(_CROWDED_RATIO * self._fastest_s, _MOST_SLOW * self.slow_s)
+        if took_s > max(self.slow_s, usual_s):
+            self.crowded(sent_s, now_s)
+        elif in_use:
+            self.allowed = min(self.allowed + (1 if self._doubles else 1 / self.allowed), _MOST)
+
+    def crowded(self, sent_s: float, now_s: float) -> None:
+        """A request was refused for lack of room, or was answered late or never."""
+        self._doubles = False
+        if sent_s >= self._lowered_s:
+            self.allowed, self._lowered_s = max(self.allowed * _DECREASE, _LEAST), now_s
+
+    def lost(self) -> None:
+        """The server went away: one that comes back is not met by everything at once."""
+        self.allowed, self._doubles = min(self.allowed, _FIRST), True
+
+
+class Concurrency:
+    """The places for requests of one model, given in order of arrival. For one event loop."""
+
+    def __init__(self, slow_s: float) -> None:
+        self._limit = Limit(slow_s)
+        self._places = Budget(int(self._limit.allowed))
+        self._sent = 0
+        self._heard_s = 0.0
+
+    @property
+    def sent(self) -> int:
+        """Requests that Triton has not answered."""
+        return self._sent
+
+    def silent_s(self) -> float:
+        """For how long Triton has answered none of the requests that it has; 0 where it has none."""
+        return monotonic() - self._heard_s if self._sent else 0.0
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place for one request, which begins when the place is free.
+
+        Yields:
+            Nothing; how the block ends adapts the number of places.
+
+        Raises:
+            TaggerError: as the block.
+        """
+        permit = await self._places.acquire(1)
+        sent_s = monotonic()
+        if not self._sent:
+            self._heard_s = sent_s
+        self._sent += 1
+        try:
+            yield
+        except TaggerError as failure:
+            self._note_failure(failure, sent_s)
+            raise
+        else:
+            self._note_answer(sent_s)
+        finally:
+            self._sent -= 1
+            self._places.total = int(self._limit.allowed)
+            permit.release()
+
+    def _note_failure(self, failure: TaggerError, sent_s: float) -> None:
+        if isinstance(failure, Overloaded):
+            self._limit.crowded(sent_s, monotonic())
+        elif isinstance(failure, DependencyDown):
+            self._limit.lost()
+        else:
+            self._note_answer(sent_s)
+
+    def _note_answer(self, sent_s: float) -> None:
+        self._heard_s = now_s = monotonic()
+        self._limit.answered(sent_s, now_s, in_use=self._places.used >= self._places.total)

@@ -1,0 +1,76 @@
+"""What a failure of Triton means: the server is down, it is overloaded, or it blames this request."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tritonclient.utils import InferenceServerException
+
+from consumer.errors import DependencyDown, PhotoRejected, Retryable
+
+#: Statuses that concern the server, whatever the photo is: it is away, another program answers on its port, a model or
+#: version is not loaded (`NOT_FOUND`, also for a moment while versions are swapped), or it refuses this client.
+_DOWN: Final = frozenset(
+    {
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "CANCELLED",
+        "NOT_FOUND",
+        "RESOURCE_EXHAUSTED",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "UNIMPLEMENTED",
+    }
+)
+#: Of these, the ones of a server that has more requests than it can answer.
+_CROWDED: Final = frozenset({"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
+#: Of a full queue of Triton, with status UNAVAILABLE.
+_QUEUE_WORDS: Final = ("maximum queue size", "timeout expired")
+
+
+class Overloaded(DependencyDown):
+    """Triton has too many requests, or did not answer one in time: fewer must be sent at once."""
+
+
+@contextmanager
+def outages(url: str) -> Iterator[None]:
+    """Maps every failure of a call that is about no photo.
+
+    Raises:
+        DependencyDown: Triton does not answer as it should.
+    """
+    try:
+        yield
+    except InferenceServerException as error:
+        raise DependencyDown("triton", _words(url, error)) from None
+
+
+@contextmanager
+def inference_failures(url: str) -> Iterator[None]:
+    """Maps the failures of an inference by gRPC status.
+
+    Raises:
+        DependencyDown: Triton is unavailable.
+        Overloaded: it has too much to do.
+        PhotoRejected: `inference_rejected`, it refuses this request; whether the photo is to blame is not known yet.
+        Retryable: `inference_failed`, the model failed; likewise.
+    """
+    try:
+        yield
+    except InferenceServerException as error:
+        status, detail = _status(error), _words(url, error)
+        if status in _CROWDED or (status in _DOWN and any(word in detail for word in _QUEUE_WORDS)):
+            raise Overloaded("triton", detail) from None
+        if status in _DOWN:
+            raise DependencyDown("triton", detail) from None
+        if status == "INVALID_ARGUMENT":
+            raise PhotoRejected("inference_rejected", detail) from None
+        raise Retryable("inference_failed", detail) from None
+
+
+def _status(error: InferenceServerException) -> str:
+    return str(error.status() or "UNAVAILABLE").removeprefix("StatusCode.")
+
+
+def _words(url: str, error: InferenceServerException) -> str:
+    return f"{url}: {_status(error)}: {error.message()}"

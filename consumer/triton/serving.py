@@ -1,0 +1,131 @@
+"""Both models under one contract: scores are given only while Triton serves exactly this contract."""
+
+import asyncio
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from consumer.contract import ModelContract, differences
+from consumer.errors import ContractMismatch, DependencyDown, PhotoRejected, Retryable
+from consumer.events import Pixels, Scores
+from consumer.triton.inference import TritonClient
+from consumer.triton.model import Model
+
+_UNKNOWN: Final = -1
+
+
+class Serving:
+    """The two models of a contract, for one event loop.
+
+    The labels are not part of an answer, so the contract is read again before the first request over each connection,
+    and after each failure. An answer that came over a connection which was lost meanwhile is not used.
+    """
+
+    def __init__(self, client: TritonClient, contract: ModelContract) -> None:
+        self._client = client
+        self._contract = contract
+        size = contract.geometry.input_size
+        self._quality = Model(
+            client, contract.quality_model, contract.quality_version, output="quality_score", values=1, input_size=size
+        )
+        self._brand = Model(
+            client,
+            contract.brand_model,
+            contract.brand_version,
+            output="brand_probs",
+            values=len(contract.brand_labels),
+            input_size=size,
+        )
+        #: The number of lost connections when the contract was last found in force; reading it counted them.
+        self._confirmed = _UNKNOWN
+        #: How often something else was found to be served.
+        self._refuted = 0
+        self._looking: asyncio.Task[ModelContract | None] | None = None
+
+    async def infer(self, pixels: Pixels) -> Scores:
+        """The scores of one photo from both models, concurrently; `pixels` is uint8 [size, size, 3].
+
+        It waits for both, also where one fails: what Triton still computes is not asked again.
+
+        Raises:
+            DependencyDown: Triton is unavailable, overloaded, or serves another contract.
+            PhotoRejected: `inference_rejected`, Triton refuses these pixels and takes others.
+            Retryable: `inference_failed`, a model failed on them and not on others.
+        """
+        quality, brand = await asyncio.gather(
+            self._ask(self._quality, pixels), self._ask(self._brand, pixels), return_exceptions=True
+        )
+        if isinstance(quality, BaseException) or isinstance(brand, BaseException):
+            failures = [answer for answer in (quality, brand) if isinstance(answer, BaseException)]
+            worst = next((failure for failure in failures if isinstance(failure, DependencyDown)), failures[0])
+            raise worst
+        return Scores(float(quality[0]), brand, self._contract.models)
+
+    async def changed(self) -> ModelContract | None:
+        """Looks whether the contract is in force and the models answer: None, or the contract that is served instead.
+
+        Raises:
+            DependencyDown: neither; its words say what is waited for.
+        """
+        served = await self._look()
+        if served is None:
+            await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
+        return served
+
+    async def _ask(self, model: Model, pixels: Pixels) -> npt.NDArray[np.float32]:
+        await model.require_working()
+        try:
+            return await self._trusted(model, pixels)
+        except DependencyDown as down:
+            failure: DependencyDown | PhotoRejected | Retryable = down
+        except (PhotoRejected, Retryable) as suspicion:
+            failure = suspicion
+        # Triton may serve something else by now: that explains more than the failure does.
+        await self._require_in_force()
+        if not isinstance(failure, DependencyDown):
+            await model.require_innocent()
+        raise failure
+
+    async def _trusted(self, model: Model, pixels: Pixels) -> npt.NDArray[np.float32]:
+        async with model.concurrency.place():
+            while self._confirmed != self._client.losses:
+                await self._require_in_force()
+            before = self._client.losses, self._refuted
+            answer = await model.ask(pixels)
+        if before != (self._client.losses, self._refuted):
+            raise DependencyDown("triton", "the connection or the models changed while this photo was judged")
+        return answer
+
+    async def _require_in_force(self) -> None:
+        served = await self._look()
+        if served is not None:
+            raise DependencyDown("triton", f"other models are served now: {differences(self._contract, served)}")
+
+    async def _look(self) -> ModelContract | None:
+        """As `changed`, for the contract alone; concurrent callers share one look."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._read())
+            # Its callers may be cancelled before it fails.
+            self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
+        return await asyncio.shield(self._looking)
+
+    async def _read(self) -> ModelContract | None:
+        known, losses = self._contract, self._client.losses
+        try:
+            served = await self._client.read_contract(known.quality_model, known.brand_model, known)
+        except DependencyDown:
+            self._confirmed = _UNKNOWN
+            raise
+        except ContractMismatch as mismatch:
+            self._refute()
+            raise DependencyDown("triton", f"the served models do not fit any more: {mismatch}") from None
+        if served != known:
+            self._refute()
+            return served
+        self._confirmed = losses
+        return None
+
+    def _refute(self) -> None:
+        self._confirmed = _UNKNOWN
+        self._refuted += 1

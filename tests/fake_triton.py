@@ -1,0 +1,98 @@
+"""A Triton in the test's own event loop: real gRPC on loopback, answers that the test decides."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from consumer.contract import QUALITY_LEVELS, label_checksum
+
+BRANDS = ("crimson", "azure", "no_logo")
+Row = list[float]
+
+
+@dataclass
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Both models; `row` gives the answer for a model and its pixels, or raises, or waits."""
+
+    labels: tuple[str, ...] = BRANDS
+    versions: tuple[str, ...] = ("1",)
+    size: int = 8
+    input_type: int = 2  # UINT8
+    datatype: str = "FP32"
+    answers_as: str | None = None
+    row: Callable[[str, np.ndarray[Any, Any]], Awaitable[Row]] | None = None
+    looks: int = 0
+    #: The model of each inference that began, and of each that ended.
+    begun: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    url: str = ""
+    server: grpc.aio.Server | None = None
+
+    async def stop(self) -> None:
+        """Cuts every connection."""
+        if self.server is not None:
+            await self.server.stop(None)
+
+    async def ModelMetadata(self, request: Any, _: Any) -> Any:  # noqa: N802 - the protocol's name
+        self.looks += 1
+        return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
+
+    async def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802 - as above
+        brand = request.name == "brand_logo"
+        labels = self.labels if brand else QUALITY_LEVELS
+        outputs = {"brand_probs": len(labels)} if brand else {"quality_score": 1, "quality_levels": 5}
+        decisions = {f"decision.{version}": '{"threshold": 0.6, "good_threshold": 0.5}' for version in self.versions}
+        parameters = {
+            "input_size": str(self.size),
+            "resize_rule": "short-side-center-crop",
+            "resize_short_side": str(self.size),
+            "labels": json.dumps(labels),
+            "label_checksum": label_checksum(labels),
+            **decisions,
+        }
+        answer = service_pb2.ModelConfigResponse()
+        answer.config.input.add(name="images", data_type=self.input_type, dims=[self.size, self.size, 3])
+        for name, count in outputs.items():
+            answer.config.output.add(name=name, dims=[count])
+        for name, value in parameters.items():
+            answer.config.parameters[name].string_value = value
+        return answer
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - as above
+        self.begun.append(request.model_name)
+        brand = request.model_name == "brand_logo"
+        row = [0.9, *[0.0] * (len(self.labels) - 2), 0.1] if brand else [0.75]
+        if self.row is not None:
+            pixels = np.frombuffer(request.raw_input_contents[0], np.uint8)
+            try:
+                row = await self.row(request.model_name, pixels)
+            except ValueError as failure:
+                await context.abort(grpc.StatusCode[failure.args[0]], failure.args[1])
+        self.ended.append(request.model_name)
+        version = self.answers_as or request.model_version
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name, model_version=version)
+        answer.outputs.add(name=request.outputs[0].name, datatype=self.datatype, shape=[1, len(row)])
+        answer.raw_output_contents.append(
+            np.array(row, np.float64 if self.datatype == "FP64" else np.float32).tobytes()
+        )
+        return answer
+
+
+@asynccontextmanager
+async def serving(fake: FakeTriton, port: int = 0) -> AsyncIterator[FakeTriton]:
+    """Serves it while the context lasts; its connections are cut at the end."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
+    fake.url = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
+    fake.server = server
+    await server.start()
+    try:
+        yield fake
+    finally:
+        await fake.stop()

@@ -1,0 +1,291 @@
+"""Scores are those of the contract in force, and a photo is blamed only for what is its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
+from consumer.events import Pixels
+from consumer.triton.inference import TritonClient
+from consumer.triton.serving import Serving
+from tests.fake_triton import FakeTriton, Row, serving
+
+SWAPPED = ("azure", "crimson", "no_logo")
+
+
+def photo(value: int = 7) -> Pixels:
+    return np.full((8, 8, 3), value, np.uint8)
+
+
+@asynccontextmanager
+async def under_contract(fake: FakeTriton, deadline_s: float = 2.0) -> AsyncIterator[Serving]:
+    """The served models under the contract that the fake serves now."""
+    async with TritonClient(fake.url, deadline_s=deadline_s) as client:
+        yield Serving(client, await client.read_contract("photo_quality", "brand_logo"))
+
+
+def answer(model: str) -> Row:
+    return [0.9, 0.0, 0.1] if model == "brand_logo" else [0.75]
+
+
+def failing(status: str, fails: Callable[[np.ndarray[Any, Any]], bool]) -> Callable[..., Awaitable[Row]]:
+    """The brand model fails with this status on some pixels."""
+
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        if model == "brand_logo" and fails(pixels):
+            raise ValueError(status, "as told")
+        return answer(model)
+
+    return row
+
+
+async def until(check: Callable[[], Awaitable[bool]]) -> None:
+    """Asks again and again until it is true; fails the test at a deadline."""
+    end = monotonic() + 5
+    while not await check():
+        assert monotonic() < end
+        await asyncio.sleep(0.02)
+
+
+async def failure_of(models: Serving, pixels: Pixels | None = None) -> TaggerError:
+    with pytest.raises(TaggerError) as caught:
+        await models.infer(photo() if pixels is None else pixels)
+    return caught.value
+
+
+async def test_the_scores_of_both_models_with_one_look_for_many_photos() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        before = fake.looks
+        scores = await asyncio.gather(*(models.infer(photo(number)) for number in range(40)))
+        assert fake.looks - before == 2  # one for each model
+    assert {score.quality_score for score in scores} == {0.75}
+    assert scores[0].brand_probs.tolist() == pytest.approx([0.9, 0.0, 0.1])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"labels": SWAPPED},
+        {"labels": ("crimson", "azure", "more", "no_logo")},
+        {"versions": ("2", "3")},
+        {"versions": ("10", "9")},
+        {"size": 16},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("noticed_by", ["photo", "look"])
+async def test_another_server_behind_the_next_connection_is_not_believed(
+    other: dict[str, Any], noticed_by: str
+) -> None:
+    async with serving(FakeTriton()) as first, under_contract(first) as models:
+        await models.infer(photo())
+        # Nothing is asked meanwhile: no request fails when the connection is lost.
+        await first.stop()
+        async with serving(FakeTriton(**other), int(first.url.rpartition(":")[2])) as second:
+            if noticed_by == "photo":
+                failure = await failure_of(models)
+                assert isinstance(failure, DependencyDown)
+                assert "is now" in failure.detail
+            served = await models.changed()
+            assert served is not None
+            assert served.brand_labels == second.labels
+            assert served.brand_version == max(second.versions, key=int)
+            assert second.begun == []
+
+
+async def test_models_that_changed_in_place_while_a_photo_was_judged_are_not_believed() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        asked, go = asyncio.Event(), asyncio.Event()
+
+        async def row(model: str, _: object) -> Row:
+            asked.set()
+            await go.wait()
+            return answer(model)
+
+        fake.row = row
+        judged = asyncio.create_task(failure_of(models))
+        await asked.wait()
+        fake.labels = SWAPPED
+        assert await models.changed() is not None
+        go.set()
+        assert isinstance(await judged, DependencyDown)
+
+
+async def test_a_version_in_force_that_is_loaded_beside_a_newer_one_stays() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        fake.versions = ("2", "1")
+        assert await models.changed() is None
+        assert dict((await models.infer(photo())).models) == {"photo_quality": "1", "brand_logo": "1"}
+
+
+@pytest.mark.parametrize(
+    "broken", [{"size": 0}, {"input_type": 11}, {"input_type": 999}, {"labels": ("a", "a")}, {"versions": ("x",)}]
+)
+async def test_what_is_no_contract_is_waited_for_in_words(broken: dict[str, Any]) -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        for name, value in broken.items():
+            setattr(fake, name, value)
+        with pytest.raises(DependencyDown) as caught:
+            await models.changed()
+        assert "photo_quality" in caught.value.detail or "brand_logo" in caught.value.detail
+        assert isinstance(await failure_of(models), DependencyDown)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("INTERNAL", "inference_failed"),
+        ("UNKNOWN", "inference_failed"),
+        ("ABORTED", "inference_failed"),
+        ("INVALID_ARGUMENT", "inference_rejected"),
+    ],
+)
+@pytest.mark.parametrize("known", [True, False], ids=["known good", "drawn"])
+async def test_a_photo_is_blamed_where_the_model_works_on_another(status: str, reason: str, known: bool) -> None:
+    row = failing(status, lambda pixels: bool(pixels[0] == 66))
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
+        if known:
+            await models.infer(photo(7))
+        failure = await failure_of(models, photo(66))
+        assert isinstance(failure, PhotoRejected | Retryable)
+        assert failure.reason == reason
+        await models.infer(photo(8))
+
+
+@pytest.mark.parametrize("status", ["INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS", "INVALID_ARGUMENT"])
+@pytest.mark.parametrize("known", [True, False], ids=["known good", "drawn"])
+async def test_a_model_that_fails_on_what_is_good_is_down_until_it_works(status: str, known: bool) -> None:
+    broken = not known
+    row = failing(status, lambda _: broken)
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
+        if known:
+            await models.infer(photo(7))
+        broken = True
+        failures = await asyncio.gather(*(failure_of(models, photo(number)) for number in range(20)))
+        assert {type(failure) for failure in failures} == {DependencyDown}
+        with pytest.raises(DependencyDown, match="fails on"):
+            await models.changed()
+        broken = False
+        await until(partial(_works, models))
+
+
+async def _works(models: Serving) -> bool:
+    try:
+        await models.infer(photo(9))
+    except DependencyDown:
+        return False
+    assert await models.changed() is None
+    return True
+
+
+async def test_while_a_model_fails_it_is_asked_by_one_probe_and_no_photo() -> None:
+    broken = False
+    async with serving(FakeTriton(row=failing("INTERNAL", lambda _: broken))) as fake, under_contract(fake) as models:
+        await models.infer(photo(7))
+        broken = True
+        await failure_of(models)
+        before = fake.begun.count("brand_logo")
+        await asyncio.gather(*(failure_of(models, photo(number)) for number in range(100)))
+        assert fake.begun.count("brand_logo") - before <= 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"answers_as": "2"}, {"labels": ("a", "no_logo")}, {"labels": ("a", "b", "c", "no_logo")}],
+    ids=str,
+)
+async def test_an_answer_to_another_question_is_no_photos_fault(wrong: dict[str, Any]) -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        for name, value in wrong.items():
+            setattr(fake, name, value)
+        assert isinstance(await failure_of(models), DependencyDown)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 1.1])
+async def test_numbers_that_are_no_scores_are_the_models_fault_where_all_are(value: float) -> None:
+    async def row(model: str, _: object) -> Row:
+        return [value] * len(answer(model))
+
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        fake.row = row
+        assert isinstance(await failure_of(models), DependencyDown)
+
+
+async def test_values_of_another_type_are_no_scores() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        fake.datatype = "FP64"
+        assert isinstance(await failure_of(models), DependencyDown)
+
+
+async def test_it_waits_for_both_models_also_where_one_fails() -> None:
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        if model == "photo_quality" and pixels[0] == 66:
+            raise ValueError("INTERNAL", "as told")
+        if model == "brand_logo":
+            await asyncio.sleep(0.2)
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
+        await failure_of(models, photo(66))
+        assert fake.begun.count("brand_logo") == fake.ended.count("brand_logo") == 1
+
+
+async def test_the_time_of_an_answer_runs_from_its_sending_and_nothing_is_asked_twice() -> None:
+    """64 photos at 40 a second need 1.6 s, four times the time in which a healthy Triton answers."""
+    turns = {"brand_logo": asyncio.Lock(), "photo_quality": asyncio.Lock()}
+
+    async def row(model: str, _: object) -> Row:
+        async with turns[model]:
+            await asyncio.sleep(0.025)
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.4) as models:
+        scores = await asyncio.gather(*(models.infer(photo(number)) for number in range(64)))
+        assert len(scores) == 64
+        assert fake.begun.count("brand_logo") == 64
+
+
+async def test_a_model_that_answers_nothing_is_seen() -> None:
+    async def row(_: str, __: object) -> Row:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.3) as models:
+        waiting = asyncio.create_task(models.infer(photo()))
+        await until(partial(_is_silent, models))
+        assert not waiting.done()
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def _is_silent(models: Serving) -> bool:
+    try:
+        await models.changed()
+    except DependencyDown as down:
+        return "answered none for" in down.detail
+    return False
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64, b"", b"SSH-2.0-x\r\n"])
+async def test_another_program_on_the_port_is_an_outage_in_words(reply: bytes) -> None:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply)
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, TritonClient(f"127.0.0.1:{port}", deadline_s=1.0) as client:
+        with pytest.raises(DependencyDown) as caught:
+            await client.read_contract("photo_quality", "brand_logo")
+    assert f"127.0.0.1:{port}" in caught.value.detail
