@@ -12,7 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consumer import settings
-from consumer.errors import ContractMismatch, DecodeHangs, DependencyDown, SettingsError, SourceFailed, TaggerError
+from consumer.errors import (
+    ContractMismatch,
+    DecodeHangs,
+    DependencyDown,
+    ProducerFailed,
+    SettingsError,
+    SourceFailed,
+    TaggerError,
+)
 
 if TYPE_CHECKING:
     from consumer.telemetry import Log
@@ -40,6 +48,7 @@ _CODES: Final[dict[type[TaggerError], Exit]] = {
     ContractMismatch: Exit.CONTRACT,
     DependencyDown: Exit.DEPENDENCY,
     SourceFailed: Exit.DEPENDENCY,
+    ProducerFailed: Exit.DEPENDENCY,
     DecodeHangs: Exit.DECODE_HANGS,
 }
 

@@ -1,6 +1,7 @@
 """Blocking sends for the command line and the demo: each returns once the brokers have acknowledged the records."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -49,25 +50,28 @@ class Sender:
         """
         deadline = monotonic() + timeout_s
         stored: dict[int, Source] = {}
-        failures: list[KafkaError] = []
+        refusals: list[KafkaError] = []
+        faults: list[KafkaError] = []
 
         def delivered(number: int, error: KafkaError | None, message: Message) -> None:
             if error is None:
                 stored[number] = Source(*coordinates(message))
             else:
-                failures.append(error)
+                refusals.append(error)
 
         count = 0
-        try:
+        with _noting(faults):
             for record in records:
                 count += 1
                 self._produce(record, partial(delivered, count), deadline)
-        except KafkaException as error:
-            failures.append(error.args[0])
-        self._producer.flush(max(0.0, deadline - monotonic()))
+        # A fatal error is raised once, out of any of these calls; the answers come all the same.
+        for _ in range(2):
+            with _noting(faults):
+                self._producer.flush(max(0.0, deadline - monotonic()))
         if len(stored) < count:
-            reason = clients.explain(failures[0]) if failures else f"no acknowledgement within {timeout_s:g} s"
-            if len(stored) + len(failures) < count:
+            reasons = [clients.explain(error) for error in (*faults, *refusals)]
+            reason = reasons[0] if reasons else f"no acknowledgement within {timeout_s:g} s"
+            if len(stored) + len(refusals) < count:
                 # The caller is told that those without an answer failed, so none may be sent later.
                 self._producer.purge()
                 self._producer.poll(0)
@@ -93,3 +97,16 @@ class Sender:
             else:
                 self._producer.poll(0)
                 return
+
+
+@contextmanager
+def _noting(faults: list[KafkaError]) -> Iterator[None]:
+    """Keeps the client's exception instead of raising it.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except KafkaException as error:
+        faults.append(error.args[0])
