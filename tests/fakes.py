@@ -329,7 +329,6 @@ class FakeProducer:
         self.full = full
         self.refusal = refusal
         self.produced: list[Produced] = []
-        self.flushed = False
         self._errors = list(errors)
         self._refuses = refuses
         self._fatal, self._ended = fatal, False
@@ -378,10 +377,3 @@ class FakeProducer:
         """Has what is queued answered by the next polls."""
         assert not in_flight
         self._errors, self._ended = [KafkaError(KafkaError._PURGE_QUEUE)] * len(self), False
-
-    def flush(self, timeout: float) -> int:
-        """Serves the reports that are left."""
-        while self.poll(0):
-            pass
-        self.flushed = timeout > 0
-        return 0

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
 from consumer.events import Headers
-from consumer.kafka.clients import Properties, explain
+from consumer.kafka.clients import Properties, await_answers, explain
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
 
@@ -140,8 +140,7 @@ class Lane:
         """Ends the thread, and waits a while for the acknowledgements that are left."""
         self._closing.set()
         self._thread.join()
-        with suppress(KafkaException):
-            self.producer.flush(_FLUSH_S)
+        await_answers(self.producer, _FLUSH_S)
 
     async def send(self, record: NewRecord) -> None:
         """As `Outbox.send`, once.
@@ -185,6 +184,7 @@ class Lane:
                 self._serve_broken()
         except ProducerFailed as hopeless:
             failure = str(hopeless)
+            self.producer.purge(in_flight=False)
         finally:
             if not self._closing.is_set():
                 self._failed(ProducerFailed(failure))

@@ -1,7 +1,6 @@
 """Blocking sends for the command line and the demo: each returns once the brokers have acknowledged the records."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -51,7 +50,6 @@ class Sender:
         deadline = monotonic() + timeout_s
         stored: dict[int, Source] = {}
         refusals: list[KafkaError] = []
-        faults: list[KafkaError] = []
 
         def delivered(number: int, error: KafkaError | None, message: Message) -> None:
             if error is None:
@@ -59,27 +57,26 @@ class Sender:
             else:
                 refusals.append(error)
 
-        count = 0
-        with _noting(faults):
+        count, faults = 0, list[KafkaError]()
+        try:
             for record in records:
                 count += 1
-                self._produce(record, partial(delivered, count), deadline)
-        # A fatal error is raised once, out of any of these calls; the answers come all the same.
-        for _ in range(2):
-            with _noting(faults):
-                self._producer.flush(max(0.0, deadline - monotonic()))
+                faults += self._produce(record, partial(delivered, count), deadline)
+        except KafkaException as error:
+            faults.append(error.args[0])
+        faults += clients.await_answers(self._producer, deadline - monotonic())
         if len(stored) < count:
             reasons = [clients.explain(error) for error in (*faults, *refusals)]
             reason = reasons[0] if reasons else f"no acknowledgement within {timeout_s:g} s"
             if len(stored) + len(refusals) < count:
                 # The caller is told that those without an answer failed, so none may be sent later.
                 self._producer.purge()
-                self._producer.poll(0)
+                clients.await_answers(self._producer, 0)
             raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
         return [stored[number] for number in range(1, count + 1)]
 
-    def _produce(self, record: NewRecord, on_delivery: Callable[..., None], deadline: float) -> None:
-        """Queues a record, waiting until the deadline while librdkafka's queue is full."""
+    def _produce(self, record: NewRecord, on_delivery: Callable[..., None], deadline: float) -> list[KafkaError]:
+        """Queues a record, waiting until the deadline while librdkafka's queue is full; returns fatal errors."""
         while True:
             try:
                 self._producer.produce(
@@ -92,21 +89,7 @@ class Sender:
                 )
             except BufferError:
                 if monotonic() >= deadline:
-                    return
+                    return []
                 self._producer.poll(_FULL_QUEUE_WAIT_S)
             else:
-                self._producer.poll(0)
-                return
-
-
-@contextmanager
-def _noting(faults: list[KafkaError]) -> Iterator[None]:
-    """Keeps the client's exception instead of raising it.
-
-    Yields:
-        Nothing.
-    """
-    try:
-        yield
-    except KafkaException as error:
-        faults.append(error.args[0])
+                return clients.await_answers(self._producer, 0)

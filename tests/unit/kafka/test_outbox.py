@@ -157,6 +157,5 @@ async def test_an_end_that_was_asked_for_is_no_failure() -> None:
     desk = Desk([FakeProducer()])
     async with desk.open() as outbox:
         await outbox.send(RECORD)
-    assert desk.batched[0].flushed
     assert not outbox.alive
     assert not desk.failures

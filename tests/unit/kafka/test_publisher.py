@@ -281,8 +281,10 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
             await waiting
 
 
-async def test_what_was_taken_is_flushed_at_the_end() -> None:
+async def test_what_was_taken_is_sent_at_the_end() -> None:
     producer = FakeProducer()
-    with publishing(producer):
-        pass
-    assert producer.flushed
+    with publishing(producer) as publisher:
+        waiting = asyncio.create_task(publisher.result(tags(), delivered(record())))
+        await asyncio.sleep(0)
+    assert not len(producer)
+    await waiting
