@@ -38,25 +38,28 @@ class Problem:
 
 
 def review_topics(bootstrap_servers: str, names: TopicNames, extra: clients.Properties) -> list[Problem]:
-    """The problems of an installation's topics; a missing topic has none. Blocking, for 3 s at most.
+    """The problems of an installation's topics; one that is missing or may not be read has none. Blocking, for 3 s.
 
     Raises:
-        DependencyDown: the settings cannot be read: no answer, or no permission for it.
+        DependencyDown: the settings of none can be read: no answer, or no permission for it.
     """
     resources = [
         ConfigResource(ConfigResource.Type.TOPIC, name) for name in (names.uploads, names.tags, names.retry, names.dead)
     ]
     found: dict[str, Configuration] = {}
-    try:
-        admin = clients.admin_client(bootstrap_servers, extra)
-        answers = admin.describe_configs(resources, request_timeout=_TIMEOUT_S)
-        for resource, answer in answers.items():
+    refusal = ""
+    admin = clients.admin_client(bootstrap_servers, extra)
+    for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
+        try:
             entries = answer.result(timeout=_TIMEOUT_S)
+        except KafkaException as error:
+            refusal = clients.explain(error.args[0])
+        except FutureTimeout:
+            refusal = f"{bootstrap_servers} did not answer in {_TIMEOUT_S:.0f} s"
+        else:
             found[resource.name] = {name: str(entry.value) for name, entry in entries.items()}
-    except KafkaException as error:
-        raise DependencyDown("kafka", clients.explain(error.args[0])) from None
-    except FutureTimeout:
-        raise DependencyDown("kafka", f"{bootstrap_servers} did not answer in {_TIMEOUT_S:.0f} s") from None
+    if not found:
+        raise DependencyDown("kafka", refusal)
     return problems_of(names, found)
 
 
