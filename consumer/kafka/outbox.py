@@ -24,7 +24,7 @@ _POLL_S: Final = 0.1
 _FULL_QUEUE_WAIT_S: Final = 0.05
 _FLUSH_S: Final = 5.0
 #: A producer is rebuilt at most so often within the period: what still fails then is not a matter of one producer.
-_MOST_REBUILDS: Final = 5
+_MOST_REBUILDS: Final = 10
 _REBUILD_PERIOD_S: Final = 60.0
 #: Properties of a producer whose every record is a batch of its own.
 _ALONE: Final[Properties] = {"batch.num.messages": 1, "linger.ms": 0}

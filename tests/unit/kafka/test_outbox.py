@@ -129,11 +129,11 @@ async def test_a_fatal_error_of_the_producer_of_single_records_is_mended_too() -
 
 
 async def test_a_producer_that_fails_again_and_again_ends_the_service() -> None:
-    desk = Desk([fatal() for _ in range(6)])
+    desk = Desk([fatal() for _ in range(11)])
     async with desk.open() as outbox:
         sending = asyncio.create_task(sent(outbox))
         await eventually(lambda: desk.failures)
-        assert desk.made == 6
+        assert desk.made == 11
         await eventually(lambda: not outbox.alive)
         sending.cancel()
     assert "OUT_OF_ORDER_SEQUENCE_NUMBER" in str(desk.failures[0])
