@@ -19,6 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types l
 from consumer import events
 from consumer.embedded.paths import free_port
 from consumer.embedded.triton import Triton
+from consumer.errors import ProducerFailed
 from consumer.events import PhotoUploaded
 from tests.harness import RED, PhotoServer, World, by_key, eventually, make_world
 from tests.harness_process import environment, photo_tagger, running_tagger
@@ -141,6 +142,21 @@ async def test_a_producer_that_ends_is_replaced_and_every_photo_has_its_outcome(
     assert mocked.events_logged("producer.rebuilt")
     assert len(by_key(mocked.tags())) == 30
     assert by_key(mocked.dead()).keys() == {"bad0", "bad1", "bad2"}
+
+
+async def test_a_thread_of_acknowledgements_that_ended_is_noticed_by_the_probes(
+    brokers: MockCluster, mocked: World
+) -> None:
+    async with mocked.service() as service:
+        await eventually(lambda: service.not_ready() == [])
+        assert service.live()
+    for broker in (1, 2):
+        brokers.fail_next(broker, INIT_PRODUCER_ID, [NOT_ALLOWED] * 500)
+    async with mocked.service() as service:
+        await eventually(lambda: service.failure is not None)
+        await eventually(lambda: not service.live())
+        assert "the producer's thread" in service.not_ready()
+        assert isinstance(service.failure, ProducerFailed)
 
 
 async def test_a_service_that_may_not_write_ends_with_exit_code_5_and_says_why(
