@@ -125,3 +125,7 @@ class DecodeHangs(TaggerError):
 
 class SourceFailed(TaggerError):
     """The Kafka consumer cannot continue (refused credentials, unknown topic, fenced); the service stops."""
+
+
+class ProducerFailed(TaggerError):
+    """The Kafka producer fails again and again for good (a refused idempotent write, a bug); the service stops."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
 from consumer import contract, tagging, versions
 from consumer.contract import Geometry, ModelContract, ServedModel
@@ -313,15 +313,31 @@ class Produced:
 
 
 class FakeProducer:
-    """A Kafka producer whose deliveries end with the given errors, one each, and well after those."""
+    """A Kafka producer whose deliveries end with the given errors, one each, and well after those.
 
-    def __init__(self, *, full: int = 0, errors: Sequence[KafkaError] = (), refusal: Exception | None = None) -> None:
+    `refuses` gives the error, if any, with which the brokers answer a message whenever it comes. `fatal` is raised once
+    something was sent; after it nothing is taken or sent, and what is queued is answered once it is purged.
+    """
+
+    def __init__(
+        self,
+        *,
+        full: int = 0,
+        errors: Sequence[KafkaError] = (),
+        refusal: Exception | None = None,
+        refuses: Callable[[Produced], int | None] = lambda _: None,
+        fatal: Exception | None = None,
+    ) -> None:
         self.full = full
         self.refusal = refusal
         self.produced: list[Produced] = []
-        self.flushed = False
         self._errors = list(errors)
-        self._deliveries: queue.SimpleQueue[Callable[[KafkaError | None, object], None]] = queue.SimpleQueue()
+        self._refuses = refuses
+        self._fatal, self._ended = fatal, False
+        self._deliveries: queue.SimpleQueue[Callable[[KafkaError | None], None]] = queue.SimpleQueue()
+
+    def __len__(self) -> int:
+        return self._deliveries.qsize()
 
     def produce(
         self,
@@ -338,21 +354,28 @@ class FakeProducer:
         if self.full:
             self.full -= 1
             raise BufferError("queue full")
-        self.produced.append(Produced(topic, key, value, headers))
-        self._deliveries.put(on_delivery)
+        message = Produced(topic, key, value, headers)
+        self.produced.append(message)
+        code = self._refuses(message)
+        self._deliveries.put(lambda error: on_delivery(error if code is None else KafkaError(code), None))
 
     def poll(self, timeout: float) -> int:
         """Serves one delivery report."""
+        if self._ended:
+            return 0
         try:
             report = self._deliveries.get(timeout=timeout)
         except queue.Empty:
             return 0
-        report(self._errors.pop(0) if self._errors else None, None)
+        if self._fatal is not None:
+            fatal, self._fatal, self._ended = self._fatal, None, True
+            self._deliveries.put(report)
+            self.refusal = KafkaException(KafkaError(KafkaError._FATAL))
+            raise fatal
+        report(self._errors.pop(0) if self._errors else None)
         return 1
 
-    def flush(self, timeout: float) -> int:
-        """Serves the reports that are left."""
-        while self.poll(0):
-            pass
-        self.flushed = timeout > 0
-        return 0
+    def purge(self, *, in_flight: bool) -> None:
+        """Has what is queued answered by the next polls."""
+        assert not in_flight
+        self._errors, self._ended = [KafkaError(KafkaError._PURGE_QUEUE)] * len(self), False

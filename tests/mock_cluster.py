@@ -15,10 +15,12 @@ import confluent_kafka
 from consumer.kafka.topics import TopicNames
 from tests.harness import PARTITIONS
 
-#: Kafka's numbers of the requests that a group member sends.
+#: Kafka's numbers of the requests that members of a group and producers send.
+PRODUCE: Final = 0
 OFFSET_COMMIT: Final = 8
 OFFSET_FETCH: Final = 9
 HEARTBEAT: Final = 12
+INIT_PRODUCER_ID: Final = 22
 CONSUMER_GROUP_HEARTBEAT: Final = 68
 
 _PRODUCER: Final = 0

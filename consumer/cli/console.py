@@ -13,7 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from consumer import settings
-from consumer.errors import ContractMismatch, DecodeHangs, DependencyDown, SettingsError, SourceFailed, TaggerError
+from consumer.errors import (
+    ContractMismatch,
+    DecodeHangs,
+    DependencyDown,
+    ProducerFailed,
+    SettingsError,
+    SourceFailed,
+    TaggerError,
+)
 from consumer.escape import json_printable, printable
 
 if TYPE_CHECKING:
@@ -54,6 +62,7 @@ _CODES: Final[dict[type[TaggerError], Exit]] = {
     ContractMismatch: Exit.CONTRACT,
     DependencyDown: Exit.DEPENDENCY,
     SourceFailed: Exit.DEPENDENCY,
+    ProducerFailed: Exit.DEPENDENCY,
     DecodeHangs: Exit.DECODE_HANGS,
 }
 

@@ -18,6 +18,7 @@ from consumer import __version__, events, settings
 from consumer.cli import check, dlq, redis
 from consumer.cli.console import Exit, echo_json, err, explained, job_log, out, progress_bar
 from consumer.cli.times import parse_time
+from consumer.errors import DependencyDown
 from consumer.events import Tags
 from consumer.service import worker
 
@@ -107,12 +108,22 @@ def topics(
     replication: Annotated[int, typer.Option(help="copies of each partition", min=1)] = 1,
     wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not up yet")] = 30.0,
 ) -> None:
-    """Create the topics that are missing; existing ones stay as they are."""
-    from consumer.operations.admin import create_topics_patiently  # noqa: PLC0415 - as in `run`
+    """Create the topics that are missing; existing ones stay as they are, and those that lose records are named."""
+    from consumer.operations.admin import create_topics_patiently, review_topics  # noqa: PLC0415 - as in `run`
 
     with explained():
-        created = create_topics_patiently(settings.load(), partitions, replication, wait_s)
+        loaded = settings.load()
+        created = create_topics_patiently(loaded, partitions, replication, wait_s)
     out.print(f"created {', '.join(created)}" if created else "all topics exist")
+    try:
+        problems = review_topics(loaded)
+    except DependencyDown as unread:
+        out.print(f"their settings cannot be read: {unread.detail}", markup=False, highlight=False)
+        return
+    for problem in problems:
+        err.print(f"{problem.topic}: {problem.setting}={problem.value}: {problem.detail}", style="yellow", markup=False)
+        servers = loaded.kafka.bootstrap_servers
+        err.print(f"  kafka-configs.sh --bootstrap-server {servers} {problem.mend}", markup=False, highlight=False)
 
 
 @app.command()

@@ -95,7 +95,7 @@ class Files:
     async def _body(self, below: "_Below", lane: str, attempt: Attempt, way: Trail) -> bytes:
         attempt.asking = below.origin
         size = await self._lanes.run(lane, below.size)
-        way.pauses()
+        await way.pauses(size)
         await attempt.make_room(below.shown, size)
         way.reads()
         body = await self._lanes.run(lane, partial(below.body, size))

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import methodcaller
+from time import monotonic
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
@@ -16,6 +17,7 @@ from consumer.kafka.offsets import Partition
 Properties = Mapping[str, str | int | float | bool]
 
 _METADATA_TIMEOUT_S: Final = 3.0
+_ANSWER_POLL_S: Final = 0.05
 _READER: Final[Mapping[str, object]] = {
     "enable.auto.commit": False,
     "auto.offset.reset": "earliest",
@@ -87,6 +89,21 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
         },
         logger=_librdkafka_log,
     )
+
+
+def await_answers(producer: Producer, timeout_s: float) -> list[KafkaError]:
+    """Serves acknowledgements until none is awaited or the time is over; returns a fatal error that came meanwhile.
+
+    `flush` goes on to call the callbacks after a fatal error, whose exception they then find set: a SystemError.
+    """
+    deadline, fatal = monotonic() + timeout_s, list[KafkaError]()
+    while True:
+        try:
+            producer.poll(max(0.0, min(_ANSWER_POLL_S, deadline - monotonic())))
+        except KafkaException as error:
+            fatal.append(error.args[0])
+        if not len(producer) or monotonic() >= deadline:
+            return fatal
 
 
 def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:

@@ -1,49 +1,54 @@
 """Publishes results, tombstones, retries and dead letters, and awaits the acknowledgement of each."""
 
 import asyncio
-import threading
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Self
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
 from consumer import events
-from consumer.errors import DependencyDown, Reason, TaggerError
-from consumer.events import Deletion, Headers, Tags
-from consumer.kafka.clients import explain, require_topics
+from consumer.errors import ProducerFailed, Reason, RecordRefused
+from consumer.events import Deletion, Headers, Record, Tags
+from consumer.kafka.clients import require_topics
 from consumer.kafka.headers import VALUE_OMITTED, Delivery, Failure, cloud_event_headers, dead_headers, retry_headers
+from consumer.kafka.outbox import Connect, Outbox
+from consumer.kafka.sender import NewRecord
 from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
+from consumer.telemetry import Log
 
-_POLL_S: Final = 0.1
-_FULL_QUEUE_WAIT_S: Final = 0.05
-_FLUSH_S: Final = 5.0
 _SOURCE: Final = "/photo-tagger"
-_TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
-
-
-class TooLarge(TaggerError):
-    """The brokers refuse this record: it is above the topic's limit."""
+#: Of a dead letter that must fit in any topic: the longest key that is kept, and the longest detail.
+_SHORT_KEY_BYTES: Final = 128
+_SHORT_DETAIL: Final = 100
+#: On a dead letter without its value: what tells the record apart.
+_VALUE_SHA256: Final = "value_sha256"
 
 
 class Publisher:
-    """Produces to the result, retry and dead-letter topics. A context manager inside a running event loop."""
+    """Produces to the result, retry and dead-letter topics. A context manager inside a running event loop.
 
-    def __init__(self, producer: Producer, topics: TopicNames) -> None:
-        self._producer = producer
+    `connect` makes the producers; `failed` is called, from any thread, when none can be kept running.
+    """
+
+    def __init__(
+        self, connect: Connect, topics: TopicNames, *, failed: Callable[[ProducerFailed], None], log: Log
+    ) -> None:
+        self._outbox = Outbox(connect, failed=failed, log=log)
         self._topics = topics
-        self._loop = asyncio.get_running_loop()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._serve_deliveries, name="kafka-deliveries", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._outbox.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join()
-        self._producer.flush(_FLUSH_S)
+        self._outbox.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether acknowledgements are served."""
+        return self._outbox.alive
 
     async def require_topics(self, bootstrap_servers: str) -> None:
         """Checks that the cluster answers and has the topics that are read and written.
@@ -53,21 +58,23 @@ class Publisher:
         """
         names = self._topics
         topics = (names.uploads, names.tags, names.retry, names.dead)
-        await asyncio.to_thread(require_topics, self._producer, bootstrap_servers, topics)
+        await asyncio.to_thread(require_topics, self._outbox.producer, bootstrap_servers, topics)
 
     async def result(self, decision: Tags | Deletion, delivery: Delivery) -> None:
         """Publishes `photo.tagged`, or for a deletion an empty value, after which compaction drops the photo's records.
 
         The headers of a deletion hold what Redis keeps of it, so that the topic can restore it. The id of the event is
-        the origin of the decision, so that a repeat has the same one.
+        the origin of the decision, so that a repeat has the same one. The sender's headers of trace context are passed
+        on, unless the topic refuses the result with them.
 
         Raises:
             DependencyDown: the brokers did not acknowledge it.
+            RecordRefused: they refuse it for good.
         """
         photo_id, origin = decision.photo_id, events.format_source(decision.source)
         kind = events.TAGGED if isinstance(decision, Tags) else events.DELETED
         cloud_event = cloud_event_headers(kind, origin, _SOURCE, subject=photo_id)
-        headers = (*cloud_event, ("content-type", b"application/json"), *delivery.trace)
+        headers = (*cloud_event, ("content-type", b"application/json"))
         value = events.encode(decision) if isinstance(decision, Tags) else None
         if isinstance(decision, Deletion):
             kept = {
@@ -76,68 +83,77 @@ class Publisher:
                 events.SOURCE_HEADER: origin,
             }
             headers += tuple((name, text.encode()) for name, text in kept.items())
-        await self._send(self._topics.tags, photo_id.encode(), value, headers)
+        bare = NewRecord(self._topics.tags, photo_id.encode(), value, headers)
+        traced = replace(bare, headers=(*headers, *delivery.trace))
+        await self._send_first_taken((traced, bare) if delivery.trace else (bare,))
 
     async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original bytes, key and headers; the reason and the origin follow as further headers.
 
-        Where the record and these are above the topic's limit, its value and own headers are left out, and
-        `value_omitted_bytes` says so.
+        A topic may refuse that: then what can be left out is left out, as `_letters` says.
 
         Raises:
             DependencyDown: as `result`.
+            RecordRefused: the topic refuses even the shortest letter.
         """
-        record = delivery.record
-        added = dead_headers(Failure(reason, detail, attempt, delivery.origin, datetime.now(UTC)))
-        try:
-            await self._send(self._topics.dead, record.key, record.value, (*delivery.sent, *added))
-        except TooLarge:
-            # The event is still in the upload topic, at the origin in the headers.
-            omitted = (VALUE_OMITTED, str(len(record.value or b"")).encode())
-            await self._send(self._topics.dead, record.key, None, (*added, omitted))
+        failure = Failure(reason, detail, attempt, delivery.origin, datetime.now(UTC))
+        await self._send_first_taken(_letters(self._topics.dead, delivery, failure))
 
     async def retry(self, delivery: Delivery, deferral: Deferral) -> bool:
-        """Publishes the original bytes, key and headers to the retry topic; False where they are too large for it.
+        """Publishes the original bytes, key and headers to the retry topic; False where it refuses them for good.
 
         Raises:
             DependencyDown: as `result`.
         """
         record, headers = delivery.record, retry_headers(delivery.sent, deferral)
         try:
-            await self._send(self._topics.retry, record.key, record.value, headers)
-        except TooLarge:
+            await self._outbox.send(NewRecord(self._topics.retry, record.key, record.value, headers))
+        except RecordRefused:
             return False
         return True
 
-    async def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        future: asyncio.Future[None] = self._loop.create_future()
+    async def _send_first_taken(self, forms: Iterable[NewRecord]) -> None:
+        """Sends the first of several forms of a record that the topic takes.
 
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            self._loop.call_soon_threadsafe(_resolve, future, error)
-
-        while True:
+        Raises:
+            DependencyDown: as `result`.
+            RecordRefused: it takes none.
+        """
+        refusal = None
+        for form in forms:
             try:
-                self._producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=delivered)
-                break
-            except BufferError:
-                await asyncio.sleep(_FULL_QUEUE_WAIT_S)
-            except KafkaException as error:
-                raise _mapped(error.args[0]) from None
-        await future
-
-    def _serve_deliveries(self) -> None:
-        while not self._closing.is_set():
-            self._producer.poll(_POLL_S)
+                await self._outbox.send(form)
+            except RecordRefused as refused:
+                refusal = refused
+            else:
+                return
+        raise refusal or RecordRefused("nothing to send")
 
 
-def _resolve(future: asyncio.Future[None], error: KafkaError | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(_mapped(error))
+def _letters(topic: str, delivery: Delivery, failure: Failure) -> Iterator[NewRecord]:
+    """The forms of a dead letter, from the whole one to one that fits in any topic.
+
+    A compacted topic insists on a key: where there is none, the origin is one. Without its value, a letter has no
+    headers of the sender either; the value's size and digest are there instead, and the record itself is still in the
+    upload topic, at the origin in the headers. In the shortest form a long key is replaced by its digest.
+
+    Yields:
+        Each form as it would be sent.
+    """
+    record = delivery.record
+    whole = NewRecord(topic, record.key, record.value, (*delivery.sent, *dead_headers(failure)))
+    yield whole
+    origin = events.format_source(delivery.origin).encode()
+    if record.key is None:
+        yield replace(whole, key=origin)
+    key = origin if record.key is None else record.key
+    yield replace(whole, key=key, value=None, headers=_headers_without_value(record, failure))
+    short = replace(failure, detail=failure.detail[:_SHORT_DETAIL])
+    key = key if len(key) <= _SHORT_KEY_BYTES else b"sha256:" + hashlib.sha256(key).hexdigest().encode()
+    yield replace(whole, key=key, value=None, headers=_headers_without_value(record, short))
 
 
-def _mapped(error: KafkaError) -> TaggerError:
-    return TooLarge(explain(error)) if error.code() in _TOO_LARGE else DependencyDown("kafka", explain(error))
+def _headers_without_value(record: Record, failure: Failure) -> Headers:
+    value = record.value or b""
+    digest = ((_VALUE_SHA256, hashlib.sha256(value).hexdigest().encode()),) if value else ()
+    return (*digest, *dead_headers(failure), (VALUE_OMITTED, str(len(value)).encode()))

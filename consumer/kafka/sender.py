@@ -49,33 +49,34 @@ class Sender:
         """
         deadline = monotonic() + timeout_s
         stored: dict[int, Source] = {}
-        failures: list[KafkaError] = []
+        refusals: list[KafkaError] = []
 
         def delivered(number: int, error: KafkaError | None, message: Message) -> None:
             if error is None:
                 stored[number] = Source(*coordinates(message))
             else:
-                failures.append(error)
+                refusals.append(error)
 
-        count = 0
+        count, faults = 0, list[KafkaError]()
         try:
             for record in records:
                 count += 1
-                self._produce(record, partial(delivered, count), deadline)
+                faults += self._produce(record, partial(delivered, count), deadline)
         except KafkaException as error:
-            failures.append(error.args[0])
-        self._producer.flush(max(0.0, deadline - monotonic()))
+            faults.append(error.args[0])
+        faults += clients.await_answers(self._producer, deadline - monotonic())
         if len(stored) < count:
-            reason = clients.explain(failures[0]) if failures else f"no acknowledgement within {timeout_s:g} s"
-            if len(stored) + len(failures) < count:
+            reasons = [clients.explain(error) for error in (*faults, *refusals)]
+            reason = reasons[0] if reasons else f"no acknowledgement within {timeout_s:g} s"
+            if len(stored) + len(refusals) < count:
                 # The caller is told that those without an answer failed, so none may be sent later.
                 self._producer.purge()
-                self._producer.poll(0)
+                clients.await_answers(self._producer, 0)
             raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
         return [stored[number] for number in range(1, count + 1)]
 
-    def _produce(self, record: NewRecord, on_delivery: Callable[..., None], deadline: float) -> None:
-        """Queues a record, waiting until the deadline while librdkafka's queue is full."""
+    def _produce(self, record: NewRecord, on_delivery: Callable[..., None], deadline: float) -> list[KafkaError]:
+        """Queues a record, waiting until the deadline while librdkafka's queue is full; returns fatal errors."""
         while True:
             try:
                 self._producer.produce(
@@ -88,8 +89,7 @@ class Sender:
                 )
             except BufferError:
                 if monotonic() >= deadline:
-                    return
+                    return []
                 self._producer.poll(_FULL_QUEUE_WAIT_S)
             else:
-                self._producer.poll(0)
-                return
+                return clients.await_answers(self._producer, 0)

@@ -11,7 +11,8 @@ from consumer.errors import DependencyDown
 from consumer.kafka import clients
 
 _CREATE_TIMEOUT_S: Final = 15.0
-_DEAD_RETENTION_MS: Final = 90 * 24 * 3600 * 1000
+#: How long the retry and dead-letter topics keep records.
+KEPT_MS: Final = 90 * 24 * 3600 * 1000
 #: Tombstones stay for as long as an old upload may be replayed; Kafka's default is a day.
 _RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
 
@@ -46,8 +47,8 @@ def create_topics(
     wanted = [
         NewTopic(names.uploads, partitions, replication),
         NewTopic(names.tags, partitions, replication, config=_RESULTS),
-        NewTopic(names.retry, partitions, replication, config={"retention.ms": str(_DEAD_RETENTION_MS)}),
-        NewTopic(names.dead, 1, replication, config={"retention.ms": str(_DEAD_RETENTION_MS)}),
+        NewTopic(names.retry, partitions, replication, config={"retention.ms": str(KEPT_MS)}),
+        NewTopic(names.dead, 1, replication, config={"retention.ms": str(KEPT_MS)}),
     ]
     created = []
     for name, future in admin.create_topics(wanted, operation_timeout=_CREATE_TIMEOUT_S).items():

@@ -10,6 +10,8 @@ from consumer.errors import DependencyDown
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.kafka.headers import cloud_event_headers
 from consumer.kafka.sender import NewRecord, Sender
+from consumer.kafka.topic_review import Problem
+from consumer.kafka.topic_review import review_topics as problems_of_topics
 from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import Found, TagReader, ignore
 from consumer.redis.failures import redis_failures
@@ -27,8 +29,7 @@ def create_topics_patiently(settings: Settings, partitions: int, replication: in
     Raises:
         DependencyDown: the cluster did not answer in time, or refuses a topic.
     """
-    kafka, deadline = settings.kafka, monotonic() + wait_s
-    names = TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
+    kafka, names, deadline = settings.kafka, _names(settings), monotonic() + wait_s
     while True:
         try:
             return create_topics(
@@ -38,6 +39,15 @@ def create_topics_patiently(settings: Settings, partitions: int, replication: in
             if monotonic() >= deadline:
                 raise
             sleep(_POLL_S)
+
+
+def review_topics(settings: Settings) -> list[Problem]:
+    """The settings of the topics under which records vanish or are refused.
+
+    Raises:
+        DependencyDown: they cannot be read.
+    """
+    return problems_of_topics(settings.kafka.bootstrap_servers, _names(settings), settings.kafka.extra)
 
 
 def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
@@ -79,6 +89,11 @@ def find_photos(
         DependencyDown: Redis does not answer.
     """
     return _with_reader(settings, unreadable, lambda reader: reader.find(brand, min_quality, limit=limit))
+
+
+def _names(settings: Settings) -> TopicNames:
+    kafka = settings.kafka
+    return TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
 
 
 def _with_reader(settings: Settings, unreadable: Callable[[str], None], read: Callable[[TagReader], T]) -> T:

@@ -47,6 +47,7 @@ async def replay(
 
     Raises:
         SourceFailed: Kafka refuses the consumer.
+        ProducerFailed: no Kafka producer can be kept running.
     """
     # Many bad events in a row must not stop a job that ends by itself.
     unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})

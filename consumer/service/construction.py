@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 from consumer import events, tagging
 from consumer.budget import Budget
 from consumer.contract import ModelContract
-from consumer.errors import SourceFailed
+from consumer.errors import ProducerFailed, SourceFailed
 from consumer.events import PhotoUploaded, Scores, Tags
 from consumer.events import Source as Origin
 from consumer.fetch.fetcher import Fetcher
@@ -69,13 +69,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What all parts of one service share: event loop, log, metrics, and what to call when a source fails."""
+    """What all parts of one service share: event loop, log, metrics, and what to call when Kafka fails for good."""
 
     loop: asyncio.AbstractEventLoop
     log: Log
     metrics: Metrics
     dependencies: Dependencies
-    failed: Callable[[SourceFailed], None]
+    failed: Callable[[SourceFailed | ProducerFailed], None]
 
     def call_in_loop(self, call: Callable[[T], None], argument: T) -> None:
         """Runs a callback of the Kafka thread in the event loop; does nothing after the loop's end."""
@@ -112,13 +112,19 @@ class Parts:
     streams: tuple[Stream, ...]
 
 
-def connections_of(settings: Settings) -> Connections:
+def connections_of(settings: Settings, runtime: Runtime) -> Connections:
     """The clients of Triton, Redis and Kafka, not connected yet."""
     kafka = settings.kafka
+    publisher = Publisher(
+        lambda special: clients.producer_client(kafka.bootstrap_servers, {**kafka.extra, **special}),
+        topic_names(settings),
+        failed=partial(runtime.call_in_loop, runtime.failed),
+        log=runtime.log,
+    )
     return Connections(
         TritonClient(settings.triton.url, deadline_s=settings.triton.deadline_s),
         Store(**settings.redis.model_dump()),
-        Publisher(clients.producer_client(kafka.bootstrap_servers, kafka.extra), topic_names(settings)),
+        publisher,
     )
 
 

@@ -10,8 +10,16 @@ from typing import Any, Final, TypeVar
 from prometheus_client import generate_latest
 
 from consumer.contract import ModelContract, differences
-from consumer.errors import ContractMismatch, DecodeHangs, SourceFailed, TaggerError
+from consumer.errors import (
+    ContractMismatch,
+    DecodeHangs,
+    DependencyDown,
+    ProducerFailed,
+    SourceFailed,
+    TaggerError,
+)
 from consumer.imaging.preparer import Preparer
+from consumer.kafka.topic_review import review_topics
 from consumer.resilience import Dependencies
 from consumer.service import construction
 from consumer.service.construction import Connections, Job, Parts, Runtime
@@ -40,24 +48,32 @@ class Service:
         self._loop = asyncio.get_running_loop()
         #: None until the dependencies have answered: the parts need the contract of the models.
         self._parts: Parts | None = None
+        #: None until they are all open.
+        self._connections: Connections | None = None
         self.metrics = Metrics()
         self.dependencies = Dependencies(log, self.metrics)
         self.stopping = asyncio.Event()
-        self.failure: SourceFailed | DecodeHangs | ContractMismatch | None = None
+        self.failure: SourceFailed | ProducerFailed | DecodeHangs | ContractMismatch | None = None
         self._opened = AsyncExitStack()
         #: Held while the parts are replaced.
         self._renewing = asyncio.Lock()
 
     def live(self) -> bool:
         """Whether the service waits for its dependencies, or its Kafka threads poll."""
-        return self._parts is None or all(stream.source.alive for stream in self._parts.streams)
+        return self._parts is None or (self._publishes and all(stream.source.alive for stream in self._parts.streams))
 
     def not_ready(self) -> list[str]:
         """What the service waits for; empty while photos can be tagged."""
         parts = self._parts
         sources = [] if parts is None else [stream.source for stream in parts.streams]
         complaint = None if parts is None else parts.admission.complaint
-        return waiting_for(self.dependencies.lost, sources, complaint, stopping=self.stopping.is_set())
+        lost = (*self.dependencies.lost, *(() if self._publishes else ("the producer's thread",)))
+        return waiting_for(lost, sources, complaint, stopping=self.stopping.is_set())
+
+    @property
+    def _publishes(self) -> bool:
+        """Whether acknowledgements are served, or none is expected yet."""
+        return self._connections is None or self._connections.publisher.alive
 
     @property
     def idle(self) -> bool:
@@ -82,11 +98,12 @@ class Service:
         """
         runtime = Runtime(self._loop, self._log, self.metrics, self.dependencies, self._fail)
         async with AsyncExitStack() as stack:
-            connections = construction.connections_of(self._settings)
+            connections = construction.connections_of(self._settings, runtime)
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)
             contract = await self._await_dependencies(connections)
             stack.enter_context(connections.publisher)
+            self._connections = connections
             await self._begin(job, connections, contract, runtime)
             follow = self._loop.create_task(self._follow_contract(job, connections, contract, runtime))
             follow.add_done_callback(self._followed)
@@ -166,6 +183,7 @@ class Service:
             wait("triton", read_contract), wait("redis", connections.store.ping), wait("kafka", require_topics)
         )
         contract, _, _ = await self._unless_stopped(answers)
+        await self._review_topics()
         self._report(contract)
         return contract
 
@@ -178,6 +196,23 @@ class Service:
             brand_threshold=contract.brand_threshold,
             good_threshold=contract.good_threshold,
         )
+
+    async def _review_topics(self) -> None:
+        """Warns of topics whose settings lose records; that they cannot be read is no reason not to start."""
+        kafka, names = self._settings.kafka, construction.topic_names(self._settings)
+        try:
+            problems = await asyncio.to_thread(review_topics, kafka.bootstrap_servers, names, kafka.extra)
+        except DependencyDown as unread:
+            self._log.info("topics.unread", detail=unread.detail)
+            return
+        for problem in problems:
+            self._log.warning(
+                "topic.misconfigured",
+                topic=problem.topic,
+                setting=problem.setting,
+                detail=problem.detail,
+                mend=problem.mend,
+            )
 
     async def _unless_stopped(self, work: asyncio.Future[T]) -> T:
         stop = self._loop.create_task(self.stopping.wait())
@@ -193,7 +228,7 @@ class Service:
             # Retrieves its end: asyncio reports the exception of a gathering that nobody looked at.
             await asyncio.gather(work, return_exceptions=True)
 
-    def _fail(self, failure: SourceFailed) -> None:
+    def _fail(self, failure: SourceFailed | ProducerFailed) -> None:
         self.failure = self.failure or failure
         self._log.error("kafka.errored", detail=str(failure))
         self.stop()
@@ -239,6 +274,7 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
 
     Raises:
         SourceFailed: Kafka refuses this consumer permanently.
+        ProducerFailed: no Kafka producer can be kept running.
         DecodeHangs: a decode cannot be stopped; the process must exit without waiting for its threads.
     """
     service = Service(settings, log)

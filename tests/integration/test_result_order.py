@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -28,7 +29,8 @@ class HeldPublisher(Publisher):
     """Publishes results when the test lets it."""
 
     def __init__(self, world: World) -> None:
-        super().__init__(clients.producer_client(world.kafka, world.settings.kafka.extra), topic_names(world.settings))
+        connect = partial(clients.producer_client, world.kafka)
+        super().__init__(connect, topic_names(world.settings), failed=pytest.fail, log=RecordingLog())
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def _hold(self) -> None:

@@ -1,17 +1,19 @@
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from consumer import events
-from consumer.errors import DependencyDown
-from consumer.events import Deletion, Record, Source, Tags
-from consumer.kafka.headers import DEAD_HEADERS, RETRY_HEADERS, retry_headers
+from consumer.errors import DependencyDown, RecordRefused
+from consumer.events import Deletion, Headers, Record, Source, Tags
+from consumer.kafka.headers import DEAD_HEADERS, RETRY_HEADERS, failure_of, retry_headers
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
-from tests.fakes import MOMENT, FakeProducer, Produced, World, record, tags
+from tests.fakes import MOMENT, FakeProducer, Produced, RecordingLog, World, record, tags
 
 TRACE = (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", b"a=1"))
 TOPICS = TopicNames("uploads", "tags", "dead", "retry")
@@ -20,9 +22,39 @@ DELETION = Deletion("photo-1", "0000000000001.999999.9999999999999", Source("pho
 delivered = World().delivery
 
 
+def publishing(producer: FakeProducer) -> Publisher:
+    return Publisher(lambda _: producer, TOPICS, failed=pytest.fail, log=RecordingLog())
+
+
+def larger_than(limit_bytes: int) -> Callable[[Produced], int | None]:
+    """Brokers that refuse messages above a size."""
+
+    def refuses(message: Produced) -> int | None:
+        pairs = ((name.encode(), value) for name, value in message.headers)
+        parts = (message.key, message.value, *(part for pair in pairs for part in pair))
+        too_large = sum(len(part or b"") for part in parts) > limit_bytes
+        return KafkaError.MSG_SIZE_TOO_LARGE if too_large else None
+
+    return refuses
+
+
+def without_key(message: Produced) -> int | None:
+    """Brokers of a compacted topic."""
+    return KafkaError.INVALID_RECORD if message.key is None else None
+
+
+async def last_letter(one: Record, refuses: Callable[[Produced], int | None], detail: str = "cut off") -> Record:
+    """The dead letter of a record as the brokers took it at last."""
+    producer = FakeProducer(refuses=refuses)
+    with publishing(producer) as publisher:
+        await publisher.dead_letter(delivered(one), "corrupt_image", detail, 3)
+    taken = producer.produced[-1]
+    return Record("dead", 0, 0, taken.key, taken.value, tuple(taken.headers))
+
+
 async def letter_of(one: Record, detail: str = "cut off") -> Produced:
     producer = FakeProducer()
-    with Publisher(producer, TOPICS) as publisher:
+    with publishing(producer) as publisher:
         await publisher.dead_letter(delivered(one), "corrupt_image", detail, 3)
     (produced,) = producer.produced
     return produced
@@ -30,7 +62,7 @@ async def letter_of(one: Record, detail: str = "cut off") -> Produced:
 
 async def tags_message(one: Record, decided: Tags = tags()) -> Produced:  # noqa: B008 - a frozen value
     producer = FakeProducer()
-    with Publisher(producer, TOPICS) as publisher:
+    with publishing(producer) as publisher:
         await publisher.result(decided, delivered(one))
     (produced,) = producer.produced
     return produced
@@ -68,7 +100,7 @@ async def test_the_trace_of_the_event_travels_on_and_nothing_else_of_it() -> Non
 
 async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
     producer = FakeProducer()
-    with Publisher(producer, TOPICS) as publisher:
+    with publishing(producer) as publisher:
         await publisher.result(DELETION, delivered(record(headers=TRACE)))
     (produced,) = producer.produced
     assert (produced.topic, produced.key, produced.value) == ("tags", b"photo-1", None)
@@ -78,7 +110,7 @@ async def test_a_tombstone_is_an_empty_value_under_the_photo_id() -> None:
 
 async def test_a_tombstone_says_in_headers_what_redis_keeps_of_it() -> None:
     producer = FakeProducer()
-    with Publisher(producer, TOPICS) as publisher:
+    with publishing(producer) as publisher:
         await publisher.result(DELETION, delivered(record(offset=9)))
     (produced,) = producer.produced
     assert produced.header("version") == DELETION.version
@@ -109,7 +141,7 @@ async def test_a_dead_letter_says_why_when_and_where_it_comes_from() -> None:
 async def test_a_record_that_waits_keeps_key_value_and_headers_and_says_until_when() -> None:
     producer, one = FakeProducer(), record(offset=41, partition=2, headers=(("reason", b"of the sender"), *TRACE))
     deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
-    with Publisher(producer, TOPICS) as publisher:
+    with publishing(producer) as publisher:
         assert await publisher.retry(delivered(one), deferral)
     (produced,) = producer.produced
     assert (produced.topic, produced.key, produced.value) == ("retry", one.key, one.value)
@@ -129,7 +161,7 @@ async def test_a_dead_letter_after_a_wait_names_the_first_record_and_keeps_no_he
 
 async def test_what_the_retry_topic_will_never_take_is_told_and_is_no_outage() -> None:
     deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
-    with Publisher(FakeProducer(errors=[KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)]), TOPICS) as publisher:
+    with publishing(FakeProducer(refuses=lambda _: KafkaError.MSG_SIZE_TOO_LARGE)) as publisher:
         assert not await publisher.retry(delivered(record()), deferral)
 
 
@@ -137,16 +169,87 @@ async def test_a_detail_of_any_text_is_published() -> None:
     assert (await letter_of(record(), detail="no such file: \udcff")).header("detail")
 
 
+LARGE = b"x" * 2000
+
+
+@pytest.mark.parametrize(
+    ("one", "kept_key"),
+    [
+        (Record("photo-uploads", 2, 41, b"photo-1", LARGE, (("a", b"1"),)), b"photo-1"),
+        (Record("photo-uploads", 2, 41, b"photo-1", b"{}", (("ce_type", LARGE),)), b"photo-1"),
+        (Record("photo-uploads", 2, 41, b"photo-1", None, (("n" * 2000, None),)), b"photo-1"),
+        (Record("photo-uploads", 2, 41, b"\xff\x00", LARGE, (("n", LARGE),)), b"\xff\x00"),
+        (Record("photo-uploads", 2, 41, b"k" * 128, LARGE), b"k" * 128),
+        (Record("photo-uploads", 2, 41, b"", LARGE), b""),
+        (Record("photo-uploads", 2, 41, LARGE, b"{}"), b"sha256:" + sha256(LARGE).hexdigest().encode()),
+        (Record("photo-uploads", 2, 41, None, LARGE), b"photo-uploads/2/41"),
+    ],
+)
+@pytest.mark.parametrize("detail", ["cut off", "破" * 5000, "\udcff" * 5000])
+async def test_a_dead_letter_that_is_refused_for_its_size_is_cut_down_to_what_fits(
+    one: Record, kept_key: bytes, detail: str
+) -> None:
+    letter = await last_letter(one, larger_than(1200), detail)
+    failure = failure_of(letter.headers)
+    assert failure is not None
+    assert failure.value_omitted
+    assert (failure.reason, failure.attempt, failure.origin) == ("corrupt_image", 3, Source("photo-uploads", 2, 41))
+    assert failure.detail
+    assert (letter.key, letter.value) == (kept_key, None)
+    assert letter.header("value_omitted_bytes", "") == str(len(one.value or b""))
+    digest = sha256(one.value).hexdigest() if one.value else ""
+    assert letter.header("value_sha256", "") == digest
+
+
+async def test_a_dead_letter_keeps_its_whole_key_and_detail_where_only_the_value_is_too_large() -> None:
+    one = Record("photo-uploads", 2, 41, b"k" * 500, LARGE)
+    letter = await last_letter(one, larger_than(1800), "d" * 500)
+    failure = failure_of(letter.headers)
+    assert failure is not None
+    assert (letter.key, failure.detail) == (b"k" * 500, "d" * 500)
+
+
+async def test_a_record_without_a_key_gets_its_origin_for_one_where_the_topic_insists() -> None:
+    letter = await last_letter(Record("photo-uploads", 2, 41, None, b"{}", TRACE), without_key)
+    assert (letter.key, letter.value, letter.headers[:2]) == (b"photo-uploads/2/41", b"{}", TRACE)
+
+
+async def test_a_dead_letter_that_is_refused_in_every_form_is_told() -> None:
+    producer = FakeProducer(refuses=larger_than(10))
+    with publishing(producer) as publisher, pytest.raises(RecordRefused, match="MSG_SIZE_TOO_LARGE"):
+        await publisher.dead_letter(delivered(record()), "corrupt_image", "cut off", 3)
+
+
+async def test_a_header_name_that_was_not_utf8_is_written_with_escapes() -> None:
+    produced = await letter_of(record(headers=(("caf\udce9", b"1"),)))
+    assert produced.headers[0] == ("caf\\udce9", b"1")
+
+
+@pytest.mark.parametrize("decided", [tags(), DELETION], ids=["tags", "deletion"])
+async def test_a_result_that_is_refused_with_the_trace_goes_without_it(decided: Tags | Deletion) -> None:
+    producer = FakeProducer(refuses=larger_than(2000))
+    with publishing(producer) as publisher:
+        await publisher.result(decided, delivered(record(headers=(("traceparent", b"00"), ("tracestate", LARGE)))))
+    assert producer.produced[-1].header("traceparent") is None
+    assert producer.produced[-1].header("ce_subject") == "photo-1"
+
+
+@pytest.mark.parametrize("headers", [(), TRACE])
+async def test_a_result_that_is_refused_without_the_trace_too_is_told(headers: Headers) -> None:
+    with publishing(FakeProducer(refuses=larger_than(100))) as publisher, pytest.raises(RecordRefused):
+        await publisher.result(tags(), delivered(record(headers=headers)))
+
+
 async def test_a_full_queue_is_waited_out() -> None:
     producer = FakeProducer(full=2)
-    with Publisher(producer, TOPICS) as publisher:
+    with publishing(producer) as publisher:
         await publisher.result(tags(), delivered(record()))
     assert len(producer.produced) == 1
 
 
 @pytest.mark.parametrize("code", [KafkaError._MSG_TIMED_OUT, KafkaError.NOT_ENOUGH_REPLICAS, KafkaError._PURGE_QUEUE])
 async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> None:
-    with Publisher(FakeProducer(errors=[KafkaError(code)]), TOPICS) as publisher:
+    with publishing(FakeProducer(errors=[KafkaError(code)])) as publisher:
         with pytest.raises(DependencyDown) as caught:
             await publisher.result(tags(), delivered(record()))
         await publisher.result(tags(), delivered(record()))
@@ -156,20 +259,20 @@ async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> Non
 
 async def test_a_message_that_is_not_taken_is_an_outage() -> None:
     producer = FakeProducer(refusal=KafkaException(KafkaError(KafkaError._UNKNOWN_TOPIC)))
-    with Publisher(producer, TOPICS) as publisher, pytest.raises(DependencyDown, match="_UNKNOWN_TOPIC"):
+    with publishing(producer) as publisher, pytest.raises(DependencyDown, match="_UNKNOWN_TOPIC"):
         await publisher.result(DELETION, delivered(record()))
 
 
 async def test_many_messages_at_once_each_get_their_own_answer() -> None:
     errors = [KafkaError(KafkaError._MSG_TIMED_OUT)] * 3
-    with Publisher(FakeProducer(errors=errors), TOPICS) as publisher:
+    with publishing(FakeProducer(errors=errors)) as publisher:
         calls = [publisher.result(tags(), delivered(record(offset=offset))) for offset in range(50)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(answer) for answer in answers] == [DependencyDown] * 3 + [type(None)] * 47
 
 
 async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
-    with Publisher(FakeProducer(full=1), TOPICS) as publisher:
+    with publishing(FakeProducer(full=1)) as publisher:
         waiting = asyncio.create_task(publisher.result(tags(), delivered(record())))
         await asyncio.sleep(0)
         waiting.cancel()
@@ -178,8 +281,10 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
             await waiting
 
 
-async def test_what_was_taken_is_flushed_at_the_end() -> None:
+async def test_what_was_taken_is_sent_at_the_end() -> None:
     producer = FakeProducer()
-    with Publisher(producer, TOPICS):
-        pass
-    assert producer.flushed
+    with publishing(producer) as publisher:
+        waiting = asyncio.create_task(publisher.result(tags(), delivered(record())))
+        await asyncio.sleep(0)
+    assert not len(producer)
+    await waiting

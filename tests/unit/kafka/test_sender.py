@@ -17,11 +17,12 @@ REFUSED = KafkaError(KafkaError.NOT_ENOUGH_REPLICAS)
 
 @dataclass
 class FakeProducer:
-    """Answers in reverse order when it is flushed; None stands for a record that is never acknowledged."""
+    """Answers in reverse order once it is polled with time; False stands for a record that is never acknowledged."""
 
     answers: list[KafkaError | bool] = field(default_factory=list)
     full: int = 0
     refusal: KafkaError | None = None
+    fatal: KafkaError | None = None
     sent: list[dict[str, Any]] = field(default_factory=list)
     pending: list[Callable[[], object]] = field(default_factory=list)
     purged: bool = False
@@ -47,12 +48,14 @@ class FakeProducer:
             place = SimpleNamespace(topic=lambda: topic, partition=lambda: 0, offset=lambda: number)
             self.pending.append(lambda: on_delivery(None, place))
 
-    def poll(self, _: float) -> int:
-        return 0
+    def __len__(self) -> int:
+        return len(self.pending)
 
-    def flush(self, timeout: float) -> int:
-        assert timeout >= 0
-        while self.pending:
+    def poll(self, timeout: float) -> int:
+        if self.fatal is not None and self.sent:
+            fatal, self.fatal = self.fatal, None
+            raise KafkaException(fatal)
+        while timeout and self.pending:
             self.pending.pop()()
         return 0
 
@@ -104,6 +107,13 @@ def test_the_brokers_reason_is_told() -> None:
 def test_what_the_client_refuses_is_told_after_what_was_sent_before_it() -> None:
     producer = FakeProducer(refusal=KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
     with pytest.raises(DependencyDown, match=r"MSG_SIZE_TOO_LARGE: .*\(1 of 1 records"):
+        sender_of(producer).send(records(2))
+
+
+def test_a_fatal_error_is_told_and_not_only_what_it_did_to_the_records() -> None:
+    fatal = KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "made up", True)
+    producer = FakeProducer([True, REFUSED], fatal=fatal)
+    with pytest.raises(DependencyDown, match=r"OUT_OF_ORDER_SEQUENCE_NUMBER: .*\(1 of 2 records"):
         sender_of(producer).send(records(2))
 
 

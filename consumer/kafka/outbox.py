@@ -1,0 +1,232 @@
+"""Records on their way to the brokers: each is awaited until it is acknowledged, refused for good, or has to wait.
+
+The brokers refuse a whole batch for one record of it: for the size of the batch, or because one has no key where the
+topic is compacted. So a record counts as refused only once it was refused in a batch of its own.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Final, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
+from consumer.events import Headers
+from consumer.kafka.clients import Properties, await_answers, explain
+from consumer.kafka.sender import NewRecord
+from consumer.telemetry import Log
+
+_POLL_S: Final = 0.1
+_FULL_QUEUE_WAIT_S: Final = 0.05
+_FLUSH_S: Final = 5.0
+#: A producer is rebuilt at most so often within the period: what still fails then is not a matter of one producer.
+_MOST_REBUILDS: Final = 10
+_REBUILD_PERIOD_S: Final = 60.0
+#: Properties of a producer whose every record is a batch of its own.
+_ALONE: Final[Properties] = {"batch.num.messages": 1, "linger.ms": 0}
+#: What the brokers, or librdkafka before them, answer for the sake of a record. Anything else (authorisation, a missing
+#: topic, too few replicas, a time-out, a refused format) concerns the cluster, its settings or the network, and with
+#: them every record: that is waited for, visibly, and costs no photo its place.
+_FOR_THE_RECORD: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001 - librdkafka's local errors have no public name
+    }
+)
+
+
+class Connect(Protocol):
+    """Makes a producer with further properties."""
+
+    def __call__(self, special: Properties, /) -> Producer:
+        """A new producer."""
+
+
+class Outbox:
+    """Sends records in batches, and those of a refused batch one by one. A context manager in a running event loop.
+
+    `failed` is called, from any thread, when no producer can be kept running: the service has to end.
+    """
+
+    def __init__(self, connect: Connect, *, failed: Callable[[ProducerFailed], None], log: Log) -> None:
+        self._connect = connect
+        self._failed = failed
+        self._log = log
+        self._batched = Lane(lambda: connect({}), failed=failed, log=log)
+        #: Made when a batch is refused for the first time.
+        self._single: Lane | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether acknowledgements are served."""
+        return all(lane.alive for lane in self._lanes)
+
+    @property
+    def producer(self) -> Producer:
+        """The producer in use, for questions to the cluster."""
+        return self._batched.producer
+
+    def start(self) -> None:
+        """Starts to serve acknowledgements."""
+        self._batched.start()
+
+    def close(self) -> None:
+        """Sends what was taken, within a limit of time."""
+        for lane in self._lanes:
+            lane.close()
+
+    async def send(self, record: NewRecord) -> None:
+        """Returns once the brokers have acknowledged the record.
+
+        Raises:
+            RecordRefused: they refuse this record for good, in a batch of its own too.
+            DependencyDown: they did not acknowledge it, which may be otherwise later.
+        """
+        try:
+            await self._batched.send(record)
+        except RecordRefused:
+            await self._alone().send(record)
+
+    def _alone(self) -> "Lane":
+        if self._single is None:
+            self._single = Lane(lambda: self._connect(_ALONE), failed=self._failed, log=self._log)
+            self._single.start()
+        return self._single
+
+    @property
+    def _lanes(self) -> tuple["Lane", ...]:
+        return (self._batched,) if self._single is None else (self._batched, self._single)
+
+
+class Lane:
+    """One producer at a time, and the thread that serves its acknowledgements.
+
+    A fatal error ends an idempotent producer: it takes nothing any more, and a new one is made. What the old one still
+    held goes back to the callers, who send it again. What was under way keeps its answer, so that it is not stored
+    behind a newer record of its photo.
+    """
+
+    def __init__(self, connect: Callable[[], Producer], *, failed: Callable[[ProducerFailed], None], log: Log) -> None:
+        self._connect = connect
+        self._failed = failed
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        #: Held while a record is handed over or the producer is changed, so that none goes to one that is given up.
+        self._changing = threading.Lock()
+        self._rebuilt_s: deque[float] = deque(maxlen=_MOST_REBUILDS)
+        #: Former producers with records under way.
+        self._broken: list[Producer] = []
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kafka-deliveries", daemon=True)
+        self.producer = connect()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread, and waits a while for the acknowledgements that are left."""
+        self._closing.set()
+        self._thread.join()
+        await_answers(self.producer, _FLUSH_S)
+
+    async def send(self, record: NewRecord) -> None:
+        """As `Outbox.send`, once.
+
+        Raises:
+            RecordRefused: the brokers refuse it for good, or another one of its batch.
+            DependencyDown: as `Outbox.send`.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            self._loop.call_soon_threadsafe(_resolve, future, error)
+
+        while True:
+            try:
+                with self._changing:
+                    self.producer.produce(
+                        record.topic,
+                        value=record.value,
+                        key=record.key,
+                        headers=_named(record.headers),
+                        on_delivery=delivered,
+                    )
+                break
+            except BufferError:
+                await asyncio.sleep(_FULL_QUEUE_WAIT_S)
+            except KafkaException as error:
+                failure = _meaning(error.args[0])
+                raise failure from None
+        await future
+
+    def _run(self) -> None:
+        """Serves acknowledgements; an end that nobody asked for ends the service, which would wait for ever."""
+        failure = "the thread of the producer ended by a bug; its traceback is on standard error"
+        try:
+            while not self._closing.is_set():
+                try:
+                    self.producer.poll(_POLL_S)
+                except KafkaException as fatal:
+                    self._rebuild(fatal.args[0])
+                self._serve_broken()
+        except ProducerFailed as hopeless:
+            failure = str(hopeless)
+            self.producer.purge(in_flight=False)
+        finally:
+            if not self._closing.is_set():
+                self._failed(ProducerFailed(failure))
+
+    def _rebuild(self, error: KafkaError) -> None:
+        """Replaces the producer after a fatal error.
+
+        Raises:
+            ProducerFailed: that happens too often.
+        """
+        now = monotonic()
+        if len(self._rebuilt_s) == _MOST_REBUILDS and now - self._rebuilt_s[0] < _REBUILD_PERIOD_S:
+            raise ProducerFailed(f"Kafka producer: {_MOST_REBUILDS} new ones failed too: {explain(error)}")
+        self._rebuilt_s.append(now)
+        with self._changing:
+            broken, self.producer = self.producer, self._connect()
+        self._broken.append(broken)
+        self._log.warning("producer.rebuilt", detail=explain(error), unacknowledged=len(broken))
+
+    def _serve_broken(self) -> None:
+        for broken in self._broken:
+            # What failed on its way is queued again, where it would wait for its time-out.
+            broken.purge(in_flight=False)
+            with suppress(KafkaException):
+                broken.poll(0)
+        self._broken = [broken for broken in self._broken if len(broken)]
+
+
+def _resolve(future: asyncio.Future[None], error: KafkaError | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(_meaning(error))
+
+
+def _meaning(error: KafkaError) -> RecordRefused | DependencyDown:
+    text = explain(error)
+    return RecordRefused(text) if error.code() in _FOR_THE_RECORD else DependencyDown("kafka", text)
+
+
+def _named(headers: Headers) -> list[tuple[str, str | bytes | None]]:
+    """The headers with names that can be encoded: one that was not UTF-8 is written with escapes."""
+    return [(name.encode(errors="backslashreplace").decode(), value) for name, value in headers]

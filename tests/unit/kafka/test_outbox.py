@@ -1,0 +1,161 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
+from consumer.kafka.clients import Properties
+from consumer.kafka.outbox import Outbox
+from consumer.kafka.sender import NewRecord
+from tests.fakes import FakeProducer, Produced, RecordingLog
+from tests.harness import eventually
+
+RECORD = NewRecord("t", b"k", b"v", (("a", b"1"), ("a", None)))
+
+
+def fatal() -> FakeProducer:
+    """A producer that ends once something was sent."""
+    return FakeProducer(fatal=KafkaException(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "made up", True)))
+
+
+@dataclass
+class Desk:
+    """An outbox over fake producers: `batched` in turn, and one for records that are sent alone."""
+
+    batched: list[FakeProducer]
+    alone: FakeProducer = field(default_factory=FakeProducer)
+    log: RecordingLog = field(default_factory=RecordingLog)
+    failures: list[ProducerFailed] = field(default_factory=list)
+    made: int = 0
+
+    def connect(self, special: Properties) -> FakeProducer:
+        if special.get("batch.num.messages") == 1:
+            return self.alone
+        self.made += 1
+        return self.batched[self.made - 1]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Outbox]:
+        outbox = Outbox(self.connect, failed=self.failures.append, log=self.log)
+        outbox.start()
+        try:
+            yield outbox
+        finally:
+            outbox.close()
+
+
+async def sent(outbox: Outbox, record: NewRecord = RECORD) -> None:
+    """Sends as the pipeline does: for as long as Kafka does not answer."""
+    while True:
+        try:
+            return await outbox.send(record)
+        except DependencyDown:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD),
+        *(KafkaError.POLICY_VIOLATION, KafkaError._INVALID_DIFFERENT_RECORD),
+    ],
+)
+async def test_a_refused_batch_blames_only_the_record_that_is_refused_alone(code: int) -> None:
+    def refuses(message: Produced) -> int | None:
+        return code if message.key == b"3" else None
+
+    desk = Desk([FakeProducer(errors=[KafkaError(code)] * 10)], FakeProducer(refuses=refuses))
+    async with desk.open() as outbox:
+        sends = [outbox.send(NewRecord("t", b"%d" % number, b"v")) for number in range(12)]
+        answers = await asyncio.gather(*sends, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [type(None)] * 3 + [RecordRefused] + [type(None)] * 8
+    assert [message.key for message in desk.alone.produced] == [b"%d" % number for number in range(10)]
+
+
+async def test_what_the_client_itself_refuses_is_refused_for_good() -> None:
+    refusal = KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    desk = Desk([FakeProducer(refusal=refusal)], FakeProducer(refusal=refusal))
+    async with desk.open() as outbox:
+        with pytest.raises(RecordRefused, match="MSG_SIZE_TOO_LARGE"):
+            await outbox.send(RECORD)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED),
+        *(KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.INVALID_TIMESTAMP, KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT),
+        *(KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError._MSG_TIMED_OUT),
+        *(KafkaError._PURGE_QUEUE, KafkaError._FATAL),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+async def test_what_concerns_every_record_is_waited_for(code: int, alone: bool) -> None:
+    refused = [KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)]
+    desk = Desk(
+        [FakeProducer(errors=refused if alone else [KafkaError(code)])],
+        FakeProducer(errors=[KafkaError(code)]),
+    )
+    async with desk.open() as outbox:
+        with pytest.raises(DependencyDown, match=KafkaError(code).name()) as caught:
+            await outbox.send(RECORD)
+    assert caught.value.dependency == "kafka"
+
+
+async def test_after_a_fatal_error_what_was_not_acknowledged_is_sent_by_a_new_producer() -> None:
+    desk = Desk([fatal(), FakeProducer()])
+    async with desk.open() as outbox:
+        await asyncio.gather(*(sent(outbox, NewRecord("t", b"%d" % number, b"v")) for number in range(20)))
+        assert outbox.alive
+    assert {message.key for message in desk.batched[1].produced} == {b"%d" % number for number in range(20)}
+    (line,) = desk.log.named("producer.rebuilt")
+    assert "OUT_OF_ORDER_SEQUENCE_NUMBER" in str(line["detail"])
+    assert not desk.failures
+
+
+async def test_a_fatal_error_of_the_producer_of_single_records_is_mended_too() -> None:
+    refused = [KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)] * 2
+    desk = Desk([FakeProducer(errors=refused)], fatal())
+    async with desk.open() as outbox:
+        first = asyncio.create_task(sent(outbox))
+        await eventually(lambda: desk.alone.refusal is not None)
+        desk.alone = FakeProducer()
+        await first
+    assert len(desk.alone.produced) <= 1
+    assert not desk.failures
+
+
+async def test_a_producer_that_fails_again_and_again_ends_the_service() -> None:
+    desk = Desk([fatal() for _ in range(11)])
+    async with desk.open() as outbox:
+        sending = asyncio.create_task(sent(outbox))
+        await eventually(lambda: desk.failures)
+        assert desk.made == 11
+        await eventually(lambda: not outbox.alive)
+        sending.cancel()
+    assert "OUT_OF_ORDER_SEQUENCE_NUMBER" in str(desk.failures[0])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_bug_in_the_thread_of_acknowledgements_ends_the_service() -> None:
+    class Buggy(FakeProducer):
+        def poll(self, timeout: float) -> int:
+            raise ZeroDivisionError(timeout)
+
+    desk = Desk([Buggy()])
+    outbox = Outbox(desk.connect, failed=desk.failures.append, log=desk.log)
+    outbox.start()
+    await eventually(lambda: desk.failures)
+    await eventually(lambda: not outbox.alive)
+    assert "bug" in str(desk.failures[0])
+
+
+async def test_an_end_that_was_asked_for_is_no_failure() -> None:
+    desk = Desk([FakeProducer()])
+    async with desk.open() as outbox:
+        await outbox.send(RECORD)
+    assert not outbox.alive
+    assert not desk.failures
