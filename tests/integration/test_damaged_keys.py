@@ -230,6 +230,7 @@ async def test_between_partitions_the_first_of_one_version_stays(place: RedisPla
         written = await store.write(other)
         assert (written.outcome, written.in_force) == ("unchanged", replace(first, probabilities={"puma": 0.9}))
         assert await store.newer(other) is None
+        assert await store.newer(replace(other, source=replace(other.source, offset=3))) is None
 
 
 async def test_a_deletion_of_the_same_version_stays_as_it_is(place: RedisPlace) -> None:
