@@ -249,6 +249,7 @@ class Pipeline:
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
         letter = partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt)
         await self.dependencies.retry_until_available("kafka", letter)
+        delivery.wait.rejected = reason
         self.metrics.dead_letters.labels(reason).inc()
         self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
         return "dead_lettered"

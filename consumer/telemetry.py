@@ -44,6 +44,7 @@ LogEvent = Literal[
     "replay.finished",
     "replay.started",
     "result.overtaken",
+    "retries.moved",
     "service.drained",
     "service.drain_timed_out",
     "service.started",
@@ -115,6 +116,12 @@ class Metrics:
             "tagger_retry_assigned_partitions", "Partitions of the retry topic assigned to this member"
         )
         self._retry_paused = gauge("tagger_retry_paused", "1 while partitions of the retry topic are paused")
+        self.retry_waiting_bytes = gauge(
+            "tagger_retry_waiting_bytes", "Bytes of the records of the retry topic without an outcome"
+        )
+        self.requeued = counter(
+            "tagger_requeued_records_total", "Records that moved to the end of the retry topic, ahead of their time"
+        )
         self.dependency_up = gauge("tagger_dependency_up", "1 while a dependency answers", ["dependency"])
         for dependency in get_args(Dependency):
             self.dependency_up.labels(dependency).set(1)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Final, Protocol
 
+from consumer.errors import Reason
 from consumer.events import Headers, Record, Source, format_source, format_time, source_of
 from consumer.resilience import Deferral
 
@@ -53,6 +54,8 @@ class Wait:
 
     what: str = "its turn"
     since_s: float = field(default_factory=monotonic)
+    #: Why it became a dead letter, once it has.
+    rejected: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

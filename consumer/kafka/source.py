@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from consumer.errors import SourceFailed
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
-from consumer.kafka.backpressure import Backpressure
+from consumer.kafka.backpressure import Backpressure, Flag
 from consumer.kafka.clients import coordinates, next_messages, record_of
 from consumer.kafka.headers import Delivery, DeliveryReader
 from consumer.kafka.offsets import OffsetTracker, Partition
@@ -61,7 +61,7 @@ class Source:
 
     `connect` makes the consumer, with further properties; it is called in the owner thread, as everything on it.
     The methods may be called from any thread; `assigned`, `revoked` and `lost` are for the plan, in the owner thread.
-    While the event `suspended`, which sources may share, is set, nothing is delivered.
+    While `suspended`, which sources may share, is set, nothing is delivered.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Source:
         *,
         connect: Callable[[Mapping[str, object]], Consumer],
         max_in_flight: int,
-        suspended: threading.Event,
+        suspended: Flag,
         read: DeliveryReader,
         deliver: Callable[[Sequence[Delivery]], None],
         failed: Callable[[SourceFailed], None],

@@ -234,6 +234,10 @@ class RetrySettings(Section):
     max_waiting: Annotated[int, Field(ge=1, le=8_192)] = Field(
         1_024, description="records of the retry topic in flight at once, including those that wait"
     )
+    max_waiting_bytes: PositiveInt = Field(
+        64 * 1024 * 1024,
+        description="bytes of these records; at half of either bound, what is far ahead moves to the topic's end",
+    )
 
 
 class HealthSettings(Section):
