@@ -43,6 +43,7 @@ LogEvent = Literal[
     "rebuild.started",
     "replay.finished",
     "replay.started",
+    "record.waiting",
     "result.overtaken",
     "retries.moved",
     "service.drained",
@@ -127,6 +128,12 @@ class Metrics:
             self.dependency_up.labels(dependency).set(1)
         self.hosts_down = gauge("tagger_photo_hosts_down", "Photo hosts that are down and waited for")
         self.brand_tags = counter("tagger_tags_total", "Brand tags written", ["label", "model_version"])
+        self.oldest_seconds = gauge(
+            "tagger_oldest_unfinished_seconds",
+            "Age of the oldest record of a topic without an outcome; of a retry, from its time on",
+            ["topic", "partition"],
+        )
+        self.oldest_offset = gauge("tagger_oldest_unfinished_offset", "Offset of that record", ["topic", "partition"])
         self.lag = gauge("tagger_consumer_lag_records", "Log end minus committed position", ["topic", "partition"])
 
     def for_retries(self) -> "Metrics":

@@ -36,6 +36,7 @@ from consumer.redis.store import Store
 from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
 from consumer.service.admission import Admission
 from consumer.service.breaker import BreakerLimits
+from consumer.service.heads import Heads
 from consumer.service.per_photo_order import PerPhotoOrder
 from consumer.service.waiting import Uses, WaitingRoom
 from consumer.service.waiting_limits import Load, WaitingLimits
@@ -117,6 +118,7 @@ class Parts:
     cache: ScoreCache | None
     admission: Admission
     streams: tuple[Stream, ...]
+    heads: Heads
 
 
 def connections_of(settings: Settings) -> Connections:
@@ -156,7 +158,8 @@ def parts_of(
         metrics=runtime.metrics,
     )
     streams = _streams_of(settings, job, admission, connections.publisher, suspended=suspended, runtime=runtime)
-    return Parts(fetcher, preparer, cache, admission, streams)
+    heads = Heads([stream.source for stream in streams], service.stuck_after_s, runtime.log, runtime.metrics)
+    return Parts(fetcher, preparer, cache, admission, streams, heads)
 
 
 def topic_names(settings: Settings) -> TopicNames:

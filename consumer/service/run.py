@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -16,12 +17,14 @@ from consumer.imaging.preparer import Preparer
 from consumer.resilience import Dependencies
 from consumer.service import construction
 from consumer.service.construction import Connections, Job, Parts, Runtime
-from consumer.service.health import serve_health, waiting_for
+from consumer.service.heads import Heads
+from consumer.service.health import Readiness, serve_health, waiting_for
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 
 _CLOSE_TIMEOUT_S: Final = 10.0
 _WATCH_S: Final = 0.25
+_LOOK_S: Final = 1.0
 
 T = TypeVar("T")
 
@@ -48,8 +51,13 @@ class Service:
         """What the service waits for; empty while photos can be tagged."""
         parts = self._parts
         sources = [] if parts is None else [stream.source for stream in parts.streams]
-        complaint = None if parts is None else parts.admission.complaint
-        return waiting_for(self.dependencies.lost, sources, complaint, stopping=self.stopping.is_set())
+        complaints = () if parts is None else (parts.admission.complaint, parts.heads.complaint)
+        return waiting_for(self.dependencies.lost, sources, complaints, stopping=self.stopping.is_set())
+
+    def readiness(self) -> Readiness:
+        """What `/ready` says."""
+        oldest = None if self._parts is None else self._parts.heads.oldest
+        return Readiness(self.not_ready(), None if oldest is None else asdict(oldest))
 
     @property
     def idle(self) -> bool:
@@ -88,11 +96,13 @@ class Service:
             for stream in parts.streams:
                 stream.source.start()
             self._log.info("service.started", group_id=job.group_id, models=contract.models)
-            watch = self._loop.create_task(self._watch_decodes(parts.preparer))
+            watches = (self._watch_decodes(parts.preparer), self._watch_heads(parts.heads))
+            tasks = [self._loop.create_task(watch) for watch in watches]
             try:
                 yield
             finally:
-                watch.cancel()
+                for task in tasks:
+                    task.cancel()
                 await self._drain(parts)
 
     async def _await_dependencies(self, connections: Connections) -> ModelContract:
@@ -146,6 +156,13 @@ class Service:
         self._log.error("decode.hung", detail=text)
         self.stop()
 
+    @staticmethod
+    async def _watch_heads(heads: Heads) -> None:
+        """Keeps the metrics of the oldest records up to date."""
+        while True:
+            heads.look()
+            await asyncio.sleep(_LOOK_S)
+
     async def _drain(self, parts: Parts) -> None:
         """Finishes the records in flight before the deadline; the rest stay uncommitted and are read again."""
         for stream in parts.streams:
@@ -179,8 +196,8 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
     """
     service = Service(settings, log)
 
-    async def not_ready() -> list[str]:
-        return service.not_ready()
+    async def readiness() -> Readiness:
+        return service.readiness()
 
     async def metrics() -> bytes:
         return generate_latest(service.metrics.registry)
@@ -191,7 +208,7 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
                 settings.health.host,
                 settings.health.port,
                 live=service.live,
-                not_ready=not_ready,
+                readiness=readiness,
                 metrics=metrics,
             )
             listening(await stack.enter_async_context(endpoint))

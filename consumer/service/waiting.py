@@ -63,7 +63,7 @@ class WaitingRoom:
         self._places = Places(limits.places)
         self._moving: set[asyncio.Task[None]] = set()
         self._newest: dict[Partition, int] = {}
-        self._budget = MoveBudget(2 * limits.max_bytes)
+        self._budget = MoveBudget()
         self._moved = 0
         self._timer: asyncio.TimerHandle | None = None
         self._relieved_s = self._swept_s = self._reported_s = monotonic()

@@ -7,9 +7,9 @@ from typing import Final
 from consumer.events import Record
 from consumer.kafka.backpressure import Flag
 
-_MOVES_AT_ONCE: Final = 10_000
-_MOVES_PER_S: Final = 50.0
-_MOVED_BYTES_PER_S: Final = 512 * 1024
+#: Records and bytes: what may move at once after a quiet time, and in each second from then on.
+_BURST: Final = (10_000.0, 512.0 * 1024 * 1024)
+_PACE: Final = (50.0, 512.0 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +68,20 @@ class MoveBudget:
     record again. Pure.
     """
 
-    def __init__(self, burst_bytes: int) -> None:
-        self._burst = (float(_MOVES_AT_ONCE), float(burst_bytes))
-        self._left = list(self._burst)
+    def __init__(self) -> None:
+        self._left = _BURST
         self._filled_s: float | None = None
 
     def take(self, size: int, now_s: float) -> bool:
-        """Whether a record of `size` bytes may be moved now. One may be larger than what is left: it is paid later."""
+        """Whether a record of `size` bytes may move now. One may be larger than what is left: it is paid off later."""
         passed_s = 0.0 if self._filled_s is None else now_s - self._filled_s
         self._filled_s = now_s
-        rates = (_MOVES_PER_S, _MOVED_BYTES_PER_S)
-        self._left = [
-            min(most, left + rate * passed_s) for most, left, rate in zip(self._burst, self._left, rates, strict=True)
-        ]
-        if min(self._left) <= 0:
-            return False
-        self._left = [self._left[0] - 1, self._left[1] - size]
-        return True
+        records, bytes_ = (
+            min(most, left + pace * passed_s) for most, left, pace in zip(_BURST, self._left, _PACE, strict=True)
+        )
+        allowed = records > 0 and bytes_ > 0
+        self._left = (records - 1, bytes_ - size) if allowed else (records, bytes_)
+        return allowed
 
 
 def size_of(record: Record) -> int:

@@ -215,6 +215,9 @@ class ServiceSettings(Section):
         16, description="records in flight at once in a replay"
     )
     drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: deadline for the records in flight")
+    stuck_after_s: Seconds = Field(
+        600.0, description="a record without an outcome for so long (a retry: from its time on) makes /ready 503"
+    )
     top_k: PositiveInt = Field(5, description="most brands tagged on one photo")
     dead_letter_limit: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5, description="ratio of dead letters among the outcomes of a minute that opens the breaker; 0 never does"
