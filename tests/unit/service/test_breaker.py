@@ -141,7 +141,7 @@ def test_a_dead_letter_is_evidence_unless_the_sender_is_at_fault_and_a_judged_ph
     assert evidence(None, None) is None
 
 
-@given(st.integers(1, 20), st.integers(1, 300), st.integers(0, 3_000))
+@given(st.integers(1, 20), st.integers(1, 100), st.integers(0, 500))
 def test_a_good_photo_behind_bad_ones_is_admitted_within_the_stated_number_of_cool_downs(
     probes: int, least: int, bad: int
 ) -> None:

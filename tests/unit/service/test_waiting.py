@@ -149,6 +149,15 @@ async def test_no_record_moves_again_before_it_has_stayed_for_a_while_nor_shortl
     bench.room.close()
 
 
+async def test_a_record_whose_time_comes_soon_does_not_move_however_little_room_there_is() -> None:
+    bench = Bench(replace(LIMITS, max_records=2, near_s=1.0))
+    for _ in range(20):
+        bench.send(0.4)
+    await eventually(lambda: len(bench.handled) == 20)
+    assert bench.moved == []
+    bench.room.close()
+
+
 async def test_nothing_moves_while_no_photo_gets_on(bench: Bench) -> None:
     bench.halted = True
     for _ in range(80):
