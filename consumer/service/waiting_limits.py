@@ -9,7 +9,7 @@ from consumer.kafka.backpressure import Flag
 
 #: Records and bytes: what may move at once after a quiet time, and in each second from then on.
 _BURST: Final = (10_000.0, 512.0 * 1024 * 1024)
-_PACE: Final = (50.0, 512.0 * 1024)
+_PACE: Final = (100.0, 2.0 * 1024 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
