@@ -252,6 +252,7 @@ class Pipeline:
 
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
         await self._bury(delivery, partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt))
+        delivery.wait.rejected = reason
         self.metrics.dead_letters.labels(reason).inc()
         self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
         return "dead_lettered"

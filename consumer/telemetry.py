@@ -53,7 +53,9 @@ LogEvent = Literal[
     "rebuild.started",
     "replay.finished",
     "replay.started",
+    "record.waiting",
     "result.overtaken",
+    "retries.moved",
     "service.drained",
     "service.drain_timed_out",
     "service.started",
@@ -132,11 +134,23 @@ class Metrics:
             "tagger_retry_assigned_partitions", "Partitions of the retry topic assigned to this member"
         )
         self._retry_paused = gauge("tagger_retry_paused", "1 while partitions of the retry topic are paused")
+        self.retry_waiting_bytes = gauge(
+            "tagger_retry_waiting_bytes", "Bytes of the records of the retry topic without an outcome"
+        )
+        self.requeued = counter(
+            "tagger_requeued_records_total", "Records that moved to the end of the retry topic, ahead of their time"
+        )
         self.dependency_up = gauge("tagger_dependency_up", "1 while a dependency answers", ["dependency"])
         for dependency in get_args(Dependency):
             self.dependency_up.labels(dependency).set(1)
         self.hosts_down = gauge("tagger_photo_hosts_down", "Photo hosts that are down and waited for")
         self.brand_tags = counter("tagger_tags_total", "Brand tags written", ["label", "model_version"])
+        self.oldest_seconds = gauge(
+            "tagger_oldest_unfinished_seconds",
+            "Age of the oldest record of a topic without an outcome; of a retry, from its time on",
+            ["topic", "partition"],
+        )
+        self.oldest_offset = gauge("tagger_oldest_unfinished_offset", "Offset of that record", ["topic", "partition"])
         self.lag = gauge("tagger_consumer_lag_records", "Log end minus committed position", ["topic", "partition"])
         self.lost = counter("tagger_records_lost_total", "Offsets that vanished from a topic unread", ["topic"])
         self.commits_refused = counter("tagger_commits_refused_total", "Commits without success", ["reason"])

@@ -160,9 +160,12 @@ class World:
 
     def committed(self, group: str | None = None) -> dict[int, int]:
         """The committed offset of every partition of the uploads topic (-1001 where there is none)."""
-        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": group or self.settings.kafka.group_id})
+        return self.committed_of(self.settings.kafka.uploads_topic, group or self.settings.kafka.group_id)
+
+    def committed_of(self, topic: str, group: str) -> dict[int, int]:
+        """As `committed`, of any topic."""
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": group})
         try:
-            topic = self.settings.kafka.uploads_topic
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             answers = committed_offsets(consumer, [TopicPartition(topic, partition) for partition in partitions])
             return {answer.partition: answer.offset for answer in answers}

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -14,15 +14,25 @@ from consumer.telemetry import Metrics
 _PAUSE_AFTER_S: Final = 1.0
 
 
+class Flag(Protocol):
+    """A condition that any thread may look at, such as a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether it holds now."""
+
+
+def long_span(span: int) -> bool:
+    """Whether a partition with this span, once paused for it, stays so: its oldest unfinished record holds it up."""
+    return span >= MAX_SPAN // 2
+
+
 class Backpressure:
     """Pauses and resumes partitions, in the consumer's thread; `stop` may be called from any.
 
     While the shared event `suspended` is set, nothing is delivered; polling and commits go on.
     """
 
-    def __init__(
-        self, tracker: OffsetTracker, max_in_flight: int, suspended: threading.Event, metrics: Metrics
-    ) -> None:
+    def __init__(self, tracker: OffsetTracker, max_in_flight: int, suspended: Flag, metrics: Metrics) -> None:
         self._tracker = tracker
         self._max_in_flight = max_in_flight
         self._metrics = metrics
@@ -84,7 +94,7 @@ class Backpressure:
             if partition not in self._overlong and span >= MAX_SPAN:
                 self._overlong.add(partition)
                 consumer.pause([TopicPartition(*partition)])
-            elif partition in self._overlong and span < MAX_SPAN // 2:
+            elif partition in self._overlong and not long_span(span):
                 self._overlong.discard(partition)
                 if not self.paused:
                     consumer.resume([TopicPartition(*partition)])

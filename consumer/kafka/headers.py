@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final, Protocol
 
+from consumer.errors import Reason
 from consumer.events import Headers, Record, Source, format_source, format_time, source_of
 from consumer.resilience import Deferral
 
@@ -62,6 +63,8 @@ class Wait:
 
     what: str = "its turn"
     since_s: float = field(default_factory=monotonic)
+    #: Why it became a dead letter, once it has.
+    rejected: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumer.errors import SourceFailed
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
-from consumer.kafka.backpressure import Backpressure
+from consumer.kafka.backpressure import Backpressure, Flag
 from consumer.kafka.brokers import Brokers
 from consumer.kafka.clients import coordinates, record_of
 from consumer.kafka.commits import Commits
@@ -43,7 +43,7 @@ class Source:
 
     `connect` makes the consumer, with further properties; it is called in the owner thread, as everything on it.
     The methods may be called from any thread; those of the plan (`assigned`, `delayed`, `revoked`, `lost`) in the
-    owner thread alone. While the event `suspended`, which sources may share, is set, nothing is delivered.
+    owner thread alone. While `suspended`, which sources may share, is set, nothing is delivered.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Source:
         connect: Callable[[Mapping[str, object]], Consumer],
         topic_ids: TopicIds,
         max_in_flight: int,
-        suspended: threading.Event,
+        suspended: Flag,
         read: DeliveryReader,
         deliver: Callable[[Sequence[Delivery]], None],
         failed: Callable[[SourceFailed], None],

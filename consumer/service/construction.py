@@ -6,11 +6,11 @@ through an event that they share.
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from consumer import events, tagging
 from consumer.budget import Budget
@@ -24,7 +24,8 @@ from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.imaging.limits import PrepareLimits
 from consumer.imaging.preparer import Preparer
 from consumer.kafka import clients
-from consumer.kafka.headers import DeliveryReader, delivery_of, retried_delivery_of
+from consumer.kafka.backpressure import Flag
+from consumer.kafka.headers import Delivery, DeliveryReader, delivery_of
 from consumer.kafka.plans import Plan, Subscription
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.source import Source
@@ -36,7 +37,10 @@ from consumer.redis.store import Store
 from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
 from consumer.service.admission import Admission
 from consumer.service.breaker import BreakerLimits
+from consumer.service.heads import Heads
 from consumer.service.per_photo_order import PerPhotoOrder
+from consumer.service.waiting import Uses, WaitingRoom
+from consumer.service.waiting_limits import Load, WaitingLimits
 from consumer.settings import Settings
 from consumer.steps import Steps
 from consumer.telemetry import Log, Metrics
@@ -92,12 +96,22 @@ class Connections:
     publisher: Publisher
 
 
+class Tasks(Protocol):
+    """What becomes of the records of one topic, in the event loop."""
+
+    def start(self, deliveries: Sequence[Delivery]) -> None:
+        """Takes records that were read."""
+
+    def close(self) -> frozenset[asyncio.Task[None]]:
+        """Starts no more; returns the tasks that have not ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stream:
     """The source of one topic, and the tasks that process its records."""
 
     source: Source
-    tasks: PerPhotoOrder
+    tasks: Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,7 @@ class Parts:
     cache: ScoreCache | None
     admission: Admission
     streams: tuple[Stream, ...]
+    heads: Heads
 
 
 def connections_of(settings: Settings, runtime: Runtime) -> Connections:
@@ -154,12 +169,12 @@ def parts_of(
         _pipeline_of(settings, steps, runtime).handle,
         BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
         suspended=suspended,
-        max_retries=max(1, job.max_in_flight // _RETRY_SHARE),
         log=runtime.log,
         metrics=runtime.metrics,
     )
-    streams = _streams_of(settings, job, admission, suspended, runtime)
-    return Parts(fetcher, preparer, serving, cache, admission, streams)
+    streams = _streams_of(settings, job, admission, connections.publisher, suspended=suspended, runtime=runtime)
+    heads = Heads([stream.source for stream in streams], service.stuck_after_s, runtime.log, runtime.metrics)
+    return Parts(fetcher, preparer, serving, cache, admission, streams, heads)
 
 
 def topic_names(settings: Settings) -> TopicNames:
@@ -239,12 +254,19 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
 
 
 def _streams_of(
-    settings: Settings, job: Job, admission: Admission, suspended: threading.Event, runtime: Runtime
+    settings: Settings, job: Job, admission: Admission, publisher: Publisher, *, suspended: Flag, runtime: Runtime
 ) -> tuple[Stream, ...]:
-    kafka = settings.kafka
+    kafka, retry = settings.kafka, settings.retry
 
     def stream(
-        plan: Plan, group_id: str, max_in_flight: int, *, read: DeliveryReader, tasks: PerPhotoOrder, metrics: Metrics
+        plan: Plan,
+        group_id: str,
+        max_in_flight: int,
+        *,
+        suspended: Flag,
+        read: DeliveryReader,
+        tasks: Tasks,
+        metrics: Metrics,
     ) -> Stream:
         source = Source(
             plan,
@@ -260,16 +282,42 @@ def _streams_of(
         )
         return Stream(source, tasks)
 
-    tasks = PerPhotoOrder(admission.handle)
-    live = stream(job.plan, job.group_id, job.max_in_flight, read=delivery_of, tasks=tasks, metrics=runtime.metrics)
+    live = stream(
+        job.plan,
+        job.group_id,
+        job.max_in_flight,
+        suspended=suspended,
+        read=delivery_of,
+        tasks=PerPhotoOrder(admission.handle),
+        metrics=runtime.metrics,
+    )
     if job.retries is None:
         return (live,)
+    load = Load(retry.max_waiting_bytes, suspended)
+    limits = WaitingLimits(retry.max_waiting, retry.max_waiting_bytes, max(1, job.max_in_flight // _RETRY_SHARE))
+    move = partial(_move, publisher, runtime.dependencies)
+    halted = partial(_halted, suspended, runtime.dependencies)
+    room = WaitingRoom(Uses(admission.handle, move, halted), limits, load, log=runtime.log, metrics=runtime.metrics)
     retries = stream(
         job.retries,
         f"{job.group_id}.retry",
-        settings.retry.max_waiting,
-        read=retried_delivery_of,
-        tasks=PerPhotoOrder(admission.handle_when_due),
+        retry.max_waiting,
+        suspended=load,
+        read=room.read,
+        tasks=room,
         metrics=runtime.metrics.for_retries(),
     )
     return live, retries
+
+
+def _halted(suspended: Flag, dependencies: Dependencies) -> bool:
+    """Whether no photo gets on: the breaker is open, or what every photo needs is down."""
+    return suspended.is_set() or any(name != "photos" for name in dependencies.lost)
+
+
+async def _move(publisher: Publisher, dependencies: Dependencies, delivery: Delivery) -> bool:
+    """Publishes a record of the retry topic to its end, unchanged; False where the topic refuses it for good."""
+    if delivery.deferral is None:
+        return False
+    publish = partial(publisher.retry, delivery, delivery.deferral)
+    return await dependencies.retry_until_available("kafka", publish)

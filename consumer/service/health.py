@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiohttp import web
@@ -18,19 +19,30 @@ class Ready(Protocol):
         """Whether it has an assignment (or stands by) and its brokers answer."""
 
 
-def waiting_for(lost: Iterable[str], sources: Sequence[Ready], complaint: str | None, *, stopping: bool) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What `/ready` says: what is waited for (nothing while photos can be tagged), and the oldest unfinished record."""
+
+    waiting_for: list[str]
+    oldest: dict[str, object] | None = None
+
+
+def waiting_for(
+    lost: Iterable[str], sources: Sequence[Ready], complaints: Iterable[str | None], *, stopping: bool
+) -> list[str]:
     """What a service waits for, as `/ready` says it; empty while photos can be tagged.
 
     Args:
         lost: The dependencies that do not answer.
         sources: That of the live topic, then that of the retry topic; none before the dependencies have answered.
-        complaint: Why the breaker holds photos back, if it does.
+        complaints: Why the breaker holds photos back, and which record is stuck, if so.
         stopping: Whether the service was asked to stop.
     """
     names = ("assignment", "assignment of retries")
     unready = [name for name, source in zip(names, sources, strict=False) if not source.ready]
     waiting = [*lost, *(unready if sources else names[:1])]
-    return [*waiting, *([] if complaint is None else [complaint]), *(["stopping"] if stopping else [])]
+    said = (complaint for complaint in complaints if complaint is not None)
+    return [*waiting, *said, *(["stopping"] if stopping else [])]
 
 
 @asynccontextmanager
@@ -39,13 +51,14 @@ async def serve_health(
     port: int,
     *,
     live: Callable[[], bool],
-    not_ready: Callable[[], Awaitable[list[str]]],
+    readiness: Callable[[], Awaitable[Readiness]],
     metrics: Callable[[], Awaitable[bytes]],
 ) -> AsyncIterator[int]:
     """Serves the endpoint while the context lasts.
 
     `/live` is 200 while the process works: an outage of a dependency must not restart it. `/ready` is 200 when
-    `not_ready` is empty, else 503 with its reasons. `/metrics` is a page of Prometheus text.
+    nothing is waited for, else 503 with the reasons; both name the oldest unfinished record. `/metrics` is a page of
+    Prometheus text.
 
     Yields:
         The port, which the system chose if 0 was given.
@@ -58,8 +71,9 @@ async def serve_health(
         return web.Response(text="ok\n") if live() else web.Response(status=503, text="the Kafka thread hangs\n")
 
     async def get_ready(_: web.Request) -> web.Response:
-        reasons = await not_ready()
-        return web.json_response({"ready": not reasons, "waiting_for": reasons}, status=503 if reasons else 200)
+        found = await readiness()
+        body = {"ready": not found.waiting_for, "waiting_for": found.waiting_for, "oldest": found.oldest}
+        return web.json_response(body, status=503 if found.waiting_for else 200)
 
     async def get_metrics(_: web.Request) -> web.Response:
         return web.Response(body=await metrics(), headers={"Content-Type": CONTENT_TYPE_LATEST})

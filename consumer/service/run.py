@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from time import monotonic
 from typing import Any, Final, TypeVar
@@ -23,7 +24,8 @@ from consumer.kafka.topic_review import review_topics
 from consumer.resilience import Dependencies
 from consumer.service import construction
 from consumer.service.construction import Connections, Job, Parts, Runtime
-from consumer.service.health import serve_health, waiting_for
+from consumer.service.heads import Heads
+from consumer.service.health import Readiness, serve_health, waiting_for
 from consumer.service.signals import stop_on_signals
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
@@ -31,7 +33,7 @@ from consumer.triton.serving import Serving
 
 _CLOSE_TIMEOUT_S: Final = 10.0
 _WATCH_S: Final = 0.25
-#: Between two looks at the contract that Triton serves; a look takes it 2 ms.
+#: Between two looks at the contract that Triton serves, which take it 2 ms, and at the oldest records.
 _LOOK_S: Final = 1.0
 #: Photos in flight under a contract that is no longer served can hardly end; they are read again.
 _RENEWAL_DRAIN_S: Final = 1.0
@@ -66,9 +68,14 @@ class Service:
         """What the service waits for; empty while photos can be tagged."""
         parts = self._parts
         sources = [] if parts is None else [stream.source for stream in parts.streams]
-        complaint = None if parts is None else parts.admission.complaint
+        complaints = () if parts is None else (parts.admission.complaint, parts.heads.complaint)
         lost = (*self.dependencies.lost, *(() if self._publishes else ("the producer's thread",)))
-        return waiting_for(lost, sources, complaint, stopping=self.stopping.is_set())
+        return waiting_for(lost, sources, complaints, stopping=self.stopping.is_set())
+
+    def readiness(self) -> Readiness:
+        """What `/ready` says."""
+        oldest = None if self._parts is None else self._parts.heads.oldest
+        return Readiness(self.not_ready(), None if oldest is None else asdict(oldest))
 
     @property
     def _publishes(self) -> bool:
@@ -128,8 +135,8 @@ class Service:
             for stream in parts.streams:
                 stream.source.start()
             self._log.info("service.started", group_id=job.group_id, models=contract.models)
-            watch = self._loop.create_task(self._watch_decodes(parts.preparer))
-            stack.callback(watch.cancel)
+            for watch in (self._watch_decodes(parts.preparer), self._watch_heads(parts.heads)):
+                stack.callback(self._loop.create_task(watch).cancel)
             self._opened = stack.pop_all()
 
     async def _end(self, drain_s: float) -> None:
@@ -245,6 +252,13 @@ class Service:
         self._log.error("decode.hung", detail=text)
         self.stop()
 
+    @staticmethod
+    async def _watch_heads(heads: Heads) -> None:
+        """Keeps the metrics of the oldest records up to date."""
+        while True:
+            heads.look()
+            await asyncio.sleep(_LOOK_S)
+
     async def _drain(self, parts: Parts, drain_s: float) -> None:
         """Finishes the records in flight before the deadline; the rest stay uncommitted and are read again."""
         for stream in parts.streams:
@@ -279,8 +293,8 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
     """
     service = Service(settings, log)
 
-    async def not_ready() -> list[str]:
-        return service.not_ready()
+    async def readiness() -> Readiness:
+        return service.readiness()
 
     async def metrics() -> bytes:
         return generate_latest(service.metrics.registry)
@@ -291,7 +305,7 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
                 settings.health.host,
                 settings.health.port,
                 live=service.live,
-                not_ready=not_ready,
+                readiness=readiness,
                 metrics=metrics,
             )
             listening(await stack.enter_async_context(endpoint))

@@ -15,13 +15,13 @@ from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import orjson
 
 from consumer.service import worker, worker_metrics
-from consumer.service.health import serve_health
+from consumer.service.health import Readiness, serve_health
 from consumer.service.signals import stop_on_signals
 from consumer.settings import Settings, variable_of
 from consumer.telemetry import Log, SupervisorMetrics
@@ -37,6 +37,7 @@ _PROBE_S: Final = 1.0
 _PROBE_TIMEOUT_S: Final = 2.0
 _HUNG_S: Final = 10.0
 _STARTING_S: Final = 90.0
+_ANSWERS: Final = frozenset({HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 @dataclass(slots=True)
@@ -107,14 +108,20 @@ class Supervisor:
         return {slot.number: page for slot, page in zip(self._slots, pages, strict=True)}
 
     async def not_ready(self) -> list[str]:
-        """What is missing until every worker can tag photos.
+        """What is missing until every worker can tag photos."""
+        return (await self.readiness()).waiting_for
+
+    async def readiness(self) -> Readiness:
+        """What is missing until every worker can tag photos, and the oldest unfinished record of all.
 
         Every worker, because a rollout waits for this answer, and a version of which some workers fail must not pass. A
         worker without partitions is ready: it is on standby.
         """
         pages = await self.pages("/ready")
         waiting = [f"worker {number}: {_reasons(*page)}" for number, page in pages.items() if page[0] != HTTPStatus.OK]
-        return [*waiting, "stopping"] if self._stopping.is_set() else waiting
+        heads = [{**head, "worker": number} for number, page in pages.items() if (head := _head(*page)) is not None]
+        oldest = max(heads, key=lambda head: head["age_s"], default=None)
+        return Readiness([*waiting, "stopping"] if self._stopping.is_set() else waiting, oldest)
 
     async def scrape(self) -> bytes:
         """One page with the metrics of all workers and of the supervisor."""
@@ -214,7 +221,7 @@ async def run_workers(settings: Settings, workers: int, log: Log, final_codes: f
                 settings.health.host,
                 settings.health.port,
                 live=lambda: True,
-                not_ready=supervisor.not_ready,
+                readiness=supervisor.readiness,
                 metrics=supervisor.scrape,
             )
             await stack.enter_async_context(endpoint)
@@ -248,6 +255,12 @@ async def _page(port: int | None, path: str) -> tuple[int, str]:
 
 def _reasons(status: int, body: str) -> str:
     return ", ".join(orjson.loads(body)["waiting_for"]) if status == HTTPStatus.SERVICE_UNAVAILABLE else "not running"
+
+
+def _head(status: int, body: str) -> dict[str, Any] | None:
+    """A worker's oldest unfinished record."""
+    head: dict[str, Any] | None = orjson.loads(body)["oldest"] if status in _ANSWERS else None
+    return head
 
 
 def _signal(slot: _Slot, number: int) -> None:

@@ -230,6 +230,9 @@ class ServiceSettings(Section):
         16, description="records in flight at once in a replay"
     )
     drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: deadline for the records in flight")
+    stuck_after_s: Seconds = Field(
+        600.0, description="a record without an outcome for so long (a retry: from its time on) makes /ready 503"
+    )
     top_k: PositiveInt = Field(5, description="most brands tagged on one photo")
     max_clock_ahead_s: Annotated[float, Field(ge=0)] = Field(
         MAX_CLOCK_AHEAD_S,
@@ -253,6 +256,10 @@ class RetrySettings(Section):
     ] = Field((10.0, 60.0, 300.0), description="length of each wait; the last one is for all further rounds")
     max_waiting: Annotated[int, Field(ge=1, le=8_192)] = Field(
         1_024, description="records of the retry topic in flight at once, including those that wait"
+    )
+    max_waiting_bytes: PositiveInt = Field(
+        64 * 1024 * 1024,
+        description="bytes of these records; at half of either bound, what is far ahead moves to the topic's end",
     )
 
 

@@ -92,13 +92,13 @@ async def test_a_burst_of_dead_letters_stops_the_intake_loudly_until_good_photos
     world: World, experiment: Experiment
 ) -> None:
     ledger = Ledger(world)
-    world.photos.answers["fine"] = BLUE
+    world.photos.answers.update({"fine": BLUE, "gone": 404})
     limits = {"dead_letter_least": 50, "dead_letter_pause_s": 0.3, "max_in_flight": 4}
     service_settings = world.settings.service.model_copy(update=limits)
     poisoned = experiment.chance.randrange(55, 70)  # too few are left behind those 50 to open it a second time
     async with world.service(world.settings.model_copy(update={"service": service_settings})) as service:
         for number in range(poisoned):
-            ledger.send(f"poison{number}", b"{")
+            ledger.upload(f"poison{number}", f"gone/{number}")
         await eventually(lambda: world.events_logged("breaker.opened"))
         assert any(reason.startswith("breaker: ") for reason in service.not_ready())
         assert service.metrics.registry.get_sample_value("tagger_breaker_open") == 1

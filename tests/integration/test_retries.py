@@ -115,9 +115,10 @@ async def test_what_sleeps_delays_neither_live_photos_nor_the_stop_and_the_next_
 
 async def test_a_stop_while_the_intake_is_stopped_ends_at_once_and_loses_nothing(world: World) -> None:
     stubborn = changed(world.settings, "service", dead_letter_least=50, dead_letter_pause_s=3600.0, max_in_flight=4)
+    world.photos.answers["gone"] = 404
     async with world.service(stubborn) as service:
         for number in range(80):
-            world.send(f"poison{number}", b"{", events.UPLOADED)
+            world.upload(f"poison{number}", f"gone/{number}")
         await eventually(lambda: world.events_logged("breaker.opened"))
         assert service.outcomes()["dead_lettered"] < 80
     assert world.events_logged("service.drain_timed_out") == []

@@ -1,12 +1,12 @@
 import asyncio
 import threading
-from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 
-from consumer.events import Record, Source
-from consumer.kafka.headers import Delivery, retried_delivery_of, retry_headers
-from consumer.resilience import Deferral
+from consumer.errors import Reason
+from consumer.events import Record
+from consumer.kafka.headers import Delivery, delivery_of
 from consumer.service.admission import Admission
 from consumer.service.breaker import BreakerLimits
 from consumer.telemetry import Metrics, Outcome
@@ -14,6 +14,7 @@ from tests.fakes import RecordingLog, record
 from tests.harness import eventually
 
 LIMITS = BreakerLimits(0.5, cool_down_s=0.02, least=4, probes=2)
+LIMITS_OF_A_LONG_ROUND = BreakerLimits(0.5, cool_down_s=0.02, least=4, probes=2, window_s=3600.0)
 
 
 class FakeEvent(threading.Event):
@@ -35,8 +36,9 @@ class FakeEvent(threading.Event):
 class Bench:
     """An admission whose photos end as `outcome` says, unless `waits` holds them up."""
 
-    def __init__(self, limits: BreakerLimits = LIMITS, max_retries: int = 2) -> None:
+    def __init__(self, limits: BreakerLimits = LIMITS) -> None:
         self.outcome: Outcome = "tagged"
+        self.reason: Reason | None = None
         self.handled: list[Record] = []
         self.waits: asyncio.Event | None = None
         self.log, self.metrics, self.suspended, self.ours = RecordingLog(), Metrics(), FakeEvent(), True
@@ -44,7 +46,6 @@ class Bench:
             self.handle,
             limits,
             suspended=self.suspended,
-            max_retries=max_retries,
             log=self.log,
             metrics=self.metrics,
         )
@@ -56,12 +57,13 @@ class Bench:
         return self.ours
 
     def delivery(self, one: Record) -> Delivery:
-        return retried_delivery_of(one, self)
+        return delivery_of(one, self)
 
     async def handle(self, one: Delivery) -> Outcome:
         self.handled.append(one.record)
         if self.waits is not None:
             await self.waits.wait()
+        one.wait.rejected = self.reason
         return self.outcome
 
     async def open(self) -> None:
@@ -71,60 +73,15 @@ class Bench:
         self.handled.clear()
 
 
-def due(after_s: float) -> Record:
-    not_before = datetime.now(UTC) + timedelta(seconds=after_s)
-    deferral = Deferral("http_5xx", "busy", 2, 1, not_before, Source("photo-uploads", 0, 0))
-    return record(headers=retry_headers((), deferral))
-
-
-async def test_a_record_that_waits_is_worked_on_at_its_time_and_not_before() -> None:
-    bench, one = Bench(), due(0.05)
-    deferral = bench.delivery(one).deferral
-    await bench.admission.handle_when_due(bench.delivery(one))
-    assert deferral is not None
-    assert datetime.now(UTC) >= deferral.not_before
-    assert bench.handled == [one]
-
-
-@pytest.mark.parametrize("one", [due(-1.0), record()])
-async def test_a_record_whose_time_has_come_or_that_has_none_is_worked_on_at_once(one: Record) -> None:
-    bench = Bench()
-    await bench.admission.handle_when_due(bench.delivery(one))
-    assert bench.handled == [one]
-
-
-async def test_a_record_of_a_partition_that_was_lost_meanwhile_is_left_to_its_new_owner() -> None:
-    bench = Bench()
-    bench.ours = False
-    await bench.admission.handle_when_due(bench.delivery(due(-1.0)))
-    assert bench.handled == []
-
-
-async def test_retries_in_work_at_once_are_bounded() -> None:
-    bench = Bench(max_retries=2)
-    bench.waits = asyncio.Event()
-    tasks = [asyncio.create_task(bench.admission.handle_when_due(bench.delivery(due(-1.0)))) for _ in range(5)]
-    await eventually(lambda: len(bench.handled) >= 2)
-    assert len(bench.handled) == 2
-    bench.waits.set()
-    await asyncio.gather(*tasks)
-    assert len(bench.handled) == 5
-
-
 async def test_the_stop_lets_go_of_all_that_wait_at_once() -> None:
     bench = Bench(BreakerLimits(0.5, cool_down_s=3600.0, least=4))
     await bench.open()
-    waiting = [
-        asyncio.create_task(bench.admission.handle(bench.delivery(record()))),
-        asyncio.create_task(bench.admission.handle_when_due(bench.delivery(due(3600.0)))),
-    ]
+    one = bench.delivery(record())
+    waiting = asyncio.create_task(bench.admission.handle(one))
     await asyncio.sleep(0)
+    assert one.wait.what == "the breaker"
     bench.admission.close()
-    await asyncio.gather(
-        *waiting,
-        bench.admission.handle(bench.delivery(record())),
-        bench.admission.handle_when_due(bench.delivery(due(3600.0))),
-    )
+    await asyncio.gather(waiting, bench.admission.handle(bench.delivery(record())))
     assert bench.handled == []
 
 
@@ -158,7 +115,7 @@ async def test_bad_probes_let_only_a_few_through_each_time() -> None:
     bench.admission.close()
     await asyncio.gather(*tasks)
     releases = bench.suspended.told.count("resume")
-    assert 2 * LIMITS.probes <= len(bench.handled) <= releases * LIMITS.probes
+    assert LIMITS.probes < len(bench.handled) <= releases * LIMITS.least
     assert len(bench.log.named("breaker.opened")) == 1
 
 
@@ -184,3 +141,32 @@ async def test_skipped_records_neither_open_the_breaker_nor_hide_the_dead_letter
     assert bench.admission.complaint is None
     await bench.open()
     assert bench.admission.complaint == "breaker: 4 of 4 photos became dead letters"
+
+
+@pytest.mark.parametrize("reason", ["invalid_event", "url_not_allowed", "too_many_pixels"])
+async def test_dead_letters_that_are_the_senders_fault_never_stop_the_intake(reason: Reason) -> None:
+    bench = Bench()
+    bench.reason = reason
+    await bench.open()
+    assert bench.admission.complaint is None
+    assert bench.suspended.told == []
+
+
+@pytest.mark.parametrize("outcome", [name for name in get_args(Outcome) if name not in {"tagged", "unchanged"}])
+async def test_records_that_ask_no_model_do_not_close_it(outcome: Outcome) -> None:
+    bench = Bench(LIMITS_OF_A_LONG_ROUND)
+    await bench.open()
+    bench.outcome, bench.reason = outcome, "invalid_event"
+    await asyncio.gather(*(bench.admission.handle(bench.delivery(record())) for _ in range(20)))
+    assert len(bench.handled) == 20
+    assert bench.admission.complaint is not None
+
+
+@pytest.mark.parametrize("bad", [0, 1])
+async def test_too_few_records_to_probe_lead_to_a_decision_without_any_more(bad: int) -> None:
+    bench = Bench(BreakerLimits(0.5, cool_down_s=0.02, least=4, window_s=0.1, probes=3))
+    await bench.open()
+    for _ in range(bad):
+        await bench.admission.handle(bench.delivery(record()))
+    await eventually(lambda: bench.log.named("breaker.probed" if bad else "breaker.closed"))
+    assert (bench.admission.complaint is None) == (bad == 0)

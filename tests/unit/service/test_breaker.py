@@ -1,7 +1,13 @@
+from math import ceil, log2
+from typing import get_args
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.service.breaker import Breaker, BreakerLimits
+from consumer.errors import Reason
+from consumer.service.breaker import Breaker, BreakerLimits, evidence
+from consumer.telemetry import Outcome
 
 LIMITS = BreakerLimits(0.5, cool_down_s=30.0, least=10, window_s=60.0, probes=3)
 
@@ -68,6 +74,35 @@ def test_it_opens_again_when_all_of_the_few_are_dead_letters() -> None:
     assert breaker.admit(60.0) is not None
 
 
+@pytest.mark.parametrize("probed", [1, 2])
+def test_fewer_records_than_it_may_probe_lead_to_a_decision(probed: int) -> None:
+    breaker = opened()
+    run(breaker, *[True] * probed, now_s=30.0)
+    assert breaker.state == "half_open"
+    breaker.tick(30.0 + LIMITS.settle_s)
+    assert breaker.state == "open"
+    breaker.tick(60.0 + LIMITS.settle_s)
+    assert breaker.state == "half_open"
+
+
+def test_no_records_at_all_are_no_reason_to_stay_open() -> None:
+    breaker = opened()
+    breaker.tick(30.0)
+    breaker.tick(30.0 + LIMITS.window_s)
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize(("dead", "then"), [(0, "closed"), (1, "open")])
+def test_a_probe_that_never_ends_is_not_waited_for_beyond_the_window(dead: int, then: str) -> None:
+    breaker = opened()
+    assert breaker.admit(30.0) is not None
+    run(breaker, *[True] * dead, now_s=30.0)
+    breaker.tick(30.0 + LIMITS.window_s - 0.1)
+    assert breaker.state == "half_open"
+    breaker.tick(30.0 + LIMITS.window_s)
+    assert breaker.state == then
+
+
 def test_a_probe_that_says_nothing_gives_its_place_back() -> None:
     breaker = opened()
     run(breaker, *[None] * 50, now_s=30.0)
@@ -91,6 +126,65 @@ def test_a_limit_of_0_never_opens_it(outcomes: list[bool]) -> None:
     assert breaker.state == "closed"
 
 
+def test_a_dead_letter_is_evidence_unless_the_sender_is_at_fault_and_a_judged_photo_is_of_the_contrary() -> None:
+    said = {outcome: evidence(outcome, None) for outcome in get_args(Outcome)}
+    assert {outcome for outcome, dead in said.items() if dead is True} == {"dead_lettered"}
+    assert {outcome for outcome, dead in said.items() if dead is False} == {"tagged", "unchanged"}
+    reasons = {reason for part in get_args(Reason) for reason in (get_args(part) or (part,))}
+    assert {reason for reason in reasons if evidence("dead_lettered", reason) is None} == {
+        "invalid_event",
+        "url_not_allowed",
+        "too_many_bytes",
+        "too_many_pixels",
+        "too_many_scans",
+    }
+    assert evidence(None, None) is None
+
+
+@given(st.integers(1, 20), st.integers(1, 100), st.integers(0, 500))
+def test_a_good_photo_behind_bad_ones_is_admitted_within_the_stated_number_of_cool_downs(
+    probes: int, least: int, bad: int
+) -> None:
+    limits = BreakerLimits(0.5, cool_down_s=30.0, least=least, probes=probes)
+    breaker, now_s, cool_downs, admitted = Breaker(limits), 0.0, 0, 0
+    while admitted <= bad:
+        pass_ = breaker.admit(now_s)
+        if pass_ is None:
+            cool_downs += 1
+            now_s += limits.cool_down_s
+            continue
+        breaker.note(pass_, dead=admitted < bad, now_s=now_s)
+        admitted += 1
+    held = max(0, bad + 1 - least)
+    assert cool_downs <= ceil(log2(held / probes + 1)) + held // max(least, probes) + 1
+
+
+def test_at_the_defaults_400_bad_photos_hold_a_good_one_back_for_six_cool_downs() -> None:
+    limits = BreakerLimits(0.5, cool_down_s=30.0, least=200)
+    breaker, now_s = Breaker(limits), 0.0
+    for number in range(401):
+        while (pass_ := breaker.admit(now_s)) is None:
+            now_s += 1.0
+        breaker.note(pass_, dead=number < 400, now_s=now_s)
+    assert breaker.state == "closed"
+    assert now_s == 6 * limits.cool_down_s
+
+
+@given(st.integers(1, 20), st.integers(1, 300), st.integers(1, 40))
+def test_a_broken_model_costs_no_more_dead_letters_than_the_limit_in_a_cool_down(
+    probes: int, least: int, cool_downs: int
+) -> None:
+    limits = BreakerLimits(0.5, cool_down_s=30.0, least=least, probes=probes)
+    breaker = Breaker(limits)
+    for number in range(cool_downs):
+        passed = 0
+        while (pass_ := breaker.admit(number * limits.cool_down_s)) is not None:
+            breaker.note(pass_, dead=True, now_s=number * limits.cool_down_s)
+            passed += 1
+        assert breaker.state == "open"
+        assert passed <= max(least, probes)
+
+
 Step = st.tuples(st.floats(0.0, 20.0), st.sampled_from([True, False, None]), st.booleans())
 
 
@@ -106,7 +200,7 @@ def test_in_any_history_it_lets_nothing_pass_while_open_and_few_while_half_open_
         assert (pass_ is None) or breaker.state != "open"
         passes += [] if pass_ is None else [pass_]
         probing = passes.count(pass_) if pass_ is not None and breaker.state == "half_open" else 0
-        assert probing <= LIMITS.probes
+        assert probing <= LIMITS.least
         if passes and ends:
             breaker.note(passes.pop(), dead=dead, now_s=now_s)
     for pass_ in passes:

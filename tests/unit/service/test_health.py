@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import aiohttp
 import pytest
 
-from consumer.service.health import waiting_for
+from consumer.service.health import Readiness, serve_health, waiting_for
 
 
 @dataclass(frozen=True)
@@ -13,22 +14,52 @@ class Source:
 
 
 @pytest.mark.parametrize(
-    ("lost", "sources", "complaint", "stopping", "expected"),
+    ("lost", "sources", "complaints", "stopping", "expected"),
     [
-        (("triton",), [], None, False, ["triton", "assignment"]),
-        ((), [Source(True), Source(True)], None, False, []),
-        ((), [Source(True)], None, False, []),
-        ((), [Source(False), Source(False)], None, False, ["assignment", "assignment of retries"]),
+        (("triton",), [], [], False, ["triton", "assignment"]),
+        ((), [Source(True), Source(True)], [None, None], False, []),
+        ((), [Source(True)], [None, "stuck"], False, ["stuck"]),
+        ((), [Source(False), Source(False)], [], False, ["assignment", "assignment of retries"]),
         (
             ("redis",),
             [Source(True), Source(False)],
-            "dead",
+            ["dead", "stuck"],
             True,
-            ["redis", "assignment of retries", "dead", "stopping"],
+            ["redis", "assignment of retries", "dead", "stuck", "stopping"],
         ),
     ],
 )
 def test_every_thing_that_is_waited_for_is_named(
-    lost: tuple[str, ...], sources: list[Source], complaint: str | None, stopping: bool, expected: list[str]
+    lost: tuple[str, ...], sources: list[Source], complaints: list[str | None], stopping: bool, expected: list[str]
 ) -> None:
-    assert waiting_for(lost, sources, complaint, stopping=stopping) == expected
+    assert waiting_for(lost, sources, complaints, stopping=stopping) == expected
+
+
+HEAD = {"topic": "photo-uploads", "partition": 3, "offset": 42, "age_s": 700.5, "waits_for": "redis"}
+
+
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        (Readiness([]), 200),
+        (Readiness([], HEAD), 200),
+        (Readiness(["redis"], HEAD), 503),
+    ],
+)
+async def test_ready_names_what_is_waited_for_and_the_oldest_record_in_both_cases(
+    found: Readiness, status: int
+) -> None:
+    async def readiness() -> Readiness:
+        return found
+
+    async def metrics() -> bytes:
+        return b""
+
+    endpoint = serve_health("127.0.0.1", 0, live=lambda: True, readiness=readiness, metrics=metrics)
+    async with endpoint as port, aiohttp.request("GET", f"http://127.0.0.1:{port}/ready") as answer:
+        assert answer.status == status
+        assert await answer.json() == {
+            "ready": status == 200,
+            "waiting_for": found.waiting_for,
+            "oldest": found.oldest,
+        }

@@ -19,6 +19,20 @@ SLEEP = "import time; time.sleep(60)"
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w'); time.sleep(60)"
 ONCE = "import os, sys, time; os.path.exists('one') and time.sleep(60); open('one', 'w'); sys.exit(1)"
 DEAF = "import socket, time; socket.socket(fileno=0).sendall(b'1\\n'); time.sleep(60)"
+ANSWERING = """
+import http.server, json, socket
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response({status})
+        self.end_headers()
+        self.wfile.write(json.dumps(dict(waiting_for=["a record"], oldest={head})).encode())
+    def log_message(self, *_):
+        pass
+server = http.server.HTTPServer(("127.0.0.1", 0), Answer)
+channel = socket.socket(fileno=0)
+channel.sendall(b"%d\\n" % server.server_port)
+server.serve_forever()
+"""
 
 
 class Crew:
@@ -99,6 +113,20 @@ async def test_a_worker_that_does_not_answer_is_killed_and_started_again(tmp_pat
     assert crew.log.named("worker.hung") == [{"worker": 0}]
     assert crew.log.named("worker.ended") == [{"worker": 0, "code": -signal.SIGKILL}]
     assert await crew.supervisor.not_ready() == ["worker 0: not running"]
+    crew.supervisor.stop()
+    assert await running == 0
+
+
+async def test_the_oldest_record_of_all_workers_is_named_with_its_worker(tmp_path: Path) -> None:
+    heads = [{"age_s": 1.5}, {"age_s": 700.0}, None]
+    crew = Crew(tmp_path, *(ANSWERING.format(head=head, status=503 if head else 200) for head in heads), SLEEP)
+    running = asyncio.create_task(crew.supervisor.run())
+    pages: dict[int, tuple[int, str]] = {}
+    while [status for status, _ in pages.values()] != [503, 503, 200, 0]:
+        pages = await crew.supervisor.pages("/ready")
+    found = await crew.supervisor.readiness()
+    assert found.oldest == {"age_s": 700.0, "worker": 1}
+    assert found.waiting_for == ["worker 0: a record", "worker 1: a record", "worker 3: not running"]
     crew.supervisor.stop()
     assert await running == 0
 
