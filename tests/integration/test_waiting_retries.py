@@ -129,5 +129,5 @@ async def test_large_events_that_wait_take_no_more_memory_than_the_settings_say(
             put(world, f"far{number}", FAR_S, size=900_000)
         put(world, "near", 0.1)
         await eventually(lambda: "near" in by_key(world.tags()), deadline_s=60)
-        # Beside what waits there are the prefetch of the client and a batch each way; all 80 are 72 MB, and twice that.
+        # Beside what waits there are the prefetch of the client and a batch each way; all 80 events are 72 MB.
         assert tagger.memory("VmHWM") - before < 85 * MB
