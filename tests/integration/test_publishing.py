@@ -130,7 +130,7 @@ async def test_what_an_upload_topic_takes_always_has_a_dead_letter(kafka: Kafka,
 async def test_the_shortest_dead_letter_fits_in_a_topic_of_a_thousand_bytes(kafka: Kafka, publishing: Open) -> None:
     worst = Record("t" * 249, 99_999, 2**62, noise(5000), noise(5000), (("n", noise(5000)),))
     with publishing(dead={"max.message.bytes": "1000"}) as (publisher, names):
-        await publisher.dead_letter(delivered(worst), "unsupported_format", "破" * 5000, 10**9)
+        await publisher.dead_letter(delivered(worst), "unsupported_format", "破" * 5000, 10**6)
     assert letters_by_offset(kafka, names.dead).keys() == {2**62}
 
 
