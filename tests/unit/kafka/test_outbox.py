@@ -103,6 +103,8 @@ async def test_what_concerns_every_record_is_waited_for(code: int, alone: bool) 
         with pytest.raises(DependencyDown, match=KafkaError(code).name()) as caught:
             await outbox.send(RECORD)
     assert caught.value.dependency == "kafka"
+    of_the_topic = {"UNKNOWN_TOPIC_OR_PART", "TOPIC_AUTHORIZATION_FAILED", "NOT_ENOUGH_REPLICAS"}
+    assert caught.value.part == ("topic t" if KafkaError(code).name() in of_the_topic else "")
 
 
 async def test_after_a_fatal_error_what_was_not_acknowledged_is_sent_by_a_new_producer() -> None:
