@@ -13,6 +13,8 @@ from consumer.kafka.offsets import Partition
 if TYPE_CHECKING:
     from consumer.kafka.source import Source
 
+#: Kafka's timestamp of a record that has none.
+NO_TIME_MS: Final = -1
 _AGAIN_S: Final = 1.0
 
 
@@ -41,6 +43,10 @@ class Plan(ABC):
     def accepts(self, partition: Partition, offset: int, timestamp_ms: int) -> bool:  # noqa: ARG002 - for subclasses
         """Whether this record is part of the plan."""
         return True
+
+    def next_of(self, partition: Partition, read: int | None) -> int | None:  # noqa: ARG002 - for subclasses
+        """The offset that is read next, where `read` is that after the last record; None where no more is wanted."""
+        return read
 
     def delivered(self, partition: Partition, offset: int) -> None:  # noqa: B027 - a live topic keeps no count
         """An accepted record is in flight."""
@@ -171,6 +177,10 @@ class FixedRanges(Plan):
         if not wanted:
             self._pass(partition, offset)
         return wanted
+
+    def next_of(self, partition: Partition, read: int | None) -> int | None:  # noqa: ARG002 - others are passed over
+        """The next offset of the range; None at its end."""
+        return self._next[partition] if partition in self._unfinished else None
 
     def delivered(self, partition: Partition, offset: int) -> None:
         """The record counts; the last record of a range ends it."""

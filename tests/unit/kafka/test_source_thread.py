@@ -129,6 +129,11 @@ class FakeConsumer:
         for name, callback in callbacks.items():
             setattr(self, name, callback)
 
+    def seek(self, partition: TopicPartition) -> None:
+        if self.refuses_positions:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        self.note("seek", [partition])
+
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
@@ -475,6 +480,65 @@ def test_the_position_reaches_the_end_of_a_log_whose_last_offsets_have_no_record
     bench.turn()
     bench.finish(*bench.records)
     assert bench.consumer.stored == {0: 9}
+
+
+UNREADABLE = FakeMessage(0, fault=KafkaError(KafkaError._BAD_COMPRESSION))
+
+
+def test_a_record_that_can_never_be_read_is_delivered_as_such_and_what_follows_is_read() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    for _ in range(3):
+        assert bench.consumer.calls == []
+        bench.consumer.messages = [UNREADABLE]
+        bench.turn()
+    assert bench.consumer.calls == [("seek", [(TOPIC, 0, 7)])]
+    good, bad = bench.records
+    assert (bad.partition, bad.offset, bad.key, bad.value) == (0, 6, None, None)
+    assert "_BAD_COMPRESSION" in bad.unreadable
+    bench.consumer.messages = messages(7)
+    bench.turn()
+    bench.finish(good, bad)
+    assert bench.consumer.stored == {0: 7}
+
+
+def test_errors_from_before_a_record_was_passed_over_say_nothing_about_the_next() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.consumer.messages = [UNREADABLE] * WINDOW * 3
+    bench.turn()
+    assert bench.consumer.calls == [("seek", [(TOPIC, 0, 7)])]
+    assert [one.offset for one in bench.records] == [5, 6]
+
+
+@pytest.mark.parametrize("fault", [KafkaError._TRANSPORT, KafkaError._BAD_MSG, KafkaError.NOT_LEADER_FOR_PARTITION])
+def test_no_record_is_given_up_for_another_error_but_the_wait_is_visible(fault: int) -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.finish(*bench.records)
+    for _ in range(10):
+        bench.consumer.messages = [FakeMessage(6, fault=KafkaError(fault))]
+        bench.source._measured_s = 0.0
+        bench.turn()
+    assert bench.consumer.calls == []
+    oldest = bench.source.oldest
+    assert oldest is not None
+    assert (oldest.topic, oldest.partition, oldest.offset) == (TOPIC, 0, 6)
+    assert KafkaError(fault).name() in oldest.waits_for
+
+
+def test_a_record_is_not_passed_over_where_the_client_does_not_go_on() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.consumer.refuses_positions = True
+    for _ in range(5):
+        bench.consumer.messages = [UNREADABLE]
+        bench.turn()
+    assert [one.offset for one in bench.records] == [5]
+    bench.consumer.refuses_positions = False
+    bench.consumer.messages = [UNREADABLE]
+    bench.turn()
+    assert [one.offset for one in bench.records] == [5, 6]
 
 
 def test_the_first_of_a_poll_is_delivered_before_a_rebalance_that_comes_with_the_others() -> None:
