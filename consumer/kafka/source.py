@@ -95,6 +95,12 @@ class Source:
         return self._joined.is_set() and not self._plan.waiting and not self._brokers.down and self.alive
 
     @property
+    def complaint(self) -> str | None:
+        """Which topic there is none of, if so."""
+        missing = self._resets.missing
+        return f"no topic {', '.join(sorted(missing))}" if missing else None
+
+    @property
     def alive(self) -> bool:
         """Whether the thread polled lately."""
         return self._thread.is_alive() and monotonic() - self._ticked_s < _ALIVE_S
@@ -198,6 +204,8 @@ class Source:
         asked_s = self._resets.attend(consumer, eager=self._brokers.down)
         if asked_s is not None:
             self._brokers.answered(asked_s)
+        for topic in self._resets.missing:
+            self._plan.gone(topic)
 
     def _store(self, consumer: Consumer) -> None:
         self._stored_s = monotonic()

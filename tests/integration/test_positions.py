@@ -289,6 +289,44 @@ def test_the_position_waits_for_the_unfinished_however_far_the_log_was_read(uplo
         eventually(lambda: member.source.oldest is None)
 
 
+def test_a_topic_that_is_deleted_is_named_until_it_is_there_again(uploads: Topic) -> None:
+    uploads.send("old", 5)
+    with uploads.member() as member:
+        eventually(lambda: len(member.read) == 5)
+        uploads.admin.delete_topics([uploads.name])[uploads.name].result(10)
+        eventually(lambda: member.source.complaint == f"no topic {uploads.name}")
+        assert uploads.name in member.log.named("kafka.errored")[-1]["detail"]
+        uploads.create(3)
+        values = uploads.send("new", 5, partition=2)
+        eventually(lambda: member.read[5:] == values)
+        eventually(lambda: member.source.complaint is None)
+
+
+@pytest.mark.parametrize("kind", ["open", "aborted"])
+def test_a_transaction_that_stays_open_is_seen_to_hold_the_records_behind_it(uploads: Topic, kind: str) -> None:
+    with uploads.member() as member:
+        uploads.send("before", 2)
+        eventually(lambda: uploads.committed().offset == 2)
+        producer = Producer({"bootstrap.servers": uploads.kafka, "transactional.id": uploads.name})
+        producer.init_transactions(DEADLINE_S)
+        producer.begin_transaction()
+        for _ in range(3):
+            producer.produce(uploads.name, b"never", partition=0)
+        producer.flush(10)
+        after = uploads.send("after", 2)
+        if kind == "open":
+            eventually(lambda: member.source.oldest is not None)
+            oldest = member.source.oldest
+            assert oldest is not None
+            assert (oldest.topic, oldest.partition, oldest.offset) == (uploads.name, 0, 2)
+            assert "transaction" in oldest.waits_for
+            assert member.value("tagger_consumer_lag_records", topic=uploads.name, partition="0") == 5
+        producer.abort_transaction(DEADLINE_S)
+        eventually(lambda: member.read[2:] == after)
+        eventually(lambda: uploads.committed().offset == 8)
+        eventually(lambda: member.source.oldest is None)
+
+
 def test_a_topic_that_is_made_anew_forgets_what_was_in_flight_of_the_old_one(uploads: Topic) -> None:
     with uploads.member() as member:
         member.holding = True
