@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
 from consumer.events import Headers
-from consumer.kafka.clients import Properties, await_answers, explain
+from consumer.kafka.clients import Properties, await_answers, explain, kafka_failures
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
 
@@ -108,8 +108,14 @@ class Outbox:
             await self._alone().send(record)
 
     def _alone(self) -> "Lane":
+        """The producer of single records.
+
+        Raises:
+            DependencyDown: it cannot be made now, for want of threads or descriptors.
+        """
         if self._single is None:
-            self._single = Lane(lambda: self._connect(_ALONE), failed=self._failed, log=self._log)
+            with kafka_failures():
+                self._single = Lane(lambda: self._connect(_ALONE), failed=self._failed, log=self._log)
             self._single.start()
         return self._single
 

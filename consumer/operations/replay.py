@@ -54,12 +54,16 @@ async def replay(
     kafka = settings.kafka
     group_id = f"{kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
 
+    times_ms = _times_ms(since, until)
+
     def read_ranges() -> dict[Partition, range]:
+        if not times_ms:
+            return {}
         with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
             return reader.ranges(None if since <= _BEGINNING else since)
 
     ranges = await service.dependencies.retry_until_available("kafka", partial(asyncio.to_thread, read_ranges))
-    plan = FixedRanges(ranges, _times_ms(since, until))
+    plan = FixedRanges(ranges, times_ms)
     log.info("replay.started", offsets=plan.total, since=since.isoformat(), until=until.isoformat())
     progress(0, plan.total)
     if plan.total:

@@ -373,7 +373,13 @@ def elsewhere(cluster: MockCluster) -> Topic:
     return topic
 
 
-@pytest.mark.parametrize(("code", "name"), [(25, "UNKNOWN_MEMBER_ID"), (16, "NOT_COORDINATOR"), (-1, "UNKNOWN")])
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        *((25, "UNKNOWN_MEMBER_ID"), (16, "NOT_COORDINATOR"), (-1, "UNKNOWN")),
+        *((29, "TOPIC_AUTHORIZATION_FAILED"), (30, "GROUP_AUTHORIZATION_FAILED")),
+    ],
+)
 def test_commits_that_the_coordinator_refuses_are_seen_and_made_later(
     elsewhere: Topic, cluster: MockCluster, code: int, name: str
 ) -> None:
