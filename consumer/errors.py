@@ -91,12 +91,16 @@ def forget_frames(failure: TaggerError) -> None:
 
 
 class DependencyDown(TaggerError):
-    """A system that every photo needs does not answer; it is waited for without limit."""
+    """A system that every photo needs does not answer; it is waited for without limit.
 
-    def __init__(self, dependency: Dependency, detail: str) -> None:
+    `part` names what of it is missing, where the rest may answer as always: a topic.
+    """
+
+    def __init__(self, dependency: Dependency, detail: str, *, part: str = "") -> None:
         super().__init__(f"{dependency} is down: {detail}")
         self.dependency: Dependency = dependency
         self.detail = detail
+        self.part = part
 
 
 class RecordRefused(TaggerError):

@@ -94,8 +94,8 @@ class Record:
     headers: Headers = ()
     timestamp_ms: int = 0
     epoch: int = 0
-    #: Its headers cannot be read: `headers` is empty, and what they say, such as the type of the event, is unknown.
-    headers_unreadable: bool = False
+    #: Why it, or its headers, cannot be read; empty if they can. The type of the event is unknown then.
+    unreadable: str = ""
 
     def header(self, name: str, absent: str) -> str:
         """The last header of that name as text, with escapes where it is not UTF-8; `absent` where there is none."""
@@ -175,7 +175,7 @@ def says_nothing(record: Record) -> bool:
 
     One whose header says `photo.deleted` is an event all the same, an invalid one: a deletion is not skipped.
     """
-    return record.value is None and not record.headers_unreadable and record.header("ce_type", UPLOADED) != DELETED
+    return record.value is None and not record.unreadable and record.header("ce_type", UPLOADED) != DELETED
 
 
 def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int | None = None) -> Event:
@@ -188,9 +188,9 @@ def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int
     Raises:
         PhotoRejected: `invalid_event`, naming the field that is missing, ill-typed or implausible.
     """
-    if record.headers_unreadable:
+    if record.unreadable:
         # Not read as an upload: it may be a deletion.
-        raise PhotoRejected("invalid_event", "the name of a header is not UTF-8, so the type of the event is unknown")
+        raise PhotoRejected("invalid_event", record.unreadable)
     if record.value is None:
         raise PhotoRejected("invalid_event", "the record has no value")
     kind = record.header("ce_type", UPLOADED)

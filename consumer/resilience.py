@@ -74,24 +74,33 @@ class RetrySchedule:
         return now + timedelta(seconds=delay_s * (1 + jitter / 10))
 
 
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """A dependency, or a part of it that may be missing alone."""
+
+    dependency: Dependency
+    part: str = ""
+
+
 class Dependencies:
     """Which dependencies are down, and calls that wait for them; logs each loss, reminders and the recovery.
 
     Many calls are in flight at the edges of an outage: a success of a call that began before the loss is not its end,
-    and a failure of one that began before the recovery is not a new loss.
+    and a failure of one that began before the recovery is not a new loss. A part of a dependency, such as one topic, is
+    lost for as long as a call waits for it: that others succeed, which do without it, does not mean that it is back.
     """
 
     def __init__(self, log: Log, metrics: Metrics) -> None:
         self._log = log
         self._metrics = metrics
-        self._lost_s: dict[Dependency, float] = {}
-        self._reminded_s: dict[Dependency, float] = {}
-        self._recovered_s: dict[Dependency, float] = {}
+        self._lost_s: dict[_Need, float] = {}
+        self._reminded_s: dict[_Need, float] = {}
+        self._recovered_s: dict[_Need, float] = {}
 
     @property
-    def lost(self) -> tuple[Dependency, ...]:
-        """The dependencies that are down."""
-        return tuple(self._lost_s)
+    def lost(self) -> tuple[str, ...]:
+        """The dependencies that are down, and what else is missing of one, as in `kafka (topic photo-tags)`."""
+        return tuple(f"{need.dependency} ({need.part})" if need.part else need.dependency for need in self._lost_s)
 
     async def retry_until_available(
         self,
@@ -104,46 +113,62 @@ class Dependencies:
         Raises:
             DependencyDown: it is down and `waits` returns false.
         """
-        wait_s = _FIRST_WAIT_S
-        while True:
-            began_s = monotonic()
-            try:
-                result = await call()
-            except DependencyDown as error:
-                if not waits():
-                    raise
-                self._note_loss(error, began_s)
-            else:
-                self._note_recovery(dependency, began_s)
-                return result
-            # Jitter, so that the photos in flight do not all call a server at once that just came back.
-            await asyncio.sleep(wait_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter is not cryptography
-            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+        wait_s, parts = _FIRST_WAIT_S, set[_Need]()
+        try:
+            while True:
+                began_s = monotonic()
+                try:
+                    result = await call()
+                except DependencyDown as error:
+                    if not waits():
+                        raise
+                    need = _Need(error.dependency, error.part)
+                    self._note_loss(need, error.detail, began_s)
+                    if need.part:
+                        parts.add(need)
+                else:
+                    for need in (_Need(dependency), *parts):
+                        self._note_recovery(need, began_s)
+                    return result
+                # Jitter, so that the photos in flight do not all call a server at once that just came back.
+                await asyncio.sleep(wait_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter is not cryptography
+                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+        finally:
+            # Given up, as at a stop: if others wait for a part, they will say so again.
+            for need in parts:
+                self._forget(need)
 
-    def _note_loss(self, error: DependencyDown, began_s: float) -> None:
-        if began_s < self._recovered_s.get(error.dependency, 0.0):
+    def _note_loss(self, need: _Need, detail: str, began_s: float) -> None:
+        if began_s < self._recovered_s.get(need, 0.0):
             return
         now = monotonic()
-        self._lost_s.setdefault(error.dependency, now)
-        if now - self._reminded_s.get(error.dependency, -_REMIND_S) >= _REMIND_S:
-            self._reminded_s[error.dependency] = now
-            self._metrics.dependency_up.labels(error.dependency).set(0)
+        self._lost_s.setdefault(need, now)
+        if now - self._reminded_s.get(need, -_REMIND_S) >= _REMIND_S:
+            self._reminded_s[need] = now
+            self._metrics.dependency_up.labels(need.dependency).set(0)
             self._log.warning(
                 "dependency.lost",
-                dependency=error.dependency,
-                detail=error.detail,
-                waited_s=round(now - self._lost_s[error.dependency], 1),
+                dependency=need.dependency,
+                detail=detail,
+                waited_s=round(now - self._lost_s[need], 1),
             )
 
-    def _note_recovery(self, dependency: Dependency, began_s: float) -> None:
-        since_s = self._lost_s.get(dependency)
+    def _note_recovery(self, need: _Need, began_s: float) -> None:
+        since_s = self._lost_s.get(need)
         if since_s is None or began_s < since_s:
             return
-        del self._lost_s[dependency]
-        self._reminded_s.pop(dependency, None)
-        now = self._recovered_s[dependency] = monotonic()
-        self._metrics.dependency_up.labels(dependency).set(1)
-        self._log.info("dependency.recovered", dependency=dependency, waited_s=round(now - since_s, 1))
+        now = self._recovered_s[need] = monotonic()
+        self._forget(need)
+        more = {"part": need.part} if need.part else {}
+        waited_s = round(now - since_s, 1)
+        self._log.info("dependency.recovered", dependency=need.dependency, **more, waited_s=waited_s)
+
+    def _forget(self, need: _Need) -> None:
+        """A dependency, or a part of it, is not lost any more, or nobody waits for it."""
+        self._reminded_s.pop(need, None)
+        if self._lost_s.pop(need, None) is not None:
+            left = {each.dependency for each in self._lost_s}
+            self._metrics.dependency_up.labels(need.dependency).set(need.dependency not in left)
 
 
 @dataclass(slots=True)

@@ -36,6 +36,8 @@ app.add_typer(check.app)
 #: A worker that ends with one of these is not restarted; the supervisor ends with the same code.
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
 
+_STANDARD_ERROR: Final = 2
+
 
 @contextmanager
 def _leaving_hung_threads() -> Iterator[None]:
@@ -260,4 +262,15 @@ def _tags_table(rows: list[Tags]) -> Table:
 
 def main() -> None:
     """The console script."""
+    _hold_standard_descriptors()
     app()
+
+
+def _hold_standard_descriptors() -> None:
+    """Opens those of standard input, output and error that are closed, on nothing.
+
+    The next socket would get the number otherwise, and what a library writes to standard error would go to Redis.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        os.set_inheritable(descriptor, True)  # noqa: FBT003 - its parameter has no name
+    os.close(descriptor)

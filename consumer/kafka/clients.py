@@ -28,6 +28,8 @@ _READER: Final[Mapping[str, object]] = {
     "fetch.queue.backoff.ms": 20,
 }
 
+_NO_HEADERS: Final = "the name of a header is not UTF-8, so the type of the event is unknown"
+
 #: Where a name is not UTF-8, the client returns a list with NULL pointers while an exception is set. A call in plain
 #: Python skips the check for that once the interpreter has specialised it (3.11); this one is always checked.
 _read_headers: Final = methodcaller("headers")
@@ -175,7 +177,7 @@ def record_of(message: Message, epoch: int = 0) -> Record:
         headers=headers or (),
         timestamp_ms=message.timestamp()[1],
         epoch=epoch,
-        headers_unreadable=headers is None,
+        unreadable=_NO_HEADERS if headers is None else "",
     )
 
 

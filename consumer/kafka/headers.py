@@ -117,7 +117,7 @@ def retried_delivery_of(record: Record, owner: Owner) -> Delivery:
 def retry_headers(sent: Headers, deferral: Deferral) -> Headers:
     """The sender's headers, followed by the retry headers."""
     values = (
-        *(deferral.reason, deferral.detail, str(deferral.attempt), str(deferral.round)),
+        *(deferral.reason, deferral.detail, _count(deferral.attempt), _count(deferral.round)),
         format_time(deferral.not_before),
         *_texts(deferral.origin),
     )
@@ -126,7 +126,7 @@ def retry_headers(sent: Headers, deferral: Deferral) -> Headers:
 
 def dead_headers(failure: Failure) -> Headers:
     """The headers of a dead letter that follow the sender's."""
-    values = (failure.reason, failure.detail, str(failure.attempt), *_texts(failure.origin))
+    values = (failure.reason, failure.detail, _count(failure.attempt), *_texts(failure.origin))
     return _encoded(DEAD_HEADERS, (*values, format_time(failure.failed_at)))
 
 
@@ -177,6 +177,11 @@ def _origin(values: dict[str, str]) -> Source:
 
 def _texts(origin: Source) -> tuple[str, str, str]:
     return origin.topic, str(origin.partition), str(origin.offset)
+
+
+def _count(number: int) -> str:
+    """A count as text that will be believed when it is read."""
+    return str(min(number, _MAX_COUNT))
 
 
 def _number(text: str, most: int) -> int:

@@ -1,6 +1,7 @@
 """Which offsets may be committed: the contiguous watermark under out-of-order completion. Pure, single-threaded."""
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -132,6 +133,16 @@ class OffsetTracker:
     def partitions(self) -> tuple[Partition, ...]:
         """The assigned partitions."""
         return tuple(self._partitions)
+
+    def idle(self) -> Iterator[tuple[Partition, int | None]]:
+        """The partitions of which nothing is in flight.
+
+        Yields:
+            Each, with the offset from which on nothing was read.
+        """
+        for partition, window in self._partitions.items():
+            if not window.in_flight:
+                yield partition, window.next
 
     def window(self, partition: Partition) -> PartitionOffsets:
         """The window of a partition; an empty one of no epoch where it is not assigned."""

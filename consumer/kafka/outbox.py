@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
 from consumer.events import Headers
-from consumer.kafka.clients import Properties, await_answers, explain
+from consumer.kafka.clients import Properties, await_answers, explain, kafka_failures
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
 
@@ -38,6 +38,19 @@ _FOR_THE_RECORD: Final = frozenset(
         KafkaError.INVALID_RECORD,
         KafkaError.POLICY_VIOLATION,
         KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001 - librdkafka's local errors have no public name
+    }
+)
+#: What they answer for the sake of a topic: records of the others may be taken as always.
+_FOR_THE_TOPIC: Final = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        KafkaError.INVALID_REQUIRED_ACKS,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
     }
 )
 
@@ -95,8 +108,14 @@ class Outbox:
             await self._alone().send(record)
 
     def _alone(self) -> "Lane":
+        """The producer of single records.
+
+        Raises:
+            DependencyDown: it cannot be made now, for want of threads or descriptors.
+        """
         if self._single is None:
-            self._single = Lane(lambda: self._connect(_ALONE), failed=self._failed, log=self._log)
+            with kafka_failures():
+                self._single = Lane(lambda: self._connect(_ALONE), failed=self._failed, log=self._log)
             self._single.start()
         return self._single
 
@@ -152,7 +171,7 @@ class Lane:
         future: asyncio.Future[None] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, _: Message) -> None:
-            self._loop.call_soon_threadsafe(_resolve, future, error)
+            self._loop.call_soon_threadsafe(_resolve, future, error, record.topic)
 
         while True:
             try:
@@ -168,7 +187,7 @@ class Lane:
             except BufferError:
                 await asyncio.sleep(_FULL_QUEUE_WAIT_S)
             except KafkaException as error:
-                failure = _meaning(error.args[0])
+                failure = _meaning(error.args[0], record.topic)
                 raise failure from None
         await future
 
@@ -213,18 +232,20 @@ class Lane:
         self._broken = [broken for broken in self._broken if len(broken)]
 
 
-def _resolve(future: asyncio.Future[None], error: KafkaError | None) -> None:
+def _resolve(future: asyncio.Future[None], error: KafkaError | None, topic: str) -> None:
     if future.done():
         return
     if error is None:
         future.set_result(None)
     else:
-        future.set_exception(_meaning(error))
+        future.set_exception(_meaning(error, topic))
 
 
-def _meaning(error: KafkaError) -> RecordRefused | DependencyDown:
-    text = explain(error)
-    return RecordRefused(text) if error.code() in _FOR_THE_RECORD else DependencyDown("kafka", text)
+def _meaning(error: KafkaError, topic: str) -> RecordRefused | DependencyDown:
+    text = f"topic {topic}: {explain(error)}"
+    if error.code() in _FOR_THE_RECORD:
+        return RecordRefused(text)
+    return DependencyDown("kafka", text, part=f"topic {topic}" if error.code() in _FOR_THE_TOPIC else "")
 
 
 def _named(headers: Headers) -> list[tuple[str, str | bytes | None]]:

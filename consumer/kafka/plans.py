@@ -1,7 +1,7 @@
 """Plans: which records a source reads, a share of a topic with the consumer group or fixed ranges of offsets."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +13,8 @@ from consumer.kafka.offsets import Partition
 if TYPE_CHECKING:
     from consumer.kafka.source import Source
 
+#: Kafka's timestamp of a record that has none.
+NO_TIME_MS: Final = -1
 _AGAIN_S: Final = 1.0
 
 
@@ -42,6 +44,10 @@ class Plan(ABC):
         """Whether this record is part of the plan."""
         return True
 
+    def next_of(self, partition: Partition, read: int | None) -> int | None:  # noqa: ARG002 - for subclasses
+        """The offset that is read next, where `read` is that after the last record; None where no more is wanted."""
+        return read
+
     def delivered(self, partition: Partition, offset: int) -> None:  # noqa: B027 - a live topic keeps no count
         """An accepted record is in flight."""
 
@@ -51,18 +57,32 @@ class Plan(ABC):
     def restarted(self, partition: Partition) -> None:  # noqa: B027 - a live topic goes on
         """The position in a partition was none, and reading began elsewhere."""
 
+    def gone(self, topic: str) -> None:  # noqa: B027 - a live topic may be created again
+        """A topic was deleted."""
+
 
 class Subscription(Plan):
     """Reads what the group assigns to this member, from the committed positions on.
 
-    `first_position` (`earliest` or `latest`) is where a group starts that has no position in the topic at all; an
-    `instance_id` makes the membership static.
+    `first_position` (`earliest` or `latest`) is where a group starts that has no position in the topic at all, unless
+    it `ran_before`; an `instance_id` makes the membership static. It joins the group once `after` is true.
     """
 
     def __init__(
-        self, topic: str, first_position: str, *, group_protocol: str = "classic", instance_id: str = ""
+        self,
+        topic: str,
+        first_position: str,
+        *,
+        group_protocol: str = "classic",
+        instance_id: str = "",
+        ran_before: Callable[[], bool] = lambda: False,
+        after: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._starts = starts.Starts(topic, from_end=first_position == "latest")
+        self._starts = starts.Starts(topic, from_end=first_position == "latest", ran_before=ran_before)
+        self._after = after
+        self._subscribed = False
+        #: Whether it was assigned partitions, or none, and knows their positions.
+        self.begun = False
         self._unknown: dict[Partition, TopicPartition] = {}
         self._again_s = 0.0
         static = {"group.instance.id": instance_id} if instance_id else {}
@@ -75,10 +95,13 @@ class Subscription(Plan):
         return bool(self._unknown)
 
     def begin(self, consumer: Consumer, source: "Source") -> None:
-        """Joins the group; the callbacks run inside `poll`.
+        """Joins the group, as soon as it may; the callbacks run inside `poll`.
 
         They ask nothing: some calls (`list_topics`) end the process if another callback follows in the same `poll`.
         """
+        if not self._after():
+            return
+        self._subscribed = True
 
         def on_assign(_: Consumer, partitions: list[TopicPartition]) -> None:
             self._unknown.update({(entry.topic, entry.partition): entry for entry in partitions})
@@ -86,6 +109,7 @@ class Subscription(Plan):
             # Without a call the client would assign them all.
             consumer.incremental_assign([])
             if not self._unknown:
+                self.begun = True
                 source.assigned(consumer, [])
 
         def on_revoke(_: Consumer, partitions: list[TopicPartition]) -> None:
@@ -102,6 +126,8 @@ class Subscription(Plan):
 
     def attend(self, consumer: Consumer, source: "Source") -> None:
         """Begins to read partitions that were assigned."""
+        if not self._subscribed:
+            self.begin(consumer, source)
         if self._unknown and monotonic() > self._again_s:
             self._assign(consumer, source)
 
@@ -126,6 +152,7 @@ class Subscription(Plan):
         self._unknown.clear()
         consumer.incremental_assign(positions)
         source.assigned(consumer, positions, first)
+        self.begun = True
 
 
 class FixedRanges(Plan):
@@ -172,6 +199,10 @@ class FixedRanges(Plan):
             self._pass(partition, offset)
         return wanted
 
+    def next_of(self, partition: Partition, read: int | None) -> int | None:  # noqa: ARG002 - others are passed over
+        """The next offset of the range; None at its end."""
+        return self._next[partition] if partition in self._unfinished else None
+
     def delivered(self, partition: Partition, offset: int) -> None:
         """The record counts; the last record of a range ends it."""
         self._accepted += 1
@@ -187,6 +218,12 @@ class FixedRanges(Plan):
     def restarted(self, partition: Partition) -> None:  # noqa: ARG002 - whichever it is
         """What vanished from the range cannot be read any more."""
         self.intact = False
+
+    def gone(self, topic: str) -> None:
+        """What was not read of its ranges cannot be read any more."""
+        for partition in [each for each in self._unfinished if each[0] == topic]:
+            self.intact = False
+            self.ended(partition, 0)
 
     def _pass(self, partition: Partition, offset: int) -> None:
         offsets = self._unfinished.get(partition)

@@ -98,6 +98,8 @@ class Resets:
         self._known: dict[str, str] = {}
         #: What was unread of partitions when they were given up, until their topic is known to be there after that.
         self._left: dict[Partition, int] = {}
+        #: Topics that do not exist, by the last answer.
+        self.missing: frozenset[str] = frozenset()
 
     def assigned(self) -> None:
         """Partitions were assigned: asks anew which topics they belong to."""
@@ -126,22 +128,32 @@ class Resets:
         self._apply(consumer, partition, Restart(offset, 0, "an earlier offset was delivered"), "")
 
     def attend(self, consumer: Consumer, *, eager: bool) -> float | None:
-        """Compares topic ids and resets what is due; asks once a second if `eager`.
+        """Compares topic ids and resets what is due; asks once a second if `eager`, or while a topic is missing.
 
         Returns:
             When the question was asked that brokers have answered now; None if there is no such answer.
         """
         now_s = monotonic()
         answer = self._ids.take()
-        if answer is not None and answer.asked_s >= self._assigned_s:
-            self._compare(answer)
-        if now_s - self._asked_s > (_SOON_S if eager or self._due else _ASK_S) and not self._ids.asking:
+        if answer is not None:
+            self._note_missing(answer)
+            if answer.asked_s >= self._assigned_s:
+                self._compare(answer)
+        if now_s - self._asked_s > (_SOON_S if eager or self._due or self.missing else _ASK_S) and not self._ids.asking:
             self._asked_s = now_s
             self._ids.ask(self._topics)
         if self._due and now_s - self._tried_s > _SOON_S / 10:
             self._tried_s = now_s
             self._reset_due(consumer)
         return answer.asked_s if answer is not None and answer.answered else None
+
+    def _note_missing(self, answer: Answer) -> None:
+        if not answer.answered:
+            return
+        for topic in answer.missing - self.missing:
+            detail = f"topic {topic} was deleted, with what was not read of it; create it with `photo-tagger topics`"
+            self._log.error("kafka.errored", detail=detail, topic=topic)
+        self.missing = answer.missing
 
     def _compare(self, answer: Answer) -> None:
         self._answered_s = answer.asked_s

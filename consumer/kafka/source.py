@@ -20,9 +20,9 @@ from consumer.events import Record
 from consumer.kafka import clients, offset_map
 from consumer.kafka.backpressure import Backpressure, Flag
 from consumer.kafka.brokers import Brokers
-from consumer.kafka.clients import coordinates, record_of
 from consumer.kafka.commits import Commits
 from consumer.kafka.headers import Delivery, DeliveryReader
+from consumer.kafka.intake import Intake
 from consumer.kafka.offsets import OffsetTracker, Partition
 from consumer.kafka.plans import Plan
 from consumer.kafka.resets import Resets
@@ -62,7 +62,6 @@ class Source:
     ) -> None:
         self._plan = plan
         self._connect = connect
-        self._read = read
         self._deliver = deliver
         self._failed = failed
         self._log = log
@@ -73,6 +72,16 @@ class Source:
         self._resets = Resets(self._commits, topic_ids, plan.topics, self._restarted, log=log, metrics=metrics)
         self._unfinished = Deliveries()
         self._brokers = Brokers(failed, log, metrics)
+        self._intake = Intake(
+            plan,
+            self._tracker,
+            self._unfinished,
+            resets=self._resets,
+            brokers=self._brokers,
+            deliver=lambda record: read(record, self),
+            log=log,
+            metrics=metrics,
+        )
         self._done: deque[Record] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -86,6 +95,12 @@ class Source:
         return self._joined.is_set() and not self._plan.waiting and not self._brokers.down and self.alive
 
     @property
+    def complaint(self) -> str | None:
+        """Which topic there is none of, if so."""
+        missing = self._resets.missing
+        return f"no topic {', '.join(sorted(missing))}" if missing else None
+
+    @property
     def alive(self) -> bool:
         """Whether the thread polled lately."""
         return self._thread.is_alive() and monotonic() - self._ticked_s < _ALIVE_S
@@ -97,8 +112,9 @@ class Source:
 
     @property
     def oldest(self) -> Unfinished | None:
-        """The record that holds back a partition's position for the longest time; None where none is in flight."""
-        return self._unfinished.oldest(self._tracker.partitions)
+        """The record that holds back a partition's position for the longest time, in flight or not given by Kafka."""
+        found = (self._unfinished.oldest(self._tracker.partitions), self._intake.stalled)
+        return max(filter(None, found), key=lambda one: one.age_s, default=None)
 
     def start(self) -> None:
         """Starts the owner thread."""
@@ -152,34 +168,15 @@ class Source:
         # `consume` alone would wait for all, and it may call back about a rebalance: by then the first is delivered.
         first = consumer.poll(_POLL_S)
         if first is None:
+            self._intake.starved()
             return
         self._take(consumer, [first])
         if (more := min(self._backpressure.room, _BATCH - 1)) > 0:
             self._take(consumer, consumer.consume(more, 0))
 
     def _take(self, consumer: Consumer, messages: Sequence[Message]) -> None:
-        taken = [delivery for message in messages if (delivery := self._delivery_of(consumer, message)) is not None]
-        if taken:
+        if taken := self._intake.take(consumer, messages):
             self._deliver(taken)
-
-    def _delivery_of(self, consumer: Consumer, message: Message) -> Delivery | None:
-        if (error := message.error()) is not None:
-            self._on_message_error(message, error)
-            return None
-        topic, number, offset = coordinates(message)
-        partition = (topic, number)
-        if not self._plan.accepts(partition, offset, message.timestamp()[1]):
-            return None
-        if (expected := self._tracker.window(partition).next) is not None and offset < expected:
-            self._resets.went_back(consumer, partition, offset)
-        epoch = self._tracker.add(partition, offset)
-        self._plan.delivered(partition, offset)
-        if epoch is None:
-            self._metrics.restored.inc()
-            return None
-        delivery = self._read(record_of(message, epoch), self)
-        self._unfinished.add(delivery)
-        return delivery
 
     def _settle(self, consumer: Consumer) -> None:
         """Takes completions, stores positions, pauses or resumes, updates metrics."""
@@ -199,6 +196,7 @@ class Source:
         if monotonic() - self._measured_s > _MEASURE_S:
             self._measured_s = monotonic()
             self._commits.measure(consumer)
+            self._intake.look(self._commits.ends, paused=self._backpressure.paused)
 
     def _attend(self, consumer: Consumer) -> None:
         """Does what no message asks for: positions that are unknown or none any more, and brokers that are back."""
@@ -206,6 +204,8 @@ class Source:
         asked_s = self._resets.attend(consumer, eager=self._brokers.down)
         if asked_s is not None:
             self._brokers.answered(asked_s)
+        for topic in self._resets.missing:
+            self._plan.gone(topic)
 
     def _store(self, consumer: Consumer) -> None:
         self._stored_s = monotonic()
@@ -274,15 +274,6 @@ class Source:
         self._unfinished.forget(partition)
         self._backpressure.opened(consumer, [TopicPartition(*partition)])
         self._plan.restarted(partition)
-
-    def _on_message_error(self, message: Message, error: KafkaError) -> None:
-        topic, number, offset = coordinates(message)
-        partition = (topic, number)
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's local errors have no public name
-            self._tracker.window(partition).reach(offset)
-            self._plan.ended(partition, offset)
-        elif not self._resets.concerns(partition, error):
-            self._brokers.on_error(error)
 
 
 def _key(entry: TopicPartition) -> Partition:

@@ -1,9 +1,19 @@
 """Where assigned partitions begin: at the position that their group committed, else where a group starts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    OFFSET_END,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
 
 _TIMEOUT_S: Final = 5.0
 
@@ -13,12 +23,14 @@ class Starts:
 
     With `from_end`, a group that has no position in the topic at all starts at its end. Such a start is the first one
     only: a partition that is added later, and a topic that is made anew, begin at their beginning, whatever came to
-    them before they were assigned.
+    them before they were assigned. Kafka deletes the positions in a topic with it: `ran_before` tells whether there was
+    an earlier start all the same.
     """
 
-    def __init__(self, topic: str, *, from_end: bool) -> None:
+    def __init__(self, topic: str, *, from_end: bool, ran_before: Callable[[], bool] = lambda: False) -> None:
         self._topic = topic
         self._may_skip = from_end
+        self._ran_before = ran_before
 
     def of(
         self, consumer: Consumer, partitions: Sequence[TopicPartition]
@@ -36,7 +48,7 @@ class Starts:
         asked = self._all(consumer) if self._may_skip else partitions
         committed = _checked(consumer.committed(list(asked), timeout=_TIMEOUT_S))
         fresh = [entry for entry in committed if entry.offset < 0]
-        skips = self._may_skip and len(fresh) == len(committed)
+        skips = self._may_skip and len(fresh) == len(committed) and not self._ran_before()
         mine = {(entry.topic, entry.partition) for entry in partitions}
         first = _offsets(
             consumer,
@@ -57,6 +69,24 @@ class Starts:
         if known.error is not None:
             raise KafkaException(known.error)
         return [TopicPartition(self._topic, partition) for partition in known.partitions]
+
+
+def has_positions(client: AdminClient, group_id: str) -> bool:
+    """Whether a group has a position in any topic.
+
+    Raises:
+        KafkaException: there is no answer.
+    """
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group_id)], request_timeout=_TIMEOUT_S)
+    try:
+        positions = asked[group_id].result(2 * _TIMEOUT_S).topic_partitions or []
+    except FutureTimeout:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - it has no public name
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return False
+        raise
+    return any(entry.offset >= 0 for entry in positions)
 
 
 def _offsets(consumer: Consumer, partitions: Sequence[TopicPartition], where: int) -> list[TopicPartition]:

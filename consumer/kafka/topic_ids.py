@@ -20,11 +20,15 @@ _NO_ID: Final = "A" * 22
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The ids of the topics that were asked for and exist, when that was asked (monotonic), and if brokers answered."""
+    """The ids of the topics that were asked for and exist, when that was asked (monotonic), and if brokers answered.
+
+    `missing` are those that do not exist, as the brokers say.
+    """
 
     ids: Mapping[str, str]
     asked_s: float
     answered: bool
+    missing: frozenset[str] = frozenset()
 
 
 class TopicIds:
@@ -66,14 +70,16 @@ class TopicIds:
     def _find_out(self, client: AdminClient, names: list[str], asked_s: float) -> None:
         ids: dict[str, str] = {}
         reconnected = not self._connected and _reconnected(client)
-        answered = reconnected
+        answered, missing = reconnected, frozenset[str]()
         if self._connected or reconnected:
             futures = client.describe_topics(TopicCollection(names), request_timeout=_TIMEOUT_S)
             done, _ = wait(futures.values(), timeout=2 * _TIMEOUT_S)
             errors = {topic: future.exception() for topic, future in futures.items() if future in done}
             ids = {topic: str(futures[topic].result().topic_id) for topic, error in errors.items() if error is None}
+            missing = frozenset(topic for topic, error in errors.items() if _is_unknown(error))
             answered = reconnected or any(error is None or _is_from_a_broker(error) for error in errors.values())
-        self._answer = Answer({topic: each for topic, each in ids.items() if each != _NO_ID}, asked_s, answered)
+        ids = {topic: each for topic, each in ids.items() if each != _NO_ID}
+        self._answer = Answer(ids, asked_s, answered, missing)
 
 
 def _reconnected(client: AdminClient) -> bool:
@@ -87,5 +93,15 @@ def _reconnected(client: AdminClient) -> bool:
 
 def _is_from_a_broker(error: BaseException) -> bool:
     """Whether a broker said this, and not the client, whose own errors are negative."""
+    return _code(error) > 0
+
+
+def _is_unknown(error: BaseException | None) -> bool:
+    """Whether a broker said that there is no such topic."""
+    return error is not None and _code(error) == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+def _code(error: BaseException) -> int:
+    """The code of an error of Kafka; 0 of any other."""
     cause = error.args[0] if isinstance(error, KafkaException) else None
-    return isinstance(cause, KafkaError) and cause.code() > 0
+    return cause.code() if isinstance(cause, KafkaError) else 0

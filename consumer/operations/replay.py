@@ -10,7 +10,7 @@ from typing import Final
 
 from consumer.events import milliseconds
 from consumer.kafka.offsets import Partition
-from consumer.kafka.plans import FixedRanges
+from consumer.kafka.plans import NO_TIME_MS, FixedRanges
 from consumer.kafka.scan import TopicReader
 from consumer.service.construction import Job
 from consumer.service.run import Service, StopRequested
@@ -20,8 +20,6 @@ from consumer.telemetry import Log
 
 _PROGRESS_S: Final = 0.2
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: Kafka's timestamp of a record that has none.
-_NO_TIME_MS: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +54,16 @@ async def replay(
     kafka = settings.kafka
     group_id = f"{kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
 
+    times_ms = _times_ms(since, until)
+
     def read_ranges() -> dict[Partition, range]:
+        if not times_ms:
+            return {}
         with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
             return reader.ranges(None if since <= _BEGINNING else since)
 
     ranges = await service.dependencies.retry_until_available("kafka", partial(asyncio.to_thread, read_ranges))
-    plan = FixedRanges(ranges, _times_ms(since, until))
+    plan = FixedRanges(ranges, times_ms)
     log.info("replay.started", offsets=plan.total, since=since.isoformat(), until=until.isoformat())
     progress(0, plan.total)
     if plan.total:
@@ -87,4 +89,4 @@ def _times_ms(since: datetime, until: datetime) -> range:
     """The timestamps of records from one time on to before another; a record without one is of the beginning."""
     # Timestamps are cut off to milliseconds: one of the same millisecond was written before `until`.
     end_ms = milliseconds(until) + (1 if until.microsecond % 1000 else 0)
-    return range(_NO_TIME_MS if since <= _BEGINNING else milliseconds(since), end_ms)
+    return range(NO_TIME_MS if since <= _BEGINNING else milliseconds(since), end_ms)

@@ -29,6 +29,7 @@ from consumer.kafka.headers import Delivery, DeliveryReader, delivery_of
 from consumer.kafka.plans import Plan, Subscription
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.source import Source
+from consumer.kafka.starts import has_positions
 from consumer.kafka.topic_ids import TopicIds
 from consumer.kafka.topics import TopicNames
 from consumer.pipeline import Pipeline
@@ -187,14 +188,25 @@ def live_job(settings: Settings) -> Job:
     """The job of the live service: partitions of the upload topic and of the retry topic."""
     kafka = settings.kafka
     subscription = partial(Subscription, group_protocol=kafka.group_protocol, instance_id=kafka.instance_id)
+
+    def ran_before() -> bool:
+        # Its positions in a retry topic outlive a new upload topic.
+        client = clients.admin_client(kafka.bootstrap_servers, kafka.extra)
+        return has_positions(client, _retry_group(kafka.group_id))
+
+    live = subscription(kafka.uploads_topic, kafka.first_position, ran_before=ran_before)
     return Job(
-        subscription(kafka.uploads_topic, kafka.first_position),
+        live,
         kafka.group_id,
         settings.service.max_in_flight,
-        # No waiting record may be left out, whatever `first_position` is.
-        retries=subscription(kafka.retry_topic, "earliest"),
+        # No waiting record may be left out, whatever `first_position` is. Its first positions tell a first start.
+        retries=subscription(kafka.retry_topic, "earliest", after=lambda: live.begun),
         rereads=True,
     )
+
+
+def _retry_group(group_id: str) -> str:
+    return f"{group_id}.retry"
 
 
 def fetch_limits(settings: Settings) -> FetchLimits:
@@ -300,7 +312,7 @@ def _streams_of(
     room = WaitingRoom(Uses(admission.handle, move, halted), limits, load, log=runtime.log, metrics=runtime.metrics)
     retries = stream(
         job.retries,
-        f"{job.group_id}.retry",
+        _retry_group(job.group_id),
         retry.max_waiting,
         suspended=load,
         read=room.read,

@@ -68,7 +68,8 @@ class Service:
         """What the service waits for; empty while photos can be tagged."""
         parts = self._parts
         sources = [] if parts is None else [stream.source for stream in parts.streams]
-        complaints = () if parts is None else (parts.admission.complaint, parts.heads.complaint)
+        own = () if parts is None else (parts.admission.complaint, parts.heads.complaint)
+        complaints = (*(source.complaint for source in sources), *own)
         lost = (*self.dependencies.lost, *(() if self._publishes else ("the producer's thread",)))
         return waiting_for(lost, sources, complaints, stopping=self.stopping.is_set())
 

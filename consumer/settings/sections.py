@@ -62,7 +62,7 @@ class KafkaSettings(Section):
     dead_topic: str = Field("photo-uploads.dead", description="rejected events with their reason")
     retry_topic: str = Field("photo-uploads.retry", description="events that wait for their next attempts")
     first_position: Literal["earliest", "latest"] = Field(
-        "earliest", description="where a group without committed offsets starts"
+        "earliest", description="where a group without committed offsets starts that never ran before"
     )
     group_protocol: Literal["classic", "consumer"] = Field(
         "classic", description="how the group shares partitions; consumer is KIP-848, for brokers from 4.0"

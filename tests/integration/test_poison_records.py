@@ -84,6 +84,36 @@ async def test_unreadable_headers_in_the_other_topics_stop_no_command(world: Wor
     assert await asyncio.to_thread(list_letters, world.settings, Query()) == Listing([], 0)
 
 
+#: Odd, and allowed: the photo is tagged.
+ODD: dict[str, list[tuple[str, bytes | None]]] = {
+    "no value": [("a", None), ("ce_id", None), ("traceparent", None)],
+    "no name": [("", b"1"), ("", None), ("", b"")],
+    "ten thousand": [(f"h{number}", b"1") for number in range(10_000)],
+    "one name ten thousand times": [("traceparent", b"1")] * 10_000,
+    "a type twice": [("ce_type", b"photo.deleted"), ("ce_type", b"photo.uploaded"), ("ce_type", None)],
+    "a large trace": [("traceparent", b"1" * 900_000)],
+    "a name of 60,000 characters": [("\U0001f4a9" * 15_000, b"1")],
+}
+
+
+async def test_odd_headers_cost_nothing_in_any_topic_and_are_read_again_on_every_way(world: World) -> None:
+    world.photos.answers.update({"red": RED, "busy": 503})
+    names = world.settings.kafka
+    for topic in (names.uploads_topic, names.retry_topic):
+        for number, headers in enumerate(ODD.values()):
+            for answer in ("red", "busy"):
+                photo_id = f"{topic}{answer}{number}"
+                value = upload_of(world, photo_id, f"{answer}/{number}")
+                world.producer.produce(topic, value, photo_id, partition=0, headers=headers)
+    world.producer.flush(10)
+    send_good(world)
+    each = 2 * len(ODD)
+    async with world.service() as service:
+        await settled(service, tagged=GOOD + each, deferred=each, dead_lettered=each)
+    letters = await asyncio.to_thread(list_letters, world.settings, Query())
+    assert [one.letter.failure.reason for one in letters] == ["http_5xx"] * each
+
+
 HOSTILE: dict[str, dict[str, bytes]] = {
     "a negative round": {"round": b"-9"},
     "an attempt of 4,300 digits": {"attempt": b"9" * 4_300},

@@ -286,7 +286,45 @@ def test_the_position_waits_for_the_unfinished_however_far_the_log_was_read(uplo
         assert uploads.committed().offset == 0
         member.held[0].done()
         eventually(lambda: uploads.committed().offset == 6)
-        assert member.source.oldest is None
+        eventually(lambda: member.source.oldest is None)
+
+
+def test_a_topic_that_is_deleted_is_named_until_it_is_there_again(uploads: Topic) -> None:
+    uploads.send("old", 5)
+    with uploads.member() as member:
+        eventually(lambda: len(member.read) == 5)
+        uploads.admin.delete_topics([uploads.name])[uploads.name].result(10)
+        eventually(lambda: member.source.complaint == f"no topic {uploads.name}")
+        assert uploads.name in member.log.named("kafka.errored")[-1]["detail"]
+        uploads.create(3)
+        values = uploads.send("new", 5, partition=2)
+        eventually(lambda: member.read[5:] == values)
+        eventually(lambda: member.source.complaint is None)
+
+
+@pytest.mark.parametrize("kind", ["open", "aborted"])
+def test_a_transaction_that_stays_open_is_seen_to_hold_the_records_behind_it(uploads: Topic, kind: str) -> None:
+    with uploads.member() as member:
+        uploads.send("before", 2)
+        eventually(lambda: uploads.committed().offset == 2)
+        producer = Producer({"bootstrap.servers": uploads.kafka, "transactional.id": uploads.name})
+        producer.init_transactions(DEADLINE_S)
+        producer.begin_transaction()
+        for _ in range(3):
+            producer.produce(uploads.name, b"never", partition=0)
+        producer.flush(10)
+        after = uploads.send("after", 2)
+        if kind == "open":
+            eventually(lambda: member.source.oldest is not None)
+            oldest = member.source.oldest
+            assert oldest is not None
+            assert (oldest.topic, oldest.partition, oldest.offset) == (uploads.name, 0, 2)
+            assert "transaction" in oldest.waits_for
+            assert member.value("tagger_consumer_lag_records", topic=uploads.name, partition="0") == 5
+        producer.abort_transaction(DEADLINE_S)
+        eventually(lambda: member.read[2:] == after)
+        eventually(lambda: uploads.committed().offset == 8)
+        eventually(lambda: member.source.oldest is None)
 
 
 def test_a_topic_that_is_made_anew_forgets_what_was_in_flight_of_the_old_one(uploads: Topic) -> None:
@@ -299,7 +337,7 @@ def test_a_topic_that_is_made_anew_forgets_what_was_in_flight_of_the_old_one(upl
         values = uploads.send("new", 2)
         eventually(lambda: set(values) <= set(member.read))
         eventually(lambda: uploads.committed().offset == 2)
-        assert member.source.oldest is None
+        eventually(lambda: member.source.oldest is None)
         for delivery in member.held:
             delivery.done()
         eventually(lambda: member.value("tagger_late_completions_total") == 5)
@@ -335,7 +373,13 @@ def elsewhere(cluster: MockCluster) -> Topic:
     return topic
 
 
-@pytest.mark.parametrize(("code", "name"), [(25, "UNKNOWN_MEMBER_ID"), (16, "NOT_COORDINATOR"), (-1, "UNKNOWN")])
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        *((25, "UNKNOWN_MEMBER_ID"), (16, "NOT_COORDINATOR"), (-1, "UNKNOWN")),
+        *((29, "TOPIC_AUTHORIZATION_FAILED"), (30, "GROUP_AUTHORIZATION_FAILED")),
+    ],
+)
 def test_commits_that_the_coordinator_refuses_are_seen_and_made_later(
     elsewhere: Topic, cluster: MockCluster, code: int, name: str
 ) -> None:
@@ -359,6 +403,23 @@ def test_a_position_that_the_coordinator_does_not_tell_is_waited_for(elsewhere: 
         eventually(lambda: member.read)
         assert member.read == values[3:]
         assert member.log.named("kafka.errored")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_batch_that_the_client_cannot_open_costs_its_own_records_alone(elsewhere: Topic, count: int) -> None:
+    """120 MB are more than librdkafka decompresses; in the topic they are a few kilobytes."""
+    large = {"compression.type": "zstd", "message.max.bytes": 200_000_000, "queue.buffering.max.kbytes": 500_000}
+    producer = Producer({"bootstrap.servers": elsewhere.kafka, **large, "linger.ms": 500, "batch.size": 200_000_000})
+    before = elsewhere.send("before", 3)
+    for _ in range(count):
+        producer.produce(elsewhere.name, bytes(120_000_000 // count), partition=0)
+    assert producer.flush(60) == 0
+    after = elsewhere.send("after", 3)
+    with elsewhere.member() as member:
+        eventually(lambda: member.read[-1:] == after[-1:])
+        assert member.read == [*before, *[None] * count, *after]
+        eventually(lambda: elsewhere.committed().offset == 6 + count)
+        eventually(lambda: member.source.oldest is None)
 
 
 def test_brokers_that_answer_slowly_are_back_as_soon_as_they_answer(elsewhere: Topic, cluster: MockCluster) -> None:

@@ -3,18 +3,20 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types leave some out
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
 )
+from confluent_kafka.cimpl import NewTopic
 
 from consumer import events
 from consumer.embedded.paths import free_port
@@ -96,6 +98,54 @@ async def test_the_service_and_the_command_name_topics_that_lose_records(world: 
         assert setting
         set_topic(world, line["topic"], **{line["setting"].replace(".", "_"): value})
     assert (await asyncio.to_thread(photo_tagger, "topics", env=environment(world.settings))).stderr == ""
+
+
+async def create_again(world: World, topic: str) -> None:
+    """Creates a topic that was deleted, once the cluster has finished that."""
+    admin = AdminClient({"bootstrap.servers": world.kafka})
+
+    def created() -> bool:
+        with suppress(KafkaException):
+            admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+            return True
+        return False
+
+    await eventually(created)
+
+
+@pytest.mark.parametrize("gone", ["dead", "tags"])
+async def test_a_topic_that_is_deleted_is_named_and_waited_for_and_photos_that_do_without_it_go_on(
+    world: World, gone: str
+) -> None:
+    world.photos.answers["red"] = RED
+    quick = {**world.settings.kafka.extra, "topic.metadata.refresh.interval.ms": 500}
+    quick["topic.metadata.propagation.max.ms"] = 500
+    kafka = world.settings.kafka.model_copy(update={"extra": quick})
+    topic = kafka.dead_topic if gone == "dead" else kafka.tags_topic
+    admin = AdminClient({"bootstrap.servers": world.kafka})
+    async with world.service(world.settings.model_copy(update={"kafka": kafka})) as service:
+        world.upload("first", "red/first", partition=0)
+        world.send("bad0", b"{}", events.UPLOADED, partition=0)
+        await eventually(lambda: service.outcomes() == {"tagged": 1, "dead_lettered": 1})
+        admin.delete_topics([topic])[topic].result(10)
+        world.send("bad1", b"{}", events.UPLOADED, partition=0)
+        if gone == "tags":
+            world.upload("late", "red/late", partition=0)
+        await eventually(lambda: f"kafka (topic {topic})" in service.not_ready())
+        if gone == "dead":
+            for number in range(20):
+                world.upload(f"good{number}", f"red/{number}", partition=1)
+                await eventually(lambda number=number: service.outcomes()["tagged"] == 2 + number)
+                assert f"kafka (topic {topic})" in service.not_ready(), "the others do not say that it is back"
+        lost = [line for line in world.events_logged("dependency.lost") if topic in line["detail"]]
+        assert len([line for line in lost if line["waited_s"] == 0]) == 1
+        assert service.outcomes()["dead_lettered"] == (1 if gone == "dead" else 2)
+        await create_again(world, topic)
+        done = {"tagged": 21, "dead_lettered": 2} if gone == "dead" else {"tagged": 2, "dead_lettered": 2}
+        await eventually(lambda: service.outcomes() == done)
+        await eventually(lambda: service.not_ready() == [])
+        assert len(world.events_logged("dependency.recovered")) == 1
+    assert world.committed()[0] == 3 + (gone == "tags")
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Replay of a time range on a real Kafka: exact, bounded, and without effect where nothing is newer."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -109,6 +110,13 @@ async def test_a_record_that_a_wrong_clock_stamped_cuts_nothing_off(world: World
 async def test_an_empty_range_ends_at_once(world: World, since: datetime) -> None:
     result, _ = await replay(world, since, since + timedelta(seconds=1))
     assert result == ReplayResult(0, {}, complete=True)
+
+
+async def test_a_range_that_ends_before_it_starts_reads_nothing(world: World) -> None:
+    await asyncio.to_thread(world.send, "bad", b"{}", events.UPLOADED)
+    now = datetime.now(UTC)
+    result, progress = await replay(world, now - timedelta(hours=1), now - timedelta(hours=2))
+    assert (result, progress) == (ReplayResult(0, {}, complete=True), [(0, 0)])
 
 
 async def test_records_that_arrive_during_a_replay_are_left_to_the_live_service(world: World) -> None:

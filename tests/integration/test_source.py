@@ -1,13 +1,15 @@
 """Partitions that come and go, positions that are gone, topics that are not there yet; on a real Kafka."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from consumer import events
 from consumer.embedded.paths import free_port
@@ -88,6 +90,31 @@ async def test_a_group_can_start_at_the_end(world: World) -> None:
         # The position is resolved in the background: events sent until it is may be before it, later ones may not.
         await eventually(lambda: world.upload("new", "photo") and service.outcomes())
         assert "dead_lettered" not in service.outcomes()
+
+
+@pytest.mark.parametrize("partitions", [1, 4, 6])
+async def test_a_topic_that_is_made_anew_while_nobody_reads_is_not_skipped_by_a_group_that_started_at_the_end(
+    world: World, partitions: int
+) -> None:
+    world.photos.answers["photo"] = BRIGHT
+    latest = renamed(world.settings, first_position="latest")
+    topic, admin = world.settings.kafka.uploads_topic, AdminClient({"bootstrap.servers": world.kafka})
+    async with world.service(latest) as service:
+        await eventually(lambda: service.not_ready() == [])
+    admin.delete_topics([topic])[topic].result(10)
+
+    def created() -> bool:
+        with suppress(KafkaException):
+            admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result(10)
+            return True
+        return False
+
+    await eventually(created)
+    world.producer = Producer({"bootstrap.servers": world.kafka})  # the old one knows the old topic
+    for number in range(partitions):
+        world.upload(f"new{number}", "photo", partition=number)
+    async with world.service(latest) as service:
+        await eventually(lambda: service.outcomes() == {"tagged": partitions})
 
 
 async def test_a_topic_that_is_not_there_yet_is_waited_for_and_named(world: World) -> None:

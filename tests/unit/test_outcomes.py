@@ -19,7 +19,7 @@ from tests.unit.test_pipeline import Bench, failing, no_waiting_between_attempts
 
 pytestmark = pytest.mark.usefixtures(no_waiting_between_attempts.__name__)
 
-UNREADABLE = replace(record(), headers_unreadable=True)
+UNREADABLE = replace(record(), unreadable="made up")
 NO_VALUE = Record("photo-uploads", 0, 3, None, None)
 
 
@@ -48,7 +48,7 @@ async def test_a_record_without_a_value_is_a_counted_skip(one: Record) -> None:
         replace(NO_VALUE, value=b""),
         replace(NO_VALUE, value=b"null"),
         replace(NO_VALUE, headers=(("ce_type", b"photo.deleted"),)),
-        replace(NO_VALUE, headers_unreadable=True),
+        replace(NO_VALUE, unreadable="made up"),
         UNREADABLE,
         replace(UNREADABLE, value=deleted_json()),
         replace(record(), headers=(("ce_type", b"\xff" * 600_000),)),

@@ -95,6 +95,45 @@ async def test_dependencies_are_lost_and_found_apart(log: RecordingLog, metrics:
         await waiter
 
 
+async def test_a_topic_that_is_missing_stays_lost_while_a_call_waits_for_it_though_others_succeed(
+    log: RecordingLog, metrics: Metrics
+) -> None:
+    dependencies, gone = Dependencies(log, metrics), [True]
+
+    async def letter() -> str:
+        if gone[0]:
+            raise DependencyDown("kafka", "no such topic", part="topic dead")
+        return "sent"
+
+    def up() -> float | None:
+        return metrics.registry.get_sample_value("tagger_dependency_up", {"dependency": "kafka"})
+
+    waiters = [asyncio.create_task(dependencies.retry_until_available("kafka", letter)) for _ in range(2)]
+    for _ in range(20):
+        await dependencies.retry_until_available("kafka", lambda: asyncio.sleep(0.01, "result"))
+        assert dependencies.lost == ("kafka (topic dead)",)
+        assert up() == 0
+    gone[0] = False
+    assert await asyncio.gather(*waiters) == ["sent", "sent"]
+    assert (dependencies.lost, up()) == ((), 1)
+    assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"]
+
+
+async def test_a_missing_topic_that_nobody_waits_for_any_more_is_not_lost(log: RecordingLog, metrics: Metrics) -> None:
+    dependencies = Dependencies(log, metrics)
+
+    async def letter() -> None:
+        raise DependencyDown("kafka", "no such topic", part="topic dead")
+
+    waiter = asyncio.create_task(dependencies.retry_until_available("kafka", letter))
+    await asyncio.sleep(0.01)
+    assert dependencies.lost == ("kafka (topic dead)",)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    assert dependencies.lost == ()
+
+
 @pytest.mark.parametrize("failure", [PhotoRejected("internal", "x"), Retryable("http_5xx", "x"), ZeroDivisionError()])
 async def test_other_failures_are_not_waited_for(failure: Exception, log: RecordingLog, metrics: Metrics) -> None:
     async def call() -> None:

@@ -101,6 +101,16 @@ def test_a_record_of_another_kind_is_no_dead_letter() -> None:
     assert failure_of((("redriven", b"0/1"),)) is None
 
 
+@pytest.mark.parametrize("count", [1_000_000, 1_000_001, 10**9, 10**400])
+def test_a_count_beyond_what_is_believed_is_written_as_the_highest(count: int) -> None:
+    failure = failure_of(dead_headers(replace(FAILURE, attempt=count)))
+    assert failure is not None
+    assert failure.attempt == 1_000_000
+    deferral = read(waiting(record(), replace(DEFERRAL, attempt=count, round=count))).deferral
+    assert deferral is not None
+    assert (deferral.attempt, deferral.round) == (1_000_000, 1_000_000)
+
+
 @given(st.integers(1, 8), st.lists(st.floats(0.1, 1000), min_size=1, max_size=4), st.floats(0, 1))
 def test_a_record_waits_as_often_as_the_rounds_say_and_never_shorter_than_its_delay(
     rounds: int, delays_s: list[float], jitter: float

@@ -103,6 +103,26 @@ async def test_what_concerns_every_record_is_waited_for(code: int, alone: bool) 
         with pytest.raises(DependencyDown, match=KafkaError(code).name()) as caught:
             await outbox.send(RECORD)
     assert caught.value.dependency == "kafka"
+    of_the_topic = {"UNKNOWN_TOPIC_OR_PART", "TOPIC_AUTHORIZATION_FAILED", "NOT_ENOUGH_REPLICAS"}
+    assert caught.value.part == ("topic t" if KafkaError(code).name() in of_the_topic else "")
+
+
+async def test_a_second_producer_that_cannot_be_made_now_is_no_fault_of_the_record() -> None:
+    desk, made = Desk([FakeProducer(errors=[KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)] * 2)]), list[Properties]()
+
+    def connect(special: Properties) -> FakeProducer:
+        made.append(special)
+        if len(made) == 2:
+            raise KafkaException(KafkaError(KafkaError._CRIT_SYS_RESOURCE, "Failed to create thread"))
+        return desk.connect(special)
+
+    outbox = Outbox(connect, failed=desk.failures.append, log=desk.log)
+    outbox.start()
+    with pytest.raises(DependencyDown, match="Failed to create thread"):
+        await outbox.send(RECORD)
+    await outbox.send(RECORD)
+    outbox.close()
+    assert desk.failures == []
 
 
 async def test_after_a_fatal_error_what_was_not_acknowledged_is_sent_by_a_new_producer() -> None:

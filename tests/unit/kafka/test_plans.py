@@ -92,6 +92,31 @@ def test_the_log_decides_the_order_and_the_times_what_is_wanted() -> None:
     assert (plan.total, plan.finished, plan.intact) == (2, True, True)
 
 
+def test_what_is_read_next_passes_over_other_times_and_ends_with_the_range() -> None:
+    plan = FixedRanges({A: range(4, 6), B: range(3, 3)}, range(100, 200))
+    assert (plan.next_of(A, 4), plan.next_of(B, 3)) == (4, None)
+    assert not plan.accepts(A, 4, 99)
+    assert plan.next_of(A, 4) == 5
+    plan.delivered(A, 5)
+    assert plan.next_of(A, 6) is None
+
+
+def test_a_plan_whose_topic_is_deleted_ends_and_is_not_intact() -> None:
+    plan = FixedRanges({A: range(4, 6), B: range(2), ("other", 0): range(3)})
+    deliver(plan, B, 0, 1)
+    plan.gone("t")
+    assert (plan.finished, plan.intact, plan.total) == (False, False, 5)
+    deliver(plan, ("other", 0), 0, 1, 2)
+    assert (plan.finished, plan.total) == (True, 5)
+
+
+def test_a_plan_that_was_finished_is_intact_though_its_topic_is_deleted_then() -> None:
+    plan = FixedRanges({A: range(4, 5)})
+    deliver(plan, A, 4)
+    plan.gone("t")
+    assert (plan.finished, plan.intact) == (True, True)
+
+
 def test_a_log_that_ends_before_the_range_does_not_end_it_unless_records_vanished() -> None:
     plan = FixedRanges({A: range(10)})
     deliver(plan, A, 0)

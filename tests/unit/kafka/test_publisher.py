@@ -254,7 +254,7 @@ async def test_a_message_that_is_not_acknowledged_is_an_outage(code: int) -> Non
             await publisher.result(tags(), delivered(record()))
         await publisher.result(tags(), delivered(record()))
     assert caught.value.dependency == "kafka"
-    assert caught.value.detail.startswith(KafkaError(code).name())
+    assert caught.value.detail.startswith(f"topic tags: {KafkaError(code).name()}")
 
 
 async def test_a_message_that_is_not_taken_is_an_outage() -> None:

@@ -55,7 +55,7 @@ def test_a_record_with_unreadable_headers_is_delivered_and_is_no_event(
 ) -> None:
     one = record_of(Message(value, failure), 3)  # type: ignore[arg-type]
     assert (one.topic, one.partition, one.offset, one.epoch) == ("photo-uploads", 2, 7, 3)
-    assert (one.key, one.value, one.headers, one.headers_unreadable) == (b"photo-1", value, (), True)
+    assert (one.key, one.value, one.headers, bool(one.unreadable)) == (b"photo-1", value, (), True)
     delivery = read(one, World().delivery(one).owner)
     assert (delivery.sent, delivery.deferral) == ((), None)
     assert failure_of(one.headers) is None
@@ -68,4 +68,4 @@ def test_a_record_with_unreadable_headers_is_delivered_and_is_no_event(
 @pytest.mark.parametrize("headers", [None, (), (("a", b"1"), ("", None), ("a", b"\xff"))])
 def test_readable_headers_are_delivered_as_they_are(headers: Headers | None) -> None:
     one = record_of(Message(b"{}", headers))  # type: ignore[arg-type]
-    assert (one.headers, one.headers_unreadable) == (headers or (), False)
+    assert (one.headers, one.unreadable) == (headers or (), "")

@@ -129,6 +129,11 @@ class FakeConsumer:
         for name, callback in callbacks.items():
             setattr(self, name, callback)
 
+    def seek(self, partition: TopicPartition) -> None:
+        if self.refuses_positions:
+            raise KafkaException(KafkaError(KafkaError._STATE))
+        self.note("seek", [partition])
+
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
@@ -139,6 +144,7 @@ class FakeIds(TopicIds):
     def __init__(self) -> None:
         self.ids: dict[str, str] = {}
         self.answers = True
+        self.missing: frozenset[str] = frozenset()
         self.asked: list[float] = []
 
     @property
@@ -150,7 +156,7 @@ class FakeIds(TopicIds):
         self.asked.append(monotonic())
 
     def take(self) -> Answer | None:
-        return Answer(dict(self.ids), self.asked.pop(), self.answers) if self.asked else None
+        return Answer(dict(self.ids), self.asked.pop(), self.answers, self.missing) if self.asked else None
 
 
 class Bench:
@@ -477,6 +483,87 @@ def test_the_position_reaches_the_end_of_a_log_whose_last_offsets_have_no_record
     assert bench.consumer.stored == {0: 9}
 
 
+def ask(bench: Bench) -> None:
+    """Asks for the ids of the topics, and takes the answer."""
+    for _ in range(2):
+        bench.source._resets._asked_s = 0.0
+        bench.source._attend(bench.consumer)
+
+
+def test_a_topic_that_was_deleted_is_complained_of_once_until_it_is_there_again() -> None:
+    bench = Bench()
+    bench.ids.missing = frozenset({TOPIC})
+    for _ in range(3):
+        ask(bench)
+        assert bench.source.complaint == f"no topic {TOPIC}"
+    assert len([level for level, event, _ in bench.log.lines if (level, event) == ("error", "kafka.errored")]) == 1
+    bench.ids.missing, bench.ids.answers = frozenset(), False
+    ask(bench)
+    assert bench.source.complaint == f"no topic {TOPIC}", "no answer is not one"
+    bench.ids.answers = True
+    ask(bench)
+    assert bench.source.complaint is None
+
+
+UNREADABLE = FakeMessage(0, fault=KafkaError(KafkaError._BAD_COMPRESSION))
+
+
+def test_a_record_that_can_never_be_read_is_delivered_as_such_and_what_follows_is_read() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    for _ in range(3):
+        assert bench.consumer.calls == []
+        bench.consumer.messages = [UNREADABLE]
+        bench.turn()
+    assert bench.consumer.calls == [("seek", [(TOPIC, 0, 7)])]
+    good, bad = bench.records
+    assert (bad.partition, bad.offset, bad.key, bad.value) == (0, 6, None, None)
+    assert "_BAD_COMPRESSION" in bad.unreadable
+    bench.consumer.messages = messages(7)
+    bench.turn()
+    bench.finish(good, bad)
+    assert bench.consumer.stored == {0: 7}
+
+
+def test_errors_from_before_a_record_was_passed_over_say_nothing_about_the_next() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.consumer.messages = [UNREADABLE] * WINDOW * 3
+    bench.turn()
+    assert bench.consumer.calls == [("seek", [(TOPIC, 0, 7)])]
+    assert [one.offset for one in bench.records] == [5, 6]
+
+
+@pytest.mark.parametrize("fault", [KafkaError._TRANSPORT, KafkaError._BAD_MSG, KafkaError.NOT_LEADER_FOR_PARTITION])
+def test_no_record_is_given_up_for_another_error_but_the_wait_is_visible(fault: int) -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.finish(*bench.records)
+    for _ in range(10):
+        bench.consumer.messages = [FakeMessage(6, fault=KafkaError(fault))]
+        bench.source._measured_s = 0.0
+        bench.turn()
+    assert bench.consumer.calls == []
+    oldest = bench.source.oldest
+    assert oldest is not None
+    assert (oldest.topic, oldest.partition, oldest.offset) == (TOPIC, 0, 6)
+    assert KafkaError(fault).name() in oldest.waits_for
+
+
+def test_a_record_is_not_passed_over_where_the_client_does_not_go_on() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.consumer.refuses_positions = True
+    for _ in range(5):
+        bench.consumer.messages = [UNREADABLE]
+        bench.turn()
+    assert [one.offset for one in bench.records] == [5]
+    bench.consumer.refuses_positions = False
+    bench.consumer.messages = [UNREADABLE]
+    bench.turn()
+    assert [one.offset for one in bench.records] == [5, 6]
+
+
 def test_the_first_of_a_poll_is_delivered_before_a_rebalance_that_comes_with_the_others() -> None:
     bench = Bench(*messages(5))
 
@@ -578,7 +665,8 @@ class Joined:
     def assign(self, *numbers: int) -> None:
         """The callback inside `poll`, and the turn after it."""
         self.consumer.on_assign(self.consumer, partitions(*numbers))
-        assert self.consumer.calls.pop() == ("assign", [])
+        assert ("assign", []) in self.consumer.calls
+        self.consumer.calls.remove(("assign", []))
         self.plan.attend(self.consumer, self.told)
 
 
@@ -589,6 +677,31 @@ def test_partitions_are_drained_before_they_are_given_up() -> None:
     joined.consumer.on_lost(joined.consumer, partitions(0))
     names = ["assign", "source.assigned", "source.revoked", "unassign", "source.lost", "unassign"]
     assert joined.consumer.names() == names
+
+
+def test_a_group_is_joined_once_it_may_be() -> None:
+    live, consumer = Joined(), FakeConsumer()
+    told, plan = Told(consumer), Subscription("retry", "earliest", after=lambda: live.plan.begun)
+    plan.begin(consumer, told)
+    plan.attend(consumer, told)
+    assert (consumer.subscribed, live.plan.begun) == ({}, False)
+    live.consumer.offsets = None
+    live.assign(0)
+    plan.attend(consumer, told)
+    assert (consumer.subscribed, live.plan.begun) == ({}, False), "its positions are not known"
+    live.consumer.offsets, live.plan._again_s = {0: 7}, 0.0
+    live.plan.attend(live.consumer, live.told)
+    plan.attend(consumer, told)
+    assert (consumer.subscribed, live.plan.begun) == ({"topics": ["retry"]}, True)
+    consumer.subscribed = {}
+    plan.attend(consumer, told)
+    assert consumer.subscribed == {}, "joined twice"
+
+
+def test_a_member_that_stands_by_has_begun() -> None:
+    joined = Joined()
+    joined.assign()
+    assert joined.plan.begun
 
 
 def test_an_empty_assignment_asks_the_group_nothing() -> None:

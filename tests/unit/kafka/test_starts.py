@@ -1,11 +1,12 @@
 """Where partitions begin, with a consumer that answers what a test decides."""
 
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, TopicPartition
 
-from consumer.kafka.starts import Starts
+from consumer.kafka.starts import Starts, has_positions
 
 TOPIC = "photo-uploads"
 NONE = -1001
@@ -71,6 +72,68 @@ def test_the_first_start_of_a_group_at_the_end_commits_it_for_all_partitions() -
 def test_what_is_added_to_a_topic_that_the_group_knows_begins_at_its_beginning() -> None:
     starts = Starts(TOPIC, from_end=True)
     assert begin(starts, Cluster(p0=100), 1, 2) == ({1: 7, 2: 3}, {1: 7, 2: 3})
+
+
+def test_a_topic_that_was_made_anew_while_nobody_read_it_is_not_skipped() -> None:
+    starts = Starts(TOPIC, from_end=True, ran_before=lambda: True)
+    assert begin(starts, Cluster(), 0, 1) == ({0: 0, 1: 7}, {0: 0, 1: 7})
+
+
+def test_whether_the_group_ran_before_is_asked_only_where_it_matters() -> None:
+    def asked() -> bool:
+        raise AssertionError
+
+    assert begin(Starts(TOPIC, from_end=False, ran_before=asked), Cluster(), 0) == ({0: 0}, {0: 0})
+    assert begin(Starts(TOPIC, from_end=True, ran_before=asked), Cluster(p0=41), 0) == ({0: 41}, {})
+
+
+def test_without_an_answer_whether_the_group_ran_before_nothing_is_skipped_and_it_is_asked_again() -> None:
+    answers: list[Any] = [KafkaException(KafkaError(KafkaError._TIMED_OUT)), True]
+
+    def ran_before() -> bool:
+        if isinstance(answer := answers.pop(0), KafkaException):
+            raise answer
+        return bool(answer)
+
+    starts, cluster = Starts(TOPIC, from_end=True, ran_before=ran_before), Cluster()
+    with pytest.raises(KafkaException):
+        begin(starts, cluster, 0)
+    assert begin(starts, cluster, 0) == ({0: 0}, {0: 0})
+
+
+class Groups:
+    """An admin client that knows the positions of groups, or has an error."""
+
+    def __init__(self, positions: dict[str, int], error: int | None = None) -> None:
+        self.positions, self.error = positions, error
+
+    def list_consumer_group_offsets(self, asked: list[Any], request_timeout: float) -> dict[str, Future[Any]]:
+        assert request_timeout > 0
+        future: Future[Any] = Future()
+        if self.error is None:
+            entries = [TopicPartition(topic, 0, offset) for topic, offset in self.positions.items()]
+            future.set_result(type("Positions", (), {"topic_partitions": entries or None}))
+        else:
+            future.set_exception(KafkaException(KafkaError(self.error)))
+        return {asked[0].group_id: future}
+
+
+@pytest.mark.parametrize(
+    ("groups", "has"),
+    [
+        (Groups({}), False),
+        (Groups({"retry": NONE}), False),
+        (Groups({"retry": NONE, "other": 0}), True),
+        (Groups({}, KafkaError.GROUP_ID_NOT_FOUND), False),
+    ],
+)
+def test_a_group_has_positions_if_it_has_one_in_any_topic(groups: Any, has: bool) -> None:
+    assert has_positions(groups, "g") is has
+
+
+def test_a_group_that_is_not_told_of_is_no_group_without_positions() -> None:
+    with pytest.raises(KafkaException):
+        has_positions(Groups({}, KafkaError.COORDINATOR_NOT_AVAILABLE), "g")  # type: ignore[arg-type]
 
 
 def test_a_process_starts_at_the_end_once_only() -> None:

@@ -63,6 +63,7 @@ def test_the_answer_has_the_ids_of_the_topics_that_are_there(outcome: Any, ids: 
     topic_ids.ask(["t"])
     answer = taken(topic_ids.take)
     assert (answer.ids, answer.answered, topic_ids.asking) == (ids, answered, False)
+    assert answer.missing == ({"t"} if isinstance(outcome, KafkaError) and answered else frozenset())
 
 
 def test_a_question_holds_nobody_up_and_there_is_one_at_a_time() -> None:
