@@ -29,14 +29,17 @@ if TYPE_CHECKING:
 
 
 class PlainConsole(Console):
-    """A console whose texts, also those in tables, are neither markup nor control sequences: they may be foreign."""
+    """A console whose texts, also those in tables, are neither markup nor control sequences: they may be foreign.
+
+    A line break in a text is shown as an escape, too: it would forge a line.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - passes them on
-        """The text with escapes for what is not printable; line breaks are kept."""
-        return super().render_str(printable(text, keep="\n"), **options)
+        """The text with escapes for what is not printable."""
+        return super().render_str(printable(text), **options)
 
 
 out = PlainConsole()
@@ -73,7 +76,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TaggerError as error:
-        err.print(f"photo-tagger: {error}", style="red")
+        for line in f"photo-tagger: {error}".splitlines():
+            err.print(line, style="red")
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
 
 

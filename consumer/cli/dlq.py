@@ -94,26 +94,28 @@ def retry(
     execute: Annotated[bool, typer.Option("--execute", help="send them; without it nothing is sent")] = False,
 ) -> None:
     """Send dead letters to the upload topic again, as first sent; without --execute, print what would be sent."""
-    from consumer.operations import dead_letters  # noqa: PLC0415 - as in `list_`
+    from consumer.operations import dead_letters, redrive  # noqa: PLC0415 - as in `list_`
 
     with explained():
         loaded = settings.load()
         listing = dead_letters.list_letters(loaded, _query(reason, photo, since, until))
-        sends = dead_letters.redrive_of(loaded, dead_letters.to_redrive(listing.letters, again=again))
+        sends = redrive.events_of(loaded, dead_letters.to_redrive(listing.letters, again=again))
+        unsent = sends.lost
         if execute:
             with progress_bar("sending again") as progress:
-                dead_letters.redrive(loaded, sends, rate, progress)
-    reasons = dead_letters.reasons_of(letter for letter, _ in sends.records)
+                unsent = [*unsent, *redrive.send(loaded, sends, rate, progress)]
+    failed = {letter.letter_id for letter in unsent}
+    sent = [letter for letter, _ in sends.records if letter.letter_id not in failed]
+    reasons = dead_letters.reasons_of(sent)
     if not out.is_terminal:
-        answer = {"executed": execute, "letters": len(sends.records), "reasons": reasons, "lost": len(sends.lost)}
-        echo_json(answer)
+        echo_json({"executed": execute, "letters": len(sent), "reasons": reasons, "lost": len(unsent)})
         return
     parts = ", ".join(f"{count} {name}" for name, count in reasons.items()) or "none"
     out.print(f"{'sent again' if execute else 'would send again'}: {parts}")
-    if sends.lost:
+    if unsent:
         out.print(
-            f"{len(sends.lost)} cannot be sent: they were too large for the dead-letter topic, "
-            "and the upload topic has them no longer"
+            f"{len(unsent)} cannot be sent: they are too large for the upload topic, "
+            "or were for the dead-letter topic and the upload topic has them no longer"
         )
     if sends.records and not execute:
         out.print("This was a dry run; --execute sends them.")

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
 from consumer.events import Headers
-from consumer.kafka.clients import Properties, await_answers, explain
+from consumer.kafka.clients import FOR_THE_RECORD, Properties, await_answers, explain
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
 
@@ -28,18 +28,6 @@ _MOST_REBUILDS: Final = 10
 _REBUILD_PERIOD_S: Final = 60.0
 #: Properties of a producer whose every record is a batch of its own.
 _ALONE: Final[Properties] = {"batch.num.messages": 1, "linger.ms": 0}
-#: What the brokers, or librdkafka before them, answer for the sake of a record. Anything else (authorisation, a missing
-#: topic, too few replicas, a time-out, a refused format) concerns the cluster, its settings or the network, and with
-#: them every record: that is waited for, visibly, and costs no photo its place.
-_FOR_THE_RECORD: Final = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.POLICY_VIOLATION,
-        KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001 - librdkafka's local errors have no public name
-    }
-)
 
 
 class Connect(Protocol):
@@ -224,7 +212,7 @@ def _resolve(future: asyncio.Future[None], error: KafkaError | None) -> None:
 
 def _meaning(error: KafkaError) -> RecordRefused | DependencyDown:
     text = explain(error)
-    return RecordRefused(text) if error.code() in _FOR_THE_RECORD else DependencyDown("kafka", text)
+    return RecordRefused(text) if error.code() in FOR_THE_RECORD else DependencyDown("kafka", text)
 
 
 def _named(headers: Headers) -> list[tuple[str, str | bytes | None]]:
