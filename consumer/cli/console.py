@@ -1,5 +1,6 @@
 """Output, exit codes and errors that all commands share."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,7 +98,11 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 def echo_json(value: object, *, indent: bool = False) -> None:
     """Prints a value as JSON, on one line unless indented."""
     options = orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
-    typer.echo(json_printable(orjson.dumps(value, option=options).decode()))
+    try:
+        text = orjson.dumps(value, option=options).decode()
+    except TypeError:  # a text that is not Unicode, such as the name of a file
+        text = json.dumps(value, indent=2 if indent else None)
+    typer.echo(json_printable(text))
 
 
 def job_log(loaded: settings.Settings) -> "Log":

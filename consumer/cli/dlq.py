@@ -71,15 +71,11 @@ def show(
         raise typer.Exit(Exit.NOT_FOUND)
     record = found.letter.record
     headers = [[name, _text(value)] for name, value in record.headers]
-    try:
-        payload = orjson.loads(record.value or b"")
-    except ValueError:
-        payload = _text(record.value)
     fields = _fields(found)
     if found.state != "succeeded":
         # One record is read, and what became of it stands in later ones.
         del fields["state"], fields["redriven_at"]
-    echo_json({**fields, "headers": headers, "payload": payload}, indent=out.is_terminal)
+    echo_json({**fields, "headers": headers, "payload": _payload(record.value)}, indent=out.is_terminal)
 
 
 @app.command()
@@ -128,6 +124,16 @@ def _query(reason: str | None, photo: str | None, since: str | None, until: str 
         raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}")
     begin, end = (None if text is None else parse_time(text) for text in (since, until))
     return Query(reason, photo, begin, end)
+
+
+def _payload(value: bytes | None) -> object:
+    """The JSON in a value; its text where it has none, or one that is nested too deep to be printed."""
+    try:
+        payload: object = orjson.loads(value or b"")
+        orjson.dumps({"payload": payload})
+    except (ValueError, TypeError):
+        return _text(value)
+    return payload
 
 
 def _text(value: bytes | None) -> str | None:
