@@ -147,13 +147,13 @@ for _, index in ipairs(gone) do
         outcome = mended
     end
 end
--- Another program may have set a lifetime, which would end a photo in silence. After ZADD, as no memory is checked here.
+-- Another program may have set a lifetime, which would end a photo in silence. Like HDEL, PERSIST is no first write.
 for index in pairs(stays) do
     if redis.call('PERSIST', index) == 1 then
         outcome = mended
     end
 end
-if redis.call('PERSIST', key) == 1 then
+if exists and redis.call('PERSIST', key) == 1 then
     outcome = mended
 end
 if rewrites then
