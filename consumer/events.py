@@ -182,8 +182,8 @@ def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int
     """The event in a record; its type is in the header `ce_type`, `photo.uploaded` without one.
 
     Its time must be plausible, because it orders all events of a photo: at most `max_ahead_s` after the record's own
-    time. A producer may stamp its records itself, so a record's time that is after `now_ms` (by default, now) does not
-    count.
+    time. A producer may stamp its records itself, so a record's time does not count where it is after `now_ms` (by
+    default, now) or what an unset time looks like (0, or seconds for milliseconds).
 
     Raises:
         PhotoRejected: `invalid_event`, naming the field that is missing, ill-typed or implausible.
@@ -203,7 +203,8 @@ def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int
     except ValidationError as error:
         raise PhotoRejected("invalid_event", _explain(error)) from None
     now_ms = milliseconds(datetime.now(UTC)) if now_ms is None else now_ms
-    _check_time(event, min(record.timestamp_ms, now_ms) if record.timestamp_ms > 0 else now_ms, max_ahead_s)
+    stamped = milliseconds(_EARLIEST) <= record.timestamp_ms <= now_ms
+    _check_time(event, record.timestamp_ms if stamped else now_ms, max_ahead_s)
     return event
 
 

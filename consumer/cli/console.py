@@ -1,5 +1,6 @@
 """Output, exit codes and errors that all commands share."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
 
 
 class PlainConsole(Console):
-    """A console whose texts, also those in tables, are neither markup nor control sequences: they may be foreign."""
+    """A console whose texts, also those in tables, are neither markup nor control sequences: they may be foreign.
+
+    A line break in a text is shown as an escape, too: it would forge a line.
+    """
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - passes them on
-        """The text with escapes for what is not printable; line breaks are kept."""
-        return super().render_str(printable(text, keep="\n"), **options)
+        """The text with escapes for what is not printable."""
+        return super().render_str(printable(text), **options)
 
 
 out = PlainConsole()
@@ -73,7 +77,8 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TaggerError as error:
-        err.print(f"photo-tagger: {error}", style="red")
+        for line in f"photo-tagger: {error}".splitlines():
+            err.print(line, style="red")
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
 
 
@@ -93,7 +98,11 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 def echo_json(value: object, *, indent: bool = False) -> None:
     """Prints a value as JSON, on one line unless indented."""
     options = orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
-    typer.echo(json_printable(orjson.dumps(value, option=options).decode()))
+    try:
+        text = orjson.dumps(value, option=options).decode()
+    except TypeError:  # a text that is not Unicode, such as the name of a file
+        text = json.dumps(value, indent=2 if indent else None)
+    typer.echo(json_printable(text))
 
 
 def job_log(loaded: settings.Settings) -> "Log":

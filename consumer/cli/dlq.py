@@ -71,15 +71,11 @@ def show(
         raise typer.Exit(Exit.NOT_FOUND)
     record = found.letter.record
     headers = [[name, _text(value)] for name, value in record.headers]
-    try:
-        payload = orjson.loads(record.value or b"")
-    except ValueError:
-        payload = _text(record.value)
     fields = _fields(found)
     if found.state != "succeeded":
         # One record is read, and what became of it stands in later ones.
         del fields["state"], fields["redriven_at"]
-    echo_json({**fields, "headers": headers, "payload": payload}, indent=out.is_terminal)
+    echo_json({**fields, "headers": headers, "payload": _payload(record.value)}, indent=out.is_terminal)
 
 
 @app.command()
@@ -94,26 +90,28 @@ def retry(
     execute: Annotated[bool, typer.Option("--execute", help="send them; without it nothing is sent")] = False,
 ) -> None:
     """Send dead letters to the upload topic again, as first sent; without --execute, print what would be sent."""
-    from consumer.operations import dead_letters  # noqa: PLC0415 - as in `list_`
+    from consumer.operations import dead_letters, redrive  # noqa: PLC0415 - as in `list_`
 
     with explained():
         loaded = settings.load()
         listing = dead_letters.list_letters(loaded, _query(reason, photo, since, until))
-        sends = dead_letters.redrive_of(loaded, dead_letters.to_redrive(listing.letters, again=again))
+        sends = redrive.events_of(loaded, dead_letters.to_redrive(listing.letters, again=again))
+        unsent = sends.lost
         if execute:
             with progress_bar("sending again") as progress:
-                dead_letters.redrive(loaded, sends, rate, progress)
-    reasons = dead_letters.reasons_of(letter for letter, _ in sends.records)
+                unsent = [*unsent, *redrive.send(loaded, sends, rate, progress)]
+    failed = {letter.letter_id for letter in unsent}
+    sent = [letter for letter, _ in sends.records if letter.letter_id not in failed]
+    reasons = dead_letters.reasons_of(sent)
     if not out.is_terminal:
-        answer = {"executed": execute, "letters": len(sends.records), "reasons": reasons, "lost": len(sends.lost)}
-        echo_json(answer)
+        echo_json({"executed": execute, "letters": len(sent), "reasons": reasons, "lost": len(unsent)})
         return
     parts = ", ".join(f"{count} {name}" for name, count in reasons.items()) or "none"
     out.print(f"{'sent again' if execute else 'would send again'}: {parts}")
-    if sends.lost:
+    if unsent:
         out.print(
-            f"{len(sends.lost)} cannot be sent: they were too large for the dead-letter topic, "
-            "and the upload topic has them no longer"
+            f"{len(unsent)} cannot be sent: they are too large for the upload topic, "
+            "or were for the dead-letter topic and the upload topic has them no longer"
         )
     if sends.records and not execute:
         out.print("This was a dry run; --execute sends them.")
@@ -126,6 +124,16 @@ def _query(reason: str | None, photo: str | None, since: str | None, until: str 
         raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}")
     begin, end = (None if text is None else parse_time(text) for text in (since, until))
     return Query(reason, photo, begin, end)
+
+
+def _payload(value: bytes | None) -> object:
+    """The JSON in a value; its text where it has none, or one that is nested too deep to be printed."""
+    try:
+        payload: object = orjson.loads(value or b"")
+        orjson.dumps({"payload": payload})
+    except (ValueError, TypeError):
+        return _text(value)
+    return payload
 
 
 def _text(value: bytes | None) -> str | None:

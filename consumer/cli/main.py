@@ -101,7 +101,8 @@ def config() -> None:
     for row in rows:
         table.add_row(row.name, row.value, row.origin, row.description)
     out.print(table)
-    out.print(f"\nSet one in the environment ({settings.variable_of('kafka.group_id')}) or in tagger.toml.")
+    out.print()
+    out.print(f"Set one in the environment ({settings.variable_of('kafka.group_id')}) or in tagger.toml.")
 
 
 @app.command()
@@ -120,12 +121,12 @@ def topics(
     try:
         problems = review_topics(loaded)
     except DependencyDown as unread:
-        out.print(f"their settings cannot be read: {unread.detail}", markup=False, highlight=False)
+        out.print(f"their settings cannot be read: {unread.detail}")
         return
     for problem in problems:
-        err.print(f"{problem.topic}: {problem.setting}={problem.value}: {problem.detail}", style="yellow", markup=False)
+        err.print(f"{problem.topic}: {problem.setting}={problem.value}: {problem.detail}", style="yellow")
         servers = loaded.kafka.bootstrap_servers
-        err.print(f"  kafka-configs.sh --bootstrap-server {servers} {problem.mend}", markup=False, highlight=False)
+        err.print(f"  kafka-configs.sh --bootstrap-server {servers} {problem.mend}")
 
 
 @app.command()
@@ -244,7 +245,7 @@ def version() -> None:
 
 
 def _warn(detail: str) -> None:
-    err.print(f"unreadable: {detail}", style="yellow", markup=False, highlight=False)
+    err.print(f"unreadable: {detail}", style="yellow")
 
 
 def _tags_table(rows: list[Tags]) -> Table:

@@ -29,6 +29,18 @@ _READER: Final[Mapping[str, object]] = {
 }
 
 _NO_HEADERS: Final = "the name of a header is not UTF-8, so the type of the event is unknown"
+#: What the brokers, or librdkafka before them, answer for the sake of a record. Anything else (authorisation, a missing
+#: topic, too few replicas, a time-out, a refused format) concerns the cluster, its settings or the network, and with
+#: them every record: that is waited for, visibly, and costs no photo its place.
+FOR_THE_RECORD: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001 - librdkafka's local errors have no public name
+    }
+)
 
 #: Where a name is not UTF-8, the client returns a list with NULL pointers while an exception is set. A call in plain
 #: Python skips the check for that once the interpreter has specialised it (3.11); this one is always checked.

@@ -4,6 +4,7 @@ The headers that the service adds are always last and in a fixed order: a sender
 without the last ones there is exactly what was sent. Retry headers count on records of the retry topic alone.
 """
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,8 +28,11 @@ LONGEST_WAIT: Final = timedelta(days=7)
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
 RETRY_HEADERS: Final = ("reason", "detail", "attempt", "round", "not_before", *_ORIGIN)
 DEAD_HEADERS: Final = ("reason", "detail", "attempt", *_ORIGIN, "failed_at")
-#: The last header of a dead letter whose value did not fit.
+#: The last header of a dead letter whose value did not fit, and its first one, unless that value was empty.
 VALUE_OMITTED: Final = "value_omitted_bytes"
+VALUE_SHA256: Final = "value_sha256"
+#: The longest key of a dead letter that must fit in any topic.
+_SHORT_KEY_BYTES: Final = 128
 #: On a redriven record, its dead letter: `topic/partition/offset`.
 REDRIVEN_FROM: Final = "redriven_from"
 #: On a note in the dead-letter topic, the dead letter that was redriven: `partition/offset`.
@@ -141,10 +145,29 @@ def failure_of(headers: Headers) -> Failure | None:
         return None
 
 
+def keys_of_letters(key: bytes | None, origin: Source) -> tuple[bytes | None, bytes, bytes]:
+    """The keys that the dead letter of a record may have, each shorter than the one before or the same.
+
+    Its own; where it has none, its origin, since a compacted topic insists on a key; and of a long one the digest.
+    """
+    given = format_source(origin).encode() if key is None else key
+    short = given if len(given) <= _SHORT_KEY_BYTES else b"sha256:" + sha256_of(given)
+    return key, given, short
+
+
+def sha256_of(data: bytes) -> bytes:
+    """The digest of a key or a value, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest().encode()
+
+
 def redriven_headers(sent: Headers, source: Source) -> Headers:
     """The headers of an event that is sent again: the sender's, and which dead letter it was (`source`)."""
-    kept = [pair for pair in sent if pair[0] != REDRIVEN_FROM]
-    return (*kept, (REDRIVEN_FROM, format_source(source).encode()))
+    return (*never_redriven(sent), (REDRIVEN_FROM, format_source(source).encode()))
+
+
+def never_redriven(headers: Headers) -> Headers:
+    """The headers without what `redriven_headers` added."""
+    return tuple(pair for pair in headers if pair[0] != REDRIVEN_FROM)
 
 
 def cloud_event_headers(kind: str, event_id: str, source: str, **more: str) -> Headers:

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
 from consumer.events import Headers
-from consumer.kafka.clients import Properties, await_answers, explain, kafka_failures
+from consumer.kafka.clients import FOR_THE_RECORD, Properties, await_answers, explain, kafka_failures
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
 
@@ -28,19 +28,7 @@ _MOST_REBUILDS: Final = 10
 _REBUILD_PERIOD_S: Final = 60.0
 #: Properties of a producer whose every record is a batch of its own.
 _ALONE: Final[Properties] = {"batch.num.messages": 1, "linger.ms": 0}
-#: What the brokers, or librdkafka before them, answer for the sake of a record. Anything else (authorisation, a missing
-#: topic, too few replicas, a time-out, a refused format) concerns the cluster, its settings or the network, and with
-#: them every record: that is waited for, visibly, and costs no photo its place.
-_FOR_THE_RECORD: Final = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.POLICY_VIOLATION,
-        KafkaError._INVALID_DIFFERENT_RECORD,  # noqa: SLF001 - librdkafka's local errors have no public name
-    }
-)
-#: What they answer for the sake of a topic: records of the others may be taken as always.
+#: What the brokers answer for the sake of a topic: records of the others may be taken as always.
 _FOR_THE_TOPIC: Final = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -49,7 +37,7 @@ _FOR_THE_TOPIC: Final = frozenset(
         KafkaError.NOT_ENOUGH_REPLICAS,
         KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         KafkaError.INVALID_REQUIRED_ACKS,
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - as above
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's local errors have no public name
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
     }
 )
@@ -243,7 +231,7 @@ def _resolve(future: asyncio.Future[None], error: KafkaError | None, topic: str)
 
 def _meaning(error: KafkaError, topic: str) -> RecordRefused | DependencyDown:
     text = f"topic {topic}: {explain(error)}"
-    if error.code() in _FOR_THE_RECORD:
+    if error.code() in FOR_THE_RECORD:
         return RecordRefused(text)
     return DependencyDown("kafka", text, part=f"topic {topic}" if error.code() in _FOR_THE_TOPIC else "")
 

@@ -1,7 +1,6 @@
 """Publishes results, tombstones, retries and dead letters, and awaits the acknowledgement of each."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +10,17 @@ from consumer import events
 from consumer.errors import ProducerFailed, Reason, RecordRefused
 from consumer.events import Deletion, Headers, Record, Tags
 from consumer.kafka.clients import require_topics
-from consumer.kafka.headers import VALUE_OMITTED, Delivery, Failure, cloud_event_headers, dead_headers, retry_headers
+from consumer.kafka.headers import (
+    VALUE_OMITTED,
+    VALUE_SHA256,
+    Delivery,
+    Failure,
+    cloud_event_headers,
+    dead_headers,
+    keys_of_letters,
+    retry_headers,
+    sha256_of,
+)
 from consumer.kafka.outbox import Connect, Outbox
 from consumer.kafka.sender import NewRecord
 from consumer.kafka.topics import TopicNames
@@ -19,11 +28,8 @@ from consumer.resilience import Deferral
 from consumer.telemetry import Log
 
 _SOURCE: Final = "/photo-tagger"
-#: Of a dead letter that must fit in any topic: the longest key that is kept, and the longest detail.
-_SHORT_KEY_BYTES: Final = 128
+#: The longest detail of a dead letter that must fit in any topic.
 _SHORT_DETAIL: Final = 100
-#: On a dead letter without its value: what tells the record apart.
-_VALUE_SHA256: Final = "value_sha256"
 
 
 class Publisher:
@@ -141,19 +147,17 @@ def _letters(topic: str, delivery: Delivery, failure: Failure) -> Iterator[NewRe
         Each form as it would be sent.
     """
     record = delivery.record
-    whole = NewRecord(topic, record.key, record.value, (*delivery.sent, *dead_headers(failure)))
+    own, given, short = keys_of_letters(record.key, delivery.origin)
+    whole = NewRecord(topic, own, record.value, (*delivery.sent, *dead_headers(failure)))
     yield whole
-    origin = events.format_source(delivery.origin).encode()
-    if record.key is None:
-        yield replace(whole, key=origin)
-    key = origin if record.key is None else record.key
-    yield replace(whole, key=key, value=None, headers=_headers_without_value(record, failure))
-    short = replace(failure, detail=failure.detail[:_SHORT_DETAIL])
-    key = key if len(key) <= _SHORT_KEY_BYTES else b"sha256:" + hashlib.sha256(key).hexdigest().encode()
-    yield replace(whole, key=key, value=None, headers=_headers_without_value(record, short))
+    if given != own:
+        yield replace(whole, key=given)
+    yield replace(whole, key=given, value=None, headers=_headers_without_value(record, failure))
+    brief = replace(failure, detail=failure.detail[:_SHORT_DETAIL])
+    yield replace(whole, key=short, value=None, headers=_headers_without_value(record, brief))
 
 
 def _headers_without_value(record: Record, failure: Failure) -> Headers:
     value = record.value or b""
-    digest = ((_VALUE_SHA256, hashlib.sha256(value).hexdigest().encode()),) if value else ()
+    digest = ((VALUE_SHA256, sha256_of(value)),) if value else ()
     return (*digest, *dead_headers(failure), (VALUE_OMITTED, str(len(value)).encode()))

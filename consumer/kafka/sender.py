@@ -47,6 +47,30 @@ class Sender:
             DependencyDown: the brokers refused some, or did not acknowledge all within `timeout_s`. Others may be
                 stored; none is sent after this.
         """
+        stored, count, errors = self._attempt(records, timeout_s)
+        if len(stored) < count:
+            reason = clients.explain(errors[0]) if errors else f"no acknowledgement within {timeout_s:g} s"
+            raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
+        return [stored[number] for number in range(1, count + 1)]
+
+    def takes(self, record: NewRecord) -> bool:
+        """Sends one record; False where it is refused for its own sake, such as its size, for good.
+
+        Raises:
+            DependencyDown: as `send`.
+        """
+        stored, _, errors = self._attempt([record], _TIMEOUT_S)
+        if not stored and errors and errors[0].code() in clients.FOR_THE_RECORD:
+            return False
+        if not stored:
+            reason = clients.explain(errors[0]) if errors else f"no acknowledgement within {_TIMEOUT_S:g} s"
+            raise DependencyDown("kafka", reason)
+        return True
+
+    def _attempt(
+        self, records: Iterable[NewRecord], timeout_s: float
+    ) -> tuple[dict[int, Source], int, list[KafkaError]]:
+        """Sends records; returns the place of each that is stored, by its number, how many there are, and errors."""
         deadline = monotonic() + timeout_s
         stored: dict[int, Source] = {}
         refusals: list[KafkaError] = []
@@ -65,15 +89,12 @@ class Sender:
         except KafkaException as error:
             faults.append(error.args[0])
         faults += clients.await_answers(self._producer, deadline - monotonic())
-        if len(stored) < count:
-            reasons = [clients.explain(error) for error in (*faults, *refusals)]
-            reason = reasons[0] if reasons else f"no acknowledgement within {timeout_s:g} s"
-            if len(stored) + len(refusals) < count:
-                # The caller is told that those without an answer failed, so none may be sent later.
-                self._producer.purge()
-                clients.await_answers(self._producer, 0)
-            raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
-        return [stored[number] for number in range(1, count + 1)]
+        errors = [*faults, *refusals]
+        if len(stored) + len(refusals) < count:
+            # The caller is told that those without an answer failed, so none may be sent later.
+            self._producer.purge()
+            clients.await_answers(self._producer, 0)
+        return stored, count, errors
 
     def _produce(self, record: NewRecord, on_delivery: Callable[..., None], deadline: float) -> list[KafkaError]:
         """Queues a record, waiting until the deadline while librdkafka's queue is full; returns fatal errors."""

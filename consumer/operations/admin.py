@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 from uuid import uuid4
 
 from consumer import events
-from consumer.errors import DependencyDown
+from consumer.errors import DependencyDown, SettingsError
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.kafka.headers import cloud_event_headers
 from consumer.kafka.sender import NewRecord, Sender
@@ -55,11 +55,16 @@ def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
 
     Raises:
         DependencyDown: the brokers refused it, or did not acknowledge it in time.
+        SettingsError: its id or URI is no text.
     """
+    try:
+        value = events.encode(event)
+    except TypeError:
+        raise SettingsError(f"the id or the URI of photo {event.photo_id!r} is not UTF-8") from None
     kafka = settings.kafka
     kind = events.DELETED if isinstance(event, PhotoDeleted) else events.UPLOADED
     headers = cloud_event_headers(kind, str(uuid4()), _EVENT_SOURCE)
-    record = NewRecord(kafka.uploads_topic, event.photo_id.encode(), events.encode(event), headers)
+    record = NewRecord(kafka.uploads_topic, event.photo_id.encode(), value, headers)
     (stored,) = Sender(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]).send([record])
     return f"{stored.topic}[{stored.partition}]@{stored.offset}"
 

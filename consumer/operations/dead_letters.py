@@ -1,34 +1,32 @@
-"""Dead letters: reads, filters and redrives them, for the command line.
+"""Dead letters: reads and filters them, for the command line; `redrive` sends them again.
 
 A redrive sends the original bytes, key and headers to the upload topic, and then a note to the dead-letter topic: a
 record without a value whose header `redriven` names the dead letter. So the topic itself records what was sent again.
+Its key is its own: where the topic is compacted, it would otherwise remove the letters with that key.
 An event that fails again gets another letter, whose header `redriven_from` names the earlier one; only the newest of
 them is sent again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import inf
-from time import monotonic, sleep
 from typing import Final, Literal
 
 from consumer import events, versions
 from consumer.errors import PhotoRejected, SettingsError
 from consumer.escape import printable
-from consumer.events import Headers, PhotoUploaded, Record, Tags
+from consumer.events import Event, Headers, PhotoUploaded, Record, Tags
 from consumer.kafka.headers import (
     DEAD_HEADERS,
     REDRIVEN,
     REDRIVEN_FROM,
-    VALUE_OMITTED,
     Failure,
     failure_of,
-    redriven_headers,
+    keys_of_letters,
 )
 from consumer.kafka.scan import Scan, TopicReader
-from consumer.kafka.sender import NewRecord, Sender
 from consumer.operations.admin import read_tags
 from consumer.settings import Settings
 
@@ -58,9 +56,24 @@ class Letter:
         return f"{self.record.partition}/{self.record.offset}"
 
     @property
+    def key(self) -> bytes | None:
+        """The key of the record that failed, or `sha256:` and its digest where it was too long."""
+        return None if self.record.key in keys_of_letters(None, self.failure.origin) else self.record.key
+
+    @property
     def photo_id(self) -> str:
-        """The photo id, from the key of the record."""
-        return (self.record.key or b"").decode(errors="backslashreplace")
+        """The photo id: the key, or what the event says where it has none."""
+        if self.key is None and self.event is not None:
+            return self.event.photo_id
+        return (self.key or b"").decode(errors="backslashreplace")
+
+    @property
+    def event(self) -> Event | None:
+        """The event, if it can be read."""
+        try:
+            return events.parse(self.record, max_ahead_s=inf)
+        except PhotoRejected:
+            return None
 
     @property
     def sent(self) -> Headers:
@@ -70,7 +83,7 @@ class Letter:
     @property
     def redriven_from(self) -> str:
         """The id of the letter that was sent again and failed as this one; empty where there is none."""
-        return _redriven_from(self.sent, self.record.topic)
+        return redriven_from(self.sent, self.record.topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +100,15 @@ class Query:
         failed_at = letter.failure.failed_at
         return (
             self.reason in {None, letter.failure.reason}
-            and self.photo_id in {None, letter.photo_id, printable(letter.photo_id)}
+            and (self.photo_id is None or self._names(letter))
             and (self.since is None or self.since <= failed_at)
             and (self.until is None or failed_at < self.until)
         )
+
+    def _names(self, letter: Letter) -> bool:
+        """Whether the letter is of the photo: as it is shown, or by a key that was cut down in the letter."""
+        *_, short = keys_of_letters((self.photo_id or "").encode(errors="surrogateescape"), letter.failure.origin)
+        return self.photo_id in {letter.photo_id, printable(letter.photo_id)} or letter.key == short
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +136,7 @@ def letters_of(records: Iterable[Record]) -> list[Letter]:
     for letter_id, letter in letters.items():
         before = letters.get(letter.redriven_from)
         # The header is the sender's to write: only a letter of the same photo is an earlier one of this event.
-        same = before is not None and before.record.key == letter.record.key
+        same = before is not None and before.key == letter.key
         roots[letter_id] = roots.get(letter.redriven_from, letter_id) if same else letter_id
     newest = {root: letter_id for letter_id, root in roots.items()}
     return [
@@ -134,10 +152,7 @@ def letters_of(records: Iterable[Record]) -> list[Letter]:
 
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
     """`succeeded` where the photo has tags of this content or a newer one, else what became of its redrive."""
-    try:
-        event = events.parse(letter.record, max_ahead_s=inf)
-    except PhotoRejected:
-        event = None
+    event = letter.event
     if isinstance(event, PhotoUploaded) and (found := tags.get(event.photo_id)) is not None:
         own = versions.content_revision(event.revision, events.milliseconds(event.uploaded_at))
         if int(found.version.partition(".")[0]) >= own:
@@ -191,64 +206,12 @@ def to_redrive(listed: Sequence[Listed], *, again: bool) -> list[Letter]:
     return [each.letter for each in listed if each.state in wanted]
 
 
-@dataclass(frozen=True, slots=True)
-class Redrive:
-    """What is sent again, each with its letter; and the letters whose value was left out and is nowhere any more."""
-
-    records: list[tuple[Letter, NewRecord]]
-    lost: list[Letter]
-
-
-def redrive_of(settings: Settings, letters: Sequence[Letter]) -> Redrive:
-    """The events of letters. A value that was left out of a letter is read where it was first, in the upload topic.
-
-    Such a letter lacks the header that names an earlier letter of its event as well: it comes from there, too.
-
-    Raises:
-        DependencyDown: Kafka does not answer.
-    """
-    originals = _originals(settings, [letter for letter in letters if letter.failure.value_omitted])
-    records: dict[str, tuple[Letter, NewRecord]] = {}
-    roots: dict[str, str] = {}
-    lost = []
-    for letter in letters:
-        omitted = letter.failure.value_omitted
-        original = originals.get(letter.letter_id) if omitted else letter.record
-        if original is None:
-            lost.append(letter)
-            continue
-        sent = original.headers if omitted else letter.sent
-        before = _redriven_from(sent, letter.record.topic) if omitted else ""
-        root = roots[letter.letter_id] = roots.get(before, letter.root)
-        headers = redriven_headers(sent, events.source_of(letter.record))
-        records[root] = letter, NewRecord(settings.kafka.uploads_topic, original.key, original.value, headers)
-    return Redrive(list(records.values()), lost)
-
-
-def redrive(settings: Settings, sends: Redrive, rate: float, progress: Callable[[int, int], None]) -> None:
-    """Sends events to the upload topic again, at most `rate` per second, each acknowledged and then noted.
-
-    Raises:
-        DependencyDown: the brokers did not acknowledge one; those before it are sent and noted.
-    """
-    kafka = settings.kafka
-    sender = Sender(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic, kafka.dead_topic])
-    began_s = monotonic()
-    progress(0, len(sends.records))
-    for number, (letter, record) in enumerate(sends.records):
-        sleep(max(0.0, began_s + number / rate - monotonic()))
-        sender.send([record])
-        note = ((REDRIVEN, letter.letter_id.encode()),)
-        sender.send([NewRecord(kafka.dead_topic, letter.record.key, None, note)])
-        progress(number + 1, len(sends.records))
-
-
 def reasons_of(letters: Iterable[Letter]) -> dict[str, int]:
     """How many letters have each reason."""
     return dict(sorted(Counter(letter.failure.reason for letter in letters).items()))
 
 
-def _redriven_from(sent: Headers, dead_topic: str) -> str:
+def redriven_from(sent: Headers, dead_topic: str) -> str:
     """The letter that an event's headers name as the one that was sent again; empty where they name none."""
     named = dict(sent).get(REDRIVEN_FROM) or b""
     letter_id = named.decode(errors="replace").removeprefix(f"{dead_topic}/")
@@ -261,26 +224,6 @@ def _is_id(text: str) -> bool:
 
 
 def _with_states(settings: Settings, letters: Sequence[Letter]) -> list[Listed]:
-    tags = read_tags(settings, [letter.photo_id for letter in letters], 0.0) if letters else {}
+    photo_ids = [event.photo_id for letter in letters if (event := letter.event) is not None]
+    tags = read_tags(settings, photo_ids, 0.0) if photo_ids else {}
     return [Listed(letter, state_of(letter, tags)) for letter in letters]
-
-
-def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[str, Record]:
-    """The events of letters without their value, by letter id, where the upload topic still has them."""
-    kafka, found = settings.kafka, {}
-    letters = [letter for letter in letters if letter.failure.origin.topic == kafka.uploads_topic]
-    if not letters:
-        return {}
-    with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-        for letter in letters:
-            origin = letter.failure.origin
-            record = reader.record_at((origin.topic, origin.partition), origin.offset)
-            if record is not None and _is_of(letter, record):
-                found[letter.letter_id] = record
-    return found
-
-
-def _is_of(letter: Letter, record: Record) -> bool:
-    """Whether a record is the event of a letter: a topic that was made anew has another one there."""
-    omitted = letter.record.header(VALUE_OMITTED, "")
-    return letter.record.key == record.key and omitted == str(len(record.value or b""))

@@ -134,7 +134,6 @@ end
 -- the script as a whole, and after another write it would let the rest pass beyond the limit.
 if rewrites and exists then
     redis.call('HSET', key, 'ver', old.ver or '')
-    redis.call('PERSIST', key)
 end
 local mended = outcome == 'unchanged' and 'mended' or outcome
 for index in pairs(stays) do
@@ -147,6 +146,15 @@ for _, index in ipairs(gone) do
     if redis.call('ZREM', index, photo_id) == 1 then
         outcome = mended
     end
+end
+-- Another program may have set a lifetime, which would end a photo in silence. Like HDEL, PERSIST is no first write.
+for index in pairs(stays) do
+    if redis.call('PERSIST', index) == 1 then
+        outcome = mended
+    end
+end
+if exists and redis.call('PERSIST', key) == 1 then
+    outcome = mended
 end
 if rewrites then
     -- Written anew, so that no old field stays and the stored bytes depend on the newest version alone, not on what

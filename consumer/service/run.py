@@ -26,7 +26,7 @@ from consumer.service import construction
 from consumer.service.construction import Connections, Job, Parts, Runtime
 from consumer.service.heads import Heads
 from consumer.service.health import Readiness, serve_health, waiting_for
-from consumer.service.signals import stop_on_signals
+from consumer.service.signals import ignore_stop_signals, stop_on_signals
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 from consumer.triton.serving import Serving
@@ -301,6 +301,8 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
         return generate_latest(service.metrics.registry)
 
     async with AsyncExitStack() as stack:
+        stack.callback(ignore_stop_signals)
+        stack.enter_context(stop_on_signals(service.stop))
         if settings.health.enabled:
             endpoint = serve_health(
                 settings.health.host,
@@ -310,7 +312,6 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
                 metrics=metrics,
             )
             listening(await stack.enter_async_context(endpoint))
-        stack.enter_context(stop_on_signals(service.stop))
         with suppress(StopRequested):
             async with service.working(construction.live_job(settings)):
                 await service.stopping.wait()

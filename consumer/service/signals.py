@@ -26,3 +26,9 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+def ignore_stop_signals() -> None:
+    """For a process that has drained and is about to end: asked once more, it must not end as if it had been killed."""
+    for number in _STOP:
+        signal.signal(number, signal.SIG_IGN)

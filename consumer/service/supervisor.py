@@ -22,7 +22,7 @@ import orjson
 
 from consumer.service import worker, worker_metrics
 from consumer.service.health import Readiness, serve_health
-from consumer.service.signals import stop_on_signals
+from consumer.service.signals import ignore_stop_signals, stop_on_signals
 from consumer.settings import Settings, variable_of
 from consumer.telemetry import Log, SupervisorMetrics
 
@@ -214,6 +214,7 @@ async def run_workers(settings: Settings, workers: int, log: Log, final_codes: f
         environments, log=log, patience_s=settings.service.drain_timeout_s + _EXIT_S, final_codes=final_codes
     )
     async with AsyncExitStack() as stack:
+        stack.callback(ignore_stop_signals)
         stack.enter_context(stop_on_signals(supervisor.stop))
         if settings.health.enabled:
             # Always live: a worker that hangs is replaced here, and a supervisor that hangs does not answer.

@@ -58,9 +58,10 @@ async def test_a_stop_signal_finishes_what_is_in_work_and_exits_with_0(
         await eventually(lambda: tagger.log("service.stopping"))
         assert tagger.get("/ready")[0] == 503
         released.set()
+        await eventually(lambda: tagger.log("service.stopped"))
+        tagger.process.send_signal(number)
         code, _ = await ending
         assert code == 0
-        assert tagger.log("service.stopped")
     assert by_key(world.tags()).keys() == {"slow"}
     assert sum(offset for offset in world.committed().values() if offset > 0) == 1
 

@@ -150,6 +150,31 @@ async def test_the_same_version_looks_at_its_index(place: RedisPlace) -> None:
         assert await store.write_all([tags]) == ["unchanged"]
 
 
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("key", [PHOTO, PUMA, SHELL])
+async def test_a_lifetime_that_another_program_set_ends_with_the_next_write(
+    place: RedisPlace, key: str, version: int
+) -> None:
+    tags, neighbour = make_tags("photo", 1, ("puma", "shell"), 0.5), make_tags("photo", version, ("puma", "shell"), 0.5)
+    async with place.store() as store:
+        for again in (lambda: store.write_all([neighbour]), lambda: store.write(neighbour)):
+            await store.write(tags)
+            with place.client() as client:
+                assert client.expire(key, 3600)
+                await again()
+                assert client.ttl(key) == -1
+        with place.client() as client:
+            client.expire(key, 3600)
+        assert await store.write_all([neighbour]) == ["mended"]
+        assert await store.write_all([neighbour]) == ["unchanged"]
+        deletion = make_deletion("photo", 3)
+        await store.write(deletion)
+        with place.client() as client:
+            client.expire(PHOTO, 3600)
+            assert await store.write_all([deletion, deletion]) == ["mended", "unchanged"]
+            assert client.ttl(PHOTO) == -1
+
+
 async def test_a_repeat_with_other_brands_mends_the_index_of_what_is_in_force(place: RedisPlace) -> None:
     first, again = make_tags("photo", 1, ("puma",), 0.5), make_tags("photo", 1, ("shell",), 0.25)
     async with place.store() as store:

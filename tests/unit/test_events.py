@@ -266,6 +266,10 @@ def parsed_at(field: str, moment: datetime, written_ms: int, **more: float) -> e
         pytest.param(NOW_MS + 86_400_000 * 36_500, NOW, id="a producer's clock is a century ahead"),
         pytest.param(0, NOW, id="no time"),
         pytest.param(-1, NOW, id="no time, in librdkafka's words"),
+        pytest.param(1, NOW, id="a number that is no time"),
+        pytest.param(NOW_MS // 1_000, NOW, id="seconds for milliseconds"),
+        pytest.param(NOW_MS * 1_000, NOW, id="microseconds for milliseconds"),
+        pytest.param(315_964_800_000, NOW, id="a clock that was never set: 1980"),
     ],
 )
 @pytest.mark.parametrize("field", KINDS)

@@ -11,11 +11,25 @@ from typing import Any, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from training.errors import DataError, GateRefused, RecipeError, RunError, ToolMissing, TrainerError, WeightsError
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+
+class PlainConsole(Console):
+    """A console whose texts are neither markup nor control sequences: names of photos and labels may be foreign."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - passes them on
+        """The text with escapes for what is not printable; line breaks are kept."""
+        shown = (char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text)
+        return super().render_str("".join(shown), **options)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 class Exit(IntEnum):
@@ -52,7 +66,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TrainerError as error:
-        err.print(f"photo-trainer: {error}", style="red", markup=False, highlight=False)
+        err.print(f"photo-trainer: {error}", style="red", highlight=False)
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
 
 

@@ -144,7 +144,7 @@ def _show(manifest: "Manifest", **result: Any) -> None:  # noqa: ANN401 - JSON v
     if leaks["dropped"]:
         err.print(f"dropped because of leaks: {len(leaks['dropped'])}", style="yellow")
     for broken in manifest.unreadable:
-        err.print(f"unreadable: {broken['id']}: {broken['reason']}", style="yellow", markup=False, highlight=False)
+        err.print(f"unreadable: {broken['id']}: {broken['reason']}", style="yellow", highlight=False)
     for generator in manifest.generators:
         err.print(f"composed anew for every batch: {generator['marks']}, {generator['share']:.0%} of a batch")
     if not out.is_terminal:

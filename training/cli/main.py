@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from training.cli import data, publish, runs, study, trial
-from training.cli.console import explained
+from training.cli.console import PlainConsole, explained
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,7 +31,7 @@ def demo_models(
     """Compose data, train both demo models, evaluate, export, check and publish the next version of each."""
     from training.cli.demo_models import make_models  # noqa: PLC0415 - torch takes seconds to import, --help must not
 
-    console = Console()
+    console = PlainConsole()
     with explained():
         published = make_models(repository, console, runs, steps, quick=quick)
     table = Table("model", "metric on held-out photos", "value", title="synthetic test set")
@@ -43,11 +42,9 @@ def demo_models(
             name = ""
     console.print(table)
     for version in published:
-        console.print(
-            f"published {version.path.parent.name} version {version.path.name} in {version.path}", soft_wrap=True
-        )
+        console.print(f"published {version.path.parent.name} version {version.path.name} in {version.path}")
         for weakness in version.weak:
-            console.print(f"  more training would fix: {weakness}", soft_wrap=True)
+            console.print(f"  more training would fix: {weakness}")
     if any(version.weak for version in published):
         console.print("train longer: photo-trainer demo-models --steps 3000")
 
@@ -60,7 +57,7 @@ def samples(
     from training.data.samples import write_samples  # noqa: PLC0415 - see demo_models
 
     count, size_bytes = write_samples(out)
-    Console().print(f"{count} photos, {size_bytes / 1e6:.2f} MB, in {out}", soft_wrap=True)
+    PlainConsole().print(f"{count} photos, {size_bytes / 1e6:.2f} MB, in {out}")
 
 
 app.add_typer(data.recipe_app, name="recipe")

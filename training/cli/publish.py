@@ -159,7 +159,7 @@ def _check_reason(reason: str | None, *, force: bool) -> None:
 def _show_release(done: "Release", reason: str | None) -> None:
     model, version = done.path.parent.name, int(done.path.name)
     for refusal in done.decision.refusals:
-        err.print(f"published in spite of: {refusal}", highlight=False, markup=False)
+        err.print(f"published in spite of: {refusal}", highlight=False)
     err.print(f"published {model} version {version} in {done.path}", highlight=False)
     result_line(
         {
@@ -176,7 +176,7 @@ def _show_figures(evaluation: "Evaluation") -> None:
         table.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}", *others)
     err.print(table)
     for alarm in evaluation.alarms:
-        err.print(f"alarm: {alarm}", style="yellow", markup=False, highlight=False)
+        err.print(f"alarm: {alarm}", style="yellow", highlight=False)
 
 
 def _show_parity(bundle: "Bundle") -> None:

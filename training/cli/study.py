@@ -84,7 +84,7 @@ def _run(name: str, data: Path | None, **chosen: Any) -> None:  # noqa: ANN401 -
             found.make(Path(folder), chosen["seed"])
         options = Options(data=data or Path(folder), **chosen)
         for mistake in found.mistakes if options.as_published else ():
-            err.print(f"as published: {mistake.name}: {mistake.what}", highlight=False, markup=False)
+            err.print(f"as published: {mistake.name}: {mistake.what}", highlight=False)
         result = found.run(options, err)
     for path in write(found, options, result):
         err.print(f"wrote {path}", highlight=False)
@@ -126,7 +126,7 @@ def classify_logo(
         for photo in photos:
             answer = classify.classify_logo(photo, classifier, limits)
             if out.is_terminal:
-                out.print(f"{photo}: {answer.line}", markup=False, highlight=False)
+                out.print(f"{photo}: {answer.line}", highlight=False)
             else:
                 result_line({"photo": photo, "brand": answer.label, "probability": answer.probability})
 

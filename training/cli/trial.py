@@ -51,7 +51,7 @@ def sample(  # noqa: PLR0917 - each is an option of its own
         shown = collect({photo.photo_id: photo.uri for part in chosen for photo in part}, places)
         key = sheet.make(folder, drawn, chosen, shown, seed)
     for name, reason in key.missing.items():
-        err.print(f"not shown: {name}: {reason}", style="yellow", highlight=False, markup=False)
+        err.print(f"not shown: {name}: {reason}", style="yellow", highlight=False)
     err.print(f"open {folder / sheet.SHEET} in a browser; then: photo-trainer trial report {folder} verdicts-*.json")
     result_line(
         {
@@ -87,5 +87,5 @@ def report(
         text = reports.markdown(found)
         (folder / "report.md").write_text(text)
         (folder / "report.json").write_text(json.dumps(reports.as_json(found), indent=1) + "\n")
-    err.print(text, highlight=False, markup=False)
+    err.print(text, highlight=False)
     result_line(reports.as_json(found))

@@ -127,3 +127,20 @@ def test_a_record_that_was_not_acknowledged_in_time_is_not_sent_later() -> None:
 def test_a_missing_topic_is_named() -> None:
     with pytest.raises(DependencyDown, match="no topic other"):
         sender_of(FakeProducer(), "other", "t")
+
+
+@pytest.mark.parametrize("code", [KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD])
+def test_a_record_that_is_refused_for_its_own_sake_is_no_outage(code: int) -> None:
+    (one,) = records(1)
+    assert not sender_of(FakeProducer([KafkaError(code)])).takes(one)
+    assert not sender_of(FakeProducer(refusal=KafkaError(code))).takes(one)
+    assert sender_of(FakeProducer()).takes(one)
+
+
+def test_any_other_refusal_of_a_single_record_is_an_outage() -> None:
+    (one,) = records(1)
+    for producer in (FakeProducer([REFUSED]), FakeProducer(refusal=REFUSED)):
+        with pytest.raises(DependencyDown, match="NOT_ENOUGH_REPLICAS"):
+            sender_of(producer).takes(one)
+    with pytest.raises(DependencyDown, match="no acknowledgement"):
+        sender_of(FakeProducer([False])).takes(one)

@@ -1,11 +1,13 @@
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 
+from consumer import events
 from consumer.events import Headers, Record, Source
 from consumer.kafka.headers import REDRIVEN, REDRIVEN_FROM, Failure, dead_headers
-from consumer.operations import dead_letters
+from consumer.operations import dead_letters, redrive
 from consumer.operations.dead_letters import Letter, Listed, Query, State
 from tests.fakes import MOMENT, record, tags, uploaded_json
 
@@ -105,6 +107,53 @@ def test_a_note_of_any_time_is_read() -> None:
 def test_a_binary_key_is_named_as_it_is_shown() -> None:
     one = Letter(replace(dead(), key=b"\xff\x00\x1bid"), FAILURE)
     assert Query(photo_id=r"\xff\x00\x1bid").matches(one)
+
+
+ORIGIN = events.format_source(FAILURE.origin).encode()
+
+
+def test_a_letter_whose_record_had_no_key_has_none_and_is_named_by_its_event() -> None:
+    for key in (None, ORIGIN):
+        one = Letter(replace(dead(), key=key), FAILURE)
+        assert (one.key, one.photo_id) == (None, "photo-1")
+        assert Query(photo_id="photo-1").matches(one)
+        assert Letter(replace(one.record, value=b"{"), FAILURE).photo_id == ""
+    own = Letter(replace(dead(value=uploaded_json(photo_id="other")), key=b"photo-1"), FAILURE)
+    assert own.photo_id == "photo-1"
+
+
+@pytest.mark.parametrize("photo_id", ["k" * 129, "é" * 65, "\udcff" * 129])
+def test_a_letter_is_found_by_a_key_that_was_cut_down(photo_id: str) -> None:
+    digest = b"sha256:" + sha256(photo_id.encode(errors="surrogateescape")).hexdigest().encode()
+    one = Letter(replace(dead(), key=digest), replace(FAILURE, value_omitted=True))
+    assert Query(photo_id=photo_id).matches(one)
+    assert Query(photo_id=one.photo_id).matches(one)
+    assert not Query(photo_id=photo_id + "k").matches(one)
+
+
+OMITTED = replace(FAILURE, value_omitted=True)
+DIGEST = ("value_sha256", sha256(b"{").hexdigest().encode())
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "original", "same"),
+    [
+        (b"photo-1", (DIGEST,), Record("up", 2, 41, b"photo-1", b"{"), True),
+        (ORIGIN, (DIGEST,), Record("up", 2, 41, None, b"{"), True),
+        (b"sha256:" + sha256(b"k" * 999).hexdigest().encode(), (DIGEST,), Record("up", 2, 41, b"k" * 999, b"{"), True),
+        (b"photo-1", (), Record("up", 2, 41, b"photo-1", b"["), True),
+        (b"photo-1", (DIGEST,), Record("up", 2, 41, b"photo-1", b"["), False),
+        (b"photo-1", (DIGEST,), Record("up", 2, 41, b"photo-1", b"{}"), False),
+        (b"photo-1", (DIGEST,), Record("up", 2, 41, b"photo-2", b"{"), False),
+        (b"photo-1", (DIGEST,), Record("up", 2, 41, None, b"{"), False),
+        (ORIGIN, (DIGEST,), Record("up", 2, 41, b"photo-1", b"{"), False),
+    ],
+)
+def test_an_event_is_that_of_a_letter_by_key_size_and_digest(
+    key: bytes, headers: Headers, original: Record, same: bool
+) -> None:
+    said = (*headers, *dead_headers(FAILURE), ("value_omitted_bytes", b"1"))
+    assert redrive.is_of(Letter(replace(dead(), key=key, value=None, headers=said), OMITTED), original) is same
 
 
 def test_only_what_waits_is_sent_again() -> None:

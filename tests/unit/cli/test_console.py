@@ -1,0 +1,70 @@
+import json
+
+import pytest
+import typer
+from rich.table import Table
+
+from consumer import events
+from consumer.cli import dlq
+from consumer.cli.console import Exit, PlainConsole, echo_json, err, explained, out
+from consumer.errors import SettingsError
+from consumer.operations.admin import send_event
+from consumer.settings import Settings
+from tests.fakes import MOMENT
+
+HOSTILE = {
+    "[/b]": "[/b]",
+    "[red]x": "[red]x",
+    ":smile:": ":smile:",
+    "a\nb": r"a\x0ab",
+    "a\r\tb": r"a\x0d\x09b",
+    "\x1b]0;t\x07": r"\x1b]0;t\x07",
+    "\x9b31m": r"\x9b31m",
+    "\u202e\u2028\ufeff": r"\u202e\u2028\ufeff",
+    "\udcff": r"\udcff",
+    "it is 3 of 5, http://x/": "it is 3 of 5, http://x/",
+}
+
+
+@pytest.mark.parametrize("console", [out, err])
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_foreign_text_is_one_line_and_drives_no_terminal(console: PlainConsole, text: str) -> None:
+    table = Table("name", box=None, show_header=False)
+    table.add_row(text)
+    with console.capture() as said:
+        console.print(text)
+        console.print(text, style="yellow")
+        console.print(table)
+    assert [line.strip() for line in said.get().split("\n")] == [HOSTILE[text]] * 3 + [""]
+
+
+def test_a_name_that_is_not_unicode_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    for indent in (False, True):
+        echo_json({"file": "caf\udce9\x1b.jpg", "width": 3}, indent=indent)
+        assert json.loads(said := capsys.readouterr().out) == {"file": "caf\udce9\x1b.jpg", "width": 3}
+        assert said.isascii()
+
+
+DEEP = b"[" * 300 + b"1" + b"]" * 300
+
+
+@pytest.mark.parametrize(
+    "value", [b"[[1]]", b"[" * 252 + b"]" * 252, b"", None, b"\xff", b"[" * 254 + b"]" * 254, DEEP]
+)
+def test_any_payload_of_a_dead_letter_can_be_shown(value: bytes | None, capsys: pytest.CaptureFixture[str]) -> None:
+    echo_json({"payload": dlq._payload(value)})
+    shown = json.loads(capsys.readouterr().out)["payload"]
+    assert shown in {None, (value or b"").decode(errors="backslashreplace")} if not isinstance(shown, list) else shown
+
+
+def test_an_event_that_is_no_text_is_refused_before_it_is_sent() -> None:
+    for event in (events.PhotoUploaded("caf\udce9", "x", MOMENT), events.PhotoUploaded("x", "caf\udce9", MOMENT)):
+        with pytest.raises(SettingsError, match="UTF-8"):
+            send_event(Settings(), event)
+
+
+def test_an_error_of_several_lines_is_shown_in_as_many() -> None:
+    with err.capture() as said, pytest.raises(typer.Exit) as ended, explained():
+        raise SettingsError("settings are wrong:\n  kafka.x\x1b: y")
+    assert ended.value.exit_code == Exit.SETTINGS
+    assert said.get() == "photo-tagger: settings are wrong:\n  kafka.x\\x1b: y\n"
