@@ -13,7 +13,7 @@ import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from consumer.errors import Dependency, DependencyDown, Retryable
-from consumer.events import Source
+from consumer.events import Record, Source
 from consumer.telemetry import Log, Metrics
 
 T = TypeVar("T")
@@ -22,6 +22,8 @@ RetryingCaller = stamina.BoundAsyncRetryingCaller
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 2.0
 _REMIND_S: Final = 10.0
+#: Most characters of a failure that a state shows: it may quote an answer of a server.
+_SHOWN: Final = 300
 
 _SHORTAGE_WAIT_S: Final = 0.5
 _SHORTAGE_WAIT_MAX_S: Final = 8.0
@@ -85,6 +87,7 @@ class Dependencies:
         self._log = log
         self._metrics = metrics
         self._lost_s: dict[Dependency, float] = {}
+        self._details: dict[Dependency, str] = {}
         self._reminded_s: dict[Dependency, float] = {}
         self._recovered_s: dict[Dependency, float] = {}
 
@@ -92,6 +95,11 @@ class Dependencies:
     def lost(self) -> tuple[Dependency, ...]:
         """The dependencies that are down."""
         return tuple(self._lost_s)
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The dependencies that are down, each with its last failure: `triton: host:8001: UNAVAILABLE: ...`."""
+        return tuple(f"{name}: {self._details[name][:_SHOWN]}" for name in self._lost_s)
 
     async def retry_until_available(
         self,
@@ -125,6 +133,7 @@ class Dependencies:
             return
         now = monotonic()
         self._lost_s.setdefault(error.dependency, now)
+        self._details[error.dependency] = error.detail
         if now - self._reminded_s.get(error.dependency, -_REMIND_S) >= _REMIND_S:
             self._reminded_s[error.dependency] = now
             self._metrics.dependency_up.labels(error.dependency).set(0)
@@ -144,6 +153,37 @@ class Dependencies:
         now = self._recovered_s[dependency] = monotonic()
         self._metrics.dependency_up.labels(dependency).set(1)
         self._log.info("dependency.recovered", dependency=dependency, waited_s=round(now - since_s, 1))
+
+
+class StuckRecords:
+    """The records that have no outcome because Kafka refuses even their dead letters. One for a service."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._reasons: dict[tuple[str, int, int], str] = {}
+
+    def note(self, record: Record, why: str) -> None:
+        """A record is stuck until `forget`; the reason that was told last is shown."""
+        self._reasons[_coordinates(record)] = why
+        self._metrics.stuck.set(len(self._reasons))
+
+    def forget(self, record: Record) -> None:
+        """A record is stuck no more, if it was."""
+        self._reasons.pop(_coordinates(record), None)
+        self._metrics.stuck.set(len(self._reasons))
+
+    @property
+    def complaint(self) -> str | None:
+        """How many are stuck, where the first of them is, and why; None where none is."""
+        if not self._reasons:
+            return None
+        (topic, partition, offset), why = next(iter(self._reasons.items()))
+        count = f"{len(self._reasons)} records have" if len(self._reasons) > 1 else "a record has"
+        return f"stuck: {count} no place in the dead-letter topic, {topic}[{partition}] offset {offset}: {why[:_SHOWN]}"
+
+
+def _coordinates(record: Record) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
 
 
 @dataclass(slots=True)
