@@ -1,5 +1,6 @@
 """A Triton in the test's own event loop: real gRPC on loopback, answers that the test decides."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     datatype: str = "FP32"
     answers_as: str | None = None
     row: Callable[[str, np.ndarray[Any, Any]], Awaitable[Row]] | None = None
+    #: Whether questions about the models get no answer.
+    hides: bool = False
     looks: int = 0
     #: The model of each inference that began, and of each that ended.
     begun: list[str] = field(default_factory=list)
@@ -41,6 +44,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelMetadata(self, request: Any, _: Any) -> Any:  # noqa: N802 - the protocol's name
         self.looks += 1
+        if self.hides:
+            await asyncio.sleep(10)
         return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
 
     async def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802 - as above
