@@ -25,6 +25,7 @@ from consumer.resilience import (
     RetryingCaller,
     RetrySchedule,
     Shortage,
+    StuckRecords,
     is_shortage,
 )
 from consumer.steps import Steps, Tries
@@ -48,6 +49,7 @@ class Pipeline:
     schedule: RetrySchedule
     log: Log
     metrics: Metrics
+    stuck: StuckRecords
     resources: HostResources = field(default_factory=HostResources)
     stuck_retry_s: float = _STUCK_RETRY_S
 
@@ -263,19 +265,26 @@ class Pipeline:
         The topic can be mended, and a record that was given up here would be lost in silence.
         """
         delivery.wait.what = "publish to kafka, dead-letter topic"
-        while True:
-            try:
-                return await self.dependencies.retry_until_available("kafka", letter)
-            except RecordRefused as refused:
-                why = _shown(refused)
-            except Exception as bug:  # as in `_outcome`, whose last way out this is
-                if not is_shortage(bug):
-                    self.log.exception("photo.failed", **_place(delivery.record))
-                why = _shown(bug)
-            delivery.wait.what = f"the dead-letter topic, which does not take it: {why}"
-            self.log.error("record.stuck", **_keyed_place(delivery.record), detail=why, next_s=self.stuck_retry_s)
-            with self.metrics.stuck.track_inprogress():
+        try:
+            while (why := await self._refusal(delivery, letter)) is not None:
+                delivery.wait.what = f"the dead-letter topic, which does not take it: {why}"
+                self.stuck.note(delivery.record, why)
+                self.log.error("record.stuck", **_keyed_place(delivery.record), detail=why, next_s=self.stuck_retry_s)
                 await asyncio.sleep(self.stuck_retry_s)
+        finally:
+            self.stuck.forget(delivery.record)
+
+    async def _refusal(self, delivery: Delivery, letter: Callable[[], Awaitable[None]]) -> str | None:
+        """Publishes a dead letter; why it is refused, where it is."""
+        try:
+            await self.dependencies.retry_until_available("kafka", letter)
+        except RecordRefused as refused:
+            return _shown(refused)
+        except Exception as bug:  # as in `_outcome`, whose last way out this is
+            if not is_shortage(bug):
+                self.log.exception("photo.failed", **_place(delivery.record))
+            return _shown(bug)
+        return None
 
 
 def _place(record: Record) -> dict[str, object]:

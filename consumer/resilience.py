@@ -13,7 +13,7 @@ import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 from consumer.errors import Dependency, DependencyDown, Retryable
-from consumer.events import Source
+from consumer.events import Record, Source
 from consumer.telemetry import Log, Metrics
 
 T = TypeVar("T")
@@ -22,6 +22,8 @@ RetryingCaller = stamina.BoundAsyncRetryingCaller
 _FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 2.0
 _REMIND_S: Final = 10.0
+#: Most characters of a failure that a state shows: it may quote an answer of a server.
+_SHOWN: Final = 300
 
 _SHORTAGE_WAIT_S: Final = 0.5
 _SHORTAGE_WAIT_MAX_S: Final = 8.0
@@ -81,6 +83,9 @@ class _Need:
     dependency: Dependency
     part: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.dependency} ({self.part})" if self.part else self.dependency
+
 
 class Dependencies:
     """Which dependencies are down, and calls that wait for them; logs each loss, reminders and the recovery.
@@ -94,13 +99,19 @@ class Dependencies:
         self._log = log
         self._metrics = metrics
         self._lost_s: dict[_Need, float] = {}
+        self._details: dict[_Need, str] = {}
         self._reminded_s: dict[_Need, float] = {}
         self._recovered_s: dict[_Need, float] = {}
 
     @property
     def lost(self) -> tuple[str, ...]:
         """The dependencies that are down, and what else is missing of one, as in `kafka (topic photo-tags)`."""
-        return tuple(f"{need.dependency} ({need.part})" if need.part else need.dependency for need in self._lost_s)
+        return tuple(map(str, self._lost_s))
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The dependencies that are down, each with its last failure: `triton: host:8001: UNAVAILABLE: ...`."""
+        return tuple(f"{need}: {self._details[need][:_SHOWN]}" for need in self._lost_s)
 
     async def retry_until_available(
         self,
@@ -143,6 +154,7 @@ class Dependencies:
             return
         now = monotonic()
         self._lost_s.setdefault(need, now)
+        self._details[need] = detail
         if now - self._reminded_s.get(need, -_REMIND_S) >= _REMIND_S:
             self._reminded_s[need] = now
             self._metrics.dependency_up.labels(need.dependency).set(0)
@@ -166,9 +178,41 @@ class Dependencies:
     def _forget(self, need: _Need) -> None:
         """A dependency, or a part of it, is not lost any more, or nobody waits for it."""
         self._reminded_s.pop(need, None)
+        self._details.pop(need, None)
         if self._lost_s.pop(need, None) is not None:
             left = {each.dependency for each in self._lost_s}
             self._metrics.dependency_up.labels(need.dependency).set(need.dependency not in left)
+
+
+class StuckRecords:
+    """The records that have no outcome because Kafka refuses even their dead letters. One for a service."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._reasons: dict[tuple[str, int, int], str] = {}
+
+    def note(self, record: Record, why: str) -> None:
+        """A record is stuck until `forget`; the reason that was told last is shown."""
+        self._reasons[_coordinates(record)] = why
+        self._metrics.stuck.set(len(self._reasons))
+
+    def forget(self, record: Record) -> None:
+        """A record is stuck no more, if it was."""
+        self._reasons.pop(_coordinates(record), None)
+        self._metrics.stuck.set(len(self._reasons))
+
+    @property
+    def complaint(self) -> str | None:
+        """How many are stuck, where the first of them is, and why; None where none is."""
+        if not self._reasons:
+            return None
+        (topic, partition, offset), why = next(iter(self._reasons.items()))
+        count = f"{len(self._reasons)} records have" if len(self._reasons) > 1 else "a record has"
+        return f"stuck: {count} no place in the dead-letter topic, {topic}[{partition}] offset {offset}: {why[:_SHOWN]}"
+
+
+def _coordinates(record: Record) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
 """A Triton in the test's own event loop: real gRPC on loopback, answers that the test decides."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,10 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     datatype: str = "FP32"
     answers_as: str | None = None
     row: Callable[[str, np.ndarray[Any, Any]], Awaitable[Row]] | None = None
+    #: Whether questions about the models get no answer.
+    hides: bool = False
+    #: The status of the answer to questions about the models, if they are refused.
+    refuses_looks: str | None = None
     looks: int = 0
     #: The model of each inference that began, and of each that ended.
     begun: list[str] = field(default_factory=list)
@@ -34,13 +39,24 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     url: str = ""
     server: grpc.aio.Server | None = None
 
+    async def start(self, port: int = 0) -> None:
+        """Serves on a port of loopback, a free one by default."""
+        self.server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self.server)
+        self.url = f"127.0.0.1:{self.server.add_insecure_port(f'127.0.0.1:{port}')}"
+        await self.server.start()
+
     async def stop(self) -> None:
         """Cuts every connection."""
         if self.server is not None:
             await self.server.stop(None)
 
-    async def ModelMetadata(self, request: Any, _: Any) -> Any:  # noqa: N802 - the protocol's name
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         self.looks += 1
+        if self.hides:
+            await asyncio.sleep(10)
+        if self.refuses_looks is not None:
+            await context.abort(grpc.StatusCode[self.refuses_looks], "no metadata here")
         return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
 
     async def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802 - as above
@@ -65,6 +81,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         return answer
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - as above
+        if request.model_version not in self.versions:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown version {request.model_version}")
         self.begun.append(request.model_name)
         brand = request.model_name == "brand_logo"
         row = [0.9, *[0.0] * (len(self.labels) - 2), 0.1] if brand else [0.75]
@@ -87,11 +105,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 @asynccontextmanager
 async def serving(fake: FakeTriton, port: int = 0) -> AsyncIterator[FakeTriton]:
     """Serves it while the context lasts; its connections are cut at the end."""
-    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(fake, server)
-    fake.url = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
-    fake.server = server
-    await server.start()
+    await fake.start(port)
     try:
         yield fake
     finally:

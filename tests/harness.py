@@ -14,6 +14,12 @@ from typing import Any
 import redis
 from aiohttp import web
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types leave some out
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 from PIL import Image
 
 from consumer import events, telemetry
@@ -250,6 +256,17 @@ def read_topic(kafka: str, topic: str) -> list[Message]:
         return sorted(messages, key=lambda message: (message.partition(), message.offset()))
     finally:
         consumer.close()
+
+
+def set_topic(world: World, topic: str, **settings: str) -> None:
+    """Changes settings of a topic; their names have `_` for `.`."""
+    admin = AdminClient({"bootstrap.servers": world.kafka})
+    entries = [
+        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in settings.items()
+    ]
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+    admin.incremental_alter_configs([resource])[resource].result(10)
 
 
 def dump(redis_url: str) -> dict[str, bytes]:

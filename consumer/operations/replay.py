@@ -12,9 +12,10 @@ from consumer.events import milliseconds
 from consumer.kafka.offsets import Partition
 from consumer.kafka.plans import NO_TIME_MS, FixedRanges
 from consumer.kafka.scan import TopicReader
-from consumer.service.construction import Job
-from consumer.service.run import Service, StopRequested
+from consumer.service.run import Service
 from consumer.service.signals import stop_on_signals
+from consumer.service.starting import StopRequested
+from consumer.service.streams import Job
 from consumer.settings import Settings
 from consumer.telemetry import Log
 

@@ -4,18 +4,15 @@ Every part is complete once it is constructed: a delivery refers to its source, 
 through an event that they share.
 """
 
-import asyncio
 import threading
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from consumer import events, tagging
 from consumer.budget import Budget
 from consumer.contract import ModelContract
-from consumer.errors import ProducerFailed, SourceFailed
 from consumer.events import PhotoUploaded, Scores, Tags
 from consumer.events import Source as Origin
 from consumer.fetch.fetcher import Fetcher
@@ -24,68 +21,26 @@ from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.imaging.limits import PrepareLimits
 from consumer.imaging.preparer import Preparer
 from consumer.kafka import clients
-from consumer.kafka.backpressure import Flag
-from consumer.kafka.headers import Delivery, DeliveryReader, delivery_of
-from consumer.kafka.plans import Plan, Subscription
+from consumer.kafka.plans import Subscription
 from consumer.kafka.publisher import Publisher
-from consumer.kafka.source import Source
 from consumer.kafka.starts import has_positions
-from consumer.kafka.topic_ids import TopicIds
 from consumer.kafka.topics import TopicNames
 from consumer.pipeline import Pipeline
 from consumer.redis.score_cache import ScoreCache, fingerprint, judged
 from consumer.redis.store import Store
-from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
+from consumer.resilience import RetrySchedule, retry_within_budget
 from consumer.service.admission import Admission
 from consumer.service.breaker import BreakerLimits
 from consumer.service.heads import Heads
-from consumer.service.per_photo_order import PerPhotoOrder
-from consumer.service.waiting import Uses, WaitingRoom
-from consumer.service.waiting_limits import Load, WaitingLimits
+from consumer.service.streams import Job, Runtime, Stream, retry_group, streams_of
 from consumer.settings import Settings
 from consumer.steps import Steps
-from consumer.telemetry import Log, Metrics
+from consumer.telemetry import Metrics
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
 
-T = TypeVar("T")
-
-#: One in so many photos in flight may be from the retry topic.
-_RETRY_SHARE: Final = 4
 #: Settings of `prepare` on the duration and place of a decode, which do not change its pixels.
 _NOT_LIMITS: Final = frozenset({"threads", "timeout_s", "overdue_grace_s"})
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Which records a service processes.
-
-    `retries` is the plan of the retry topic, where this service reads it too. It has a group of its own: waiting
-    records do not delay a rebalance of the live partitions, and a static member's name is used once in a group.
-    """
-
-    plan: Plan
-    group_id: str
-    max_in_flight: int
-    retries: Plan | None = None
-    #: Whether the plans can begin again, with the records that have no outcome.
-    rereads: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What all parts of one service share: event loop, log, metrics, and what to call when Kafka fails for good."""
-
-    loop: asyncio.AbstractEventLoop
-    log: Log
-    metrics: Metrics
-    dependencies: Dependencies
-    failed: Callable[[SourceFailed | ProducerFailed], None]
-
-    def call_in_loop(self, call: Callable[[T], None], argument: T) -> None:
-        """Runs a callback of the Kafka thread in the event loop; does nothing after the loop's end."""
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(call, argument)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,24 +50,6 @@ class Connections:
     triton: TritonClient
     store: Store
     publisher: Publisher
-
-
-class Tasks(Protocol):
-    """What becomes of the records of one topic, in the event loop."""
-
-    def start(self, deliveries: Sequence[Delivery]) -> None:
-        """Takes records that were read."""
-
-    def close(self) -> frozenset[asyncio.Task[None]]:
-        """Starts no more; returns the tasks that have not ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """The source of one topic, and the tasks that process its records."""
-
-    source: Source
-    tasks: Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +110,7 @@ def parts_of(
         log=runtime.log,
         metrics=runtime.metrics,
     )
-    streams = _streams_of(settings, job, admission, connections.publisher, suspended=suspended, runtime=runtime)
+    streams = streams_of(settings, job, admission, connections.publisher, suspended=suspended, runtime=runtime)
     heads = Heads([stream.source for stream in streams], service.stuck_after_s, runtime.log, runtime.metrics)
     return Parts(fetcher, preparer, serving, cache, admission, streams, heads)
 
@@ -192,7 +129,7 @@ def live_job(settings: Settings) -> Job:
     def ran_before() -> bool:
         # Its positions in a retry topic outlive a new upload topic.
         client = clients.admin_client(kafka.bootstrap_servers, kafka.extra)
-        return has_positions(client, _retry_group(kafka.group_id))
+        return has_positions(client, retry_group(kafka.group_id))
 
     live = subscription(kafka.uploads_topic, kafka.first_position, ran_before=ran_before)
     return Job(
@@ -203,10 +140,6 @@ def live_job(settings: Settings) -> Job:
         retries=subscription(kafka.retry_topic, "earliest", after=lambda: live.begun),
         rereads=True,
     )
-
-
-def _retry_group(group_id: str) -> str:
-    return f"{group_id}.retry"
 
 
 def fetch_limits(settings: Settings) -> FetchLimits:
@@ -262,74 +195,5 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
         schedule=RetrySchedule(settings.retry.rounds, settings.retry.delays_s),
         log=log,
         metrics=metrics,
+        stuck=runtime.stuck,
     )
-
-
-def _streams_of(
-    settings: Settings, job: Job, admission: Admission, publisher: Publisher, *, suspended: Flag, runtime: Runtime
-) -> tuple[Stream, ...]:
-    kafka, retry = settings.kafka, settings.retry
-
-    def stream(
-        plan: Plan,
-        group_id: str,
-        max_in_flight: int,
-        *,
-        suspended: Flag,
-        read: DeliveryReader,
-        tasks: Tasks,
-        metrics: Metrics,
-    ) -> Stream:
-        source = Source(
-            plan,
-            connect=partial(clients.consumer_client, kafka.bootstrap_servers, group_id, kafka.extra),
-            topic_ids=TopicIds(partial(clients.admin_client, kafka.bootstrap_servers, kafka.extra)),
-            max_in_flight=max_in_flight,
-            suspended=suspended,
-            read=read,
-            deliver=partial(runtime.call_in_loop, tasks.start),
-            failed=partial(runtime.call_in_loop, runtime.failed),
-            log=runtime.log,
-            metrics=metrics,
-        )
-        return Stream(source, tasks)
-
-    live = stream(
-        job.plan,
-        job.group_id,
-        job.max_in_flight,
-        suspended=suspended,
-        read=delivery_of,
-        tasks=PerPhotoOrder(admission.handle),
-        metrics=runtime.metrics,
-    )
-    if job.retries is None:
-        return (live,)
-    load = Load(retry.max_waiting_bytes, suspended)
-    limits = WaitingLimits(retry.max_waiting, retry.max_waiting_bytes, max(1, job.max_in_flight // _RETRY_SHARE))
-    move = partial(_move, publisher, runtime.dependencies)
-    halted = partial(_halted, suspended, runtime.dependencies)
-    room = WaitingRoom(Uses(admission.handle, move, halted), limits, load, log=runtime.log, metrics=runtime.metrics)
-    retries = stream(
-        job.retries,
-        _retry_group(job.group_id),
-        retry.max_waiting,
-        suspended=load,
-        read=room.read,
-        tasks=room,
-        metrics=runtime.metrics.for_retries(),
-    )
-    return live, retries
-
-
-def _halted(suspended: Flag, dependencies: Dependencies) -> bool:
-    """Whether no photo gets on: the breaker is open, or what every photo needs is down."""
-    return suspended.is_set() or any(name != "photos" for name in dependencies.lost)
-
-
-async def _move(publisher: Publisher, dependencies: Dependencies, delivery: Delivery) -> bool:
-    """Publishes a record of the retry topic to its end, unchanged; False where the topic refuses it for good."""
-    if delivery.deferral is None:
-        return False
-    publish = partial(publisher.retry, delivery, delivery.deferral)
-    return await dependencies.retry_until_available("kafka", publish)

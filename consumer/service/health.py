@@ -33,9 +33,10 @@ def waiting_for(
     """What a service waits for, as `/ready` says it; empty while photos can be tagged.
 
     Args:
-        lost: The dependencies that do not answer.
+        lost: The dependencies that do not answer, in words.
         sources: That of the live topic, then that of the retry topic; none before the dependencies have answered.
-        complaints: Why the breaker holds photos back, and which record is stuck, if so.
+        complaints: Why the breaker holds photos back, which records have no outcome that Kafka takes, and which one is
+            stuck, if so.
         stopping: Whether the service was asked to stop.
     """
     names = ("assignment", "assignment of retries")

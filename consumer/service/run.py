@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
-from functools import partial
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from prometheus_client import generate_latest
 
@@ -14,31 +13,27 @@ from consumer.contract import ModelContract, differences
 from consumer.errors import (
     ContractMismatch,
     DecodeHangs,
-    DependencyDown,
     ProducerFailed,
     SourceFailed,
-    TaggerError,
 )
 from consumer.imaging.preparer import Preparer
-from consumer.kafka.topic_review import review_topics
-from consumer.resilience import Dependencies
-from consumer.service import construction
-from consumer.service.construction import Connections, Job, Parts, Runtime
+from consumer.resilience import Dependencies, StuckRecords
+from consumer.service import construction, contract_watch
+from consumer.service.construction import Connections, Parts
 from consumer.service.heads import Heads
 from consumer.service.health import Readiness, serve_health, waiting_for
 from consumer.service.signals import ignore_stop_signals, stop_on_signals
+from consumer.service.starting import StopRequested, await_dependencies, warn_of_topics
+from consumer.service.streams import Job, Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
-from consumer.triton.serving import Serving
 
 _CLOSE_TIMEOUT_S: Final = 10.0
 _WATCH_S: Final = 0.25
-#: Between two looks at the contract that Triton serves, which take it 2 ms, and at the oldest records.
+#: Between two looks at the oldest records.
 _LOOK_S: Final = 1.0
 #: Photos in flight under a contract that is no longer served can hardly end; they are read again.
 _RENEWAL_DRAIN_S: Final = 1.0
-
-T = TypeVar("T")
 
 
 class Service:
@@ -54,6 +49,7 @@ class Service:
         self._connections: Connections | None = None
         self.metrics = Metrics()
         self.dependencies = Dependencies(log, self.metrics)
+        self.stuck = StuckRecords(self.metrics)
         self.stopping = asyncio.Event()
         self.failure: SourceFailed | ProducerFailed | DecodeHangs | ContractMismatch | None = None
         self._opened = AsyncExitStack()
@@ -68,9 +64,9 @@ class Service:
         """What the service waits for; empty while photos can be tagged."""
         parts = self._parts
         sources = [] if parts is None else [stream.source for stream in parts.streams]
-        own = () if parts is None else (parts.admission.complaint, parts.heads.complaint)
+        own = () if parts is None else (parts.admission.complaint, self.stuck.complaint, parts.heads.complaint)
         complaints = (*(source.complaint for source in sources), *own)
-        lost = (*self.dependencies.lost, *(() if self._publishes else ("the producer's thread",)))
+        lost = (*self.dependencies.losses, *(() if self._publishes else ("the producer's thread",)))
         return waiting_for(lost, sources, complaints, stopping=self.stopping.is_set())
 
     def readiness(self) -> Readiness:
@@ -104,12 +100,14 @@ class Service:
         Yields:
             Nothing; `stopping` is set when the source failed.
         """
-        runtime = Runtime(self._loop, self._log, self.metrics, self.dependencies, self._fail)
+        runtime = Runtime(self._loop, self._log, self.metrics, self.dependencies, self.stuck, self._fail)
         async with AsyncExitStack() as stack:
             connections = construction.connections_of(self._settings, runtime)
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)
-            contract = await self._await_dependencies(connections)
+            contract = await await_dependencies(self._settings, connections, self.dependencies, self.stopping)
+            await warn_of_topics(self._settings.kafka, construction.topic_names(self._settings), self._log)
+            contract_watch.report(contract, self._log)
             stack.enter_context(connections.publisher)
             self._connections = connections
             await self._begin(job, connections, contract, runtime)
@@ -155,7 +153,7 @@ class Service:
         outcome yet is read again. A job that reads its records once ends instead.
         """
         while self._parts is not None and not self.stopping.is_set():
-            served = await self._changed_contract(self._parts.serving)
+            served = await contract_watch.next_contract(self._parts.serving, self.dependencies)
             detail = differences(contract, served)
             self._log.warning("contract.changed", detail=detail)
             if not job.rereads:
@@ -166,75 +164,12 @@ class Service:
             async with self._renewing:
                 await self._end(min(_RENEWAL_DRAIN_S, self._settings.service.drain_timeout_s))
                 self._parts, contract = None, served
-                self._report(contract)
+                contract_watch.report(contract, self._log)
                 await self._begin(job, connections, contract, runtime)
 
     def _followed(self, follow: asyncio.Task[None]) -> None:
         if not follow.cancelled():
             self.stop()
-
-    async def _changed_contract(self, serving: Serving) -> ModelContract:
-        """Looks at the served contract all the time; returns once it is another one."""
-        while True:
-            served = await self.dependencies.retry_until_available("triton", serving.changed)
-            if served is not None:
-                return served
-            await asyncio.sleep(_LOOK_S)
-
-    async def _await_dependencies(self, connections: Connections) -> ModelContract:
-        """Waits until Triton serves both models, Redis answers and Kafka has the topics."""
-        triton = self._settings.triton
-        read_contract = partial(connections.triton.read_contract, triton.quality_model, triton.brand_model)
-        require_topics = partial(connections.publisher.require_topics, self._settings.kafka.bootstrap_servers)
-        wait = self.dependencies.retry_until_available
-        answers = asyncio.gather(
-            wait("triton", read_contract), wait("redis", connections.store.ping), wait("kafka", require_topics)
-        )
-        contract, _, _ = await self._unless_stopped(answers)
-        await self._review_topics()
-        self._report(contract)
-        return contract
-
-    def _report(self, contract: ModelContract) -> None:
-        self._log.info(
-            "contract.read",
-            models=contract.models,
-            input_size=contract.geometry.input_size,
-            brands=len(contract.brand_labels) - 1,
-            brand_threshold=contract.brand_threshold,
-            good_threshold=contract.good_threshold,
-        )
-
-    async def _review_topics(self) -> None:
-        """Warns of topics whose settings lose records; that they cannot be read is no reason not to start."""
-        kafka, names = self._settings.kafka, construction.topic_names(self._settings)
-        try:
-            problems = await asyncio.to_thread(review_topics, kafka.bootstrap_servers, names, kafka.extra)
-        except DependencyDown as unread:
-            self._log.info("topics.unread", detail=unread.detail)
-            return
-        for problem in problems:
-            self._log.warning(
-                "topic.misconfigured",
-                topic=problem.topic,
-                setting=problem.setting,
-                detail=problem.detail,
-                mend=problem.mend,
-            )
-
-    async def _unless_stopped(self, work: asyncio.Future[T]) -> T:
-        stop = self._loop.create_task(self.stopping.wait())
-        try:
-            waiters: list[asyncio.Future[Any]] = [work, stop]
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise StopRequested("asked to stop while waiting for the dependencies")
-            return work.result()
-        finally:
-            stop.cancel()
-            work.cancel()
-            # Retrieves its end: asyncio reports the exception of a gathering that nobody looked at.
-            await asyncio.gather(work, return_exceptions=True)
 
     def _fail(self, failure: SourceFailed | ProducerFailed) -> None:
         self.failure = self.failure or failure
@@ -278,10 +213,6 @@ class Service:
         await asyncio.gather(*left, return_exceptions=True)
         await asyncio.gather(*(asyncio.to_thread(stream.source.close, _CLOSE_TIMEOUT_S) for stream in parts.streams))
         self._log.info("service.drained")
-
-
-class StopRequested(TaggerError):
-    """The service was asked to stop while it waited for its dependencies."""
 
 
 async def run_live(settings: Settings, log: Log, listening: Callable[[int], None] = lambda _: None) -> None:

@@ -90,6 +90,22 @@ class Concurrency:
             TaggerError: as the block.
         """
         permit = await self._places.acquire(1)
+        try:
+            async with self.extra():
+                yield
+        finally:
+            permit.release()
+
+    @asynccontextmanager
+    async def extra(self) -> AsyncIterator[None]:
+        """As `place`, for a request that waits for no place: whether Triton answers must be seen when all are taken.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            TaggerError: as the block.
+        """
         sent_s = monotonic()
         if not self._sent:
             self._heard_s = sent_s
@@ -104,7 +120,6 @@ class Concurrency:
         finally:
             self._sent -= 1
             self._places.total = int(self._limit.allowed)
-            permit.release()
 
     def _note_failure(self, failure: TaggerError, sent_s: float) -> None:
         if isinstance(failure, Overloaded):

@@ -22,14 +22,16 @@ _DOWN: Final = frozenset(
         "UNIMPLEMENTED",
     }
 )
-#: Of these, the ones of a server that has more requests than it can answer.
-_CROWDED: Final = frozenset({"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"})
 #: Of a full queue of Triton, with status UNAVAILABLE.
 _QUEUE_WORDS: Final = ("maximum queue size", "timeout expired")
 
 
 class Overloaded(DependencyDown):
     """Triton has too many requests, or did not answer one in time: fewer must be sent at once."""
+
+
+class Unanswered(Overloaded):
+    """Triton did not answer in time: it has too much to do, or hangs, or works on this photo for too long."""
 
 
 @contextmanager
@@ -52,6 +54,7 @@ def inference_failures(url: str) -> Iterator[None]:
     Raises:
         DependencyDown: Triton is unavailable.
         Overloaded: it has too much to do.
+        Unanswered: it did not answer in time.
         PhotoRejected: `inference_rejected`, it refuses this request; whether the photo is to blame is not known yet.
         Retryable: `inference_failed`, the model failed; likewise.
     """
@@ -59,7 +62,9 @@ def inference_failures(url: str) -> Iterator[None]:
         yield
     except InferenceServerException as error:
         status, detail = _status(error), _words(url, error)
-        if status in _CROWDED or (status in _DOWN and any(word in detail for word in _QUEUE_WORDS)):
+        if status == "DEADLINE_EXCEEDED":
+            raise Unanswered("triton", detail) from None
+        if status == "RESOURCE_EXHAUSTED" or (status in _DOWN and any(word in detail for word in _QUEUE_WORDS)):
             raise Overloaded("triton", detail) from None
         if status in _DOWN:
             raise DependencyDown("triton", detail) from None

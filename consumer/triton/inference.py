@@ -35,6 +35,7 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         self._client = InferenceServerClient(url, keepalive_options=keepalive)
         self._url = url
         self.deadline_s = deadline_s
+        self.patience_s = _PATIENCE * deadline_s
         #: Grows with each connection that was lost: behind the next one may be another server.
         self.losses = 0
         self._watch: asyncio.Task[None] | None = None
@@ -65,15 +66,14 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         )
         return read(quality, brand)
 
-    async def ask(
-        self, model: str, version: str, output: str, values: int, pixels: Pixels, *, limit_s: float | None = None
-    ) -> npt.NDArray[np.float32]:
+    async def ask(self, model: str, version: str, output: str, values: int, pixels: Pixels) -> npt.NDArray[np.float32]:
         """The only row of one output, of `values` numbers in 0..1, for one photo; uint8 [size, size, 3].
 
         Raises:
-            DependencyDown: Triton does not answer in time, is unavailable, or answers something else than was asked.
+            DependencyDown: Triton is unavailable or overloaded, or another model or version answers.
+            Unanswered: it did not answer within `patience_s`.
             PhotoRejected: `inference_rejected`, Triton refuses this request.
-            Retryable: `inference_failed`, the model failed.
+            Retryable: `inference_failed`, the model failed, or its answer is no such row.
         """
         tensor = InferInput(_INPUT, [1, *pixels.shape], "UINT8")
         tensor.set_data_from_numpy(pixels[np.newaxis])
@@ -83,15 +83,17 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
                 [tensor],
                 model_version=version,
                 outputs=[InferRequestedOutput(output)],
-                client_timeout=limit_s or _PATIENCE * self.deadline_s,
+                client_timeout=self.patience_s,
             )
         answer: Any = result.get_response()
         rows = _rows(result, output)
+        if (answer.model_name, answer.model_version) != (model, version):
+            told = f"{answer.model_name} {answer.model_version} answered for {model} {version}"
+            raise DependencyDown("triton", f"{self._url}: {told}")
         if rows is None:
             raise Retryable("inference_failed", f"{model} answered without a row of {output}")
-        if rows.shape != (1, values) or (answer.model_name, answer.model_version) != (model, version):
-            told = f"{answer.model_name} {answer.model_version} answered {output} of shape {list(rows.shape)}"
-            raise DependencyDown("triton", f"{self._url}: {told}, {model} {version} should answer {[1, values]}")
+        if rows.shape != (1, values):
+            raise Retryable("inference_failed", f"{model} answered {output} of shape {list(rows.shape)}")
         row: npt.NDArray[np.float32] = rows[0]
         if not (np.isfinite(row).all() and row.min() >= -_UNIT_SLACK and row.max() <= 1 + _UNIT_SLACK):
             raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")

@@ -1,6 +1,7 @@
 """One served model: how many requests it gets at once, and whether a failure is its own or the photo's."""
 
 import asyncio
+from math import inf
 from time import monotonic
 from typing import Final
 
@@ -10,12 +11,17 @@ import numpy.typing as npt
 from consumer.errors import DependencyDown, PhotoRejected, Retryable
 from consumer.events import Pixels
 from consumer.triton.concurrency import Concurrency
+from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
 
 #: A model that fails is asked whether it works again at most so often.
 _PROBE_S: Final = 0.5
 #: Answers that take longer than this part of the deadline are slow.
 _SLOW: Final = 0.5
+#: A model that failed on known good pixels within this time may fail by chance: it has to work on them so often in a
+#: row before a photo is blamed.
+_FLAKY_S: Final = 60.0
+_FLAKY_PROBES: Final = 3
 
 
 class Model:
@@ -38,25 +44,37 @@ class Model:
         self._good: Pixels | None = None
         #: Its last request failed for a reason that is not the photo's.
         self._doubted = False
-        self._probing = asyncio.Lock()
-        self._probed_s = 0.0
-        #: Why it fails on pixels that are known to be good.
+        #: When the last of the requests that were answered was sent.
+        self._working_s = -inf
+        self._probe: asyncio.Task[None] | None = None
+        #: When the last one that has ended was sent.
+        self._probed_s = -inf
+        #: Why it fails on pixels that are known to be good, and when it did so last.
         self._failure: str | None = None
+        self._failed_s = -inf
 
     async def ask(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """The answer for one photo.
 
         Raises:
             DependencyDown: as the client's.
+            Unanswered: as the client's.
             PhotoRejected: as the client's; the photo is suspected only.
-            Retryable: likewise.
+            Retryable: likewise; or it was not answered, while others were that were sent much later.
         """
+        sent_s = monotonic()
         try:
-            answer = await self._client.ask(self.name, self._version, self._output, self._values, pixels)
+            answer = await self._request(pixels)
+        except Unanswered:
+            if self._working_s > sent_s + self._client.patience_s / 2:
+                waited = f"{self.name} answered others, but not this photo in {self._client.patience_s:g} s"
+                raise Retryable("inference_failed", waited) from None
+            self._doubted = True
+            raise
         except DependencyDown:
             self._doubted = True
             raise
-        self._doubted, self._failure = False, None
+        self._failure = None
         if self._good is None:
             self._good = pixels.copy()
         return answer
@@ -68,7 +86,7 @@ class Model:
             DependencyDown: it still fails.
         """
         if self._failure is not None and self._good is not None:
-            await self._probe(monotonic() - _PROBE_S)
+            await self._require_good(monotonic() - _PROBE_S)
 
     async def require_recovered(self) -> None:
         """As `require_working`, also after a failure of any other kind; and answers must come.
@@ -76,11 +94,10 @@ class Model:
         Raises:
             DependencyDown: it fails on pixels that are known to be good, or answers nothing.
         """
-        if (silent_s := self.concurrency.silent_s()) > self._client.deadline_s:
-            told = f"has {self.concurrency.sent} requests and answered none for {silent_s:.0f} s"
-            raise DependencyDown("triton", f"{self.name} version {self._version} {told}")
+        if self.concurrency.silent_s() > self._client.deadline_s / 2:
+            await self._require_answers(self._client.deadline_s / 2)
         if self._doubted or self._failure is not None:
-            await self._probe(monotonic() - _PROBE_S)
+            await self._require_good(monotonic() - _PROBE_S)
 
     async def require_innocent(self) -> None:
         """Asks for what is known to be good, after a failure that may be the photo's.
@@ -88,33 +105,60 @@ class Model:
         Raises:
             DependencyDown: it fails as well.
         """
-        await self._probe(monotonic())
+        for _ in range(_FLAKY_PROBES):
+            await self._require_good(monotonic())
+            if monotonic() - self._failed_s > _FLAKY_S:
+                return
 
-    async def _probe(self, since_s: float) -> None:
+    async def _require_answers(self, limit_s: float) -> None:
+        """It may be at work on some photos for long: then it answers for good pixels meanwhile.
+
+        Raises:
+            DependencyDown: it answers nothing.
+        """
+        probe = self._begin_probe()
+        await asyncio.wait({probe}, timeout=limit_s)
+        if not probe.done() and (silent_s := self.concurrency.silent_s()) > limit_s:
+            told = f"has {self.concurrency.sent} requests and answered none for {silent_s:.1f} s"
+            raise DependencyDown("triton", f"{self.name} version {self._version} {told}")
+
+    async def _require_good(self, since_s: float) -> None:
         """Asks once for all callers; an answer to a request that was sent after `since_s` is new enough.
 
         Raises:
             DependencyDown: it fails.
         """
-        async with self._probing:
-            if self._probed_s < since_s:
-                self._probed_s = monotonic()
-                self._failure = await self._failure_on_good()
-            if self._failure is not None:
-                raise DependencyDown("triton", self._failure)
+        while self._probed_s < since_s:
+            await asyncio.shield(self._begin_probe())
+        if self._failure is not None:
+            raise DependencyDown("triton", self._failure)
 
-    async def _failure_on_good(self) -> str | None:
-        known = self._drawn if self._good is None else self._good
-        limit_s = self._client.deadline_s
+    def _begin_probe(self) -> asyncio.Task[None]:
+        """The probe that is under way, else a new one."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._ask_for_good())
+        return self._probe
+
+    async def _ask_for_good(self) -> None:
+        sent_s = monotonic()
         try:
-            await self._client.ask(self.name, self._version, self._output, self._values, known, limit_s=limit_s)
+            async with self.concurrency.extra():
+                await self._request(self._drawn if self._good is None else self._good)
         except DependencyDown as down:
-            return down.detail
+            self._failure, self._doubted = down.detail, True
         except (PhotoRejected, Retryable) as failed:
             what = "a drawn picture" if self._good is None else "a photo that it scored before"
-            return f"{self.name} version {self._version} fails on {what}: {failed.detail}"
-        self._doubted = False
-        return None
+            self._failure = f"{self.name} version {self._version} fails on {what}: {failed.detail}"
+            self._failed_s = monotonic()
+        else:
+            self._failure = None
+        self._probed_s = sent_s
+
+    async def _request(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        sent_s = monotonic()
+        answer = await self._client.ask(self.name, self._version, self._output, self._values, pixels)
+        self._working_s, self._doubted = max(self._working_s, sent_s), False
+        return answer
 
 
 def _gradient(size: int) -> Pixels:

@@ -1,6 +1,9 @@
 """Both models under one contract: scores are given only while Triton serves exactly this contract."""
 
 import asyncio
+from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from typing import Final
 
 import numpy as np
@@ -13,13 +16,27 @@ from consumer.triton.inference import TritonClient
 from consumer.triton.model import Model
 
 _UNKNOWN: Final = -1
+#: Between the beginnings of two looks on behalf of answers; each costs 2 ms of computing here and at Triton.
+_PACE_S: Final = 0.05
+
+#: How often the connection was lost, and how often something else was found to be served.
+_Changes = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The row of one model, and the changes until its request was sent."""
+
+    row: npt.NDArray[np.float32]
+    before: _Changes
 
 
 class Serving:
     """The two models of a contract, for one event loop.
 
     The labels are not part of an answer, so the contract is read again before the first request over each connection,
-    and after each failure. An answer that came over a connection which was lost meanwhile is not used.
+    after each failure, and after each answer: an answer is used if the contract was in force before and after it, over
+    one connection. Photos share these looks.
     """
 
     def __init__(self, client: TritonClient, contract: ModelContract) -> None:
@@ -42,6 +59,8 @@ class Serving:
         #: How often something else was found to be served.
         self._refuted = 0
         self._looking: asyncio.Task[ModelContract | None] | None = None
+        #: When the look began that found the contract in force last.
+        self._looked_s = -inf
 
     async def infer(self, pixels: Pixels) -> Scores:
         """The scores of one photo from both models, concurrently; `pixels` is uint8 [size, size, 3].
@@ -60,7 +79,8 @@ class Serving:
             failures = [answer for answer in (quality, brand) if isinstance(answer, BaseException)]
             worst = next((failure for failure in failures if isinstance(failure, DependencyDown)), failures[0])
             raise worst
-        return Scores(float(quality[0]), brand, self._contract.models)
+        await self._require_unchanged({quality.before, brand.before})
+        return Scores(float(quality.row[0]), brand.row, self._contract.models)
 
     async def changed(self) -> ModelContract | None:
         """Looks whether the contract is in force and the models answer: None, or the contract that is served instead.
@@ -73,10 +93,10 @@ class Serving:
             await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
         return served
 
-    async def _ask(self, model: Model, pixels: Pixels) -> npt.NDArray[np.float32]:
+    async def _ask(self, model: Model, pixels: Pixels) -> _Answer:
         await model.require_working()
         try:
-            return await self._trusted(model, pixels)
+            return await self._answer(model, pixels)
         except DependencyDown as down:
             failure: DependencyDown | PhotoRejected | Retryable = down
         except (PhotoRejected, Retryable) as suspicion:
@@ -87,15 +107,36 @@ class Serving:
             await model.require_innocent()
         raise failure
 
-    async def _trusted(self, model: Model, pixels: Pixels) -> npt.NDArray[np.float32]:
+    async def _answer(self, model: Model, pixels: Pixels) -> _Answer:
         async with model.concurrency.place():
             while self._confirmed != self._client.losses:
                 await self._require_in_force()
-            before = self._client.losses, self._refuted
-            answer = await model.ask(pixels)
-        if before != (self._client.losses, self._refuted):
+            before = self._changes
+            return _Answer(await model.ask(pixels), before)
+
+    @property
+    def _changes(self) -> _Changes:
+        return self._client.losses, self._refuted
+
+    async def _require_unchanged(self, before: set[_Changes]) -> None:
+        """Waits until a look that began after this call finds the contract in force, as `before` the answers.
+
+        A look that gets no answer is repeated for a while: the photo's answer was computed and need not be again.
+
+        Raises:
+            DependencyDown: the contract or the connection changed, or no look was answered.
+        """
+        answered_s = monotonic()
+        while before == {self._changes} and self._looked_s < answered_s:
+            await asyncio.sleep(self._looked_s + _PACE_S - monotonic())
+            try:
+                await self._look()
+            except DependencyDown:
+                if monotonic() > answered_s + self._client.patience_s:
+                    raise
+                await asyncio.sleep(_PACE_S)
+        if before != {self._changes}:
             raise DependencyDown("triton", "the connection or the models changed while this photo was judged")
-        return answer
 
     async def _require_in_force(self) -> None:
         served = await self._look()
@@ -111,7 +152,7 @@ class Serving:
         return await asyncio.shield(self._looking)
 
     async def _read(self) -> ModelContract | None:
-        known, losses = self._contract, self._client.losses
+        known, losses, began_s = self._contract, self._client.losses, monotonic()
         try:
             served = await self._client.read_contract(known.quality_model, known.brand_model, known)
         except DependencyDown:
@@ -123,7 +164,7 @@ class Serving:
         if served != known:
             self._refute()
             return served
-        self._confirmed = losses
+        self._confirmed, self._looked_s = losses, began_s
         return None
 
     def _refute(self) -> None:

@@ -136,7 +136,7 @@ async def test_no_tag_that_redis_acknowledged_is_lost_when_it_is_killed(
             await asyncio.sleep(experiment.chance.uniform(0, 0.2))
             breakable["redis"].kill()
             send(ledger, f"during{number}-", 100)
-            await eventually(lambda: "redis" in service.not_ready())
+            await eventually(lambda: "redis" in service.dependencies.lost)
             await asyncio.to_thread(ledger.check_commits)
             await asyncio.to_thread(breakable["redis"].start)
             await experiment.recovery(ledger, "photo", since_s=time.monotonic())
@@ -165,7 +165,7 @@ async def test_a_server_that_hangs_is_not_waited_for_by_the_kafka_thread(
         breakable[name].pause()
         try:
             send(ledger, "during", 100)
-            await eventually(lambda: name in service.not_ready())
+            await eventually(lambda: name in service.dependencies.lost)
             assert service.live()
         finally:
             breakable[name].resume()

@@ -88,7 +88,7 @@ async def test_photos_wait_for_their_host_and_none_of_them_becomes_a_dead_letter
         else:
             host.awake.clear()
         upload(ledger, host, "during", 150)
-        await eventually(lambda: "photos" in service.not_ready())
+        await eventually(lambda: "photos" in service.dependencies.lost)
         await eventually(lambda: service.metrics.paused._value.get() == 1)
         assert service.live()
         if how == "refuses":

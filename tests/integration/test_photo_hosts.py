@@ -197,7 +197,7 @@ async def test_photos_of_every_host_wait_for_the_egress_proxy(world: World, faul
                 send(world, f"during{number}", f"http://host{number % 7}.example/red/d{number}")
             world.producer.flush(10)
             # Those of hosts that were never seen wait as well.
-            await eventually(lambda: "photos" in service.not_ready() or outcome(service, "deferred") >= 30)
+            await eventually(lambda: "photos" in service.dependencies.lost or outcome(service, "deferred") >= 30)
             await eventually(lambda: proxy.origin in [line["host"] for line in world.events_logged("host.lost")])
             assert outcome(service, "dead_lettered") == 0
             await proxy.start()

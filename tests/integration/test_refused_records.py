@@ -10,12 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types leave some out
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-)
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer import events
@@ -23,7 +18,7 @@ from consumer.embedded.paths import free_port
 from consumer.embedded.triton import Triton
 from consumer.errors import ProducerFailed
 from consumer.events import PhotoUploaded
-from tests.harness import RED, PhotoServer, World, by_key, eventually, make_world
+from tests.harness import RED, PhotoServer, World, by_key, eventually, make_world, set_topic
 from tests.harness_process import environment, photo_tagger, running_tagger
 from tests.mock_cluster import INIT_PRODUCER_ID, PRODUCE, MockCluster, mock_cluster
 
@@ -31,17 +26,6 @@ LIMIT_BYTES = 1_048_588
 OUT_OF_ORDER, NOT_ALLOWED = 45, 31
 
 noise = random.Random(1).randbytes
-
-
-def set_topic(world: World, topic: str, **settings: str) -> None:
-    """Changes settings of a topic; their names have `_` for `.`."""
-    admin = AdminClient({"bootstrap.servers": world.kafka})
-    entries = [
-        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in settings.items()
-    ]
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
-    admin.incremental_alter_configs([resource])[resource].result(10)
 
 
 def event_of(world: World) -> bytes:

@@ -17,7 +17,7 @@ from consumer.kafka.publisher import Publisher
 from consumer.operations import rebuild
 from consumer.pipeline import Pipeline
 from consumer.redis.store import Store
-from consumer.resilience import Dependencies, RetrySchedule, retry_within_budget
+from consumer.resilience import Dependencies, RetrySchedule, StuckRecords, retry_within_budget
 from consumer.service.construction import topic_names
 from consumer.telemetry import Metrics
 from tests import fakes
@@ -58,6 +58,7 @@ async def writer(world: World) -> AsyncIterator[tuple[Pipeline, HeldPublisher]]:
                     schedule=RetrySchedule(0, (1.0,)),
                     log=log,
                     metrics=metrics,
+                    stuck=StuckRecords(metrics),
                 ),
                 publisher,
             )

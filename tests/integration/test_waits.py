@@ -11,7 +11,7 @@ from consumer.events import PhotoUploaded, Source
 from consumer.kafka.headers import retry_headers
 from consumer.resilience import Deferral
 from consumer.settings import Settings
-from tests.harness import BLUE, World, eventually
+from tests.harness import BLUE, World, eventually, set_topic
 
 
 def impatient(settings: Settings) -> Settings:
@@ -76,3 +76,22 @@ async def test_a_record_that_waits_for_its_time_is_not_stuck(world: World) -> No
     assert oldest["age_s"] == 0.0
     assert str(oldest["waits_for"]).startswith("its time, ")
     assert world.events_logged("record.waiting") == []
+
+
+async def test_a_record_that_no_dead_letter_topic_takes_makes_the_service_not_ready_in_words(world: World) -> None:
+    kafka, fine = world.settings.kafka, 3
+    set_topic(world, kafka.dead_topic, max_message_bytes="100")
+    world.photos.answers["fine"] = BLUE
+    async with world.service() as service:
+        await eventually(lambda: service.not_ready() == [])
+        world.send("bad", b"no event", events.UPLOADED, partition=1)
+        for number in range(fine):
+            world.upload(f"fine{number}", "fine", partition=1)
+        await eventually(lambda: service.outcomes() == {"tagged": fine})
+        await eventually(service.not_ready)
+        (reason,) = service.not_ready()
+        assert reason.startswith("stuck: a record has no place in the dead-letter topic")
+        assert f"{kafka.uploads_topic}[1] offset 0: RecordRefused" in reason
+        assert service.live()
+    assert service.stuck.complaint is None
+    assert world.committed()[1] in {0, -1001}

@@ -102,10 +102,14 @@ async def test_a_record_whose_dead_letter_is_refused_is_said_to_be_stuck_until_i
     assert type(refusal).__name__ in str(line["detail"])
     assert bench.metrics.registry.get_sample_value("tagger_stuck_records") == 1
     assert (bench.world.done, bench.outcomes()) == ([], {})
+    complaint = bench.stuck.complaint or ""
+    assert "photo-uploads[2] offset 7" in complaint
+    assert type(refusal).__name__ in complaint
     refusing = False
     assert await task == "dead_lettered"
     assert bench.world.dead[0].reason == "invalid_event"
     assert bench.world.done == [delivery.record]
+    assert bench.stuck.complaint is None
     assert bench.metrics.registry.get_sample_value("tagger_stuck_records") == 0
 
 
@@ -121,6 +125,7 @@ async def test_a_stuck_record_can_be_cancelled_and_is_not_done() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert bench.world.done == []
+    assert bench.stuck.complaint is None
     assert bench.metrics.registry.get_sample_value("tagger_stuck_records") == 0
 
 

@@ -13,7 +13,7 @@ from consumer.events import Record, source_of
 from consumer.fetch.hosts import Hosts
 from consumer.kafka.headers import retry_headers
 from consumer.pipeline import Pipeline
-from consumer.resilience import Deferral, Dependencies, RetrySchedule, retry_within_budget
+from consumer.resilience import Deferral, Dependencies, RetrySchedule, StuckRecords, retry_within_budget
 from consumer.telemetry import Metrics
 from tests.fakes import MOMENT, RecordingLog, World, deleted_json, no_fault, record, uploaded_json
 
@@ -35,6 +35,7 @@ class Bench:
         self.world = world or World()
         self.log = RecordingLog()
         self.metrics = Metrics()
+        self.stuck = StuckRecords(self.metrics)
         steps = self.world.steps()
         self.pipeline = Pipeline(
             steps,
@@ -44,6 +45,7 @@ class Bench:
             schedule=schedule,
             log=self.log,
             metrics=self.metrics,
+            stuck=self.stuck,
             stuck_retry_s=0.01,
         )
 

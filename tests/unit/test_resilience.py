@@ -260,3 +260,20 @@ async def test_answers_and_failures_from_before_the_edge_of_an_outage_do_not_mak
     late.set()
     await slow
     assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"]
+
+
+async def test_what_is_lost_is_told_with_its_last_failure_until_it_is_back(log: RecordingLog, metrics: Metrics) -> None:
+    dependencies, failures = Dependencies(log, metrics), ["refused", "a contract of other labels " + "x" * 10_000]
+    told = []
+
+    async def call() -> None:
+        told.append(dependencies.losses)
+        if failures:
+            raise DependencyDown("triton", failures.pop(0))
+
+    await dependencies.retry_until_available("triton", call)
+    assert told[:2] == [(), ("triton: refused",)]
+    ((words,),) = told[2:]
+    assert words.startswith("triton: a contract of other labels xxx")
+    assert len(words) < 400
+    assert dependencies.losses == dependencies.lost == ()

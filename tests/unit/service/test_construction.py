@@ -2,7 +2,7 @@ from typing import Any, cast
 
 from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.service import construction
-from consumer.service.construction import Runtime
+from consumer.service.streams import Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog, World
@@ -23,7 +23,7 @@ HOSTS = {
 def host_limits(settings: Settings) -> HostLimits:
     """The limits that photo hosts are judged by in a pipeline of these settings."""
     nothing = cast("Any", None)
-    runtime = Runtime(nothing, RecordingLog(), Metrics(), dependencies=nothing, failed=nothing)
+    runtime = Runtime(nothing, RecordingLog(), Metrics(), dependencies=nothing, stuck=nothing, failed=nothing)
     return construction._pipeline_of(settings, World().steps(), runtime).hosts._limits
 
 

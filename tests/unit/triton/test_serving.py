@@ -1,8 +1,9 @@
 """Scores are those of the contract in force, and a photo is blamed only for what is its own."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
 from consumer.events import Pixels
+from consumer.triton import model
+from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
 from tests.fake_triton import FakeTriton, Row, serving
@@ -59,11 +62,12 @@ async def failure_of(models: Serving, pixels: Pixels | None = None) -> TaggerErr
     return caught.value
 
 
-async def test_the_scores_of_both_models_with_one_look_for_many_photos() -> None:
+async def test_the_scores_of_both_models_with_few_looks_for_many_photos() -> None:
     async with serving(FakeTriton()) as fake, under_contract(fake) as models:
         before = fake.looks
         scores = await asyncio.gather(*(models.infer(photo(number)) for number in range(40)))
-        assert fake.looks - before == 2  # one for each model
+        # One look asks for both models: before the first, after the first answer, and each 50 ms from then on.
+        assert 4 <= fake.looks - before <= 12
     assert {score.quality_score for score in scores} == {0.75}
     assert scores[0].brand_probs.tolist() == pytest.approx([0.9, 0.0, 0.1])
 
@@ -116,6 +120,38 @@ async def test_models_that_changed_in_place_while_a_photo_was_judged_are_not_bel
         assert await models.changed() is not None
         go.set()
         assert isinstance(await judged, DependencyDown)
+
+
+@pytest.mark.parametrize("other", [{"labels": SWAPPED}, {"versions": ("2",)}, {"labels": ("crimson", "no_logo", "x")}])
+async def test_models_that_were_changed_in_place_before_a_photo_was_sent_are_not_believed(
+    other: dict[str, Any],
+) -> None:
+    """The connection lasts, and no request fails: only a look after the answer tells."""
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        for name, value in other.items():
+            setattr(fake, name, value)
+        assert isinstance(await failure_of(models), DependencyDown)
+
+
+async def test_an_answer_is_not_thrown_away_while_the_look_behind_it_gets_none() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake, deadline_s=0.2) as models:
+        await models.infer(photo())
+        fake.hides = True
+        judged = asyncio.create_task(models.infer(photo(8)))
+        await until(partial(_looked_in_vain, models))
+        assert not judged.done()
+        fake.hides = False
+        assert (await judged).quality_score == 0.75
+        assert fake.begun.count("brand_logo") == 2
+
+
+async def _looked_in_vain(models: Serving) -> bool:
+    try:
+        await models.changed()
+    except DependencyDown:
+        return True
+    return False
 
 
 async def test_a_version_in_force_that_is_loaded_beside_a_newer_one_stays() -> None:
@@ -186,6 +222,83 @@ async def _works(models: Serving) -> bool:
     return True
 
 
+@pytest.mark.parametrize("status", ["INTERNAL", "INVALID_ARGUMENT"])
+async def test_a_bad_photo_is_blamed_also_by_a_model_that_takes_longer_than_the_deadline(status: str) -> None:
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        await asyncio.sleep(0.25)
+        if model == "brand_logo" and pixels[0] == 66:
+            raise ValueError(status, "as told")
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.1) as models:
+        await models.infer(photo(7))
+        assert isinstance(await failure_of(models, photo(66)), PhotoRejected | Retryable)
+        await models.infer(photo(8))
+
+
+@pytest.mark.parametrize("company", [True, False], ids=["among others", "alone"])
+async def test_a_photo_that_is_never_answered_is_blamed_where_the_model_answers_others(company: bool) -> None:
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        if model == "brand_logo" and pixels[0] == 66:
+            await asyncio.sleep(5)
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.1) as models:
+        bad = asyncio.create_task(failure_of(models, photo(66)))
+        while not bad.done():
+            if company:
+                await models.infer(photo(7))
+            else:
+                with suppress(DependencyDown):  # at this deadline, a busy machine may look down
+                    await models.changed()
+            await asyncio.sleep(0.01)
+        assert isinstance(await bad, Retryable)
+        assert "not this photo" in str(await bad)
+
+
+async def test_a_model_that_answers_nobody_for_a_while_blames_no_photo() -> None:
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        if pixels[0] != 7:
+            await asyncio.sleep(5)
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.1) as models:
+        await models.infer(photo(7))
+        waiting = [asyncio.create_task(failure_of(models, photo(number))) for number in (66, 67, 68)]
+        # Answered, but sent at the beginning of their wait only.
+        await models.infer(photo(7))
+        assert {type(failure) for failure in await asyncio.gather(*waiting)} == {Unanswered}
+
+
+async def test_a_model_that_fails_by_chance_blames_hardly_a_photo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two requests of three fail: a photo that fails is often followed by good pixels that do not."""
+    monkeypatch.setattr(model, "_PROBE_S", 0.02)
+    chance = random.Random(1)
+
+    async def row(name: str, _: object) -> Row:
+        if name == "brand_logo" and chance.random() < 2 / 3:
+            raise ValueError("INTERNAL", "as told")
+        return answer(name)
+
+    blames = []
+
+    async def judge(models: Serving, number: int) -> None:
+        count = 0
+        while True:
+            try:
+                await models.infer(photo(number))
+            except Retryable:
+                count += 1
+            except DependencyDown:
+                await asyncio.sleep(0.05)
+            else:
+                return blames.append(count)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
+        await asyncio.gather(*(judge(models, number) for number in range(40)))
+    assert sum(blames) <= 8
+
+
 async def test_while_a_model_fails_it_is_asked_by_one_probe_and_no_photo() -> None:
     broken = False
     async with serving(FakeTriton(row=failing("INTERNAL", lambda _: broken))) as fake, under_contract(fake) as models:
@@ -199,7 +312,7 @@ async def test_while_a_model_fails_it_is_asked_by_one_probe_and_no_photo() -> No
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"answers_as": "2"}, {"labels": ("a", "no_logo")}, {"labels": ("a", "b", "c", "no_logo")}],
+    [{"answers_as": "2"}, {"labels": ("a", "no_logo")}, {"labels": ("a", "b", "c", "no_logo")}, {"datatype": "FP64"}],
     ids=str,
 )
 async def test_an_answer_to_another_question_is_no_photos_fault(wrong: dict[str, Any]) -> None:
@@ -221,11 +334,17 @@ async def test_numbers_that_are_no_scores_are_the_models_fault_where_all_are(val
         assert isinstance(await failure_of(models), DependencyDown)
 
 
-async def test_values_of_another_type_are_no_scores() -> None:
-    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+@pytest.mark.parametrize("row", [[], [0.5], [0.5] * 4, [float("nan")] * 3, [-1.0, 1.0, 1.0]], ids=str)
+async def test_what_is_no_row_of_scores_is_the_photos_where_others_get_one(row: Row) -> None:
+    async def of(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        return row if model == "brand_logo" and pixels[0] == 66 else answer(model)
+
+    async with serving(FakeTriton(row=of)) as fake, under_contract(fake) as models:
         await models.infer(photo())
-        fake.datatype = "FP64"
-        assert isinstance(await failure_of(models), DependencyDown)
+        failure = await failure_of(models, photo(66))
+        assert isinstance(failure, Retryable)
+        assert failure.reason == "inference_failed"
+        await models.infer(photo(8))
 
 
 async def test_it_waits_for_both_models_also_where_one_fails() -> None:

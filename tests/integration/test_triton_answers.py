@@ -1,0 +1,317 @@
+"""The service before a Triton that answers as a test decides: never a wrong tag, and blame only where it belongs.
+
+Photos are of one colour, so each test knows what it must be told: red is crimson, blue is azure.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from consumer.embedded.kafka import Kafka
+from consumer.service.run import Service
+from tests.fake_triton import FakeTriton, Row, serving
+from tests.harness import BLUE, RED, PhotoServer, World, eventually, headers_of, make_world
+
+SWAPPED = ("azure", "crimson", "no_logo")
+Pixels = np.ndarray[Any, Any]
+
+
+def reddish(pixels: Pixels) -> bool:
+    return bool(pixels[::3].mean() > pixels[2::3].mean())
+
+
+def honest(fake: FakeTriton, model: str, pixels: Pixels) -> Row:
+    """What a right model says, in the order of its present labels."""
+    if model == "photo_quality":
+        return [0.75]
+    shown = "crimson" if reddish(pixels) else "azure"
+    return [0.9 if label == shown else 0.05 for label in fake.labels]
+
+
+Spoil = Callable[[str, Pixels, Row], Awaitable[Row]]
+
+
+class Bench:
+    """A world on a fake Triton; `spoil` may change, hold or refuse an answer."""
+
+    def __init__(self, world: World, fake: FakeTriton) -> None:
+        self.world, self.fake = world, fake
+        self.spoil: Spoil | None = None
+        fake.row = self._row
+
+    async def _row(self, model: str, pixels: Pixels) -> Row:
+        row = honest(self.fake, model, pixels)
+        return row if self.spoil is None else await self.spoil(model, pixels, row)
+
+    def upload(self, prefix: str, count: int, *colours: str) -> None:
+        """Photos of these colours in turn; the id of each says its colour."""
+        for number in range(count):
+            colour = (colours or ("red",))[number % len(colours or "1")]
+            self.world.upload(f"{prefix}{number}-{colour}", f"{colour}/{prefix}{number}")
+
+    def check_names(self) -> None:
+        """Every published photo has the brand of its colour, and no other."""
+        for message in self.world.tags():
+            value = json.loads(message.value())
+            expected = "crimson" if value["photo_id"].endswith("red") else "azure"
+            assert [brand["brand"] for brand in value["brands"]] == [expected], value["photo_id"]
+
+    def settings(self, *, dedupe: bool = False, deadline_s: float = 5.0) -> Any:
+        settings = self.world.settings
+        triton = settings.triton.model_copy(update={"deadline_s": deadline_s, "url": self.fake.url})
+        known = settings.dedupe.model_copy(update={"enabled": dedupe})
+        return settings.model_copy(update={"triton": triton, "dedupe": known})
+
+
+@pytest.fixture
+async def bench(kafka: Kafka, redis_db: str, photos: PhotoServer) -> AsyncIterator[Bench]:
+    async with serving(FakeTriton(size=32)) as fake:
+        photos.answers.update(red=RED, blue=BLUE)
+        yield Bench(make_world(kafka.bootstrap_servers, redis_db, fake.url, photos), fake)
+
+
+def tagged(service: Service, count: int) -> Callable[[], bool]:
+    return lambda: service.outcomes().get("tagged") == count
+
+
+def waits_for(service: Service, words: str) -> Callable[[], bool]:
+    """Whether /ready says that Triton is waited for, and these words."""
+    return lambda: any(reason.startswith("triton: ") and words in reason for reason in service.not_ready())
+
+
+def refused(status: str) -> Spoil:
+    async def spoil(*_: object) -> Row:
+        raise ValueError(status, "as told")
+
+    return spoil
+
+
+async def of_other_length(model: str, _: Pixels, row: Row) -> Row:
+    return [*row, 0.0] if model == "brand_logo" else row
+
+
+async def empty(*_: object) -> Row:
+    return []
+
+
+async def no_numbers(_: str, __: Pixels, row: Row) -> Row:
+    return [float("nan")] * len(row)
+
+
+async def silent(*_: object) -> Row:
+    await asyncio.sleep(20)
+    return []
+
+
+#: What is wrong with each answer of a Triton for a while, and the words of it that /ready says.
+OUTAGES: dict[str, tuple[Spoil, str]] = {
+    "overloaded": (refused("RESOURCE_EXHAUSTED"), "RESOURCE_EXHAUSTED"),
+    "failing": (refused("INTERNAL"), "fails on a photo that it scored before"),
+    "refusing": (refused("INVALID_ARGUMENT"), "fails on a photo that it scored before"),
+    "cancelling": (refused("CANCELLED"), "CANCELLED"),
+    "outputs of another length": (of_other_length, "shape"),
+    "outputs of no length": (empty, "without a row"),
+    "not a number": (no_numbers, "outside 0..1"),
+    "silent": (silent, "none for"),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_what_is_wrong_with_every_answer_is_waited_for_in_words(bench: Bench, outage: str) -> None:
+    spoil, words = OUTAGES[outage]
+    async with bench.world.service(bench.settings(deadline_s=0.5)) as service:
+        bench.upload("before", 1)
+        await eventually(tagged(service, 1))
+        bench.spoil = spoil
+        bench.upload("during", 20, "red", "blue")
+        await eventually(waits_for(service, words))
+        assert service.live()
+        assert set(service.outcomes()) == {"tagged"}
+        bench.spoil = None
+        await eventually(tagged(service, 21))
+        await eventually(lambda: service.not_ready() == [])
+    bench.check_names()
+    assert bench.world.dead() == bench.world.waiting() == []
+
+
+@pytest.mark.parametrize("status", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "INTERNAL", "ABORTED"])
+async def test_a_triton_that_answers_one_request_in_three_loses_nothing_and_blames_no_photo(
+    bench: Bench, status: str
+) -> None:
+    chance = random.Random(3)
+
+    async def spoil(_: str, __: Pixels, row: Row) -> Row:
+        if chance.random() < 2 / 3:
+            raise ValueError(status, "as told")
+        return row
+
+    async with bench.world.service(bench.settings()) as service:
+        bench.upload("before", 1)
+        await eventually(tagged(service, 1))
+        bench.spoil = spoil
+        bench.upload("during", 10, "red", "blue")
+        await eventually(tagged(service, 11), deadline_s=60)
+    bench.check_names()
+    assert bench.world.dead() == []
+
+
+async def never(_: str, __: Pixels, row: Row) -> Row:
+    await asyncio.sleep(60)
+    return row
+
+
+#: What a model does with blue photos alone.
+FAULTS: dict[str, Spoil] = {
+    "fails": refused("INTERNAL"),
+    "refuses": refused("INVALID_ARGUMENT"),
+    "answers no numbers": no_numbers,
+    "answers another length": of_other_length,
+    "answers nothing": empty,
+    "never answers": never,
+}
+
+
+@pytest.mark.parametrize("deadline_s", [0.2, 5.0])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_photos_that_a_model_cannot_judge_are_dead_letters_and_the_others_are_tagged(
+    bench: Bench, fault: str, deadline_s: float
+) -> None:
+    """Every second one; at the short deadline, no answer comes in time."""
+    if fault == "never answers" and deadline_s > 1:
+        pytest.skip("it is given up after 12 deadlines")
+
+    async def spoil(model: str, pixels: Pixels, row: Row) -> Row:
+        await asyncio.sleep(0.3 if deadline_s < 1 else 0)
+        bad = model == "brand_logo" and not reddish(pixels)
+        return await FAULTS[fault](model, pixels, row) if bad else row
+
+    bench.spoil = spoil
+    async with bench.world.service(bench.settings(deadline_s=deadline_s)) as service:
+        bench.upload("photo", 12, "red", "blue")
+        await eventually(lambda: (service.outcomes().get("tagged"), service.outcomes().get("dead_lettered")) == (6, 6))
+        await eventually(lambda: service.not_ready() == [])
+    bench.check_names()
+    assert {message.key().decode().rpartition("-")[2] for message in bench.world.dead()} == {"blue"}
+    assert {headers_of(message)["reason"] for message in bench.world.dead()} <= {
+        "inference_failed",
+        "inference_rejected",
+    }
+
+
+async def test_a_photo_that_takes_long_is_tagged_and_is_no_outage(bench: Bench) -> None:
+    async def spoil(_: str, pixels: Pixels, row: Row) -> Row:
+        await asyncio.sleep(0 if reddish(pixels) else 4)
+        return row
+
+    bench.spoil = spoil
+    async with bench.world.service(bench.settings(deadline_s=1.0)) as service:
+        bench.upload("slow", 1, "blue")
+        bench.upload("fast", 5, "red")
+        await eventually(tagged(service, 6))
+        assert bench.fake.begun.count("brand_logo") <= 6 + 4  # each photo once, and what is known to be good
+    bench.check_names()
+    assert bench.world.events_logged("dependency.lost") == []
+
+
+async def swap_in_place(fake: FakeTriton, labels: tuple[str, ...]) -> None:
+    fake.labels = labels
+
+
+async def swap_by_restart(fake: FakeTriton, labels: tuple[str, ...]) -> None:
+    port = int(fake.url.rpartition(":")[2])
+    await fake.stop()
+    fake.labels = labels
+    await fake.start(port)
+
+
+@pytest.mark.parametrize("swap", [swap_in_place, swap_by_restart])
+@pytest.mark.parametrize("dedupe", [True, False])
+async def test_labels_that_change_places_twice_in_a_burst_are_never_named_wrongly(
+    bench: Bench, swap: Callable[..., Awaitable[None]], dedupe: bool
+) -> None:
+    first = bench.fake.labels
+
+    async def spoil(_: str, __: Pixels, row: Row) -> Row:
+        await asyncio.sleep(0.05)
+        return row
+
+    bench.spoil = spoil
+    async with bench.world.service(bench.settings(dedupe=dedupe)) as service:
+        bench.upload("a", 60, "red", "blue")
+        for number, labels in enumerate((SWAPPED, first)):
+            await eventually(lambda number=number: service.outcomes().get("tagged", 0) > 10 + 60 * number)
+            await swap(bench.fake, labels)
+            # The same bytes again: what an older contract said of them must not be believed.
+            for photo in range(10):
+                bench.world.upload(f"{number}-copy{photo}-red", "red/a0")
+            bench.upload(f"b{number}", 50, "red", "blue")
+        await eventually(tagged(service, 180), deadline_s=60)
+        await eventually(lambda: service.not_ready() == [])
+    bench.check_names()
+    assert bench.world.dead() == bench.world.waiting() == []
+    assert len(bench.world.events_logged("contract.changed")) == 2
+
+
+async def test_another_version_takes_over_once_the_one_in_force_is_unloaded(bench: Bench) -> None:
+    async with bench.world.service(bench.settings()) as service:
+        for number, versions in enumerate((("1",), ("1", "2"), ("2",), ("2", "3"), ("1", "3"))):
+            bench.fake.versions = versions
+            bench.upload(f"v{number}", 5, "red", "blue")
+            await eventually(tagged(service, 5 * (number + 1)))
+        await eventually(lambda: service.not_ready() == [])
+    bench.check_names()
+    judged = {value["photo_id"][:2]: value["models"]["brand_logo"] for value in map(_value, bench.world.tags())}
+    assert judged == {"v0": "1", "v1": "1", "v2": "2", "v3": "2", "v4": "3"}
+    assert bench.world.dead() == bench.world.waiting() == []
+
+
+def _value(message: Any) -> Any:
+    return json.loads(message.value())
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"SSH-2.0-OpenSSH_9\r\n"])
+async def test_another_program_on_the_port_is_waited_for(bench: Bench, reply: bytes) -> None:
+    port = int(bench.fake.url.rpartition(":")[2])
+    async with bench.world.service(bench.settings(deadline_s=1.0)) as service:
+        bench.upload("before", 1)
+        await eventually(tagged(service, 1))
+        await bench.fake.stop()
+        async with talking(reply, port):
+            bench.upload("during", 10, "red", "blue")
+            await eventually(waits_for(service, f"127.0.0.1:{port}"))
+        await bench.fake.start(port)
+        await eventually(tagged(service, 11))
+    bench.check_names()
+    assert bench.world.dead() == bench.world.waiting() == []
+
+
+@asynccontextmanager
+async def talking(reply: bytes, port: int) -> AsyncIterator[None]:
+    async def talk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(reply)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", port):
+        yield
+
+
+@pytest.mark.parametrize("status", ["UNIMPLEMENTED", "PERMISSION_DENIED", "INTERNAL"])
+async def test_a_triton_that_does_not_describe_its_models_is_waited_for_in_words(bench: Bench, status: str) -> None:
+    async with bench.world.service(bench.settings()) as service:
+        bench.upload("before", 1)
+        await eventually(tagged(service, 1))
+        bench.fake.refuses_looks = status
+        bench.upload("during", 10, "red", "blue")
+        await eventually(waits_for(service, status))
+        assert tagged(service, 1)()
+        bench.fake.refuses_looks = None
+        await eventually(tagged(service, 11))
+        await eventually(lambda: service.not_ready() == [])
+    bench.check_names()
+    assert bench.world.dead() == bench.world.waiting() == []
