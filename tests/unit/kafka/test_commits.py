@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.kafka import offset_map
@@ -159,3 +160,101 @@ def test_nothing_to_commit_is_no_refusal() -> None:
     bench = Bench()
     bench.answer(TopicPartition(TOPIC, 0), error=KafkaError._NO_OFFSET)
     assert bench.log.named("commit.refused") == []
+
+
+def test_a_refusal_counts_whether_the_answer_or_its_partitions_say_so() -> None:
+    for whole, each in ((None, KafkaError.NOT_LEADER_FOR_PARTITION), (KafkaError.NOT_LEADER_FOR_PARTITION, None)):
+        bench = Bench()
+        bench.read(A, 10)
+        bench.turn()
+        answers: Any = [Answered(bench.stored[0], each)]
+        bench.commits.on_commit(None if whole is None else KafkaError(whole), answers)
+        assert bench.value("tagger_commits_refused_total", reason="NOT_LEADER_FOR_PARTITION") == 1
+        bench.turn()
+        assert [entry.offset for entry in bench.by_hand] == [11]
+        bench.turn()
+        assert len(bench.by_hand) == 1, "once for each refusal"
+
+
+def test_what_is_said_of_other_partitions_is_not_taken_for_an_acknowledgement() -> None:
+    bench = Bench()
+    bench.tracker.forget(B)
+    bench.commits.forget(B)
+    bench.answer(TopicPartition(TOPIC, 1, 40), TopicPartition(TOPIC, 0, -1001))
+    bench.tracker.assign(B, 12)
+    bench.turn()
+    assert (bench.lag("0"), bench.lag("1")) == (90, 0)
+
+
+def test_a_partition_that_is_given_up_has_no_lag_and_nothing_overdue() -> None:
+    bench = Bench()
+    bench.read(A, 10)
+    bench.turn()
+    bench.turn()
+    bench.tracker.forget(A)
+    bench.commits.forget(A)
+    assert (bench.lag(), bench.value("tagger_commit_overdue_seconds", topic=TOPIC)) == (0, 0)
+    bench.turn()
+    assert (bench.lag(), bench.lag("1"), bench.commits.ends) == (0, 90, {B: 100})
+
+
+def test_the_highest_end_that_was_seen_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.turn()
+    monkeypatch.setattr(bench, "get_watermark_offsets", lambda _, cached: (0, 60 if cached else 0))
+    bench.turn()
+    assert (bench.commits.ends[A], bench.lag()) == (100, 50)
+
+
+def test_an_end_that_is_not_known_yet_is_no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    monkeypatch.setattr(bench, "get_watermark_offsets", lambda _, cached: (-1001, -1001 if cached else 0))
+    bench.turn()
+    assert (bench.commits.ends, bench.lag()) == ({}, 0)
+    monkeypatch.setattr(bench, "get_watermark_offsets", lambda _, cached: (0, 0 if cached else 1))
+    bench.turn()
+    assert (bench.commits.ends, bench.lag()) == ({A: 0, B: 0}, 0)
+
+
+def test_a_position_that_did_not_change_is_not_stored_again() -> None:
+    bench = Bench()
+    bench.read(A, 10)
+    bench.turn()
+    bench.stored.clear()
+    bench.tracker.refused(A)
+    bench.turn()
+    assert bench.stored == {}
+
+
+def test_a_position_that_could_not_be_stored_is_stored_when_it_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.read(A, 10)
+
+    def refuse(offsets: list[TopicPartition]) -> None:
+        raise KafkaException(KafkaError(KafkaError._STATE), offsets)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "store_offsets", refuse)
+        bench.turn()
+    bench.tracker.refused(A)
+    bench.turn()
+    assert bench.stored[0].offset == 11
+
+
+def test_the_first_positions_of_a_group_are_committed_in_one_request_and_none_is_no_request() -> None:
+    bench = Bench()
+    consumer: Any = bench
+    bench.refusal = KafkaError(KafkaError._NO_OFFSET)
+    bench.commits.first(consumer, [])
+    bench.refusal = None
+    bench.commits.first(consumer, [TopicPartition(TOPIC, 0, 5), TopicPartition(TOPIC, 2, 7)])
+    assert [(entry.partition, entry.offset) for entry in bench.by_hand] == [(0, 5), (2, 7)]
+
+
+def test_refusals_are_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, now_s = Bench(), [10.0]
+    monkeypatch.setattr("consumer.kafka.commits.monotonic", lambda: now_s[0])
+    for moment_s, told in ((10.0, 1), (69.0, 1), (71.0, 2), (130.0, 2), (132.0, 3)):
+        now_s[0] = moment_s
+        bench.answer(TopicPartition(TOPIC, 0, 10), error=KafkaError.REQUEST_TIMED_OUT)
+        assert len(bench.log.named("commit.refused")) == told, moment_s

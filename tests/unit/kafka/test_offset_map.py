@@ -1,12 +1,15 @@
 """The commit metadata: exact, small, and never trusted where it is damaged."""
 
 import base64
+import zlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.kafka import offset_map
 
+WRITTEN = "2:IIIIIIIIIIIIIIIIIIIIII:XVH0BAo="
 positions = st.integers(0, 2**62)
 #: 16 bytes in base64 without its padding, as Kafka writes the id of a topic; or none.
 ids = st.just("") | st.binary(min_size=16, max_size=16).map(lambda raw: base64.b64encode(raw).decode()[:22])
@@ -66,3 +69,16 @@ def test_no_metadata_is_an_empty_map() -> None:
 
 def test_the_map_of_an_earlier_release_is_read() -> None:
     assert offset_map.decode(5, "1:e6sJ9Qo=") == {6, 8}
+
+
+def test_what_is_written_is_what_the_members_of_other_releases_read() -> None:
+    assert offset_map.encode(5, {6, 8}, "I" * 22) == WRITTEN
+    assert (offset_map.decode(5, WRITTEN), offset_map.topic_of(5, WRITTEN)) == ({6, 8}, "I" * 22)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_map_with_more_places_than_a_window_has_is_not_believed(more: int) -> None:
+    bits = bytes(offset_map.CAPACITY // 8 - 1 + more) + b"\x80"
+    checksum = zlib.crc32((5).to_bytes(8, "big") + bits).to_bytes(4, "big")
+    text = "1:" + base64.b64encode(checksum + bits).decode()
+    assert offset_map.decode(5, text) == (frozenset() if more else {5 + offset_map.CAPACITY - 1})

@@ -3,7 +3,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.kafka.plans import FixedRanges
+from consumer.kafka.plans import FixedRanges, Subscription
 
 A, B, C = (("t", number) for number in range(3))
 
@@ -158,3 +158,24 @@ def test_whatever_the_gaps_a_plan_ends_exactly_when_nothing_in_range_is_left(
         plan.ended(partition, entry.stop)
     assert plan.finished
     assert len(taken) == plan.total
+
+
+def test_a_subscription_has_the_membership_that_it_was_given_and_hears_of_the_end_of_the_log() -> None:
+    eof = {"enable.partition.eof": True}
+    assert Subscription("t", "earliest").properties == {**eof, "group.protocol": "classic"}
+    static = Subscription("t", "latest", group_protocol="consumer", instance_id="a")
+    assert static.properties == {**eof, "group.protocol": "consumer", "group.instance.id": "a"}
+    assert (static.topics, static.waiting) == (["t"], False)
+
+
+def test_a_plan_reads_each_topic_of_its_ranges_once() -> None:
+    plan = FixedRanges({("b", 0): range(1), ("a", 1): range(2), ("b", 1): range(0)})
+    assert (plan.topics, plan.waiting) == (["a", "b"], False)
+
+
+def test_what_is_delivered_again_counts_once() -> None:
+    plan = FixedRanges({A: range(2, 6)})
+    deliver(plan, A, 2, 4)
+    assert plan.total == 3
+    assert plan.accepts(A, 3, 0)
+    assert plan.total == 3

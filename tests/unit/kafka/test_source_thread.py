@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
@@ -79,6 +79,7 @@ class FakeConsumer:
         return self.messages.pop(0) if self.messages else None
 
     def consume(self, count: int, _: float) -> list[FakeMessage]:
+        assert count > 0
         taken, self.messages = self.messages[:count], self.messages[count:]
         return taken
 
@@ -134,6 +135,9 @@ class FakeConsumer:
             raise KafkaException(KafkaError(KafkaError._STATE))
         self.note("seek", [partition])
 
+    def close(self) -> None:
+        self.note("close", [])
+
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
@@ -162,7 +166,7 @@ class FakeIds(TopicIds):
 class Bench:
     """A source whose thread never starts."""
 
-    def __init__(self, *messages: FakeMessage, assigned: Sequence[int] = (0,)) -> None:
+    def __init__(self, *messages: FakeMessage, assigned: Sequence[int] = (0,), window: int = WINDOW) -> None:
         self.records: list[Record] = []
         self.failures: list[SourceFailed] = []
         self.log, self.metrics = RecordingLog(), Metrics()
@@ -172,7 +176,7 @@ class Bench:
             Subscription(TOPIC, "earliest"),
             connect=partial(clients.consumer_client, "127.0.0.1:1", "g", {}),
             topic_ids=self.ids,
-            max_in_flight=WINDOW,
+            max_in_flight=window,
             suspended=self.suspended,
             read=delivery_of,
             deliver=lambda deliveries: self.records.extend(each.record for each in deliveries),
@@ -230,6 +234,30 @@ def test_no_more_is_taken_than_may_be_in_flight() -> None:
     bench = Bench(*messages(*range(20)))
     bench.turn()
     assert len(bench.records) == bench.source.in_flight == WINDOW
+
+
+@pytest.mark.parametrize("window", [1, 200, 1_000])
+def test_one_poll_takes_as_many_as_may_be_in_flight_but_bounded(window: int) -> None:
+    bench = Bench(*messages(*range(300)), window=window)
+    bench.turn()
+    assert len(bench.records) == min(window, 256)
+
+
+def test_positions_are_stored_four_times_a_second_and_measured_once() -> None:
+    bench = Bench(*messages(5, 6))
+    stored, lag = bench.consumer.stored, partial(bench.metrics.registry.get_sample_value, "tagger_consumer_lag_records")
+    bench.turn()
+    bench.source._commits.on_commit(None, [TopicPartition(TOPIC, 0, 5)])
+    bench.source.done(bench.records[0])
+    bench.source._stored_s = bench.source._measured_s = monotonic() + 60
+    bench.turn()
+    assert (stored, lag({"topic": TOPIC, "partition": "0"})) == ({}, 0), "not in each turn of the thread"
+    bench.source._stored_s = bench.source._measured_s = 0.0
+    bench.turn()
+    assert (stored, lag({"topic": TOPIC, "partition": "0"})) == ({0: 6}, 95)
+    bench.source.done(bench.records[1])
+    bench.turn()
+    assert stored == {0: 6}
 
 
 def test_a_window_that_is_full_for_a_moment_is_not_paused() -> None:
@@ -304,6 +332,72 @@ def test_a_revoked_partition_is_stored_as_far_as_it_is_done_and_then_forgotten()
     bench.source.revoked(bench.consumer, partitions(0))
     assert bench.consumer.stored == {0: 6}
     assert bench.metrics.registry.get_sample_value("tagger_assigned_partitions") == 0
+
+
+def test_a_partition_that_is_revoked_waits_for_what_is_in_flight_of_it_alone() -> None:
+    bench = Bench(*messages(5), *messages(7, number=1), assigned=(0, 1))
+    bench.turn()
+    threading.Timer(0.1, bench.source.done, bench.records[:1]).start()
+    bench.source.revoked(bench.consumer, partitions(0))
+    assert bench.consumer.stored == {0: 6, 1: 7}
+    assert bench.metrics.registry.get_sample_value("tagger_late_completions_total") == 0
+
+
+def test_a_revoke_at_the_end_waits_for_nothing() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.source._closing.set()
+    began_s = monotonic()
+    bench.source.revoked(bench.consumer, partitions(0))
+    assert monotonic() - began_s < 3
+    assert bench.consumer.stored == {0: 5}
+
+
+def until(check: Callable[[], object]) -> None:
+    end_s = monotonic() + 10
+    while not check():
+        assert monotonic() < end_s
+        threading.Event().wait(0.01)
+
+
+def test_the_thread_reads_pauses_while_the_window_is_full_and_stores_at_the_end() -> None:
+    bench = Bench(assigned=())
+    bench.consumer.offsets = {0: 0}
+    bench.source._connect = lambda properties: bench.consumer if properties["enable.partition.eof"] else None  # type: ignore[assignment,return-value]
+    assert not bench.source.alive
+    bench.source.start()
+    until(lambda: bench.consumer.subscribed)
+    assert not bench.source.ready
+    bench.consumer.on_assign(bench.consumer, partitions(0))
+    until(lambda: bench.source.ready)
+    bench.consumer.messages = messages(*range(WINDOW))
+    until(lambda: "pause" in bench.consumer.names())
+    for one in bench.records[:]:
+        bench.source.done(one)
+    until(lambda: bench.source.in_flight == 0 and bench.consumer.names()[-1] == "resume")
+    bench.consumer.messages = messages(WINDOW)
+    until(lambda: len(bench.records) == WINDOW + 1)
+    bench.source.done(bench.records[-1])
+    bench.source.close(10)
+    assert not bench.source.alive
+    assert (bench.consumer.stored, bench.consumer.names()[-1], bench.failures) == ({0: WINDOW + 1}, "close", [])
+
+
+@pytest.mark.parametrize("fault", [KafkaException(KafkaError(KafkaError._FATAL)), ZeroDivisionError("a bug")])
+def test_a_thread_that_cannot_go_on_ends_the_service_and_leaves_the_group(fault: Exception) -> None:
+    bench = Bench()
+
+    def poll(_: float) -> None:
+        raise fault
+
+    bench.consumer.poll = poll  # type: ignore[assignment]
+    bench.source._connect = lambda _: bench.consumer  # type: ignore[assignment,return-value]
+    bench.source.start()
+    until(lambda: bench.failures)
+    bench.source.close(10)
+    assert len(bench.failures) == 1
+    assert bench.consumer.names()[-1] == "close"
+    assert bool(bench.log.named("kafka.errored")) == isinstance(fault, ZeroDivisionError)
 
 
 def test_a_position_that_cannot_be_stored_stops_nothing() -> None:
