@@ -47,6 +47,11 @@ async def retry(world: World, *arguments: str) -> dict[str, Any]:
     return answer
 
 
+def started(world: World, *arguments: str) -> subprocess.Popen[bytes]:
+    env = environment(world.settings)
+    return subprocess.Popen([*COMMAND, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
 def letters(world: World, **query: str) -> list[Listed]:
     return list_letters(world.settings, Query(**query)).letters
 
@@ -161,8 +166,7 @@ async def test_a_run_that_is_interrupted_notes_what_it_sent_and_the_next_one_goe
     letters_made = 30
     for place in range(letters_made):
         letter_of(world, b"photo%d" % place, b"{}", place)
-    uploads, env = world.settings.kafka.uploads_topic, environment(world.settings)
-    process = subprocess.Popen([*COMMAND, "--rate", "20"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    uploads, process = world.settings.kafka.uploads_topic, started(world, "--rate", "20")
     await eventually(lambda: len(world.read(uploads)) >= 3)
     process.send_signal(number)
     answer, said = await asyncio.to_thread(process.communicate)
