@@ -10,8 +10,11 @@ from consumer import events, settings
 from consumer.cli.console import Exit, echo_json, err, explained, out, progress_bar
 from consumer.cli.times import parse_time
 from consumer.errors import REASONS, SettingsError
+from consumer.service.signals import noted_stop_signals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from consumer.operations.dead_letters import Listed, Query
 
 app = typer.Typer(help="Look at dead letters and send them again.", no_args_is_help=True)
@@ -96,24 +99,30 @@ def retry(
         loaded = settings.load()
         listing = dead_letters.list_letters(loaded, _query(reason, photo, since, until))
         sends = redrive.events_of(loaded, dead_letters.to_redrive(listing.letters, again=again))
-        unsent = sends.lost
+        done = redrive.Result([letter for letter, _ in sends.records])
         if execute:
-            with progress_bar("sending again") as progress:
-                unsent = [*unsent, *redrive.send(loaded, sends, rate, progress)]
-    failed = {letter.letter_id for letter in unsent}
-    sent = [letter for letter, _ in sends.records if letter.letter_id not in failed]
-    reasons = dead_letters.reasons_of(sent)
+            with noted_stop_signals() as stopping, progress_bar("sending again") as progress:
+                done = redrive.send(loaded, sends, rate, progress, stopping)
+    _tell(dead_letters.reasons_of(done.sent), len(sends.lost) + len(done.refused), executed=execute)
+    if left := len(sends.records) - len(done.sent) - len(done.refused):
+        err.print(f"interrupted: {left} are left, with which the same command goes on", style="yellow")
+        raise typer.Exit(Exit.FAILED)
+
+
+def _tell(reasons: "Mapping[str, int]", lost: int, *, executed: bool) -> None:
+    """What was sent again, or would be."""
+    letters = sum(reasons.values())
     if not out.is_terminal:
-        echo_json({"executed": execute, "letters": len(sent), "reasons": reasons, "lost": len(unsent)})
+        echo_json({"executed": executed, "letters": letters, "reasons": reasons, "lost": lost})
         return
     parts = ", ".join(f"{count} {name}" for name, count in reasons.items()) or "none"
-    out.print(f"{'sent again' if execute else 'would send again'}: {parts}")
-    if unsent:
+    out.print(f"{'sent again' if executed else 'would send again'}: {parts}")
+    if lost:
         out.print(
-            f"{len(unsent)} cannot be sent: they are too large for the upload topic, "
+            f"{lost} cannot be sent: they are too large for the upload topic, "
             "or were for the dead-letter topic and the upload topic has them no longer"
         )
-    if sends.records and not execute:
+    if letters and not executed:
         out.print("This was a dry run; --execute sends them.")
 
 

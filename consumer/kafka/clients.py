@@ -109,6 +109,9 @@ def await_answers(producer: Producer, timeout_s: float) -> list[KafkaError]:
     """Serves acknowledgements until none is awaited or the time is over; returns a fatal error that came meanwhile.
 
     `flush` goes on to call the callbacks after a fatal error, whose exception they then find set: a SystemError.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     deadline, fatal = monotonic() + timeout_s, list[KafkaError]()
     while True:
@@ -116,6 +119,8 @@ def await_answers(producer: Producer, timeout_s: float) -> list[KafkaError]:
             producer.poll(max(0.0, min(_ANSWER_POLL_S, deadline - monotonic())))
         except KafkaException as error:
             fatal.append(error.args[0])
+        except SystemError:  # Ctrl-C while a callback ran, whose exception the client drops
+            raise KeyboardInterrupt from None
         if not len(producer) or monotonic() >= deadline:
             return fatal
 

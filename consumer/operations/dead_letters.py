@@ -135,8 +135,8 @@ def letters_of(records: Iterable[Record]) -> list[Letter]:
     roots: dict[str, str] = {}
     for letter_id, letter in letters.items():
         before = letters.get(letter.redriven_from)
-        # The header is the sender's to write: only a letter of the same photo is an earlier one of this event.
-        same = before is not None and before.key == letter.key
+        # The header is the sender's to write: only a letter of the same bytes is an earlier one of this event.
+        same = before is not None and _say_the_same(before, letter)
         roots[letter_id] = roots.get(letter.redriven_from, letter_id) if same else letter_id
     newest = {root: letter_id for letter_id, root in roots.items()}
     return [
@@ -148,6 +148,12 @@ def letters_of(records: Iterable[Record]) -> list[Letter]:
         )
         for letter_id, letter in letters.items()
     ]
+
+
+def _say_the_same(before: Letter, letter: Letter) -> bool:
+    """Whether two letters have the same key and value; of a value that was left out, the key has to do."""
+    values = before.record.value, letter.record.value
+    return before.key == letter.key and (before.failure.value_omitted or values[0] == values[1])
 
 
 def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:

@@ -1,8 +1,9 @@
 """Sends dead letters again, and notes each in the dead-letter topic."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
+from typing import Final
 
 from consumer import events
 from consumer.events import Record
@@ -19,6 +20,9 @@ from consumer.kafka.scan import TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.operations.dead_letters import Letter, redriven_from
 from consumer.settings import Settings
+
+#: How soon a job that waits for its next record notices that it has to stop.
+_LOOK_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +59,47 @@ def events_of(settings: Settings, letters: Sequence[Letter]) -> Redrive:
     return Redrive(list(records.values()), lost)
 
 
-def send(settings: Settings, sends: Redrive, rate: float, progress: Callable[[int, int], None]) -> list[Letter]:
+@dataclass(slots=True)
+class Result:
+    """The letters that were sent and noted, and those whose event the upload topic refuses."""
+
+    sent: list[Letter] = field(default_factory=list)
+    refused: list[Letter] = field(default_factory=list)
+
+
+def send(
+    settings: Settings,
+    sends: Redrive,
+    rate: float,
+    progress: Callable[[int, int], None],
+    stopping: Callable[[], bool],
+) -> Result:
     """Sends events to the upload topic again, at most `rate` per second, each acknowledged and then noted.
 
-    An event near the limit of the topic may not fit with the header that names its letter, and goes without it.
-    Returns the letters whose event the topic refuses as it was, too: they are not noted.
+    An event near the limit of the topic may not fit with the header that names its letter, and goes without it. Once
+    `stopping`, it sends no further one: what was sent is noted, so that a repeat goes on with the next.
 
     Raises:
         DependencyDown: the brokers did not acknowledge one; those before it are sent and noted.
     """
     kafka = settings.kafka
-    sender = Sender(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic, kafka.dead_topic])
-    began_s, refused = monotonic(), list[Letter]()
+    # Each waits for its acknowledgement, so there is nothing to send it with.
+    properties = {"linger.ms": 0, **kafka.extra}
+    sender = Sender(kafka.bootstrap_servers, properties, [kafka.uploads_topic, kafka.dead_topic])
+    began_s, result = monotonic(), Result()
     progress(0, len(sends.records))
     for number, (letter, record) in enumerate(sends.records):
-        sleep(max(0.0, began_s + number / rate - monotonic()))
+        while not stopping() and (left_s := began_s + number / rate - monotonic()) > 0:
+            sleep(min(left_s, _LOOK_S))
+        if stopping():
+            break
         if sender.takes(record) or sender.takes(replace(record, headers=never_redriven(record.headers))):
             sender.send([_note_on(letter)])
+            result.sent.append(letter)
         else:
-            refused.append(letter)
+            result.refused.append(letter)
         progress(number + 1, len(sends.records))
-    return refused
+    return result
 
 
 def _note_on(letter: Letter) -> NewRecord:

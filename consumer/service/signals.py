@@ -1,4 +1,4 @@
-"""Signals that ask the service to drain and stop."""
+"""Signals that ask the service, or a job, to drain and stop."""
 
 import asyncio
 import signal
@@ -26,6 +26,25 @@ def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def noted_stop_signals() -> Iterator[Callable[[], bool]]:
+    """As `stop_on_signals`, for the main thread of a job without an event loop, which looks whether to stop.
+
+    Yields:
+        Whether one of the signals came.
+    """
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in _STOP}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, lambda which, _: came.append(which))
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_stop_signals() -> None:

@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 import json
 import random
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,12 +36,20 @@ RECORDS: list[tuple[bytes | None, bytes, list[tuple[str, bytes]]]] = [
 ]
 
 
+COMMAND = [sys.executable, "-m", "consumer.cli", "dlq", "retry", "--execute"]
+
+
 async def retry(world: World, *arguments: str) -> dict[str, Any]:
     env = environment(world.settings)
     ended = await asyncio.to_thread(photo_tagger, "dlq", "retry", *arguments, env=env)
     assert ended.returncode == 0, ended.stderr
     answer: dict[str, Any] = json.loads(ended.stdout)
     return answer
+
+
+def started(world: World, *arguments: str) -> subprocess.Popen[bytes]:
+    env = environment(world.settings)
+    return subprocess.Popen([*COMMAND, *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def letters(world: World, **query: str) -> list[Listed]:
@@ -98,23 +109,26 @@ def sent(message: Message) -> tuple[bytes, bytes, list[tuple[str, bytes]]]:
     return message.key() or b"no key", message.value(), headers
 
 
-def near_the_limit(world: World, limit_bytes: int) -> tuple[int, bytes]:
-    """The offset and the value of the largest event that the upload topic takes in partition 0."""
-    taken: list[tuple[int, bytes]] = []
-    least, most = 0, limit_bytes
-    while most - least > 1:
-        value = noise((least + most) // 2)
+async def near_the_limit(world: World, limit_bytes: int) -> tuple[int, bytes]:
+    """Sets the limit of the upload topic; the offset and the value of the largest event that partition 0 takes."""
+    topic, taken = world.settings.kafka.uploads_topic, list[tuple[int, bytes]]()
 
-        def delivered(error: object, message: Message, value: bytes = value) -> None:
+    def takes(value: bytes) -> bool:
+        def delivered(error: object, message: Message) -> None:
             if error is None:
                 taken.append((message.offset() or 0, value))
 
-        held = len(taken)
-        world.producer.produce(
-            world.settings.kafka.uploads_topic, value, b"large", partition=0, headers=[UPLOADED], on_delivery=delivered
-        )
+        world.producer.produce(topic, value, b"large", partition=0, headers=[UPLOADED], on_delivery=delivered)
         world.producer.flush(10)
-        least, most = (len(value), most) if len(taken) > held else (least, len(value))
+        return bool(taken) and taken[-1][1] is value
+
+    set_topic(world, topic, max_message_bytes=str(limit_bytes))
+    # A broker learns of it a moment after the controller has said yes.
+    await eventually(lambda: not takes(noise(limit_bytes)))
+    least, most = 0, limit_bytes
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if takes(noise(middle)) else (least, middle)
     return taken[-1]
 
 
@@ -129,8 +143,7 @@ def letter_of(world: World, key: bytes, value: bytes | None, offset: int, *diges
 
 async def test_an_event_that_hardly_fits_stops_no_other_and_goes_without_the_name_of_its_letter(world: World) -> None:
     uploads = world.settings.kafka.uploads_topic
-    set_topic(world, uploads, max_message_bytes="20000")
-    offset, value = near_the_limit(world, 20_000)
+    offset, value = await near_the_limit(world, 20_000)
     letter_of(world, b"large", value, offset, ("value_sha256", hashlib.sha256(value).hexdigest().encode()))
     letter_of(world, b"other", value, offset, ("value_sha256", b"0" * 64))
     letter_of(world, b"small", b"{}", 99)
@@ -141,6 +154,24 @@ async def test_an_event_that_hardly_fits_stops_no_other_and_goes_without_the_nam
     small = [message for message in world.read(uploads) if message.key() == b"small"]
     assert [headers_of(message).keys() for message in small] == [{"redriven_from"}]
 
-    set_topic(world, uploads, max_message_bytes="10000")
+    await near_the_limit(world, 10_000)
     answer = await retry(world, "--execute", "--again", "--rate", "100")
     assert answer == {"executed": True, "letters": 1, "reasons": {"http_5xx": 1}, "lost": 2}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_run_that_is_interrupted_notes_what_it_sent_and_the_next_one_goes_on(
+    world: World, number: signal.Signals
+) -> None:
+    letters_made = 30
+    for place in range(letters_made):
+        letter_of(world, b"photo%d" % place, b"{}", place)
+    uploads, process = world.settings.kafka.uploads_topic, started(world, "--rate", "20")
+    await eventually(lambda: len(world.read(uploads)) >= 3)
+    process.send_signal(number)
+    answer, said = await asyncio.to_thread(process.communicate)
+    sent = len(world.read(uploads))
+    assert (process.returncode, json.loads(answer)["letters"]) == (1, sent)
+    assert said.decode() == f"interrupted: {letters_made - sent} are left, with which the same command goes on\n"
+    assert 0 < (await retry(world, "--execute", "--rate", "1000"))["letters"] == letters_made - sent
+    assert len({message.key() for message in world.read(uploads)}) == len(world.read(uploads)) == letters_made

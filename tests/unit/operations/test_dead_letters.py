@@ -97,6 +97,15 @@ def test_a_header_about_the_letter_of_another_photo_or_none_hides_nothing(named:
     assert newest(failed(1), failed(2, named, key=b"another")) == ["0/1", "0/2"]
 
 
+@pytest.mark.parametrize("key", [None, b"photo-1"])
+def test_a_header_about_a_letter_with_another_value_hides_nothing(key: bytes | None) -> None:
+    first, second = (replace(each, key=key) for each in (failed(1), failed(2, "0/1")))
+    assert newest(first, second) == ["0/2"]
+    assert newest(first, replace(second, value=b"[]")) == ["0/1", "0/2"]
+    omitted = replace(first, value=None, headers=(*dead_headers(FAILURE), ("value_omitted_bytes", b"2")))
+    assert newest(omitted, second) == ["0/2"]
+
+
 def test_a_note_of_any_time_is_read() -> None:
     notes = [replace(note("0/0"), timestamp_ms=stamp) for stamp in (-1, 2**62)]
     for each in notes:
