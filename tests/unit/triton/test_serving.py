@@ -1,6 +1,7 @@
 """Scores are those of the contract in force, and a photo is blamed only for what is its own."""
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -358,6 +359,30 @@ async def test_it_waits_for_both_models_also_where_one_fails() -> None:
     async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
         await failure_of(models, photo(66))
         assert fake.begun.count("brand_logo") == fake.ended.count("brand_logo") == 1
+
+
+async def test_what_one_model_answered_is_not_asked_again_while_the_other_fails() -> None:
+    away = True
+
+    async def row(model: str, _: object) -> Row:
+        if model == "brand_logo" and away:
+            raise ValueError("UNAVAILABLE", "as told")
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
+        pixels = photo()
+        for _ in range(5):
+            await failure_of(models, pixels)
+        assert fake.begun.count("photo_quality") == 1
+        away = False
+        assert (await models.infer(pixels)).quality_score == 0.75
+        assert fake.begun.count("photo_quality") == 1
+        fake.labels = SWAPPED
+        await failure_of(models, pixels)
+        assert models._kept
+        del pixels
+        gc.collect()
+        assert not models._kept
 
 
 async def test_the_time_of_an_answer_runs_from_its_sending_and_nothing_is_asked_twice() -> None:
