@@ -127,7 +127,8 @@ class Concurrency:
         elif isinstance(failure, DependencyDown):
             self._limit.lost()
         else:
-            self._note_answer(sent_s)
+            # Of this photo, not of how much Triton has to do: so a photo takes no places from the others.
+            self._heard_s = monotonic()
 
     def _note_answer(self, sent_s: float) -> None:
         self._heard_s = now_s = monotonic()

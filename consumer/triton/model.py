@@ -18,10 +18,10 @@ from consumer.triton.inference import TritonClient
 _PROBE_S: Final = 0.5
 #: Answers that take longer than this part of the deadline are slow.
 _SLOW: Final = 0.5
-#: A model that failed on known good pixels within this time may fail by chance: it has to work on them so often in a
-#: row before a photo is blamed.
-_FLAKY_S: Final = 60.0
-_FLAKY_PROBES: Final = 3
+#: So often in a row a model has to work on good pixels before a photo is blamed: it may fail by chance.
+_PROOFS: Final = 3
+#: After this part of the longest wait for an answer, good pixels are asked for as well.
+_CHECK: Final = 0.6
 
 
 class Model:
@@ -49,9 +49,8 @@ class Model:
         self._probe: asyncio.Task[None] | None = None
         #: When the last one that has ended was sent.
         self._probed_s = -inf
-        #: Why it fails on pixels that are known to be good, and when it did so last.
+        #: Why it fails on pixels that are known to be good.
         self._failure: str | None = None
-        self._failed_s = -inf
 
     async def ask(self, pixels: Pixels) -> npt.NDArray[np.float32]:
         """The answer for one photo.
@@ -62,18 +61,22 @@ class Model:
             PhotoRejected: as the client's; the photo is suspected only.
             Retryable: likewise; or it was not answered, while others were that were sent much later.
         """
-        sent_s = monotonic()
+        sent_s, patience_s = monotonic(), self._client.patience_s
+        # In the second half of a long wait, is anything else answered? There may be no other photo to tell.
+        check = asyncio.get_running_loop().call_later(_CHECK * patience_s, self._begin_probe)
         try:
             answer = await self._request(pixels)
         except Unanswered:
-            if self._working_s > sent_s + self._client.patience_s / 2:
-                waited = f"{self.name} answered others, but not this photo in {self._client.patience_s:g} s"
+            if self._working_s > sent_s + patience_s / 2:
+                waited = f"{self.name} answered others, but not this photo in {patience_s:g} s"
                 raise Retryable("inference_failed", waited) from None
             self._doubted = True
             raise
         except DependencyDown:
             self._doubted = True
             raise
+        finally:
+            check.cancel()
         self._failure = None
         if self._good is None:
             self._good = pixels.copy()
@@ -105,10 +108,8 @@ class Model:
         Raises:
             DependencyDown: it fails as well.
         """
-        for _ in range(_FLAKY_PROBES):
+        for _ in range(_PROOFS):
             await self._require_good(monotonic())
-            if monotonic() - self._failed_s > _FLAKY_S:
-                return
 
     async def _require_answers(self, limit_s: float) -> None:
         """It may be at work on some photos for long: then it answers for good pixels meanwhile.
@@ -149,7 +150,6 @@ class Model:
         except (PhotoRejected, Retryable) as failed:
             what = "a drawn picture" if self._good is None else "a photo that it scored before"
             self._failure = f"{self.name} version {self._version} fails on {what}: {failed.detail}"
-            self._failed_s = monotonic()
         else:
             self._failure = None
         self._probed_s = sent_s

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Final
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +59,8 @@ class Serving:
         self._confirmed = _UNKNOWN
         #: How often something else was found to be served.
         self._refuted = 0
+        #: Answers to photos for which the other model failed, by the identity of their pixels.
+        self._kept: dict[tuple[int, Model], _Answer] = {}
         self._looking: asyncio.Task[ModelContract | None] | None = None
         #: When the look began that found the contract in force last.
         self._looked_s = -inf
@@ -65,7 +68,8 @@ class Serving:
     async def infer(self, pixels: Pixels) -> Scores:
         """The scores of one photo from both models, concurrently; `pixels` is uint8 [size, size, 3].
 
-        It waits for both, also where one fails: what Triton still computes is not asked again.
+        It waits for both, also where one fails, and keeps the other's answer for the next call with the same array, so
+        that nothing is computed twice.
 
         Raises:
             DependencyDown: Triton is unavailable, overloaded, or serves another contract.
@@ -76,6 +80,7 @@ class Serving:
             self._ask(self._quality, pixels), self._ask(self._brand, pixels), return_exceptions=True
         )
         if isinstance(quality, BaseException) or isinstance(brand, BaseException):
+            self._keep(pixels, {self._quality: quality, self._brand: brand})
             failures = [answer for answer in (quality, brand) if isinstance(answer, BaseException)]
             worst = next((failure for failure in failures if isinstance(failure, DependencyDown)), failures[0])
             raise worst
@@ -93,7 +98,19 @@ class Serving:
             await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
         return served
 
+    def _keep(self, pixels: Pixels, answers: dict[Model, _Answer | BaseException]) -> None:
+        """Keeps what a model answered while the other one failed, until these pixels come again or are dropped."""
+        for model, answer in answers.items():
+            if isinstance(answer, _Answer):
+                key = id(pixels), model
+                if key not in self._kept:
+                    finalize(pixels, self._kept.pop, key, None)
+                self._kept[key] = answer
+
     async def _ask(self, model: Model, pixels: Pixels) -> _Answer:
+        kept = self._kept.get((id(pixels), model))
+        if kept is not None and kept.before == self._changes:
+            return kept
         await model.require_working()
         try:
             return await self._answer(model, pixels)

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -89,6 +90,16 @@ async def test_a_place_is_free_again_however_its_request_ends(failure: Exception
                 raise failure
     assert places.sent == 0
     assert places.silent_s() == 0
+
+
+async def test_a_photo_on_which_a_model_failed_after_long_takes_no_places_from_the_others() -> None:
+    places = Concurrency(0.001)
+    for _ in range(10):
+        with suppress(Retryable):
+            async with places.place():
+                await asyncio.sleep(0.01)
+                raise Retryable("inference_failed", "no")
+    assert places._limit.allowed == 16
 
 
 async def test_a_cancelled_request_leaves_its_place() -> None:

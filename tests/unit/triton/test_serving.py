@@ -1,6 +1,7 @@
 """Scores are those of the contract in force, and a photo is blamed only for what is its own."""
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -243,7 +244,7 @@ async def test_a_photo_that_is_never_answered_is_blamed_where_the_model_answers_
             await asyncio.sleep(5)
         return answer(model)
 
-    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.1) as models:
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.2) as models:
         bad = asyncio.create_task(failure_of(models, photo(66)))
         while not bad.done():
             if company:
@@ -257,8 +258,10 @@ async def test_a_photo_that_is_never_answered_is_blamed_where_the_model_answers_
 
 
 async def test_a_model_that_answers_nobody_for_a_while_blames_no_photo() -> None:
+    stopped = False
+
     async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
-        if pixels[0] != 7:
+        if stopped or pixels[0] != 7:
             await asyncio.sleep(5)
         return answer(model)
 
@@ -267,6 +270,7 @@ async def test_a_model_that_answers_nobody_for_a_while_blames_no_photo() -> None
         waiting = [asyncio.create_task(failure_of(models, photo(number))) for number in (66, 67, 68)]
         # Answered, but sent at the beginning of their wait only.
         await models.infer(photo(7))
+        stopped = True
         assert {type(failure) for failure in await asyncio.gather(*waiting)} == {Unanswered}
 
 
@@ -358,6 +362,30 @@ async def test_it_waits_for_both_models_also_where_one_fails() -> None:
     async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
         await failure_of(models, photo(66))
         assert fake.begun.count("brand_logo") == fake.ended.count("brand_logo") == 1
+
+
+async def test_what_one_model_answered_is_not_asked_again_while_the_other_fails() -> None:
+    away = True
+
+    async def row(model: str, _: object) -> Row:
+        if model == "brand_logo" and away:
+            raise ValueError("UNAVAILABLE", "as told")
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
+        pixels = photo()
+        for _ in range(5):
+            await failure_of(models, pixels)
+        assert fake.begun.count("photo_quality") == 1
+        away = False
+        assert (await models.infer(pixels)).quality_score == 0.75
+        assert fake.begun.count("photo_quality") == 1
+        fake.labels = SWAPPED
+        await failure_of(models, pixels)
+        assert models._kept
+        del pixels
+        gc.collect()
+        assert not models._kept
 
 
 async def test_the_time_of_an_answer_runs_from_its_sending_and_nothing_is_asked_twice() -> None:
