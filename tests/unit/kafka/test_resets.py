@@ -33,6 +33,8 @@ def window(position: int | None, *read: int, done: frozenset[int] = frozenset())
         (window(90), (20, 90), 90, 0),
         (window(91), (20, 90), 20, 0),
         (window(50, 50, 51), (20, 90), 50, 0),
+        (window(50, 50, 51), (51, 90), 51, 0),
+        (window(50, 50, 51), (52, 90), 52, 0),
         (window(None), (20, 90), 20, 0),
         (window(None, 50), (20, 90), 50, 0),
     ],
@@ -41,7 +43,7 @@ def test_a_position_stays_where_the_log_has_it_and_what_vanished_unread_is_count
     read: PartitionOffsets, log: tuple[int, int], position: int, lost: int
 ) -> None:
     restart = restart_of(read, *log, anew=False, truncated=False, old_end=90)
-    assert (restart.position, restart.lost) == (position, lost)
+    assert (restart.position, restart.lost, "gone" in restart.words) == (position, lost, lost > 0)
 
 
 @pytest.mark.parametrize(
