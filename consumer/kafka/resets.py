@@ -57,7 +57,9 @@ def restart_of(window: PartitionOffsets, first: int, end: int, *, anew: bool, tr
     if read > end or truncated:
         words = f"the log was truncated: it ends at {end}, and was read up to {read}"
         return Restart(first, window.unread_below(old_end), words)
-    return Restart(read if window.position is None else window.position, 0, "the position is in the log after all")
+    # What is in flight may have left the log meanwhile.
+    position = read if window.position is None else max(window.position, first)
+    return Restart(position, 0, "the position is in the log after all")
 
 
 @dataclass(frozen=True, slots=True)

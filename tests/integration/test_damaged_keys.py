@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from consumer.errors import DependencyDown, PhotoRejected
-from consumer.events import Brand, Quality, Source, Tags
+from consumer.events import Brand, Deletion, Quality, Source, Tags
 from consumer.operations.sweep import Entry, sweep
 from consumer.reader import TagReader
 from consumer.redis.schema import bucket, fields_of, index_prefix, photo_key
-from consumer.redis.store import Store
+from consumer.redis.store import Store, Written
 from tests.harness_redis import RedisPlace
 from tests.integration.test_store import make_deletion, make_tags
 
@@ -305,11 +305,48 @@ async def test_a_command_that_the_user_may_not_call_is_an_outage_after_which_the
                 await refused.write(decision)
             except DependencyDown:  # Not every write needs every command.
                 held = await store.in_force("photo")
+                older = make_tags("photo", 0, ("shell",), 0.1)
+                assert before is None or (await store.write(older)).outcome == "superseded"
+                with place.client() as client:
+                    assert client.exists(PHOTO) == (before is not None)
             assert held is None or held.version < decision.version
         await store.write(decision)
         assert await store.differences([decision]) == [None]
     brands = decision.brands if isinstance(decision, Tags) else ()
     assert place.index() == {(each.brand, "photo", 0.5) for each in brands}
+
+
+@pytest.mark.parametrize("place", ["default", "6.2", "valkey"], indirect=True)
+@pytest.mark.parametrize("decision", [make_tags("photo", 1, ("puma", "shell"), 0.5), make_deletion("photo", 1)])
+async def test_a_repeat_writes_nothing_and_so_needs_no_right_to_write(
+    place: RedisPlace, decision: Tags | Deletion
+) -> None:
+    async with place.store() as store:
+        await store.write(decision)
+        async with limited(place, "-@write") as reading:
+            assert await reading.write(decision) == Written("unchanged", decision)
+            assert await reading.write_all([decision]) == ["unchanged"]
+
+
+async def test_only_what_an_index_really_held_wrongly_counts_as_mended(place: RedisPlace) -> None:
+    first, again = make_tags("photo", 1, ("puma",), 0.5), make_tags("photo", 1, ("shell",), 0.25)
+    async with place.store() as store:
+        await store.write(first)
+        with place.client() as client:
+            client.zadd(SHELL, {"other": 0.25})
+            assert (await store.write(again)).outcome == "unchanged", "its place in that index is empty already"
+            client.zadd(SHELL, {"photo": 0.25})
+        assert (await store.write(again)).outcome == "mended"
+    assert place.index() == {("puma", "photo", 0.5), ("shell", "other", 0.25)}
+
+
+async def test_tags_stay_though_somebody_had_let_an_older_hash_expire(place: RedisPlace) -> None:
+    async with place.store() as store:
+        await store.write(make_tags("photo", 1, ("puma",)))
+        with place.client() as client:
+            client.expire(PHOTO, 1_000)
+            await store.write(make_tags("photo", 2, ("puma",)))
+            assert client.ttl(PHOTO) == -1
 
 
 async def test_a_reader_leaves_out_what_it_cannot_read_and_says_so(place: RedisPlace) -> None:

@@ -38,8 +38,17 @@ async def test_a_record_without_a_value_is_a_counted_skip(one: Record) -> None:
     await bench.handle(one)
     assert bench.world.effects == ["done"]
     assert bench.outcomes() == {"skipped": 1}
+    await bench.handle(record(), record(b"{}"))
     (line,) = bench.log.named("record.skipped")
     assert line["offset"] == 3
+
+
+async def test_what_became_a_dead_letter_says_why_to_whoever_counts_it() -> None:
+    bench = Bench()
+    bad, good = bench.world.delivery(record(b"{}")), bench.world.delivery(record())
+    for delivery in (bad, good):
+        await bench.pipeline.handle(delivery)
+    assert (bad.wait.rejected, good.wait.rejected) == ("invalid_event", None)
 
 
 @pytest.mark.parametrize(

@@ -95,3 +95,8 @@ def test_the_same_content_judged_by_the_same_models_has_the_same_version() -> No
 def test_times_outside_the_range_keep_the_width(time_ms: int) -> None:
     assert 0 <= versions.content_revision(None, time_ms) <= MAX_REVISION
     assert versions.content_revision(None, time_ms) == max(0, min(time_ms, MAX_REVISION))
+
+
+@given(written)
+def test_what_deletes_a_content_is_the_same_from_its_version_as_from_its_event(one: tuple[int, int, int]) -> None:
+    assert versions.above_rescorings(text_of(*one)) == versions.tombstone_of(deletion(one[0]))

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -157,6 +158,30 @@ async def test_a_producer_that_fails_again_and_again_ends_the_service() -> None:
         await eventually(lambda: not outbox.alive)
         sending.cancel()
     assert "OUT_OF_ORDER_SEQUENCE_NUMBER" in str(desk.failures[0])
+
+
+@pytest.mark.parametrize(("step_s", "goes_on"), [(6.5, True), (5.5, False)])
+async def test_producers_that_fail_now_and_then_end_nothing(
+    monkeypatch: pytest.MonkeyPatch, step_s: float, goes_on: bool
+) -> None:
+    clock = count(1_000.0, step_s)
+    monkeypatch.setattr("consumer.kafka.outbox.monotonic", lambda: next(clock))
+    desk = Desk([*(fatal() for _ in range(11)), FakeProducer()])
+    async with desk.open() as outbox:
+        sending = asyncio.create_task(sent(outbox))
+        await eventually(lambda: desk.failures or sending.done())
+        sending.cancel()
+    assert (desk.made, not desk.failures) == ((12, True) if goes_on else (11, False))
+
+
+async def test_former_producers_are_let_go_once_they_have_answered_and_nothing_holds_up_the_process() -> None:
+    desk = Desk([fatal(), FakeProducer()])
+    async with desk.open() as outbox:
+        await asyncio.gather(*(sent(outbox, NewRecord("t", b"%d" % number, b"v")) for number in range(5)))
+        lane = outbox._batched
+        await eventually(lambda: not lane._broken)
+        assert len(desk.batched[0]) == 0
+        assert lane._thread.daemon
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

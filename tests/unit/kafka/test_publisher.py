@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from hashlib import sha256
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -238,6 +239,33 @@ async def test_a_result_that_is_refused_with_the_trace_goes_without_it(decided: 
 async def test_a_result_that_is_refused_without_the_trace_too_is_told(headers: Headers) -> None:
     with publishing(FakeProducer(refuses=larger_than(100))) as publisher, pytest.raises(RecordRefused):
         await publisher.result(tags(), delivered(record(headers=headers)))
+
+
+class Listing(FakeProducer):
+    """A producer whose cluster has these topics, or does not answer."""
+
+    def __init__(self, *topics: str, answers: bool = True) -> None:
+        super().__init__()
+        self.topics = {name: SimpleNamespace(error=None, partitions={0: None}) for name in topics}
+        self.answers = answers
+
+    def list_topics(self, timeout: float) -> "Listing":
+        assert timeout > 0
+        if not self.answers:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return self
+
+
+async def test_every_topic_that_is_read_or_written_must_be_there() -> None:
+    names = ("uploads", "tags", "dead", "retry")
+    with publishing(Listing(*names)) as publisher:
+        await publisher.require_topics("kafka:9092")
+    for missing in names:
+        there = Listing(*(name for name in names if name != missing))
+        with publishing(there) as publisher, pytest.raises(DependencyDown, match=f"no topic {missing};"):
+            await publisher.require_topics("kafka:9092")
+    with publishing(Listing(*names, answers=False)) as publisher, pytest.raises(DependencyDown, match="kafka:9092"):
+        await publisher.require_topics("kafka:9092")
 
 
 async def test_a_full_queue_is_waited_out() -> None:

@@ -33,6 +33,8 @@ def window(position: int | None, *read: int, done: frozenset[int] = frozenset())
         (window(90), (20, 90), 90, 0),
         (window(91), (20, 90), 20, 0),
         (window(50, 50, 51), (20, 90), 50, 0),
+        (window(50, 50, 51), (51, 90), 51, 0),
+        (window(50, 50, 51), (52, 90), 52, 0),
         (window(None), (20, 90), 20, 0),
         (window(None, 50), (20, 90), 50, 0),
     ],
@@ -41,7 +43,7 @@ def test_a_position_stays_where_the_log_has_it_and_what_vanished_unread_is_count
     read: PartitionOffsets, log: tuple[int, int], position: int, lost: int
 ) -> None:
     restart = restart_of(read, *log, anew=False, truncated=False, old_end=90)
-    assert (restart.position, restart.lost) == (position, lost)
+    assert (restart.position, restart.lost, "gone" in restart.words) == (position, lost, lost > 0)
 
 
 @pytest.mark.parametrize(
@@ -161,9 +163,11 @@ def test_topics_are_asked_for_at_once_then_rarely_and_sooner_while_something_is_
     bench.report()
     bench.turn()
     assert len(bench.ids.questions) == 5
+    bench.turn(1.1)
+    assert len(bench.ids.questions) == 6, "the position depends on the answer"
     bench.resets.assigned()
     bench.turn()
-    assert len(bench.ids.questions) == 6
+    assert len(bench.ids.questions) == 7
 
 
 def test_one_question_at_a_time_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,6 +304,18 @@ def test_what_was_left_of_a_partition_is_counted_once_and_only_of_its_own_topic(
         bench.answer(NEW)
         bench.turn()
     assert (bench.lines(), bench.lost()) == ([(0, 3)], 3)
+
+
+def test_of_a_partition_whose_log_was_never_seen_nothing_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, 0)
+    bench.answer()
+    bench.turn()
+    bench.resets.forget([A])
+    bench.tracker.forget(A)
+    bench.tracker.forget(B)
+    bench.answer(NEW)
+    bench.turn()
+    assert bench.lines() == [(0, 0)]
 
 
 def test_a_restart_says_in_words_what_happened() -> None:

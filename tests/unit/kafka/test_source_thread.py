@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
 from consumer.kafka.headers import delivery_of
-from consumer.kafka.plans import Subscription
+from consumer.kafka.plans import FixedRanges, Plan, Subscription
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import Answer, TopicIds
 from consumer.kafka.unfinished import Unfinished
@@ -78,8 +78,8 @@ class FakeConsumer:
     def poll(self, _: float) -> FakeMessage | None:
         return self.messages.pop(0) if self.messages else None
 
-    def consume(self, count: int, _: float) -> list[FakeMessage]:
-        assert count > 0
+    def consume(self, count: int, timeout: float) -> list[FakeMessage]:
+        assert (count > 0, timeout) == (True, 0)
         taken, self.messages = self.messages[:count], self.messages[count:]
         return taken
 
@@ -166,14 +166,20 @@ class FakeIds(TopicIds):
 class Bench:
     """A source whose thread never starts."""
 
-    def __init__(self, *messages: FakeMessage, assigned: Sequence[int] = (0,), window: int = WINDOW) -> None:
+    def __init__(
+        self,
+        *messages: FakeMessage,
+        assigned: Sequence[int] = (0,),
+        window: int = WINDOW,
+        plan: Plan | None = None,
+    ) -> None:
         self.records: list[Record] = []
         self.failures: list[SourceFailed] = []
         self.log, self.metrics = RecordingLog(), Metrics()
         self.consumer, self.suspended = FakeConsumer(*messages), threading.Event()
         self.ids = FakeIds()
         self.source = Source(
-            Subscription(TOPIC, "earliest"),
+            plan or Subscription(TOPIC, "earliest"),
             connect=partial(clients.consumer_client, "127.0.0.1:1", "g", {}),
             topic_ids=self.ids,
             max_in_flight=window,
@@ -236,7 +242,7 @@ def test_no_more_is_taken_than_may_be_in_flight() -> None:
     assert len(bench.records) == bench.source.in_flight == WINDOW
 
 
-@pytest.mark.parametrize("window", [1, 200, 1_000])
+@pytest.mark.parametrize("window", [1, 2, 200, 1_000])
 def test_one_poll_takes_as_many_as_may_be_in_flight_but_bounded(window: int) -> None:
     bench = Bench(*messages(*range(300)), window=window)
     bench.turn()
@@ -256,8 +262,9 @@ def test_positions_are_stored_four_times_a_second_and_measured_once() -> None:
     bench.turn()
     assert (stored, lag({"topic": TOPIC, "partition": "0"})) == ({0: 6}, 95)
     bench.source.done(bench.records[1])
+    bench.consumer.bounds = (0, 200)
     bench.turn()
-    assert stored == {0: 6}
+    assert (stored, lag({"topic": TOPIC, "partition": "0"})) == ({0: 6}, 95), "a moment ago"
 
 
 def test_a_window_that_is_full_for_a_moment_is_not_paused() -> None:
@@ -341,6 +348,118 @@ def test_a_partition_that_is_revoked_waits_for_what_is_in_flight_of_it_alone() -
     bench.source.revoked(bench.consumer, partitions(0))
     assert bench.consumer.stored == {0: 6, 1: 7}
     assert bench.metrics.registry.get_sample_value("tagger_late_completions_total") == 0
+
+
+class Watched(threading.Event):
+    """An event that ends each wait at once, after it did what a test wants, and counts the waits."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self.meanwhile, self.waits = meanwhile, 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        assert 0 < timeout < 0.2, "the group has to hear of this member"
+        assert not self.is_set(), "it would not wait at all"
+        self.waits += 1
+        self.meanwhile()
+        return True
+
+
+def test_whatever_the_thread_waits_for_a_completion_wakes_it() -> None:
+    bench = Bench(*messages(5, 6))
+    bench.turn()
+    left = list(bench.records)
+    bench.source._wake = wake = Watched(lambda: bench.source.done(left.pop()))
+    bench.source.revoked(bench.consumer, partitions(0))
+    assert (wake.waits, wake.is_set(), bench.consumer.stored) == (2, False, {0: 7})
+    bench.source.done(bench.records[0])
+    assert wake.is_set()
+
+
+def test_a_full_window_is_waited_out_without_haste_and_what_is_done_in_the_last_turn_is_stored() -> None:
+    bench = Bench(*messages(*range(WINDOW)))
+
+    def meanwhile() -> None:
+        if wake.waits == 3:
+            for one in bench.records:
+                bench.source.done(one)
+            bench.source._closing.set()
+
+    bench.source._wake = wake = Watched(meanwhile)
+    bench.source._connect = lambda _: bench.consumer  # type: ignore[assignment,return-value]
+    bench.source._run()
+    assert (wake.waits, bench.consumer.stored) == (3, {0: WINDOW})
+
+
+def test_a_thread_that_hangs_is_not_alive_and_does_not_hold_up_the_end_of_the_process() -> None:
+    bench, go_on = Bench(), threading.Event()
+    bench.source._connect = lambda _: go_on.wait(10) and bench.consumer  # type: ignore[assignment,return-value]
+    bench.source.start()
+    assert bench.source._thread.daemon
+    assert bench.source.alive
+    bench.source._ticked_s -= 20
+    assert not bench.source.alive
+    go_on.set()
+    until(lambda: bench.source.alive)
+    assert bench.source.ready
+    bench.source._brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+    assert not bench.source.ready
+    bench.source.close(10)
+    assert not bench.source._thread.is_alive()
+    assert not bench.source.alive
+
+
+def test_the_first_positions_of_a_group_are_committed_and_count_once_they_are_acknowledged() -> None:
+    bench = Bench(assigned=())
+    mine, other = TopicPartition(TOPIC, 0, 0), TopicPartition(TOPIC, 1, 9)
+    known = TopicPartition(TOPIC, 2, 40)
+    bench.source.assigned(bench.consumer, [mine, known], [mine, other])
+    assert [entry[:2] for entry in bench.consumer.committed_by_hand] == [(0, 0), (1, 9)]
+    lag = partial(bench.metrics.registry.get_sample_value, "tagger_consumer_lag_records")
+    bench.source._commits.measure(bench.consumer)
+    assert [lag({"topic": TOPIC, "partition": number}) for number in "02"] == [0, 60]
+    bench.source._commits.on_commit(None, [mine])
+    bench.source._commits.measure(bench.consumer)
+    assert lag({"topic": TOPIC, "partition": "0"}) == 100
+    bench.source.lost([mine])
+    assert lag({"topic": TOPIC, "partition": "0"}) == 0
+
+
+def test_a_partition_that_is_assigned_anew_has_nothing_in_flight_and_goes_on_behind_what_was_done() -> None:
+    bench = Bench(*messages(0))
+    bench.turn()
+    bench.source.assigned(bench.consumer, [committed_under("", 0)])
+    assert (bench.source.oldest, bench.source.in_flight) == (None, 0)
+    bench.consumer.messages = messages(0, 1, 2, 3)
+    bench.turn()
+    assert [one.offset for one in bench.records] == [0, 0, 1, 3]
+
+
+def test_partitions_that_are_lost_are_neither_paused_nor_resumed_any_more() -> None:
+    bench = Bench(assigned=(0, 1))
+    bench.source.lost(partitions(0))
+    bench.source.stop_delivery()
+    bench.source._settle(bench.consumer)
+    assert bench.consumer.calls == [("pause", [(TOPIC, 1, -1001)])]
+
+
+def test_a_plan_of_ranges_is_told_what_is_delivered_what_ends_and_what_vanished() -> None:
+    plan = FixedRanges({(TOPIC, 0): range(2, 9), (TOPIC, 1): range(3)}, range(1_700_000_000_000, 1_700_000_000_001))
+    eof = FakeMessage(3, 1, KafkaError(KafkaError._PARTITION_EOF))
+    bench = Bench(*messages(2, 4), *messages(0, number=1), eof, plan=plan, assigned=(), window=20)
+    plan.begin(bench.consumer, bench.source)  # type: ignore[arg-type]
+    bench.turn()
+    assert (len(bench.records), plan.total, plan.finished) == (3, 3 + 4, False)
+    bench.consumer.messages = messages(9)
+    bench.turn()
+    assert (len(bench.records), plan.total, plan.finished, plan.intact) == (3, 3, True, True)
+    bench.consumer.messages = messages(1)
+    bench.turn()
+    assert plan.intact
+    bench.consumer.bounds = (20, 30)
+    reset(bench)
+    assert not plan.intact
 
 
 def test_a_revoke_at_the_end_waits_for_nothing() -> None:
@@ -435,7 +554,8 @@ def test_a_position_below_the_log_goes_on_at_the_first_record_that_is_left_and_c
     bench.consumer.calls.clear()
     bench.consumer.bounds = (20, 100)
     reset(bench)
-    assert bench.consumer.calls[:2] == [("unassign", [(TOPIC, 0, -1001)]), ("assign", [(TOPIC, 0, 20)])]
+    moved = [("unassign", [(TOPIC, 0, -1001)]), ("assign", [(TOPIC, 0, 20)]), ("resume", [(TOPIC, 0, -1001)])]
+    assert bench.consumer.calls == moved
     assert [(line["partition"], line["lost"]) for line in bench.log.named("offsets.reset")] == [(0, 13)]
     assert lost(bench) == 13
     assert (bench.consumer.stored, bench.consumer.committed_by_hand[-1][:2]) == ({0: 20}, (0, 20))
@@ -560,7 +680,7 @@ def test_an_earlier_offset_that_is_delivered_begins_the_log_anew_and_ends_nothin
     assert (bench.consumer.stored, bench.source.in_flight) == ({0: 3}, 1)
     bench.finish(*bench.records)
     assert bench.consumer.stored == {0: 4}
-    assert len(bench.log.named("offsets.reset")) == 1
+    assert [line["lost"] for line in bench.log.named("offsets.reset")] == [0]
 
 
 def test_a_record_that_is_finished_twice_ends_nothing() -> None:
