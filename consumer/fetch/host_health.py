@@ -75,6 +75,8 @@ class HostHealth:
         if failure.origin is None or failure.reason != "fetch_timeout":
             return False
         host = self.hosts[failure.origin]
+        if self.crowd.is_crowded(host.room) and self.others_answer(failure.origin):
+            return True
         return not host.room.answers and len(host.photos) >= self._limits.failure_threshold
 
     async def down_after(self, name: str, event: PhotoUploaded, failure: Retryable, *, reached: bool) -> bool:

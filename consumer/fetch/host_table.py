@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consumer.events import PhotoUploaded
-from consumer.fetch.crowd import Room
+from consumer.fetch.room import Room
 
 #: Events can name any number of hosts: of those that answered and of the others, the least recently used is forgotten.
 MAX_HOSTS: Final = 1_024

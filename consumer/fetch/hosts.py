@@ -3,6 +3,7 @@
 What counts as down is decided in `host_health.py`, how many photos may wait for a silent host in `crowd.py`.
 """
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -38,8 +39,23 @@ class _Visit(Trail):
         self._health = health
         self._at: Host | None = None
         self._paused_at: Host | None = None
+        self._clock = asyncio.timeout(None)
         #: The origin of the photo's URI.
         self.name = name
+
+    def within(self) -> asyncio.Timeout:
+        """A context that raises TimeoutError once this photo has to give way to others."""
+        return self._clock
+
+    def give_way(self) -> None:
+        """See `Guest`."""
+        self._clock.reschedule(asyncio.get_running_loop().time())
+
+    def answers(self) -> None:
+        """See `Trail`."""
+        if self._at is not None:
+            self._at.room.took(self)
+        super().answers()
 
     async def asks(self, origin: str, through: tuple[str, ...] = ()) -> None:
         """Moves on to this origin.
@@ -61,6 +77,8 @@ class _Visit(Trail):
         """
         self.relayed()
         host = self._at
+        if host is not None:
+            host.room.took(self)
         if host is not None and not await self._health.crowd.may_read(host.room, self, size):
             self._health.hosts[self.name].waits_for = self.asking
             raise PhotoHostDown("fetch_timeout", f"{self.asking} does not end its answers, and holds enough bytes")
@@ -144,7 +162,10 @@ class Hosts:
         visit = _Visit(self._health, origin(parsed(event.uri)))
         try:
             with following(visit):
-                return await retry(partial(visit.attempt, attempt), event)
+                async with visit.within():
+                    return await retry(partial(visit.attempt, attempt), event)
+        except TimeoutError:
+            failure = self._sent_away(visit)
         except Retryable as spent:
             failure = spent
         except _Enough as enough:
@@ -156,6 +177,19 @@ class Hosts:
                 self._hosts[visit.name].waits_for = suspect
                 raise PhotoHostDown(failure.reason, failure.detail) from None
         raise failure from None
+
+    def _sent_away(self, visit: _Visit) -> Retryable:
+        """What it means that a photo gave way to others: nothing for the photo while other hosts answer.
+
+        Raises:
+            PhotoHostDown: other hosts answer, or its host never did.
+        """
+        cause = visit.asking or visit.name
+        detail = f"{cause} is late for too many photos"
+        if self._hosts[cause].answered_s is None or self._health.others_answer(cause):
+            self._hosts[visit.name].waits_for = cause
+            raise PhotoHostDown("fetch_timeout", detail) from None
+        return Retryable("fetch_timeout", detail, origin=cause)
 
     def patience(self, event: PhotoUploaded) -> Callable[[], bool]:
         """Whether this photo still waits for its host in place: not while other hosts answer, and not forever.
