@@ -550,6 +550,18 @@ def test_no_record_is_given_up_for_another_error_but_the_wait_is_visible(fault: 
     assert KafkaError(fault).name() in oldest.waits_for
 
 
+def test_a_log_that_ends_earlier_than_before_does_not_stand_still_at_its_end() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.finish(*bench.records)
+    for end, stands in ((8, True), (6, False), (7, True)):
+        bench.consumer.bounds = (0, end)
+        for _ in range(2):
+            bench.source._measured_s = 0.0
+            bench.turn()
+        assert (bench.source.oldest is not None) is stands
+
+
 def test_a_record_is_not_passed_over_where_the_client_does_not_go_on() -> None:
     bench = Bench(*messages(5))
     bench.turn()
