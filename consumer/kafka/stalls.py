@@ -12,7 +12,7 @@ from typing import Final
 from consumer.kafka.offsets import Partition
 from consumer.kafka.unfinished import Unfinished
 
-_UNEXPLAINED: Final = "no error; the records of an open transaction, and those behind it, are not given before its end"
+_UNEXPLAINED: Final = "there is no error: the leader of the partition is away, or a transaction is open, before whose end nothing is given"
 
 
 @dataclass(frozen=True, slots=True)
