@@ -20,6 +20,7 @@ from consumer.embedded.kafka import Kafka
 from consumer.kafka import clients, offset_map
 from consumer.kafka.headers import Delivery, delivery_of
 from consumer.kafka.plans import Subscription
+from consumer.kafka.scan import Scan
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import TopicIds
 from consumer.kafka.topics import TopicNames
@@ -420,6 +421,10 @@ def test_a_batch_that_the_client_cannot_open_costs_its_own_records_alone(elsewhe
         assert member.read == [*before, *[None] * count, *after]
         eventually(lambda: elsewhere.committed().offset == 6 + count)
         eventually(lambda: member.source.oldest is None)
+    with Scan(elsewhere.kafka, {}, elsewhere.name) as scan:
+        scanned = [record for records in scan for record in records]
+    assert [record.value for record in scanned] == member.read
+    assert [bool(record.unreadable) for record in scanned] == [value is None for value in member.read]
 
 
 def test_brokers_that_answer_slowly_are_back_as_soon_as_they_answer(elsewhere: Topic, cluster: MockCluster) -> None:
