@@ -177,6 +177,15 @@ def test_idle_partitions_get_a_position_at_once_and_a_restart_skips_nothing(
     assert sorted(member.read) == sorted(values)
 
 
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_members_without_a_partition_stand_by_ready(kafka: Kafka, protocol: str) -> None:
+    topic = Topic(kafka.bootstrap_servers, partitions=1)
+    with topic.member(protocol=protocol) as first, topic.member(protocol=protocol) as second:
+        values = topic.send("a", 5)
+        eventually(lambda: sorted([*first.read, *second.read]) == sorted(values))
+        assert [member.value("tagger_assigned_partitions") for member in (first, second)].count(0) == 1
+
+
 def test_a_partition_that_is_added_later_is_read_from_its_beginning(uploads: Topic) -> None:
     uploads.send("old", 3)
     with uploads.member(first_position="latest") as member:

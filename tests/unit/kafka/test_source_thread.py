@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.events import Record
-from consumer.kafka import clients, offset_map
+from consumer.kafka import clients, offset_map, plans
 from consumer.kafka.headers import delivery_of
 from consumer.kafka.plans import Subscription
 from consumer.kafka.source import Source
@@ -714,6 +714,22 @@ def test_a_member_that_stands_by_has_begun() -> None:
     joined = Joined()
     joined.assign()
     assert joined.plan.begun
+
+
+@pytest.mark.parametrize(("protocol", "ready"), [("consumer", True), ("classic", False)])
+def test_a_member_that_is_told_nothing_stands_by_where_that_means_no_partition(
+    protocol: str, ready: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, consumer = Subscription(TOPIC, "earliest", group_protocol=protocol), FakeConsumer()
+    told = Told(consumer)
+    plan.begin(consumer, told)
+    plan.attend(consumer, told)
+    assert (plan.begun, consumer.calls) == (False, [])
+    late_s = monotonic() + 11
+    monkeypatch.setattr(plans, "monotonic", lambda: late_s)
+    for _ in range(2):
+        plan.attend(consumer, told)
+    assert (plan.begun, consumer.names()) == (ready, ["source.assigned"] * ready)
 
 
 def test_an_empty_assignment_asks_the_group_nothing() -> None:
