@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from consumer.errors import Dependency
 from consumer.escape import json_printable, printable
+from consumer.lines import UnblockingLines
 
 LogEvent = Literal[
     "assignment.received",
@@ -191,8 +192,9 @@ def configure_logging(
 ) -> Log:
     """Sends structlog to `stream`: JSON lines, or colours on a terminal; returns the service's logger with `bound`.
 
-    No call of the logger raises: a line that cannot be written (the reader has gone, the disk is full) or rendered is
-    dropped and counted. `stream` is None in a process that was started with its output closed.
+    No call of the logger raises or waits for long: a line that cannot be written (its reader has gone or hangs, the
+    disk is full) or rendered is dropped and counted. `stream` is None in a process that was started with its output
+    closed.
     """
     stream = stream or cast("TextIO", io.TextIOBase())  # which refuses every line
     if isinstance(stream, io.TextIOWrapper):
@@ -214,7 +216,7 @@ def configure_logging(
         ],
         wrapper_class=_unfailing(logging.getLevelNamesMapping()[level.upper()]),
         # One write for each line: workers share their output, and `print` writes the newline separately.
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", UnblockingLines(stream))),
         cache_logger_on_first_use=False,
     )
     log: Log = structlog.get_logger(**bound)

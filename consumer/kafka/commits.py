@@ -43,6 +43,8 @@ class Commits:
         self._warned_s = -_WARN_EVERY_S
         #: The highest end of each partition's log that was seen since its assignment.
         self.ends: dict[Partition, int] = {}
+        #: The end that was seen last, which is lower once records were lost with a leader.
+        self.last_ends: dict[Partition, int] = {}
 
     def assigned(self, partition: Partition, committed: int | None) -> None:
         """A partition was assigned, whose committed position is known or not."""
@@ -52,7 +54,7 @@ class Commits:
 
     def forget(self, partition: Partition) -> None:
         """A partition is no longer assigned."""
-        for known in (self._acknowledged, self._sent, self._ahead_since_s, self.ends):
+        for known in (self._acknowledged, self._sent, self._ahead_since_s, self.ends, self.last_ends):
             known.pop(partition, None)
         self._refused.discard(partition)
         topic, number = partition
@@ -96,6 +98,7 @@ class Commits:
             with suppress(KafkaException):
                 _, end = consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
                 if end >= 0:
+                    self.last_ends[partition] = end
                     self.ends[partition] = max(end, self.ends.get(partition, 0))
                     if committed is not None:
                         self._metrics.lag.labels(topic, str(number)).set(max(0, end - committed))

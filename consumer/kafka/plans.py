@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 #: Kafka's timestamp of a record that has none.
 NO_TIME_MS: Final = -1
 _AGAIN_S: Final = 1.0
+#: Under KIP-848 a member that gets no partition is told nothing; an assignment takes a few seconds.
+_STANDBY_S: Final = 10.0
 
 
 class Plan(ABC):
@@ -81,6 +84,7 @@ class Subscription(Plan):
         self._starts = starts.Starts(topic, from_end=first_position == "latest", ran_before=ran_before)
         self._after = after
         self._subscribed = False
+        self._stands_by_s = inf
         #: Whether it was assigned partitions, or none, and knows their positions.
         self.begun = False
         self._unknown: dict[Partition, TopicPartition] = {}
@@ -102,6 +106,8 @@ class Subscription(Plan):
         if not self._after():
             return
         self._subscribed = True
+        if self.properties["group.protocol"] == "consumer":
+            self._stands_by_s = monotonic() + _STANDBY_S
 
         def on_assign(_: Consumer, partitions: list[TopicPartition]) -> None:
             self._unknown.update({(entry.topic, entry.partition): entry for entry in partitions})
@@ -128,6 +134,9 @@ class Subscription(Plan):
         """Begins to read partitions that were assigned."""
         if not self._subscribed:
             self.begin(consumer, source)
+        if not self.begun and not self._unknown and monotonic() > self._stands_by_s:
+            self.begun = True
+            source.assigned(consumer, [])
         if self._unknown and monotonic() > self._again_s:
             self._assign(consumer, source)
 

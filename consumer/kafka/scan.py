@@ -13,6 +13,7 @@ from consumer.events import Record, milliseconds
 from consumer.kafka import clients
 from consumer.kafka.clients import coordinates, next_messages, record_of
 from consumer.kafka.offsets import Partition
+from consumer.kafka.unreadable import Unreadable, unreadable_record
 
 _BATCH: Final = 500
 _POLL_S: Final = 0.2
@@ -57,6 +58,7 @@ class TopicReader(AbstractContextManager["TopicReader"]):
             raise
         self.positions: dict[Partition, int] = {}
         self.last_error = ""
+        self._unreadable = Unreadable()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -98,7 +100,7 @@ class TopicReader(AbstractContextManager["TopicReader"]):
             self._consumer.incremental_unassign([TopicPartition(*partition)])
 
     def read(self, wait_s: float) -> list[Record]:
-        """The next records, 500 at most; none where none came within `wait_s`.
+        """The next records, 500 at most; none where none came within `wait_s`; one that cannot be read is among them.
 
         Raises:
             DependencyDown: Kafka refuses them, or a topic was deleted.
@@ -106,6 +108,7 @@ class TopicReader(AbstractContextManager["TopicReader"]):
         records = []
         with clients.kafka_failures():
             messages = next_messages(self._consumer, wait_s, _BATCH)
+        self._unreadable.turn += 1
         for message in messages:
             topic, partition, offset = coordinates(message)
             error = message.error()
@@ -118,7 +121,18 @@ class TopicReader(AbstractContextManager["TopicReader"]):
                 raise DependencyDown("kafka", f"{topic}[{partition}]: {clients.explain(error)}")
             else:
                 self.last_error = clients.explain(error)
+                records += self._passed_over((topic, partition), error)
         return records
+
+    def _passed_over(self, partition: Partition, error: KafkaError) -> list[Record]:
+        """The next record of a partition, if it can never be read; what follows is read then."""
+        offset = self.positions.get(partition)
+        if offset is None or not self._unreadable.gives_up(partition, offset, error):
+            return []
+        with clients.kafka_failures():
+            self._consumer.seek(TopicPartition(*partition, offset + 1))
+        self._advance(partition, offset + 1)
+        return [unreadable_record(partition, offset, 0, clients.explain(error))]
 
     def record_at(self, partition: Partition, offset: int) -> Record | None:
         """The record at one offset; None where there is none (any more).

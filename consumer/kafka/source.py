@@ -196,7 +196,7 @@ class Source:
         if monotonic() - self._measured_s > _MEASURE_S:
             self._measured_s = monotonic()
             self._commits.measure(consumer)
-            self._intake.look(self._commits.ends, paused=self._backpressure.paused)
+            self._intake.look(self._commits.last_ends, paused=self._backpressure.paused)
 
     def _attend(self, consumer: Consumer) -> None:
         """Does what no message asks for: positions that are unknown or none any more, and brokers that are back."""

@@ -12,7 +12,7 @@ from typing import Final
 from consumer.kafka.offsets import Partition
 from consumer.kafka.unfinished import Unfinished
 
-_UNEXPLAINED: Final = "no error; the records of an open transaction, and those behind it, are not given before its end"
+_UNEXPLAINED: Final = "without an error, as while its leader is away or a transaction before it is open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Stalls:
             stands = known is not None and known.position == position
             if stands or error or self._starved:
                 since_s = known.since_s if known is not None and stands else monotonic()
-                stalls[partition] = _Stall(position, since_s, error or _UNEXPLAINED)
+                stalls[partition] = _Stall(position, since_s, f"for {error}" if error else _UNEXPLAINED)
         self._stalls, self._starved = stalls, False
         self._errors = {partition: error for partition, error in self._errors.items() if partition in stalls}
 
@@ -66,5 +66,5 @@ class Stalls:
         (topic, number), stall = min(stalls.items(), key=lambda item: item[1].since_s)
         age_s = monotonic() - stall.since_s
         return Unfinished(
-            topic, number, stall.position, age_s, f"kafka, which gives no record from there on: {stall.why}"
+            topic, number, stall.position, age_s, f"kafka, which gives no record from there on, {stall.why}"
         )

@@ -79,7 +79,7 @@ def has_positions(client: AdminClient, group_id: str) -> bool:
     """
     asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group_id)], request_timeout=_TIMEOUT_S)
     try:
-        positions = asked[group_id].result(2 * _TIMEOUT_S).topic_partitions or []
+        positions = asked[group_id].result(_TIMEOUT_S).topic_partitions or []
     except FutureTimeout:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - it has no public name
     except KafkaException as error:

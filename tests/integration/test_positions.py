@@ -20,6 +20,7 @@ from consumer.embedded.kafka import Kafka
 from consumer.kafka import clients, offset_map
 from consumer.kafka.headers import Delivery, delivery_of
 from consumer.kafka.plans import Subscription
+from consumer.kafka.scan import Scan
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import TopicIds
 from consumer.kafka.topics import TopicNames
@@ -174,6 +175,15 @@ def test_idle_partitions_get_a_position_at_once_and_a_restart_skips_nothing(
     with uploads.member(first_position=first_position, protocol=protocol) as member:
         eventually(lambda: len(member.read) >= 2)
     assert sorted(member.read) == sorted(values)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_members_without_a_partition_stand_by_ready(kafka: Kafka, protocol: str) -> None:
+    topic = Topic(kafka.bootstrap_servers, partitions=1)
+    with topic.member(protocol=protocol) as first, topic.member(protocol=protocol) as second:
+        values = topic.send("a", 5)
+        eventually(lambda: sorted([*first.read, *second.read]) == sorted(values))
+        assert [member.value("tagger_assigned_partitions") for member in (first, second)].count(0) == 1
 
 
 def test_a_partition_that_is_added_later_is_read_from_its_beginning(uploads: Topic) -> None:
@@ -420,6 +430,10 @@ def test_a_batch_that_the_client_cannot_open_costs_its_own_records_alone(elsewhe
         assert member.read == [*before, *[None] * count, *after]
         eventually(lambda: elsewhere.committed().offset == 6 + count)
         eventually(lambda: member.source.oldest is None)
+    with Scan(elsewhere.kafka, {}, elsewhere.name) as scan:
+        scanned = [record for records in scan for record in records]
+    assert [record.value for record in scanned] == member.read
+    assert [bool(record.unreadable) for record in scanned] == [value is None for value in member.read]
 
 
 def test_brokers_that_answer_slowly_are_back_as_soon_as_they_answer(elsewhere: Topic, cluster: MockCluster) -> None:

@@ -205,7 +205,11 @@ OUT_OF_ORDER, INVALID_EPOCH, UNKNOWN_PRODUCER, NOT_ALLOWED = 45, 47, 59, 31
 
 @pytest.mark.parametrize(
     "errors",
-    [(OUT_OF_ORDER,), (OUT_OF_ORDER,) * 3, (INVALID_EPOCH,), (UNKNOWN_PRODUCER,), (NOT_ALLOWED, OUT_OF_ORDER)],
+    [
+        *((OUT_OF_ORDER,), (OUT_OF_ORDER,) * 3, (INVALID_EPOCH,), (UNKNOWN_PRODUCER,), (NOT_ALLOWED, OUT_OF_ORDER)),
+        # Not for the sake of a record: no permission, no topic, too few replicas, another epoch, a format, a disk.
+        *((29,) * 5, (3,) * 3, (19, 20, 19), (90,), (43,) * 3, (76,) * 3, (56,), (2,), (87, 10), (29, OUT_OF_ORDER, 3)),
+    ],
 )
 async def test_every_result_is_published_though_producers_end(brokers: MockCluster, errors: tuple[int, ...]) -> None:
     failures, log = list[ProducerFailed](), RecordingLog()

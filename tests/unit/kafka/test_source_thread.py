@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.events import Record
-from consumer.kafka import clients, offset_map
+from consumer.kafka import clients, offset_map, plans
 from consumer.kafka.headers import delivery_of
 from consumer.kafka.plans import FixedRanges, Plan, Subscription
 from consumer.kafka.source import Source
@@ -764,6 +764,18 @@ def test_no_record_is_given_up_for_another_error_but_the_wait_is_visible(fault: 
     assert KafkaError(fault).name() in oldest.waits_for
 
 
+def test_a_log_that_ends_earlier_than_before_does_not_stand_still_at_its_end() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.finish(*bench.records)
+    for end, stands in ((8, True), (6, False), (7, True)):
+        bench.consumer.bounds = (0, end)
+        for _ in range(2):
+            bench.source._measured_s = 0.0
+            bench.turn()
+        assert (bench.source.oldest is not None) is stands
+
+
 def test_a_record_is_not_passed_over_where_the_client_does_not_go_on() -> None:
     bench = Bench(*messages(5))
     bench.turn()
@@ -916,6 +928,22 @@ def test_a_member_that_stands_by_has_begun() -> None:
     joined = Joined()
     joined.assign()
     assert joined.plan.begun
+
+
+@pytest.mark.parametrize(("protocol", "ready"), [("consumer", True), ("classic", False)])
+def test_a_member_that_is_told_nothing_stands_by_where_that_means_no_partition(
+    protocol: str, ready: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, consumer = Subscription(TOPIC, "earliest", group_protocol=protocol), FakeConsumer()
+    told = Told(consumer)
+    plan.begin(consumer, told)
+    plan.attend(consumer, told)
+    assert (plan.begun, consumer.calls) == (False, [])
+    late_s = monotonic() + 11
+    monkeypatch.setattr(plans, "monotonic", lambda: late_s)
+    for _ in range(2):
+        plan.attend(consumer, told)
+    assert (plan.begun, consumer.names()) == (ready, ["source.assigned"] * ready)
 
 
 def test_an_empty_assignment_asks_the_group_nothing() -> None:

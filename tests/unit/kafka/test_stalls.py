@@ -40,7 +40,7 @@ def test_a_partition_that_gives_nothing_is_as_old_as_the_first_look_and_names_it
     found.look({FIRST: 7}, {FIRST: 9})
     assert found.oldest is not None
     assert (found.oldest.topic, found.oldest.partition, found.oldest.offset, found.oldest.age_s) == ("t", 0, 7, 5)
-    assert "open transaction" in found.oldest.waits_for
+    assert "transaction" in found.oldest.waits_for
     found.failed(FIRST, "BAD_COMPRESSION")
     clock[0] += 5
     found.look({FIRST: 7}, {FIRST: 9})
