@@ -5,7 +5,7 @@ without the last ones there is exactly what was sent. Retry headers count on rec
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -47,8 +47,26 @@ class Failure:
     value_omitted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What of an assigned partition is still to be read: the offsets from `start` to below `end`, as last known.
+
+    `start` is None where no position is known, and `end` where the end of the log is not. `finished` are offsets that
+    an earlier owner finished; `epoch` is that of the assignment.
+    """
+
+    epoch: int
+    start: int | None
+    end: int | None
+    finished: frozenset[int]
+
+
 class Owner(Protocol):
     """What delivered a record: the `Source`, as the pipeline uses it."""
+
+    @property
+    def unread(self) -> Mapping[tuple[str, int], Unread]:
+        """What was not read yet, by assigned partition; it may be some seconds old."""
 
     def done(self, record: Record) -> None:
         """The record reached its outcome."""
