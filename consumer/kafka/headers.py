@@ -22,8 +22,11 @@ _MAX_PARTITION: Final = 2**31 - 1
 _MAX_OFFSET: Final = 2**63 - 1
 #: Attempts or rounds of one record; at one a minute, two years.
 _MAX_COUNT: Final = 1_000_000
-#: As the bound of `retry.delays_s`: a later time was not written by this service, or by one whose clock was wrong.
+#: As the bound of `retry.delays_s`.
 LONGEST_WAIT: Final = timedelta(days=7)
+#: A wait is up to a tenth longer than its delay, and the clocks of two hosts differ: a time that is further ahead was
+#: not written by this service, or by one whose clock was wrong.
+MOST_AHEAD: Final = LONGEST_WAIT + timedelta(days=1)
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
 RETRY_HEADERS: Final = ("reason", "detail", "attempt", "round", "not_before", *_ORIGIN)
 DEAD_HEADERS: Final = ("reason", "detail", "attempt", *_ORIGIN, "failed_at")
@@ -174,7 +177,7 @@ def cloud_event_headers(kind: str, event_id: str, source: str, **more: str) -> H
 
 def _deferral(values: dict[str, str]) -> Deferral:
     not_before = _moment(values["not_before"])
-    if not_before > datetime.now(UTC) + LONGEST_WAIT:
+    if not_before > datetime.now(UTC) + MOST_AHEAD:
         raise ValueError("too far ahead")
     return Deferral(
         values["reason"],
