@@ -4,6 +4,7 @@ A partition that is paused for an hour would otherwise seem to end where it ende
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import TopicPartition
@@ -30,12 +31,15 @@ class Ends:
         self._connect = connect
         self._client: AdminClient | None = None
         self._asked: Mapping[TopicPartition, Future[Any]] = {}
+        self._asked_s = 0.0
 
     def ask(self, partitions: Iterable[Partition]) -> None:
-        """Asks for the ends of these partitions, unless there is a question already."""
+        """Asks for the ends of these partitions, unless there is a question that may still be answered."""
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         question = {TopicPartition(*partition): latest for partition in partitions}
-        if question and not self._asked:
+        lapsed = monotonic() - self._asked_s > 2 * _TIMEOUT_S
+        if question and (lapsed or not self._asked):
+            self._asked_s = monotonic()
             self._client = self._client or self._connect()
             self._asked = self._client.list_offsets(question, request_timeout=_TIMEOUT_S)
 

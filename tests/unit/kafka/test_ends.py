@@ -4,8 +4,10 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from consumer.kafka import ends as ends_module
 from consumer.kafka.ends import Ends
 
 A, B = ("t", 0), ("t", 1)
@@ -52,6 +54,20 @@ def test_each_question_has_one_answer_and_none_is_asked_before_it() -> None:
     assert ends.take() == {}
     ends.ask([A])
     assert [len(question) for question in client.questions] == [2, 1]
+
+
+def test_a_question_that_is_never_answered_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(ends_module, "monotonic", lambda: now_s)
+    ends, client = asking()
+    ends.ask([A])
+    now_s += 9.0
+    ends.ask([A])
+    assert len(client.questions) == 1
+    now_s += 2.0
+    ends.ask([A])
+    client.answer(7)
+    assert ends.take() == {A: 7}
 
 
 def test_what_a_broker_does_not_tell_is_left_out() -> None:
