@@ -8,10 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import (
-    AdminClient,
-    OffsetSpec,  # type: ignore[attr-defined]  # its types leave it out
-)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its types leave one out
 
 from consumer.kafka.offsets import Partition
 
