@@ -235,6 +235,22 @@ async def test_records_of_a_partition_that_was_lost_are_left_to_its_new_owner_an
     assert bench.handled == bench.moved == bench.finished == []
 
 
+async def test_a_partition_that_is_lost_while_its_records_move_leaves_them_to_its_new_owner() -> None:
+    class Losing(Bench):
+        async def move(self, delivery: Delivery) -> Source:
+            self.ours = False
+            self.refuses = RecordRefused("its partition went to another member")
+            return await super().move(delivery)
+
+    bench = Losing()
+    for _ in range(80):
+        bench.send(HOUR_S)
+    await eventually(lambda: not bench.ours)
+    await eventually(lambda: bench.load.bytes == 0)
+    assert bench.handled == bench.moved == bench.finished == []
+    bench.room.close()
+
+
 async def test_the_stop_lets_go_of_all_that_wait_at_once(bench: Bench) -> None:
     bench.hanging = asyncio.Event()
     for after_s in (-1.0, *[0.1] * 10, HOUR_S):
