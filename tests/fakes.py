@@ -5,6 +5,7 @@ import queue
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from consumer.events import (
     Source,
     Tags,
 )
-from consumer.kafka.headers import Delivery, retried_delivery_of
+from consumer.kafka.headers import Delivery, Unread, retried_delivery_of
 from consumer.redis.store import Written
 from consumer.resilience import Deferral
 from consumer.steps import Steps
@@ -167,6 +168,8 @@ class World:
 
     fault: Fault = no_fault
     takes_retries: bool = True
+    #: Whether what it delivered is still this member's.
+    ours: bool = True
     body: bytes = b"jpeg"
     fetched: list[Photo] = field(default_factory=list)
     effects: list[str] = field(default_factory=list)
@@ -245,7 +248,11 @@ class _Owner:
         self.world.done.append(one)
 
     def holds(self, _: Record) -> bool:
-        return True
+        return self.world.ours
+
+    @property
+    def unread(self) -> dict[tuple[str, int], Unread]:
+        return {}
 
 
 class _Store:
@@ -305,6 +312,13 @@ class Produced:
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes | None]]
+    partition: int
+    offset: int
+
+    def stored(self) -> SimpleNamespace:
+        """The message with which a client reports where it is stored."""
+        place = {"topic": self.topic, "partition": max(0, self.partition), "offset": self.offset}
+        return SimpleNamespace(**{name: lambda value=value: value for name, value in place.items()})
 
     def header(self, name: str) -> str | None:
         """The last header of that name as text."""
@@ -347,6 +361,7 @@ class FakeProducer:
         key: bytes | None,
         headers: list[tuple[str, bytes | None]],
         on_delivery: Callable[[KafkaError | None, object], None],
+        partition: int = -1,
     ) -> None:
         """Accepts a message, or raises BufferError while the queue is full."""
         if self.refusal is not None:
@@ -354,10 +369,10 @@ class FakeProducer:
         if self.full:
             self.full -= 1
             raise BufferError("queue full")
-        message = Produced(topic, key, value, headers)
+        message = Produced(topic, key, value, headers, partition, len(self.produced))
         self.produced.append(message)
         code = self._refuses(message)
-        self._deliveries.put(lambda error: on_delivery(error if code is None else KafkaError(code), None))
+        self._deliveries.put(lambda error: on_delivery(error if code is None else KafkaError(code), message.stored()))
 
     def poll(self, timeout: float) -> int:
         """Serves one delivery report."""

@@ -52,6 +52,11 @@ class Backpressure:
         """Whether the window is full, but not for long enough for a pause."""
         return self._full_since_s is not None and not self.paused
 
+    @property
+    def idle(self) -> list[Partition]:
+        """The partitions that are not read at the moment."""
+        return [partition for partition in self._tracker.partitions if self.paused or partition in self._overlong]
+
     def stop(self) -> None:
         """Delivers nothing any more."""
         self._stopped.set()

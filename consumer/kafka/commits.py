@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from time import monotonic
+from types import MappingProxyType
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from consumer.kafka import clients, offset_map
+from consumer.kafka.headers import Unread
 from consumer.kafka.offsets import Commit, OffsetTracker, Partition
 from consumer.telemetry import Log, Metrics
 
@@ -88,8 +90,11 @@ class Commits:
         if refused:
             self._on_refusal(refused[0].error or error, refused)
 
-    def measure(self, consumer: Consumer) -> None:
-        """Updates the lag and the age of what is not committed, and lets `store` repeat what was refused."""
+    def measure(self, consumer: Consumer, told: Mapping[Partition, int] = MappingProxyType({})) -> None:
+        """Updates the lag and the age of what is not committed, and lets `store` repeat what was refused.
+
+        `told` are ends of partitions that are not read at the moment, of which librdkafka learns none.
+        """
         now_s = monotonic()
         overdue: dict[str, float] = {}
         for partition in self.tracker.partitions:
@@ -99,6 +104,7 @@ class Commits:
                 _, end = consumer.get_watermark_offsets(TopicPartition(topic, number), cached=True)
                 if end >= 0:
                     self.last_ends[partition] = end
+                if (end := max(end, told.get(partition, -1))) >= 0:
                     self.ends[partition] = max(end, self.ends.get(partition, 0))
                     if committed is not None:
                         self._metrics.lag.labels(topic, str(number)).set(max(0, end - committed))
@@ -113,6 +119,14 @@ class Commits:
             self._sent.pop(partition, None)
             self.tracker.refused(partition)
         self._refused.clear()
+
+    def unread(self) -> dict[Partition, Unread]:
+        """What of each partition is still to be read, as `measure` saw it."""
+        windows = {partition: self.tracker.window(partition) for partition in self.tracker.partitions}
+        return {
+            partition: Unread(window.epoch, window.next, self.ends.get(partition), window.restored)
+            for partition, window in windows.items()
+        }
 
     def _store(self, consumer: Consumer, commits: Mapping[Partition, Commit]) -> list[TopicPartition]:
         """Stores these; returns those that differ from what was stored last."""

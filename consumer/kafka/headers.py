@@ -6,7 +6,7 @@ without the last ones there is exactly what was sent. Retry headers count on rec
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -23,8 +23,11 @@ _MAX_PARTITION: Final = 2**31 - 1
 _MAX_OFFSET: Final = 2**63 - 1
 #: Attempts or rounds of one record; at one a minute, two years.
 _MAX_COUNT: Final = 1_000_000
-#: As the bound of `retry.delays_s`: a later time was not written by this service, or by one whose clock was wrong.
+#: As the bound of `retry.delays_s`.
 LONGEST_WAIT: Final = timedelta(days=7)
+#: A wait is up to a tenth longer than its delay, and the clocks of two hosts differ: a time that is further ahead was
+#: not written by this service, or by one whose clock was wrong.
+MOST_AHEAD: Final = LONGEST_WAIT + timedelta(days=1)
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
 RETRY_HEADERS: Final = ("reason", "detail", "attempt", "round", "not_before", *_ORIGIN)
 DEAD_HEADERS: Final = ("reason", "detail", "attempt", *_ORIGIN, "failed_at")
@@ -51,8 +54,26 @@ class Failure:
     value_omitted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What of an assigned partition is still to be read: the offsets from `start` to below `end`, as last known.
+
+    `start` is None where no position is known, and `end` where the end of the log is not. `finished` are offsets that
+    an earlier owner finished; `epoch` is that of the assignment.
+    """
+
+    epoch: int
+    start: int | None
+    end: int | None
+    finished: frozenset[int]
+
+
 class Owner(Protocol):
     """What delivered a record: the `Source`, as the pipeline uses it."""
+
+    @property
+    def unread(self) -> Mapping[tuple[str, int], Unread]:
+        """What was not read yet, by assigned partition; it may be some seconds old."""
 
     def done(self, record: Record) -> None:
         """The record reached its outcome."""
@@ -179,7 +200,7 @@ def cloud_event_headers(kind: str, event_id: str, source: str, **more: str) -> H
 
 def _deferral(values: dict[str, str]) -> Deferral:
     not_before = _moment(values["not_before"])
-    if not_before > datetime.now(UTC) + LONGEST_WAIT:
+    if not_before > datetime.now(UTC) + MOST_AHEAD:
         raise ValueError("too far ahead")
     return Deferral(
         values["reason"],

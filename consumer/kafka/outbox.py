@@ -15,8 +15,15 @@ from typing import Final, Protocol
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
-from consumer.events import Headers
-from consumer.kafka.clients import FOR_THE_RECORD, Properties, await_answers, explain, kafka_failures
+from consumer.events import Headers, Source
+from consumer.kafka.clients import (
+    FOR_THE_RECORD,
+    Properties,
+    await_answers,
+    coordinates,
+    explain,
+    kafka_failures,
+)
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
 
@@ -83,17 +90,17 @@ class Outbox:
         for lane in self._lanes:
             lane.close()
 
-    async def send(self, record: NewRecord) -> None:
-        """Returns once the brokers have acknowledged the record.
+    async def send(self, record: NewRecord) -> Source:
+        """Returns where the record is stored, once the brokers have acknowledged it.
 
         Raises:
             RecordRefused: they refuse this record for good, in a batch of its own too.
             DependencyDown: they did not acknowledge it, which may be otherwise later.
         """
         try:
-            await self._batched.send(record)
+            return await self._batched.send(record)
         except RecordRefused:
-            await self._alone().send(record)
+            return await self._alone().send(record)
 
     def _alone(self) -> "Lane":
         """The producer of single records.
@@ -149,17 +156,18 @@ class Lane:
         self._thread.join()
         await_answers(self.producer, _FLUSH_S)
 
-    async def send(self, record: NewRecord) -> None:
+    async def send(self, record: NewRecord) -> Source:
         """As `Outbox.send`, once.
 
         Raises:
             RecordRefused: the brokers refuse it for good, or another one of its batch.
             DependencyDown: as `Outbox.send`.
         """
-        future: asyncio.Future[None] = self._loop.create_future()
+        future: asyncio.Future[Source] = self._loop.create_future()
 
-        def delivered(error: KafkaError | None, _: Message) -> None:
-            self._loop.call_soon_threadsafe(_resolve, future, error, record.topic)
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            answer = Source(*coordinates(message)) if error is None else _meaning(error, record.topic)
+            self._loop.call_soon_threadsafe(_resolve, future, answer)
 
         while True:
             try:
@@ -169,6 +177,7 @@ class Lane:
                         value=record.value,
                         key=record.key,
                         headers=_named(record.headers),
+                        partition=record.partition,
                         on_delivery=delivered,
                     )
                 break
@@ -177,7 +186,7 @@ class Lane:
             except KafkaException as error:
                 failure = _meaning(error.args[0], record.topic)
                 raise failure from None
-        await future
+        return await future
 
     def _run(self) -> None:
         """Serves acknowledgements; an end that nobody asked for ends the service, which would wait for ever."""
@@ -220,13 +229,13 @@ class Lane:
         self._broken = [broken for broken in self._broken if len(broken)]
 
 
-def _resolve(future: asyncio.Future[None], error: KafkaError | None, topic: str) -> None:
+def _resolve(future: asyncio.Future[Source], answer: Source | RecordRefused | DependencyDown) -> None:
     if future.done():
         return
-    if error is None:
-        future.set_result(None)
+    if isinstance(answer, Source):
+        future.set_result(answer)
     else:
-        future.set_exception(_meaning(error, topic))
+        future.set_exception(answer)
 
 
 def _meaning(error: KafkaError, topic: str) -> RecordRefused | DependencyDown:

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from consumer import events
 from consumer.errors import ProducerFailed, Reason, RecordRefused
-from consumer.events import Deletion, Headers, Record, Tags
+from consumer.events import Deletion, Headers, Record, Source, Tags
 from consumer.kafka.clients import require_topics
 from consumer.kafka.headers import (
     VALUE_OMITTED,
@@ -117,6 +117,23 @@ class Publisher:
         except RecordRefused:
             return False
         return True
+
+    async def move(self, delivery: Delivery) -> Source:
+        """Publishes a record of the retry topic to the end of its partition, unchanged; returns where the copy is.
+
+        It stays in its partition, whose owner alone so has to know of the copy.
+
+        Raises:
+            DependencyDown: as `result`.
+            RecordRefused: the topic refuses it for good, it says nothing of a wait, or its partition went to another
+                member, which reads it where it is.
+        """
+        record = delivery.record
+        if delivery.deferral is None or not delivery.is_ours():
+            raise RecordRefused("not to be moved")
+        headers = retry_headers(delivery.sent, delivery.deferral)
+        copy = NewRecord(record.topic, record.key, record.value, headers, partition=record.partition)
+        return await self._outbox.send(copy)
 
     async def _send_first_taken(self, forms: Iterable[NewRecord]) -> None:
         """Sends the first of several forms of a record that the topic takes.

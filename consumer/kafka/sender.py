@@ -19,13 +19,14 @@ _FULL_QUEUE_WAIT_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A record to send; a `timestamp_ms` of 0 means the time of sending."""
+    """A record to send; a `timestamp_ms` of 0 means the time of sending, a `partition` of -1 that of the key."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
     timestamp_ms: int = 0
+    partition: int = -1
 
 
 class Sender:
@@ -106,6 +107,7 @@ class Sender:
                     record.key,
                     headers=list(record.headers),
                     timestamp=record.timestamp_ms,
+                    partition=record.partition,
                     on_delivery=on_delivery,
                 )
             except BufferError:

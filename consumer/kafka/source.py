@@ -21,7 +21,8 @@ from consumer.kafka import clients, offset_map
 from consumer.kafka.backpressure import Backpressure, Flag
 from consumer.kafka.brokers import Brokers
 from consumer.kafka.commits import Commits
-from consumer.kafka.headers import Delivery, DeliveryReader
+from consumer.kafka.ends import Ends
+from consumer.kafka.headers import Delivery, DeliveryReader, Unread
 from consumer.kafka.intake import Intake
 from consumer.kafka.offsets import OffsetTracker, Partition
 from consumer.kafka.plans import Plan
@@ -52,6 +53,7 @@ class Source:
         *,
         connect: Callable[[Mapping[str, object]], Consumer],
         topic_ids: TopicIds,
+        ends: Ends,
         max_in_flight: int,
         suspended: Flag,
         read: DeliveryReader,
@@ -69,6 +71,7 @@ class Source:
         self._tracker = OffsetTracker()
         self._backpressure = Backpressure(self._tracker, max_in_flight, suspended, metrics)
         self._commits = Commits(self._tracker, log, metrics)
+        self._ends = ends
         self._resets = Resets(self._commits, topic_ids, plan.topics, self._restarted, log=log, metrics=metrics)
         self._unfinished = Deliveries()
         self._brokers = Brokers(failed, log, metrics)
@@ -83,6 +86,7 @@ class Source:
             metrics=metrics,
         )
         self._done: deque[Record] = deque()
+        self._unread: Mapping[Partition, Unread] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._joined = threading.Event()
@@ -115,6 +119,11 @@ class Source:
         """The record that holds back a partition's position for the longest time, in flight or not given by Kafka."""
         found = (self._unfinished.oldest(self._tracker.partitions), self._intake.stalled)
         return max(filter(None, found), key=lambda one: one.age_s, default=None)
+
+    @property
+    def unread(self) -> Mapping[Partition, Unread]:
+        """What was not read yet, by assigned partition; up to some seconds old."""
+        return self._unread
 
     def start(self) -> None:
         """Starts the owner thread."""
@@ -195,7 +204,9 @@ class Source:
         self._backpressure.update(consumer)
         if monotonic() - self._measured_s > _MEASURE_S:
             self._measured_s = monotonic()
-            self._commits.measure(consumer)
+            self._commits.measure(consumer, self._ends.take())
+            self._ends.ask(self._backpressure.idle)
+            self._unread = self._commits.unread()
             self._intake.look(self._commits.last_ends, paused=self._backpressure.paused)
 
     def _attend(self, consumer: Consumer) -> None:
@@ -230,6 +241,7 @@ class Source:
                 self._tracker.assign(_key(entry))
         self._commits.first(consumer, first)
         self._resets.assigned()
+        self._ends.forget()
         self._backpressure.opened(consumer, partitions)
         self._joined.set()
         self._metrics.assigned.set(len(self._tracker.partitions))
@@ -272,6 +284,7 @@ class Source:
     def _restarted(self, consumer: Consumer, partition: Partition) -> None:
         """A partition goes on elsewhere in its log, and what was in flight of it no longer counts."""
         self._unfinished.forget(partition)
+        self._ends.forget()
         self._backpressure.opened(consumer, [TopicPartition(*partition)])
         self._plan.restarted(partition)
 

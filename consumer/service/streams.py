@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final, Protocol, TypeVar
 
 from consumer.errors import ProducerFailed, SourceFailed
+from consumer.events import Source as Origin
 from consumer.kafka import clients
 from consumer.kafka.backpressure import Flag
+from consumer.kafka.ends import Ends
 from consumer.kafka.headers import Delivery, DeliveryReader, delivery_of
 from consumer.kafka.plans import Plan
 from consumer.kafka.publisher import Publisher
@@ -95,10 +97,12 @@ def streams_of(
         tasks: Tasks,
         metrics: Metrics,
     ) -> Stream:
+        admin = cache(partial(clients.admin_client, kafka.bootstrap_servers, kafka.extra))
         source = Source(
             plan,
             connect=partial(clients.consumer_client, kafka.bootstrap_servers, group_id, kafka.extra),
-            topic_ids=TopicIds(partial(clients.admin_client, kafka.bootstrap_servers, kafka.extra)),
+            topic_ids=TopicIds(admin),
+            ends=Ends(admin),
             max_in_flight=max_in_flight,
             suspended=suspended,
             read=read,
@@ -147,9 +151,6 @@ def _halted(suspended: Flag, dependencies: Dependencies) -> bool:
     return suspended.is_set() or any(name != "photos" for name in dependencies.lost)
 
 
-async def _move(publisher: Publisher, dependencies: Dependencies, delivery: Delivery) -> bool:
-    """Publishes a record of the retry topic to its end, unchanged; False where the topic refuses it for good."""
-    if delivery.deferral is None:
-        return False
-    publish = partial(publisher.retry, delivery, delivery.deferral)
-    return await dependencies.retry_until_available("kafka", publish)
+async def _move(publisher: Publisher, dependencies: Dependencies, delivery: Delivery) -> Origin:
+    """As `Publisher.move`, for as long as Kafka does not answer."""
+    return await dependencies.retry_until_available("kafka", partial(publisher.move, delivery))

@@ -1,26 +1,27 @@
 """The records of the retry topic: each waits for its time, and starts then, whatever stands before it in the topic.
 
 They are held in memory, within bounds of count and bytes. Where these, or the positions that the group can commit, are
-half used up, the records that are furthest ahead move to the end of the topic, with all they say, so that those behind
-them are read; so do those whose time has come and that find no place for long, as where their host hangs. A record that
-moved is done here: it is another one there. Copies of it, after a crash, are harmless: tags are written by version. For
-the same reason two events of one photo may change places while they wait.
+half used up, the records that are furthest ahead move to the end of their partition, with all they say, so that those
+behind them are read; so do those whose time has come and that find no place for long, as where their host hangs. A
+record that moved is done here: it is another one there. Copies of it, after a crash, are harmless: tags are written by
+version. For the same reason two events of one photo may change places while they wait. Nothing moves where only such
+copies stand behind, and none of them is due soon: the topic would grow for nothing.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush
 from itertools import count
 from time import monotonic
 from typing import Final
 
 from consumer.errors import RecordRefused
-from consumer.events import Record
+from consumer.events import Record, Source
 from consumer.kafka.backpressure import long_span
 from consumer.kafka.headers import Delivery, Owner, retried_delivery_of
-from consumer.kafka.offsets import Partition
+from consumer.service.behind import Behind
 from consumer.service.per_photo_order import PerPhotoOrder
 from consumer.service.places import Places, Waiting
 from consumer.service.waiting_limits import Load, MoveBudget, WaitingLimits, size_of
@@ -37,12 +38,13 @@ _REPORT_S: Final = 60.0
 class Uses:
     """What a waiting room needs of the others.
 
-    `handle` processes a record; `move` publishes it to the end of the retry topic, and answers False where the topic
-    refuses it for good; `halted` says whether no record gets on now whatever its time, so that no move is of use.
+    `handle` processes a record; `move` publishes it to the end of its partition and answers where, or raises
+    `RecordRefused` where the topic refuses it for good; `halted` says whether no record gets on now whatever its time,
+    so that no move is of use.
     """
 
     handle: Callable[[Delivery], Awaitable[None]]
-    move: Callable[[Delivery], Awaitable[bool]]
+    move: Callable[[Delivery], Awaitable[Source]]
     halted: Callable[[], bool]
 
 
@@ -62,7 +64,10 @@ class WaitingRoom:
         self._times: list[tuple[datetime, int]] = []
         self._places = Places(limits.places)
         self._moving: set[asyncio.Task[None]] = set()
-        self._newest: dict[Partition, int] = {}
+        self._behind = Behind()
+        self._owner: Owner | None = None
+        #: Pressed, and nothing new stands behind.
+        self._resting = False
         self._budget = MoveBudget()
         self._moved = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -77,7 +82,8 @@ class WaitingRoom:
     def start(self, deliveries: Iterable[Delivery]) -> None:
         """Takes records that were read, in the running event loop; after `close`, none."""
         for delivery in () if self._closed else deliveries:
-            self._newest[_partition(delivery)] = delivery.record.offset
+            self._owner = delivery.owner
+            self._behind.read(delivery.record)
             self._take(delivery)
         self._look()
 
@@ -118,14 +124,14 @@ class WaitingRoom:
                 self._make_due(entry)
         while (delivery := self._places.take()) is not None:
             self._order.start([delivery])
-        if monotonic() - self._relieved_s >= _RELIEVE_S and not self._moving and not self._uses.halted():
+        if monotonic() - self._relieved_s >= self._relieve_s and not self._moving and not self._uses.halted():
             self._relieve()
         self._look_later()
 
     def _look_later(self) -> None:
         """Sets the timer to the first record's time, or sooner where more may have to move."""
         # A wall clock may be set back or forth meanwhile: hence never longer than this.
-        wait_s = _RELIEVE_S if self._pressed else _LOOK_S
+        wait_s = self._relieve_s if self._pressed else _LOOK_S
         if self._times:
             wait_s = min(wait_s, max(0.001, _ahead_s(self._times[0][0])))
         loop = asyncio.get_running_loop()
@@ -168,11 +174,17 @@ class WaitingRoom:
     def _pressed(self) -> bool:
         return max(self._surplus) > 0
 
+    @property
+    def _relieve_s(self) -> float:
+        return _LOOK_S if self._resting else _RELIEVE_S
+
     def _relieve(self) -> None:
-        """Begins to move the next batch, if one has to move."""
+        """Begins to move the next batch, if one has to move and that leads to something new."""
         self._relieved_s = monotonic()
         surplus, surplus_bytes = self._surplus
-        if not self._pressed and not any(map(self._is_long, self._waiting.values())):
+        wanted = self._pressed or any(map(self._is_long, self._waiting.values()))
+        self._resting = wanted and not self._is_something_new_behind()
+        if not wanted or self._resting:
             return
         batch: list[Waiting] = []
         batch_bytes = 0
@@ -219,39 +231,38 @@ class WaitingRoom:
 
     def _is_long(self, entry: Waiting) -> bool:
         """Whether the newest record of its partition is so far behind it that reading may have to stop."""
-        return long_span(self._newest[_partition(entry.delivery)] + 1 - entry.delivery.record.offset)
+        return long_span(self._behind.span(entry.delivery.record))
+
+    def _is_something_new_behind(self) -> bool:
+        soon = datetime.now(UTC) + timedelta(seconds=self._limits.near_s)
+        return self._owner is not None and self._behind.anything_new(self._owner.unread, soon)
 
     async def _move_away(self, entry: Waiting) -> None:
-        """Moves a record to the end of the topic. One that the topic refuses is tried now, and has an outcome then."""
+        """Moves a record to its partition's end. One that the topic refuses is tried now, and has an outcome then."""
         delivery = entry.delivery
         delivery.wait.what = "its move to the end of the retry topic"
-        moved: bool | None = None
+        copy: Source | None = None
+        refused = False
         try:
-            moved = await self._uses.move(delivery)
+            copy = await self._uses.move(delivery)
         except RecordRefused:
-            moved = False
+            refused = True
         finally:
-            if moved:
+            if copy is not None:
                 self._moved += 1
+                # One that found no place would find none now either.
+                soonest = datetime.now(UTC) + timedelta(seconds=self._limits.placeless_s)
+                self._behind.moved(delivery.record, copy, max(entry.not_before, soonest))
                 self._metrics.requeued.inc()
                 self._load.remove(delivery.record)
                 delivery.done()
-            elif moved is None:
-                self._take(delivery)
-            else:
+            elif refused:
                 delivery.wait.since_s = monotonic()
                 self._make_due(entry)
+            else:
+                self._take(delivery)
             self._look()
-
-    def _report(self) -> None:
-        if self._moved and monotonic() - self._reported_s > _REPORT_S:
-            self._log.info("retries.moved", records=self._moved, waiting=len(self._waiting), bytes=self._load.bytes)
-            self._moved, self._reported_s = 0, monotonic()
 
 
 def _ahead_s(moment: datetime) -> float:
     return (moment - datetime.now(UTC)).total_seconds()
-
-
-def _partition(delivery: Delivery) -> Partition:
-    return delivery.record.topic, delivery.record.partition

@@ -18,6 +18,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from consumer.embedded.kafka import Kafka
 from consumer.kafka import clients, offset_map
+from consumer.kafka.ends import Ends
 from consumer.kafka.headers import Delivery, delivery_of
 from consumer.kafka.plans import Subscription
 from consumer.kafka.scan import Scan
@@ -64,6 +65,7 @@ class Member:
             Subscription(topic, first_position, group_protocol=protocol),
             connect=partial(clients.consumer_client, kafka, group, {**quick, **extra}),
             topic_ids=TopicIds(partial(clients.admin_client, kafka, {})),
+            ends=Ends(partial(clients.admin_client, kafka, {})),
             max_in_flight=1_000,
             suspended=threading.Event(),
             read=delivery_of,

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -25,7 +26,7 @@ FAR_S = 3600.0
 MB = 1_000_000
 
 
-def put(world: World, photo_id: str, after_s: float, *, size: int = 0) -> None:
+def put(world: World, photo_id: str, after_s: float, *, size: int = 0, keyed: bool = True) -> None:
     """Puts an upload into the retry topic, as if it had failed, until so long from now."""
     now = datetime.now(UTC)
     event = PhotoUploaded(photo_id, f"{world.photos.url}/fine/{photo_id}", now, metadata={"text": noise(size)})
@@ -33,7 +34,8 @@ def put(world: World, photo_id: str, after_s: float, *, size: int = 0) -> None:
     deferral = Deferral("http_5xx", "Retry-After 3600", 2, 1, now + timedelta(seconds=after_s), origin)
     headers = retry_headers((("ce_type", events.UPLOADED.encode()),), deferral)
     topic = world.settings.kafka.retry_topic
-    world.producer.produce(topic, events.encode(event), photo_id, partition=0, headers=list(headers))
+    key = photo_id if keyed else None
+    world.producer.produce(topic, events.encode(event), key, partition=0, headers=list(headers))
     world.producer.flush(10)
 
 
@@ -81,6 +83,45 @@ async def test_more_of_them_than_may_wait_move_behind_the_others(world: World, l
         await eventually(lambda: service.outcomes() == {"tagged": 20})
         assert requeued(service) > 0
         assert service.metrics.registry.get_sample_value("tagger_retry_waiting_bytes") <= 3_500_000
+    assert world.dead() == []
+
+
+async def test_where_only_they_are_left_the_topic_grows_no_more_and_what_comes_later_is_reached(world: World) -> None:
+    world.photos.answers["fine"] = BLUE
+    for number in range(100):
+        # One without a key would go to any partition, if it did not stay in its own.
+        put(world, f"far{number}", FAR_S, keyed=number % 2 == 0)
+    async with world.service(with_retry(world.settings, max_waiting=20)) as service:
+        for number in range(2):
+            before_s, moved = time.monotonic(), 0.0
+            while moved == 0 or requeued(service) != moved:
+                moved = requeued(service)
+                assert time.monotonic() < before_s + 60, "it moves them again and again"
+                await asyncio.sleep(3)
+            assert moved <= 150 * (number + 1)
+            assert len(world.waiting()) == 100 + number + moved
+            put(world, f"near{number}", 0.1)
+            await eventually(lambda number=number: service.outcomes() == {"tagged": number + 1})
+    assert {message.partition() for message in world.waiting()} == {0}
+    assert world.dead() == []
+
+
+async def test_after_a_kill_between_moves_and_their_commit_each_is_tagged_all_the_same(
+    world: World, tmp_path: Path
+) -> None:
+    world.photos.answers["fine"] = BLUE
+    bounds = {"TAGGER_RETRY__MAX_WAITING": "10"}
+    with running_tagger(world.settings, tmp_path, port=free_port(), **bounds) as tagger:
+        await asyncio.to_thread(tagger.wait_ready)
+        for number in range(60):
+            put(world, f"far{number}", 15.0)
+        await eventually(lambda: len(world.waiting()) > 60)
+        # What was moved since the last commit has a copy, and is read again as well.
+        tagger.process.kill()
+    async with world.service() as service:
+        await eventually(lambda: len(by_key(world.tags())) == 60, deadline_s=60)
+        await eventually(lambda: sum(service.outcomes().values()) >= 60)
+        assert service.outcomes().keys() <= {"tagged", "unchanged"}
     assert world.dead() == []
 
 

@@ -1,13 +1,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
+from consumer.events import Source
 from consumer.kafka.clients import Properties
 from consumer.kafka.outbox import Outbox
 from consumer.kafka.sender import NewRecord
@@ -52,9 +53,11 @@ async def sent(outbox: Outbox, record: NewRecord = RECORD) -> None:
     """Sends as the pipeline does: for as long as Kafka does not answer."""
     while True:
         try:
-            return await outbox.send(record)
+            await outbox.send(record)
         except DependencyDown:
             await asyncio.sleep(0.01)
+        else:
+            return
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,7 @@ async def test_a_refused_batch_blames_only_the_record_that_is_refused_alone(code
     async with desk.open() as outbox:
         sends = [outbox.send(NewRecord("t", b"%d" % number, b"v")) for number in range(12)]
         answers = await asyncio.gather(*sends, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [type(None)] * 3 + [RecordRefused] + [type(None)] * 8
+    assert [type(answer) for answer in answers] == [Source] * 3 + [RecordRefused] + [Source] * 8
     assert [message.key for message in desk.alone.produced] == [b"%d" % number for number in range(10)]
 
 
@@ -201,6 +204,6 @@ async def test_a_bug_in_the_thread_of_acknowledgements_ends_the_service() -> Non
 async def test_an_end_that_was_asked_for_is_no_failure() -> None:
     desk = Desk([FakeProducer()])
     async with desk.open() as outbox:
-        await outbox.send(RECORD)
+        assert await outbox.send(replace(RECORD, partition=3)) == Source("t", 3, 0)
     assert not outbox.alive
     assert not desk.failures

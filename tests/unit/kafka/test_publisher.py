@@ -151,6 +151,25 @@ async def test_a_record_that_waits_keeps_key_value_and_headers_and_says_until_wh
     assert produced.header("not_before") == "2026-11-21T10:15:00.123Z"
 
 
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("ours", [True, False])
+async def test_a_record_moves_to_the_end_of_its_partition_as_it_is(waits: bool, ours: bool) -> None:
+    producer, world, sent = FakeProducer(), World(), (("reason", b"of the sender"), *TRACE)
+    deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
+    one = Record("retry", 3, 7, None, b"\xff", retry_headers(sent, deferral) if waits else sent)
+    world.ours = ours
+    with publishing(producer) as publisher:
+        if not (waits and ours):
+            with pytest.raises(RecordRefused):
+                await publisher.move(world.delivery(one))
+            assert producer.produced == []
+            return
+        assert await publisher.move(world.delivery(one)) == Source("retry", 3, 0)
+    (copy,) = producer.produced
+    assert (copy.topic, copy.partition, copy.key, copy.value) == ("retry", 3, None, b"\xff")
+    assert tuple(copy.headers) == one.headers
+
+
 async def test_a_dead_letter_after_a_wait_names_the_first_record_and_keeps_no_header_of_the_wait() -> None:
     first = record(offset=41, partition=2, headers=TRACE)
     deferral = Deferral("http_5xx", "busy", 4, 1, MOMENT, Source("photo-uploads", 2, 41))

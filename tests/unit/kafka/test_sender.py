@@ -78,9 +78,10 @@ def test_the_places_come_in_the_order_of_the_records() -> None:
 
 def test_a_record_is_sent_as_it_is() -> None:
     producer = FakeProducer()
-    sender_of(producer).send([NewRecord("t", None, b"v", (("a", b"1"), ("a", None)), 17)])
+    sender_of(producer).send([NewRecord("t", None, b"v", (("a", b"1"), ("a", None)), 17, 4)])
     (sent,) = producer.sent
-    assert sent == {"topic": "t", "key": None, "value": b"v", "headers": [("a", b"1"), ("a", None)], "timestamp": 17}
+    headers = [("a", b"1"), ("a", None)]
+    assert sent == {"topic": "t", "key": None, "value": b"v", "headers": headers, "timestamp": 17, "partition": 4}
 
 
 def test_nothing_to_send_is_sent() -> None:

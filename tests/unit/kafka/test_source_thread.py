@@ -13,7 +13,8 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from consumer.events import Record
 from consumer.kafka import clients, offset_map, plans
-from consumer.kafka.headers import delivery_of
+from consumer.kafka.ends import Ends
+from consumer.kafka.headers import Unread, delivery_of
 from consumer.kafka.plans import FixedRanges, Plan, Subscription
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import Answer, TopicIds
@@ -163,6 +164,23 @@ class FakeIds(TopicIds):
         return Answer(dict(self.ids), self.asked.pop(), self.answers, self.missing) if self.asked else None
 
 
+class FakeEnds(Ends):
+    """Tells what a test decides of the partitions that were asked for."""
+
+    def __init__(self) -> None:
+        self.ends: dict[tuple[str, int], int] = {}
+        self.asked: list[tuple[str, int]] = []
+
+    def ask(self, partitions: Iterable[tuple[str, int]]) -> None:
+        self.asked = list(partitions)
+
+    def take(self) -> dict[tuple[str, int], int]:
+        return {partition: end for partition, end in self.ends.items() if partition in self.asked}
+
+    def forget(self) -> None:
+        self.asked = []
+
+
 class Bench:
     """A source whose thread never starts."""
 
@@ -177,11 +195,12 @@ class Bench:
         self.failures: list[SourceFailed] = []
         self.log, self.metrics = RecordingLog(), Metrics()
         self.consumer, self.suspended = FakeConsumer(*messages), threading.Event()
-        self.ids = FakeIds()
+        self.ids, self.ends = FakeIds(), FakeEnds()
         self.source = Source(
             plan or Subscription(TOPIC, "earliest"),
             connect=partial(clients.consumer_client, "127.0.0.1:1", "g", {}),
             topic_ids=self.ids,
+            ends=self.ends,
             max_in_flight=window,
             suspended=self.suspended,
             read=delivery_of,
@@ -1027,3 +1046,36 @@ def test_what_was_unread_of_partitions_that_went_with_their_topic_is_counted(ane
         bench.turn()
     assert [line["lost"] for line in bench.log.named("offsets.reset")] == ([94] if anew else [])
     assert lost(bench) == (94 if anew else 0)
+
+
+def test_it_tells_what_is_unread_and_asks_for_the_ends_of_what_it_does_not_read() -> None:
+    bench = Bench(*messages(5, 6))
+    measured(bench)
+    assert bench.source.unread == {(TOPIC, 0): Unread(1, None, 100, frozenset())}
+    bench.turn()
+    bench.suspended.set()
+    measured(bench)
+    assert bench.ends.asked == [(TOPIC, 0)], "the client learns no end of a partition that is paused"
+    bench.ends.ends[TOPIC, 0] = 140
+    measured(bench)
+    assert bench.source.unread == {(TOPIC, 0): Unread(1, 7, 140, frozenset())}
+    bench.suspended.clear()
+    measured(bench)
+    assert bench.ends.asked == []
+    bench.source.lost(partitions(0))
+    measured(bench)
+    assert bench.source.unread == {}
+
+
+def test_an_end_of_which_nobody_knows_is_told_as_such() -> None:
+    bench = Bench()
+    bench.consumer.bounds = None
+    measured(bench)
+    assert bench.source.unread == {(TOPIC, 0): Unread(1, None, None, frozenset())}
+
+
+def measured(bench: Bench) -> None:
+    bench.source._measured_s = 0.0
+    bench.source._settle(bench.consumer)
+    bench.source._measured_s = 0.0
+    bench.source._settle(bench.consumer)

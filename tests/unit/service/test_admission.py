@@ -6,7 +6,7 @@ import pytest
 
 from consumer.errors import Reason
 from consumer.events import Record
-from consumer.kafka.headers import Delivery, delivery_of
+from consumer.kafka.headers import Delivery, Unread, delivery_of
 from consumer.service.admission import Admission
 from consumer.service.breaker import BreakerLimits
 from consumer.telemetry import Metrics, Outcome
@@ -55,6 +55,10 @@ class Bench:
 
     def holds(self, _: Record) -> bool:
         return self.ours
+
+    @property
+    def unread(self) -> dict[tuple[str, int], Unread]:
+        raise AssertionError("that concerns the waiting retries alone")
 
     def delivery(self, one: Record) -> Delivery:
         return delivery_of(one, self)

@@ -9,7 +9,7 @@ import pytest
 from consumer.errors import RecordRefused
 from consumer.events import Record, Source
 from consumer.kafka import backpressure
-from consumer.kafka.headers import Delivery, retry_headers
+from consumer.kafka.headers import Delivery, Unread, retry_headers
 from consumer.resilience import Deferral
 from consumer.service.waiting import Uses, WaitingRoom
 from consumer.service.waiting_limits import Load, WaitingLimits, size_of
@@ -32,7 +32,9 @@ class Bench:
         self.finished: list[Record] = []
         self.hanging: asyncio.Event | None = None
         self.hangs = ""
-        self.refuses: bool | Exception = False
+        self.refuses: Exception | None = None
+        #: Of the log; None: nobody knows, and so anything may stand behind.
+        self.end: int | None = None
         self.ours, self.halted = True, False
         self.suspended, self.metrics, self.log = threading.Event(), Metrics(), RecordingLog()
         self.load = Load(limits.max_bytes, self.suspended)
@@ -51,12 +53,15 @@ class Bench:
         self.handled.append(delivery.record)
         delivery.done()
 
-    async def move(self, delivery: Delivery) -> bool:
-        if isinstance(self.refuses, Exception):
+    @property
+    def unread(self) -> dict[tuple[str, int], Unread]:
+        return {("photo-uploads", 0): Unread(0, self.offset, self.end, frozenset())}
+
+    async def move(self, delivery: Delivery) -> Source:
+        if self.refuses is not None:
             raise self.refuses
-        if not self.refuses:
-            self.moved.append(delivery.record)
-        return not self.refuses
+        self.moved.append(delivery.record)
+        return Source("photo-uploads", 0, 10_000 + len(self.moved))
 
     def send(self, after_s: float | None, *, host: str = "photos.example", size: int = 0) -> Delivery:
         """A record is read that waits so long; None is one that was sent to the topic without such headers."""
@@ -168,12 +173,19 @@ async def test_nothing_moves_while_no_photo_gets_on(bench: Bench) -> None:
     await eventually(lambda: len(bench.moved) == 30)
 
 
-@pytest.mark.parametrize("refusal", [True, RecordRefused("too large")])
-async def test_a_record_that_the_topic_refuses_is_tried_before_its_time_so_that_it_has_an_outcome(
-    refusal: bool | Exception,
-) -> None:
+async def test_nothing_moves_where_nothing_stands_behind_until_something_does(bench: Bench) -> None:
+    bench.end = 80
+    for _ in range(80):
+        bench.send(HOUR_S)
+    await asyncio.sleep(4 * bench.limits.stay_s)
+    assert bench.moved == []
+    bench.end = 81
+    await eventually(lambda: len(bench.moved) == 30)
+
+
+async def test_a_record_that_the_topic_refuses_is_tried_before_its_time_so_that_it_has_an_outcome() -> None:
     bench = Bench(replace(LIMITS, max_records=2))
-    bench.refuses = refusal
+    bench.refuses = RecordRefused("too large")
     deliveries = [bench.send(HOUR_S) for _ in range(2)]
     await eventually(lambda: len(bench.handled) == 1)
     assert bench.handled[0] in [delivery.record for delivery in deliveries]
@@ -189,7 +201,7 @@ async def test_a_record_whose_move_failed_is_still_there(bench: Bench) -> None:
         bench.send(HOUR_S)
     await asyncio.sleep(4 * bench.limits.stay_s)
     assert bench.finished == []
-    bench.refuses = False
+    bench.refuses = None
     await eventually(lambda: len(bench.moved) == 10)
 
 
@@ -221,6 +233,22 @@ async def test_records_of_a_partition_that_was_lost_are_left_to_its_new_owner_an
     bench.ours = False
     await eventually(lambda: bench.load.bytes == 0)
     assert bench.handled == bench.moved == bench.finished == []
+
+
+async def test_a_partition_that_is_lost_while_its_records_move_leaves_them_to_its_new_owner() -> None:
+    class Losing(Bench):
+        async def move(self, delivery: Delivery) -> Source:
+            self.ours = False
+            self.refuses = RecordRefused("its partition went to another member")
+            return await super().move(delivery)
+
+    bench = Losing()
+    for _ in range(80):
+        bench.send(HOUR_S)
+    await eventually(lambda: not bench.ours)
+    await eventually(lambda: bench.load.bytes == 0)
+    assert bench.handled == bench.moved == bench.finished == []
+    bench.room.close()
 
 
 async def test_the_stop_lets_go_of_all_that_wait_at_once(bench: Bench) -> None:
