@@ -100,7 +100,8 @@ class Resets:
         self._known: dict[str, str] = {}
         #: What was unread of partitions when they were given up, until their topic is known to be there after that.
         self._left: dict[Partition, int] = {}
-        #: Topics that do not exist, by the last answer.
+        #: Topics that do not exist, by the last answer, and by the last two: one broker may be late to hear of a topic.
+        self._absent: frozenset[str] = frozenset()
         self.missing: frozenset[str] = frozenset()
 
     def assigned(self) -> None:
@@ -141,7 +142,7 @@ class Resets:
             self._note_missing(answer)
             if answer.asked_s >= self._assigned_s:
                 self._compare(answer)
-        if now_s - self._asked_s > (_SOON_S if eager or self._due or self.missing else _ASK_S) and not self._ids.asking:
+        if now_s - self._asked_s > (_SOON_S if eager or self._due or self._absent else _ASK_S) and not self._ids.asking:
             self._asked_s = now_s
             self._ids.ask(self._topics)
         if self._due and now_s - self._tried_s > _SOON_S / 10:
@@ -152,10 +153,11 @@ class Resets:
     def _note_missing(self, answer: Answer) -> None:
         if not answer.answered:
             return
-        for topic in answer.missing - self.missing:
+        missing, self._absent = answer.missing & self._absent, answer.missing
+        for topic in missing - self.missing:
             detail = f"topic {topic} was deleted, with what was not read of it; create it with `photo-tagger topics`"
             self._log.error("kafka.errored", detail=detail, topic=topic)
-        self.missing = answer.missing
+        self.missing = missing
 
     def _compare(self, answer: Answer) -> None:
         self._answered_s = answer.asked_s

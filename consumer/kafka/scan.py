@@ -30,8 +30,14 @@ _PERMANENT: Final = frozenset(
         KafkaError._FATAL,  # noqa: SLF001 - librdkafka's local errors have no public name
     }
 )
-#: Errors while the leader of a partition is elected, as after its topic was created.
-_ELECTING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+#: Errors while the leader of a partition is elected, as after its topic was created, or not known to this client yet.
+_ELECTING: Final = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
+    }
+)
 
 
 class TopicReader(AbstractContextManager["TopicReader"]):

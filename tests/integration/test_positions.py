@@ -332,7 +332,8 @@ def test_a_transaction_that_stays_open_is_seen_to_hold_the_records_behind_it(upl
             assert oldest is not None
             assert (oldest.topic, oldest.partition, oldest.offset) == (uploads.name, 0, 2)
             assert "transaction" in oldest.waits_for
-            assert member.value("tagger_consumer_lag_records", topic=uploads.name, partition="0") == 5
+            lag = partial(member.value, "tagger_consumer_lag_records", topic=uploads.name, partition="0")
+            eventually(lambda: lag() == 5)
         producer.abort_transaction(DEADLINE_S)
         eventually(lambda: member.read[2:] == after)
         eventually(lambda: uploads.committed().offset == 8)

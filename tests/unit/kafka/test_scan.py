@@ -74,6 +74,7 @@ class FakeConsumer:
     refusal: KafkaError | None = None
     #: How often the offsets are asked for before their leader is elected.
     electing: int = 0
+    election: int = KafkaError.NOT_LEADER_FOR_PARTITION
     topic_error: KafkaError | None = None
     time_error: KafkaError | None = None
     closed: bool = False
@@ -88,7 +89,7 @@ class FakeConsumer:
         assert timeout > 0
         if self.electing:
             self.electing -= 1
-            raise KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION))
+            raise KafkaException(KafkaError(self.election))
         if self.refusal is not None:
             raise KafkaException(self.refusal)
         log = self.logs[partition.partition]
@@ -270,8 +271,11 @@ def test_an_end_that_has_gone_back_is_not_taken_for_the_one_at_the_start() -> No
     assert places(scan) == [(0, 2), (0, 3)]
 
 
-def test_a_leader_that_is_being_elected_is_waited_for() -> None:
-    consumer = FakeConsumer({0: full(2)}, electing=2)
+@pytest.mark.parametrize(
+    "code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError._UNKNOWN_PARTITION]
+)
+def test_a_leader_that_is_being_elected_or_not_known_yet_is_waited_for(code: int) -> None:
+    consumer = FakeConsumer({0: full(2)}, electing=1, election=code)
     assert places(scan_of(consumer)) == [(0, 0), (0, 1)]
     assert consumer.electing == 0
 
