@@ -1,8 +1,9 @@
 """Topics read outside any group, without commits: from given offsets on, or up to their present ends."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import pairwise
 from time import monotonic, sleep
 from typing import Final
 
@@ -18,6 +19,8 @@ from consumer.kafka.unreadable import Unreadable, unreadable_record
 _BATCH: Final = 500
 _POLL_S: Final = 0.2
 _ANSWER_TIMEOUT_S: Final = 10.0
+#: Records that are read in vain rather than to begin anew at a later offset, which takes a round trip.
+_GAP: Final = 20
 #: librdkafka reconnects by itself; a scan that gets no record for so long before the end fails.
 _SILENCE_S: Final = 30.0
 
@@ -146,25 +149,42 @@ class TopicReader(AbstractContextManager["TopicReader"]):
         Raises:
             DependencyDown: Kafka does not answer in time, or refuses it.
         """
+        return next(iter(self.records_at(partition, [offset])), None)
+
+    def records_at(self, partition: Partition, offsets: Iterable[int]) -> list[Record]:
+        """The records at some offsets, in their order; what is not there (any more) is left out.
+
+        Raises:
+            DependencyDown: as `record_at`.
+        """
         if partition not in self.partitions:
-            return None
+            return []
         with clients.kafka_failures():
             low, high = self._held(partition)
-        if not low <= offset < high:
-            return None
-        self.positions[partition] = offset
-        self.start({partition: offset})
-        deadline = monotonic() + _ANSWER_TIMEOUT_S
-        records: list[Record] = []
-        # Past it without a record: compaction removed it, or a marker of a transaction is there.
-        while not records and self.positions[partition] <= offset and monotonic() < deadline:
-            records = self.read(_POLL_S)
+        wanted = sorted({offset for offset in offsets if low <= offset < high})
+        ends = [place for place in range(1, len(wanted)) if wanted[place] - wanted[place - 1] > _GAP]
+        runs = pairwise([0, *ends, len(wanted)]) if wanted else ()
+        return [record for start, end in runs for record in self._through(partition, wanted[start:end])]
+
+    def _through(self, partition: Partition, wanted: Sequence[int]) -> list[Record]:
+        """The records at some offsets, read from the first to the last.
+
+        Raises:
+            DependencyDown: Kafka does not answer in time, or refuses them.
+        """
+        (topic, number), offsets = partition, frozenset(wanted)
+        self.positions[partition] = position = wanted[0]
+        self.start({partition: position})
+        deadline, found = monotonic() + _ANSWER_TIMEOUT_S, list[Record]()
+        # Past an offset without a record: compaction removed it, or a marker of a transaction is there.
+        while self.positions[partition] <= wanted[-1] and monotonic() < deadline:
+            found += [record for record in self.read(_POLL_S) if record.offset in offsets]
+            if self.positions[partition] > position:
+                position, deadline = self.positions[partition], monotonic() + _ANSWER_TIMEOUT_S
         self.stop(partition)
-        if self.positions[partition] <= offset:
-            raise DependencyDown(
-                "kafka", f"{partition[0]}[{partition[1]}]@{offset}: no answer in {_ANSWER_TIMEOUT_S:g} s"
-            )
-        return next((record for record in records if record.offset == offset), None)
+        if self.positions[partition] <= wanted[-1]:
+            raise DependencyDown("kafka", f"{topic}[{number}]@{position}: no answer in {_ANSWER_TIMEOUT_S:g} s")
+        return found
 
     def _held(self, partition: Partition) -> tuple[int, int]:
         """The first and the next offset of a partition; waits for a leader that is being elected.

@@ -6,7 +6,7 @@ from time import monotonic, sleep
 from typing import Final
 
 from consumer import events
-from consumer.events import Record
+from consumer.events import Record, Source
 from consumer.kafka.headers import (
     REDRIVEN,
     VALUE_OMITTED,
@@ -110,17 +110,20 @@ def _note_on(letter: Letter) -> NewRecord:
 
 def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[str, Record]:
     """The events of letters without their value, by letter id, where the upload topic still has them."""
-    kafka, found = settings.kafka, {}
+    kafka = settings.kafka
     letters = [letter for letter in letters if letter.failure.origin.topic == kafka.uploads_topic]
     if not letters:
         return {}
+    held: dict[Source, Record] = {}
     with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-        for letter in letters:
-            origin = letter.failure.origin
-            record = reader.record_at((origin.topic, origin.partition), origin.offset)
-            if record is not None and is_of(letter, record):
-                found[letter.letter_id] = record
-    return found
+        for topic, partition in reader.partitions:
+            offsets = [origin.offset for letter in letters if (origin := letter.failure.origin).partition == partition]
+            held |= {events.source_of(record): record for record in reader.records_at((topic, partition), offsets)}
+    return {
+        letter.letter_id: record
+        for letter in letters
+        if (record := held.get(letter.failure.origin)) is not None and is_of(letter, record)
+    }
 
 
 def is_of(letter: Letter, record: Record) -> bool:

@@ -166,8 +166,8 @@ async def test_a_run_that_is_interrupted_notes_what_it_sent_and_the_next_one_goe
     letters_made = 30
     for place in range(letters_made):
         letter_of(world, b"photo%d" % place, b"{}", place)
-    uploads, process = world.settings.kafka.uploads_topic, started(world, "--rate", "20")
-    await eventually(lambda: len(world.read(uploads)) >= 3)
+    uploads, process = world.settings.kafka.uploads_topic, started(world, "--rate", "2")
+    await eventually(lambda: len(world.read(uploads)) >= 2)
     process.send_signal(number)
     answer, said = await asyncio.to_thread(process.communicate)
     sent = len(world.read(uploads))

@@ -111,6 +111,7 @@ class FakeConsumer:
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
         for entry in partitions:
             del self.positions[entry.partition]
+            self.at_end.pop(entry.partition, None)
 
     def poll(self, wait_s: float) -> FakeMessage | None:
         assert wait_s > 0
@@ -348,3 +349,23 @@ def test_a_reader_goes_on_past_the_end() -> None:
     assert [record.offset for record in reader.read(1)] == [0]
     consumer.logs[0] = full(3)
     assert [record.offset for record in reader.read(1)] == [1, 2]
+
+
+@given(st.sets(st.integers(0, 120)), st.lists(st.integers(-5, 130)), st.integers(0, 60), st.sampled_from([0, 1, 2]))
+def test_the_records_at_some_offsets_are_those_that_are_there(
+    held: set[int], asked: list[int], start: int, number: int
+) -> None:
+    kept = sorted(offset for offset in held if offset >= start)
+    consumer = FakeConsumer({0: Log([1, 2], end=3), 1: Log(kept, end=121, start=start)})
+    with reader_of(consumer) as reader:
+        found = reader.records_at((TOPIC, number), asked)
+        expected = {0: {1, 2}, 1: set(kept), 2: set()}[number] & set(asked)
+        assert [(record.partition, record.offset) for record in found] == [(number, each) for each in sorted(expected)]
+        assert consumer.positions == {}, "no partition is left assigned"
+
+
+def test_neighbours_are_read_in_one_run() -> None:
+    consumer = FakeConsumer({0: Log(list(range(1000)), end=1000)})
+    with reader_of(consumer) as reader, patch.object(reader, "start", wraps=reader.start) as started:
+        assert len(reader.records_at((TOPIC, 0), [*range(0, 500, 2), *range(900, 1000)])) == 350
+        assert started.call_count == 2
