@@ -26,6 +26,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     labels: tuple[str, ...] = BRANDS
     versions: tuple[str, ...] = ("1",)
     size: int = 8
+    threshold: float = 0.6
     input_type: int = 2  # UINT8
     datatype: str = "FP32"
     answers_as: str | None = None
@@ -65,7 +66,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         brand = request.name == "brand_logo"
         labels = self.labels if brand else QUALITY_LEVELS
         outputs = {"brand_probs": len(labels)} if brand else {"quality_score": 1, "quality_levels": 5}
-        decisions = {f"decision.{version}": '{"threshold": 0.6, "good_threshold": 0.5}' for version in self.versions}
+        decision = json.dumps({"threshold": self.threshold, "good_threshold": 0.5})
+        decisions = {f"decision.{version}": decision for version in self.versions}
         parameters = {
             "input_size": str(self.size),
             "resize_rule": "short-side-center-crop",

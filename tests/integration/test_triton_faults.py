@@ -13,6 +13,7 @@ import pytest
 from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.service.run import Service
+from consumer.settings import Settings
 from tests.fake_models import write_repository
 from tests.harness import BLUE, RED, PhotoServer, World, eventually, headers_of, make_world
 
@@ -86,8 +87,14 @@ def world(kafka: Kafka, redis_db: str, photos: PhotoServer, own: Own) -> World:
     return world
 
 
+def with_deadline(world: World, deadline_s: float) -> Settings:
+    triton = world.settings.triton.model_copy(update={"deadline_s": deadline_s})
+    return world.settings.model_copy(update={"triton": triton})
+
+
 def tagged(service: Service, count: int) -> Callable[[], bool]:
-    return lambda: service.outcomes().get("tagged") == count
+    """Whether so many have tags; what was being written when other models came may be found unchanged."""
+    return lambda: service.outcomes().get("tagged", 0) + service.outcomes().get("unchanged", 0) == count
 
 
 def waits_for(service: Service, words: str) -> Callable[[], bool]:
@@ -101,16 +108,16 @@ def brands_of(world: World) -> dict[str, list[str]]:
     return {value["photo_id"]: [brand["brand"] for brand in value["brands"]] for value in values}
 
 
+_DIES = "its process dies"
+_REFUSES = """
+refusal = pb_utils.TritonError('not now', pb_utils.TritonError.INVALID_ARG)
+answers = [pb_utils.InferenceResponse(error=refusal) for r in requests]
+"""
 BROKEN = {
     "a model fails": ("raise RuntimeError('CUDA error: out of memory')", "CUDA error"),
-    "every request is refused": (
-        (
-            "refusal = pb_utils.TritonError('not now', pb_utils.TritonError.INVALID_ARG)\n"
-            "answers = [pb_utils.InferenceResponse(error=refusal) for r in requests]"
-        ),
-        "not now",
-    ),
+    "every request is refused": (_REFUSES, "not now"),
     "an output is missing": ("answers = [pb_utils.InferenceResponse([]) for r in requests]", ""),
+    _DIES: ("import os; os._exit(1)", ""),
 }
 
 
@@ -128,20 +135,19 @@ async def test_a_model_that_fails_on_everything_is_waited_for(own: Own, world: W
         await asyncio.sleep(2)
         assert waits_for(service, words)()
         assert world.dead() == world.waiting() == []
+        if fault == _DIES:  # Triton waits for the answer of a process that has ended
+            await own.restart()
         own.run("pass")
         await eventually(tagged(service, 21))
         await eventually(lambda: not service.not_ready())
     assert set(service.outcomes()) == {"tagged"}
 
 
-@pytest.mark.parametrize("fault", ["raise RuntimeError('bad photo')", "import os; os._exit(1)"], ids=["fails", "dies"])
-async def test_a_photo_on_which_a_model_fails_or_dies_is_its_own_dead_letter(
-    own: Own, world: World, fault: str
-) -> None:
+async def test_a_photo_on_which_a_model_fails_is_its_own_dead_letter(own: Own, world: World) -> None:
     async with world.service() as service:
         world.upload("before", "red/before")
         await eventually(tagged(service, 1))
-        own.run(f"if {_BLUE}: {fault}")
+        own.run(f"if {_BLUE}: raise RuntimeError('bad photo')")
         world.upload("bad", "blue/bad")
         for number in range(10):
             world.upload(f"during{number}", f"red/{number}")
@@ -192,8 +198,7 @@ async def test_a_slow_triton_computes_each_photo_once(own: Own, world: World, tm
     await own.restart(batching=batching)
     count = f"open({str(tmp_path)!r} + '/' + answer.__name__, 'a').write('x' * len(requests))"
     own.run(f"import time; time.sleep(0.1 * len(requests)); {count}")
-    triton = world.settings.triton.model_copy(update={"deadline_s": 0.4})
-    async with world.service(world.settings.model_copy(update={"triton": triton})) as service:
+    async with world.service(with_deadline(world, 0.4)) as service:
         for number in range(photos):
             world.upload(f"photo{number}", f"red/{number}")
         await eventually(tagged(service, photos), deadline_s=15)
