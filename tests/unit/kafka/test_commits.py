@@ -258,3 +258,16 @@ def test_refusals_are_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> Non
         now_s[0] = moment_s
         bench.answer(TopicPartition(TOPIC, 0, 10), error=KafkaError.REQUEST_TIMED_OUT)
         assert len(bench.log.named("commit.refused")) == told, moment_s
+
+
+def test_a_refusal_is_forgotten_with_its_assignment() -> None:
+    bench = Bench()
+    bench.read(A, 10)
+    bench.turn()
+    bench.answer(bench.stored[0], error=KafkaError.UNKNOWN_MEMBER_ID)
+    bench.tracker.forget(A)
+    bench.commits.forget(A)
+    bench.tracker.assign(A, 11, topic_id=ID)
+    bench.commits.assigned(A, 11)
+    bench.turn()
+    assert bench.by_hand == []

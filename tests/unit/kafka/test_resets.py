@@ -275,6 +275,7 @@ def test_an_end_that_was_seen_says_what_the_old_log_held(monkeypatch: pytest.Mon
     bench.answer(NEW)
     bench.turn(1)
     assert bench.lines() == [(0, 30), (1, 0)]
+    assert bench.commits.ends == {}, "they say nothing of the new log"
 
 
 def test_a_partition_that_is_given_up_is_not_reset(monkeypatch: pytest.MonkeyPatch) -> None:
