@@ -250,9 +250,7 @@ class WaitingRoom:
         finally:
             if copy is not None:
                 self._moved += 1
-                # One that found no place would find none now either.
-                soonest = datetime.now(UTC) + timedelta(seconds=self._limits.placeless_s)
-                self._behind.moved(delivery.record, copy, max(entry.not_before, soonest))
+                self._behind.moved(delivery.record, copy, entry.not_before)
                 self._metrics.requeued.inc()
                 self._load.remove(delivery.record)
                 delivery.done()

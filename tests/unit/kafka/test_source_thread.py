@@ -1069,6 +1069,19 @@ def test_it_tells_what_is_unread_and_asks_for_the_ends_of_what_it_does_not_read(
     assert bench.source.unread == {}
 
 
+def test_an_end_that_was_asked_of_another_log_or_assignment_is_not_awaited() -> None:
+    bench = Bench(*messages(5))
+    bench.turn()
+    bench.suspended.set()
+    measured(bench)
+    bench.source.assigned(bench.consumer, partitions(1))
+    assert bench.ends.asked == []
+    measured(bench)
+    assert bench.ends.asked == [(TOPIC, 0), (TOPIC, 1)]
+    bench.source._resets.went_back(bench.consumer, (TOPIC, 0), 0)
+    assert bench.ends.asked == []
+
+
 def test_an_end_of_which_nobody_knows_is_told_as_such() -> None:
     bench = Bench()
     bench.consumer.bounds = None

@@ -83,3 +83,12 @@ def test_more_copies_than_are_remembered_count_as_new(monkeypatch: pytest.Monkey
     assert known.anything_new({A: unread(10, 13)}, SOON)
     known.read(record(offset=12))
     assert not known.anything_new({A: unread(13, 13)}, SOON)
+
+
+def test_offsets_of_an_earlier_assignment_or_beyond_the_known_end_hide_nothing() -> None:
+    assert copied(10, 11).anything_new({A: unread(10, 12, epoch=1)}, SOON)
+    assert copied(10, 20).anything_new({A: unread(10, 12)}, SOON)
+    known, later = copied(10), Record(*A, 1, None, None, epoch=1)
+    known.read(later)
+    known.moved(later, Source(*A, 11), LATER)
+    assert known.anything_new({A: unread(10, 12, epoch=1)}, SOON)
