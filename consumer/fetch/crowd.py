@@ -163,18 +163,18 @@ class Crowd:
         Only what is beyond the share of all silent hosts changes hands: otherwise many slow ones would never answer.
         """
         late_s = monotonic() - self._overdue_s
-        held = (
+        held = [
             (since_s, guest, room)
             for room in self._rooms
             for guest, since_s in room.guests.items()
             if room.limited or since_s <= late_s
-        )
+        ]
         reserve = sorted(held, key=itemgetter(0))[self._all_silent :]
         for since_s, guest, room in reversed(reserve):
             if since_s <= late_s:
                 self._send_away(room, guest)
                 return None
-        return reserve[0][0] + self._overdue_s if reserve else -inf
+        return min(since_s for since_s, *_ in reserve or held) + self._overdue_s
 
     def _is_too_large(self, room: Room, size: int) -> bool:
         """Whether a host that ends no answers would hold too many bytes; one photo may always be read."""

@@ -130,6 +130,8 @@ class Web:
                 taken = await _taken(url, response, attempt, way)
         except aiohttp.ClientError as error:
             way.reached = way.reached or not isinstance(error, aiohttp.ClientConnectorError)
+            if hop.answered:
+                way.breaks()
             # Where another address was tried, its failure is the cause and may pass.
             refused = None if hop.tried or not hop.refused else hop.refused[0]
             raise failure_of(error, url, self._proxy, refused=refused, answered=hop.answered) from None

@@ -62,6 +62,8 @@ class Stores:
         except ValueError:
             raise PhotoRejected("url_not_allowed", f"{shown(url)}: the key cannot be asked for") from None
         except BaseError as error:
+            if way.reached:
+                way.breaks()
             failure = _mapped(error, shown(url), bucket, answered=way.reached)
             if isinstance(failure, PhotoRejected):
                 way.answers()

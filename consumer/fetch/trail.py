@@ -35,6 +35,10 @@ class Trail:
         self.answered += self.through
         self.through = ()
 
+    def breaks(self) -> None:
+        """The connection failed in the middle of an answer, which what stands before the origin may have caused."""
+        self.through = self.ways.get(self.asking or "", ())
+
     def answers(self) -> None:
         """The origin answered with a redirect, a refusal or a whole photo."""
         self.relayed()

@@ -262,3 +262,13 @@ async def test_many_hosts_whose_bodies_never_end_leave_half_of_the_bytes() -> No
     known = Room()
     crowd.answered(known)
     assert await crowd.may_read(known, Guest(), 500)
+
+
+@pytest.mark.parametrize("places", [1, 2])
+async def test_a_new_host_waits_for_a_place_where_there_are_too_few_for_a_reserve(places: int) -> None:
+    crowd, first = Crowd(places, CALM, 1_000), Room()
+    await in_flight(crowd, [first], others=False)
+    second = asyncio.create_task(entered(crowd, [Room()], others=False))
+    await asyncio.sleep(SOON_S)
+    crowd.answered(first)
+    assert await second == 1

@@ -1,6 +1,7 @@
 """A failure is blamed on what failed: a host behind a redirect, a proxy, the endpoint of a store."""
 
 import asyncio
+from collections import Counter
 from itertools import count
 
 import pytest
@@ -253,3 +254,60 @@ async def test_any_number_of_hosts_that_never_answer_do_not_make_a_good_one_forg
     assert len(web.hosts._hosts) == MAX_HOSTS + 1
     web.failing[OTHER] = ("connect_failed", False)
     assert await web.ends(photo(OTHER)) == ["PhotoHostDown"]
+
+
+@pytest.mark.parametrize("others", [True, False])
+async def test_a_photo_of_a_host_that_holds_its_share_is_tried_once_in_place_while_others_answer(
+    *, others: bool
+) -> None:
+    web = Web(places=4)
+    if others:
+        await web.ends(photo())
+    web.hanging.add(OTHER)
+    hung = photo(OTHER)
+    assert await web.ends(hung) == ["Retryable"]
+    assert web.asked.count((hung.photo_id, OTHER)) == (1 if others else 2)
+
+
+@pytest.mark.parametrize(
+    ("known", "ends"), [((API, OTHER), {"PhotoHostDown": 3}), ((OTHER,), {"Retryable": 2}), ((API,), {})]
+)
+async def test_a_photo_that_gives_way_uses_up_no_round_while_other_hosts_answer(
+    known: tuple[str, ...], ends: dict[str, int]
+) -> None:
+    web = Web(places=4)
+    await web.ends(*map(photo, known))
+
+    async def hang(_: PhotoUploaded) -> Photo:
+        await trail().asks(OTHER)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    fetches = [
+        asyncio.create_task(web.hosts.fetch(photo(OTHER), hang, web.retry))  # type: ignore[arg-type]
+        for _ in range(4 if OTHER in known else 1)
+    ]
+    done, held = await asyncio.wait(fetches, timeout=0.3)
+    for fetch in held:
+        fetch.cancel()
+    await asyncio.wait(fetches)
+    assert Counter(type(fetch.exception()).__name__ for fetch in done) == ends
+    assert not web.hosts._health.crowd._rooms
+
+
+@pytest.mark.parametrize("body", [False, True])
+async def test_how_long_a_host_takes_to_answer_is_known_with_or_without_a_body(*, body: bool) -> None:
+    web = Web()
+
+    async def slow(event: PhotoUploaded) -> Photo:
+        way = trail()
+        await way.asks(OTHER)
+        await asyncio.sleep(0.03)
+        if body:
+            await way.pauses(1)
+            way.reads()
+        way.answers()
+        return Photo(event.photo_id, event.uri, b"jpeg")
+
+    await web.hosts.fetch(photo(OTHER), slow, web.retry)  # type: ignore[arg-type]
+    assert web.hosts._hosts[OTHER].room.usual_s > 0.02
