@@ -271,3 +271,18 @@ def test_a_refusal_is_forgotten_with_its_assignment() -> None:
     bench.commits.assigned(A, 11)
     bench.turn()
     assert bench.by_hand == []
+
+
+def test_while_commits_are_acknowledged_nothing_is_overdue_though_the_position_is_always_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, now_s = Bench(), [10.0]
+    monkeypatch.setattr("consumer.kafka.commits.monotonic", lambda: now_s[0])
+    for offset in range(10, 20):
+        bench.read(A, offset)
+        bench.turn()
+        now_s[0] += 5
+        bench.read(B, offset)
+        bench.answer(TopicPartition(TOPIC, 0, offset), TopicPartition(TOPIC, 1, offset))
+    bench.turn()
+    assert bench.value("tagger_commit_overdue_seconds", topic=TOPIC) == 0

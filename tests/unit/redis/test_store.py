@@ -46,6 +46,11 @@ def over(*replies: list[Any]) -> tuple[Store, Link]:
     return store, link
 
 
+@pytest.mark.parametrize(("options", "cluster"), [({}, False), ({"cluster": False}, False), ({"cluster": True}, True)])
+def test_a_store_talks_to_one_server_unless_it_is_told_of_a_cluster(options: dict[str, bool], cluster: bool) -> None:
+    assert Store("redis://127.0.0.1:1/0", timeout_s=1.0, **options)._redis._cluster == cluster
+
+
 def keys_of(call: Sequence[Any]) -> list[str | bytes]:
     return list(call[3 : 3 + call[2]])
 
