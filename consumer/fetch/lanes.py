@@ -2,21 +2,24 @@
 
 A thread cannot be stopped: a call that nobody waits for any more keeps its place until it returns. So the places are
 bounded for each lane (one domain, one mount), and no lane takes those of another. The threads are daemons: none of them
-keeps the process from ending. One for each call costs 0.1 ms, little beside the calls.
+keeps the process from ending. One that has returned serves the next call: the event loop blocks until a new one runs.
 """
 
 import asyncio
 import errno
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 T = TypeVar("T")
+
+#: A thread without a call ends after this.
+_IDLE_S: Final = 5.0
 
 
 class LaneStuck(Exception):
@@ -29,19 +32,54 @@ class _Lane:
     #: Calls that run or wait for a place.
     users: int = 0
     #: When each running call began.
-    began_s: dict[Future[Any], float] = field(default_factory=dict)
+    began_s: dict[asyncio.Future[Any], float] = field(default_factory=dict)
+
+
+class _Threads:
+    """Daemon threads, as many as there are calls at once."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._idle: list[SimpleQueue[Callable[[], None]]] = []
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Runs a call, which must not raise, in a thread that has none.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        with self._lock:
+            calls = self._idle.pop() if self._idle else None
+        if calls is None:
+            calls = SimpleQueue()
+            threading.Thread(target=self._serve, args=(calls,), name=self._name, daemon=True).start()
+        calls.put(call)
+
+    def _serve(self, calls: SimpleQueue[Callable[[], None]]) -> None:
+        while True:
+            try:
+                calls.get(timeout=_IDLE_S)()
+            except Empty:
+                with self._lock:
+                    if calls in self._idle:
+                        self._idle.remove(calls)
+                        return
+            else:
+                with self._lock:
+                    self._idle.append(calls)
 
 
 class Lanes:
     """Runs calls in threads, at most `in_each` at once for one lane and `in_all` for all; for one event loop."""
 
     def __init__(self, name: str, *, in_each: int, in_all: int, overdue_s: float) -> None:
-        self._name = name
         self._in_each = in_each
         self._in_all = in_all
         self._overdue_s = overdue_s
         self._lanes: dict[str, _Lane] = {}
-        self._threads = 0
+        self._running = 0
+        self._threads = _Threads(name)
 
     async def run(self, name: str, call: Callable[[], T]) -> T:
         """The result of `call`, and what it raises. A wait that is cancelled leaves the call running, in its place.
@@ -61,36 +99,44 @@ class Lanes:
         finally:
             if not started:
                 self._leave(name, lane)
-        return await asyncio.wrap_future(self._started(name, lane, call))
+        return await self._started(name, lane, call)
 
-    def _started(self, name: str, lane: _Lane, call: Callable[[], T]) -> Future[T]:
-        loop, done = asyncio.get_running_loop(), Future[T]()
-        done.set_running_or_notify_cancel()
-        free = partial(self._free, name, lane, done)
+    def _started(self, name: str, lane: _Lane, call: Callable[[], T]) -> asyncio.Future[T]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+
+        def finish(outcome: T | BaseException, *, failed: bool) -> None:
+            self._free(name, lane, done)
+            if done.cancelled():
+                return
+            if failed and isinstance(outcome, BaseException):
+                done.set_exception(outcome)
+            else:
+                done.set_result(cast("T", outcome))
 
         def work() -> None:
             try:
-                done.set_result(call())
+                ended = partial(finish, call(), failed=False)
             except BaseException as failure:  # noqa: BLE001 - for the waiter
-                done.set_exception(failure)
+                ended = partial(finish, failure, failed=True)
             with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(free)
+                loop.call_soon_threadsafe(ended)
 
         lane.began_s[done] = monotonic()
-        self._threads += 1
-        if self._threads > self._in_all:
-            free()
+        self._running += 1
+        if self._running > self._in_all:
+            self._free(name, lane, done)
             raise OSError(errno.ENOMEM, f"{self._in_all} threads have not returned")
         try:
-            threading.Thread(target=work, name=self._name, daemon=True).start()
+            self._threads.run(work)
         except RuntimeError:
-            free()
+            self._free(name, lane, done)
             raise OSError(errno.ENOMEM, "no thread can be started") from None
         return done
 
-    def _free(self, name: str, lane: _Lane, done: Future[T]) -> None:
+    def _free(self, name: str, lane: _Lane, done: asyncio.Future[Any]) -> None:
         del lane.began_s[done]
-        self._threads -= 1
+        self._running -= 1
         lane.places.release()
         self._leave(name, lane)
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from consumer.fetch import lanes as module
 from consumer.fetch.lanes import Lanes, LaneStuck
 from tests.photo_host import until
 
@@ -35,6 +36,30 @@ async def test_a_call_gives_its_result_and_raises_its_failure() -> None:
     with pytest.raises(ZeroDivisionError):
         await lanes.run("a", lambda: 1 // 0)
     assert await lanes.run("b", threading.current_thread) is not threading.current_thread()
+
+
+async def test_calls_one_after_the_other_share_a_thread_and_those_at_once_do_not() -> None:
+    lanes = Lanes("test", in_each=4, in_all=4, overdue_s=1.0)
+    barrier = threading.Barrier(4)
+    first = await lanes.run("a", threading.get_ident)
+    # The thread is free a moment after its answer was given.
+    await until(lambda: bool(lanes._threads._idle))
+    assert await lanes.run("b", threading.get_ident) == first
+
+    def together() -> int:
+        barrier.wait(10)
+        return threading.get_ident()
+
+    assert len(set(await asyncio.gather(*(lanes.run("a", together) for _ in range(4))))) == 4
+
+
+async def test_a_thread_without_calls_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_IDLE_S", 0.02)
+    lanes, before = Lanes("test", in_each=4, in_all=4, overdue_s=1.0), set(threading.enumerate())
+    for _ in range(20):
+        assert await lanes.run("a", lambda: 7) == 7
+        await asyncio.sleep(0.02)  # at the moment when it may end
+    await until(lambda: not set(threading.enumerate()) - before)
 
 
 async def test_a_full_lane_delays_no_other_and_its_places_are_bounded(hang: Hang) -> None:
@@ -99,8 +124,9 @@ async def test_lanes_that_are_empty_are_forgotten(hang: Hang) -> None:
     await until(lambda: not lanes._lanes)
 
 
-def test_a_call_that_hangs_does_not_keep_the_loop_or_the_process() -> None:
-    hang = Hang()
+def test_a_call_that_hangs_does_not_keep_the_loop_or_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_IDLE_S", 0.05)
+    hang, before = Hang(), set(threading.enumerate())
 
     async def left_running() -> None:
         lanes = Lanes("test", in_each=1, in_all=1, overdue_s=1.0)
@@ -108,7 +134,7 @@ def test_a_call_that_hangs_does_not_keep_the_loop_or_the_process() -> None:
             await asyncio.wait_for(lanes.run("hung", hang), 0.05)
 
     asyncio.run(left_running())
-    (thread,) = [one for one in threading.enumerate() if one.name == "test"]
+    (thread,) = set(threading.enumerate()) - before
     assert thread.daemon
     hang.released.set()
     thread.join(5)
