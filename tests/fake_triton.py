@@ -55,14 +55,18 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             await self.server.stop(None)
 
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
-        self.looks += 1
+        await self._told(context)
+        return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
+
+    async def _told(self, context: Any) -> None:
         if self.hides:
             await asyncio.sleep(10)
         if self.refuses_looks is not None:
             await context.abort(grpc.StatusCode[self.refuses_looks], "no metadata here")
-        return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)
 
-    async def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802 - as above
+    async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - as above
+        self.looks += 1
+        await self._told(context)
         brand = request.name == "brand_logo"
         labels = self.labels if brand else QUALITY_LEVELS
         outputs = {"brand_probs": len(labels)} if brand else {"quality_score": 1, "quality_levels": 5}

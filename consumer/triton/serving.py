@@ -62,6 +62,7 @@ class Serving:
         #: Answers to photos for which the other model failed, by the identity of their pixels.
         self._kept: dict[tuple[int, Model], _Answer] = {}
         self._looking: asyncio.Task[ModelContract | None] | None = None
+        self._confirming: asyncio.Task[None] | None = None
         #: When the look began that found the contract in force last.
         self._looked_s = -inf
 
@@ -122,6 +123,9 @@ class Serving:
         await self._require_in_force()
         if not isinstance(failure, DependencyDown):
             await model.require_innocent()
+        if isinstance(failure, PhotoRejected):
+            # The model may have failed on all until a moment ago: what it refuses after its proof is the photo's.
+            return await self._answer(model, pixels)
         raise failure
 
     async def _answer(self, model: Model, pixels: Pixels) -> _Answer:
@@ -147,13 +151,31 @@ class Serving:
         while before == {self._changes} and self._looked_s < answered_s:
             await asyncio.sleep(self._looked_s + _PACE_S - monotonic())
             try:
-                await self._look()
+                await self._confirm()
             except DependencyDown:
                 if monotonic() > answered_s + self._client.patience_s:
                     raise
                 await asyncio.sleep(_PACE_S)
         if before != {self._changes}:
             raise DependencyDown("triton", "the connection or the models changed while this photo was judged")
+
+    async def _confirm(self) -> None:
+        """Finds the contract in force, or not, by the configurations alone where these are as they were read.
+
+        Raises:
+            DependencyDown: Triton does not answer, or what it serves does not fit.
+        """
+        if self._confirming is None or self._confirming.done():
+            self._confirming = asyncio.create_task(self._compare())
+            self._confirming.add_done_callback(lambda look: look.cancelled() or look.exception())
+        await asyncio.shield(self._confirming)
+
+    async def _compare(self) -> None:
+        losses, began_s = self._client.losses, monotonic()
+        if self._confirmed == losses and await self._client.still_configured(self._contract.models):
+            self._looked_s = began_s
+        else:
+            await self._look()
 
     async def _require_in_force(self) -> None:
         served = await self._look()
