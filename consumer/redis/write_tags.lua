@@ -147,13 +147,14 @@ for _, index in ipairs(gone) do
         outcome = mended
     end
 end
--- Another program may have set a lifetime, which would end a photo in silence. Like HDEL, PERSIST is no first write.
+-- Another program may have set a lifetime, which would end a photo in silence. Like HDEL, PERSIST is no first write;
+-- where it has nothing to do, it is not asked for: a repeat needs no right to write.
 for index in pairs(stays) do
-    if redis.call('PERSIST', index) == 1 then
+    if redis.call('PTTL', index) >= 0 and redis.call('PERSIST', index) == 1 then
         outcome = mended
     end
 end
-if exists and redis.call('PERSIST', key) == 1 then
+if exists and redis.call('PTTL', key) >= 0 and redis.call('PERSIST', key) == 1 then
     outcome = mended
 end
 if rewrites then

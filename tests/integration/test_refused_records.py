@@ -115,12 +115,12 @@ async def test_a_topic_that_is_deleted_is_named_and_waited_for_and_photos_that_d
         world.send("bad1", b"{}", events.UPLOADED, partition=0)
         if gone == "tags":
             world.upload("late", "red/late", partition=0)
-        await eventually(lambda: f"kafka (topic {topic})" in service.not_ready())
+        await eventually(lambda: f"kafka (topic {topic})" in service.dependencies.lost)
         if gone == "dead":
             for number in range(20):
                 world.upload(f"good{number}", f"red/{number}", partition=1)
                 await eventually(lambda number=number: service.outcomes()["tagged"] == 2 + number)
-                assert f"kafka (topic {topic})" in service.not_ready(), "the others do not say that it is back"
+                assert f"kafka (topic {topic})" in service.dependencies.lost, "the others do not say that it is back"
         lost = [line for line in world.events_logged("dependency.lost") if topic in line["detail"]]
         assert len([line for line in lost if line["waited_s"] == 0]) == 1
         assert service.outcomes()["dead_lettered"] == (1 if gone == "dead" else 2)
