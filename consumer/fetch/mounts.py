@@ -27,16 +27,17 @@ class Mounts:
 
         Links are not followed: what one leads to counts as on the mount of the link.
         """
+        # Texts, not Path objects, which cost ten times as much: this is done for each photo.
         path, root = os.path.normpath(path), os.path.normpath(root)
-        if not Path(path).is_relative_to(root):
+        top = root.rstrip("/") + "/"
+        if path != root and not path.startswith(top):
             return "outside"
-        points = self._now()
-        below = Path(path).relative_to(root).parts
-        for depth in range(len(below) - 1, 0, -1):
-            folder = str(Path(root, *below[:depth]))
+        points, folder, first = self._now(), path.rpartition("/")[0], root
+        while folder.startswith(top) and folder != top:
             if folder in points:
                 return folder
-        return str(Path(root, *below[:1])) if len(below) > 1 else root
+            folder, first = folder.rpartition("/")[0], folder
+        return first
 
     def _now(self) -> frozenset[str]:
         if self._read_s is None or monotonic() - self._read_s > _KEPT_S:
