@@ -87,7 +87,7 @@ async def test_a_mount_that_hangs_stops_no_other_photo_and_its_own_wait_for_it(
             send(world, f"sound{number}", f"file://{root}/sound/{number}.jpg")
             world.upload(f"web{number}", f"red/{number}")
         tagged = {f"{kind}{number}" for kind in ("sound", "web") for number in range(PHOTOS)}
-        await eventually(lambda: tagged <= by_key(world.tags()).keys(), deadline_s=10)
+        await eventually(lambda: tagged <= by_key(world.tags()).keys())
         assert kernel.waiting <= 16
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
         # Every round of the retry topic has passed several times.
