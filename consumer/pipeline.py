@@ -14,7 +14,7 @@ from consumer.errors import PhotoHostDown, PhotoRejected, Reason, RecordRefused,
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Tags
 from consumer.fetch.fetcher import UNFINISHED
 from consumer.fetch.hosts import Hosts
-from consumer.fetch.urls import origin, parsed
+from consumer.fetch.urls import origin_of
 from consumer.imaging.formats import ends_early
 from consumer.kafka.headers import LONGEST_WAIT, Delivery
 from consumer.redis.store import Written
@@ -137,7 +137,7 @@ class Pipeline:
         return await self._defer(delivery, spent, tries.failed + 1, free=not shortage.others_served)
 
     async def _fetch(self, event: PhotoUploaded, tries: Tries) -> Photo:
-        attempt = tries.counted(self.steps.fetch, f"fetch from {origin(parsed(event.uri))}")
+        attempt = tries.counted(self.steps.fetch, f"fetch from {origin_of(event.uri)}")
         with self.metrics.stage("fetch"):
             fetch = partial(self.hosts.fetch, event, attempt, self.retry)
             return await self.dependencies.retry_until_available("photos", fetch, waits=self.hosts.patience(event))

@@ -16,7 +16,7 @@ from consumer.fetch.host_health import Fetch, HostHealth
 from consumer.fetch.host_table import Host
 from consumer.fetch.limits import HostLimits
 from consumer.fetch.trail import Trail, following
-from consumer.fetch.urls import origin, parsed
+from consumer.fetch.urls import origin_of
 from consumer.resilience import RetryingCaller
 from consumer.telemetry import Log, Metrics
 
@@ -159,7 +159,7 @@ class Hosts:
             PhotoRejected: as the fetch.
             Retryable: as the fetch; no host is the cause, or none that is known to work.
         """
-        visit = _Visit(self._health, origin(parsed(event.uri)))
+        visit = _Visit(self._health, origin_of(event.uri))
         try:
             with following(visit):
                 async with visit.within():
@@ -196,7 +196,7 @@ class Hosts:
 
         Nor does it wait for a host that never answered, unless no host does: the photos behind it may be of others.
         """
-        name, until_s = origin(parsed(event.uri)), monotonic() + self._limits.max_wait_s
+        name, until_s = origin_of(event.uri), monotonic() + self._limits.max_wait_s
 
         def waits() -> bool:
             cause = self._hosts[name].waits_for or name

@@ -1,6 +1,7 @@
 """URLs of photos: parsing, checks of their form, and display without secrets. Pure."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from yarl import URL
@@ -82,6 +83,16 @@ def origin(url: URL) -> str:
     if url.scheme == "file":
         return "file://"
     raise PhotoRejected("url_not_allowed", f"scheme {url.scheme[:20]!r} is not one that photos come from")
+
+
+@lru_cache(256)
+def origin_of(uri: str) -> str:
+    """The origin of a photo's URI, which is asked for several times on the way of each photo.
+
+    Raises:
+        PhotoRejected: as `parsed` and `origin`.
+    """
+    return origin(parsed(uri))
 
 
 def shown(url: URL) -> str:

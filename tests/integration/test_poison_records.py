@@ -89,6 +89,14 @@ async def test_unreadable_headers_in_the_other_topics_stop_no_command(world: Wor
     assert await letters_of(world) == []
 
 
+async def half_is_tagged_and_half_busy(world: World, each: int) -> None:
+    """Of the records with odd headers as many are tagged as become dead letters, after a round, for a busy host."""
+    async with world.service() as service:
+        await settled(service, tagged=GOOD + each, deferred=each, dead_lettered=each)
+    letters = await letters_of(world)
+    assert [one.letter.failure.reason for one in letters] == ["http_5xx"] * each
+
+
 #: Odd, and allowed: the photo is tagged.
 ODD: dict[str, list[tuple[str, bytes | None]]] = {
     "no value": [("a", None), ("ce_id", None), ("traceparent", None)],
@@ -112,11 +120,7 @@ async def test_odd_headers_cost_nothing_in_any_topic_and_are_read_again_on_every
                 world.producer.produce(topic, value, photo_id, partition=0, headers=headers)
     world.producer.flush(10)
     send_good(world)
-    each = 2 * len(ODD)
-    async with world.service() as service:
-        await settled(service, tagged=GOOD + each, deferred=each, dead_lettered=each)
-    letters = await letters_of(world)
-    assert [one.letter.failure.reason for one in letters] == ["http_5xx"] * each
+    await half_is_tagged_and_half_busy(world, 2 * len(ODD))
 
 
 HOSTILE: dict[str, dict[str, bytes]] = {
@@ -152,11 +156,7 @@ async def test_retry_headers_that_the_service_did_not_write_hold_nothing_back(wo
                     world.kafka, topic, photo_id.encode(), upload_of(world, photo_id, f"{answer}/{number}"), headers
                 )
     send_good(world)
-    each = 2 * len(HOSTILE)
-    async with world.service() as service:
-        await settled(service, tagged=GOOD + each, deferred=each, dead_lettered=each)
-    letters = await letters_of(world)
-    assert [one.letter.failure.reason for one in letters] == ["http_5xx"] * each
+    await half_is_tagged_and_half_busy(world, 2 * len(HOSTILE))
 
 
 async def test_null_values_are_skipped_and_hold_no_photo_back(world: World) -> None:
