@@ -48,9 +48,12 @@ DARK = jpeg((10, 10, 10))
 
 
 async def eventually(check: Callable[[], object], *, deadline_s: float = DEADLINE_S) -> None:
-    """Polls until `check` is true; fails the test at the deadline."""
+    """Polls until `check` is true; fails the test at the deadline.
+
+    In a thread, since many read a topic: the service shares this event loop, and would stand still meanwhile.
+    """
     end = time.monotonic() + deadline_s
-    while not check():
+    while not await asyncio.to_thread(check):
         assert time.monotonic() < end, f"did not happen within {deadline_s} s"
         await asyncio.sleep(0.02)
 
@@ -237,7 +240,14 @@ def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> l
 def read_topic(kafka: str, topic: str) -> list[Message]:
     """Every record of a topic, in order of partition and offset, by a plain consumer without a group."""
     consumer = Consumer(
-        {"bootstrap.servers": kafka, "group.id": "reader", "enable.auto.commit": False, "enable.partition.eof": True}
+        {
+            "bootstrap.servers": kafka,
+            "group.id": "reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            # The broker says only after this time that a partition has no more.
+            "fetch.wait.max.ms": 20,
+        }
     )
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions

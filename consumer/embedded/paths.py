@@ -106,15 +106,44 @@ def library_path(*folders: Path) -> str:
     return os.pathsep.join([*map(str, (*folders, *unpacked_folders())), *([inherited] if inherited else [])])
 
 
-def new_logs_folder() -> Path:
-    """Makes a folder for one run's logs in the cache, and drops the oldest beyond the last five."""
+def new_logs_folder() -> tuple[Path, int]:
+    """Makes a folder for one run's logs in the cache, and drops the oldest beyond the last five that nobody uses.
+
+    Returns:
+        The folder, and the descriptor that holds its lock; keep it open for as long as the run lives.
+
+    Raises:
+        EmbeddedServerError: another run took the folder.
+    """
     logs = cache_folder() / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for old in sorted(entry for entry in logs.iterdir() if entry.is_dir())[: -(_KEPT_LOG_FOLDERS - 1)]:
-        shutil.rmtree(old, ignore_errors=True)
+        if (lock := _lock(old)) is not None:
+            shutil.rmtree(old, ignore_errors=True)
+            os.close(lock)
     folder = logs / datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     folder.mkdir()
-    return folder
+    lock = _lock(folder)
+    if lock is None:
+        message = f"another run took the log folder {folder}"
+        raise EmbeddedServerError(message)
+    return folder, lock
+
+
+def _lock(folder: Path) -> int | None:
+    """Locks a folder until the returned descriptor is closed; None where another process holds the lock."""
+    import fcntl  # noqa: PLC0415 (not on Windows, where importing this module must still work for the clear error)
+
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
 
 
 def free_port() -> int:

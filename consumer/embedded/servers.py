@@ -1,6 +1,7 @@
 """The embedded servers: one by one (`Servers`), or Kafka, Redis and Triton at once (`start_stack`)."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -38,7 +39,10 @@ class Servers:
         Where this is not Linux, or the guardian does not start, it raises EmbeddedServerError.
         """
         require_linux()
-        self.logs_dir = new_logs_folder() if logs_dir is None else logs_dir.absolute()
+        self._logs_lock: int | None = None
+        if logs_dir is None:
+            logs_dir, self._logs_lock = new_logs_folder()
+        self.logs_dir = logs_dir.absolute()
         self.logs_dir.mkdir(parents=True, exist_ok=True)
         self._guardian = GuardianClient(self.logs_dir)
 
@@ -80,6 +84,9 @@ class Servers:
     def close(self) -> None:
         """Stops every server and waits until nothing is left but the logs."""
         self._guardian.close()
+        if self._logs_lock is not None:
+            os.close(self._logs_lock)
+            self._logs_lock = None
 
     def __enter__(self) -> Self:
         return self

@@ -53,6 +53,10 @@ def requeued(service: Service) -> float:
     return service.metrics.registry.get_sample_value("tagger_requeued_records_total") or 0.0
 
 
+def waiting_bytes(service: Service) -> float:
+    return service.metrics.registry.get_sample_value("tagger_retry_waiting_bytes") or 0.0
+
+
 @pytest.mark.parametrize("place", ["first", "in between", "many"])
 async def test_one_that_waits_an_hour_does_not_stop_its_partition(
     world: World, monkeypatch: pytest.MonkeyPatch, place: str
@@ -77,12 +81,13 @@ async def test_more_of_them_than_may_wait_move_behind_the_others(world: World, l
     world.photos.answers["fine"] = BLUE
     for number in range(3 if limits.get("max_waiting") == 1 else 30):
         put(world, f"far{number}", FAR_S, size=100_000)
-    for number in range(20):
-        put(world, f"near{number}", 0.1)
     async with world.service(with_retry(world.settings, **limits)) as service:
+        await eventually(lambda: waiting_bytes(service) > 0)
+        for number in range(20):
+            put(world, f"near{number}", 0.1)
         await eventually(lambda: service.outcomes() == {"tagged": 20})
         assert requeued(service) > 0
-        assert service.metrics.registry.get_sample_value("tagger_retry_waiting_bytes") <= 3_500_000
+        assert waiting_bytes(service) <= 3_500_000
     assert world.dead() == []
 
 
@@ -119,7 +124,7 @@ async def test_after_a_kill_between_moves_and_their_commit_each_is_tagged_all_th
         # What was moved since the last commit has a copy, and is read again as well.
         tagger.process.kill()
     async with world.service() as service:
-        await eventually(lambda: len(by_key(world.tags())) == 60, deadline_s=60)
+        await eventually(lambda: len(by_key(world.tags())) == 60, deadline_s=90)
         await eventually(lambda: sum(service.outcomes().values()) >= 60)
         assert service.outcomes().keys() <= {"tagged", "unchanged"}
     assert world.dead() == []
