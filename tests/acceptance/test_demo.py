@@ -213,7 +213,7 @@ def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(st
     demo = start("--kafka", "real", "--keep")
     environment = demo.output / "env.sh"
     until(lambda: environment.is_file() or demo.process.poll() is not None, TIMEOUT_S, lambda: demo.said)
-    until(lambda: "until Ctrl-C" in demo.said, 10, lambda: demo.said)
+    until(lambda: "until Ctrl-C" in demo.said, TIMEOUT_S, lambda: demo.said)
     pairs = (line.removeprefix("export ").split("=", 1) for line in environment.read_text().splitlines())
     settings = {name: value for name, value in pairs if name.startswith("TAGGER_")}
     kafka, redis_url = settings["TAGGER_KAFKA__BOOTSTRAP_SERVERS"], settings["TAGGER_REDIS__URL"]

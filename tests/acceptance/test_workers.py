@@ -66,7 +66,7 @@ async def test_no_worker_outlives_a_killed_supervisor(world: World, tmp_path: Pa
         await eventually(lambda: {line["worker"] for line in tagger.log("assignment.received")} == {0, 1})
         assert all(map(runs, tagger.workers().values()))
         tagger.process.kill()
-        await eventually(lambda: not any(map(runs, tagger.workers().values())), deadline_s=5)
+        await eventually(lambda: not any(map(runs, tagger.workers().values())), deadline_s=20)
 
 
 async def test_a_decode_that_hangs_costs_one_photo_and_one_worker(world: World, tmp_path: Path) -> None:

@@ -289,5 +289,5 @@ async def test_a_flood_of_photos_of_silent_hosts_does_not_hold_up_those_of_a_goo
                 world.upload(photo_id, f"red/{photo_id}")
             # Without shares: 62 s. The service starts, and finds out for a second or two who answers.
             with TagReader(world.settings.redis.url) as reader:
-                await eventually(lambda: reader.get_many(good).keys() == good, deadline_s=10)
+                await eventually(lambda: reader.get_many(good).keys() == good, deadline_s=30)
             assert world.dead() == []

@@ -422,7 +422,7 @@ def test_a_position_that_the_coordinator_does_not_tell_is_waited_for(elsewhere: 
 def test_a_batch_that_the_client_cannot_open_costs_its_own_records_alone(elsewhere: Topic, count: int) -> None:
     """120 MB are more than librdkafka decompresses; in the topic they are a few kilobytes."""
     large = {"compression.type": "zstd", "message.max.bytes": 200_000_000, "queue.buffering.max.kbytes": 500_000}
-    producer = Producer({"bootstrap.servers": elsewhere.kafka, **large, "linger.ms": 500, "batch.size": 200_000_000})
+    producer = Producer({"bootstrap.servers": elsewhere.kafka, **large, "linger.ms": 20_000, "batch.size": 200_000_000})
     before = elsewhere.send("before", 3)
     for _ in range(count):
         producer.produce(elsewhere.name, bytes(120_000_000 // count), partition=0)
