@@ -73,10 +73,12 @@ def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[Transient
         case OSError() | aiohttp.ServerDisconnectedError():
             cause = getattr(error, "strerror", None) or "the connection was closed"
             return "short_body" if answered else "connect_failed", cause
-        case aiohttp.ClientResponseError(message=str(text)) if text.startswith(_TOO_LARGE):
-            limits = f"{MAX_FIELD_BYTES} bytes a field and {MAX_FIELDS} fields are read"
-            return "malformed_response", f"the response headers are too large: {limits}"
         case aiohttp.ClientResponseError():
-            return "malformed_response", "the answer is no proper HTTP"
+            large = (
+                f"the response headers are too large: {MAX_FIELD_BYTES} bytes a field and {MAX_FIELDS} fields are read"
+            )
+            return "malformed_response", large if error.message.startswith(
+                _TOO_LARGE
+            ) else "the answer is no proper HTTP"
         case _:
             return "malformed_response", type(error).__name__

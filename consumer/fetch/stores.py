@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: The client has one error for most failures; the start of its text, before any text of the server, says which.
 _STATUS: Final = re.compile(r"Server returned non-2xx status code: (\d{3})")
 _KIND: Final = re.compile(r"HttpError \{\s+kind: (\w+)")
+_NOT_ASKABLE: Final = (
+    "the client cannot ask for a key with an empty, '.' or '..' part between slashes, or with control characters"
+)
 
 
 class Stores:
@@ -61,7 +64,7 @@ class Stores:
             way.answers()
             raise NotFound(f"no such object: {shown(url)}") from None
         except ValueError:
-            raise _not_askable(url) from None
+            raise PhotoRejected("url_not_allowed", f"{shown(url)}: {_NOT_ASKABLE}") from None
         except BaseError as error:
             if way.reached:
                 way.breaks()
@@ -90,13 +93,8 @@ def _bucket_and_key(url: URL) -> tuple[str, str]:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: a key is UTF-8, percent-encoded") from None
     # The client leaves out a slash at either end and would ask for another object.
     if not {"", ".", ".."}.isdisjoint(key.split("/")):
-        raise _not_askable(url)
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: {_NOT_ASKABLE}")
     return origin(url), key
-
-
-def _not_askable(url: URL) -> PhotoRejected:
-    what = "the client cannot ask for a key with an empty, '.' or '..' part between slashes, or control characters"
-    return PhotoRejected("url_not_allowed", f"{shown(url)}: {what}")
 
 
 async def _body(url: URL, answer: "GetResult", attempt: Attempt, way: Trail) -> bytes:

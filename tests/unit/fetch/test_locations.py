@@ -114,11 +114,14 @@ async def test_a_redirect_without_a_location_is_retried(host: Host, answer: byte
     st.sampled_from(["", "//", "https://", "https:"]),
 )
 def test_a_redirect_leads_to_a_place_or_is_refused(location: str, start: str) -> None:
+    reason = None
     try:
         target = redirected(URL(BASE, encoded=True), start + location)
         check_web(target, ("https",))
     except PhotoRejected as refused:
-        assert refused.reason == "url_not_allowed"
+        reason = refused.reason
+    if reason is not None:
+        assert reason == "url_not_allowed"
         return
     assert str(target).isascii()
     assert not target.raw_fragment
