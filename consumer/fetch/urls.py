@@ -16,8 +16,6 @@ MAX_SHOWN: Final = 200
 _HOST: Final = re.compile(r"^([^:/?#]*://(?:[^/?#]*@)?+)([^/?#:\[\]@]*[^\x00-\x7f][^/?#:\[\]@]*)")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
-#: The schemes whose paths are names of objects and files, which may hold any character.
-_NAMED: Final = frozenset({"file", *STORE_ENDPOINTS})
 #: A URL or a part of one (RFC 3986, appendix B): scheme, authority, path and query, with their delimiters.
 _REFERENCE: Final = re.compile(r"([a-z][a-z0-9+.-]*:)?(//[^/?#]*)?([^?#]*)(\?[^#]*)?", re.ASCII | re.IGNORECASE)
 #: What browsers leave out of a Location, and what they quote in its path and in its query.
@@ -37,6 +35,9 @@ def parsed(uri: str) -> URL:
     if odd := _CONTROL.search(uri):
         what = f"the URI holds {odd[0]!r}: leave it out, or write it as {quote(odd[0])}"
         raise PhotoRejected("url_not_allowed", what)
+    if uri[:5].lower() == "file:":
+        # It has no query and no fragment (RFC 8089): both belong to the name.
+        uri = uri.replace("?", "%3F").replace("#", "%23")
     try:
         url = URL(_in_ascii(uri), encoded=True)
     except ValueError:
@@ -46,8 +47,10 @@ def parsed(uri: str) -> URL:
     except ValueError:
         what = "the port in the URI is not a number up to 65535; an IPv6 address stands in brackets"
         raise PhotoRejected("url_not_allowed", what) from None
-    if url.scheme in _NAMED and ("?" in uri or "#" in uri):
-        what = "in the name of an object or a file, ? is written %3F and # is written %23"
+    if url.scheme in HTTP and "\\" in url.raw_path:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: a backslash: write / or %5C, whichever is meant")
+    if url.scheme in STORE_ENDPOINTS and ("?" in uri or "#" in uri):
+        what = "in the key of an object, ? is written %3F and # is written %23"
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: {what}")
     return url
 
@@ -85,8 +88,6 @@ def check_web(url: URL, schemes: tuple[str, ...]) -> None:
     if "@" in url.raw_authority:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: credentials in a URL are not sent")
     host = host_of(url)
-    if "\\" in url.raw_path:
-        raise PhotoRejected("url_not_allowed", f"{shown(url)}: a backslash: write / or %5C, whichever is meant")
     if url.port == 0:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: nothing can be reached at port 0")
     try:
