@@ -40,7 +40,7 @@ def parsed(uri: str) -> URL:
         uri = uri.replace("?", "%3F").replace("#", "%23")
     try:
         url = URL(_in_ascii(uri), encoded=True)
-    except ValueError:
+    except (ValueError, IndexError):  # yarl's answer to brackets before an @ and no host
         raise PhotoRejected("url_not_allowed", "the URI cannot be read as a URL") from None
     try:
         url.port  # noqa: B018 - yarl parses the port on first access
