@@ -101,6 +101,15 @@ async def hosting(address: str = "127.0.0.1", tls: ssl.SSLContext | None = None)
     host.released.set()
 
 
+def without_ipv6() -> bool:
+    """Whether this machine has no IPv6 loopback address, as some containers have none."""
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return False
+    except OSError:
+        return True
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Polls, for what happens in threads."""
     async with asyncio.timeout(5):

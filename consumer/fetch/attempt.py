@@ -53,7 +53,7 @@ def own_limit(error: OSError) -> PhotoHostDown | None:
 class Attempt:
     """The bytes and the time of one fetch. `release` returns the bytes, at the latest when the photo is dropped."""
 
-    __slots__ = ("_budget", "_clock", "_open_wait_s", "_permit", "_queue", "asking", "max_bytes")
+    __slots__ = ("_budget", "_clock", "_open_wait_s", "_permit", "_queue", "asking", "max_bytes", "place")
 
     def __init__(self, budget: Budget, max_bytes: int, *, open_wait_s: float = OPEN_WAIT_S) -> None:
         self._budget = budget
@@ -65,6 +65,8 @@ class Attempt:
         self._permit: Permit | None = None
         #: The origin that was asked and has not answered yet: a failure is then the origin's, not the photo's.
         self.asking: str | None = None
+        #: What is asked, for messages; of a redirect, what it leads to.
+        self.place = ""
 
     def within(self, total_s: float) -> asyncio.Timeout:
         """A context that raises TimeoutError after so much time in it, without the time that it waits for room."""

@@ -72,10 +72,11 @@ class Fetcher:
         """
         url = parsed(event.uri)
         attempt = Attempt(self._budget, self._limits.max_bytes, open_wait_s=self._open_wait_s)
+        attempt.place = shown(url)
         try:
             body = await self._body(url, attempt)
             attempt.keep(len(body))
-            await _check(body, event.content_sha256, shown(url))
+            await _check(body, event.content_sha256, attempt.place)
         except NotFound as missing:
             attempt.release()
             raise self._verdict(event, PhotoRejected("http_4xx", str(missing)), may_appear=True) from None
@@ -109,8 +110,8 @@ class Fetcher:
             except NoRoom:
                 await attempt.queued()
             except TimeoutError:
-                place = shown(url)
-                raise Retryable("fetch_timeout", f"{place}: no photo in time", origin=attempt.asking) from None
+                what = f"{attempt.place}: no photo in time"
+                raise Retryable("fetch_timeout", what, origin=attempt.asking) from None
 
     async def _read(self, url: URL, attempt: Attempt) -> bytes:
         if url.scheme in STORE_ENDPOINTS:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from yarl import URL
 
@@ -23,7 +23,7 @@ from consumer.fetch.attempt import Attempt, NotFound, own_limit
 from consumer.fetch.lanes import Lanes, LaneStuck
 from consumer.fetch.mounts import Mounts
 from consumer.fetch.trail import Trail, trail
-from consumer.fetch.urls import MAX_SHOWN, origin
+from consumer.fetch.urls import MAX_SHOWN, origin, shown
 
 # Not blocking: opening a named pipe would wait for its writer.
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,11 +71,9 @@ class Files:
         """
         if self._root is None:
             raise PhotoRejected("url_not_allowed", "file: URIs need a root folder, which fetch.file_root sets")
-        path = unquote(url.raw_path)
-        if url.raw_authority not in {"", "localhost"} or "\0" in path:
-            raise PhotoRejected("url_not_allowed", "a file: URI is file:///path, without a host")
+        path = _path_of(url)
         lane = self._mounts.lane_of(path, str(self._root))
-        below = _Below(self._root, path, f"{_ROOT}{lane}", self._served, self._open_file)
+        below = _Below(self._root, path, f"{_ROOT}{_legible(lane)}", self._served, self._open_file)
         way = trail()
         # The root stands before its mounts and folders: it may be what has failed.
         await way.asks(below.origin, (_ROOT,))
@@ -136,7 +134,7 @@ class _Below:
     @property
     def shown(self) -> str:
         """The path for messages."""
-        return self.path[:MAX_SHOWN]
+        return _legible(self.path)[:MAX_SHOWN]
 
     def size(self) -> int:
         """The size of the file; raises as `Files.read`."""
@@ -235,3 +233,23 @@ class _Below:
             return None if os.access(self.root, os.X_OK) else "may not be entered"
         except OSError as error:
             return f"cannot be read: {error.strerror}"
+
+
+def _path_of(url: URL) -> str:
+    """The path of a file, as the functions of `os` take it: names need not be UTF-8.
+
+    Raises:
+        PhotoRejected: `url_not_allowed`.
+    """
+    path = os.fsdecode(unquote_to_bytes(url.raw_path))
+    if url.raw_authority.lower() not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: a file: URI is file:///path, without a host")
+    # To find the real path drops them, and would lead to a file in place of a folder.
+    if path.rpartition("/")[2] in {"", ".", ".."}:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)} names a folder")
+    return path
+
+
+def _legible(path: str) -> str:
+    """The path for people, with bytes that are not UTF-8 as escapes."""
+    return path.encode(errors="backslashreplace").decode()

@@ -21,10 +21,11 @@ from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch.addresses import check_proxy, literal, parse_allow_list, refusal
 from consumer.fetch.attempt import Attempt, NotFound, busy
 from consumer.fetch.dns import Lookup
-from consumer.fetch.http_failures import failure_of, refused_by_proxy
+from consumer.fetch.encodings import is_compressed
+from consumer.fetch.http_failures import MAX_FIELD_BYTES, MAX_FIELDS, failure_of, refused_by_proxy
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.trail import Trail, trail
-from consumer.fetch.urls import check_web, host_of, origin, parsed, shown
+from consumer.fetch.urls import check_web, host_of, origin, redirected, shown
 
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "photo-tagger"}
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -85,6 +86,9 @@ class Web:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=_HEADERS,
             read_bufsize=_BUFFER_BYTES,
+            max_line_size=MAX_FIELD_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_FIELDS,
             auto_decompress=False,
             trust_env=False,
         )
@@ -106,6 +110,7 @@ class Web:
             Retryable: `dns_failed`, `connect_failed`, `fetch_timeout`, `short_body`, `malformed_response`, `http_5xx`.
         """
         for _ in range(self._limits.max_redirects + 1):
+            attempt.place = shown(url)
             check_web(url, self._limits.schemes)
             answer = await self._request(url, attempt)
             if isinstance(answer, bytes):
@@ -209,16 +214,16 @@ def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
         detail = f"{shown(url)}: {_status(response)} without a Location"
         raise Retryable("malformed_response", detail, origin=origin(url))
     try:
-        return url.join(parsed(location)).with_fragment(None)
-    except ValueError:
-        raise PhotoRejected("url_not_allowed", f"{shown(url)}: redirects to what cannot be read as a URL") from None
+        return redirected(url, location)
+    except PhotoRejected as refused:
+        raise PhotoRejected(refused.reason, f"{shown(url)} redirects: {refused.detail}") from None
 
 
 def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
     if response.status not in _BODIES:
         raise _refused(url, response)
-    encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in {"", "identity"}:
+    encoding = ", ".join(response.headers.getall("Content-Encoding", ()))
+    if is_compressed(encoding):
         raise PhotoRejected("content_encoding", f"{shown(url)}: encoded as {encoding[:40]!r} though not asked for")
 
 

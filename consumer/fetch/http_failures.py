@@ -12,6 +12,12 @@ from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TransientRe
 from consumer.fetch.attempt import own_limit
 from consumer.fetch.urls import origin, shown
 
+#: Of one field of a response's headers.
+MAX_FIELD_BYTES: Final = 32_768
+MAX_FIELDS: Final = 128
+#: How the texts of the HTTP client begin where the headers are beyond these.
+_TOO_LARGE: Final = ("Got more than", "Too many headers")
+_LIMITS: Final = f"the response headers are too large: {MAX_FIELD_BYTES} bytes a field and {MAX_FIELDS} fields are read"
 #: With a proxy, all names and connections are the proxy's.
 _NO_PROXY: Final = (
     aiohttp.ClientProxyConnectionError,
@@ -68,5 +74,8 @@ def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[Transient
         case OSError() | aiohttp.ServerDisconnectedError():
             cause = getattr(error, "strerror", None) or "the connection was closed"
             return "short_body" if answered else "connect_failed", cause
+        case aiohttp.ClientResponseError():
+            too_large = error.message.startswith(_TOO_LARGE)
+            return "malformed_response", _LIMITS if too_large else "the answer is no proper HTTP"
         case _:
             return "malformed_response", type(error).__name__

@@ -15,6 +15,7 @@ from yarl import URL
 from consumer.errors import PhotoRejected, Retryable
 from consumer.fetch.addresses import STORE_ENDPOINTS
 from consumer.fetch.attempt import OPEN_WAIT_S, Attempt, NotFound, busy
+from consumer.fetch.encodings import is_compressed
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.trail import Trail, trail
 from consumer.fetch.urls import origin, shown
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 #: The client has one error for most failures; the start of its text, before any text of the server, says which.
 _STATUS: Final = re.compile(r"Server returned non-2xx status code: (\d{3})")
 _KIND: Final = re.compile(r"HttpError \{\s+kind: (\w+)")
+_NOT_ASKABLE: Final = (
+    "the client cannot ask for a key with an empty, '.' or '..' part between slashes, or with control characters"
+)
 
 
 class Stores:
@@ -60,7 +64,7 @@ class Stores:
             way.answers()
             raise NotFound(f"no such object: {shown(url)}") from None
         except ValueError:
-            raise PhotoRejected("url_not_allowed", f"{shown(url)}: the key cannot be asked for") from None
+            raise PhotoRejected("url_not_allowed", f"{shown(url)}: {_NOT_ASKABLE}") from None
         except BaseError as error:
             if way.reached:
                 way.breaks()
@@ -81,17 +85,21 @@ class Stores:
 
 
 def _bucket_and_key(url: URL) -> tuple[str, str]:
-    key = unquote(url.raw_path.removeprefix("/"))
-    if url.raw_query_string or url.raw_fragment or "@" in url.raw_authority or url.explicit_port is not None:
+    if "@" in url.raw_authority or url.explicit_port is not None:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: an object is scheme://bucket/key")
-    if not key or "\0" in key:
-        raise PhotoRejected("url_not_allowed", f"{shown(url)}: no key of an object")
+    try:
+        key = unquote(url.raw_path.removeprefix("/"), errors="strict")
+    except UnicodeDecodeError:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: a key is UTF-8, percent-encoded") from None
+    # The client leaves out a slash at either end and would ask for another object.
+    if not {"", ".", ".."}.isdisjoint(key.split("/")):
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: {_NOT_ASKABLE}")
     return origin(url), key
 
 
 async def _body(url: URL, answer: "GetResult", attempt: Attempt, way: Trail) -> bytes:
     encoding = str(answer.attributes.get("Content-Encoding", ""))
-    if encoding not in {"", "identity"}:
+    if is_compressed(encoding):
         way.answers()
         raise PhotoRejected("content_encoding", f"{shown(url)}: stored encoded as {encoding[:40]!r}")
     await way.pauses(min(answer.meta["size"], attempt.max_bytes))

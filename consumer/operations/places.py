@@ -31,7 +31,7 @@ class Reachable:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a photo would be fetched from; `allowed_by` is the setting that allows it, or would, with its value."""
+    """Where a photo would be fetched from; `allowed_by` is a setting that would allow it, with its value."""
 
     kind: Literal["path", "file", "web", "store", "unknown"]
     shown: str
@@ -56,7 +56,8 @@ async def place_of(target: str, fetch: FetchSettings) -> Place:
     if url.scheme == "file":
         return Place("file", shown(url), allowed_by=_file_rule(fetch))
     if url.scheme in STORE_ENDPOINTS:
-        return Place("store", shown(url), through=proxy, allowed_by=_rule("stores", fetch.stores, common))
+        rule = None if common in fetch.stores else _rule("stores", fetch.stores, common)
+        return Place("store", shown(url), through=proxy, allowed_by=rule)
     return await _web_place(url, fetch, proxy)
 
 

@@ -23,6 +23,7 @@ from tests.photo_host import (
     rejected,
     response,
     retryable,
+    without_ipv6,
 )
 
 
@@ -150,6 +151,25 @@ class TestAddresses:
             await rejected(host.serve("/a", redirect("http://inside.example/")), limits_for(host), names)
             == "address_not_allowed"
         )
+
+    @pytest.mark.skipif(without_ipv6(), reason="no IPv6 here")
+    @pytest.mark.parametrize("place", ["[::1]", "[0:0:0:0:0:0:0:1]", "[::0001]", "[0::0.0.0.1]"])
+    async def test_an_ipv6_address_in_brackets_is_a_host_in_every_spelling(self, place: str) -> None:
+        async with hosting("::1") as host:
+            host.serve("/a%2fb", response("200 OK", BODY))
+            host.serve("/b", redirect(f"//{place}:{host.port}/a%2fb"))
+            for entry in (f"{place}:{host.port}", "::1/128"):
+                limits = limits_for(host, allow_addresses=(entry,))
+                assert await fetch(host.url("/b", place), limits) == BODY
+            assert host.requests[1].splitlines()[:2] == [
+                b"GET /a%2fb HTTP/1.1",
+                f"Host: {place}:{host.port}".encode(),
+            ]
+            error = await failure(host.url("/none", place), limits)
+            assert error.detail == f"404 Not Found from http://{place}:{host.port}/none"
+            assert await rejected(host.url("/b", place), limits_for(host, allow_addresses=("[::1]:1",))) == (
+                "address_not_allowed"
+            )
 
     async def test_a_host_is_allowed_by_its_name_and_port(self, host: Host) -> None:
         host.serve("/a", response("200 OK", BODY))

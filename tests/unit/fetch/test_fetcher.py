@@ -73,11 +73,21 @@ class TestBodies:
         assert (error.reason, error.origin) == ("malformed_response", f"http://127.0.0.1:{host.port}")
         assert error.detail.endswith(f"in chunks of {size} bytes")
 
-    async def test_the_query_reaches_the_host_as_it_was_written(self, host: Host) -> None:
-        host.serve("/a%2Fb", response("200 OK", BODY))
-        query = "?X-Sig=a%2Fb%3D+c&empty=&%41"
-        await fetch(host.url("/a%2Fb") + query, limits_for(host))
-        assert host.requests[0].split()[1].decode() == "/a%2Fb" + query
+    @pytest.mark.parametrize(
+        ("path", "sent"),
+        [
+            ("/a%2Fb", "/a%2Fb"),
+            ("/caf\u00e9/%e9%2f//./../a;b=c", "/caf%C3%A9/%e9%2f//./../a;b=c"),
+            ("/cafe\u0301\u3000\U0001f600.jpg", "/cafe%CC%81%E3%80%80%F0%9F%98%80.jpg"),
+            ("/caf\udce9|{}", "/caf%E9|{}"),
+        ],
+    )
+    async def test_path_and_query_reach_the_host_as_they_were_written(self, host: Host, path: str, sent: str) -> None:
+        host.serve(sent, response("200 OK", BODY))
+        query = "?X-Sig=a%2Fb%2f%3D+c==&empty=&%41&a;b='(*)~|\\&x=/?"
+        await fetch(host.url(path) + query, limits_for(host))
+        await fetch(host.url(path) + query + "\u00e9&%e9", limits_for(host))
+        assert [head.split()[1].decode() for head in host.requests] == [sent + query, sent + query + "%C3%A9&%e9"]
 
     async def test_a_request_asks_for_no_compression_and_carries_no_cookies(self, host: Host) -> None:
         host.serve("/start", response("302 Found", Location="/end", Set_Cookie="a=b; Path=/"))
@@ -98,16 +108,41 @@ class TestBodies:
     async def test_no_bytes_are_an_empty_body(self, host: Host, status: str) -> None:
         assert await rejected(host.serve("/a", response(status)), limits_for(host)) == "empty_body"
 
-    @pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "identity, gzip", "x" * 500])
-    async def test_an_encoded_body_is_refused(self, host: Host, encoding: str) -> None:
+    @pytest.mark.parametrize(
+        "encoding",
+        [
+            *("gzip", "br", "GZIP", "x-gzip", "X-Compress", "deflate", "zstd", "dcb", "bzip2", "xz", "zlib", '"gzip"'),
+            *("identity, gzip", "gzip,identity", "aws-chunked,gzip", "gzip;q=1", "utf-8\r\nContent-Encoding: br"),
+            "x" * 500 + " gzip",
+        ],
+    )
+    async def test_a_compressed_body_is_refused(self, host: Host, encoding: str) -> None:
         raw = response("200 OK", b"\x1f\x8b", Content_Encoding=encoding)
         assert await rejected(host.serve("/a", raw), limits_for(host)) == "content_encoding"
 
-    async def test_identity_is_no_encoding(self, host: Host) -> None:
-        assert (
-            await fetch(host.serve("/a", response("200 OK", BODY, Content_Encoding="identity")), limits_for(host))
-            == BODY
-        )
+    @pytest.mark.parametrize(
+        "encoding",
+        [
+            *(
+                "identity",
+                "Identity, identity",
+                "",
+                "base64",
+                "UTF-8",
+                "utf8",
+                "binary",
+                "none",
+                "None",
+                "8bit",
+                "7bit",
+            ),
+            *("aws-chunked", "chunked", "quoted-printable", "image/jpeg", "iso-8859-1", "null", "undefined", "raw"),
+            *("identity\r\nContent-Encoding: none", "zebra", "x" * 500, "\u00e9"),
+        ],
+    )
+    async def test_what_names_no_compression_says_nothing_of_the_bytes(self, host: Host, encoding: str) -> None:
+        raw = response("200 OK", BODY, Content_Encoding=encoding)
+        assert await fetch(host.serve("/a", raw), limits_for(host)) == BODY
 
 
 class TestBounds:
@@ -194,6 +229,15 @@ class TestBounds:
     )
     async def test_what_is_no_proper_answer_is_retried(self, host: Host, raw: bytes) -> None:
         assert await retryable(host.serve("/a", raw) + SECRET, limits_for(host)) == "malformed_response"
+
+    async def test_response_headers_are_read_up_to_32_kb_and_named_beyond(self, host: Host) -> None:
+        fields = {f"X{number}": "a" * 300 for number in range(100)}
+        for headers in ({"X": "a" * 32_760}, {"X": "a" * 9_000, "Y": "b" * 20_000}, fields):
+            assert await fetch(host.serve("/a", response("200 OK", BODY, **headers)), limits_for(host)) == BODY
+        for headers in ({"X": "a" * 32_769}, {"X" * 40_000: "a"}, fields | {f"Y{number}": "" for number in range(40)}):
+            error = await failure(host.serve("/a", response("200 OK", BODY, **headers)), limits_for(host))
+            assert (type(error), error.reason) == (Retryable, "malformed_response")
+            assert "response headers are too large: 32768 bytes a field and 128 fields" in error.detail
 
     async def test_a_connection_that_closes_without_an_answer_is_retried(self, host: Host) -> None:
         assert await retryable(host.serve("/a", b"") + SECRET, limits_for(host)) == "connect_failed"

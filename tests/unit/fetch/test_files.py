@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from yarl import URL
@@ -18,6 +19,7 @@ from consumer.fetch.attempt import Attempt, NotFound
 from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.files import Files, OpenFile, open_below
 from consumer.fetch.limits import FetchLimits
+from consumer.fetch.trail import Trail, following
 from tests.photo_host import BODY, event, failure, fetch, no_descriptor_left, rejected, until
 
 
@@ -39,6 +41,59 @@ class TestFiles:
     async def test_a_file_below_the_root_is_read(self, root: Path) -> None:
         assert await fetch(f"file://{root}/a%20b.jpg", self.limits(root)) == BODY
         assert await fetch(f"file://localhost{root}/x/../a%20b.jpg", self.limits(root)) == BODY
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *(b"a?b.jpg", b"a#1.jpg", b"a%20b", b"100%.jpg", b"a\\b", b" a ", b"a\nb", b"a\x7f", b"...", b"a;b&c=+"),
+            *("caf\u00e9 \U0001f600".encode(), "cafe\u0301".encode(), b"caf\xe9", b"\xff\xfe", b"\xed\xa0\xbd"),
+        ],
+    )
+    async def test_exactly_the_file_is_read_that_a_uri_names(self, root: Path, name: bytes) -> None:
+        for decoy in (b"a", b"caf", b"caf\xef\xbf\xbd", b"b"):
+            (root / os.fsdecode(decoy)).write_bytes(b"another")
+        (root / os.fsdecode(name)).write_bytes(BODY)
+        assert await fetch(f"file://{root}/{quote(name)}", self.limits(root)) == BODY
+        assert await fetch(f"file://{root}/x//.././{quote(name)}", self.limits(root)) == BODY
+        assert await fetch(f"FILE://LocalHost{quote(bytes(root))}%2F{quote(name)}", self.limits(root)) == BODY
+
+    @pytest.mark.parametrize(
+        "name", ["a?b.jpg", "a#1.jpg", "a?", "a#?#", "a\\b", "a;b&c=+", "100%.jpg", "caf\u00e9?\udce9"]
+    )
+    async def test_question_marks_and_hashes_belong_to_the_name_of_a_file(self, root: Path, name: str) -> None:
+        (root / "a").write_bytes(b"another")
+        (root / name).write_bytes(BODY)
+        assert await fetch(f"file://{root}/{name}", self.limits(root)) == BODY
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            *((name, "names a folder") for name in ("a/", "a/.", "a/%2E", "b/..", "a%2F")),
+            *((name, "no such file") for name in ("a?", "a#", "a?b#c")),
+        ],
+    )
+    async def test_what_names_no_file_leads_to_no_other_and_is_refused_with_words(
+        self, root: Path, name: str, words: str
+    ) -> None:
+        (root / "a").write_bytes(b"another")
+        error = await failure(f"file://{root}/{name}", self.limits(root))
+        assert isinstance(error, PhotoRejected)
+        assert words in error.detail
+
+    @pytest.mark.parametrize("uri", ["file:a%20b.jpg", "file://a%20b.jpg", "file:", "file:///a%00b"])
+    async def test_a_file_is_named_by_its_whole_path(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+    ) -> None:
+        monkeypatch.chdir(root)
+        error = await failure(uri, self.limits(root))
+        assert "a file: URI is file:///path, without a host" in error.detail
+
+    async def test_names_that_are_not_utf_8_are_legible_in_messages_and_origins(self, root: Path) -> None:
+        way = Trail()
+        with following(way):
+            error = await failure(f"file://{root}/caf%E9/none.jpg", self.limits(root))
+        assert error.detail == rf"no such file: {root}/caf\udce9/none.jpg"
+        assert list(way.ways) == [rf"file://{root}/caf\udce9"]
 
     async def test_a_link_inside_the_root_is_followed(self, root: Path) -> None:
         (root / "link").symlink_to(root / "a b.jpg")

@@ -146,6 +146,8 @@ def test_whatever_cannot_be_read_is_rejected_and_raises_nothing_else(uri: str) -
         "https://a..b/",
         "https://.a/",
         "https:///a",
+        "https://[]@",
+        "https://[::1]@/a",
         "https:a",
         "ftp://h/a",
         "//h/a",

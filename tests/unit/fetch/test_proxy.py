@@ -29,6 +29,12 @@ async def test_http_goes_through_the_proxy_as_a_whole_url(host: Host, proxy: Pro
     assert proxy.requests == ["GET http://photos.example/a.jpg HTTP/1.1"]
 
 
+async def test_the_proxy_gets_urls_as_they_were_written(host: Host, proxy: Proxy) -> None:
+    host.serve("/caf%C3%A9//a%2f", response("200 OK", BODY, Connection="close"))
+    assert await fetch("http://[2606:4700::1111]:8080/caf\u00e9//a%2f?b=%2f+", through(proxy)) == BODY
+    assert proxy.requests == ["GET http://[2606:4700::1111]:8080/caf%C3%A9//a%2f?b=%2f+ HTTP/1.1"]
+
+
 async def test_https_goes_through_a_tunnel(host: Host, proxy: Proxy) -> None:
     host.terminator = b"\x16"  # the host sees a TLS client and does not speak it
     error = await failure(f"https://photos.example/a.jpg{SECRET}", through(proxy))

@@ -3,6 +3,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from urllib.parse import quote, unquote
 
 import pytest
 from aiohttp import web
@@ -12,7 +13,7 @@ from consumer.events import PhotoUploaded
 from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.trail import Trail, following
-from tests.photo_host import BODY, event
+from tests.photo_host import BODY, event, hosting, response, without_ipv6
 
 HEADERS = {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT", "ETag": '"x"'}
 SECRET = "aHVudGVyMg=="
@@ -21,7 +22,8 @@ WHOLE: dict[str, tuple[bytes, dict[str, str]]] = {
     "photo.jpg": (BODY, {}),
     "a b+c%.jpg": (BODY, {}),
     "empty": (b"", {}),
-    "encoded": (BODY, {"Content-Encoding": "gzip"}),
+    "encoded": (BODY, {"Content-Encoding": "aws-chunked,gzip"}),
+    "chunked": (BODY, {"Content-Encoding": "aws-chunked"}),
 }
 PARTS = {
     "huge": {"Content-Length": str(10**12)},
@@ -117,6 +119,58 @@ async def test_a_bucket_and_what_stands_before_it_have_names_of_their_own(
             await fetcher.fetch(event(f"{store}://uploads/{key}"))
     assert way.ways == {f"{store}://uploads": (objects.url,)}
     assert way.answered == ([objects.url, f"{store}://uploads"] if answers else [])
+
+
+KEYS = [
+    *("a/b.jpg", "a+b", "a%2Fb", "a%25b", "100%.jpg", "50%ab", "a?b", "a#b", "a b", " a ", "a\\b", "a~b*c'(d)!$&=;:@,"),
+    *("caf\u00e9", "cafe\u0301", "\U0001f600/\u3000", "\ufeffa\u200b", '{[<"a">]}^|`', "...", ".a/..b", "a" * 1024),
+]
+
+
+@pytest.mark.parametrize("store", ["s3", "gs", "az"])
+async def test_exactly_the_object_is_asked_for_that_a_uri_names(objects: ObjectHost, store: str) -> None:
+    asked = []
+    async with Fetcher(limits_for(objects)) as fetcher:
+        for key in KEYS:
+            raw = key.replace("%", "%25").replace("?", "%3F").replace("#", "%23").replace(" ", "%20")
+            for spelled in (quote(key), raw, "".join(f"%{byte:02x}" for byte in key.encode())):
+                objects.requests.clear()
+                with contextlib.suppress(PhotoRejected):
+                    await fetcher.fetch(event(f"{store}://uploads/{spelled}"))
+                asked.append([unquote(path, errors="strict") for path, _ in objects.requests])
+    prefix = "/me/uploads/" if store == "az" else "/uploads/"
+    assert asked == [[prefix + key] for key in KEYS for _ in range(3)]
+
+
+@pytest.mark.parametrize("store", ["s3", "gs", "az"])
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        *((key, "empty, '.' or '..' part") for key in ("/a.jpg", "a/", "a//b", "a/./b", "./a", "a/..", "%2Fa", "a%2F")),
+        *((key, "empty, '.' or '..' part") for key in ("", "/", ".", "%2e%2E/a", "\u00fc/../a")),
+        *((key, "control characters") for key in ("a%0Ab", "%09a", "a%7F", "%00")),
+        *((key, "UTF-8") for key in ("caf%E9", "%ff", "%C3", "%ED%A0%BD")),
+        *((key, "? is written %3F and # is written %23") for key in ("a?b", "a#b", "a?", "a#")),
+    ],
+)
+async def test_a_key_that_cannot_be_asked_for_is_refused_with_words(
+    objects: ObjectHost, store: str, key: str, words: str
+) -> None:
+    error = await failure(f"{store}://uploads/{key}", limits_for(objects))
+    assert (error.reason, objects.requests) == ("url_not_allowed", [])
+    assert words in error.detail
+
+
+async def test_what_names_no_compression_says_nothing_of_an_object(objects: ObjectHost) -> None:
+    assert await fetch("s3://uploads/chunked", limits_for(objects)) == BODY
+
+
+@pytest.mark.skipif(without_ipv6(), reason="no IPv6 here")
+async def test_an_endpoint_may_be_an_ipv6_address() -> None:
+    async with hosting("::1") as host:
+        host.serve("/uploads/a", response("200 OK", BODY, Last_Modified=HEADERS["Last-Modified"], ETag='"x"'))
+        stores = {"gs://uploads": {"base_url": f"http://[::1]:{host.port}", "skip_signature": "true"}}
+        assert await fetch("gs://uploads/a", FetchLimits(stores=stores)) == BODY
 
 
 async def test_requests_to_s3_are_signed_with_the_configured_key(objects: ObjectHost) -> None:

@@ -76,10 +76,12 @@ async def test_a_file_uri_needs_its_root_and_a_bucket_its_name(photo: Path) -> N
         "http://[::1/",
         "http://a..b/?sig=x",
         "https://[fd12::1%25a]/",
+        "s3://uploads//a.jpg",
+        "s3://uploads/a?versionId=1",
     ],
 )
 async def test_what_is_no_place_for_photos_is_refused_without_a_hint(uri: str) -> None:
-    report = await report_on(uri, {"schemes": "https,http"})
+    report = await report_on(uri, {"schemes": "https,http", "stores": {"s3://uploads": {}}})
     assert (report.outcome, report.setting) == ("url_not_allowed", None)
     assert "sig=x" not in repr(report)
 
