@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, _avif
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from training.data.photos import image_formats
+from training.data.formats import HEAD_BYTES, format_of, served
 from training.errors import Unreadable
 
 #: Larger images are refused, which protects against decompression bombs.
@@ -28,6 +33,31 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+#: A short side that no photo has: decoding to at least this is decoding at full size.
+FULL_PX: Final = 1 << 20
+
+
+class _Avif(AvifImageFile):
+    """An AVIF, which `irot` and `imir` alone turn, as its standard says: Pillow asks its Exif and XMP, too."""
+
+    turn: int
+
+    def _open(self) -> None:
+        assert self.fp is not None  # noqa: S101 - Pillow opened it
+        self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", 1)
+        self._size, self.n_frames, self._mode, _icc, _exif, self.turn, _xmp = self._decoder.get_info()
+        self.is_animated = self.n_frames > 1
+        self.seek(0)
+
+
+#: Pillow's reader of each served format. `Image.open` would hand bytes to any plugin, and that of EPS runs Ghostscript.
+_READERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "AVIF": _Avif,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +84,18 @@ def decode(body: bytes, short_side: int) -> Decoded:
     Raises:
         Unreadable: Not an image in a format that the service reads, a corrupt one, or more than MAX_PIXELS.
     """
-    read, _ = image_formats()
+    name = format_of(body[:HEAD_BYTES])
+    if name not in served():
+        found = f"a {name} file" if name else f"starts with {body[:16]!r}"
+        kind = f"{name}, which the service does not read" if name else "no photo"
+        raise Unreadable(f"{found}: the service reads {', '.join(_READERS)}", kind)
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(body), formats=read) as opened:
+        with warnings.catch_warnings(), _READERS[name](io.BytesIO(body)) as opened:
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
             width, height = opened.size
             _check_size(width, height)
             wanted = (short_side * _DRAFT_GAP, short_side * _DRAFT_GAP)
-            drafted = opened.draft("RGB", wanted) if opened.format == "JPEG" else None
+            drafted = opened.draft("RGB", wanted) if name == "JPEG" else None
             opened.load()
             # draft rounds the sides up, so the factor comes from its box, not from the ratio of the sides.
             factor = drafted[1][2] / width if drafted else 1.0
@@ -69,21 +103,21 @@ def decode(body: bytes, short_side: int) -> Decoded:
             image = _rgb(opened if turn not in _TURNS else opened.transpose(_TURNS[turn]))
     except Unreadable:
         raise
-    except UnidentifiedImageError:
-        raise Unreadable(f"starts with {body[:16]!r}: the service reads {', '.join(read)}") from None
     except Exception as error:  # noqa: BLE001 - on broken bytes the decoders raise anything
-        raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}") from None
+        raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}", "broken") from None
     size = (height, width) if turn in _SIDEWAYS else (width, height)
     return Decoded(image, *size, factor)
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise Unreadable(f"{width}x{height} pixels")
+        raise Unreadable(f"{width}x{height} pixels", "too large")
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) where it is missing or unreadable, as in the service."""
+    """The orientation, 1 (upright) to 8; of EXIF, where it is missing or unreadable 1, as in the service."""
+    if isinstance(image, _Avif):
+        return image.turn
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - Pillow's EXIF parser raises anything on broken bytes
