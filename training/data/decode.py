@@ -4,12 +4,14 @@ Nothing may be imported from the service, so its arithmetic is repeated here; a 
 """
 
 import io
+import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, _avif
+from PIL import ExifTags, Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -37,26 +39,25 @@ _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 FULL_PX: Final = 1 << 20
 
 
-class _Avif(AvifImageFile):
-    """An AVIF, which `irot` and `imir` alone turn, as its standard says: Pillow asks its Exif and XMP, too."""
+#: The entries of an AVIF's Exif and XMP in its list of items, before their type.
+_AVIF_METADATA: Final = re.compile(rb"(infe\x02.{7})(?:Exif|mime)", re.DOTALL)
 
-    turn: int
 
-    def _open(self) -> None:
-        assert self.fp is not None  # noqa: S101 - Pillow opened it
-        self._decoder = _avif.AvifDecoder(self.fp.read(), "auto", 1)
-        self._size, self.n_frames, self._mode, _icc, _exif, self.turn, _xmp = self._decoder.get_info()
-        self.is_animated = self.n_frames > 1
-        self.seek(0)
+def _avif(body: bytes) -> ImageFile.ImageFile:
+    """An AVIF without Exif and XMP: `irot` and `imir` alone turn it, as its standard says, and broken Exif is no fault.
+
+    Pillow would turn it by XMP, too, and its decoder refuses Exif without a TIFF header.
+    """
+    return AvifImageFile(io.BytesIO(_AVIF_METADATA.sub(rb"\1free", body)))
 
 
 #: Pillow's reader of each served format. `Image.open` would hand bytes to any plugin, and that of EPS runs Ghostscript.
-_READERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "WEBP": WebPImageFile,
-    "GIF": GifImageFile,
-    "AVIF": _Avif,
+_READERS: Final[dict[str, Callable[[bytes], ImageFile.ImageFile]]] = {
+    "JPEG": lambda body: JpegImageFile(io.BytesIO(body)),
+    "PNG": lambda body: PngImageFile(io.BytesIO(body)),
+    "WEBP": lambda body: WebPImageFile(io.BytesIO(body)),
+    "GIF": lambda body: GifImageFile(io.BytesIO(body)),
+    "AVIF": _avif,
 }
 
 
@@ -90,7 +91,7 @@ def decode(body: bytes, short_side: int) -> Decoded:
         kind = f"{name}, which the service does not read" if name else "no photo"
         raise Unreadable(f"{found}: the service reads {', '.join(_READERS)}", kind)
     try:
-        with warnings.catch_warnings(), _READERS[name](io.BytesIO(body)) as opened:
+        with warnings.catch_warnings(), _READERS[name](body) as opened:
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
             width, height = opened.size
             _check_size(width, height)
@@ -115,9 +116,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The orientation, 1 (upright) to 8; of EXIF, where it is missing or unreadable 1, as in the service."""
-    if isinstance(image, _Avif):
-        return image.turn
+    """The EXIF orientation; 1 (upright) where it is missing or unreadable, as in the service."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - Pillow's EXIF parser raises anything on broken bytes

@@ -39,9 +39,7 @@ def one_photo(path: Path, seed: int = 0, label: int = 2) -> None:
     ("train", "val", "test"),
     [("Train", "Valid", "Test"), ("TRAINING", "validation", "testing"), ("trainset", "valset", "testset")],
 )
-def test_splits_are_known_in_any_case_and_by_their_usual_names(
-    tmp_path: Path, train: str, val: str, test: str
-) -> None:
+def test_splits_are_known_in_any_case_and_by_their_usual_names(tmp_path: Path, train: str, val: str, test: str) -> None:
     for folder in (train, val, test):
         one_photo(tmp_path / folder / "acme" / "1.jpg")
     one_photo(tmp_path / "spare" / "acme" / "1.jpg")
@@ -49,7 +47,7 @@ def test_splits_are_known_in_any_case_and_by_their_usual_names(
     found = list(folders(FoldersSource(kind="folders", path=tmp_path)))
     assert [(p.split, p.label) for p in photos_of(found)] == [("train", "acme"), ("val", "acme"), ("test", "acme")]
     left = {one.path.name: (one.reason, one.files) for one in found if isinstance(one, LeftOut)}
-    assert left == {name: ("beside the split folders", 1) for name in ("spare", "readme.txt")}
+    assert left == dict.fromkeys(("spare", "readme.txt"), ("beside the split folders", 1))
 
 
 def test_a_name_is_one_label_however_a_system_stores_it(tmp_path: Path) -> None:
@@ -61,7 +59,9 @@ def test_a_name_is_one_label_however_a_system_stores_it(tmp_path: Path) -> None:
     assert Path(decomposed.uri).is_file()
 
 
-@pytest.mark.parametrize(("one", "other"), [("Acme", "ACME"), ("acme", "acme "), ("Straße", "STRASSE"), ("a b", "A  B")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("Acme", "ACME"), ("acme", "acme "), ("Straße", "STRASSE"), ("a b", "A  B")]
+)
 def test_names_that_differ_only_in_case_or_spaces_are_named(tmp_path: Path, one: str, other: str) -> None:
     one_photo(tmp_path / "train" / one / "1.jpg")
     one_photo(tmp_path / "test" / other / "1.jpg")

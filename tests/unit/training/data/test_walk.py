@@ -1,4 +1,4 @@
-"""A folder's photos are known by their bytes; hidden, foreign and linked things are followed or left out, and counted."""
+"""A folder's photos are known by their bytes; links are followed; what is left out is counted by reason."""
 
 import io
 import os
