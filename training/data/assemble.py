@@ -15,7 +15,7 @@ from training.data.doubts import check_names, doubts
 from training.data.inspect import inspect_all
 from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
-from training.data.manifest import Manifest
+from training.data.manifest import Manifest, counted
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import ava, koniq, listed, spaq, undamaged
 from training.data.splits import divide
@@ -51,7 +51,7 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
     photos, leaks = divide(found, recipe.data.split)
     photos = _with_damage(photos, recipe)
     generators: list[dict[str, Any]] = []
-    brands, generated = {photo.label for photo in photos if photo.label} - {NO_LOGO}, set[str]()
+    brands = ({photo.label for photo in photos if photo.label} | listing.generated) - {NO_LOGO}
     for number, source in enumerate(recipe.data.sources):
         if isinstance(source, ComposedSource):
             generators.append({"code_sha256": generator_sha256(), **source.model_dump(mode="json")})
@@ -59,8 +59,6 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
             for split in (VAL, TEST):
                 name = f"composed-{number}"
                 photos += composed_photos(name, split, marks, source.held_out_scenes, source.held_out, px)
-            generated.update((NO_LOGO, *(brand_names(source.brands) if source.marks == "brands" else ())))
-    brands |= generated - {NO_LOGO}
     labels = (*sorted(brands), NO_LOGO) if recipe.task == "brand" else tuple(str(level) for level in LEVELS)
     manifest = Manifest(
         recipe.task,
@@ -81,7 +79,7 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
         return manifest
     if not brands:
         raise DataError(f"no photo shows a brand{why}")
-    return replace(manifest, doubts=(*listing.doubts, *doubts(manifest, listing.labels, generated)))
+    return replace(manifest, doubts=(*listing.doubts, *doubts(manifest, listing.labels, listing.generated)))
 
 
 class _Listing:
@@ -92,6 +90,8 @@ class _Listing:
         self.left_out: Counter[str] = Counter()
         #: Folders that links out of the sources lead to.
         self.linked: Counter[str] = Counter()
+        #: Labels of photos that are composed anew for every batch.
+        self.generated: set[str] = set()
         #: Classes without photos.
         self.doubts: list[str] = []
         self._ids: set[str] = set()
@@ -99,8 +99,12 @@ class _Listing:
 
     @property
     def labels(self) -> set[str]:
-        """The labels of the photos that were listed for training."""
-        return {str(photo.label) for photo in self.photos if photo.split != FOREIGN}
+        """The labels of the photos that were listed, but for foreign ones."""
+        return {photo.label for photo in self.photos if photo.label and photo.split != FOREIGN}
+
+    def counts(self) -> str:
+        """What is left out so far, for an error."""
+        return f"left out: {counted(self.left_out) or 'nothing'}"
 
     def add(self, found: Iterable[Listed]) -> int:
         """Takes what one source lists and returns the number of its photos.
@@ -141,16 +145,17 @@ def _list(recipe: Recipe) -> _Listing:
         if (source.kind in _QUALITY_KINDS) != (recipe.task == "quality"):
             raise DataError(f"a source of kind {source.kind} does not fit the recipe's task")
         if isinstance(source, ComposedSource):
+            listing.generated.update((NO_LOGO, *(brand_names(source.brands) if source.marks == "brands" else ())))
             continue
         found = LISTERS[source.kind](_rooted(source, recipe.data.root))
         if not listing.add(_numbered(found, number) if isinstance(source, DamagedSource) else found):
-            counts = "; ".join(f"{count} {reason}" for reason, count in sorted(listing.left_out.items()))
-            raise DataError(f"data.sources.{number} ({source.kind}) lists no photos; left out: {counts or 'nothing'}")
-    check_names(listing.photos)
+            raise DataError(f"data.sources.{number} ({source.kind}) lists no photos; {listing.counts()}")
+    check_names(listing.labels | listing.generated)
     if recipe.data.foreign and recipe.task != "brand":
         raise DataError("data.foreign is for brand models: photos without any known brand")
     for folder in recipe.data.foreign:
-        listing.add(_foreign(folder))
+        if not listing.add(_foreign(folder)):
+            raise DataError(f"the foreign folder {folder} holds no photos; {listing.counts()}")
     return listing
 
 

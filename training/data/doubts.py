@@ -1,11 +1,11 @@
 """What a person should know of a run's photos before it trains on them."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from training.data.manifest import Manifest
-from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, Photo
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN
 from training.errors import DataError
 
 #: With fewer photos to train on, a brand is hardly learnt.
@@ -14,14 +14,14 @@ _FEW: Final = 5
 _NAMED: Final = 10
 
 
-def check_names(photos: Sequence[Photo]) -> None:
+def check_names(labels: Iterable[str]) -> None:
     """Checks that no two labels differ only in case or spaces.
 
     Raises:
         DataError: Names them.
     """
     known: dict[str, str] = {}
-    for label in sorted({photo.label for photo in photos if photo.label}):
+    for label in sorted(labels):
         other = known.setdefault("".join(label.casefold().split()), label)
         if other != label:
             raise DataError(

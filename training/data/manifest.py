@@ -78,11 +78,15 @@ class Manifest:
             Lines for people.
         """
         if self.left_out:
-            counts = "; ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
-            yield f"left out: {counts}"
+            yield f"left out: {counted(self.left_out)}"
         for folder, count in sorted(self.linked.items()):
             yield f"followed: {count} links out of the sources, to {folder}"
         yield from self.doubts
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by reason in words."""
+    return "; ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
 
 
 def target_name(photo: Photo) -> str:

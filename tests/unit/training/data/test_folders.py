@@ -15,7 +15,7 @@ from training.data.manifest import Manifest, load_manifest
 from training.data.photos import NO_LOGO, Photo
 from training.data.walk import LeftOut, photos_of
 from training.errors import DataError
-from training.recipes.recipe import Data, FoldersSource, GrocerySource, Recipe, Source, Splitting
+from training.recipes.recipe import ComposedSource, Data, FoldersSource, GrocerySource, Recipe, Source, Splitting
 
 QUIET = Console(quiet=True)
 
@@ -212,6 +212,19 @@ def test_an_error_of_a_source_without_photos_says_what_it_holds(tmp_path: Path) 
     one_photo(tmp_path / "@eaDir" / "1.jpg")
     with pytest.raises(DataError, match="lists no photos; left out: 1 folder of a tool: @eaDir; 1 in no folder of a"):
         assembled(tmp_path)
+
+
+def test_a_foreign_folder_without_photos_is_refused(tmp_path: Path) -> None:
+    brand_folders(tmp_path / "photos")
+    one_photo(tmp_path / "foreign" / ".trash" / "1.jpg")
+    with pytest.raises(DataError, match=r"foreign holds no photos; left out: 1 hidden folder: \.trash"):
+        assembled(tmp_path / "photos", foreign=(tmp_path / "foreign",))
+
+
+def test_a_brand_that_is_composed_under_another_case_is_named(tmp_path: Path) -> None:
+    one_photo(tmp_path / "Adidas" / "1.jpg")
+    with pytest.raises(DataError, match="the brands Adidas and adidas differ only in case"):
+        assembled(tmp_path, ComposedSource(kind="composed"))
 
 
 def test_a_package_outside_of_a_products_folder_is_not_taken_as_without_a_brand(tmp_path: Path) -> None:
