@@ -97,17 +97,44 @@ def decode(body: bytes, short_side: int) -> Decoded:
             _check_size(width, height)
             wanted = (short_side * _DRAFT_GAP, short_side * _DRAFT_GAP)
             drafted = opened.draft("RGB", wanted) if name == "JPEG" else None
+            frame = _frame(name, opened, body)
             opened.load()
             # draft rounds the sides up, so the factor comes from its box, not from the ratio of the sides.
             factor = drafted[1][2] / width if drafted else 1.0
             turn = _orientation(opened)
-            image = _rgb(opened if turn not in _TURNS else opened.transpose(_TURNS[turn]))
+            image = _framed(_rgb(opened), frame)
+            image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
     except Unreadable:
         raise
     except Exception as error:  # noqa: BLE001 - on broken bytes the decoders raise anything
         raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}", "broken") from None
     size = (height, width) if turn in _SIDEWAYS else (width, height)
     return Decoded(image, *size, factor)
+
+
+def _frame(name: str, opened: ImageFile.ImageFile, body: bytes) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the first frame of an animation, which may be smaller than its canvas."""
+    if name == "GIF":
+        return opened.tile[0].extents
+    place = 12 if name == "WEBP" else len(body)
+    while place + 8 <= len(body):
+        kind, size = body[place : place + 4], int.from_bytes(body[place + 4 : place + 8], "little")
+        if kind == b"ANMF":
+            x, y, width, height = (
+                int.from_bytes(body[place + at : place + at + 3], "little") for at in (8, 11, 14, 17)
+            )
+            return 2 * x, 2 * y, 2 * x + width + 1, 2 * y + height + 1
+        place += 8 + size + size % 2
+    return None
+
+
+def _framed(image: Image.Image, frame: tuple[int, int, int, int] | None) -> Image.Image:
+    """The image with white around the frame, as browsers show it."""
+    if frame is None or frame == (0, 0, *image.size):
+        return image
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(image.crop(frame), frame)
+    return canvas
 
 
 def _check_size(width: int, height: int) -> None:

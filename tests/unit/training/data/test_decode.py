@@ -104,6 +104,42 @@ def test_an_avif_is_turned_by_its_boxes_alone(exif: int | None, white: str, xmp:
     assert pixels.mean() < 140
 
 
+def u24(*values: int) -> bytes:
+    return b"".join(value.to_bytes(3, "little") for value in values)
+
+
+def animation(kind: str, *, alpha: bool) -> bytes:
+    """An animation of 60x40 pixels whose first frame has 20x10 red ones at 10, 4."""
+    frame, stream = Image.new("RGBA" if alpha else "RGB", (20, 10), "red"), io.BytesIO()
+    if kind == "GIF":
+        frame.convert("RGB").quantize(4).save(stream, "GIF")
+        body = bytearray(stream.getvalue())
+        place = body.index(b",", 13 + 3 * 2 ** ((body[10] & 7) + 1)) + 1
+        body[6:10] = (60).to_bytes(2, "little") + (40).to_bytes(2, "little")
+        body[place : place + 4] = (10).to_bytes(2, "little") + (4).to_bytes(2, "little")
+        return bytes(body)
+    frame.save(stream, "WEBP", lossless=True)
+    pixels = stream.getvalue()[12:]
+    chunks = {
+        b"VP8X": bytes([0x12 if alpha else 0x02, 0, 0, 0]) + u24(59, 39),
+        b"ICCP": b"ANMF" * 4,
+        b"ANIM": bytes(6),
+        b"ANMF": u24(5, 2, 19, 9, 100) + b"\0" + pixels,
+    }
+    file = b"WEBP" + b"".join(name + len(data).to_bytes(4, "little") + data for name, data in chunks.items())
+    return b"RIFF" + len(file).to_bytes(4, "little") + file
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [("GIF", False), ("WEBP", False), ("WEBP", True)])
+def test_around_a_first_frame_that_is_smaller_than_its_canvas_is_white(kind: str, *, alpha: bool) -> None:
+    pixels = np.asarray(decode(animation(kind, alpha=alpha), 8).image).astype(int)
+    assert pixels.shape == (40, 60, 3)
+    assert np.abs(pixels[4:14, 10:30] - (255, 0, 0)).max() <= 3
+    around = np.ones((40, 60), bool)
+    around[4:14, 10:30] = False
+    assert (pixels[around] == 255).all()
+
+
 @pytest.mark.parametrize("header", [b"MM\0\0", b"junk"])
 def test_an_avif_with_broken_exif_is_read(header: bytes) -> None:
     assert decode(turned(None, None, header=header), 8).width == 40
