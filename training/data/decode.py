@@ -40,7 +40,7 @@ FULL_PX: Final = 1 << 20
 
 
 #: The entries of an AVIF's Exif and XMP in its list of items, before their type.
-_AVIF_METADATA: Final = re.compile(rb"(infe\x02.{7})(?:Exif|mime)", re.DOTALL)
+_AVIF_METADATA: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
 
 
 def _avif(body: bytes) -> ImageFile.ImageFile:
@@ -48,7 +48,7 @@ def _avif(body: bytes) -> ImageFile.ImageFile:
 
     Pillow would turn it by XMP, too, and its decoder refuses Exif without a TIFF header.
     """
-    return AvifImageFile(io.BytesIO(_AVIF_METADATA.sub(rb"\1free", body)))
+    return AvifImageFile(io.BytesIO(_AVIF_METADATA.sub(rb"\1skip", body)))
 
 
 #: Pillow's reader of each served format. `Image.open` would hand bytes to any plugin, and that of EPS runs Ghostscript.
