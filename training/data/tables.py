@@ -5,6 +5,7 @@ import csv
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -54,7 +55,9 @@ def columns_missing(path: Path, row: dict[str, str], *names: str | None) -> None
 
 def _csv(path: Path) -> Iterator[dict[str, str]]:
     with open_text(path) as stream:
-        for row in csv.DictReader(stream):
+        header = stream.readline()
+        separator = next((char for char in ",;\t" if char in header), ",")  # Excel writes the others in some countries
+        for row in csv.DictReader(chain((header,), stream), delimiter=separator):
             yield {(name or "").strip(): (value or "").strip() for name, value in row.items() if isinstance(name, str)}
 
 

@@ -68,6 +68,16 @@ def test_a_list_is_read_in_every_encoding_that_it_names(tmp_path: Path, encoding
     assert [p.id for p in listed(ratings(tmp_path / "list.csv"))] == ["caf\u00e9.jpg", "\U0001f600.jpg"]
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_columns_of_a_list_are_separated_as_its_header_is(tmp_path: Path, separator: str) -> None:
+    lines = [("image", "rating", "place"), ("a.jpg", "4.5", '"Oslo, Bergen; Voss\tand more"'), ("b.jpg", "1", "")]
+    text = "\r\n".join(separator.join(line) for line in lines)
+    (tmp_path / "list.csv").write_bytes(text.encode("utf-16"))  # with tabs, the "Unicode text" of Excel
+    first, second = listed(ratings(tmp_path / "list.csv"))
+    assert (first.id, first.rating, first.metadata) == ("a.jpg", 4.5, {"place": "Oslo, Bergen; Voss\tand more"})
+    assert (second.id, second.rating, second.metadata) == ("b.jpg", 1.0, {})
+
+
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
