@@ -69,11 +69,14 @@ def folders_in(folder: Path) -> list[Path]:
     """The folders directly in a folder, sorted, without hidden ones and those of tools.
 
     Raises:
-        DataError: No such folder.
+        DataError: No such folder, or it cannot be opened.
     """
     if not folder.is_dir():
         raise DataError(f"no folder {folder}")
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not unwanted(path))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not unwanted(path))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be opened: {error.strerror}") from None
 
 
 def photos_of(found: Iterable[Listed]) -> list[Photo]:
