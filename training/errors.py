@@ -14,7 +14,11 @@ class DataError(TrainerError):
 
 
 class Unreadable(DataError):
-    """A photo cannot be read; the message says why."""
+    """A photo cannot be read; the message says why, and `kind` in words that many photos share, to count them by."""
+
+    def __init__(self, reason: str, kind: str = "cannot be opened") -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 class WeightsError(TrainerError):

@@ -62,7 +62,7 @@ def show_recipe(recipe: RecipeName, overrides: Overrides = None) -> None:
 
 @data_app.command("check")
 def check(recipe: RecipeName, data: DataRoot = None, foreign: Foreign = None, overrides: Overrides = None) -> None:
-    """Look at every photo: unreadable files, leaks between splits, equal files under two labels. Exit code 4 if any."""
+    """Look at every photo: unreadable files, leaks, equal files with two labels, small classes. Exit code 4 if any."""
     with explained():
         manifest = _manifest(resolved(recipe, overrides, data, foreign))
         leaks = manifest.leaks
@@ -72,16 +72,21 @@ def check(recipe: RecipeName, data: DataRoot = None, foreign: Foreign = None, ov
             unreadable=list(manifest.unreadable),
             leaks_between_splits=leaks["between_splits"],
             dropped=leaks["dropped"],
+            left_out=dict(manifest.left_out),
+            doubts=list(manifest.doubts),
             same_bytes_other_label=leaks["same_bytes_other_label"],
         )
         problems = (
             len(manifest.unreadable),
             sum(leaks["between_splits"].values()),
             len(leaks["same_bytes_other_label"]),
+            len(manifest.doubts),
         )
         if any(problems):
             raise DataError(
-                "{} unreadable photos, {} pairs between splits, {} equal files with two labels".format(*problems)
+                "{} unreadable photos, {} pairs between splits, {} equal files with two labels, {} doubts".format(
+                    *problems
+                )
             )
 
 
@@ -145,6 +150,8 @@ def _show(manifest: "Manifest", **result: Any) -> None:  # noqa: ANN401 - JSON v
         err.print(f"dropped because of leaks: {len(leaks['dropped'])}", style="yellow")
     for broken in manifest.unreadable:
         err.print(f"unreadable: {broken['id']}: {broken['reason']}", style="yellow", highlight=False)
+    for line in manifest.remarks():
+        err.print(line, style="yellow", highlight=False)
     for generator in manifest.generators:
         err.print(f"composed anew for every batch: {generator['marks']}, {generator['share']:.0%} of a batch")
     if not out.is_terminal:

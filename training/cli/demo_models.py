@@ -12,7 +12,8 @@ from training.evaluation.thresholds import Target
 from training.publish.network import candidate_of
 from training.publish.release import Release, release
 from training.recipes.files import read
-from training.runs.start import new_run, train, unused_name
+from training.runs.run import Run
+from training.runs.start import start, unused_name
 
 RECIPES: Final = ("demo-brand", "demo-quality")
 #: Real photos vary more than composed ones, so the demo's threshold is at least this.
@@ -56,8 +57,8 @@ def _make(name: str, repository: Path, console: Console, runs: Path, steps: int 
     overrides = [f"data.sources.0.{key}={value}" for key, value in _QUICK[name].items()] if quick else []
     budget = steps or (_QUICK_STEPS if quick else None)
     overrides += [f"train.steps={budget}"] if budget else []
-    run = new_run(read(name, overrides), unused_name(name, runs), runs)
-    train(run, console)
+    run = Run(runs / unused_name(name, runs))
+    start(read(name, overrides), run.name, runs, console)
     forced = _QUICK_REASON if quick else None
     found = evaluate(run, _TARGET, console)
     return _published(found.evaluation, release(candidate_of(found), repository, forced, _SHORT_REASON))

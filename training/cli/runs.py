@@ -12,6 +12,7 @@ from training.cli.data import RECIPE_HELP, DataRoot, Foreign, Overrides, resolve
 from training.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
+    from training.recipes.recipe import Recipe
     from training.runs.predict import Prediction
     from training.runs.run import Run
 
@@ -22,6 +23,7 @@ Folder = Annotated[Path, typer.Option("--runs", help="folder of runs")]
 
 @app.command()
 def train(  # noqa: PLR0917 - each is an option of its own
+    context: typer.Context,
     recipe: Annotated[str | None, typer.Argument(help=RECIPE_HELP)] = None,
     data: DataRoot = None,
     foreign: Foreign = None,
@@ -40,32 +42,42 @@ def train(  # noqa: PLR0917 - each is an option of its own
     from training.runs.start import train as train_run  # noqa: PLC0415 - as above
 
     with explained():
-        if (recipe is None) == (resume is None):
+        if recipe is None and resume is None:
             raise RecipeError("name a recipe, or a run with --resume")
         if resume is not None:
-            run = Run.open(resume)
+            others = [option for option in _typed(context) if option != "--resume"]
+            if others:
+                raise RecipeError(
+                    f"--resume goes on with the run's own recipe and would ignore {', '.join(others)}: leave that out,"
+                    " or start another run"
+                )
+            result = train_run(Run.open(resume), err)
         else:
             extra = [f"model.weights={weights}"] if weights else []
             extra += [f"model.weights_sha256='{weights_sha256}'"] if weights_sha256 else []
-            run = _new_run(str(recipe), [*(overrides or []), *extra], data, foreign, name, runs)
-        result = train_run(run, err)
+            chosen = resolved(str(recipe), [*(overrides or []), *extra], data, foreign)
+            result = _start(chosen, str(recipe), name, runs)
         if result:
             result_line(result)
 
 
-def _new_run(  # noqa: PLR0917 - the options of `train`
-    recipe: str, overrides: list[str], data: Path | None, foreign: list[Path] | None, name: str | None, runs: Path
-) -> "Run":
-    from training.runs.run import Run  # noqa: PLC0415 - as in `train`
-    from training.runs.start import new_run, unused_name  # noqa: PLC0415 - as in `train`
+def _typed(context: typer.Context) -> list[str]:
+    """The options and arguments of a command line, by their names."""
+    sources = {param: context.get_parameter_source(str(param.name)) for param in context.command.params}
+    return [max(param.opts, key=len) for param, source in sources.items() if source and source.name == "COMMANDLINE"]
 
-    chosen = resolved(recipe, overrides, data, foreign)
+
+def _start(recipe: "Recipe", recipe_name: str, name: str | None, runs: Path) -> dict[str, Any]:
+    from training.runs.run import Run  # noqa: PLC0415 - as in `train`
+    from training.runs.start import start, unused_name  # noqa: PLC0415 - as in `train`
+    from training.runs.start import train as train_run  # noqa: PLC0415 - as in `train`
+
     rank = os.environ.get("RANK")
     if rank is not None and name is None:
         raise RunError("several processes need the same --name")
     if rank not in {None, "0"}:
-        return Run(runs / str(name))
-    return new_run(chosen, name or unused_name(recipe, runs), runs)
+        return train_run(Run(runs / str(name)), err)
+    return start(recipe, name or unused_name(recipe_name, runs), runs, err)
 
 
 @runs_app.command("list")

@@ -1,7 +1,7 @@
 """From a recipe's sources to the manifest of a run: list and inspect the photos, split them, check the result."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,23 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from training.data.brands import flickr_logos, folders, grocery, open_images
+from training.data.brands import NO_PHOTOS, flickr_logos, folders, grocery, open_images
 from training.data.degrade import WORST
+from training.data.doubts import check_names, doubts
 from training.data.inspect import inspect_all
 from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
-from training.data.manifest import Manifest
-from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
+from training.data.manifest import Manifest, counted
+from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import ava, koniq, listed, spaq, undamaged
 from training.data.splits import divide
+from training.data.walk import Linked, Listed, text_of, walk
 from training.errors import DataError
 from training.progress import task
 from training.recipes.recipe import ComposedSource, DamagedSource, Part, Recipe
 
 #: What lists the photos of each kind of source.
-LISTERS: dict[str, Callable[[Any], Iterable[Photo]]] = {
+LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
     "ratings": listed,
     "ava": ava,
     "koniq10k": koniq,
@@ -43,13 +45,13 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
     Raises:
         DataError: Nothing to train on, sources that do not fit the task, or what a source or a split raises.
     """
-    listed_photos = _list(recipe)
-    with task(console, "photos inspected", len(listed_photos)) as done:
-        found, broken = inspect_all(listed_photos, recipe.data.workers, done)
+    listing = _list(recipe)
+    with task(console, "photos inspected", len(listing.photos)) as done:
+        found, broken = inspect_all(listing.photos, recipe.data.workers, done)
     photos, leaks = divide(found, recipe.data.split)
     photos = _with_damage(photos, recipe)
     generators: list[dict[str, Any]] = []
-    brands = {photo.label for photo in photos if photo.label} - {NO_LOGO}
+    brands = ({photo.label for photo in photos if photo.label} | listing.generated) - {NO_LOGO}
     for number, source in enumerate(recipe.data.sources):
         if isinstance(source, ComposedSource):
             generators.append({"code_sha256": generator_sha256(), **source.model_dump(mode="json")})
@@ -57,52 +59,118 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
             for split in (VAL, TEST):
                 name = f"composed-{number}"
                 photos += composed_photos(name, split, marks, source.held_out_scenes, source.held_out, px)
-            brands.update(brand_names(source.brands) if source.marks == "brands" else ())
     labels = (*sorted(brands), NO_LOGO) if recipe.task == "brand" else tuple(str(level) for level in LEVELS)
-    unreadable = tuple({"id": item.photo.id, "uri": item.photo.uri, "reason": item.reason} for item in broken)
-    manifest = Manifest(recipe.task, labels, tuple(photos), unreadable, leaks, tuple(generators))
+    manifest = Manifest(
+        recipe.task,
+        labels,
+        tuple(photos),
+        tuple(item.as_json() for item in broken),
+        leaks,
+        tuple(generators),
+        listing.left_out + Counter(item.kind for item in broken),
+        listing.linked,
+    )
+    why = "; ".join(("", *manifest.remarks()))
     if not manifest.of(TRAIN) and not generators:
-        raise DataError("no photo is left to train on")
+        raise DataError(f"no photo is left to train on{why}")
     if not manifest.of(VAL):
-        raise DataError("no photo is left to validate on; enlarge data.split.val or add photos")
-    if recipe.task == "brand" and not brands:
-        raise DataError("no photo shows a brand")
-    return manifest
+        raise DataError(f"no photo is left to validate on; enlarge data.split.val or add photos{why}")
+    if recipe.task != "brand":
+        return manifest
+    if not brands:
+        raise DataError(f"no photo shows a brand{why}")
+    return replace(manifest, doubts=(*listing.doubts, *doubts(manifest, listing.labels, listing.generated)))
 
 
-def _list(recipe: Recipe) -> list[Photo]:
+class _Listing:
+    """What the sources of a recipe list: photos with unique ids, and what is left out."""
+
+    def __init__(self) -> None:
+        self.photos: list[Photo] = []
+        self.left_out: Counter[str] = Counter()
+        #: Folders that links out of the sources lead to.
+        self.linked: Counter[str] = Counter()
+        #: Labels of photos that are composed anew for every batch.
+        self.generated: set[str] = set()
+        #: Classes without photos.
+        self.doubts: list[str] = []
+        self._ids: set[str] = set()
+        self._sources = 0
+
+    @property
+    def labels(self) -> set[str]:
+        """The labels of the photos that were listed, but for foreign ones."""
+        return {photo.label for photo in self.photos if photo.label and photo.split != FOREIGN}
+
+    def counts(self) -> str:
+        """What is left out so far, for an error."""
+        return f"left out: {counted(self.left_out) or 'nothing'}"
+
+    def add(self, found: Iterable[Listed]) -> int:
+        """Takes what one source lists and returns the number of its photos.
+
+        If another source has a photo of the same id, the number of the source comes before the ids of this one.
+
+        Raises:
+            DataError: Two of its photos have one id.
+        """
+        photos: list[Photo] = []
+        for one in found:
+            if isinstance(one, Photo):
+                photos.append(one)
+            elif isinstance(one, Linked):
+                self.linked[text_of(one.target.parent)] += 1
+            else:
+                self.left_out[one.reason] += one.files
+                self.doubts += [f"{text_of(one.path)} holds no photo"] if one.reason == NO_PHOTOS else []
+        for name, count in Counter(photo.id for photo in photos).items():
+            if count > 1:
+                raise DataError(f"two photos have the id {name}")
+        if any(photo.id in self._ids for photo in photos):
+            photos = [replace(photo, id=f"{self._sources}:{photo.id}") for photo in photos]
+        self._ids.update(photo.id for photo in photos)
+        self._sources += 1
+        self.photos += photos
+        return len(photos)
+
+
+def _list(recipe: Recipe) -> _Listing:
     """Every photo of every source that lists files; those of a damaged source have its number in `damaged_by`.
 
     Raises:
-        DataError: A source lists nothing or does not fit the task, or two photos have one id.
+        DataError: A source lists nothing, lists an id twice or does not fit the task, or two brands have one name.
     """
-    photos: list[Photo] = []
+    listing = _Listing()
     for number, source in enumerate(recipe.data.sources):
         if (source.kind in _QUALITY_KINDS) != (recipe.task == "quality"):
             raise DataError(f"a source of kind {source.kind} does not fit the recipe's task")
         if isinstance(source, ComposedSource):
+            listing.generated.update((NO_LOGO, *(brand_names(source.brands) if source.marks == "brands" else ())))
             continue
-        found = list(LISTERS[source.kind](_rooted(source, recipe.data.root)))
-        if not found:
-            raise DataError(f"data.sources.{number} ({source.kind}) lists no photos")
-        if isinstance(source, DamagedSource):
-            found = [replace(photo, metadata={**photo.metadata, "damaged_by": str(number)}) for photo in found]
-        photos += found
-    photos += _foreign(recipe)
-    for name, count in Counter(photo.id for photo in photos).items():
-        if count > 1:
-            raise DataError(f"two photos have the id {name}")
-    return photos
-
-
-def _foreign(recipe: Recipe) -> list[Photo]:
+        found = LISTERS[source.kind](_rooted(source, recipe.data.root))
+        if not listing.add(_numbered(found, number) if isinstance(source, DamagedSource) else found):
+            raise DataError(f"data.sources.{number} ({source.kind}) lists no photos; {listing.counts()}")
+    check_names(listing.labels | listing.generated)
     if recipe.data.foreign and recipe.task != "brand":
         raise DataError("data.foreign is for brand models: photos without any known brand")
-    return [
-        Photo(id=f"foreign/{path.relative_to(folder)}", uri=str(path), source=folder.name, label=NO_LOGO, split=FOREIGN)
-        for folder in recipe.data.foreign
-        for path in photo_files(folder)
-    ]
+    for folder in recipe.data.foreign:
+        if not listing.add(_foreign(folder)):
+            raise DataError(f"the foreign folder {folder} holds no photos; {listing.counts()}")
+    return listing
+
+
+def _numbered(found: Iterable[Listed], number: int) -> Iterator[Listed]:
+    for one in found:
+        yield replace(one, metadata={**one.metadata, "damaged_by": str(number)}) if isinstance(one, Photo) else one
+
+
+def _foreign(folder: Path) -> Iterator[Listed]:
+    for found in walk(folder):
+        if isinstance(found, Path):
+            name = f"foreign/{text_of(found.relative_to(folder))}"
+            yield Photo(name, str(found), folder.name, label=NO_LOGO, split=FOREIGN)
+        else:
+            yield found
 
 
 def _rooted(source: Part, root: Path) -> Part:

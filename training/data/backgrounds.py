@@ -51,7 +51,7 @@ _FOLDERS = {_SKIMAGE: ("data",), _SKLEARN: ("datasets", "images")}
 def sample_photo(package: str, name: str) -> Image.Image:
     """One sample photo of a dependency, as RGB. Raises FileNotFoundError if the wheel lacks it."""
     folder = files(package).joinpath(*_FOLDERS[package])
-    with folder.joinpath(name).open("rb") as stream, Image.open(stream) as photo:
+    with folder.joinpath(name).open("rb") as stream, Image.open(stream, formats=("JPEG", "PNG")) as photo:
         return photo.convert("RGB")
 
 

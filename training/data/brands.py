@@ -1,38 +1,112 @@
 """Brand photos, in the layouts in which the data sets are distributed."""
 
+import json
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
-from training.data.tables import columns_missing, rows
+from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, split_named
+from training.data.tables import columns_missing, lines_of, rows
+from training.data.walk import LeftOut, Linked, Listed, folders_in, left_out, text_of, unwanted, walk
 from training.errors import DataError
 from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySource, OpenImagesSource
 
+#: Why the folder of a class is named among what is left out.
+NO_PHOTOS: Final = "folder of a class without photos"
+#: Folders that hold photos without a brand, or those of a brand of that name: the recipe must say which.
+_UNCLEAR: Final = frozenset({
+    "nologo", "nologos", "none", "nobrand", "nobrands", "nothing", "null", "negative", "negatives", "background",
+    "backgrounds", "unknown", "other", "others", "unbranded",
+})  # fmt: skip
 
-def _splits(path: Path) -> list[tuple[str | None, Path]]:
-    """(split, folder): the existing split folders, or the folder itself without a split.
+
+def _split_folders(path: Path) -> Iterator[tuple[str | None, Path] | LeftOut]:
+    """The split folders, in any case, or without any the folder itself.
+
+    Yields:
+        What lies beside them, then (split, folder) in the order of SPLITS.
 
     Raises:
         DataError: No such folder.
     """
-    if not path.is_dir():
-        raise DataError(f"no folder {path}")
-    return [(split, path / split) for split in SPLITS if (path / split).is_dir()] or [(None, path)]
+    splits = {folder: split for folder in folders_in(path) if (split := split_named(folder.name))}
+    if not splits:
+        yield None, path
+        return
+    for found in sorted(path.iterdir()):
+        if found not in splits:
+            yield left_out(found, "" if unwanted(found) else "beside the split folders")
+    for folder, split in sorted(splits.items(), key=lambda item: SPLITS.index(item[1])):
+        yield split, folder
 
 
-def folders(source: FoldersSource) -> Iterator[Photo]:
+def _placed(path: Path) -> Iterator[tuple[str | None, Path, tuple[str, ...]] | LeftOut | Linked]:
+    """Every photo below a folder of classes, in split folders or not.
+
+    Yields:
+        (split, file, parts of its path below the split's folder), and what is left out.
+    """
+    for part in _split_folders(path):
+        if isinstance(part, LeftOut):
+            yield part
+            continue
+        split, folder = part
+        empty = {child.name: child for child in folders_in(folder)}
+        for found in walk(folder, path):
+            inner = found.relative_to(folder).parts if isinstance(found, Path) else ()
+            if not isinstance(found, Path):
+                yield found
+            elif len(inner) == 1:
+                yield LeftOut(found, "in no folder of a class")
+            else:
+                empty.pop(inner[0], None)
+                yield split, found, inner
+        yield from (LeftOut(child, NO_PHOTOS) for child in empty.values())
+
+
+def _plain(name: str) -> str:
+    """A name without case, spaces and punctuation."""
+    return "".join(char for char in unicodedata.normalize("NFKC", name).casefold() if char.isalnum())
+
+
+def label_of(folder: Path) -> str:
+    """The brand that a folder is named by: NFC.
+
+    Raises:
+        DataError: The name is not UTF-8, or has control characters or line breaks.
+    """
+    name = unicodedata.normalize("NFC", folder.name)
+    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
+        raise DataError(f"{folder!r} cannot be the name of a brand: it is not UTF-8, or has control characters; rename")
+    return name
+
+
+def folders(source: FoldersSource) -> Iterator[Listed]:
     """One folder per brand, in split folders or not.
 
     Yields:
-        Photos, sorted by path.
+        Photos, sorted by path, and what is left out.
+
+    Raises:
+        DataError: No such folder, one whose name cannot be a label, or one that may be a brand or not.
     """
-    for split, folder in _splits(source.path):
-        for path in photo_files(folder):
-            inner = path.relative_to(folder)
-            if len(inner.parts) < 2:
-                continue
-            label = NO_LOGO if inner.parts[0] in source.no_logo else inner.parts[0]
-            yield Photo(str(path.relative_to(source.path)), str(path), source.path.name, label, split=split)
+    without = {_plain(name) for name in source.no_logo}
+    for found in _placed(source.path):
+        if isinstance(found, LeftOut | Linked):
+            yield found
+            continue
+        split, path, inner = found
+        label = label_of(Path(inner[0]))
+        if _plain(label) in without:
+            label = NO_LOGO
+        elif _plain(label) in _UNCLEAR:
+            names = json.dumps([*source.no_logo, label], ensure_ascii=False)
+            raise DataError(
+                f"does the folder {label} in {source.path} hold photos without a brand? Then name it in no_logo of this"
+                f" source, such as --set 'data.sources.0.no_logo={names}'; if it is a brand, call the folder otherwise"
+            )
+        yield Photo(text_of(path.relative_to(source.path)), str(path), source.path.name, label, split=split)
 
 
 #: FlickrLogos-32's list files, and the split of each.
@@ -59,7 +133,7 @@ def flickr_logos(source: FlickrLogosSource) -> Iterator[Photo]:
         listing = source.path / name
         if not listing.is_file():
             raise DataError(f"no list {listing}")
-        lines = [line.strip() for line in listing.read_text().splitlines() if line.strip()]
+        lines = [line.strip() for line in lines_of(listing) if line.strip()]
         moved = int(len(lines) * source.no_logo_to_train) if "nologos" in name else 0
         for index, line in enumerate(lines):
             parts = Path(line.replace("\\", "/")).parts
@@ -122,7 +196,7 @@ def class_names(path: Path) -> Iterator[tuple[str, str]]:
     """
     if not path.is_file():
         raise DataError(f"no classes at {path}")
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines_of(path):
         machine, comma, display = line.partition(",")
         if comma and machine != "LabelName":
             yield machine.strip(), display.strip().strip('"')
@@ -133,26 +207,32 @@ def brand_of(product: str, two_words: tuple[str, ...]) -> str:
     return next((name for name in two_words if f"{product}-".startswith(f"{name}-")), product.partition("-")[0])
 
 
-def grocery(source: GrocerySource) -> Iterator[Photo]:
+def grocery(source: GrocerySource) -> Iterator[Listed]:
     """GroceryStore: product folders of the packages category begin with their brand; other categories show none.
 
     Yields:
-        Photos, sorted by path; the category is metadata.
+        Photos, sorted by path, and what is left out; the category is metadata.
 
     Raises:
-        DataError: No packages folder.
+        DataError: No packages folder, or one whose name cannot be a label.
     """
-    for split, folder in _splits(source.path):
-        if not (folder / source.packages).is_dir():
-            raise DataError(f"no folder {folder / source.packages}")
-        for path in photo_files(folder):
-            inner = path.relative_to(folder).parts
-            branded = inner[0] == source.packages and len(inner) > 2
-            yield Photo(
-                id=str(path.relative_to(source.path)),
-                uri=str(path),
-                source=source.path.name,
-                label=brand_of(path.parent.name, source.two_words) if branded else NO_LOGO,
-                split=split,
-                metadata={"category": inner[0]},
-            )
+    for part in _split_folders(source.path):
+        if not isinstance(part, LeftOut) and not (part[1] / source.packages).is_dir():
+            raise DataError(f"no folder {part[1] / source.packages}")
+    for found in _placed(source.path):
+        if isinstance(found, LeftOut | Linked):
+            yield found
+            continue
+        split, path, inner = found
+        branded = inner[0] == source.packages
+        if branded and len(inner) == 2:
+            yield LeftOut(path, "in no folder of a product")
+            continue
+        yield Photo(
+            id=text_of(path.relative_to(source.path)),
+            uri=str(path),
+            source=source.path.name,
+            label=brand_of(label_of(path.parent), source.two_words) if branded else NO_LOGO,
+            split=split,
+            metadata={"category": text_of(inner[0])},
+        )

@@ -201,7 +201,7 @@ def jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     stream = io.BytesIO()
     pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-    with Image.open(stream) as lossy:
+    with Image.open(stream, formats=("JPEG",)) as lossy:
         return torch.from_numpy(np.array(lossy, np.float32).transpose(2, 0, 1)).to(image.device) / 255
 
 

@@ -4,14 +4,21 @@ Nothing may be imported from the service, so its arithmetic is repeated here; a 
 """
 
 import io
+import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from training.data.photos import image_formats
+from training.data.formats import HEAD_BYTES, format_of, served
 from training.errors import Unreadable
 
 #: Larger images are refused, which protects against decompression bombs.
@@ -28,6 +35,30 @@ _TURNS: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
+#: A short side that no photo has: decoding to at least this is decoding at full size.
+FULL_PX: Final = 1 << 20
+
+
+#: The entries of an AVIF's Exif and XMP in its list of items, before their type.
+_AVIF_METADATA: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
+
+
+def _avif(body: bytes) -> ImageFile.ImageFile:
+    """An AVIF without Exif and XMP: `irot` and `imir` alone turn it, as its standard says, and broken Exif is no fault.
+
+    Pillow would turn it by XMP, too, and its decoder refuses Exif without a TIFF header.
+    """
+    return AvifImageFile(io.BytesIO(_AVIF_METADATA.sub(rb"\1skip", body)))
+
+
+#: Pillow's reader of each served format. `Image.open` would hand bytes to any plugin, and that of EPS runs Ghostscript.
+_READERS: Final[dict[str, Callable[[bytes], ImageFile.ImageFile]]] = {
+    "JPEG": lambda body: JpegImageFile(io.BytesIO(body)),
+    "PNG": lambda body: PngImageFile(io.BytesIO(body)),
+    "WEBP": lambda body: WebPImageFile(io.BytesIO(body)),
+    "GIF": lambda body: GifImageFile(io.BytesIO(body)),
+    "AVIF": _avif,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,32 +85,61 @@ def decode(body: bytes, short_side: int) -> Decoded:
     Raises:
         Unreadable: Not an image in a format that the service reads, a corrupt one, or more than MAX_PIXELS.
     """
-    read, _ = image_formats()
+    name = format_of(body[:HEAD_BYTES])
+    if name not in served():
+        found = f"a {name} file" if name else f"starts with {body[:16]!r}"
+        kind = f"{name}, which the service does not read" if name else "no photo"
+        raise Unreadable(f"{found}: the service reads {', '.join(_READERS)}", kind)
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(body), formats=read) as opened:
+        with warnings.catch_warnings(), _READERS[name](body) as opened:
             warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
             width, height = opened.size
             _check_size(width, height)
             wanted = (short_side * _DRAFT_GAP, short_side * _DRAFT_GAP)
-            drafted = opened.draft("RGB", wanted) if opened.format == "JPEG" else None
+            drafted = opened.draft("RGB", wanted) if name == "JPEG" else None
+            frame = _frame(name, opened, body)
             opened.load()
             # draft rounds the sides up, so the factor comes from its box, not from the ratio of the sides.
             factor = drafted[1][2] / width if drafted else 1.0
             turn = _orientation(opened)
-            image = _rgb(opened if turn not in _TURNS else opened.transpose(_TURNS[turn]))
+            image = _framed(_rgb(opened), frame)
+            image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
     except Unreadable:
         raise
-    except UnidentifiedImageError:
-        raise Unreadable(f"starts with {body[:16]!r}: the service reads {', '.join(read)}") from None
     except Exception as error:  # noqa: BLE001 - on broken bytes the decoders raise anything
-        raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}") from None
+        raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}", "broken") from None
     size = (height, width) if turn in _SIDEWAYS else (width, height)
     return Decoded(image, *size, factor)
 
 
+def _frame(name: str, opened: ImageFile.ImageFile, body: bytes) -> tuple[int, int, int, int] | None:
+    """Left, top, right, bottom of the first frame of an animation, which may be smaller than its canvas."""
+    if name == "GIF":
+        return opened.tile[0].extents
+    place = 12 if name == "WEBP" else len(body)
+    while place + 8 <= len(body):
+        kind, size = body[place : place + 4], int.from_bytes(body[place + 4 : place + 8], "little")
+        if kind == b"ANMF":
+            x, y, width, height = (
+                int.from_bytes(body[place + at : place + at + 3], "little") for at in (8, 11, 14, 17)
+            )
+            return 2 * x, 2 * y, 2 * x + width + 1, 2 * y + height + 1
+        place += 8 + size + size % 2
+    return None
+
+
+def _framed(image: Image.Image, frame: tuple[int, int, int, int] | None) -> Image.Image:
+    """The image with white around the frame, as browsers show it."""
+    if frame is None or frame == (0, 0, *image.size):
+        return image
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(image.crop(frame), frame)
+    return canvas
+
+
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise Unreadable(f"{width}x{height} pixels")
+        raise Unreadable(f"{width}x{height} pixels", "too large")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -33,7 +33,13 @@ class Broken:
     """A listed photo that cannot be read, and why."""
 
     photo: Photo
+    #: `Unreadable.kind`.
+    kind: str
     reason: str
+
+    def as_json(self) -> dict[str, str]:
+        """Plain values."""
+        return {"id": self.photo.id, "uri": self.photo.uri, "kind": self.kind, "reason": self.reason}
 
 
 def difference_hash(image: Image.Image) -> int:
@@ -59,11 +65,11 @@ def inspect(photo: Photo) -> Inspected | Broken:
         body = read_bytes(photo.uri)
         decoded = decode(body, _HASH_PX * 4)
     except Unreadable as error:
-        return Broken(photo, str(error))
+        return Broken(photo, error.kind, str(error))
     left, top, right, bottom = photo.box or (0.0, 0.0, 1.0, 1.0)
     width, height = round((right - left) * decoded.width), round((bottom - top) * decoded.height)
     if min(width, height) < _LEAST_PX:
-        return Broken(photo, f"only {width}x{height} pixels")
+        return Broken(photo, "too small", f"only {width}x{height} pixels")
     image = decoded.image
     if photo.box is not None:
         x0, y0, x1, y1 = (int(share * side) for share, side in zip(photo.box, image.size * 2, strict=True))

@@ -59,7 +59,7 @@ def render_mask(svg: str, size: int = MARK_PX) -> np.ndarray:
     )
     tree = usvg.Tree.from_str(sized, usvg.Options.default())
     png = render(tree, (scale, 0.0, margin, 0.0, scale, margin))
-    with Image.open(io.BytesIO(bytes(png))) as picture:
+    with Image.open(io.BytesIO(bytes(png)), formats=("PNG",)) as picture:
         return np.asarray(picture.getchannel("A"))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,18 @@ class Manifest:
     #: Names of the model's outputs, in order; NO_LOGO last for brands.
     labels: tuple[str, ...]
     photos: tuple[Photo, ...]
-    #: {"id", "uri", "reason"} of every listed photo that could not be read.
+    #: {"id", "uri", "kind", "reason"} of every listed photo that could not be read.
     unreadable: tuple[dict[str, str], ...] = ()
     #: The leak report of `splits.divide`.
     leaks: Mapping[str, Any] = field(default_factory=dict)
     #: Composed training data: its parameters and the SHA-256 of the code that draws it.
     generators: tuple[Mapping[str, Any], ...] = ()
+    #: Files that are not used, unreadable ones included: reason to count.
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    #: Links that lead out of the sources and were followed: folder that they lead to, and count.
+    linked: Mapping[str, int] = field(default_factory=dict)
+    #: What a person should know before training.
+    doubts: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -57,10 +63,30 @@ class Manifest:
             "labels": list(self.labels),
             "counts": self.counts(),
             "leaks": dict(self.leaks),
+            "left_out": dict(self.left_out),
+            "linked": dict(self.linked),
+            "doubts": list(self.doubts),
             "unreadable": list(self.unreadable),
             "generators": [dict(generator) for generator in self.generators],
             "samples": [photo.as_json() for photo in self.photos],
         }
+
+    def remarks(self) -> Iterator[str]:
+        """What is left out, which links were followed, and the doubts.
+
+        Yields:
+            Lines for people.
+        """
+        if self.left_out:
+            yield f"left out: {counted(self.left_out)}"
+        for folder, count in sorted(self.linked.items()):
+            yield f"followed: {count} links out of the sources, to {folder}"
+        yield from self.doubts
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Counts by reason in words."""
+    return "; ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
 
 
 def target_name(photo: Photo) -> str:
@@ -83,6 +109,9 @@ def load_manifest(path: Path) -> Manifest:
             tuple(values["unreadable"]),
             values["leaks"],
             tuple(values["generators"]),
+            values.get("left_out", {}),  # runs of earlier versions did not count them
+            values.get("linked", {}),
+            tuple(values.get("doubts", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: {type(error).__name__}: {error}") from None

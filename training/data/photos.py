@@ -1,16 +1,10 @@
-"""A photo of a data set: where it is, its label and its split; and the image formats that data sets are made of.
+"""A photo of a data set: where it is, its label and its split.
 
 Nothing here imports torch, so that commands that only list photos start at once.
 """
 
-import json
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
-
-from training.errors import DataError
 
 #: Label of a photo without a known brand.
 NO_LOGO: Final = "no_logo"
@@ -18,6 +12,12 @@ TRAIN, VAL, TEST, FOREIGN = "train", "val", "test", "foreign"
 #: Splits that photos are divided into; `foreign` photos come from elsewhere and are only reported on.
 SPLITS: Final = (TRAIN, VAL, TEST)
 LEVELS: Final = (1, 2, 3, 4, 5)
+#: How data sets call the splits, in lower case.
+_SPLIT_NAMES: Final = {
+    **dict.fromkeys(("train", "training", "trainset"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "valset"), VAL),
+    **dict.fromkeys(("test", "testing", "testset"), TEST),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +59,6 @@ def photo_from_json(values: dict[str, Any]) -> Photo:
     return Photo(**{**values, **tuples})
 
 
-@cache
-def image_formats() -> tuple[tuple[str, ...], frozenset[str]]:
-    """Pillow's names of the formats that every service reads, and all suffixes of photos, in lower case.
-
-    Photos in other formats are not trained on, since the service will not see them. The service publishes its formats
-    (`photo-tagger schemas`); this package has a copy, which a test keeps equal.
-    """
-    published = json.loads(files("training.data").joinpath("image-formats.json").read_bytes())
-    suffixes = [suffix for each in published["formats"] for suffix in each["suffixes"]]
-    read = tuple(each["name"] for each in published["formats"] if each["by_default"])
-    return read, frozenset([*suffixes, *published["unread_suffixes"]])
-
-
-def photo_files(folder: Path) -> list[Path]:
-    """Every file below a folder that has the suffix of a photo, sorted.
-
-    Formats that the service does not read are included, so that they are reported as unreadable.
-
-    Raises:
-        DataError: No such folder.
-    """
-    if not folder.is_dir():
-        raise DataError(f"no folder {folder}")
-    _, suffixes = image_formats()
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+def split_named(name: str) -> str | None:
+    """The split that a folder or a cell names, in any case: `Train`, `valid`, `testing`; None for other names."""
+    return _SPLIT_NAMES.get(name.strip().lower())

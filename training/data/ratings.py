@@ -4,10 +4,12 @@ Every scale is converted to levels 1..5: the rating is the mean, votes are the d
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from training.data.made import scene_uri
-from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, photo_files
-from training.data.tables import columns_missing, rows
+from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, split_named
+from training.data.tables import columns_missing, lines_of, rows
+from training.data.walk import Listed, text_of, walk
 from training.errors import DataError
 from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
 
@@ -33,15 +35,16 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
         rating = _number(row[source.rating], f"{source.path}, line {number}")
         if not LEVELS[0] <= rating <= LEVELS[-1]:
             raise DataError(f"{source.path}, line {number}: rating {rating:g} is not within 1..5")
-        image, split = row[source.image], row.get(source.split or "", "").lower()
-        if split and split not in SPLITS:
-            raise DataError(f"{source.path}, line {number}: split {split} is not one of {', '.join(SPLITS)}")
+        image, named = row[source.image], row.get(source.split or "", "")
+        split = split_named(named)
+        if named and split is None:
+            raise DataError(f"{source.path}, line {number}: split {named} is not one of {', '.join(SPLITS)}")
         yield Photo(
             id=image,
             uri=image if image.startswith(_REMOTE) else str(folder / image),
             source=source.path.stem,
             rating=rating,
-            split=split or None,
+            split=split,
             group=row.get(source.group or "", ""),
             metadata={name: value for name, value in row.items() if name not in known and value},
         )
@@ -77,7 +80,7 @@ def ava(source: AvaSource) -> Iterator[Photo]:
     """
     if not source.path.is_file():
         raise DataError(f"no AVA.txt at {source.path}")
-    for number, line in enumerate(source.path.read_text().splitlines(), 1):
+    for number, line in enumerate(lines_of(source.path), 1):
         if not line.strip():
             continue
         place, fields = f"{source.path}, line {number}", line.split()
@@ -101,7 +104,6 @@ def koniq(source: KoniqSource) -> Iterator[Photo]:
     Yields:
         Photos, in the order of the file.
     """
-    sets = {"training": "train", "validation": "val", "test": "test"}
     votes_of = [f"c{level}" for level in LEVELS]
     for number, row in enumerate(rows(source.path), 2):
         columns_missing(source.path, row, "image_name", *votes_of)
@@ -114,7 +116,7 @@ def koniq(source: KoniqSource) -> Iterator[Photo]:
             source="koniq10k",
             rating=mean(votes),
             votes=votes,
-            split=sets.get(row.get("set", "")),
+            split=split_named(row.get("set", "")),
         )
 
 
@@ -141,21 +143,24 @@ def spaq(source: SpaqSource) -> Iterator[Photo]:
         )
 
 
-def undamaged(source: DamagedSource) -> list[Photo]:
+def undamaged(source: DamagedSource) -> Iterator[Listed]:
     """The photos that get damage: a folder's, or drawn scenes, which come with a split.
 
+    Yields:
+        Photos, and what is left out.
+
     Raises:
-        DataError: No photo in the folder.
+        DataError: No such folder.
     """
     if source.path is None:
         counts = {TRAIN: source.scenes, VAL: source.scenes // 4, TEST: source.scenes // 4}
-        return [
-            Photo(id=f"scenes/{split}/{index}", uri=scene_uri(split, index), source="scenes", split=split)
-            for split, count in counts.items()
-            for index in range(count)
-        ]
+        for split, count in counts.items():
+            for index in range(count):
+                yield Photo(id=f"scenes/{split}/{index}", uri=scene_uri(split, index), source="scenes", split=split)
+        return
     name = source.path.name
-    found = photo_files(source.path)
-    if not found:
-        raise DataError(f"no photos in {source.path}")
-    return [Photo(id=f"{name}/{p.relative_to(source.path)}", uri=str(p), source=name) for p in found]
+    for found in walk(source.path):
+        if isinstance(found, Path):
+            yield Photo(id=f"{name}/{text_of(found.relative_to(source.path))}", uri=str(found), source=name)
+        else:
+            yield found

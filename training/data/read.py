@@ -57,7 +57,7 @@ def read_bytes(uri: str, limits: Limits = PHOTO, allowed: Allowed = anywhere) ->
     except (OSError, ValueError) as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from None
     if not body:
-        raise Unreadable("empty file")
+        raise Unreadable("empty file", "empty file")
     if len(body) > limits.most_bytes:
-        raise Unreadable(f"more than {limits.most_bytes} bytes")
+        raise Unreadable(f"more than {limits.most_bytes} bytes", "too large")
     return body

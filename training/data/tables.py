@@ -1,12 +1,25 @@
-"""Rows of CSV, Parquet and Excel files as dictionaries of text."""
+"""Lists: rows of CSV, Parquet and Excel files as dictionaries of text, and lines of text in several encodings."""
 
+import codecs
 import csv
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import Final, TextIO
 
 from training.errors import DataError, ToolMissing
 
+#: Byte-order marks and what they say; that of UTF-32 begins with that of UTF-16.
+_MARKS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_HEAD_BYTES: Final = 1024
 _EXTRA = "needs the extra `tables`: pip install 'photo-tagger[tables]'"
 
 
@@ -41,8 +54,10 @@ def columns_missing(path: Path, row: dict[str, str], *names: str | None) -> None
 
 
 def _csv(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        for row in csv.DictReader(stream):
+    with open_text(path) as stream:
+        header = stream.readline()
+        separator = next((char for char in ",;\t" if char in header), ",")  # Excel writes the others in some countries
+        for row in csv.DictReader(chain((header,), stream), delimiter=separator):
             yield {(name or "").strip(): (value or "").strip() for name, value in row.items() if isinstance(name, str)}
 
 
@@ -75,3 +90,49 @@ def _excel(path: Path) -> Iterator[dict[str, str]]:
     for line in lines:
         yield {name: "" if value is None else str(value) for name, value in zip(header, line, strict=False)}
     book.close()
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """A list, to be read line by line: UTF-8, or what its byte-order mark says (UTF-8, UTF-16, UTF-32).
+
+    Yields:
+        The open file, its line ends as they are.
+
+    Raises:
+        DataError: Missing, or in another encoding, which is named as far as it can be known.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+        encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
+        if encoding == "utf-8" and b"\0" in head:
+            wide = "UTF-16BE" if head.startswith(b"\0") else "UTF-16LE"
+            raise DataError(f"{path} looks like {wide} without a byte-order mark: {_how(path, wide)}")
+        with path.open(newline="", encoding=encoding) as stream:
+            yield stream
+    except UnicodeDecodeError as error:
+        raise DataError(_not_utf8(path) if error.encoding == "utf-8" else f"{path}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a list, without their ends; raises as `open_text`."""
+    with open_text(path) as stream:
+        return stream.read().splitlines()
+
+
+def _not_utf8(path: Path) -> str:
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                place = f"{path}, line {number}: byte 0x{line[error.start]:02x} is not UTF-8"
+                return f"{place}; files of Windows programs are often in cp1252: {_how(path, 'CP1252')}"
+    return f"{path} is not UTF-8"
+
+
+def _how(path: Path, encoding: str) -> str:
+    return f"save it as UTF-8 (iconv -f {encoding} -t UTF-8 {path.name})"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import ExifTags, Image
 
-from training.data.decode import Geometry, decode, square
+from training.data.decode import FULL_PX, Geometry, decode, square
 from training.statistics import Interval, Ints, share, wilson
 
 #: A share of changed tags that raises an alarm.
@@ -84,11 +84,7 @@ def flips(bodies: Sequence[bytes], labels: Ints, geometry: Geometry, decide: Dec
     before = decide(_seen(bodies, geometry))
     made = []
     for name, spoil in ARTEFACTS.items():
-        spoilt = []
-        for body in bodies:
-            with Image.open(io.BytesIO(body)) as photo:
-                upright = decode(body, max(photo.size)).image
-            spoilt.append(spoil(upright))
+        spoilt = [spoil(decode(body, FULL_PX).image) for body in bodies]
         after = decide(_seen(spoilt, geometry))
         changed = before != after
         made.append(

@@ -43,10 +43,11 @@ def read(name: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: No such recipe, invalid YAML, an unknown key (the nearest known one is named) or an invalid value.
     """
     known = shipped()
+    text: str | bytes
     if name in known:
         text = known[name]
     elif Path(name).is_file():
-        text = Path(name).read_text()
+        text = Path(name).read_bytes()  # YAML is UTF-8, or UTF-16 with a byte-order mark
     else:
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -76,7 +77,7 @@ def parse(values: dict[str, Any]) -> Recipe:
         raise RecipeError("; ".join(unknown or lines)) from None
 
 
-def load(text: str) -> Any:  # noqa: ANN401 - a YAML tree
+def load(text: str | bytes) -> Any:  # noqa: ANN401 - a YAML tree
     """The values of YAML text; raises yaml.YAMLError."""
     return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
 

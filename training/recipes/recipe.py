@@ -69,7 +69,9 @@ class FoldersSource(Part):
 
     kind: Literal["folders"]
     path: Path = Field(description="the folder")
-    no_logo: tuple[str, ...] = Field(("no_logo", "no-logo"), description="folders whose photos show no brand")
+    no_logo: tuple[str, ...] = Field(
+        ("no_logo", "no-logo"), description="folders whose photos show no brand, in any case"
+    )
 
 
 class FlickrLogosSource(Part):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,25 @@ def new_run(recipe: Recipe, name: str, folder: Path) -> Run:
         raise RunError(f"{run.path} exists; choose another --name, or resume it with --resume {run.path}") from None
     checkpoint.write_text(run.recipe_file, dump(recipe))
     return run
+
+
+def start(recipe: Recipe, name: str, folder: Path, console: Console) -> dict[str, Any]:
+    """Trains a new run to its end and returns its result.
+
+    A start that fails leaves no folder: neither an error before the first checkpoint, nor an interruption before the
+    photos are inspected.
+
+    Raises:
+        RunError: The folder exists.
+    """
+    run = new_run(recipe, name, folder)
+    try:
+        return train(run, console)
+    except BaseException as error:
+        worth_keeping = run.checkpoint_file if isinstance(error, Exception) else run.data_file
+        if not worth_keeping.exists():
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def unused_name(recipe_name: str, folder: Path) -> str:
@@ -90,6 +110,8 @@ def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> M
     if process.leads and not run.data_file.is_file():
         checkpoint.write_text(run.environment_file, json.dumps(training_environment(), indent=2) + "\n")
         made = assemble(recipe, console)
+        for line in made.remarks():
+            console.print(line, style="yellow", highlight=False)
         checkpoint.write_text(run.data_file, json.dumps(made.as_json(), indent=1) + "\n")
     process.wait()
     return run.data()

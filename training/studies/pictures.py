@@ -36,7 +36,7 @@ def png(axes: Axes) -> bytes:
     canvas, stream = axes.get_figure(root=True), io.BytesIO()
     assert canvas is not None  # noqa: S101 - `subplots` made it
     canvas.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
-    drawn = Image.open(stream).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    drawn = Image.open(stream, formats=("PNG",)).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     return encoded(drawn, "PNG", optimize=True)
 
 

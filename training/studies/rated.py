@@ -76,7 +76,7 @@ def _by_row(source: RatingsSource, shares: Shares, seed: int, workers: int, cons
     names = np.full(len(found), TRAIN, dtype=object)
     names[order[:test]], names[order[test : test + val]] = TEST, VAL
     kept = tuple(replace(item.photo, split=str(name)) for item, name in zip(found, names, strict=True))
-    unreadable = tuple({"id": item.photo.id, "uri": item.photo.uri, "reason": item.reason} for item in broken)
+    unreadable = tuple(item.as_json() for item in broken)
     return Manifest("quality", LABELS, kept, unreadable, {"left": sum(crossing(kept).values()), **crossing(kept)})
 
 

@@ -12,9 +12,11 @@ import numpy as np
 from rich.console import Console
 from sklearn.model_selection import train_test_split
 
-from training.data.photos import TRAIN, VAL, Photo, photo_files
+from training.data.brands import label_of
+from training.data.photos import TRAIN, VAL, Photo
 from training.data.splits import near_pairs
 from training.data.tables import columns_missing, rows
+from training.data.walk import photo_files, text_of
 from training.errors import DataError
 from training.studies.drawn import write_drawing
 from training.studies.labelled import NEAR_BITS, LabelledPhotos, inspected
@@ -38,7 +40,7 @@ def listed(data: Path) -> list[Photo]:
         found = [path for path in photo_files(data) if path.parent != data]
         if not found:
             raise DataError(f"{data} has neither labels.csv nor folders of photos named by class")
-        return [Photo(str(p.relative_to(data)), str(p), data.name, label=p.parent.name) for p in found]
+        return [Photo(text_of(p.relative_to(data)), str(p), data.name, label=label_of(p.parent)) for p in found]
     photos = []
     for row in rows(table):
         columns_missing(table, row, "id", "breed")

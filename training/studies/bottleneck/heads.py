@@ -13,8 +13,9 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from training.data.inspect import inspect_all
-from training.data.photos import Photo, photo_files
+from training.data.photos import Photo
 from training.data.pixels import stack
+from training.data.walk import photo_files
 from training.errors import DataError
 from training.heads.features import Backbone, Features, features_of
 from training.statistics import Floats, Ints

@@ -6,7 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from training.data.photos import photo_files
+from training.data.tables import rows
+from training.data.walk import photo_files
 from training.errors import DataError
 from training.recipes.recipe import RatingsSource
 from training.studies.rated import write_photo
@@ -25,9 +26,7 @@ def source_of(data: Path, scratch: Path) -> RatingsSource:
     """
     listed = data / _LIST if data.is_dir() else data
     if listed.is_file():
-        with listed.open(newline="", encoding="utf-8-sig") as stream:
-            header = next(csv.reader(stream), [])
-        return RatingsSource(kind="ratings", path=listed, group="user" if "user" in header else None)
+        return RatingsSource(kind="ratings", path=listed, group="user" if "user" in next(rows(listed), {}) else None)
     if all((data / name).is_dir() for name in _LEVELS):
         return RatingsSource(kind="ratings", path=_list_folders(data, scratch), photos=data)
     raise DataError(f"{data} holds neither {GOOD}/ and {POOR}/ nor {_LIST}")

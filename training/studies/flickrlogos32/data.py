@@ -13,6 +13,7 @@ from training.data.brands import flickr_logos, folders, grocery
 from training.data.inspect import Inspected
 from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.splits import divide, near_pairs
+from training.data.walk import photos_of
 from training.errors import DataError
 from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySource, Splitting
 from training.studies.drawn import write_drawing
@@ -68,9 +69,9 @@ def _listed(data: Path) -> tuple[list[Photo], str, str]:
         found = list(flickr_logos(FlickrLogosSource(kind="flickrlogos32", path=data)))
         return found, "flickrlogos32", "FlickrLogos-32"
     if (data / "train" / "Packages").is_dir() or (data / "Packages").is_dir():
-        found = list(grocery(GrocerySource(kind="grocery", path=data)))
+        found = photos_of(grocery(GrocerySource(kind="grocery", path=data)))
         return found, "grocery", "GroceryStore (phone photos of packages, and of fruit and vegetables without a brand)"
-    found = list(folders(FoldersSource(kind="folders", path=data))) if data.is_dir() else []
+    found = photos_of(folders(FoldersSource(kind="folders", path=data))) if data.is_dir() else []
     if not found:
         raise DataError(f"{data} has no {_LISTS}, no folder Packages and no folders of photos named by brand")
     return found, "folders", "folders named by brand"

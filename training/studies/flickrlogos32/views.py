@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.data.decode import decode
+from training.data.decode import FULL_PX, decode
 from training.data.photos import Photo
 from training.data.read import read_bytes
 from training.models.served import normalise
@@ -18,8 +18,6 @@ from training.statistics import Ints
 from training.studies.fit import Pictures, in_memory
 
 _CENTRE: Final = (0.5, 0.5)
-#: A short side that no photo has: decoding to at least this is decoding at full size.
-_FULL_PX: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def load(body: bytes, view: View) -> Image.Image:
         Unreadable: It cannot be decoded.
     """
     if view.resize_px is None:
-        return decode(body, _FULL_PX).image
+        return decode(body, FULL_PX).image
     image = decode(body, view.resize_px).image
     scale = view.resize_px / min(image.size)
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from training.data.decode import decode
+from training.data.decode import FULL_PX, decode
 from training.data.read import read_bytes
 from training.studies.openimages.lists import Box
 
-#: A short side that no photo has: decoding to at least this is decoding at full size.
-_FULL_PX = 1 << 20
 _LEAST_PX = 8
 
 
@@ -42,7 +40,7 @@ def write_crops(photo: Path, boxes: Sequence[Box], folder: Path) -> list[tuple[B
     for box in boxes:
         path = crop_file(folder, box)
         if not path.is_file():
-            image = image or decode(read_bytes(str(photo)), _FULL_PX).image
+            image = image or decode(read_bytes(str(photo)), FULL_PX).image
             left, top, right, bottom = pixel_box(box, *image.size)
             if min(right - left, bottom - top) < _LEAST_PX:
                 continue
@@ -57,7 +55,7 @@ def write_crops(photo: Path, boxes: Sequence[Box], folder: Path) -> list[tuple[B
 def resized(path: Path, px: int, *, nearest: bool) -> np.ndarray:
     """A crop as the network sees it: uint8 [px, px, 3], stretched."""
     how = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
-    with Image.open(path) as opened:
+    with Image.open(path, formats=("PNG",)) as opened:
         return np.asarray(opened.convert("RGB").resize((px, px), how))
 
 

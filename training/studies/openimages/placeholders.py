@@ -11,7 +11,9 @@ from typing import Any, Final
 from PIL import Image
 
 from training.data.decode import decode
+from training.data.formats import served
 from training.data.read import read_bytes
+from training.data.tables import lines_of
 from training.errors import DataError, Unreadable
 
 #: Known placeholders, a SHA-256 a line, beside the lists.
@@ -40,7 +42,7 @@ def known_hashes(data: Path) -> frozenset[str]:
         DataError: A line is not a SHA-256.
     """
     path, found = data / HASHES, set()
-    for number, line in enumerate(path.read_text().splitlines() if path.is_file() else (), 1):
+    for number, line in enumerate(lines_of(path) if path.is_file() else (), 1):
         text = line.partition("#")[0].strip().lower()
         if text and not (len(text) == 64 and set(text) <= set("0123456789abcdef")):
             raise DataError(f"{path}, line {number}: not a SHA-256")
@@ -83,7 +85,7 @@ def _look(path: Path, rules: Rules) -> str:
         decode(body, 1)
     except Unreadable:
         return UNREADABLE
-    with Image.open(io.BytesIO(body)) as opened:
+    with Image.open(io.BytesIO(body), formats=tuple(served())) as opened:
         return SINGLE_CHANNEL if rules.single_channel and opened.mode in _GREY else ""
 
 

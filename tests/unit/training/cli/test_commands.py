@@ -73,6 +73,50 @@ def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:
     assert result_of(trainer("train", "--resume", run))["model_sha256"] == before["model_sha256"]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--set", "train.steps=1"],
+        ["--name", "two"],
+        ["--data", "photos"],
+        ["--foreign", "photos"],
+        ["--weights", "w.pt"],
+        ["--weights-sha256", "0"],
+        ["--runs", "runs"],
+        ["brands-cpu"],
+    ],
+)
+def test_resuming_refuses_what_it_would_ignore(run: Path, options: list[str]) -> None:
+    done = trainer("train", "--resume", run, *options)
+    assert done.exit_code == Exit.RECIPE
+    named = options[0] if options[0].startswith("--") else "recipe"
+    assert f"would ignore {named}: leave that out" in done.stderr
+
+
+def test_check_and_train_say_what_is_left_out_and_what_is_missing_before_they_run(place: Path, tmp_path: Path) -> None:
+    brand_folders(tmp_path / "photos")
+    (tmp_path / "photos" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "photos" / ".ipynb_checkpoints" / "1.jpg").write_bytes(b"")
+    for index in range(3, 14):
+        (tmp_path / "photos" / "bolt" / f"{index}.jpg").unlink()
+    said = (
+        "left out: 1 hidden folder: .ipynb_checkpoints",
+        "too few photos to learn a class or to judge it: bolt (1 train, 1 val, 1 test)",
+    )
+    checked = trainer("data", "check", place / "tiny.yaml", "--data", tmp_path / "photos")
+    assert checked.exit_code == Exit.DATA
+    assert json.loads(checked.stdout)["left_out"] == {"hidden folder: .ipynb_checkpoints": 1}
+    assert json.loads(checked.stdout)["doubts"] == [said[1]]
+    options = ["--set", "train.steps=1", "--set", "train.second=null", "--runs", tmp_path / "runs", "--name", "few"]
+    trained = trainer("train", place / "tiny.yaml", "--data", tmp_path / "photos", *options)
+    assert trained.exit_code == Exit.OK
+    for done in (checked, trained):
+        assert all(line in done.stderr for line in said)
+    assert trained.stderr.index(said[1]) < trained.stderr.index("validation photos")
+    kept = json.loads((tmp_path / "runs" / "few" / "data.json").read_text())
+    assert kept["left_out"] == {"hidden folder: .ipynb_checkpoints": 1}
+
+
 def test_data_check_counts_and_finds_problems(place: Path, tmp_path: Path) -> None:
     result = result_of(trainer("data", "check", place / "tiny.yaml", "--data", place / "photos"))
     assert result["photos"] == 42
@@ -134,6 +178,7 @@ def test_missing_weights_have_their_exit_code(place: Path, tmp_path: Path) -> No
     done = trainer("train", place / "tiny.yaml", *options)
     assert done.exit_code == Exit.WEIGHTS
     assert "no weights at" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rated_photos_train_a_quality_model(place: Path, tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from pyarrow import parquet
 
 from tests.photo_folders import brand_folders, photo
-from training.data.brands import brand_of, flickr_logos, folders, grocery, open_images
+from training.data.brands import brand_of, class_names, flickr_logos, folders, grocery, open_images
 from training.data.photos import NO_LOGO
 from training.data.ratings import ava, koniq, listed, spaq
+from training.data.walk import photos_of
 from training.errors import DataError
 from training.recipes.recipe import (
     AvaSource,
@@ -59,6 +60,67 @@ def test_a_list_of_ratings_reads_the_same_from_any_kind_of_file(tmp_path: Path, 
     assert (first.uri, first.rating, first.group) == (str(tmp_path / "a.jpg"), 4.5, "u1")
     assert first.metadata == {"place": "Oslo"}
     assert (second.uri, second.rating, second.metadata) == ("https://photos.example/b.jpg", 1.0, {})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_list_is_read_in_every_encoding_that_it_names(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "list.csv").write_text("image,rating\ncaf\u00e9.jpg,4\n\U0001f600.jpg,2\n", encoding=encoding)
+    assert [p.id for p in listed(ratings(tmp_path / "list.csv"))] == ["caf\u00e9.jpg", "\U0001f600.jpg"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_columns_of_a_list_are_separated_as_its_header_is(tmp_path: Path, separator: str) -> None:
+    lines = [("image", "rating", "place"), ("a.jpg", "4.5", '"Oslo, Bergen; Voss\tand more"'), ("b.jpg", "1", "")]
+    text = "\r\n".join(separator.join(line) for line in lines)
+    (tmp_path / "list.csv").write_bytes(text.encode("utf-16"))  # with tabs, the "Unicode text" of Excel
+    first, second = listed(ratings(tmp_path / "list.csv"))
+    assert (first.id, first.rating, first.metadata) == ("a.jpg", 4.5, {"place": "Oslo, Bergen; Voss\tand more"})
+    assert (second.id, second.rating, second.metadata) == ("b.jpg", 1.0, {})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("cp1252", "line 3: byte 0xe9 is not UTF-8; .* often in cp1252: .*iconv -f CP1252 -t UTF-8 list"),
+        ("utf-16-le", "looks like UTF-16LE without a byte-order mark: .*iconv -f UTF-16LE"),
+        ("utf-16-be", "looks like UTF-16BE without a byte-order mark"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["ratings", "ava", "flickrlogos32", "classes"])
+def test_a_list_in_another_encoding_is_refused_with_its_name(
+    tmp_path: Path, encoding: str, message: str, kind: str
+) -> None:
+    names = {"flickrlogos32": "trainset.relpaths.txt"}
+    path = tmp_path / names.get(kind, "list.csv")
+    path.write_bytes("image,rating\na.jpg,4\ncaf\u00e9.jpg,4\n".encode(encoding))
+    read = {
+        "ratings": lambda: listed(ratings(path)),
+        "ava": lambda: ava(AvaSource(kind="ava", path=path, photos=tmp_path)),
+        "flickrlogos32": lambda: flickr_logos(FlickrLogosSource(kind="flickrlogos32", path=tmp_path)),
+        "classes": lambda: class_names(path),
+    }
+    with pytest.raises(DataError, match=message.replace("list", path.name.partition(".")[0])):
+        list(read[kind]())
+
+
+def test_a_long_list_is_read_line_by_line_and_names_the_line_of_a_wrong_byte(tmp_path: Path) -> None:
+    lines = ["image,rating", *(f"{number}.jpg,3" for number in range(3_000)), "caf\u00e9.jpg,3"]
+    (tmp_path / "list.csv").write_text("\n".join(lines), encoding="latin-1")
+    found = iter(listed(ratings(tmp_path / "list.csv")))
+    assert next(found).id == "0.jpg"
+    with pytest.raises(DataError, match="line 3002: byte 0xe9"):
+        list(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "split"), [("Train", "train"), ("VALIDATION", "val"), ("testing ", "test"), ("", None)]
+)
+def test_the_split_of_a_row_is_known_in_any_case(tmp_path: Path, text: str, split: str | None) -> None:
+    row = {"image": "a.jpg", "rating": "3", "part": text}
+    (found,) = listed(ratings(write_csv(tmp_path / "list.csv", [row]), split="part"))
+    assert found.split == split
+    with pytest.raises(DataError, match="line 2: split holdout is not one of train, val, test"):
+        list(listed(ratings(write_csv(tmp_path / "list.csv", [{**row, "part": "holdout"}]), split="part")))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +180,7 @@ def test_spaq_scores_are_stretched(tmp_path: Path) -> None:
 
 def test_folders_with_and_without_splits(tmp_path: Path) -> None:
     brand_folders(tmp_path / "plain", 2)
-    found = list(folders(FoldersSource(kind="folders", path=tmp_path / "plain")))
+    found = photos_of(folders(FoldersSource(kind="folders", path=tmp_path / "plain")))
     assert [(p.id, p.label, p.split) for p in found][::2] == [
         ("acme/0.jpg", "acme", None),
         ("bolt/0.jpg", "bolt", None),
@@ -126,7 +188,7 @@ def test_folders_with_and_without_splits(tmp_path: Path) -> None:
     ]
     brand_folders(tmp_path / "divided" / "train", 1)
     brand_folders(tmp_path / "divided" / "test", 1)
-    divided = list(folders(FoldersSource(kind="folders", path=tmp_path / "divided")))
+    divided = photos_of(folders(FoldersSource(kind="folders", path=tmp_path / "divided")))
     assert [(p.id, p.split) for p in divided][:1] == [("train/acme/0.jpg", "train")]
     assert {p.split for p in divided} == {"train", "test"}
 
@@ -195,7 +257,7 @@ def test_grocery_brands_come_from_folder_names(tmp_path: Path) -> None:
     ):
         (tmp_path / folder).mkdir(parents=True)
         photo(0, 0).save(tmp_path / folder / "1.jpg")
-    found = list(grocery(GrocerySource(kind="grocery", path=tmp_path)))
+    found = photos_of(grocery(GrocerySource(kind="grocery", path=tmp_path)))
     assert [(p.label, p.split, p.metadata["category"]) for p in found] == [
         (NO_LOGO, "train", "Fruit"),
         ("God-Morgon", "train", "Packages"),

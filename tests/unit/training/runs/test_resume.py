@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 
 from tests.photo_folders import TINY, brand_folders
-from training.errors import RunError
+from training.errors import DataError, RunError, WeightsError
 from training.recipes.files import read
 from training.runs import checkpoint
 from training.runs.run import Run, load_model, load_split
-from training.runs.start import new_run, train
+from training.runs.start import new_run, start, train
 
 DEADLINE_S = 110
 ROOT = Path(__file__).parents[4]
@@ -152,6 +152,42 @@ def test_every_random_number_generator_is_restored() -> None:
 def test_a_run_is_never_trained_over(folder: Path, whole: Run) -> None:
     with pytest.raises(RunError, match="exists"):
         started(folder, whole.name)
+
+
+class Stopped(Console):
+    """A console whose user presses Ctrl-C when a task is shown."""
+
+    def __init__(self, task: str) -> None:
+        super().__init__(quiet=True)
+        self._task = task
+
+    def print(self, *objects: Any, **_options: Any) -> None:
+        if str(objects[0]).startswith(self._task):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("override", "task", "error", "kept"),
+    [
+        ("data.root=nowhere", "", DataError, False),
+        ("model.weights=nowhere.pt", "", WeightsError, False),
+        ("seed=5", "photos inspected", KeyboardInterrupt, False),
+        ("seed=5", "validation photos", KeyboardInterrupt, True),  # the photos are inspected: it can be resumed
+    ],
+)
+def test_a_start_that_fails_leaves_no_folder(
+    folder: Path, tmp_path: Path, override: str, task: str, error: type[BaseException], *, kept: bool
+) -> None:
+    recipe = read(str(folder / "tiny.yaml"), [f"data.root={folder / 'photos'}", override])
+    with pytest.raises(error):
+        start(recipe, "one", tmp_path, Stopped(task) if task else Console(quiet=True))
+    assert (tmp_path / "one").exists() == kept
+
+
+def test_a_start_over_another_run_leaves_that_run(folder: Path, whole: Run) -> None:
+    with pytest.raises(RunError, match="exists"):
+        start(whole.recipe(), whole.name, folder, Console(quiet=True))
+    assert whole.result()
 
 
 @pytest.mark.timeout(240)
