@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, ImageFile
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.events import Pixels
-from consumer.imaging.colour import to_rgb
+from consumer.imaging.colour import covered, to_rgb
 from consumer.imaging.cost import Stored
 from consumer.imaging.decode_view import TURNS, view_of
 from consumer.imaging.formats import Format, sniff
@@ -136,8 +136,9 @@ def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[t
     with SILENCE:
         try:
             structure = form.check(body, limits)
+            picture = form.picture(body)
             # The structure of a JPEG is known; counting its reads would take 1% of a small photo's time.
-            with form.reader(io.BytesIO(body) if isinstance(structure, Jpeg) else _Body(body)) as image:
+            with form.reader((io.BytesIO if isinstance(structure, Jpeg) else _Body)(picture)) as image:
                 yield image, _header(image, form, structure, len(body), geometry, limits)
         except (PhotoRejected, NeedsMemory, MemoryError):
             raise
@@ -165,7 +166,8 @@ def _header(  # noqa: PLR0917 - everything that the cost of a decode depends on
             raise PhotoRejected("corrupt_image", f"JPEG: two sizes, {sizes}")
         scale, scans = _scale(width, height, geometry, limits), structure.scans
     layout = str(image.tile[0].args) if image.tile else ""
-    stored = Stored(width, height, mode, layout, "transparency" in image.info, body_bytes, scale)
+    transparent = "transparency" in image.info or covered(image) is not None
+    stored = Stored(width, height, mode, layout, transparent, body_bytes, scale)
     return Header(form.name, width, height, mode, scale, scans, form.cost(structure, stored))
 
 
@@ -179,12 +181,13 @@ def _decoded(image: ImageFile.ImageFile, header: Header, geometry: Geometry, lim
     if header.scale > 1:
         wanted = geometry.resize_short_side * _DRAFT_GAP
         image.draft("RGB", (wanted, wanted))
+    frame = covered(image)
     image.load()
     orientation = _orientation(image)
     view = view_of(
         header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
     )
-    small = to_rgb(image, view, limits.icc)
+    small = to_rgb(image, view, limits.icc, frame)
     pixels = np.frombuffer(small.tobytes(), np.uint8).reshape(small.height, small.width, 3)
     return Decoded(pixels, header, orientation)
 

@@ -20,6 +20,7 @@ from consumer.imaging.containers import brands, check_boxes, check_png, media_en
 from consumer.imaging.cost import Cost, FrameCost, Stored, jpeg_cost, png_cost
 from consumer.imaging.jpeg import jpeg_ends_early, read_jpeg
 from consumer.imaging.limits import PrepareLimits
+from consumer.imaging.metadata import avif_picture, gif_picture, jpeg_picture, png_picture, webp_picture
 
 _HEIF_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 #: Suffixes of photos in unsupported formats; a search for photos in a folder must report them.
@@ -59,6 +60,8 @@ class Format(Generic[S]):
     recognises: Callable[[bytes], bool]
     #: Checks the structure before the reader parses it, which could take too long; raises PhotoRejected.
     check: Callable[[bytes, PrepareLimits], S]
+    #: The file without the metadata that is not needed to see the photo: a fault in it must not refuse the photo.
+    picture: Callable[[bytes], bytes]
     #: Reads the header. Not `Image.open`, which tries every plugin and parses a JPEG's index of more pictures.
     reader: Callable[[io.BytesIO], ImageFile.ImageFile]
     #: The most that a decode takes.
@@ -104,6 +107,7 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         recognises=_magic(b"\xff\xd8\xff"),
         check=lambda body, limits: read_jpeg(body, limits.max_scans),
+        picture=jpeg_picture,
         reader=JpegImageFile,
         cost=jpeg_cost,
         ends_early=jpeg_ends_early,
@@ -115,6 +119,7 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".png",),
         recognises=_magic(b"\x89PNG\r\n\x1a\n"),
         check=lambda body, _: check_png(body),
+        picture=png_picture,
         reader=PngImageFile,
         cost=png_cost,
         ends_early=png_ends_early,
@@ -126,6 +131,7 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".webp",),
         recognises=lambda body: body.startswith(b"RIFF") and body[8:12] == b"WEBP",
         check=lambda _body, _limits: None,
+        picture=webp_picture,
         reader=WebPImageFile,
         cost=FrameCost(bytes_per_pixel=12.0, ns_per_pixel=24.0, ns_per_byte=70.0),
         # Fewer bytes than the RIFF header says.
@@ -138,6 +144,7 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".gif",),
         recognises=_magic(b"GIF87a", b"GIF89a"),
         check=lambda _body, _limits: None,
+        picture=gif_picture,
         reader=GifImageFile,
         cost=FrameCost(bytes_per_pixel=1.0, ns_per_pixel=8.0, ns_per_byte=4.0),
         # No trailer at the end.
@@ -150,6 +157,7 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".avif",),
         recognises=lambda body: not brands(body).isdisjoint({b"avif", b"avis"}),
         check=lambda body, _: check_boxes(body),
+        picture=avif_picture,
         reader=_open_avif,
         cost=FrameCost(bytes_per_pixel=10.0, ns_per_pixel=25.0, ns_per_byte=90.0),
         ends_early=media_ends_early,
@@ -161,6 +169,7 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".heic", ".heif", ".hif"),
         recognises=lambda body: not brands(body).isdisjoint(_HEIF_BRANDS),
         check=lambda body, _: check_boxes(body),
+        picture=bytes,
         reader=_open_heif,
         cost=FrameCost(bytes_per_pixel=10.0, ns_per_pixel=30.0, ns_per_byte=90.0),
         ends_early=media_ends_early,

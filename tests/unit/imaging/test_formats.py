@@ -38,6 +38,7 @@ BMP = Format(
     suffixes=(".bmp",),
     recognises=lambda body: body.startswith(b"BM"),
     check=check_bmp,
+    picture=bytes,
     reader=BmpImageFile,
     cost=bmp_cost,
     ends_early=lambda body: int.from_bytes(body[2:6], "little") > len(body),
