@@ -24,7 +24,7 @@ from consumer.imaging.colour import covered, to_rgb
 from consumer.imaging.cost import Stored
 from consumer.imaging.decode_view import TURNS, view_of
 from consumer.imaging.formats import Format, sniff
-from consumer.imaging.jpeg import Jpeg
+from consumer.imaging.jpeg import Jpeg, jpeg_ends_early
 from consumer.imaging.limits import Header, PrepareLimits, checks
 
 #: The decoded short side is at least this many times the resized one; at 1 the deviation triples.
@@ -37,6 +37,8 @@ _EXIF_ERRORS: Final = (
 )  # fmt: skip
 #: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
 _MAX_READS: Final = 100_000
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_GREY: Final = 128
 #: What the decoders say where an allocation of theirs fails; of Pillow's, only some raise MemoryError then.
 _NO_MEMORY: Final = "out of memory"
 
@@ -111,13 +113,20 @@ def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes:
         MemoryError: there was not enough memory; nothing else escapes, whatever the bytes are.
         NeedsMemory: it would take more than `memory_bytes`; nothing was decoded.
     """
-    with opened(body, geometry, limits) as (image, header):
-        for check in checks(header, limits):
-            if not check.holds:
-                raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
-        if memory_bytes is not None and header.cost.memory_bytes > memory_bytes:
-            raise NeedsMemory(header.cost.memory_bytes)
-        return _decoded(image, header, geometry, limits)
+    try:
+        with opened(body, geometry, limits) as (image, header):
+            for check in checks(header, limits):
+                if not check.holds:
+                    raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
+            if memory_bytes is not None and header.cost.memory_bytes > memory_bytes:
+                raise NeedsMemory(header.cost.memory_bytes)
+            return _decoded(image, header, geometry, limits)
+    except PhotoRejected as rejected:
+        if rejected.reason != "corrupt_image" or not (body.startswith(_SOI) and jpeg_ends_early(body)):
+            raise
+    # Browsers show it whole if only the end marker and a few bytes before it are missing.
+    with opened(body + _EOI, geometry, limits) as (image, header):
+        return _decoded(image, header, geometry, limits, needs_last_block=True)
 
 
 @contextmanager
@@ -177,12 +186,21 @@ def _scale(width: int, height: int, geometry: Geometry, limits: PrepareLimits) -
     return next((scale for scale in (8, 4, 2) if room >= scale), 1)
 
 
-def _decoded(image: ImageFile.ImageFile, header: Header, geometry: Geometry, limits: PrepareLimits) -> Decoded:
+def _decoded(
+    image: ImageFile.ImageFile,
+    header: Header,
+    geometry: Geometry,
+    limits: PrepareLimits,
+    *,
+    needs_last_block: bool = False,
+) -> Decoded:
     if header.scale > 1:
         wanted = geometry.resize_short_side * _DRAFT_GAP
         image.draft("RGB", (wanted, wanted))
     frame = covered(image)
     image.load()
+    if needs_last_block and not _has_last_block(image, header):
+        raise PhotoRejected("corrupt_image", "JPEG: it ends early, no end-of-image marker")
     orientation = _orientation(image)
     view = view_of(
         header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
@@ -190,6 +208,19 @@ def _decoded(image: ImageFile.ImageFile, header: Header, geometry: Geometry, lim
     small = to_rgb(image, view, limits.icc, frame)
     pixels = np.frombuffer(small.tobytes(), np.uint8).reshape(small.height, small.width, 3)
     return Decoded(pixels, header, orientation)
+
+
+def _has_last_block(image: ImageFile.ImageFile, header: Header) -> bool:
+    """Whether the data of a JPEG of one scan reached its last block: libjpeg leaves those that are missing mid-grey.
+
+    Of several scans any may be cut, and all blocks are there after the first; CMYK has no one grey.
+    """
+    if "progressive" in image.info or header.scans > 1 or image.mode not in {"L", "RGB"}:
+        return False
+    side = 8 // header.scale
+    left, top = ((length - 1) // side * side for length in image.size)
+    low, high = image.crop((left, top, *image.size)).convert("L").getextrema()
+    return not _GREY - 1 <= low <= high <= _GREY + 1
 
 
 def _orientation(image: Image.Image) -> int:
