@@ -21,7 +21,7 @@ from tests.hostile_parts import FULL, chunk, even_png, frame, jpeg, scan, scan_b
 from tests.unit.photos import encoded, inspect, photo
 
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
-LIMITS = PrepareLimits(max_scans=10**6, max_decode_bytes=10**12, max_decode_cpu_s=1e9)
+LIMITS = PrepareLimits(max_scans=10**6, max_decode_bytes=10**12, max_decode_cpu_s=1e9, max_pixels=10**9)
 SIDE = 7064
 
 

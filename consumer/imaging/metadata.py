@@ -35,9 +35,11 @@ _CONTROL_BYTES: Final = 4
 _MAX_BLOCKS: Final = 100_000
 
 _RIFF_HEAD, _RIFF_CHUNK = 12, 8
-_WEBP_METADATA: Final = frozenset({b"ICCP", b"EXIF", b"XMP "})
-_WEBP_PICTURE: Final = frozenset({b"VP8X", b"ALPH", b"VP8 ", b"VP8L", b"ANIM"})
-_ANIMATED, _ALPHA = 0x02, 0x10
+_WEBP_CHUNKS: Final = frozenset(
+    {b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L", b"EXIF", b"XMP "}
+)
+#: The flags of an extended WebP; a reader refuses others.
+_WEBP_FLAGS, _ANIMATED, _ALPHA = 0x3E, 0x02, 0x10
 _MAX_RIFF_CHUNKS: Final = 40_000
 
 #: An entry of the item list that names an Exif or XMP item.
@@ -146,25 +148,23 @@ def gif_picture(body: bytes) -> bytes:
 
 
 def webp_picture(body: bytes) -> bytes:
-    """An extended WebP of whole chunks: its picture or first frame, and one each of profile, Exif and XMP.
+    """A WebP of whole chunks: its picture or first frame, and one each of profile, Exif and XMP.
 
     What the first frame leaves of the canvas is transparent, which needs the flag that the file has transparency.
 
     Raises:
         PhotoRejected: `corrupt_image` for a flood of chunks.
     """
-    if body[12:16] != b"VP8X":
-        return body
-    kept, seen = [], set[bytes]()
+    kept: dict[bytes, bytes] = {}
     for count, (kind, start, end) in enumerate(_riff_chunks(body), 1):
         if count > _MAX_RIFF_CHUNKS:
             raise PhotoRejected("corrupt_image", f"WebP: more than {_MAX_RIFF_CHUNKS} chunks")
-        if kind in _WEBP_PICTURE or (kind in _WEBP_METADATA | {b"ANMF"} and kind not in seen):
-            kept.append(body[start:end].ljust(end - start, b"\0"))
-            seen.add(kind)
-    chunks = bytearray(b"".join(kept))
-    if len(chunks) > _RIFF_CHUNK and chunks[_RIFF_CHUNK] & _ANIMATED:
-        chunks[_RIFF_CHUNK] |= _ALPHA
+        if kind in _WEBP_CHUNKS and kind not in kept:
+            kept[kind] = body[start:end].ljust(end - start, b"\0")
+    if header := bytearray(kept.get(b"VP8X", b"")[_RIFF_CHUNK:]):
+        header[0] = header[0] & _WEBP_FLAGS | (_ALPHA if header[0] & _ANIMATED else 0)
+        kept[b"VP8X"] = kept[b"VP8X"][:_RIFF_CHUNK] + header
+    chunks = b"".join(kept.values())
     return b"RIFF" + (len(chunks) + 4).to_bytes(4, "little") + b"WEBP" + chunks
 
 
