@@ -114,19 +114,23 @@ def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes:
         NeedsMemory: it would take more than `memory_bytes`; nothing was decoded.
     """
     try:
-        with opened(body, geometry, limits) as (image, header):
-            for check in checks(header, limits):
-                if not check.holds:
-                    raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
-            if memory_bytes is not None and header.cost.memory_bytes > memory_bytes:
-                raise NeedsMemory(header.cost.memory_bytes)
-            return _decoded(image, header, geometry, limits)
+        return _checked(body, geometry, limits, memory_bytes)
     except PhotoRejected as rejected:
         if rejected.reason != "corrupt_image" or not (body.startswith(_SOI) and jpeg_ends_early(body)):
             raise
     # Browsers show it whole if only the end marker and a few bytes before it are missing.
     with opened(body + _EOI, geometry, limits) as (image, header):
         return _decoded(image, header, geometry, limits, needs_last_block=True)
+
+
+def _checked(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None) -> Decoded:
+    with opened(body, geometry, limits) as (image, header):
+        for check in checks(header, limits):
+            if not check.holds:
+                raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
+        if memory_bytes is not None and header.cost.memory_bytes > memory_bytes:
+            raise NeedsMemory(header.cost.memory_bytes)
+        return _decoded(image, header, geometry, limits)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from consumer.errors import PhotoRejected
-from consumer.imaging.containers import brands, check_boxes, check_png, media_ends_early, png_ends_early
-from consumer.imaging.cost import Cost, FrameCost, Stored, jpeg_cost, png_cost
+from consumer.imaging.containers import brands, check_boxes, check_png, check_webp, media_ends_early, png_ends_early
+from consumer.imaging.cost import Cost, FrameCost, Stored, jpeg_cost, png_cost, webp_cost
 from consumer.imaging.jpeg import jpeg_ends_early, read_jpeg
 from consumer.imaging.limits import PrepareLimits
 from consumer.imaging.metadata import avif_picture, gif_picture, jpeg_picture, png_picture, webp_picture
@@ -130,10 +130,10 @@ FORMATS: tuple[Format[Any], ...] = (
         title="WebP",
         suffixes=(".webp",),
         recognises=lambda body: body.startswith(b"RIFF") and body[8:12] == b"WEBP",
-        check=lambda _body, _limits: None,
+        check=lambda body, _: check_webp(body),
         picture=webp_picture,
         reader=WebPImageFile,
-        cost=FrameCost(bytes_per_pixel=12.0, ns_per_pixel=24.0, ns_per_byte=70.0),
+        cost=webp_cost,
         # Fewer bytes than the RIFF header says.
         ends_early=lambda body: int.from_bytes(body[4:8], "little") + 8 > len(body),
         option=None,
@@ -159,7 +159,7 @@ FORMATS: tuple[Format[Any], ...] = (
         check=lambda body, _: check_boxes(body),
         picture=avif_picture,
         reader=_open_avif,
-        cost=FrameCost(bytes_per_pixel=10.0, ns_per_pixel=25.0, ns_per_byte=90.0),
+        cost=FrameCost(bytes_per_pixel=10.0, ns_per_pixel=20.0, ns_per_byte=75.0),
         ends_early=media_ends_early,
         option=None,
     ),

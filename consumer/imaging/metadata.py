@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from consumer.errors import PhotoRejected
-from consumer.imaging.containers import media_boxes
+from consumer.imaging.containers import media_boxes, riff_chunks
 
-_CHUNK: Final = 12
+#: Length, type and checksum of a PNG chunk; the bit of the type's first letter that says that no reader needs it.
+_CHUNK, _ANCILLARY = 12, 0x20
 #: Pillow inflates no more of one chunk.
 _MAX_INFLATED_BYTES: Final = 1024 * 1024
 _XMP: Final = b"XML:com.adobe.xmp\0"
@@ -34,13 +35,10 @@ _EXTENSION, _FRAME, _CONTROL = 0x21, 0x2C, 0xF9
 _CONTROL_BYTES: Final = 4
 _MAX_BLOCKS: Final = 100_000
 
-_RIFF_HEAD, _RIFF_CHUNK = 12, 8
-_WEBP_CHUNKS: Final = frozenset(
-    {b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L", b"EXIF", b"XMP "}
-)
+_CHUNK_HEADER: Final = 8
+_WEBP_CHUNKS: Final = frozenset({b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L", b"EXIF", b"XMP "})
 #: The flags of an extended WebP; a reader refuses others.
 _WEBP_FLAGS, _ANIMATED, _ALPHA = 0x3E, 0x02, 0x10
-_MAX_RIFF_CHUNKS: Final = 40_000
 
 #: An entry of the item list that names an Exif or XMP item.
 _METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
@@ -49,19 +47,18 @@ _METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)",
 def png_picture(body: bytes) -> bytes:
     """A still PNG with no ancillary chunk but sound ones of transparency, orientation and profile, one of each."""
     kept, seen, palette_bytes = [body[:8]], set[bytes](), 0
+    colour = int.from_bytes(body[25:26])
     at, end = 8, 8
     while at + 8 <= len(body) and b"IEND" not in seen:
         kind, length = body[at + 4 : at + 8], int.from_bytes(body[at : at + 4])
         end = at + _CHUNK + length
         if not kind.isalpha():
-            kept += [] if b"IDAT" in seen else [body[at:]]
+            if b"IDAT" not in seen:
+                kept.append(body[at:])
             break
-        if kind[0] & 0x20 and len(body) > 25:
-            keep = kind not in seen and _is_needed(kind, body[at + 8 : end], body[25], seen, palette_bytes)
-        else:
-            keep = True
+        optional = kind[0] & _ANCILLARY or (kind == b"PLTE" and colour != _PALETTE)
+        if not optional or (kind not in seen and _is_needed(kind, body[at + 8 : end], colour, seen, palette_bytes)):
             palette_bytes = length if kind == b"PLTE" else palette_bytes
-        if keep:
             seen.add(kind)
             kept.append(body[at:end])
         at = end
@@ -116,7 +113,11 @@ def jpeg_picture(body: bytes) -> bytes:
 
 
 def _segments(body: bytes) -> Iterator[tuple[int, int, int]]:
-    """The code, the start and the end of each segment up to the first scan."""
+    """Walks the segments up to the first scan.
+
+    Yields:
+        The code of a segment, its start and its end.
+    """
     at = 2
     while (found := _SEGMENT.search(body, at)) and (code := found[1][0]) not in _ENDS:
         at = found.end(1) + max(int.from_bytes(found[2]), 2)
@@ -151,33 +152,16 @@ def webp_picture(body: bytes) -> bytes:
     """A WebP of whole chunks: its picture or first frame, and one each of profile, Exif and XMP.
 
     What the first frame leaves of the canvas is transparent, which needs the flag that the file has transparency.
-
-    Raises:
-        PhotoRejected: `corrupt_image` for a flood of chunks.
     """
     kept: dict[bytes, bytes] = {}
-    for count, (kind, start, end) in enumerate(_riff_chunks(body), 1):
-        if count > _MAX_RIFF_CHUNKS:
-            raise PhotoRejected("corrupt_image", f"WebP: more than {_MAX_RIFF_CHUNKS} chunks")
+    for kind, start, end in riff_chunks(body):
         if kind in _WEBP_CHUNKS and kind not in kept:
             kept[kind] = body[start:end].ljust(end - start, b"\0")
-    if header := bytearray(kept.get(b"VP8X", b"")[_RIFF_CHUNK:]):
+    if header := bytearray(kept.get(b"VP8X", b"")[_CHUNK_HEADER:]):
         header[0] = header[0] & _WEBP_FLAGS | (_ALPHA if header[0] & _ANIMATED else 0)
-        kept[b"VP8X"] = kept[b"VP8X"][:_RIFF_CHUNK] + header
+        kept[b"VP8X"] = kept[b"VP8X"][:_CHUNK_HEADER] + header
     chunks = b"".join(kept.values())
     return b"RIFF" + (len(chunks) + 4).to_bytes(4, "little") + b"WEBP" + chunks
-
-
-def _riff_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The type, the start and the end of each chunk that is whole, padding included."""
-    at = _RIFF_HEAD
-    while at + _RIFF_CHUNK <= len(body):
-        size = int.from_bytes(body[at + 4 : at + 8], "little")
-        end = at + _RIFF_CHUNK + size + size % 2
-        if end - size % 2 > len(body):
-            return
-        yield body[at : at + 4], at, end
-        at = end
 
 
 def avif_picture(body: bytes) -> bytes:
