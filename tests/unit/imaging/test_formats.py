@@ -1,22 +1,29 @@
 """One entry of the table is all that a format needs, and only formats of the table are ever opened."""
 
 import ast
+import contextlib
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from PIL import EpsImagePlugin, Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from consumer.contract import Geometry
+from consumer.demo import page
+from consumer.demo.ledger import Ledger
+from consumer.demo.photos import DemoPhoto
 from consumer.errors import PhotoRejected
 from consumer.imaging import formats
 from consumer.imaging.cost import Cost, Stored
 from consumer.imaging.formats import FORMATS, Format, Option, ends_early, sniff
 from consumer.imaging.limits import PrepareLimits
-from consumer.web.thumbnails import thumbnail
+from consumer.imaging.preparer import explain
+from consumer.web.thumbnails import partial_thumbnail, thumbnail
 from tests.unit.photos import difference, encoded, inspect, photo, to_pixels
 
-CONSUMER = Path(__file__).parents[3] / "consumer"
+ROOT = Path(__file__).parents[3]
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
 LIMITS = PrepareLimits()
 
@@ -112,11 +119,45 @@ def test_names_and_suffixes_are_those_of_one_format() -> None:
     assert formats.UNREAD_SUFFIXES.isdisjoint(suffixes)
 
 
-def test_nothing_in_the_service_opens_images_of_every_format_that_pillow_has() -> None:
-    calls = {
-        f"{path.relative_to(CONSUMER)}:{node.lineno}"
-        for path in CONSUMER.rglob("*.py")
+def image_opens(folder: Path) -> dict[str, ast.AST]:
+    """Where the code in a folder opens images through Pillow's choice of a plugin, tests of it aside."""
+    return {
+        f"{path.relative_to(ROOT)}:{node.lineno}": node
+        for path in folder.rglob("*.py")
+        if not path.name.startswith("test_")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(("Image.open", "ImageFile.Parser"))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Image.open", "ImageFile.Parser"))
     }
-    assert not calls
+
+
+def test_nothing_in_the_service_opens_images_of_every_format_that_pillow_has() -> None:
+    assert not image_opens(ROOT / "consumer")
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "scripts", "tests"])
+def test_helpers_name_the_formats_that_they_open(folder: str) -> None:
+    opens = image_opens(ROOT / folder)
+    assert [place for place, call in opens.items() if "formats=" not in ast.unparse(call)] == []
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.eps", "a.gif"])
+def test_postscript_under_any_name_starts_no_program(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghostscript, ran = tmp_path / "gs", tmp_path / "ran"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    path = tmp_path / name
+    path.write_bytes(encoded(photo(64, 48), "EPS"))
+    body = path.read_bytes()
+    assert explain(body, GEOMETRY, LIMITS).outcome == "unsupported_format"
+    assert thumbnail(body) is None
+    assert partial_thumbnail(body) is None
+    photos = [DemoPhoto("a", name, "", path)]
+    page.write(tmp_path / "gallery.html", photos, Ledger({"a": 1}), {}, notice="", advance=lambda: None)
+    assert not ran.exists()
+    with Image.open(path) as image, contextlib.suppress(OSError):
+        image.load()
+    assert ran.exists(), "the trap does not work"
