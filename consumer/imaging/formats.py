@@ -146,7 +146,7 @@ FORMATS: tuple[Format[Any], ...] = (
         check=lambda _body, _limits: None,
         picture=gif_picture,
         reader=GifImageFile,
-        cost=FrameCost(bytes_per_pixel=1.0, ns_per_pixel=8.0, ns_per_byte=4.0),
+        cost=FrameCost(bytes_per_pixel=1.0, ns_per_pixel=5.0, ns_per_byte=4.0),
         # No trailer at the end.
         ends_early=lambda body: not body.rstrip(b"\0").endswith(b";"),
         option=None,
