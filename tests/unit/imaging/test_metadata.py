@@ -203,7 +203,9 @@ class TestWebp:
         "an unknown chunk before the picture": riff((b"abcd", b"1"), PICTURE),
         "an unknown chunk cut behind it": riff(PICTURE, (b"abcd", bytes(100)))[:-50],
         "two profiles of nonsense": riff(vp8x(96, 80, 0x20), (b"ICCP", b"x"), (b"ICCP", b"y"), PICTURE),
-        "two pictures": riff(vp8x(96, 80), PICTURE, PICTURE),
+        "a second picture": riff(
+            vp8x(96, 80), PICTURE, (b"VP8L", encoded(photo(96, 80, 2), "WEBP", lossless=True)[20:])
+        ),
         "flags of the future": riff(vp8x(96, 80, 0xC1), PICTURE),
         "a length beyond the end": riff(PICTURE, size=MB),
         "a length before the end": riff(vp8x(96, 80), PICTURE, size=99),
