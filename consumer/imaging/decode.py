@@ -219,7 +219,7 @@ def _has_last_block(image: ImageFile.ImageFile, header: Header) -> bool:
 
     Of several scans any may be cut, and all blocks are there after the first; CMYK has no one grey.
     """
-    if "progressive" in image.info or header.scans > 1 or image.mode not in {"L", "RGB"}:
+    if header.scans > 1 or image.mode not in {"L", "RGB"}:
         return False
     side = 8 // header.scale
     left, top = ((length - 1) // side * side for length in image.size)
