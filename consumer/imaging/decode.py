@@ -223,8 +223,8 @@ def _has_last_block(image: ImageFile.ImageFile, header: Header) -> bool:
         return False
     side = 8 // header.scale
     left, top = ((length - 1) // side * side for length in image.size)
-    low, high = image.crop((left, top, *image.size)).convert("L").getextrema()
-    return not _GREY - 1 <= low <= high <= _GREY + 1
+    block = np.asarray(image.crop((left, top, *image.size)).convert("L"), np.int16)
+    return bool(np.abs(block - _GREY).max() > 1)
 
 
 def _orientation(image: Image.Image) -> int:
