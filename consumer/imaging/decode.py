@@ -38,7 +38,10 @@ _EXIF_ERRORS: Final = (
 #: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
 _MAX_READS: Final = 100_000
 _SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_ENDS_EARLY: Final = "JPEG: it ends early, without its end-of-image marker"
 _GREY: Final = 128
+#: Modes in which missing blocks are grey. After the first of several scans no block is missing.
+_ONE_GREY: Final = frozenset({"L", "RGB"})
 #: What the decoders say where an allocation of theirs fails; of Pillow's, only some raise MemoryError then.
 _NO_MEMORY: Final = "out of memory"
 
@@ -119,18 +122,22 @@ def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes:
         if rejected.reason != "corrupt_image" or not (body.startswith(_SOI) and jpeg_ends_early(body)):
             raise
     # Browsers show it whole if only the end marker and a few bytes before it are missing.
-    with opened(body + _EOI, geometry, limits) as (image, header):
-        return _decoded(image, header, geometry, limits, needs_last_block=True)
+    more = None if memory_bytes is None else memory_bytes + len(_EOI)
+    return _checked(body + _EOI, geometry, limits, more, needs_last_block=True)
 
 
-def _checked(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None) -> Decoded:
+def _checked(
+    body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None, *, needs_last_block: bool = False
+) -> Decoded:
     with opened(body, geometry, limits) as (image, header):
         for check in checks(header, limits):
             if not check.holds:
                 raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
         if memory_bytes is not None and header.cost.memory_bytes > memory_bytes:
             raise NeedsMemory(header.cost.memory_bytes)
-        return _decoded(image, header, geometry, limits)
+        if needs_last_block and (header.scans > 1 or header.mode not in _ONE_GREY):
+            raise PhotoRejected("corrupt_image", _ENDS_EARLY)
+        return _decoded(image, header, geometry, limits, needs_last_block=needs_last_block)
 
 
 @contextmanager
@@ -196,7 +203,7 @@ def _decoded(
     geometry: Geometry,
     limits: PrepareLimits,
     *,
-    needs_last_block: bool = False,
+    needs_last_block: bool,
 ) -> Decoded:
     if header.scale > 1:
         wanted = geometry.resize_short_side * _DRAFT_GAP
@@ -204,7 +211,7 @@ def _decoded(
     frame = covered(image)
     image.load()
     if needs_last_block and not _has_last_block(image, header):
-        raise PhotoRejected("corrupt_image", "JPEG: it ends early, no end-of-image marker")
+        raise PhotoRejected("corrupt_image", _ENDS_EARLY)
     orientation = _orientation(image)
     view = view_of(
         header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
@@ -215,12 +222,7 @@ def _decoded(
 
 
 def _has_last_block(image: ImageFile.ImageFile, header: Header) -> bool:
-    """Whether the data of a JPEG of one scan reached its last block: libjpeg leaves those that are missing mid-grey.
-
-    Of several scans any may be cut, and all blocks are there after the first; CMYK has no one grey.
-    """
-    if header.scans > 1 or image.mode not in {"L", "RGB"}:
-        return False
+    """Whether the data of a JPEG of one scan reached its last block: libjpeg leaves those that are missing mid-grey."""
     side = 8 // header.scale
     left, top = ((length - 1) // side * side for length in image.size)
     block = np.asarray(image.crop((left, top, *image.size)).convert("L"), np.int16)

@@ -11,9 +11,24 @@ from PIL import Image, ImageCms
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.events import Pixels
+from consumer.imaging.decode import NeedsMemory, decode
 from consumer.imaging.limits import PrepareLimits
 from consumer.imaging.metadata import avif_picture, gif_picture, jpeg_picture, png_picture, webp_picture
-from tests.hostile_parts import IEND, chunk, exif, ihdr, inserted, png, riff, segment, sub_blocks, vp8x
+from tests.hostile_parts import (
+    IEND,
+    chunk,
+    exif,
+    frame,
+    ihdr,
+    inserted,
+    jpeg,
+    png,
+    riff,
+    scan,
+    segment,
+    sub_blocks,
+    vp8x,
+)
 from tests.unit.photos import difference, encoded, photo, to_pixels
 
 GEOMETRY: Final = Geometry(input_size=64, resize_short_side=64)
@@ -183,6 +198,19 @@ class TestEnd:
             with pytest.raises(PhotoRejected) as caught:
                 pixels(body[:-missing])
             assert caught.value.reason == "corrupt_image"
+
+    def test_its_limits_hold_also_where_the_end_marker_completes_its_header(self) -> None:
+        bomb = jpeg(frame(0xC0, 30_000, 30_000), scan([1, 2, 3], 0, 63))[:-2]
+        for missing in range(8):
+            with pytest.raises(PhotoRejected) as caught:
+                pixels(bomb[: len(bomb) - missing])
+            assert caught.value.reason in {"too_many_pixels", "corrupt_image"}
+
+    def test_it_needs_no_more_memory_than_was_promised(self) -> None:
+        body = encoded(photo(1100, 1030), "JPEG")[:-2]
+        with pytest.raises(NeedsMemory) as needed:
+            decode(body, GEOMETRY, LIMITS, memory_bytes=0)
+        assert decode(body, GEOMETRY, LIMITS, needed.value.memory_bytes).pixels.shape == (64, 64, 3)
 
     @pytest.mark.parametrize("exact", [False, True])
     def test_a_progressive_one_is_refused_since_what_is_missing_is_not_seen(self, exact: bool) -> None:
