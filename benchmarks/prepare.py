@@ -33,6 +33,8 @@ GEOMETRY = Geometry(input_size=224, resize_short_side=232)
 CLASSES = {"S 0.2 MP": (500, 375, 98, 16), "M 2 MP": (1632, 1224, 85, 8), "L 12 MP": (4032, 3024, 90, 4)}
 LEAST = {"S 0.2 MP": 0.42, "M 2 MP": 0.48, "L 12 MP": 0.70}
 Pipeline = Callable[[bytes], object]
+#: Other plugins of Pillow may start programs.
+_READ = ("JPEG", "PNG", "WEBP")
 
 
 def ours(body: bytes) -> object:
@@ -44,7 +46,7 @@ def exact(body: bytes) -> object:
 
 
 def plain_pillow(body: bytes) -> object:
-    image = Image.open(io.BytesIO(body)).convert("RGB")
+    image = Image.open(io.BytesIO(body), formats=["JPEG"]).convert("RGB")
     short, size = GEOMETRY.resize_short_side, GEOMETRY.input_size
     factor = short / min(image.size)
     width, height = round(image.width * factor), round(image.height * factor)
@@ -102,12 +104,12 @@ def originals(folder: Path | None) -> list[Image.Image]:
     found = []
     for path in sorted(folder.rglob("*")) if folder else ():
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=_READ) as image:
                 if image.mode == "RGB" and min(image.size) >= 500:
                     found.append((image.width * image.height, path))
         except (UnidentifiedImageError, OSError):
             continue
-    return [Image.open(path).convert("RGB") for _, path in sorted(found, reverse=True)[:12]]
+    return [Image.open(path, formats=_READ).convert("RGB") for _, path in sorted(found, reverse=True)[:12]]
 
 
 def bodies_of(photos: list[Image.Image], width: int, height: int, quality: int, count: int) -> list[bytes]:

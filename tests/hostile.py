@@ -243,18 +243,18 @@ def pngs() -> Iterator[HostileFile]:
 def png_floods() -> Iterator[HostileFile]:
     head, image = ihdr(100, 100), chunk(b"IDAT", zlib.compress(bytes(100 * 301)))
     text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(60 * MB), 9))
-    yield HostileFile("png: 60 MB of text in 60 kB", png(head, text, image, IEND), EITHER)
+    yield HostileFile("png: 60 MB of text in 60 kB", png(head, text, image, IEND), PIXELS)
     profile = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(990_000), 9))
     yield HostileFile(
         "png: a profile of 60 MB",
         png(head, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(60 * MB), 9)), image, IEND),
-        EITHER,
+        PIXELS,
     )
-    yield HostileFile("png: 5000 profiles of a megabyte", png(head, profile * 5000, image, IEND), CORRUPT)
+    yield HostileFile("png: 5000 profiles of a megabyte", png(head, profile * 5000, image, IEND), PIXELS)
     yield HostileFile(
         "png: 5000 texts after the image",
         png(head, image, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(900_000), 9)) * 5000, IEND),
-        CORRUPT,
+        PIXELS,
     )
     for kind in (b"IDAT", b"tEXt", b"abCd", b"fdAT", b"tIME", b"eXIf"):
         yield HostileFile(
@@ -266,10 +266,10 @@ def png_floods() -> Iterator[HostileFile]:
     moving = chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0))
     control = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 100, 100, 0, 0, 1, 1, 0, 0))
     far = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 9000, 9000, 2**31 - 1, 2**31 - 1, 0, 0, 9, 9))
-    yield HostileFile("apng: 2147483647 frames", png(head, moving, control, image, IEND), EITHER)
-    yield HostileFile("apng: a frame outside the picture", png(head, moving, far, image, IEND), EITHER)
-    yield HostileFile("apng: 0 frames", png(head, chunk(b"acTL", bytes(8)), control, image, IEND), EITHER)
-    yield HostileFile("apng: 20000 controls before the image", png(head, moving, control * 20_000, image, IEND), EITHER)
+    yield HostileFile("apng: 2147483647 frames", png(head, moving, control, image, IEND), PIXELS)
+    yield HostileFile("apng: a frame outside the picture", png(head, moving, far, image, IEND), PIXELS)
+    yield HostileFile("apng: 0 frames", png(head, chunk(b"acTL", bytes(8)), control, image, IEND), PIXELS)
+    yield HostileFile("apng: 20000 controls before the image", png(head, moving, control * 20_000, image, IEND), PIXELS)
 
 
 def gifs() -> Iterator[HostileFile]:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from consumer.imaging.cost import RESIZABLE
 from consumer.imaging.decode_view import DecodeView
@@ -16,11 +16,20 @@ _DEEP_GREY: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
 _MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 
-def to_rgb(image: Image.Image, view: DecodeView, icc: IccRule) -> Image.Image:
-    """The view of an image, as RGB; the image itself may be closed afterwards."""
+def covered(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
+    """The part of the canvas that the first frame of a GIF covers, before it is loaded; None if it is the whole."""
+    extents = image.tile[0].extents if image.tile else None
+    return None if extents == (0, 0, *image.size) else extents
+
+
+def to_rgb(
+    image: Image.Image, view: DecodeView, icc: IccRule, frame: tuple[int, int, int, int] | None = None
+) -> Image.Image:
+    """The view of an image, as RGB, white outside of `frame`; the image itself may be closed afterwards."""
     profile = image.info.get("icc_profile")
-    transparent = "transparency" in image.info
+    transparent = "transparency" in image.info or frame is not None
     if image.mode not in RESIZABLE or transparent:
+        visible = None if frame is None else view.cut(_mask(image.size, frame))[0]
         image, view = view.cut(image)
         if image.mode in _DEEP_GREY:
             image = _eight_bits(image)
@@ -28,10 +37,18 @@ def to_rgb(image: Image.Image, view: DecodeView, icc: IccRule) -> Image.Image:
             image = _with_alpha(image)
         elif image.mode not in {"L", "RGB"}:
             image = image.convert("L" if image.mode in {"1", "F"} else "RGB")
+        if visible is not None:
+            image.putalpha(ImageChops.darker(image.getchannel("A"), visible))
     small = _on_white(view.resize(image.convert("RGBa"))) if image.mode == "RGBA" else view.resize(image)
     if profile and (icc == "srgb" or small.mode == "CMYK"):
         small = _through_profile(small, profile)
     return small if small.mode == "RGB" else small.convert("RGB")
+
+
+def _mask(size: tuple[int, int], frame: tuple[int, int, int, int]) -> Image.Image:
+    mask = Image.new("L", size)
+    mask.paste(255, frame)
+    return mask
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

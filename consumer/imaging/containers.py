@@ -1,18 +1,18 @@
-"""The chunks of a PNG and the boxes of an ISO media file (AVIF, HEIF), checked before anything decodes them. Pure.
+"""Chunks of PNG and WebP and boxes of ISO media files (AVIF, HEIF), checked before anything decodes them. Pure.
 
 The decoders' own readers trust these structures. What is rejected here costs them seconds: floods of small chunks, or
 lists of items that they search linearly. JPEG has a module of its own.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from consumer.errors import PhotoRejected
 
 _PNG_HEAD: Final = 8
-#: Chunks that Pillow inflates, to a megabyte each, before the image.
-_INFLATED_CHUNKS: Final = frozenset({b"iCCP", b"zTXt", b"iTXt"})
-_MAX_INFLATED_CHUNKS: Final = 100
+_RIFF_HEAD, _RIFF_CHUNK = 12, 8
+#: Of a PNG or a WebP.
 _MAX_CHUNKS: Final = 40_000
 
 #: The size of the item list. Cameras write some kilobytes; libavif searches the list once for each item.
@@ -34,23 +34,46 @@ def png_chunks(body: bytes) -> Iterator[bytes]:
 
 
 def check_png(body: bytes) -> None:
-    """Rejects a flood of chunks, or of chunks that Pillow inflates.
+    """Rejects a flood of chunks.
 
     Raises:
         PhotoRejected: `corrupt_image`.
     """
-    inflated = 0
-    for count, kind in enumerate(png_chunks(body), 1):
-        inflated += kind in _INFLATED_CHUNKS
-        if inflated > _MAX_INFLATED_CHUNKS:
-            raise PhotoRejected("corrupt_image", f"PNG: more than {_MAX_INFLATED_CHUNKS} compressed metadata chunks")
-        if count > _MAX_CHUNKS:
-            raise PhotoRejected("corrupt_image", f"PNG: more than {_MAX_CHUNKS} chunks")
+    if sum(1 for _ in islice(png_chunks(body), _MAX_CHUNKS + 1)) > _MAX_CHUNKS:
+        raise PhotoRejected("corrupt_image", f"PNG: more than {_MAX_CHUNKS} chunks")
 
 
 def png_ends_early(body: bytes) -> bool:
     """Whether a PNG has no IEND chunk."""
     return b"IEND" not in png_chunks(body)
+
+
+def riff_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Walks the chunks of a WebP that are whole.
+
+    Yields:
+        The type of a chunk, its start and its end in bytes, padding included.
+    """
+    at = _RIFF_HEAD
+    while at + _RIFF_CHUNK <= len(body):
+        size = int.from_bytes(body[at + 4 : at + 8], "little")
+        end = at + _RIFF_CHUNK + size + size % 2
+        if end - size % 2 > len(body):
+            return
+        yield body[at : at + 4], at, end
+        at = end
+
+
+def check_webp(body: bytes) -> bool:
+    """Whether a WebP is of the lossless kind.
+
+    Raises:
+        PhotoRejected: `corrupt_image` for a flood of chunks.
+    """
+    kinds = [kind for kind, _, _ in islice(riff_chunks(body), _MAX_CHUNKS + 1)]
+    if len(kinds) > _MAX_CHUNKS:
+        raise PhotoRejected("corrupt_image", f"WebP: more than {_MAX_CHUNKS} chunks")
+    return b"VP8L" in kinds
 
 
 def media_boxes(body: bytes) -> Iterator[tuple[bytes, int, int]]:

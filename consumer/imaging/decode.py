@@ -20,11 +20,11 @@ from PIL import ExifTags, Image, ImageFile
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.events import Pixels
-from consumer.imaging.colour import to_rgb
+from consumer.imaging.colour import covered, to_rgb
 from consumer.imaging.cost import Stored
 from consumer.imaging.decode_view import TURNS, view_of
 from consumer.imaging.formats import Format, sniff
-from consumer.imaging.jpeg import Jpeg
+from consumer.imaging.jpeg import Jpeg, jpeg_ends_early
 from consumer.imaging.limits import Header, PrepareLimits, checks
 
 #: The decoded short side is at least this many times the resized one; at 1 the deviation triples.
@@ -37,6 +37,11 @@ _EXIF_ERRORS: Final = (
 )  # fmt: skip
 #: More reads than the header of any photo takes; Pillow walks floods of segments or of junk in Python, byte by byte.
 _MAX_READS: Final = 100_000
+_SOI, _EOI = b"\xff\xd8", b"\xff\xd9"
+_ENDS_EARLY: Final = "JPEG: it ends early, without its end-of-image marker"
+_GREY: Final = 128
+#: Modes in which missing blocks are grey. After the first of several scans no block is missing.
+_ONE_GREY: Final = frozenset({"L", "RGB"})
 #: What the decoders say where an allocation of theirs fails; of Pillow's, only some raise MemoryError then.
 _NO_MEMORY: Final = "out of memory"
 
@@ -111,13 +116,28 @@ def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes:
         MemoryError: there was not enough memory; nothing else escapes, whatever the bytes are.
         NeedsMemory: it would take more than `memory_bytes`; nothing was decoded.
     """
+    try:
+        return _checked(body, geometry, limits, memory_bytes)
+    except PhotoRejected as rejected:
+        if rejected.reason != "corrupt_image" or not (body.startswith(_SOI) and jpeg_ends_early(body)):
+            raise
+    # Browsers show it whole if only the end marker and a few bytes before it are missing.
+    more = None if memory_bytes is None else memory_bytes + len(_EOI)
+    return _checked(body + _EOI, geometry, limits, more, needs_last_block=True)
+
+
+def _checked(
+    body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None, *, needs_last_block: bool = False
+) -> Decoded:
     with opened(body, geometry, limits) as (image, header):
         for check in checks(header, limits):
             if not check.holds:
                 raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
         if memory_bytes is not None and header.cost.memory_bytes > memory_bytes:
             raise NeedsMemory(header.cost.memory_bytes)
-        return _decoded(image, header, geometry, limits)
+        if needs_last_block and (header.scans > 1 or header.mode not in _ONE_GREY):
+            raise PhotoRejected("corrupt_image", _ENDS_EARLY)
+        return _decoded(image, header, geometry, limits, needs_last_block=needs_last_block)
 
 
 @contextmanager
@@ -136,8 +156,9 @@ def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[t
     with SILENCE:
         try:
             structure = form.check(body, limits)
+            picture = form.picture(body)
             # The structure of a JPEG is known; counting its reads would take 1% of a small photo's time.
-            with form.reader(io.BytesIO(body) if isinstance(structure, Jpeg) else _Body(body)) as image:
+            with form.reader((io.BytesIO if isinstance(structure, Jpeg) else _Body)(picture)) as image:
                 yield image, _header(image, form, structure, len(body), geometry, limits)
         except (PhotoRejected, NeedsMemory, MemoryError):
             raise
@@ -165,7 +186,8 @@ def _header(  # noqa: PLR0917 - everything that the cost of a decode depends on
             raise PhotoRejected("corrupt_image", f"JPEG: two sizes, {sizes}")
         scale, scans = _scale(width, height, geometry, limits), structure.scans
     layout = str(image.tile[0].args) if image.tile else ""
-    stored = Stored(width, height, mode, layout, "transparency" in image.info, body_bytes, scale)
+    transparent = "transparency" in image.info or covered(image) is not None
+    stored = Stored(width, height, mode, layout, transparent, body_bytes, scale)
     return Header(form.name, width, height, mode, scale, scans, form.cost(structure, stored))
 
 
@@ -175,18 +197,36 @@ def _scale(width: int, height: int, geometry: Geometry, limits: PrepareLimits) -
     return next((scale for scale in (8, 4, 2) if room >= scale), 1)
 
 
-def _decoded(image: ImageFile.ImageFile, header: Header, geometry: Geometry, limits: PrepareLimits) -> Decoded:
+def _decoded(
+    image: ImageFile.ImageFile,
+    header: Header,
+    geometry: Geometry,
+    limits: PrepareLimits,
+    *,
+    needs_last_block: bool,
+) -> Decoded:
     if header.scale > 1:
         wanted = geometry.resize_short_side * _DRAFT_GAP
         image.draft("RGB", (wanted, wanted))
+    frame = covered(image)
     image.load()
+    if needs_last_block and not _has_last_block(image, header):
+        raise PhotoRejected("corrupt_image", _ENDS_EARLY)
     orientation = _orientation(image)
     view = view_of(
         header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
     )
-    small = to_rgb(image, view, limits.icc)
+    small = to_rgb(image, view, limits.icc, frame)
     pixels = np.frombuffer(small.tobytes(), np.uint8).reshape(small.height, small.width, 3)
     return Decoded(pixels, header, orientation)
+
+
+def _has_last_block(image: ImageFile.ImageFile, header: Header) -> bool:
+    """Whether the data of a JPEG of one scan reached its last block: libjpeg leaves those that are missing mid-grey."""
+    side = 8 // header.scale
+    left, top = ((length - 1) // side * side for length in image.size)
+    block = np.asarray(image.crop((left, top, *image.size)).convert("L"), np.int16)
+    return bool(np.abs(block - _GREY).max() > 1)
 
 
 def _orientation(image: Image.Image) -> int:

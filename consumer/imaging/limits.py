@@ -1,7 +1,7 @@
 """The limits on a photo, the facts of its header, and the check of one against the other. Pure."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from consumer.errors import PermanentReason
 from consumer.imaging.cost import Cost
@@ -9,16 +9,19 @@ from consumer.imaging.cost import Cost
 #: An embedded RGB or grey profile is ignored, as in training, or converted to sRGB.
 IccRule = Literal["ignore", "srgb"]
 
+#: libjpeg writes 10 scans of a colour photo and at most 18; a photo of so few takes long for its size, not its scans.
+_USUAL_SCANS: Final = 18
+
 
 @dataclass(frozen=True, slots=True)
 class PrepareLimits:
     """Limits beyond which a photo is rejected before it is decoded, and the options that decide its pixels."""
 
-    max_pixels: int = 50_000_000
+    max_pixels: int = 51_000_000
     max_side: int = 30_000
     min_side: int = 16
     max_scans: int = 100
-    max_decode_bytes: int = 768 * 1024 * 1024
+    max_decode_bytes: int = 800 * 1024 * 1024
     max_decode_cpu_s: float = 1.6
     #: Bit for bit the pixels of training: JPEG is decoded at full scale.
     exact: bool = False
@@ -65,7 +68,7 @@ class Check:
 def checks(header: Header, limits: PrepareLimits) -> tuple[Check, ...]:
     """Every limit on a photo, in the order in which they are applied."""
     width, height, scans, cost = header.width, header.height, header.scans, header.cost
-    too_slow: PermanentReason = "too_many_scans" if scans > 1 else "too_many_pixels"
+    too_slow: PermanentReason = "too_many_scans" if scans > _USUAL_SCANS else "too_many_pixels"
     return (
         Check("max_pixels", width * height, limits.max_pixels, "too_many_pixels"),
         Check("max_side", max(width, height), limits.max_side, "too_many_pixels"),

@@ -194,12 +194,12 @@ class HostSettings(Section):
 class PrepareSettings(Section):
     """How photos are decoded."""
 
-    max_pixels: PositiveInt = Field(50_000_000, description="largest width x height that is decoded")
+    max_pixels: PositiveInt = Field(51_000_000, description="largest width x height that is decoded")
     max_side: PositiveInt = Field(30_000, description="longest side that is decoded, pixels")
     min_side: PositiveInt = Field(16, description="shortest side that is accepted, pixels")
     max_scans: PositiveInt = Field(100, description="most scans of a progressive JPEG")
     max_decode_bytes: PositiveInt = Field(
-        768 * 1024 * 1024,
+        800 * 1024 * 1024,
         description="memory budget of all decodes in one process, bytes; a photo that needs more is rejected",
     )
     max_decode_cpu_s: Seconds = Field(

@@ -1,22 +1,30 @@
 """One entry of the table is all that a format needs, and only formats of the table are ever opened."""
 
 import ast
+import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from PIL import EpsImagePlugin, Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from consumer.contract import Geometry
+from consumer.demo import page
+from consumer.demo.ledger import Ledger
+from consumer.demo.photos import DemoPhoto
 from consumer.errors import PhotoRejected
 from consumer.imaging import formats
 from consumer.imaging.cost import Cost, Stored
 from consumer.imaging.formats import FORMATS, Format, Option, ends_early, sniff
 from consumer.imaging.limits import PrepareLimits
-from consumer.web.thumbnails import thumbnail
+from consumer.imaging.preparer import explain
+from consumer.web.thumbnails import partial_thumbnail, thumbnail
 from tests.unit.photos import difference, encoded, inspect, photo, to_pixels
 
-CONSUMER = Path(__file__).parents[3] / "consumer"
+ROOT = Path(__file__).parents[3]
 GEOMETRY = Geometry(input_size=224, resize_short_side=232)
 LIMITS = PrepareLimits()
 
@@ -38,6 +46,7 @@ BMP = Format(
     suffixes=(".bmp",),
     recognises=lambda body: body.startswith(b"BM"),
     check=check_bmp,
+    picture=bytes,
     reader=BmpImageFile,
     cost=bmp_cost,
     ends_early=lambda body: int.from_bytes(body[2:6], "little") > len(body),
@@ -111,11 +120,49 @@ def test_names_and_suffixes_are_those_of_one_format() -> None:
     assert formats.UNREAD_SUFFIXES.isdisjoint(suffixes)
 
 
+def image_opens(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Where the code in a folder has Pillow choose a plugin, tests aside, and whether it names the formats."""
+    for path in folder.rglob("*.py"):
+        if path.name.startswith("test_") or "Image" not in (text := path.read_text()):
+            continue
+        tree = ast.parse(text)
+        named = {
+            id(node.func)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and any(each.arg == "formats" for each in node.keywords)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(("Image.open", "ImageFile.Parser")):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", id(node) in named
+
+
 def test_nothing_in_the_service_opens_images_of_every_format_that_pillow_has() -> None:
-    calls = {
-        f"{path.relative_to(CONSUMER)}:{node.lineno}"
-        for path in CONSUMER.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(("Image.open", "ImageFile.Parser"))
-    }
-    assert not calls
+    assert list(image_opens(ROOT / "consumer")) == []
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "scripts", "tests"])
+def test_helpers_name_the_formats_that_they_open(folder: str) -> None:
+    assert [place for place, named in image_opens(ROOT / folder) if not named] == []
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.eps", "a.gif"])
+def test_postscript_under_any_name_starts_no_program(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ghostscript, ran = tmp_path / "gs", tmp_path / "ran"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    path = tmp_path / name
+    path.write_bytes(encoded(photo(64, 48), "EPS"))
+    body = path.read_bytes()
+    assert explain(body, GEOMETRY, LIMITS).outcome == "unsupported_format"
+    assert thumbnail(body) is None
+    assert partial_thumbnail(body) is None
+    photos = [DemoPhoto("a", name, "", path)]
+    page.write(tmp_path / "gallery.html", photos, Ledger({"a": 1}), {}, notice="", advance=lambda: None)
+    assert not ran.exists()
+    with Image.open(path) as image, contextlib.suppress(OSError):
+        image.load()
+    assert ran.exists(), "the trap does not work"
