@@ -21,10 +21,12 @@ Rows = npt.NDArray[np.float32]
 #: One request: the rows for these photos, in their order.
 Send = Callable[[Sequence[Pixels]], Coroutine[Any, Any, Rows]]
 
-#: A photo waits so long for each one that is being prepared, and longer where many are: then it waited for its decode
-#: longer still, and a full request frees a core for the decodes.
-_FOR_EACH_S: Final = 0.001
-_LONGEST_S: Final = 0.03
+#: A photo waits for one more where so many are being prepared: it waited about as long as these will for its own turn,
+#: so it does not become much later, and where few are being prepared, as at low load, it waits for none.
+_FOR_ONE_MORE: Final = 4
+#: Decodes may hang or take long: the longest wait, for each photo that is being prepared and in all.
+_FOR_EACH_S: Final = 0.004
+_LONGEST_S: Final = 0.2
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +42,7 @@ class _Batch:
 class Batches:
     """Gathers photos, each of which has its place, into requests of one model. For one event loop.
 
-    A request is sent when it is full, when no photo is being prepared that could join, or when its first photo has
+    A request is sent when it is full, when too few photos are being prepared to wait for, or when its first photo has
     waited for its bound. `most` says how many photos fill it, `preparing` how many are being prepared.
     """
 
@@ -54,7 +56,9 @@ class Batches:
         """The row of one photo. After a failure that one photo of its request may have caused, it is asked for alone.
 
         Raises:
-            TaggerError: as `send`; PhotoRejected and Retryable for this photo alone.
+            PhotoRejected: as `send`, for this photo alone.
+            Retryable: likewise.
+            DependencyDown: as `send`.
         """
         batch, row = self._join(pixels)
         try:
@@ -72,14 +76,14 @@ class Batches:
         batch = self._open = self._open or _Batch()
         row: asyncio.Future[Row] = loop.create_future()
         batch.photos[row] = pixels
-        wait_s = min(self._preparing() * _FOR_EACH_S, _LONGEST_S)
-        if len(batch.photos) >= self._most():
+        ready, preparing = len(batch.photos), self._preparing()
+        if ready >= self._most():
             self._begin(batch)
-        elif not wait_s:
+        elif ready > preparing // _FOR_ONE_MORE:
             # Not at once: photos that became ready, or got places, in the same turn of the loop join.
             self._replace_step(batch, loop.call_soon(self._begin, batch))
         elif batch.step is None:
-            batch.step = loop.call_later(wait_s, self._begin, batch)
+            batch.step = loop.call_later(min(preparing * _FOR_EACH_S, _LONGEST_S), self._begin, batch)
         return batch, row
 
     def _begin(self, batch: _Batch) -> None:

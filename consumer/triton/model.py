@@ -79,7 +79,13 @@ class Model:
         return await self._batches.ask(pixels)
 
     async def _judge(self, photos: Sequence[Pixels]) -> Rows:
-        """The answers to one request; `ask` says what is raised, of one of the photos."""
+        """The answers to one request; a failure that may be a photo's may be that of any.
+
+        Raises:
+            DependencyDown: as `ask`.
+            Unanswered: as `ask`.
+            Retryable: as `ask`.
+        """
         sent_s, patience_s = monotonic(), self._client.patience_s
         # In the second half of a long wait, is anything else answered? There may be no other photo to tell.
         check = asyncio.get_running_loop().call_later(_CHECK * patience_s, self._begin_probe)
@@ -104,10 +110,13 @@ class Model:
     async def _request_unless_overtaken(self, photos: Sequence[Pixels]) -> Rows:
         sent_s, deadline_s = monotonic(), self._client.deadline_s
         request = asyncio.create_task(self._request(photos))
+        request.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
             while not (await asyncio.wait({request}, timeout=deadline_s))[0]:
                 if self._working_s > sent_s + _OVERTAKEN * deadline_s:
-                    raise Retryable("inference_failed", f"{self.name} answered others, but none of {len(photos)} photos")
+                    raise Retryable(
+                        "inference_failed", f"{self.name} answered others, but none of {len(photos)} photos"
+                    )
             return request.result()
         finally:
             request.cancel()

@@ -44,9 +44,7 @@ class Serving:
     `preparing` says how many photos are being prepared: those that are ready wait for some of them, to share a request.
     """
 
-    def __init__(
-        self, client: TritonClient, contract: ModelContract, preparing: Callable[[], int] = lambda: 0
-    ) -> None:
+    def __init__(self, client: TritonClient, contract: ModelContract, preparing: Callable[[], int] = lambda: 0) -> None:
         self._client = client
         self._contract = contract
         model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing)

@@ -19,7 +19,8 @@ from tests.harness import BLUE, RED, PhotoServer, World, eventually, headers_of,
 pytestmark = pytest.mark.timeout(120)
 
 SWAPPED = ("azure", "crimson", "no_logo")
-_BLUE = "any(pb_utils.get_input_tensor_by_name(r, 'images').as_numpy()[..., 2].min() > 200 for r in requests)"
+_PHOTOS = "np.concatenate([pb_utils.get_input_tensor_by_name(r, 'images').as_numpy() for r in requests])"
+_BLUE = f"({_PHOTOS}[..., 2].min(axis=(1, 2)) > 200).any()"
 
 
 class Own:
@@ -149,8 +150,8 @@ async def test_a_slow_triton_computes_each_photo_once(own: Own, world: World, tm
     """Two instances of 0.1 s give 20 photos a second: the 64 in flight need 3.2 s, and the deadline is 0.4 s."""
     photos = 80
     await own.restart(batching=batching)
-    count = f"open({str(tmp_path)!r} + '/' + answer.__name__, 'a').write('x' * len(requests))"
-    own.run(f"import time; time.sleep(0.1 * len(requests)); {count}")
+    count = f"open({str(tmp_path)!r} + '/' + answer.__name__, 'a').write('x' * len(photos))"
+    own.run(f"import time; photos = {_PHOTOS}; time.sleep(0.1 * len(photos)); {count}")
     async with world.service(with_deadline(world, 0.4)) as service:
         for number in range(photos):
             world.upload(f"photo{number}", f"red/{number}")
