@@ -21,8 +21,8 @@ Rows = npt.NDArray[np.float32]
 #: One request: the rows for these photos, in their order.
 Send = Callable[[Sequence[Pixels]], Coroutine[Any, Any, Rows]]
 
-#: A photo waits for one more where so many are being prepared: it waited about as long as these will for its own turn,
-#: so it does not become much later, and where few are being prepared, as at low load, it waits for none.
+#: Photos wait for one more for each so many that are being prepared: they waited longer for their own turn. Where few
+#: are being prepared, as at low load, they wait for none.
 _FOR_ONE_MORE: Final = 4
 #: Decodes may hang or take long: the longest wait, for each photo that is being prepared and in all.
 _FOR_EACH_S: Final = 0.004

@@ -54,7 +54,8 @@ class Model:
         self._version = version
         self._output = output
         self._values = values
-        self._batches = Batches(self._judge, self._most_photos, preparing)
+        self._preparing = preparing
+        self._batches = Batches(self._judge, self._most_photos, self._coming)
         self._drawn = _gradient(input_size)
         self._good: Pixels | None = None
         #: Its last request failed for a reason that is not the photo's.
@@ -121,6 +122,10 @@ class Model:
         finally:
             request.cancel()
 
+    def _coming(self) -> int:
+        # What gets no place cannot join.
+        return 0 if self.concurrency.full else self._preparing()
+
     def _most_photos(self) -> int:
         # What answers by chance, or nothing large, answers a lone photo sooner.
         return 1 if self._doubted else min(_MOST_PHOTOS, self._client.most_photos(self.name))
@@ -163,7 +168,7 @@ class Model:
         probe = self._begin_probe()
         await asyncio.wait({probe}, timeout=limit_s)
         if not probe.done() and (silent_s := self.concurrency.silent_s()) > limit_s:
-            told = f"has {self.concurrency.sent} requests and answered none for {silent_s:.1f} s"
+            told = f"has {self.concurrency.sent} photos and answered none for {silent_s:.1f} s"
             raise DependencyDown("triton", f"{self.name} version {self._version} {told}")
 
     async def _require_good(self, since_s: float) -> None:

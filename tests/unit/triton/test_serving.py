@@ -14,7 +14,7 @@ import pytest
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
 from consumer.events import Pixels
-from consumer.triton import model
+from consumer.triton import batches, model
 from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
@@ -28,10 +28,10 @@ def photo(value: int = 7) -> Pixels:
 
 
 @asynccontextmanager
-async def under_contract(fake: FakeTriton, deadline_s: float = 2.0) -> AsyncIterator[Serving]:
+async def under_contract(fake: FakeTriton, deadline_s: float = 2.0, preparing: int = 0) -> AsyncIterator[Serving]:
     """The served models under the contract that the fake serves now."""
     async with TritonClient(fake.url, deadline_s=deadline_s) as client:
-        yield Serving(client, await client.read_contract("photo_quality", "brand_logo"))
+        yield Serving(client, await client.read_contract("photo_quality", "brand_logo"), lambda: preparing)
 
 
 def answer(model: str) -> Row:
@@ -356,6 +356,16 @@ async def test_a_model_that_takes_fewer_photos_from_now_on_gets_fewer() -> None:
         del fake.requests[:]
         await asyncio.gather(*(models.infer(photo(number)) for number in range(8)))
     assert sorted(fake.requests) == [("brand_logo", 2)] * 4 + [("photo_quality", 2)] * 4
+
+
+async def test_photos_do_not_wait_for_those_that_get_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
+    monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
+    async with serving(FakeTriton()) as fake, under_contract(fake, preparing=1000) as models, asyncio.timeout(30):
+        for each in (models._quality, models._brand):
+            each.concurrency._places.total = 3
+        await asyncio.gather(*(models.infer(photo(number)) for number in range(3)))
+    assert sorted(fake.requests) == [("brand_logo", 3), ("photo_quality", 3)]
 
 
 async def test_a_server_that_takes_no_request_of_several_photos_gets_its_work_done() -> None:
