@@ -77,9 +77,9 @@ class Concurrency:
         return self._sent
 
     @property
-    def full(self) -> bool:
-        """Whether no place is free."""
-        return self._places.used >= self._places.total
+    def allowed(self) -> int:
+        """The number of places."""
+        return self._places.total
 
     def silent_s(self) -> float:
         """For how long Triton has answered none of the photos that it has; 0 where it has none."""
@@ -138,4 +138,4 @@ class Concurrency:
 
     def _note_answer(self, sent_s: float) -> None:
         self._heard_s = now_s = monotonic()
-        self._limit.answered(sent_s, now_s, in_use=self.full)
+        self._limit.answered(sent_s, now_s, in_use=self._places.used >= self._places.total)

@@ -54,8 +54,7 @@ class Model:
         self._version = version
         self._output = output
         self._values = values
-        self._preparing = preparing
-        self._batches = Batches(self._judge, self._most_photos, self._coming)
+        self._batches = Batches(self._judge, self._most_photos, preparing)
         self._drawn = _gradient(input_size)
         self._good: Pixels | None = None
         #: Its last request failed for a reason that is not the photo's.
@@ -122,13 +121,10 @@ class Model:
         finally:
             request.cancel()
 
-    def _coming(self) -> int:
-        # What gets no place cannot join.
-        return 0 if self.concurrency.full else self._preparing()
-
     def _most_photos(self) -> int:
-        # What answers by chance, or nothing large, answers a lone photo sooner.
-        return 1 if self._doubted else min(_MOST_PHOTOS, self._client.most_photos(self.name))
+        if self._doubted:  # what answers by chance, or nothing large, answers a lone photo sooner
+            return 1
+        return min(_MOST_PHOTOS, self._client.most_photos(self.name), self.concurrency.allowed)
 
     async def require_working(self) -> None:
         """Returns at once unless the model failed on what it scored before; then it must work on that again.
