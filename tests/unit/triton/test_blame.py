@@ -23,7 +23,7 @@ from consumer.service.contract_watch import next_contract
 from consumer.telemetry import Metrics
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
-from tests.fake_triton import FakeTriton, Pixels, Row, honest, reddish, serving
+from tests.fake_triton import FakeTriton, Pixels, Row, contract_of, honest, reddish, serving
 from tests.fakes import RecordingLog, World, record, uploaded_json
 from tests.harness import eventually
 
@@ -89,7 +89,7 @@ class Bench:
 async def bench_with(deadline_s: float) -> AsyncIterator[Bench]:
     """The path under the contract that the fake serves, which is watched as in the service."""
     async with serving(FakeTriton(size=_SIZE)) as fake, TritonClient(fake.url, deadline_s=deadline_s) as client:
-        models = Serving(client, await client.read_contract("photo_quality", "brand_logo"))
+        models = Serving(client, await contract_of(client))
         bench = Bench(fake, models)
         watch = asyncio.create_task(next_contract(models, bench.dependencies))
         try:

@@ -18,7 +18,7 @@ from consumer.triton import batches, model
 from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
-from tests.fake_triton import FakeTriton, Row, serving
+from tests.fake_triton import FakeTriton, Row, contract_of, serving
 
 SWAPPED = ("azure", "crimson", "no_logo")
 
@@ -31,7 +31,7 @@ def photo(value: int = 7) -> Pixels:
 async def under_contract(fake: FakeTriton, deadline_s: float = 2.0, preparing: int = 0) -> AsyncIterator[Serving]:
     """The served models under the contract that the fake serves now."""
     async with TritonClient(fake.url, deadline_s=deadline_s) as client:
-        yield Serving(client, await client.read_contract("photo_quality", "brand_logo"), lambda: preparing)
+        yield Serving(client, await contract_of(client), lambda: preparing)
 
 
 def answer(model: str) -> Row:
