@@ -20,20 +20,25 @@ import triton_python_backend_utils as pb_utils
 class TritonPythonModel:
     def execute(self, requests):
         FIRST
-        return [pb_utils.InferenceResponse(answer(pb_utils.get_input_tensor_by_name(r, "images").as_numpy()))
+        return [pb_utils.InferenceResponse(tensors(pb_utils.get_input_tensor_by_name(r, "images").as_numpy()))
                 for r in requests]
+
+def tensors(images):
+    *batch, height, width, channels = images.shape
+    answers = answer(images.reshape(-1, height, width, channels))
+    return [pb_utils.Tensor(name, rows.reshape(*batch, -1)) for name, rows in answers.items()]
 
 def quality(images):
     score = images.reshape(len(images), -1).mean(1, keepdims=True).astype(np.float32) / 255
     levels = np.zeros((len(images), 5), np.float32)
     levels[:, 4] = 1
-    return [pb_utils.Tensor("quality_score", score), pb_utils.Tensor("quality_levels", levels)]
+    return {"quality_score": score, "quality_levels": levels}
 
 def brand(images):
     red, _, blue = (images.reshape(len(images), -1, 3).mean(1) / 255).T
     crimson, azure = np.clip(red - blue, 0, 1), np.clip(blue - red, 0, 1)
     probs = np.stack([crimson, azure, *[0 * red] * OTHERS, 1 - crimson - azure], 1).astype(np.float32)
-    return [pb_utils.Tensor("brand_probs", probs)]
+    return {"brand_probs": probs}
 
 answer = ANSWER
 """
@@ -48,10 +53,12 @@ def write_repository(
     brands: tuple[str, ...] = BRANDS,
     size: int = SIZE,
     first: str = "pass",
+    max_batch_sizes: tuple[int, int] = (8, 8),
 ) -> Path:
     """Writes both models; `quality` and `brand` override parameters of their configuration ("" removes one).
 
-    `first` is a statement that both models run before they answer `requests`.
+    `first` is a statement that both models run before they answer `requests`. `max_batch_sizes` are those of quality
+    and brand, 0 for a model without batches.
     """
     outputs = {
         "photo_quality": {"quality_score": 1, "quality_levels": 5},
@@ -63,7 +70,7 @@ def write_repository(
         "brand_logo": {"threshold": BRAND_THRESHOLD},
     }
     overrides = {"photo_quality": quality or {}, "brand_logo": brand or {}}
-    for model, dims in outputs.items():
+    for (model, dims), max_batch_size in zip(outputs.items(), max_batch_sizes, strict=True):
         parameters = {
             "input_size": str(size),
             "resize_rule": "short-side-center-crop",
@@ -74,7 +81,7 @@ def write_repository(
             **overrides[model],
         }
         kept = {key: value for key, value in parameters.items() if value}
-        _write_config(folder / model, model, dims, kept, size)
+        _write_config(folder / model, dims, kept, size, max_batch_size)
         code = _MODEL.replace("FIRST", first).replace("OTHERS", str(len(brands) - len(BRANDS)))
         (folder / model / str(version)).mkdir(exist_ok=True)
         function = "quality" if model == "photo_quality" else "brand"
@@ -83,11 +90,11 @@ def write_repository(
     return folder
 
 
-def _write_config(folder: Path, model: str, dims: dict[str, int], parameters: dict[str, str], size: int) -> None:
+def _write_config(folder: Path, dims: dict[str, int], parameters: dict[str, str], size: int, max_batch: int) -> None:
     lines = [
-        f'name: "{model}"',
+        f'name: "{folder.name}"',
         'backend: "python"',
-        "max_batch_size: 8",
+        f"max_batch_size: {max_batch}",
         f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] }} ]',
         *(f'output [ {{ name: "{name}" data_type: TYPE_FP32 dims: [ {count} ] }} ]' for name, count in dims.items()),
         "instance_group [ { kind: KIND_CPU count: 2 } ]",

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,9 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from consumer.contract import QUALITY_LEVELS, label_checksum
+from consumer.contract import QUALITY_LEVELS, ModelContract, label_checksum
+from consumer.errors import DependencyDown
+from consumer.triton.inference import TritonClient
 
 BRANDS = ("crimson", "azure", "no_logo")
 Row = list[float]
@@ -21,7 +23,10 @@ Pixels = np.ndarray[Any, Any]
 
 @dataclass
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Both models; `row` gives the answer for a model and its pixels, or raises, or waits."""
+    """Both models; `row` gives the answer for a model and the pixels of one photo, or raises, or waits.
+
+    As in Triton, a request of several photos is answered once all are judged, and fails as a whole.
+    """
 
     labels: tuple[str, ...] = BRANDS
     versions: tuple[str, ...] = ("1",)
@@ -30,15 +35,18 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     input_type: int = 2  # UINT8
     datatype: str = "FP32"
     answers_as: str | None = None
+    max_batch_size: int = 8
     row: Callable[[str, np.ndarray[Any, Any]], Awaitable[Row]] | None = None
     #: Whether questions about the models get no answer.
     hides: bool = False
     #: The status of the answer to questions about the models, if they are refused.
     refuses_looks: str | None = None
     looks: int = 0
-    #: The model of each inference that began, and of each that ended.
+    #: The model of each photo whose inference began, and of each where it ended.
     begun: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
+    #: The photos in each request, by model.
+    requests: list[tuple[str, int]] = field(default_factory=list)
     url: str = ""
     server: grpc.aio.Server | None = None
 
@@ -81,6 +89,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             **decisions,
         }
         answer = service_pb2.ModelConfigResponse()
+        answer.config.max_batch_size = self.max_batch_size
         answer.config.input.add(name="images", data_type=self.input_type, dims=[self.size, self.size, 3])
         for name, count in outputs.items():
             answer.config.output.add(name=name, dims=[count])
@@ -91,23 +100,39 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802 - as above
         if request.model_version not in self.versions:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown version {request.model_version}")
-        self.begun.append(request.model_name)
-        brand = request.model_name == "brand_logo"
-        row = [0.9, *[0.0] * (len(self.labels) - 2), 0.1] if brand else [0.75]
-        if self.row is not None:
-            pixels = np.frombuffer(request.raw_input_contents[0], np.uint8)
-            try:
-                row = await self.row(request.model_name, pixels)
-            except ValueError as failure:
-                await context.abort(grpc.StatusCode[failure.args[0]], failure.args[1])
-        self.ended.append(request.model_name)
+        photos = self._photos(request)
+        if photos is None:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"unexpected shape {request.inputs[0].shape}")
+            raise AssertionError
+        self.requests.append((request.model_name, len(photos)))
+        try:
+            rows = await asyncio.gather(*(self._judge(request.model_name, pixels) for pixels in photos))
+        except ValueError as failure:
+            await context.abort(grpc.StatusCode[failure.args[0]], failure.args[1])
         version = self.answers_as or request.model_version
         answer = service_pb2.ModelInferResponse(model_name=request.model_name, model_version=version)
-        answer.outputs.add(name=request.outputs[0].name, datatype=self.datatype, shape=[1, len(row)])
-        answer.raw_output_contents.append(
-            np.array(row, np.float64 if self.datatype == "FP64" else np.float32).tobytes()
-        )
+        kind = np.float64 if self.datatype == "FP64" else np.float32
+        shape = [*([len(rows)] if self.max_batch_size else []), max(map(len, rows))]
+        answer.outputs.add(name=request.outputs[0].name, datatype=self.datatype, shape=shape)
+        answer.raw_output_contents.append(b"".join(np.array(row, kind).tobytes() for row in rows))
         return answer
+
+    def _photos(self, request: Any) -> list[Pixels] | None:
+        """The photos of a request; None where it does not fit the configuration."""
+        *batch, height, width, channels = request.inputs[0].shape
+        most = self.max_batch_size
+        if len(batch) != min(most, 1) or (batch and batch[0] > most):
+            return None
+        flat = np.frombuffer(request.raw_input_contents[0], np.uint8)
+        return list(flat.reshape(-1, height * width * channels))
+
+    async def _judge(self, model: str, pixels: Pixels) -> Row:
+        self.begun.append(model)
+        row = [0.9, *[0.0] * (len(self.labels) - 2), 0.1] if model == "brand_logo" else [0.75]
+        if self.row is not None:
+            row = await self.row(model, pixels)
+        self.ended.append(model)
+        return row
 
 
 def reddish(pixels: Pixels) -> bool:
@@ -120,6 +145,14 @@ def honest(fake: FakeTriton, model: str, pixels: Pixels) -> Row:
         return [0.75]
     shown = "crimson" if reddish(pixels) else "azure"
     return [0.9 if label == shown else 0.05 for label in fake.labels]
+
+
+async def contract_of(client: TritonClient) -> ModelContract:
+    """The served contract, however short the client's deadline is for a busy machine."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(DependencyDown):
+                return await client.read_contract("photo_quality", "brand_logo")
 
 
 @asynccontextmanager

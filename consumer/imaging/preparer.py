@@ -71,6 +71,8 @@ class Preparer:
         self._slots = asyncio.Semaphore(threads)
         self._pool = self._new_pool()
         self._overdue: set[asyncio.Future[Decoded]] = set()
+        #: Photos that are being prepared or wait for their turn.
+        self.preparing = 0
 
     def __enter__(self) -> Self:
         SILENCE.__enter__()
@@ -95,11 +97,14 @@ class Preparer:
             MemoryError: the memory was not enough then either; that says more of this host than of the photo, whose
                 need was checked against `max_decode_bytes`.
         """
+        self.preparing += 1
         try:
             return await self._pixels(photo)
         except PhotoRejected as rejected:
             forget_frames(rejected)
             raise
+        finally:
+            self.preparing -= 1
 
     async def _pixels(self, photo: Photo) -> Pixels:
         try:

@@ -1,8 +1,9 @@
-"""How many requests of one model are with Triton at once, adapted to how fast it answers.
+"""How many photos of one model are with Triton at once, adapted to how fast it answers.
 
 Triton computes what it has queued even after its client gave up (measured: of 40 requests that were cancelled or ran
 out of time, 32 to 38 were computed). So a request that is asked again while it is queued doubles the work, and a
-service that sends more than Triton can answer in time gets nothing done. Requests therefore wait here, not there.
+service that sends more than Triton can answer in time gets nothing done. Photos therefore wait here, not there. They
+are counted one by one also where they share a request: eight in one take about as long as eight alone.
 """
 
 from collections.abc import AsyncIterator
@@ -31,7 +32,7 @@ class Limit:
     """Additive increase, multiplicative decrease; doubles per round trip until the first decrease. Pure.
 
     An answer that took longer than `slow_s`, and twice as long as the fastest one took, lowers `allowed`, once for all
-    requests that were sent before.
+    photos that were sent before.
     """
 
     slow_s: float
@@ -51,7 +52,7 @@ class Limit:
             self.allowed = min(self.allowed + (1 if self._doubles else 1 / self.allowed), _MOST)
 
     def crowded(self, sent_s: float, now_s: float) -> None:
-        """A request was refused for lack of room, or was answered late or never."""
+        """A photo was refused for lack of room, or was answered late or never."""
         self._doubles = False
         if sent_s >= self._lowered_s:
             self.allowed, self._lowered_s = max(self.allowed * _DECREASE, _LEAST), now_s
@@ -62,7 +63,7 @@ class Limit:
 
 
 class Concurrency:
-    """The places for requests of one model, given in order of arrival. For one event loop."""
+    """The places for photos of one model, given in order of arrival. For one event loop."""
 
     def __init__(self, slow_s: float) -> None:
         self._limit = Limit(slow_s)
@@ -72,16 +73,21 @@ class Concurrency:
 
     @property
     def sent(self) -> int:
-        """Requests that Triton has not answered."""
+        """Photos that Triton has not answered, or that are about to be sent."""
         return self._sent
 
+    @property
+    def allowed(self) -> int:
+        """The number of places."""
+        return self._places.total
+
     def silent_s(self) -> float:
-        """For how long Triton has answered none of the requests that it has; 0 where it has none."""
+        """For how long Triton has answered none of the photos that it has; 0 where it has none."""
         return monotonic() - self._heard_s if self._sent else 0.0
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place for one request, which begins when the place is free.
+        """A place for one photo, which is sent when the place is free.
 
         Yields:
             Nothing; how the block ends adapts the number of places.
@@ -98,7 +104,7 @@ class Concurrency:
 
     @asynccontextmanager
     async def extra(self) -> AsyncIterator[None]:
-        """As `place`, for a request that waits for no place: whether Triton answers must be seen when all are taken.
+        """As `place`, for a photo that waits for no place: whether Triton answers must be seen when all are taken.
 
         Yields:
             Nothing.

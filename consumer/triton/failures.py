@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tritonclient.utils import InferenceServerException
+from grpc.aio import AioRpcError
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable
 
@@ -43,7 +43,7 @@ def outages(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except InferenceServerException as error:
+    except AioRpcError as error:
         raise DependencyDown("triton", _words(url, error)) from None
 
 
@@ -60,7 +60,7 @@ def inference_failures(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except InferenceServerException as error:
+    except AioRpcError as error:
         status, detail = _status(error), _words(url, error)
         if status == "DEADLINE_EXCEEDED":
             raise Unanswered("triton", detail) from None
@@ -73,9 +73,9 @@ def inference_failures(url: str) -> Iterator[None]:
         raise Retryable("inference_failed", detail) from None
 
 
-def _status(error: InferenceServerException) -> str:
-    return str(error.status() or "UNAVAILABLE").removeprefix("StatusCode.")
+def _status(error: AioRpcError) -> str:
+    return str(error.code().name)
 
 
-def _words(url: str, error: InferenceServerException) -> str:
-    return f"{url}: {_status(error)}: {error.message()}"
+def _words(url: str, error: AioRpcError) -> str:
+    return f"{url}: {_status(error)}: {error.details()}"

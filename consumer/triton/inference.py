@@ -1,15 +1,15 @@
-"""The client of Triton: one channel, the description of the served models, and single inferences."""
+"""The client of Triton: one channel, the description of the served models, and single requests."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from grpc import ChannelConnectivity
-from tritonclient.grpc import KeepAliveOptions, model_config_pb2
-from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput, InferResult
+from grpc import ChannelConnectivity, aio
+from tritonclient.grpc import InferResult, model_config_pb2, service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from consumer.contract import ModelContract, ServedModel, read
 from consumer.errors import DependencyDown, Retryable
@@ -20,6 +20,17 @@ _INPUT: Final = "images"
 _UNIT_SLACK: Final = 1e-3
 #: A request is given up after so many deadlines: Triton may still compute it, so to ask again doubles the work.
 _PATIENCE: Final = 12
+_CHANNEL: Final = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Without keepalive, a dead connection looks like a slow answer for ever.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # By default, a Triton that was away for long is looked for every two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
 
 
 class TritonClient(AbstractAsyncContextManager["TritonClient"]):
@@ -29,11 +40,8 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
     """
 
     def __init__(self, url: str, *, deadline_s: float) -> None:
-        # Without keepalive, a dead connection looks like a slow answer for ever.
-        keepalive = KeepAliveOptions(
-            keepalive_time_ms=30_000, keepalive_timeout_ms=10_000, keepalive_permit_without_calls=True
-        )
-        self._client = InferenceServerClient(url, keepalive_options=keepalive)
+        self._channel = aio.insecure_channel(url, options=_CHANNEL)
+        self._stub = GRPCInferenceServiceStub(self._channel)
         self._url = url
         self.deadline_s = deadline_s
         self.patience_s = _PATIENCE * deadline_s
@@ -51,7 +59,7 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        await self._client.close()
+        await self._channel.close()
 
     async def read_contract(
         self, quality_model: str, brand_model: str, pinned: ModelContract | None = None
@@ -79,46 +87,52 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
             return all(await asyncio.gather(*map(self._is_as_read, models)))
 
     async def _is_as_read(self, model: str) -> bool:
-        config: Any = await self._client.get_model_config(model, client_timeout=self.deadline_s)
-        return bool(config == self._configs.get(model))
+        return bool(await self._config_of(model) == self._configs.get(model))
 
-    async def ask(self, model: str, version: str, output: str, values: int, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """The only row of one output, of `values` numbers in 0..1, for one photo; uint8 [size, size, 3].
+    async def _config_of(self, model: str) -> Any:  # noqa: ANN401 - a generated class
+        return await self._stub.ModelConfig(service_pb2.ModelConfigRequest(name=model), timeout=self.deadline_s)
+
+    def most_photos(self, model: str) -> int:
+        """How many photos a request may carry, by the configuration that was read last."""
+        config: Any = self._configs[model].config
+        return max(1, int(config.max_batch_size))
+
+    async def ask(
+        self, model: str, version: str, output: str, values: int, photos: Sequence[Pixels]
+    ) -> npt.NDArray[np.float32]:
+        """One output for each photo in one request, float32 [photos, values] in 0..1; photos are uint8 [size, size, 3].
 
         Raises:
             DependencyDown: Triton is unavailable or overloaded, or another model or version answers.
             Unanswered: it did not answer within `patience_s`.
             PhotoRejected: `inference_rejected`, Triton refuses this request.
-            Retryable: `inference_failed`, the model failed, or its answer is no such row.
+            Retryable: `inference_failed`, the model failed, or its answer is no such rows.
         """
-        tensor = InferInput(_INPUT, [1, *pixels.shape], "UINT8")
-        tensor.set_data_from_numpy(pixels[np.newaxis])
+        # A model without batches takes and gives tensors without the first dimension.
+        batch = [len(photos)] if self._configs[model].config.max_batch_size else []
+        request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
+        request.inputs.add(name=_INPUT, datatype="UINT8", shape=[*batch, *photos[0].shape])
+        request.outputs.add(name=output)
+        request.raw_input_contents.append(b"".join(np.ascontiguousarray(pixels).data for pixels in photos))
         with inference_failures(self._url):
-            result: InferResult = await self._client.infer(
-                model,
-                [tensor],
-                model_version=version,
-                outputs=[InferRequestedOutput(output)],
-                client_timeout=self.patience_s,
-            )
-        answer: Any = result.get_response()
-        rows = _rows(result, output)
+            answer: Any = await self._stub.ModelInfer(request, timeout=self.patience_s)
         if (answer.model_name, answer.model_version) != (model, version):
             told = f"{answer.model_name} {answer.model_version} answered for {model} {version}"
             raise DependencyDown("triton", f"{self._url}: {told}")
+        rows = _rows(InferResult(answer), output)
         if rows is None:
             raise Retryable("inference_failed", f"{model} answered without a row of {output}")
-        if rows.shape != (1, values):
+        if rows.shape != (*batch, values):
             raise Retryable("inference_failed", f"{model} answered {output} of shape {list(rows.shape)}")
-        row: npt.NDArray[np.float32] = rows[0]
-        if not (np.isfinite(row).all() and row.min() >= -_UNIT_SLACK and row.max() <= 1 + _UNIT_SLACK):
+        if not (rows.min() >= -_UNIT_SLACK and rows.max() <= 1 + _UNIT_SLACK):  # nor is "not a number"
             raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")
-        return row
+        return rows.reshape(len(photos), values)
 
     async def _describe(self, model: str, pinned: str | None) -> ServedModel:
         with outages(self._url):
-            metadata = await self._client.get_model_metadata(model, client_timeout=self.deadline_s)
-            answer = await self._client.get_model_config(model, client_timeout=self.deadline_s)
+            asked = service_pb2.ModelMetadataRequest(name=model)
+            metadata: Any = await self._stub.ModelMetadata(asked, timeout=self.deadline_s)
+            answer = await self._config_of(model)
         self._configs[model] = answer
         config: Any = answer.config
         versions: list[str] = [version for version in metadata.versions if version.isdecimal()]
@@ -135,13 +149,12 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         )
 
     async def _count_losses(self) -> None:
-        channel = self._client._channel  # noqa: SLF001 - the client shows the state of its channel nowhere else
-        state = channel.get_state()
+        state = self._channel.get_state()
         while state is not ChannelConnectivity.SHUTDOWN:
-            await channel.wait_for_state_change(state)
+            await self._channel.wait_for_state_change(state)
             # Whatever the state is now: it may be ready again, with another server.
             self.losses += state is ChannelConnectivity.READY
-            state = channel.get_state()
+            state = self._channel.get_state()
 
 
 def _rows(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:

@@ -1,7 +1,9 @@
 """Both models under one contract: scores are given only while Triton serves exactly this contract."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Final
@@ -38,23 +40,17 @@ class Serving:
     The labels are not part of an answer, so the contract is read again before the first request over each connection,
     after each failure, and after each answer: an answer is used if the contract was in force before and after it, over
     one connection. Photos share these looks.
+
+    `preparing` says how many photos are being prepared: those that are ready wait for some of them, to share a request.
     """
 
-    def __init__(self, client: TritonClient, contract: ModelContract) -> None:
+    def __init__(self, client: TritonClient, contract: ModelContract, preparing: Callable[[], int] = lambda: 0) -> None:
         self._client = client
         self._contract = contract
-        size = contract.geometry.input_size
-        self._quality = Model(
-            client, contract.quality_model, contract.quality_version, output="quality_score", values=1, input_size=size
-        )
-        self._brand = Model(
-            client,
-            contract.brand_model,
-            contract.brand_version,
-            output="brand_probs",
-            values=len(contract.brand_labels),
-            input_size=size,
-        )
+        model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing)
+        labels = len(contract.brand_labels)
+        self._quality = model(contract.quality_model, contract.quality_version, output="quality_score", values=1)
+        self._brand = model(contract.brand_model, contract.brand_version, output="brand_probs", values=labels)
         #: The number of lost connections when the contract was last found in force; reading it counted them.
         self._confirmed = _UNKNOWN
         #: How often something else was found to be served.

@@ -104,7 +104,7 @@ def inferences(world: World) -> int:
     """How many photos the quality model has judged since its start."""
     with InferenceServerClient(world.settings.triton.url) as client:
         answer = client.get_inference_statistics("photo_quality")
-    return sum(int(model.inference_stats.success.count) for model in answer.model_stats)
+    return sum(int(model.inference_count) for model in answer.model_stats)
 
 
 @pytest.mark.experiment(3, "members join and leave in a storm")

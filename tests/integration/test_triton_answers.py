@@ -15,6 +15,7 @@ import pytest
 from consumer.embedded.kafka import Kafka
 from consumer.errors import ContractMismatch
 from consumer.operations.replay import replay
+from consumer.service import contract_watch, run
 from consumer.service.run import Service
 from consumer.telemetry import configure_logging
 from tests.fake_triton import FakeTriton, Pixels, Row, honest, serving
@@ -58,6 +59,13 @@ class Bench:
         return settings.model_copy(update={"triton": triton, "dedupe": known})
 
 
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other models are looked for more often, and photos that cannot end under the old ones are not waited for."""
+    monkeypatch.setattr(contract_watch, "_LOOK_S", 0.1)
+    monkeypatch.setattr(run, "_RENEWAL_DRAIN_S", 0.1)
+
+
 @pytest.fixture
 async def bench(kafka: Kafka, redis_db: str, photos: PhotoServer) -> AsyncIterator[Bench]:
     async with serving(FakeTriton(size=32)) as fake:
@@ -99,15 +107,15 @@ async def test_labels_that_change_places_twice_in_a_burst_are_never_named_wrongl
 
     bench.spoil = spoil
     async with bench.world.service(bench.settings(dedupe=dedupe)) as service:
-        bench.upload("a", 60, "red", "blue")
+        bench.upload("a", 30, "red", "blue")
         for number, labels in enumerate((SWAPPED, first)):
-            await eventually(lambda number=number: service.outcomes().get("tagged", 0) > 10 + 60 * number)
+            await eventually(lambda number=number: service.outcomes().get("tagged", 0) > 5 + 30 * number)
             await swap(bench.fake, labels)
             # The same bytes again: what an older contract said of them must not be believed.
-            for photo in range(10):
+            for photo in range(5):
                 bench.world.upload(f"{number}-copy{photo}-red", "red/a0")
-            bench.upload(f"b{number}", 50, "red", "blue")
-        await eventually(tagged(service, 180), deadline_s=60)
+            bench.upload(f"b{number}", 25, "red", "blue")
+        await eventually(tagged(service, 90), deadline_s=60)
         await eventually(lambda: service.not_ready() == [])
     bench.check_names()
     assert bench.world.dead() == bench.world.waiting() == []

@@ -13,13 +13,15 @@ from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.service.run import Service
 from consumer.settings import Settings
-from tests.fake_models import write_repository
+from tests.fake_models import SIZE, write_repository
 from tests.harness import BLUE, RED, PhotoServer, World, eventually, headers_of, make_world
 
 pytestmark = pytest.mark.timeout(120)
 
 SWAPPED = ("azure", "crimson", "no_logo")
-_BLUE = "any(pb_utils.get_input_tensor_by_name(r, 'images').as_numpy()[..., 2].min() > 200 for r in requests)"
+_IMAGES = "pb_utils.get_input_tensor_by_name(r, 'images').as_numpy()"
+_PHOTOS = f"np.concatenate([{_IMAGES}.reshape(-1, {SIZE}, {SIZE}, 3) for r in requests])"
+_BLUE = f"({_PHOTOS}[..., 2].min(axis=(1, 2)) > 200).any()"
 
 
 class Own:
@@ -144,13 +146,19 @@ async def test_a_photo_on_which_a_model_fails_is_its_own_dead_letter(own: Own, w
     assert headers_of(letter)["reason"] == "inference_failed"
 
 
-@pytest.mark.parametrize("batching", ["", "dynamic_batching { max_queue_delay_microseconds: 1000 }"])
-async def test_a_slow_triton_computes_each_photo_once(own: Own, world: World, tmp_path: Path, batching: str) -> None:
+@pytest.mark.parametrize(
+    "batching",
+    [{"batching": "dynamic_batching { max_queue_delay_microseconds: 1000 }"}, {"max_batch_sizes": (0, 1)}],
+    ids=["dynamic batching", "no batches"],
+)
+async def test_a_slow_triton_computes_each_photo_once(
+    own: Own, world: World, tmp_path: Path, batching: dict[str, Any]
+) -> None:
     """Two instances of 0.1 s give 20 photos a second: the 64 in flight need 3.2 s, and the deadline is 0.4 s."""
     photos = 80
-    await own.restart(batching=batching)
-    count = f"open({str(tmp_path)!r} + '/' + answer.__name__, 'a').write('x' * len(requests))"
-    own.run(f"import time; time.sleep(0.1 * len(requests)); {count}")
+    await own.restart(**batching)
+    count = f"open({str(tmp_path)!r} + '/' + answer.__name__, 'a').write('x' * len(photos))"
+    own.run(f"import time; photos = {_PHOTOS}; time.sleep(0.1 * len(photos)); {count}")
     async with world.service(with_deadline(world, 0.4)) as service:
         for number in range(photos):
             world.upload(f"photo{number}", f"red/{number}")

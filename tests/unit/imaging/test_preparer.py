@@ -459,6 +459,18 @@ class TestPreparer:
             found = await asyncio.gather(*(preparer.prepare(Photo("p", "u", body)) for body in bodies))
         assert all(np.array_equal(pixels, pixels_of(body)) for pixels, body in zip(found, bodies, strict=True))
 
+    async def test_photos_count_as_being_prepared_from_their_wait_for_a_thread_to_their_end_whatever_it_is(
+        self,
+    ) -> None:
+        with Preparer(GEOMETRY, LIMITS, threads=1) as preparer:
+            bodies = [encoded(photo(300, 200), "JPEG"), b"<html>", b""]
+            photos = [asyncio.create_task(preparer.prepare(Photo("p", "u", body))) for body in bodies]
+            await asyncio.sleep(0)
+            assert preparer.preparing == 3
+            photos[2].cancel()
+            await asyncio.gather(*photos, return_exceptions=True)
+            assert preparer.preparing == 0
+
     async def test_a_rejection_keeps_its_reason(self) -> None:
         with Preparer(GEOMETRY, LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
             await preparer.prepare(Photo("p", "u", b"<html>"))

@@ -14,11 +14,11 @@ import pytest
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
 from consumer.events import Pixels
-from consumer.triton import model
+from consumer.triton import batches, model
 from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
-from tests.fake_triton import FakeTriton, Row, serving
+from tests.fake_triton import FakeTriton, Row, contract_of, serving
 
 SWAPPED = ("azure", "crimson", "no_logo")
 
@@ -28,10 +28,10 @@ def photo(value: int = 7) -> Pixels:
 
 
 @asynccontextmanager
-async def under_contract(fake: FakeTriton, deadline_s: float = 2.0) -> AsyncIterator[Serving]:
+async def under_contract(fake: FakeTriton, deadline_s: float = 2.0, preparing: int = 0) -> AsyncIterator[Serving]:
     """The served models under the contract that the fake serves now."""
     async with TritonClient(fake.url, deadline_s=deadline_s) as client:
-        yield Serving(client, await client.read_contract("photo_quality", "brand_logo"))
+        yield Serving(client, await contract_of(client), lambda: preparing)
 
 
 def answer(model: str) -> Row:
@@ -277,26 +277,29 @@ async def test_a_model_that_answers_nobody_for_a_while_blames_no_photo() -> None
 async def test_a_model_that_fails_by_chance_blames_hardly_a_photo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two requests of three fail: a photo that fails is often followed by good pixels that do not."""
     monkeypatch.setattr(model, "_PROBE_S", 0.02)
-    chance = random.Random(1)
+    chance, fails = random.Random(1), dict[int, bool]()
 
     async def row(name: str, _: object) -> Row:
-        if name == "brand_logo" and chance.random() < 2 / 3:
+        if name == "brand_logo" and fails.setdefault(len(fake.requests), chance.random() < 2 / 3):
             raise ValueError("INTERNAL", "as told")
         return answer(name)
 
     blames = []
 
+    few = asyncio.Semaphore(4)  # those that fail at the same time share the proof
+
     async def judge(models: Serving, number: int) -> None:
         count = 0
-        while True:
-            try:
-                await models.infer(photo(number))
-            except Retryable:
-                count += 1
-            except DependencyDown:
-                await asyncio.sleep(0.05)
-            else:
-                return blames.append(count)
+        async with few:
+            while True:
+                try:
+                    await models.infer(photo(number))
+                except Retryable:
+                    count += 1
+                except DependencyDown:
+                    await asyncio.sleep(0.05)
+                else:
+                    return blames.append(count)
 
     async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
         await asyncio.gather(*(judge(models, number) for number in range(40)))
@@ -336,6 +339,90 @@ async def test_numbers_that_are_no_scores_are_the_models_fault_where_all_are(val
         await models.infer(photo())
         fake.row = row
         assert isinstance(await failure_of(models), DependencyDown)
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 8, 64])
+async def test_requests_are_as_large_as_the_models_take(most: int) -> None:
+    """0 is a model without batches: its tensors have one dimension less."""
+    async with serving(FakeTriton(max_batch_size=most)) as fake, under_contract(fake) as models:
+        scores = await asyncio.gather(*(models.infer(photo(number)) for number in range(16)))
+        assert [score.brand_probs.tolist() for score in scores] == [pytest.approx([0.9, 0.0, 0.1])] * 16
+        assert max(photos for _, photos in fake.requests) == min(max(most, 1), 8)
+
+
+async def test_a_model_that_takes_fewer_photos_from_now_on_gets_fewer() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        fake.max_batch_size = 2
+        await asyncio.gather(*(models.infer(photo(number)) for number in range(8)))
+        assert await models.changed() is None
+        del fake.requests[:]
+        await asyncio.gather(*(models.infer(photo(number)) for number in range(8)))
+    assert sorted(fake.requests) == [("brand_logo", 2)] * 4 + [("photo_quality", 2)] * 4
+
+
+async def test_photos_do_not_wait_for_those_that_get_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
+    monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
+    async with serving(FakeTriton()) as fake, under_contract(fake, preparing=1000) as models, asyncio.timeout(30):
+        for each in (models._quality, models._brand):
+            each.concurrency._places.total = 3
+        await asyncio.gather(*(models.infer(photo(number)) for number in range(3)))
+    assert sorted(fake.requests) == [("brand_logo", 3), ("photo_quality", 3)]
+
+
+async def test_a_server_that_takes_no_request_of_several_photos_gets_its_work_done() -> None:
+    """As behind a proxy that bounds the size of a message."""
+
+    async def row(model: str, _: object) -> Row:
+        if fake.requests[-1][1] > 1:
+            raise ValueError("RESOURCE_EXHAUSTED", "message larger than max")
+        return answer(model)
+
+    async def judge(models: Serving, number: int) -> None:
+        while True:
+            with suppress(DependencyDown):
+                await models.infer(photo(number))
+                return
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models, asyncio.timeout(30):
+        await asyncio.gather(*(judge(models, number) for number in range(16)))
+
+
+async def test_a_photo_that_is_never_answered_holds_its_neighbours_up_for_a_few_deadlines_only() -> None:
+    """They are asked for again once something sent later was answered, be it what the watch asks for."""
+
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        if model == "brand_logo" and pixels[0] == 66:
+            await asyncio.Event().wait()
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.3) as models:
+        models._client.patience_s = 1000.0
+        judged = [asyncio.create_task(models.infer(photo(number))) for number in (1, 66, 2)]
+        async with asyncio.timeout(30):
+            while not (judged[0].done() and judged[2].done()):
+                with suppress(DependencyDown):  # at this deadline, a busy machine may look down
+                    await models.changed()
+                await asyncio.sleep(0.01)
+        assert not judged[1].done()
+        judged[1].cancel()
+        await asyncio.gather(*judged, return_exceptions=True)
+        assert fake.requests.count(("brand_logo", 3)) == 1
+
+
+async def test_a_slow_model_is_not_asked_again_while_it_answers_in_turn() -> None:
+    turn = {"brand_logo": asyncio.Lock(), "photo_quality": asyncio.Lock()}
+
+    async def row(model: str, _: object) -> Row:
+        async with turn[model]:
+            await asyncio.sleep(0.1)
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake, deadline_s=0.1) as models:
+        scores = await asyncio.gather(*(models.infer(photo(number)) for number in range(10)), return_exceptions=True)
+        assert not [score for score in scores if isinstance(score, Retryable)]
+        assert sum(photos for model, photos in fake.requests if model == "photo_quality") <= 10 + 3  # probes
 
 
 @pytest.mark.parametrize("row", [[], [0.5], [0.5] * 4, [float("nan")] * 3, [-1.0, 1.0, 1.0]], ids=str)
