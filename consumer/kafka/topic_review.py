@@ -10,6 +10,7 @@ from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]  
 
 from consumer.errors import DependencyDown
 from consumer.kafka import clients
+from consumer.kafka.reasons import REASONS
 from consumer.kafka.topics import KEPT_MS, TopicNames
 
 #: The settings of a topic, by name.
@@ -53,9 +54,11 @@ def review_topics(bootstrap_servers: str, names: TopicNames, extra: clients.Prop
         try:
             entries = answer.result(timeout=_TIMEOUT_S)
         except KafkaException as error:
+            admin.poll(0)  # hands over the reasons
             refusal = clients.explain(error.args[0])
         except FutureTimeout:
-            refusal = f"{bootstrap_servers} did not answer in {_TIMEOUT_S:.0f} s"
+            admin.poll(0)
+            refusal = str(REASONS) or f"{bootstrap_servers} did not answer in {_TIMEOUT_S:.0f} s"
         else:
             found[resource.name] = {name: str(entry.value) for name, entry in entries.items()}
     if not found:

@@ -20,9 +20,12 @@ class Client:
 
     def __init__(self, outcome: str | KafkaError) -> None:
         self.outcome, self.up = outcome, True
-        self.reconnected = 0
+        self.reconnected = self.polled = 0
         self.gate = threading.Event()
         self.gate.set()
+
+    def poll(self, timeout: float) -> None:
+        self.polled += 1
 
     def list_topics(self, timeout: float) -> None:
         assert timeout > 0
