@@ -12,8 +12,7 @@ from confluent_kafka.admin import AdminClient
 from consumer.errors import DependencyDown, SettingsError
 from consumer.events import Headers, Record
 from consumer.kafka.offsets import Partition
-from consumer.kafka.reasons import REASONS
-from consumer.kafka.reasons import explain as explain
+from consumer.kafka.reasons import REASONS, explain
 
 Properties = Mapping[str, str | int | float | bool]
 Client = TypeVar("Client")
@@ -133,12 +132,15 @@ def _made(make: Callable[..., Client], properties: Mapping[str, object]) -> Clie
 
     Raises:
         SettingsError: librdkafka refuses a property, or all together.
+        KafkaException: the host has no thread or descriptor left for it.
     """
     try:
         return make(properties, logger=REASONS)
     except KafkaException as error:
         if error.args[0].code() == KafkaError._INVALID_ARG:  # noqa: SLF001 - as above
-            raise SettingsError(error.args[0].str(), setting="kafka.extra") from None
+            text = error.args[0].str()
+            named = next((name for name in properties if f'"{name}"' in text), "")
+            raise SettingsError(text, setting=f"kafka.extra.{named}".rstrip(".")) from None
         raise
 
 

@@ -67,7 +67,7 @@ REASONS: Final = Reasons()
 
 
 def explain(error: KafkaError, about: str = "") -> str:
-    """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text and what it is of."""
+    """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text, behind `about`."""
     if error.code() in _BLIND and (reasons := str(REASONS)):
         return f"{reasons} ({error.name()})"
     return ": ".join(filter(None, (about, error.name(), error.str())))

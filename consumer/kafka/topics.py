@@ -62,6 +62,8 @@ def create_topics(
             raise DependencyDown("kafka", clients.explain(error.args[0], f"topic {name}")) from None
         except FutureTimeout:
             admin.poll(0)
-            raise DependencyDown("kafka", str(REASONS) or f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s") from None
+            raise DependencyDown(
+                "kafka", str(REASONS) or f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s"
+            ) from None
         created.append(str(name))
     return created

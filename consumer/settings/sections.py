@@ -1,10 +1,11 @@
 """The sections of the settings: each setting with its type, default and meaning."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from consumer.events import MAX_CLOCK_AHEAD_S
@@ -46,6 +47,15 @@ def _option(value: object) -> object:
     return str(value).lower() if isinstance(value, bool | int) else value
 
 
+def _is_address(text: str) -> bool:
+    """Whether a text begins with a host and, where it has one, a port."""
+    try:
+        parts = urlsplit(f"//{text}")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
@@ -74,16 +84,25 @@ class KafkaSettings(Section):
         default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
     )
 
-    @model_validator(mode="after")
-    def _group_fits(self) -> Self:
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        for server in value.split(","):
+            if not _is_address(server.strip().rpartition("://")[2]):
+                raise ValueError("not host:port, or several with commas between them")
+        return value
+
+    @field_validator("extra")
+    @classmethod
+    def _leaves_the_group_alone(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
         own = {"group.protocol": "group_protocol", "group.instance.id": "instance_id"}
-        for name in own.keys() & self.extra.keys():
+        for name in own.keys() & value.keys():
             raise ValueError(f"{name} is set by kafka.{own[name]}, not in kafka.extra")
-        refused = _BROKER_SIDE & self.extra.keys()
-        if self.group_protocol == "consumer" and refused:
+        refused = _BROKER_SIDE & value.keys()
+        if info.data.get("group_protocol") == "consumer" and refused:
             names = ", ".join(sorted(refused))
             raise ValueError(f"group_protocol consumer leaves {names} to the broker: take it out of kafka.extra")
-        return self
+        return value
 
 
 class RedisSettings(Section):
@@ -92,6 +111,15 @@ class RedisSettings(Section):
     url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
     cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster")
+
+    @field_validator("url")
+    @classmethod
+    def _is_a_redis(cls, value: str) -> str:
+        scheme, _, place = value.partition("://")
+        # The password may hold anything, and a socket has no port.
+        if scheme not in {"redis", "rediss", "unix"} or not (scheme == "unix" or _is_address(place.rpartition("@")[2])):
+            raise ValueError("not redis://host:port/number, rediss:// with TLS, or unix:///path of a socket")
+        return value
 
 
 class DedupeSettings(Section):
@@ -151,14 +179,25 @@ class FetchSettings(Section):
         4, description="attempts of a fetch with transient failures, before the event goes to the retry topic"
     )
 
-    @model_validator(mode="after")
-    def _are_valid_places(self) -> Self:
-        parse_allow_list(self.allow_addresses)
-        for name, options in self.stores.items():
+    @field_validator("allow_addresses")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_allow_list(value)
+        return value
+
+    @field_validator("stores")
+    @classmethod
+    def _are_buckets(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        for name, options in value.items():
             check_store(name, options)
-        if self.proxy is not None:
-            check_proxy(self.proxy)
-        return self
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_a_proxy(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_proxy(value)
+        return value
 
 
 class HostSettings(Section):

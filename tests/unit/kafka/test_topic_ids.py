@@ -24,7 +24,7 @@ class Client:
         self.gate = threading.Event()
         self.gate.set()
 
-    def poll(self, timeout: float) -> None:
+    def poll(self, _: float) -> None:
         self.polled += 1
 
     def list_topics(self, timeout: float) -> None:
@@ -94,6 +94,15 @@ def test_after_a_question_without_an_answer_the_client_connects_again_first() ->
         topic_ids.ask(["t"])
         assert taken(topic_ids.take).answered == answered
         assert client.reconnected == reconnected
+
+
+def test_what_the_client_logs_is_taken_with_each_question() -> None:
+    client = Client(ID)
+    topic_ids = TopicIds(lambda: client)  # type: ignore[arg-type,return-value]
+    for polled in (1, 2):
+        topic_ids.ask(["t"])
+        assert taken(topic_ids.take).answered
+        assert client.polled == polled
 
 
 def test_no_topics_are_no_question() -> None:
