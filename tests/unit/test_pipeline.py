@@ -12,6 +12,7 @@ from consumer.errors import DependencyDown, PhotoRejected, Reason, Retryable
 from consumer.events import Record, source_of
 from consumer.fetch.hosts import Hosts
 from consumer.kafka.headers import retry_headers
+from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.resilience import Deferral, Dependencies, RetrySchedule, StuckRecords, retry_within_budget
 from consumer.telemetry import Metrics
@@ -46,6 +47,7 @@ class Bench:
             log=self.log,
             metrics=self.metrics,
             stuck=self.stuck,
+            order=OrderWatch(self.log, self.metrics),
             stuck_retry_s=0.01,
         )
 

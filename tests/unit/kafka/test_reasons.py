@@ -77,9 +77,9 @@ def said(known: Reasons, line: str, broker: str = "b:9092/bootstrap") -> str:
         (
             "ssl://b:9092/bootstrap",
             (
-                "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could "
-                "not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are installed "
-                "(install ca-certificates package) (after 3ms in state SSL_HANDSHAKE)"
+                "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could"
+                " not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are "
+                "installed (install ca-certificates package) (after 3ms in state SSL_HANDSHAKE)"
             ),
             "(install ca-certificates package); or the certificate is of another name than this one, or has expired",
         ),
