@@ -83,6 +83,7 @@ def test_a_client_that_does_not_fit_the_listener_is_told_in_a_line_what_is_wrong
         (listeners.login, {**login, "sasl.mechanism": "SCRAM-SHA-256"}, "broker's supported mechanisms: PLAIN"),
         # What fits is answered: there are no topics.
         (listeners.login, login, "no topic photo-uploads; create it"),
+        (listeners.tls.replace("127.0.0.1", "localhost"), trusting, "no topic photo-uploads; create it"),
     ]
     # At once: each waits for an answer for three seconds.
     for command, (listener, properties, said) in [(sending(*case[:2]), case) for case in cases]:

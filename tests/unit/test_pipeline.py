@@ -229,6 +229,24 @@ async def test_neither_an_upload_before_a_deletion_nor_a_deletion_before_an_uplo
     assert bench.outcomes() == {"deleted": 1, "superseded": 2, "tagged": 1}
 
 
+async def test_an_event_that_nothing_keeps_in_order_is_processed_and_noted_once() -> None:
+    bench = Bench(World(failing("fetch", *[Retryable("http_5xx", "busy")] * ATTEMPTS)), RetrySchedule(1, (60.0,)))
+    one = replace(record(uploaded_json(revision=None)), key=None)
+    await bench.handle(one)
+    ((_, deferral),) = bench.world.deferred
+    await bench.handle(replace(one, headers=retry_headers(one.headers, deferral)))
+    assert bench.outcomes() == {"deferred": 1, "tagged": 1}
+    numbered = (
+        record(uploaded_json(revision=4), offset=1),
+        record(deleted_json(revision=4), kind="photo.deleted", offset=2),
+    )
+    await bench.handle(*numbered)
+    assert bench.outcomes() == {"deferred": 1, "tagged": 1, "superseded": 2}
+    samples = next(iter(bench.metrics.disordered.collect())).samples
+    counts = {entry.labels["reason"]: entry.value for entry in samples if entry.name.endswith("_total")}
+    assert counts == {"no_key": 1, "revision_and_time": 2}
+
+
 @pytest.mark.parametrize("at", ["fetch", "prepare", "infer"])
 async def test_a_rejected_photo_is_a_dead_letter_at_once_with_its_reason(at: str) -> None:
     bench, one = Bench(World(failing(at, PhotoRejected("corrupt_image", "cut off")))), record()
