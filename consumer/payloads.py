@@ -5,6 +5,7 @@ Pure. What is none of these is refused in words that name what was found.
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -29,7 +30,7 @@ _OTHER_MARKS: Final = {
     b"\xfe\xff": "UTF-16",
 }
 #: Which of four neighbouring bytes are zero in a text of few characters beyond ASCII.
-_OTHER_ZEROS: Final = {
+_OTHER_ZEROS: Final[Mapping[tuple[bool, ...], str]] = {
     (False, True, True, True): "UTF-32",
     (True, True, True, False): "UTF-32",
     (False, True, False, True): "UTF-16",
@@ -199,8 +200,8 @@ def _encoding(value: bytes) -> str:
     for mark, name in _OTHER_MARKS.items():
         if value.startswith(mark):
             return f"its byte order mark is that of {name}, not UTF-8"
-    name = _OTHER_ZEROS.get(tuple(not any(value[place:16:4]) for place in range(4)))
-    return f"it is {name}, not UTF-8" if name else ""
+    other = _OTHER_ZEROS.get(tuple(not any(value[place:16:4]) for place in range(4)))
+    return f"it is {other}, not UTF-8" if other else ""
 
 
 def _compression(value: bytes) -> str:

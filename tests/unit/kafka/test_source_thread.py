@@ -433,6 +433,7 @@ def test_a_thread_that_hangs_is_not_alive_and_does_not_hold_up_the_end_of_the_pr
     assert bench.source.ready
     bench.source._brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     assert not bench.source.ready
+    assert str(bench.source.complaint).startswith("kafka")
     bench.source.close(10)
     assert not bench.source._thread.is_alive()
     assert not bench.source.alive
