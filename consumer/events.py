@@ -159,7 +159,7 @@ Event = PhotoUploaded | PhotoDeleted
 UPLOADED_ADAPTER: Final = TypeAdapter(PhotoUploaded)
 DELETED_ADAPTER: Final = TypeAdapter(PhotoDeleted)
 TAGS_ADAPTER: Final = TypeAdapter(Tags)
-_ADAPTERS: Final[dict[str, TypeAdapter[PhotoUploaded] | TypeAdapter[PhotoDeleted]]] = {
+_ADAPTERS: Final[dict[str, TypeAdapter[Any]]] = {
     UPLOADED: UPLOADED_ADAPTER,
     DELETED: DELETED_ADAPTER,
 }
@@ -203,7 +203,8 @@ def _event(kind: str, value: bytes) -> Event:
     if kind not in _ADAPTERS:
         said = repr(kind[: payloads.MAX_QUOTED])
         raise PhotoRejected("invalid_event", f"ce_type is {said}, expected {UPLOADED} or {DELETED}")
-    return payloads.validated(_ADAPTERS[kind], value)
+    event: Event = payloads.validated(_ADAPTERS[kind], value)
+    return event
 
 
 def _check_time(event: Event, written_ms: int, max_ahead_s: float) -> None:

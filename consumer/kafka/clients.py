@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from consumer.errors import DependencyDown, SettingsError
 from consumer.events import Headers, Record
 from consumer.kafka.offsets import Partition
-from consumer.kafka.reasons import REASONS, explain
+from consumer.kafka.reasons import BLIND, REASONS
 
 Properties = Mapping[str, str | int | float | bool]
 Client = TypeVar("Client")
@@ -183,6 +183,13 @@ def kafka_failures() -> Iterator[None]:
         yield
     except KafkaException as error:
         raise DependencyDown("kafka", explain(error.args[0])) from None
+
+
+def explain(error: KafkaError, about: str = "") -> str:
+    """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text, behind `about`."""
+    if error.code() in BLIND and (reasons := str(REASONS)):
+        return f"{reasons} ({error.name()})"
+    return ": ".join(filter(None, (about, error.name(), error.str())))
 
 
 def coordinates(message: Message) -> tuple[str, int, int]:

@@ -19,7 +19,7 @@ _LINE: Final = re.compile(
     r"(?: \(after (?P<ms>\d+)ms in state (?P<state>\w+).*)?"
 )
 #: The errors of librdkafka that do not say what is wrong with the brokers.
-_BLIND: Final = frozenset(
+BLIND: Final = frozenset(
     {
         KafkaError._TRANSPORT,  # noqa: SLF001 - librdkafka's local errors have no public name
         KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - as above
@@ -64,13 +64,6 @@ class Reasons:
 
 #: Those of this process.
 REASONS: Final = Reasons()
-
-
-def explain(error: KafkaError, about: str = "") -> str:
-    """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text, behind `about`."""
-    if error.code() in _BLIND and (reasons := str(REASONS)):
-        return f"{reasons} ({error.name()})"
-    return ": ".join(filter(None, (about, error.name(), error.str())))
 
 
 def _reason(found: re.Match[str]) -> str:

@@ -186,7 +186,8 @@ def _places(path: Sequence[str], detail: str, environ: Mapping[str, str]) -> str
 
     `path` is its section, its name and, of a table, the key. Without one, those count that the detail names.
     """
-    file, given = _from_file(environ)
+    file, table = _from_file(environ)
+    given: Any = table
     for part in path[:2]:
         given = given.get(part) if isinstance(given, dict) else None
     variable = variable_of(".".join(path[:2]))

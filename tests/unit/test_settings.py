@@ -182,6 +182,16 @@ def test_a_wrong_key_below_a_table_of_the_file_is_named_with_the_file(
     assert settings.located("kafka.extra", "no") == both
 
 
+def test_a_value_of_the_file_that_a_variable_replaces_is_not_blamed(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "tagger.toml").write_text('[fetch]\nmax_bytes = 5\nschemes = ["https"]\n')
+    monkeypatch.setenv("TAGGER_FETCH__MAX_BYTES", "many")
+    monkeypatch.setenv("TAGGER_FETCH__SCHEMES", "https,ftp")
+    assert "fetch.max_bytes (from TAGGER_FETCH__MAX_BYTES): " in refusal()
+    assert "fetch.schemes.1 (from TAGGER_FETCH__SCHEMES): " in refusal()
+
+
 def test_what_is_set_nowhere_is_a_default() -> None:
     assert settings.located("kafka.extra", "no") == "kafka.extra (from the defaults): no"
 

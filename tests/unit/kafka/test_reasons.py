@@ -6,7 +6,8 @@ from confluent_kafka import KafkaError
 from consumer.errors import DependencyDown, SettingsError
 from consumer.kafka import clients, reasons, topic_review, topics
 from consumer.kafka.brokers import Brokers
-from consumer.kafka.reasons import Reasons, explain
+from consumer.kafka.clients import explain
+from consumer.kafka.reasons import Reasons
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
