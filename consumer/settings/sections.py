@@ -2,58 +2,33 @@
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
-from urllib.parse import urlsplit
 
-import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from consumer.events import MAX_CLOCK_AHEAD_S
-from consumer.fetch.addresses import check_proxy, check_store, parse_allow_list
+from consumer.fetch.addresses import check_proxy, parse_allow_list
 from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
+from consumer.settings.values import (
+    CommaSeparated,
+    EmptyIsNone,
+    StoreOption,
+    Stores,
+    check_brokers,
+    check_redis,
+    check_stores,
+    checked_by,
+)
 
 _BROKER_SIDE: Final = frozenset({"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"})
 
 PositiveInt = Annotated[int, Field(ge=1)]
-#: Lists are written `a,b` in the environment, and as TOML lists in the file.
-CommaSeparated = BeforeValidator(
-    lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-)
 Seconds = Annotated[float, Field(gt=0)]
 #: A week, as `LONGEST_WAIT` of the retry headers.
 _LONGEST_DELAY_S: Final = 604_800.0
 Share = Annotated[float, Field(gt=0, le=1)]
 _FETCH: Final = FetchLimits()
 _HOSTS: Final = HostLimits()
-
-
-def _stores(value: object) -> object:
-    """Buckets are written `a,b` in the environment or as a list; with options, as JSON or tables.
-
-    Raises:
-        ValueError: it starts like JSON and is not.
-    """
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            return orjson.loads(value)
-        except ValueError:
-            raise ValueError('write s3://a,s3://b or {"s3://a": {"region": "eu-central-1"}}') from None
-    names = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-    return {name: {} for name in names} if isinstance(names, list | tuple) else names
-
-
-def _option(value: object) -> object:
-    """The clients of stores read texts where TOML and JSON have booleans and numbers."""
-    return str(value).lower() if isinstance(value, bool | int) else value
-
-
-def _is_address(text: str) -> bool:
-    """Whether a text begins with a host and, where it has one, a port."""
-    try:
-        parts = urlsplit(f"//{text}")
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 class Section(BaseModel):
@@ -65,7 +40,9 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     """The Kafka cluster, its topics and the consumer group."""
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated")
+    bootstrap_servers: Annotated[str, checked_by(check_brokers)] = Field(
+        "127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated"
+    )
     group_id: str = Field("photo-tagger", description="consumer group; all replicas use the same")
     uploads_topic: str = Field("photo-uploads", description="photo-upload events")
     tags_topic: str = Field("photo-tags", description="results, compacted, keyed by photo id")
@@ -84,14 +61,6 @@ class KafkaSettings(Section):
         default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
     )
 
-    @field_validator("bootstrap_servers")
-    @classmethod
-    def _are_addresses(cls, value: str) -> str:
-        for server in value.split(","):
-            if not _is_address(server.strip().rpartition("://")[2]):
-                raise ValueError("not host:port, or several with commas between them")
-        return value
-
     @field_validator("extra")
     @classmethod
     def _leaves_the_group_alone(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
@@ -108,18 +77,11 @@ class KafkaSettings(Section):
 class RedisSettings(Section):
     """The Redis that stores the tags."""
 
-    url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
+    url: Annotated[str, checked_by(check_redis)] = Field(
+        "redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://"
+    )
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
     cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster")
-
-    @field_validator("url")
-    @classmethod
-    def _is_a_redis(cls, value: str) -> str:
-        scheme, _, place = value.partition("://")
-        # The password may hold anything, and a socket has no port.
-        if scheme not in {"redis", "rediss", "unix"} or not (scheme == "unix" or _is_address(place.rpartition("@")[2])):
-            raise ValueError("not redis://host:port/number, rediss:// with TLS, or unix:///path of a socket")
-        return value
 
 
 class DedupeSettings(Section):
@@ -147,20 +109,20 @@ class FetchSettings(Section):
     schemes: Annotated[tuple[Scheme, ...], NoDecode, CommaSeparated] = Field(
         _FETCH.schemes, description="URI schemes that are allowed"
     )
-    file_root: Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+    file_root: Annotated[Path | None, EmptyIsNone] = Field(
         _FETCH.file_root, description="file: URIs are read below this folder only"
     )
-    allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
+    allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated, checked_by(parse_allow_list)] = Field(
         _FETCH.allow_addresses, description="private hosts that may be fetched from: host:port, address:port or CIDR"
     )
-    stores: Annotated[
-        dict[str, dict[str, Annotated[str, BeforeValidator(_option)]]], NoDecode, BeforeValidator(_stores)
-    ] = Field(
-        default_factory=dict,
-        description="allowed buckets: s3://bucket, gs://bucket, az://container, each with options of its client "
-        "(endpoint, region, access_key_id, ...); the others come from the cloud's own environment variables",
+    stores: Annotated[dict[str, dict[str, Annotated[str, StoreOption]]], NoDecode, Stores, checked_by(check_stores)] = (
+        Field(
+            default_factory=dict,
+            description="allowed buckets: s3://bucket, gs://bucket, az://container, each with options of its client "
+            "(endpoint, region, access_key_id, ...); the others come from the cloud's own environment variables",
+        )
     )
-    proxy: Annotated[str | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+    proxy: Annotated[str | None, EmptyIsNone, checked_by(check_proxy)] = Field(
         _FETCH.proxy, description="egress proxy for http, https and stores: http://user:password@host:port"
     )
     max_bytes: PositiveInt = Field(_FETCH.max_bytes, description="largest photo, bytes")
@@ -178,26 +140,6 @@ class FetchSettings(Section):
     attempts: PositiveInt = Field(
         4, description="attempts of a fetch with transient failures, before the event goes to the retry topic"
     )
-
-    @field_validator("allow_addresses")
-    @classmethod
-    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        parse_allow_list(value)
-        return value
-
-    @field_validator("stores")
-    @classmethod
-    def _are_buckets(cls, value: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-        for name, options in value.items():
-            check_store(name, options)
-        return value
-
-    @field_validator("proxy")
-    @classmethod
-    def _is_a_proxy(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_proxy(value)
-        return value
 
 
 class HostSettings(Section):
