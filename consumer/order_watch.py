@@ -27,8 +27,8 @@ class OrderWatch:
         self._log = log
         self._metrics = metrics
         self._logged_s: dict[Reason, float] = {}
-        #: The content number and the place of the last uploads.
-        self._uploads: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        #: The content number of the last uploads, and the hash of where they are: a URI may have 4,096 characters.
+        self._uploads: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def read(self, record: Record, event: Event) -> None:
         """An event was read."""
@@ -49,7 +49,7 @@ class OrderWatch:
     def _compare(self, record: Record, event: PhotoUploaded) -> None:
         # A signature is in the query, and is another one each time.
         content = content_revision(event.revision, milliseconds(event.uploaded_at))
-        uri = event.uri.partition("?")[0]
+        uri = hash(event.uri.partition("?")[0])
         before = self._uploads.pop(event.photo_id, (content, uri))
         self._uploads[event.photo_id] = content, uri
         if len(self._uploads) > _REMEMBERED:

@@ -2,19 +2,24 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
 import orjson
 import pytest
+from confluent_kafka import KafkaException
 
 from consumer.embedded.kafka import Kafka, free_addresses
 from consumer.embedded.servers import Servers
-from tests.harness_process import ROOT
+from consumer.kafka import clients
+from consumer.kafka.reasons import REASONS
+from tests.harness_process import ROOT, photo_tagger
 
 DEPENDENCY = 5
+DEADLINE_S = 60.0
 LOGIN = {"sasl.mechanism": "PLAIN", "sasl.username": "bob", "sasl.password": "right"}
 _JAAS = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_bob="right";'
 
@@ -58,22 +63,23 @@ def listeners(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Ite
     kafka.kill()
 
 
-def sending(listener: str, properties: dict[str, str]) -> "subprocess.Popen[str]":
-    """A command that needs Kafka, under way."""
-    variables = {"TAGGER_KAFKA__BOOTSTRAP_SERVERS": listener, "TAGGER_KAFKA__EXTRA": orjson.dumps(properties).decode()}
-    return subprocess.Popen(
-        [sys.executable, "-m", "consumer.cli", "send", "file:///a.jpg"],
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def reason(listener: str, properties: clients.Properties, said: str) -> str:
+    """What is known of the brokers once that has been said."""
+    REASONS._of.clear()
+    client, deadline = clients.producer_client(listener, properties), monotonic() + DEADLINE_S
+    while said not in str(REASONS):
+        assert monotonic() < deadline, f"{properties}: {REASONS}"
+        # A client that is asked nothing does not connect.
+        with suppress(KafkaException):
+            client.list_topics(timeout=0.2)
+        client.poll(0)
+    return str(REASONS)
 
 
-def test_a_client_that_does_not_fit_the_listener_is_told_in_a_line_what_is_wrong(listeners: Listeners) -> None:
+def test_what_is_wrong_between_a_client_and_a_listener_is_said_and_what_fits_is_answered(listeners: Listeners) -> None:
     trusting = {"security.protocol": "ssl", "ssl.ca.location": str(listeners.certificate)}
     login = {"security.protocol": "sasl_plaintext", **LOGIN}
-    cases = [
+    cases: list[tuple[str, clients.Properties, str]] = [
         (listeners.tls, {}, "perhaps the listener wants TLS"),
         (listeners.login, {}, "perhaps the listener wants a login"),
         (listeners.plain, trusting, "connecting to a PLAINTEXT broker listener?"),
@@ -81,16 +87,24 @@ def test_a_client_that_does_not_fit_the_listener_is_told_in_a_line_what_is_wrong
         (listeners.tls, trusting, "the certificate is of another name than this one"),
         (listeners.login, {**login, "sasl.password": "wrong"}, "Invalid username or password"),
         (listeners.login, {**login, "sasl.mechanism": "SCRAM-SHA-256"}, "broker's supported mechanisms: PLAIN"),
-        # What fits is answered: there are no topics.
-        (listeners.login, login, "no topic photo-uploads; create it"),
-        (listeners.tls.replace("127.0.0.1", "localhost"), trusting, "no topic photo-uploads; create it"),
     ]
-    # At once: each waits for an answer for three seconds.
-    for command, (listener, properties, said) in [(sending(*case[:2]), case) for case in cases]:
-        out, err = command.communicate(timeout=90)
-        assert (out, command.returncode) == ("", DEPENDENCY), err
-        (line,) = err.splitlines()
-        assert line.startswith("photo-tagger: kafka: "), line
-        assert listener in line
-        assert said in line, properties
-        assert "right" not in line
+    for listener, properties, said in cases:
+        assert listener in (known := reason(listener, properties, said))
+        assert "right" not in known
+    for listener, properties in ((listeners.login, login), (listeners.tls.replace("127.0.0.1", "localhost"), trusting)):
+        assert clients.producer_client(listener, properties).list_topics(timeout=DEADLINE_S).brokers
+
+
+def test_a_command_ends_with_one_line_that_says_it(listeners: Listeners, tmp_path: Path) -> None:
+    variables = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "TAGGER_KAFKA__BOOTSTRAP_SERVERS": listeners.login,
+        "TAGGER_KAFKA__EXTRA": orjson.dumps(
+            {"security.protocol": "sasl_plaintext", **LOGIN, "sasl.password": "x"}
+        ).decode(),
+    }
+    ended = photo_tagger("send", "file:///a.jpg", env=variables, cwd=tmp_path)
+    told = "SASL authentication error: Authentication failed: Invalid username or password (_TRANSPORT)"
+    assert (ended.returncode, ended.stdout) == (DEPENDENCY, "")
+    assert ended.stderr == f"photo-tagger: kafka: sasl_plaintext://{listeners.login}: {told}\n"
