@@ -97,7 +97,7 @@ class DependencyDown(TaggerError):
     """
 
     def __init__(self, dependency: Dependency, detail: str, *, part: str = "") -> None:
-        super().__init__(f"{dependency} is down: {detail}")
+        super().__init__(f"{dependency}: {detail}")
         self.dependency: Dependency = dependency
         self.detail = detail
         self.part = part
@@ -120,7 +120,15 @@ class ContractMismatch(TaggerError):
 
 
 class SettingsError(TaggerError):
-    """The settings are wrong; the message names the setting and its valid values."""
+    """The settings are wrong; the message names the setting and its valid values.
+
+    Where that came out later than at their loading, `setting` is its name.
+    """
+
+    def __init__(self, detail: str, *, setting: str = "") -> None:
+        super().__init__(f"{setting}: {detail}" if setting else detail)
+        self.setting = setting
+        self.detail = detail
 
 
 class DecodeHangs(TaggerError):

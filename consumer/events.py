@@ -13,6 +13,7 @@ import numpy.typing as npt
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from consumer import payloads
 from consumer.errors import PhotoRejected
 from consumer.tags import Brand as Brand
 from consumer.tags import Deletion as Deletion
@@ -69,17 +70,7 @@ MAX_REVISION: Final = 9_999_999_999_999
 #: How far the time of an event may be ahead of its record's: a wrong clock would outrank every later event.
 MAX_CLOCK_AHEAD_S: Final = 86_400.0
 #: Earlier times stand for "no time" in some language or format: the year 1, 1601, 1900, 1904, 1970, 1980.
-_EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
-#: Byte order marks; UTF-32 before UTF-16, whose little-endian mark begins like it.
-_UTF_8_MARK: Final = b"\xef\xbb\xbf"
-_OTHER_MARKS: Final = {
-    b"\xff\xfe\0\0": "UTF-32",
-    b"\0\0\xfe\xff": "UTF-32",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
-#: Most characters of foreign text in an explanation.
-_MAX_QUOTED: Final = 100
+EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +159,10 @@ Event = PhotoUploaded | PhotoDeleted
 UPLOADED_ADAPTER: Final = TypeAdapter(PhotoUploaded)
 DELETED_ADAPTER: Final = TypeAdapter(PhotoDeleted)
 TAGS_ADAPTER: Final = TypeAdapter(Tags)
+_ADAPTERS: Final[dict[str, TypeAdapter[Any]]] = {
+    UPLOADED: UPLOADED_ADAPTER,
+    DELETED: DELETED_ADAPTER,
+}
 
 
 def says_nothing(record: Record) -> bool:
@@ -181,6 +176,8 @@ def says_nothing(record: Record) -> bool:
 def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int | None = None) -> Event:
     """The event in a record; its type is in the header `ce_type`, `photo.uploaded` without one.
 
+    A value of the content type `application/cloudevents+json` has type and event in itself.
+
     Its time must be plausible, because it orders all events of a photo: at most `max_ahead_s` after the record's own
     time. A producer may stamp its records itself, so a record's time does not count where it is after `now_ms` (by
     default, now) or what an unset time looks like (0, or seconds for milliseconds).
@@ -193,31 +190,21 @@ def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int
         raise PhotoRejected("invalid_event", record.unreadable)
     if record.value is None:
         raise PhotoRejected("invalid_event", "the record has no value")
-    kind = record.header("ce_type", UPLOADED)
-    if kind not in {UPLOADED, DELETED}:
-        said = repr(kind[:_MAX_QUOTED])
-        raise PhotoRejected("invalid_event", f"header ce_type is {said}, expected {UPLOADED} or {DELETED}")
-    value = _utf_8(record.value)
-    try:
-        event = UPLOADED_ADAPTER.validate_json(value) if kind == UPLOADED else DELETED_ADAPTER.validate_json(value)
-    except ValidationError as error:
-        raise PhotoRejected("invalid_event", _explain(error)) from None
+    content_type = record.header("content-type", record.header("Content-Type", ""))
+    kind, value = payloads.event_of(record.value, record.header("ce_type", UPLOADED), content_type)
+    event = _event(kind, value)
     now_ms = milliseconds(datetime.now(UTC)) if now_ms is None else now_ms
-    stamped = milliseconds(_EARLIEST) <= record.timestamp_ms <= now_ms
+    stamped = milliseconds(EARLIEST) <= record.timestamp_ms <= now_ms
     _check_time(event, record.timestamp_ms if stamped else now_ms, max_ahead_s)
     return event
 
 
-def _utf_8(payload: bytes) -> bytes:
-    """The payload without a byte order mark.
-
-    Raises:
-        PhotoRejected: `invalid_event`, its mark is that of another encoding.
-    """
-    for mark, encoding in _OTHER_MARKS.items():
-        if payload.startswith(mark):
-            raise PhotoRejected("invalid_event", f"field value: its byte order mark is that of {encoding}, not UTF-8")
-    return payload.removeprefix(_UTF_8_MARK)
+def _event(kind: str, value: bytes) -> Event:
+    if kind not in _ADAPTERS:
+        said = repr(kind[: payloads.MAX_QUOTED])
+        raise PhotoRejected("invalid_event", f"ce_type is {said}, expected {UPLOADED} or {DELETED}")
+    event: Event = payloads.validated(_ADAPTERS[kind], value)
+    return event
 
 
 def _check_time(event: Event, written_ms: int, max_ahead_s: float) -> None:
@@ -229,7 +216,7 @@ def _check_time(event: Event, written_ms: int, max_ahead_s: float) -> None:
     name, moment = (
         ("uploaded_at", event.uploaded_at) if isinstance(event, PhotoUploaded) else ("deleted_at", event.deleted_at)
     )
-    if moment < _EARLIEST:
+    if moment < EARLIEST:
         raise PhotoRejected("invalid_event", f"field {name}: {format_time(moment)} is what an unset time looks like")
     ahead_s = (milliseconds(moment) - written_ms) / 1000
     if ahead_s > max_ahead_s:
@@ -264,11 +251,4 @@ def decode_tags(payload: bytes) -> Tags:
     try:
         return TAGS_ADAPTER.validate_json(payload)
     except ValidationError as error:
-        raise ValueError(_explain(error)) from None
-
-
-def _explain(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])[:_MAX_QUOTED] or "value"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"field {where}: {first['msg']}{more}"
+        raise ValueError(payloads.explain(error)) from None

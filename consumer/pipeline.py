@@ -17,6 +17,7 @@ from consumer.fetch.hosts import Hosts
 from consumer.fetch.urls import origin_of
 from consumer.imaging.formats import ends_early
 from consumer.kafka.headers import LONGEST_WAIT, Delivery
+from consumer.order_watch import OrderWatch
 from consumer.redis.store import Written
 from consumer.resilience import (
     Deferral,
@@ -50,6 +51,7 @@ class Pipeline:
     log: Log
     metrics: Metrics
     stuck: StuckRecords
+    order: OrderWatch
     resources: HostResources = field(default_factory=HostResources)
     stuck_retry_s: float = _STUCK_RETRY_S
 
@@ -67,6 +69,8 @@ class Pipeline:
         if events.says_nothing(delivery.record):
             return "skipped"
         event = self.steps.parse(delivery.record)
+        if delivery.deferral is None:
+            self.order.read(delivery.record, event)
         if isinstance(event, PhotoDeleted):
             return await self._delete(event, delivery)
         photo = await self._fetch(event, tries)
@@ -78,6 +82,7 @@ class Pipeline:
         tags = self.steps.tag(event, scores, delivery.origin)
         written = await self._write(tags, tries)
         if written.outcome == "superseded" or not isinstance(written.in_force, Tags):
+            self.order.superseded(delivery.record, tags, written.in_force)
             return "superseded"
         await self._publish(written.in_force, delivery)
         return "tagged" if written.outcome == "written" else "unchanged"
@@ -197,6 +202,7 @@ class Pipeline:
         delivery.wait.what = "write to redis"
         written = await self.dependencies.retry_until_available("redis", partial(self.steps.store.write, deletion))
         if written.outcome == "superseded" or not isinstance(written.in_force, Deletion):
+            self.order.superseded(delivery.record, deletion, written.in_force)
             return "superseded"
         await self._announce(written.in_force, delivery)
         self.log.debug("photo.deleted", photo_id=event.photo_id, **_place(delivery.record))

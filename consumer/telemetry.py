@@ -35,6 +35,7 @@ LogEvent = Literal[
     "dead_letter.published",
     "dependency.lost",
     "dependency.recovered",
+    "event.disordered",
     "host.lost",
     "host.recovered",
     "host.ran_out",
@@ -111,6 +112,9 @@ class Metrics:
         histogram = partial(Histogram, registry=self.registry)
         self.records = counter("tagger_records_total", "Records by outcome", ["outcome"])
         self.dead_letters = counter("tagger_dead_letters_total", "Dead letters by reason", ["reason"])
+        self.disordered = counter(
+            "tagger_disordered_events_total", "Events that nothing keeps in order, by reason", ["reason"]
+        )
         self.retries = counter("tagger_retries_total", "Attempts repeated in place, by reason", ["reason"])
         self.restored = counter(
             "tagger_restored_records_total", "Records that an earlier owner of the partition finished"

@@ -7,7 +7,7 @@ The content decides before the models, the models before the run.
 from typing import Final
 
 from consumer.contract import MAX_MODEL_VERSION
-from consumer.events import MAX_REVISION, PhotoDeleted, PhotoUploaded, milliseconds
+from consumer.events import EARLIEST, MAX_REVISION, PhotoDeleted, PhotoUploaded, milliseconds
 
 #: The run of live records and of replays with the served models: a duplicate or a replay has the same version, and so
 #: changes nothing.
@@ -46,6 +46,11 @@ def above_rescorings(version: str) -> str:
 def content_revision(revision: int | None, time_ms: int) -> int:
     """The event's revision, or else its time; clamped to 13 digits."""
     return min(max(time_ms if revision is None else revision, 0), MAX_REVISION)
+
+
+def is_of_a_time(version: str) -> bool:
+    """Whether the content of a version was ordered by a time, or by a revision: few pipelines count up to 1990."""
+    return int(version.partition(".")[0]) >= milliseconds(EARLIEST)
 
 
 def _format(content: int, rank: int, run: int) -> str:

@@ -77,7 +77,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TaggerError as error:
-        for line in f"photo-tagger: {error}".splitlines():
+        text = str(error)
+        if isinstance(error, SettingsError) and error.setting and not error.setting.startswith("-"):
+            text = settings.located(error.setting, error.detail)
+        for line in f"photo-tagger: {text}".splitlines():
             err.print(line, style="red")
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
 

@@ -130,8 +130,9 @@ def _query(reason: str | None, photo: str | None, since: str | None, until: str 
     from consumer.operations.dead_letters import Query  # noqa: PLC0415 - as in `list_`
 
     if reason is not None and reason not in REASONS:
-        raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}")
-    begin, end = (None if text is None else parse_time(text) for text in (since, until))
+        raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}", setting="--reason")
+    begin = None if since is None else parse_time(since, option="--since")
+    end = None if until is None else parse_time(until, option="--until")
     return Query(reason, photo, begin, end)
 
 

@@ -197,7 +197,7 @@ def replay(
     from consumer.operations.replay import replay as replay_range  # noqa: PLC0415 - as in `run`
 
     with explained():
-        begin, end = parse_time(since), parse_time(until)
+        begin, end = parse_time(since, option="--from"), parse_time(until, option="--to")
         loaded = settings.load()
         with progress_bar("replaying") as progress:
             result = asyncio.run(replay_range(loaded, job_log(loaded), since=begin, until=end, progress=progress))

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from consumer.errors import SettingsError
 
 
-def parse_time(text: str, now: datetime | None = None) -> datetime:
+def parse_time(text: str, now: datetime | None = None, *, option: str = "") -> datetime:
     """A time with a zone: RFC 3339, `now`, `beginning`, or an age such as `90s`, `15m`, `2h`, `3d`.
 
     Raises:
-        SettingsError: none of these.
+        SettingsError: none of these; the message names the `option` of the command line.
     """
     now = now or datetime.now(UTC)
     units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -23,4 +23,5 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
         moment = datetime.fromisoformat(text)
         return moment if moment.tzinfo else moment.astimezone()
     except (ValueError, OverflowError):
-        raise SettingsError(f"{text!r} is not a time: use 2026-11-21T10:00:00Z, 2h, now or beginning") from None
+        forms = "use 2026-11-21T10:00:00Z, 2h, now or beginning"
+        raise SettingsError(f"{text!r} is not a time: {forms}", setting=option) from None

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError
 
 from consumer.errors import SourceFailed
 from consumer.kafka import clients
+from consumer.kafka.reasons import REASONS
 from consumer.telemetry import Log, Metrics
 
 _PERMANENT: Final = frozenset(
@@ -32,6 +33,11 @@ class Brokers:
         self._down_since_s: float | None = None
 
     @property
+    def complaint(self) -> str | None:
+        """That no broker answers, and why; None while one does."""
+        return f"kafka: {REASONS}".strip(": ") if self.down else None
+
+    @property
     def down(self) -> bool:
         """Whether no broker has answered since all were lost."""
         return self._down_since_s is not None
@@ -45,7 +51,7 @@ class Brokers:
         elif not self.down:
             self._down_since_s = monotonic()
             self._metrics.dependency_up.labels("kafka").set(0)
-            self._log.warning("dependency.lost", dependency="kafka", detail=error.str())
+            self._log.warning("dependency.lost", dependency="kafka", detail=clients.explain(error))
 
     def answered(self, asked_s: float) -> None:
         """A broker answered what was asked then.

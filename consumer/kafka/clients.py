@@ -1,20 +1,21 @@
 """The Kafka clients with the configuration that all share, their messages, and what their errors mean."""
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import methodcaller
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
-from consumer.errors import DependencyDown
+from consumer.errors import DependencyDown, SettingsError
 from consumer.events import Headers, Record
 from consumer.kafka.offsets import Partition
+from consumer.kafka.reasons import BLIND, REASONS
 
 Properties = Mapping[str, str | int | float | bool]
+Client = TypeVar("Client")
 
 _METADATA_TIMEOUT_S: Final = 3.0
 _ANSWER_POLL_S: Final = 0.05
@@ -46,11 +47,6 @@ FOR_THE_RECORD: Final = frozenset(
 #: Python skips the check for that once the interpreter has specialised it (3.11); this one is always checked.
 _read_headers: Final = methodcaller("headers")
 
-#: Keeps librdkafka's log lines off stderr: what matters of them arrives as errors.
-_librdkafka_log = logging.getLogger("librdkafka")
-_librdkafka_log.addHandler(logging.NullHandler())
-_librdkafka_log.propagate = False
-
 
 def consumer_client(
     bootstrap_servers: str, group_id: str, extra: Properties, special: Mapping[str, object]
@@ -61,7 +57,8 @@ def consumer_client(
     replay. The prefetch is small, because photos are the slow part.
     """
     classic: dict[str, object] = {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 10_000}
-    return Consumer(
+    return _made(
+        Consumer,
         {
             "bootstrap.servers": bootstrap_servers,
             "group.id": group_id,
@@ -76,7 +73,6 @@ def consumer_client(
             **extra,
             **special,
         },
-        logger=_librdkafka_log,
     )
 
 
@@ -90,7 +86,8 @@ def reader_client(bootstrap_servers: str, extra: Properties) -> Consumer:
 
 def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
     """An idempotent producer; `acks=all` comes with idempotence."""
-    return Producer(
+    return _made(
+        Producer,
         {
             "bootstrap.servers": bootstrap_servers,
             "client.id": "photo-tagger",
@@ -101,7 +98,6 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
             "message.max.bytes": 16 * 1024 * 1024,
             **extra,
         },
-        logger=_librdkafka_log,
     )
 
 
@@ -128,7 +124,24 @@ def await_answers(producer: Producer, timeout_s: float) -> list[KafkaError]:
 def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:
     """An admin client; it is the one that notices the end of an outage, so it tries again each second."""
     properties = {"bootstrap.servers": bootstrap_servers, "reconnect.backoff.max.ms": 1_000, **extra}
-    return AdminClient(properties, logger=_librdkafka_log)
+    return _made(AdminClient, properties)
+
+
+def _made(make: Callable[..., Client], properties: Mapping[str, object]) -> Client:
+    """A client of these properties; what librdkafka logs stays off standard error.
+
+    Raises:
+        SettingsError: librdkafka refuses a property, or all together.
+        KafkaException: the host has no thread or descriptor left for it.
+    """
+    try:
+        return make(properties, logger=REASONS)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._INVALID_ARG:  # noqa: SLF001 - as above
+            text = error.args[0].str()
+            named = next((name for name in properties if f'"{name}"' in text), "")
+            raise SettingsError(text, setting=f"kafka.extra.{named}".rstrip(".")) from None
+        raise
 
 
 def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: Iterable[str]) -> list[Partition]:
@@ -142,7 +155,8 @@ def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: 
     try:
         known = client.list_topics(timeout=_METADATA_TIMEOUT_S).topics
     except KafkaException as error:
-        raise DependencyDown("kafka", f"{bootstrap_servers}: {explain(error.args[0])}") from None
+        client.poll(0)  # hands over the reasons
+        raise DependencyDown("kafka", explain(error.args[0], bootstrap_servers)) from None
     wanted = sorted(set(topics))
     missing = [topic for topic in wanted if topic not in known]
     if missing:
@@ -171,9 +185,11 @@ def kafka_failures() -> Iterator[None]:
         raise DependencyDown("kafka", explain(error.args[0])) from None
 
 
-def explain(error: KafkaError) -> str:
-    """One line on a Kafka error: its name and text."""
-    return f"{error.name()}: {error.str()}"
+def explain(error: KafkaError, about: str = "") -> str:
+    """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text, behind `about`."""
+    if error.code() in BLIND and (reasons := str(REASONS)):
+        return f"{reasons} ({error.name()})"
+    return ": ".join(filter(None, (about, error.name(), error.str())))
 
 
 def coordinates(message: Message) -> tuple[str, int, int]:

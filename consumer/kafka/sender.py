@@ -12,6 +12,7 @@ from consumer.errors import DependencyDown
 from consumer.events import Headers, Source
 from consumer.kafka import clients
 from consumer.kafka.clients import coordinates
+from consumer.kafka.reasons import REASONS
 
 _TIMEOUT_S: Final = 10.0
 _FULL_QUEUE_WAIT_S: Final = 0.05
@@ -50,7 +51,7 @@ class Sender:
         """
         stored, count, errors = self._attempt(records, timeout_s)
         if len(stored) < count:
-            reason = clients.explain(errors[0]) if errors else f"no acknowledgement within {timeout_s:g} s"
+            reason = _reason(errors, timeout_s)
             raise DependencyDown("kafka", f"{reason} ({count - len(stored)} of {count} records)")
         return [stored[number] for number in range(1, count + 1)]
 
@@ -64,8 +65,7 @@ class Sender:
         if not stored and errors and errors[0].code() in clients.FOR_THE_RECORD:
             return False
         if not stored:
-            reason = clients.explain(errors[0]) if errors else f"no acknowledgement within {_TIMEOUT_S:g} s"
-            raise DependencyDown("kafka", reason)
+            raise DependencyDown("kafka", _reason(errors, _TIMEOUT_S))
         return True
 
     def _attempt(
@@ -116,3 +116,8 @@ class Sender:
                 self._producer.poll(_FULL_QUEUE_WAIT_S)
             else:
                 return clients.await_answers(self._producer, 0)
+
+
+def _reason(errors: list[KafkaError], timeout_s: float) -> str:
+    """Why a record is not stored, as far as known."""
+    return clients.explain(errors[0]) if errors else str(REASONS) or f"no acknowledgement within {timeout_s:g} s"

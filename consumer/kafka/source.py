@@ -15,7 +15,7 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from consumer.errors import SourceFailed
+from consumer.errors import SettingsError, SourceFailed
 from consumer.events import Record
 from consumer.kafka import clients, offset_map
 from consumer.kafka.backpressure import Backpressure, Flag
@@ -58,7 +58,7 @@ class Source:
         suspended: Flag,
         read: DeliveryReader,
         deliver: Callable[[Sequence[Delivery]], None],
-        failed: Callable[[SourceFailed], None],
+        failed: Callable[[SourceFailed | SettingsError], None],
         log: Log,
         metrics: Metrics,
     ) -> None:
@@ -100,9 +100,9 @@ class Source:
 
     @property
     def complaint(self) -> str | None:
-        """Which topic there is none of, if so."""
+        """Which topic there is none of, or that no broker answers, if so."""
         missing = self._resets.missing
-        return f"no topic {', '.join(sorted(missing))}" if missing else None
+        return f"no topic {', '.join(sorted(missing))}" if missing else self._brokers.complaint
 
     @property
     def alive(self) -> bool:
@@ -167,6 +167,8 @@ class Source:
                         self._poll(consumer)
                 self._settle(consumer)
                 self._store(consumer)
+            except SettingsError as wrong:
+                self._failed(wrong)
             except KafkaException as error:
                 self._failed(SourceFailed(f"Kafka consumer: {error.args[0]}"))
             except Exception as bug:  # noqa: BLE001 - if the thread just ended, the service would idle without an error

@@ -68,6 +68,8 @@ class TopicIds:
         return answer
 
     def _find_out(self, client: AdminClient, names: list[str], asked_s: float) -> None:
+        # Takes what the client logs, which it would keep for ever.
+        client.poll(0)
         ids: dict[str, str] = {}
         reconnected = not self._connected and _reconnected(client)
         answered, missing = reconnected, frozenset[str]()

@@ -5,11 +5,12 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]  # its types leave it out
 
 from consumer.errors import DependencyDown
 from consumer.kafka import clients
+from consumer.kafka.reasons import REASONS
 from consumer.kafka.topics import KEPT_MS, TopicNames
 
 #: The settings of a topic, by name.
@@ -47,19 +48,21 @@ def review_topics(bootstrap_servers: str, names: TopicNames, extra: clients.Prop
         ConfigResource(ConfigResource.Type.TOPIC, name) for name in (names.uploads, names.tags, names.retry, names.dead)
     ]
     found: dict[str, Configuration] = {}
-    refusal = ""
+    refusal: KafkaError | None = None
     admin = clients.admin_client(bootstrap_servers, extra)
     for resource, answer in admin.describe_configs(resources, request_timeout=_TIMEOUT_S).items():
         try:
             entries = answer.result(timeout=_TIMEOUT_S)
         except KafkaException as error:
-            refusal = clients.explain(error.args[0])
+            refusal = error.args[0]
         except FutureTimeout:
-            refusal = f"{bootstrap_servers} did not answer in {_TIMEOUT_S:.0f} s"
+            pass
         else:
             found[resource.name] = {name: str(entry.value) for name, entry in entries.items()}
     if not found:
-        raise DependencyDown("kafka", refusal)
+        admin.poll(0)  # hands over the reasons
+        silence = str(REASONS) or f"{bootstrap_servers} did not answer in {_TIMEOUT_S:.0f} s"
+        raise DependencyDown("kafka", silence if refusal is None else clients.explain(refusal))
     return problems_of(names, found)
 
 

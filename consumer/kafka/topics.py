@@ -9,6 +9,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from consumer.errors import DependencyDown
 from consumer.kafka import clients
+from consumer.kafka.reasons import REASONS
 
 _CREATE_TIMEOUT_S: Final = 15.0
 #: How long the retry and dead-letter topics keep records.
@@ -57,8 +58,12 @@ def create_topics(
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue
-            raise DependencyDown("kafka", f"topic {name}: {clients.explain(error.args[0])}") from None
+            admin.poll(0)  # hands over the reasons
+            raise DependencyDown("kafka", clients.explain(error.args[0], f"topic {name}")) from None
         except FutureTimeout:
-            raise DependencyDown("kafka", f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s") from None
+            admin.poll(0)
+            raise DependencyDown(
+                "kafka", str(REASONS) or f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s"
+            ) from None
         created.append(str(name))
     return created

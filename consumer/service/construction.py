@@ -25,6 +25,7 @@ from consumer.kafka.plans import Subscription
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.starts import has_positions
 from consumer.kafka.topics import TopicNames
+from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.redis.score_cache import ScoreCache, fingerprint, judged
 from consumer.redis.store import Store
@@ -196,4 +197,5 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
         log=log,
         metrics=metrics,
         stuck=runtime.stuck,
+        order=OrderWatch(log, metrics),
     )

@@ -14,6 +14,7 @@ from consumer.errors import (
     ContractMismatch,
     DecodeHangs,
     ProducerFailed,
+    SettingsError,
     SourceFailed,
 )
 from consumer.imaging.preparer import Preparer
@@ -51,7 +52,7 @@ class Service:
         self.dependencies = Dependencies(log, self.metrics)
         self.stuck = StuckRecords(self.metrics)
         self.stopping = asyncio.Event()
-        self.failure: SourceFailed | ProducerFailed | DecodeHangs | ContractMismatch | None = None
+        self.failure: SourceFailed | ProducerFailed | SettingsError | DecodeHangs | ContractMismatch | None = None
         self._opened = AsyncExitStack()
         #: Held while the parts are replaced.
         self._renewing = asyncio.Lock()
@@ -171,7 +172,7 @@ class Service:
         if not follow.cancelled():
             self.stop()
 
-    def _fail(self, failure: SourceFailed | ProducerFailed) -> None:
+    def _fail(self, failure: SourceFailed | ProducerFailed | SettingsError) -> None:
         self.failure = self.failure or failure
         self._log.error("kafka.errored", detail=str(failure))
         self.stop()
@@ -220,6 +221,7 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
 
     Raises:
         SourceFailed: Kafka refuses this consumer permanently.
+        SettingsError: librdkafka refuses a property.
         ProducerFailed: no Kafka producer can be kept running.
         DecodeHangs: a decode cannot be stopped; the process must exit without waiting for its threads.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Final, Protocol, TypeVar
 
-from consumer.errors import ProducerFailed, SourceFailed
+from consumer.errors import ProducerFailed, SettingsError, SourceFailed
 from consumer.events import Source as Origin
 from consumer.kafka import clients
 from consumer.kafka.backpressure import Flag
@@ -55,7 +55,7 @@ class Runtime:
     metrics: Metrics
     dependencies: Dependencies
     stuck: StuckRecords
-    failed: Callable[[SourceFailed | ProducerFailed], None]
+    failed: Callable[[SourceFailed | ProducerFailed | SettingsError], None]
 
     def call_in_loop(self, call: Callable[[T], None], argument: T) -> None:
         """Runs a callback of the Kafka thread in the event loop; does nothing after the loop's end."""

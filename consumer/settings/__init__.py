@@ -4,7 +4,7 @@
 the one in `TAGGER_CONFIG`. Unknown keys are errors: a misspelt setting must not mean its default.
 """
 
-from consumer.settings.loading import Row, Settings, load, mask_url, rows, variable_of
+from consumer.settings.loading import Row, Settings, load, located, mask_url, rows, variable_of
 from consumer.settings.sections import FetchSettings, HealthSettings, KafkaSettings, ServiceSettings
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "ServiceSettings",
     "Settings",
     "load",
+    "located",
     "mask_url",
     "rows",
     "variable_of",

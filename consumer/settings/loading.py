@@ -3,12 +3,14 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
@@ -36,7 +38,6 @@ _OTHER_VARIABLES: Final = frozenset(
 )
 
 
-#: Properties that KIP-848 leaves to the broker; librdkafka refuses a client that sets one of them.
 class Settings(BaseSettings):
     """All settings. Build one with `load`."""
 
@@ -90,9 +91,13 @@ def load() -> Settings:
     try:
         return Settings(**_from_file(environ)[1])
     except ValidationError as error:
-        raise SettingsError(_explain(error, environ)) from None
+        faults = [_fault(entry, environ) for entry in error.errors(include_url=False, include_input=False)]
     except UnreadableVariable as error:
-        raise SettingsError(f"settings are wrong: {error}; {error.__cause__}") from None
+        # Its own words name no variable; that of the value that is no JSON is found by the value.
+        text = getattr(error.__cause__, "doc", None)
+        names = (name for name, value in environ.items() if value == text and name.upper().startswith(PREFIX))
+        faults = [f"{next(names, PREFIX + '*')}: it is no JSON: {error.__cause__}"]
+    raise SettingsError("settings are wrong:\n  " + "\n  ".join(dict.fromkeys(faults)))
 
 
 def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Row]:
@@ -102,7 +107,7 @@ def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Ro
     for section_name, section in settings:
         for name, field in type(section).model_fields.items():
             variable = variable_of(f"{section_name}.{name}")
-            if any(key == variable or key.startswith(f"{variable}__") for key in map(str.upper, environ)):
+            if _variables(variable, environ):
                 origin = f"environment {variable}"
             elif name in from_file.get(section_name, {}):
                 origin = f"file {path}"
@@ -116,6 +121,15 @@ def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Ro
 def variable_of(name: str) -> str:
     """The environment variable of a setting such as `kafka.group_id`."""
     return PREFIX + name.upper().replace(".", "__")
+
+
+def located(setting: str, detail: str, environ: Mapping[str, str] = os.environ) -> str:
+    """What is wrong with a setting, such as `kafka.group_id` or `kafka.extra.client.rack`, and where it is set.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    return f"{setting} (from {_places(setting.split('.', 2), detail, environ)}): {detail}"
 
 
 def mask_url(url: str) -> str:
@@ -160,12 +174,43 @@ def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
             raise SettingsError(f"unknown setting {variable} in the environment; `photo-tagger config` lists all")
 
 
-def _explain(error: ValidationError, environ: Mapping[str, str]) -> str:
-    lines = []
-    for entry in error.errors(include_url=False, include_input=False):
-        name = ".".join(str(part) for part in entry["loc"])
-        variable = variable_of(".".join(str(part) for part in entry["loc"][:2]))
-        place = variable if variable in map(str.upper, environ) else environ.get(CONFIG_VARIABLE, str(DEFAULT_FILE))
-        what = "unknown setting" if entry["type"] == "extra_forbidden" else entry["msg"]
-        lines.append(f"{name} (from {place}): {what}")
-    return "settings are wrong:\n  " + "\n  ".join(lines)
+def _fault(entry: ErrorDetails, environ: Mapping[str, str]) -> str:
+    """What is wrong with one setting, and where it is set."""
+    path = [str(part) for part in entry["loc"]]
+    what = "unknown setting" if entry["type"] == "extra_forbidden" else entry["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(path)} (from {_places(path, what, environ)}): {what}"
+
+
+def _places(path: Sequence[str], detail: str, environ: Mapping[str, str]) -> str:
+    """Where a setting is set: the variables, as they are written, and the file.
+
+    `path` is its section, its name and, of a table, the key. Without one, those count that the detail names.
+    """
+    file, table = _from_file(environ)
+    given: Any = table
+    for part in path[:2]:
+        given = given.get(part) if isinstance(given, dict) else None
+    variable = variable_of(".".join(path[:2]))
+    found = {
+        name: {key} if (key := name[len(variable) + 2 :].lower().split("__")[0]) else _keys(environ[name])
+        for name in _variables(variable, environ)
+    }
+    # Tables of the file and of the environment are put together; of anything else the environment counts.
+    if given is not None and (isinstance(given, dict) or not found):
+        found[str(file)] = set(given) if isinstance(given, dict) else set()
+    wanted = path[2:3] or [key for keys in found.values() for key in keys if key in detail]
+    return ", ".join([place for place, keys in found.items() if keys.intersection(wanted)] or found) or "the defaults"
+
+
+def _keys(text: str) -> set[str]:
+    """The keys of a table in JSON; none where it is no table."""
+    try:
+        table = orjson.loads(text)
+    except ValueError:
+        return set()
+    return set(table) if isinstance(table, dict) else set()
+
+
+def _variables(variable: str, environ: Mapping[str, str]) -> list[str]:
+    """The variables that set a setting or parts of it; case does not matter."""
+    return [name for name in environ if name.upper() == variable or name.upper().startswith(f"{variable}__")]

@@ -1,49 +1,34 @@
 """The sections of the settings: each setting with its type, default and meaning."""
 
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from consumer.events import MAX_CLOCK_AHEAD_S
-from consumer.fetch.addresses import check_proxy, check_store, parse_allow_list
+from consumer.fetch.addresses import check_proxy, parse_allow_list
 from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
+from consumer.settings.values import (
+    CommaSeparated,
+    EmptyIsNone,
+    StoreOption,
+    Stores,
+    check_brokers,
+    check_redis,
+    check_stores,
+    checked_by,
+)
 
 _BROKER_SIDE: Final = frozenset({"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"})
 
 PositiveInt = Annotated[int, Field(ge=1)]
-#: Lists are written `a,b` in the environment, and as TOML lists in the file.
-CommaSeparated = BeforeValidator(
-    lambda value: [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-)
 Seconds = Annotated[float, Field(gt=0)]
 #: A week, as `LONGEST_WAIT` of the retry headers.
 _LONGEST_DELAY_S: Final = 604_800.0
 Share = Annotated[float, Field(gt=0, le=1)]
 _FETCH: Final = FetchLimits()
 _HOSTS: Final = HostLimits()
-
-
-def _stores(value: object) -> object:
-    """Buckets are written `a,b` in the environment or as a list; with options, as JSON or tables.
-
-    Raises:
-        ValueError: it starts like JSON and is not.
-    """
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            return orjson.loads(value)
-        except ValueError:
-            raise ValueError('write s3://a,s3://b or {"s3://a": {"region": "eu-central-1"}}') from None
-    names = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-    return {name: {} for name in names} if isinstance(names, list | tuple) else names
-
-
-def _option(value: object) -> object:
-    """The clients of stores read texts where TOML and JSON have booleans and numbers."""
-    return str(value).lower() if isinstance(value, bool | int) else value
 
 
 class Section(BaseModel):
@@ -55,7 +40,9 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     """The Kafka cluster, its topics and the consumer group."""
 
-    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated")
+    bootstrap_servers: Annotated[str, checked_by(check_brokers)] = Field(
+        "127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated"
+    )
     group_id: str = Field("photo-tagger", description="consumer group; all replicas use the same")
     uploads_topic: str = Field("photo-uploads", description="photo-upload events")
     tags_topic: str = Field("photo-tags", description="results, compacted, keyed by photo id")
@@ -74,22 +61,25 @@ class KafkaSettings(Section):
         default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
     )
 
-    @model_validator(mode="after")
-    def _group_fits(self) -> Self:
+    @field_validator("extra")
+    @classmethod
+    def _leaves_the_group_alone(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
         own = {"group.protocol": "group_protocol", "group.instance.id": "instance_id"}
-        for name in own.keys() & self.extra.keys():
+        for name in own.keys() & value.keys():
             raise ValueError(f"{name} is set by kafka.{own[name]}, not in kafka.extra")
-        refused = _BROKER_SIDE & self.extra.keys()
-        if self.group_protocol == "consumer" and refused:
+        refused = _BROKER_SIDE & value.keys()
+        if info.data.get("group_protocol") == "consumer" and refused:
             names = ", ".join(sorted(refused))
             raise ValueError(f"group_protocol consumer leaves {names} to the broker: take it out of kafka.extra")
-        return self
+        return value
 
 
 class RedisSettings(Section):
     """The Redis that stores the tags."""
 
-    url: str = Field("redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://")
+    url: Annotated[str, checked_by(check_redis)] = Field(
+        "redis://127.0.0.1:6379/0", description="redis://, rediss:// or unix://"
+    )
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
     cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster")
 
@@ -119,20 +109,20 @@ class FetchSettings(Section):
     schemes: Annotated[tuple[Scheme, ...], NoDecode, CommaSeparated] = Field(
         _FETCH.schemes, description="URI schemes that are allowed"
     )
-    file_root: Annotated[Path | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+    file_root: Annotated[Path | None, EmptyIsNone] = Field(
         _FETCH.file_root, description="file: URIs are read below this folder only"
     )
-    allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
+    allow_addresses: Annotated[tuple[str, ...], NoDecode, CommaSeparated, checked_by(parse_allow_list)] = Field(
         _FETCH.allow_addresses, description="private hosts that may be fetched from: host:port, address:port or CIDR"
     )
-    stores: Annotated[
-        dict[str, dict[str, Annotated[str, BeforeValidator(_option)]]], NoDecode, BeforeValidator(_stores)
-    ] = Field(
-        default_factory=dict,
-        description="allowed buckets: s3://bucket, gs://bucket, az://container, each with options of its client "
-        "(endpoint, region, access_key_id, ...); the others come from the cloud's own environment variables",
+    stores: Annotated[dict[str, dict[str, Annotated[str, StoreOption]]], NoDecode, Stores, checked_by(check_stores)] = (
+        Field(
+            default_factory=dict,
+            description="allowed buckets: s3://bucket, gs://bucket, az://container, each with options of its client "
+            "(endpoint, region, access_key_id, ...); the others come from the cloud's own environment variables",
+        )
     )
-    proxy: Annotated[str | None, BeforeValidator(lambda value: None if value == "" else value)] = Field(
+    proxy: Annotated[str | None, EmptyIsNone, checked_by(check_proxy)] = Field(
         _FETCH.proxy, description="egress proxy for http, https and stores: http://user:password@host:port"
     )
     max_bytes: PositiveInt = Field(_FETCH.max_bytes, description="largest photo, bytes")
@@ -150,15 +140,6 @@ class FetchSettings(Section):
     attempts: PositiveInt = Field(
         4, description="attempts of a fetch with transient failures, before the event goes to the retry topic"
     )
-
-    @model_validator(mode="after")
-    def _are_valid_places(self) -> Self:
-        parse_allow_list(self.allow_addresses)
-        for name, options in self.stores.items():
-            check_store(name, options)
-        if self.proxy is not None:
-            check_proxy(self.proxy)
-        return self
 
 
 class HostSettings(Section):

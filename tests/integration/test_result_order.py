@@ -15,6 +15,7 @@ from consumer.kafka import clients
 from consumer.kafka.headers import Delivery
 from consumer.kafka.publisher import Publisher
 from consumer.operations import rebuild
+from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.redis.store import Store
 from consumer.resilience import Dependencies, RetrySchedule, StuckRecords, retry_within_budget
@@ -59,6 +60,7 @@ async def writer(world: World) -> AsyncIterator[tuple[Pipeline, HeldPublisher]]:
                     log=log,
                     metrics=metrics,
                     stuck=StuckRecords(metrics),
+                    order=OrderWatch(log, metrics),
                 ),
                 publisher,
             )

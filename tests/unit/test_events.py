@@ -1,4 +1,8 @@
+import base64
+import gzip
 import json
+import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
@@ -163,6 +167,147 @@ def test_a_byte_order_mark_is_no_part_of_the_event() -> None:
 def test_the_byte_order_mark_of_another_encoding_is_named(encoding: str, order: str) -> None:
     payload = ("\ufeff" + uploaded_json().decode()).encode(f"{encoding}-{order}")
     assert f"byte order mark is that of {encoding}" in explanation(payload)
+
+
+#: Half of a character in an escape, as where a text was cut in the middle of an emoji.
+HALVES = [r"\ud83d", r"cut \uD83D.", r"\ude00\ud83d", r"\ud83d\ud83d\ude00", r"\udfff"]
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("field", ["note", "uploader", "place", "metadata", "a\\ud83d"])
+def test_half_a_character_in_a_field_that_does_not_count_is_no_fault(field: str, half: str) -> None:
+    held = f'{{"title": ["{half}"]}}' if field == "metadata" else f'"{half}"'
+    value = uploaded_json()[:-1] + f', "{field}": {held}}}'.encode()
+    event = events.parse(record(value))
+    assert event.photo_id == "photo-1"
+    events.encode(event)
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("field", ["photo_id", "uri"])
+def test_half_a_character_in_what_names_the_photo_is_refused(field: str, half: str) -> None:
+    value = uploaded_json(**{field: ...})[:-1] + f', "{field}": "https://a/{half}"}}'.encode()
+    assert explanation(value) == f"field {field}: it has half of a character, a lone surrogate"
+
+
+def test_whole_characters_and_escaped_backslashes_stay_as_they_are() -> None:
+    text = r"\\ud83d \ud83d\ude00 \ufffd \\"
+    value = uploaded_json(uploader=...)[:-1] + f', "uploader": "{text}", "note": "\\ud83d"}}'.encode()
+    event = events.parse(record(value))
+    assert isinstance(event, PhotoUploaded)
+    assert event.uploader == "\\ud83d \U0001f600 \ufffd \\"
+    named = events.parse(record(uploaded_json(photo_id=...)[:-1] + b', "photo_id": "a\\ufffd"}'))
+    assert named.photo_id == "a\ufffd"
+
+
+def test_json_behind_confluent_s_schema_id_is_an_event() -> None:
+    for number in (0, 7, 0x7B7B7B7B):
+        framed = b"\0" + number.to_bytes(4) + uploaded_json()
+        assert events.parse(record(framed)) == events.parse(record())
+
+
+TEXT = uploaded_json()
+FOUND = {
+    "UTF-16": [TEXT.decode().encode(f"UTF-16-{order}") for order in ("LE", "BE")],
+    "UTF-32": [TEXT.decode().encode(f"UTF-32-{order}") for order in ("LE", "BE")],
+    "UTF-8 at byte": [TEXT[:-1] + b', "note": "caf\xe9"}', TEXT[:-1] + b', "note": "\xed\xa0\xbd"}'],
+    "gzip": [gzip.compress(TEXT)],
+    "zlib": [zlib.compress(TEXT, level) for level in (0, 6, 9)],
+    "zstd": [b"\x28\xb5\x2f\xfd" + TEXT],
+    "Confluent's wire format with schema 42": [b"\0\0\0\0\x2a\x10beach-17\x30https", b"\0\0\0\0\x2a\0\x0a\x08beach-17"],
+    "AWS Glue": [b"\x03\0" + b"0123456789abcdef" + TEXT],
+    "Avro, Protobuf": [b"\x10beach-17\x30https", b"\x0a\x08beach-17\x12\x05https", b"\x83\xa8photo_id\xa1b"],
+    "an Avro file": [b"Obj\x01\x04"],
+    "Base64": [base64.b64encode(TEXT)],
+    "XML": [b"<photo/>", b"  <?xml?>"],
+    "JSON twice": [json.dumps(TEXT.decode()).encode()],
+    "a list; send each event": [b"[" + TEXT + b"]", b"[]"],
+    "a JPEG photo; send an event": [b"\xff\xd8\xff\xe0\0\x10JFIF"],
+    "it is empty": [b"", b" \n"],
+    "application/cloudevents+json": [json.dumps({"specversion": "1.0", "type": "photo.uploaded", "data": {}}).encode()],
+    "schemas.enable=false": [json.dumps({"schema": None, "payload": {}}).encode()],
+}
+
+
+@pytest.mark.parametrize(("words", "value"), [(words, value) for words, values in FOUND.items() for value in values])
+@pytest.mark.parametrize("kind", [events.UPLOADED, events.DELETED])
+def test_what_is_not_the_json_of_an_event_is_told_as_what_it_is(words: str, value: bytes, kind: str) -> None:
+    said = explanation(value, kind)
+    assert words in said
+    assert said.startswith("field ")
+    assert len(said) < 200
+
+
+STRUCTURED = {"specversion": "1.0", "id": "1", "source": "/uploads", "type": "photo.uploaded"}
+DATA = json.loads(TEXT)
+
+
+def structured(
+    content_type: str = "application/cloudevents+json", name: str = "content-type", **fields: object
+) -> Record:
+    value = json.dumps({**STRUCTURED, **fields}).encode()
+    # A type in the headers would be that of binary mode.
+    return record(value, kind="photo.tagged", headers=((name, content_type.encode()),))
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        structured(data=DATA),
+        structured("application/cloudevents+json; charset=UTF-8", data=DATA),
+        structured("Application/CloudEvents+JSON", "Content-Type", data=DATA),
+        structured(
+            data=DATA, datacontenttype="application/json; charset=utf-8", traceparent="00-1-1-01", data_base64=None
+        ),
+        structured(data_base64=base64.b64encode(TEXT).decode()),
+        structured(data=None, data_base64=base64.b64encode(b"\xef\xbb\xbf" + TEXT).decode()),
+        structured(data={**DATA, "note": 10**400, "metadata": {"a": float("inf")}, "half": "\ud83d"}),
+    ],
+)
+def test_a_cloud_event_in_structured_mode_has_type_and_event_in_itself(one: Record) -> None:
+    assert replace(events.parse(one), metadata=None) == events.parse(record())
+
+
+def test_a_deletion_may_be_a_structured_cloud_event() -> None:
+    one = structured(type="photo.deleted", data=json.loads(deleted_json()))
+    assert events.parse(one) == events.parse(record(deleted_json(), kind="photo.deleted"))
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (structured("application/cloudevents-batch+json"), "field value: a batch of CloudEvents; send each event in a"),
+        (
+            structured("application/cloudevents+avro"),
+            "'application/cloudevents+avro', expected application/cloudevents+json",
+        ),
+        (structured(data=DATA, specversion="0.3"), "field specversion: a CloudEvent of version '0.3', expected 1.0"),
+        (structured(data=DATA, specversion=1.0), "field specversion: "),
+        (structured(data=DATA, type="photo.renamed"), "is 'photo.renamed', expected photo.uploaded or photo.deleted"),
+        (structured(data=DATA, type=None), "field type: "),
+        (structured(data=DATA, datacontenttype="application/xml"), "field datacontenttype: 'application/xml'"),
+        (structured(data=DATA, data_base64="e30="), "field data_base64: there is data too"),
+        (structured(data_base64="{}"), "field data_base64: it is no Base64"),
+        (structured(data=TEXT.decode()), "written as JSON twice"),
+        (structured(), "field value: "),
+        (structured(data={**DATA, "photo_id": "a\ud83d"}), "field photo_id: it has half of a character"),
+        (structured(data={}), "field photo_id: Field required"),
+        (
+            record(TEXT, headers=(("content-type", b"application/cloudevents+json"),)),
+            "field specversion: Field required",
+        ),
+    ],
+)
+def test_a_structured_cloud_event_that_is_none_of_ours_is_refused_in_words(one: Record, words: str) -> None:
+    with pytest.raises(PhotoRejected) as caught:
+        events.parse(one)
+    assert caught.value.reason == "invalid_event"
+    assert words in caught.value.detail
+
+
+def test_any_other_content_type_is_that_of_binary_mode() -> None:
+    for content_type in (b"application/json", b"application/json; charset=utf-8", b"", b"\xff", None):
+        assert events.parse(record(headers=(("content-type", content_type),))) == events.parse(record())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from consumer.errors import DependencyDown, PhotoRejected, Reason, Retryable
 from consumer.events import Record, source_of
 from consumer.fetch.hosts import Hosts
 from consumer.kafka.headers import retry_headers
+from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.resilience import Deferral, Dependencies, RetrySchedule, StuckRecords, retry_within_budget
 from consumer.telemetry import Metrics
@@ -46,6 +47,7 @@ class Bench:
             log=self.log,
             metrics=self.metrics,
             stuck=self.stuck,
+            order=OrderWatch(self.log, self.metrics),
             stuck_retry_s=0.01,
         )
 
@@ -225,6 +227,24 @@ async def test_neither_an_upload_before_a_deletion_nor_a_deletion_before_an_uplo
     assert bench.world.outcomes_of(late) == []
     assert "photo-1" in bench.world.stored
     assert bench.outcomes() == {"deleted": 1, "superseded": 2, "tagged": 1}
+
+
+async def test_an_event_that_nothing_keeps_in_order_is_processed_and_noted_once() -> None:
+    bench = Bench(World(failing("fetch", *[Retryable("http_5xx", "busy")] * ATTEMPTS)), RetrySchedule(1, (60.0,)))
+    one = replace(record(uploaded_json(revision=None)), key=None)
+    await bench.handle(one)
+    ((_, deferral),) = bench.world.deferred
+    await bench.handle(replace(one, headers=retry_headers(one.headers, deferral)))
+    assert bench.outcomes() == {"deferred": 1, "tagged": 1}
+    numbered = (
+        record(uploaded_json(revision=4), offset=1),
+        record(deleted_json(revision=4), kind="photo.deleted", offset=2),
+    )
+    await bench.handle(*numbered)
+    assert bench.outcomes() == {"deferred": 1, "tagged": 1, "superseded": 2}
+    samples = next(iter(bench.metrics.disordered.collect())).samples
+    counts = {entry.labels["reason"]: entry.value for entry in samples if entry.name.endswith("_total")}
+    assert counts == {"no_key": 1, "revision_and_time": 2}
 
 
 @pytest.mark.parametrize("at", ["fetch", "prepare", "infer"])

@@ -126,6 +126,95 @@ def test_a_wrong_value_of_the_environment_is_an_error_that_names_the_variable(mo
     assert "fetch.max_bytes (from TAGGER_FETCH__MAX_BYTES)" in refusal()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TAGGER_KAFKA__EXTRA", "{bad", "TAGGER_KAFKA__EXTRA: it is no JSON: Expecting"),
+        ("TAGGER_KAFKA__EXTRA", "[1]", "kafka.extra (from TAGGER_KAFKA__EXTRA"),
+        (
+            "TAGGER_KAFKA__EXTRA",
+            '{"group.protocol": "consumer"}',
+            "kafka.extra (from TAGGER_KAFKA__EXTRA): group.protocol",
+        ),
+        (
+            "TAGGER_KAFKA__EXTRA__GROUP.INSTANCE.ID",
+            "a",
+            "kafka.extra (from TAGGER_KAFKA__EXTRA__GROUP.INSTANCE.ID): group.instance.id is set by kafka.instance_id",
+        ),
+        ("TAGGER_KAFKA__EXTRA__A__B", "c", "kafka.extra.a.str (from TAGGER_KAFKA__EXTRA__A__B): "),
+        ("tagger_kafka__first_position", "middle", "kafka.first_position (from tagger_kafka__first_position): "),
+        (
+            "TAGGER_FETCH__ALLOW_ADDRESSES",
+            "10.0.0.0/99",
+            "fetch.allow_addresses (from TAGGER_FETCH__ALLOW_ADDRESSES): ",
+        ),
+        ("TAGGER_RETRY__DELAYS_S", "1,x", "retry.delays_s.1 (from TAGGER_RETRY__DELAYS_S): "),
+    ],
+)
+@pytest.mark.parametrize("file", ["", '[kafka]\ngroup_id = "a"\n[kafka.extra]\n"client.rack" = "b"\n'])
+def test_a_wrong_variable_is_named_as_it_is_written_and_no_file_is(
+    name: str, value: str, said: str, file: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if file:
+        (bare / "tagger.toml").write_text(file)
+    monkeypatch.setenv(name, value)
+    found = refusal()
+    assert said in found
+    assert "EnvSettingsSource" not in found
+    assert ("tagger.toml" in found) == (value == "[1]" and bool(file))
+
+
+def test_a_wrong_key_below_a_table_of_the_file_is_named_with_the_file(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "tagger.toml").write_text('[kafka.extra]\n"group.instance.id" = "a"\n"client.rack" = ["b"]\n')
+    monkeypatch.setenv("TAGGER_KAFKA__EXTRA__SECURITY.PROTOCOL", "ssl")
+    assert "kafka.extra.client.rack.str (from tagger.toml): " in refusal()
+    (bare / "tagger.toml").write_text('[kafka.extra]\n"nonsense.property" = "a"\n')
+    assert (
+        settings.located("kafka.extra.nonsense.property", "no")
+        == "kafka.extra.nonsense.property (from tagger.toml): no"
+    )
+    assert "(from TAGGER_KAFKA__EXTRA__SECURITY.PROTOCOL): no" in settings.located(
+        "kafka.extra.security.protocol", "no"
+    )
+    both = "kafka.extra (from TAGGER_KAFKA__EXTRA__SECURITY.PROTOCOL, tagger.toml): no"
+    assert settings.located("kafka.extra", "no") == both
+
+
+def test_a_value_of_the_file_that_a_variable_replaces_is_not_blamed(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "tagger.toml").write_text('[fetch]\nmax_bytes = 5\nschemes = ["https"]\n')
+    monkeypatch.setenv("TAGGER_FETCH__MAX_BYTES", "many")
+    monkeypatch.setenv("TAGGER_FETCH__SCHEMES", "https,ftp")
+    assert "fetch.max_bytes (from TAGGER_FETCH__MAX_BYTES): " in refusal()
+    assert "fetch.schemes.1 (from TAGGER_FETCH__SCHEMES): " in refusal()
+
+
+def test_what_is_set_nowhere_is_a_default() -> None:
+    assert settings.located("kafka.extra", "no") == "kafka.extra (from the defaults): no"
+
+
+@pytest.mark.parametrize("value", ["", "a:99999", "a:b", "a:0", ":9092", "a:9092,", "a:1,b:c"])
+def test_brokers_that_are_no_addresses_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__BOOTSTRAP_SERVERS", value)
+    assert "kafka.bootstrap_servers (from TAGGER_KAFKA__BOOTSTRAP_SERVERS): not host:port" in refusal()
+
+
+@pytest.mark.parametrize("value", ["a", "a:1, b:2", "SASL_SSL://a:1", "[::1]:9092", "10.0.0.1:9092"])
+def test_brokers_are_what_librdkafka_takes(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__BOOTSTRAP_SERVERS", value)
+    assert load().kafka.bootstrap_servers == value
+
+
+@pytest.mark.parametrize("value", ["foo", "", "http://redis:6379", "redis://", "redis://h:99999", "redis://h:b/0"])
+def test_a_url_that_is_no_redis_is_refused_without_its_password(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_REDIS__URL", value.replace("://h", f"://:{SECRET}@h"))
+    assert "redis.url (from TAGGER_REDIS__URL): not redis://host:port" in refusal()
+    assert SECRET not in refusal()
+
+
 def test_a_wrong_entry_of_a_list_is_an_error_that_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_FETCH__SCHEMES", "https,ftp")
     assert "TAGGER_FETCH__SCHEMES" in refusal()

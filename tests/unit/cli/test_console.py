@@ -63,6 +63,17 @@ def test_an_event_that_is_no_text_is_refused_before_it_is_sent() -> None:
             send_event(Settings(), event)
 
 
+def test_a_setting_that_proves_wrong_later_is_told_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__EXTRA__A.B", "c")
+    with err.capture() as said, pytest.raises(typer.Exit) as ended, explained():
+        raise SettingsError("no such property", setting="kafka.extra.a.b")
+    assert ended.value.exit_code == Exit.SETTINGS
+    assert said.get() == "photo-tagger: kafka.extra.a.b (from TAGGER_KAFKA__EXTRA__A.B): no such property\n"
+    with err.capture() as said, pytest.raises(typer.Exit), explained():
+        raise SettingsError("soon is no time", setting="--from")
+    assert said.get() == "photo-tagger: --from: soon is no time\n"
+
+
 def test_an_error_of_several_lines_is_shown_in_as_many() -> None:
     with err.capture() as said, pytest.raises(typer.Exit) as ended, explained():
         raise SettingsError("settings are wrong:\n  kafka.x\x1b: y")

@@ -51,6 +51,11 @@ def test_anything_else_is_an_error_that_shows_the_forms(text: str) -> None:
     assert "2026-11-21T10:00:00Z" in str(caught.value)
 
 
+def test_the_option_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"^--from: 'soon' is not a time"):
+        parse_time("soon", option="--from")
+
+
 @given(st.text(max_size=12).filter(lambda text: not text[:-1].isdecimal() and "000" not in text))
 def test_no_text_raises_anything_but_a_settings_error(text: str) -> None:
     try:

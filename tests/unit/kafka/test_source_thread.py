@@ -23,7 +23,7 @@ from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
 if TYPE_CHECKING:
-    from consumer.errors import SourceFailed
+    from consumer.errors import SettingsError, SourceFailed
 
 TOPIC = "photo-uploads"
 WINDOW = 4
@@ -192,7 +192,7 @@ class Bench:
         plan: Plan | None = None,
     ) -> None:
         self.records: list[Record] = []
-        self.failures: list[SourceFailed] = []
+        self.failures: list[SourceFailed | SettingsError] = []
         self.log, self.metrics = RecordingLog(), Metrics()
         self.consumer, self.suspended = FakeConsumer(*messages), threading.Event()
         self.ids, self.ends = FakeIds(), FakeEnds()
@@ -228,6 +228,15 @@ class Bench:
 
 def partitions(*numbers: int) -> list[TopicPartition]:
     return [TopicPartition(TOPIC, number) for number in numbers]
+
+
+def test_a_property_that_only_a_consumer_refuses_ends_the_service_as_a_wrong_setting() -> None:
+    bench = Bench()
+    bench.source._connect = partial(clients.consumer_client, "127.0.0.1:1", "g", {"session.timeout.ms": 600_000})
+    bench.source._run()
+    (failure,) = bench.failures
+    assert "session.timeout.ms" in str(failure)
+    assert type(failure).__name__ == "SettingsError"
 
 
 def messages(*offsets: int, number: int = 0) -> list[FakeMessage]:
@@ -424,6 +433,7 @@ def test_a_thread_that_hangs_is_not_alive_and_does_not_hold_up_the_end_of_the_pr
     assert bench.source.ready
     bench.source._brokers.on_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
     assert not bench.source.ready
+    assert str(bench.source.complaint).startswith("kafka")
     bench.source.close(10)
     assert not bench.source._thread.is_alive()
     assert not bench.source.alive

@@ -20,9 +20,12 @@ class Client:
 
     def __init__(self, outcome: str | KafkaError) -> None:
         self.outcome, self.up = outcome, True
-        self.reconnected = 0
+        self.reconnected = self.polled = 0
         self.gate = threading.Event()
         self.gate.set()
+
+    def poll(self, _: float) -> None:
+        self.polled += 1
 
     def list_topics(self, timeout: float) -> None:
         assert timeout > 0
@@ -91,6 +94,15 @@ def test_after_a_question_without_an_answer_the_client_connects_again_first() ->
         topic_ids.ask(["t"])
         assert taken(topic_ids.take).answered == answered
         assert client.reconnected == reconnected
+
+
+def test_what_the_client_logs_is_taken_with_each_question() -> None:
+    client = Client(ID)
+    topic_ids = TopicIds(lambda: client)  # type: ignore[arg-type,return-value]
+    for polled in (1, 2):
+        topic_ids.ask(["t"])
+        assert taken(topic_ids.take).answered
+        assert client.polled == polled
 
 
 def test_no_topics_are_no_question() -> None:

@@ -17,6 +17,7 @@ from consumer import events
 from consumer.events import Photo
 from consumer.events import Pixels as Array
 from consumer.fetch.hosts import Hosts
+from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.resilience import Dependencies, RetrySchedule, StuckRecords, retry_within_budget
 from consumer.service.contract_watch import next_contract
@@ -49,6 +50,7 @@ class Bench:
             log=self.log,
             metrics=metrics,
             stuck=StuckRecords(metrics),
+            order=OrderWatch(self.log, metrics),
         )
         self.tasks: list[asyncio.Task[Any]] = []
 
