@@ -8,22 +8,25 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from benchmarks import machine
 from benchmarks.compare import contenders, latency, memory, photos, report
-from benchmarks.compare.burst import burst
+from benchmarks.compare.burst import Burst, burst
 from benchmarks.compare.contenders import NAMES, OURS, OVERLAPPED, ROOT, LeftOut, title
 from benchmarks.compare.ideal import ideal
 from benchmarks.compare.report import SHARES, Results
 from benchmarks.compare.rig import Failed, Rig
 from consumer.embedded.paths import cache_folder, model_repository
+from consumer.embedded.process import EmbeddedServerError
 from consumer.embedded.servers import start_stack
+
+T = TypeVar("T")
 
 #: A contender is asked for a rate only if it did so much more in the bursts: else its queue grows without end.
 _ROOM = 1.1
@@ -39,12 +42,13 @@ class Sizes:
     rate_s: float
     rated: tuple[str, ...]
     replayed: int
+    replays: int
     backlogs: tuple[int, ...]
     backlog_s: float
 
 
-_LONG = Sizes(600, 3, 2, 10.0, NAMES, 1500, (10_000, 1_000_000), 8.0)
-_SHORT = Sizes(200, 1, 1, 4.0, (OURS, OVERLAPPED), 500, (), 0.0)
+_LONG = Sizes(600, 3, 2, 10.0, NAMES, 1500, 2, (10_000, 1_000_000), 8.0)
+_SHORT = Sizes(200, 1, 1, 4.0, (OURS, OVERLAPPED), 500, 1, (), 0.0)
 
 
 class Comparison:
@@ -69,23 +73,27 @@ class Comparison:
                     self._burst(self.results.http, name, number, http=True)
 
     def latencies(self) -> None:
-        """Each at shares of our own rate, as far as it can go; then ours beside a replay."""
+        """Each at shares of our own rate, as far as it can go."""
         ours = self.results.rate(OURS)
-        for name in self.sizes.rated if ours else ():
-            shares = [share for share in SHARES if self.results.rate(name) >= _ROOM * share * ours]
+        for name in self.sizes.rated:
+            shares = [share for share in SHARES if self.results.rate(name) > _ROOM * share * ours > 0]
             rates = [share * ours for share in shares]
-            if rates and (found := self._try(latency.at_rates, name, f"rate-{name}", rates, self.sizes.rate_s)):
+            found = rates and self._try(
+                partial(latency.at_rates, self.rig, name, f"rate-{name}", rates, self.sizes.rate_s)
+            )
+            if found:
                 self.results.latencies[name] = dict(zip(shares, found, strict=True))
                 say(f"{name}: " + ", ".join(f"{each.p50_ms:.1f}/{each.p99_ms:.1f} ms" for each in found))
-        if ours and (
-            found := self._try(
-                latency.beside_replay, "replay", SHARES[0] * ours, self.sizes.rate_s, self.sizes.replayed
-            )
-        ):
-            self.results.beside.append(found)
-            if not found.outlasted:
-                self.results.problems.append("the replay ended before the measurement beside it: it says nothing")
-            say(f"p99 beside a replay {found.beside.p99_ms:.1f}, alone {found.alone.p99_ms:.1f} ms")
+
+    def replay(self) -> None:
+        """Ours at the lower rate, without and with a replay beside it."""
+        sizes, rate = self.sizes, SHARES[0] * self.results.rate(OURS)
+        measure = partial(latency.beside_replay, self.rig, "replay", rate, sizes.rate_s)
+        for each in (rate and self._try(partial(measure, old=sizes.replayed, pairs=sizes.replays))) or []:
+            self.results.beside.append(each)
+            say(f"p99 beside a replay {each.beside.p99_ms:.1f}, alone {each.alone.p99_ms:.1f} ms")
+            if not each.outlasted:
+                self.results.problems.append("a replay ended before the measurement beside it, which does not count")
 
     def memory(self) -> None:
         """One backlog after the other, each for all contenders."""
@@ -94,14 +102,15 @@ class Comparison:
             memory.backlog(self.rig, topic, count)
             for name in self.names:
                 tag = f"memory-{count}-{name}"
-                if found := self._try(memory.peak, name, tag, topic, self.sizes.backlog_s):
+                found = self._try(partial(memory.peak, self.rig, name, tag, topic, self.sizes.backlog_s))
+                if found:
                     self.results.peaks.setdefault(name, {})[count] = found
                     say(f"{name}: {found:.0f} MB with {count:,} events in front of it")
             self.rig.admin.delete_topics([topic])
 
-    def _burst(self, into: dict[str, dict[int, Any]], name: str, number: int, *, http: bool = False) -> None:
+    def _burst(self, into: dict[str, dict[int, Burst]], name: str, number: int, *, http: bool = False) -> None:
         tag = f"{'http' if http else 'burst'}{number}-{name}"
-        found = self._try(lambda rig: burst(rig, name, tag, self.sizes.photos, http=http))
+        found = self._try(partial(burst, self.rig, name, tag, self.sizes.photos, http=http))
         if found:
             into.setdefault(name, {})[number] = found
             if found.right < found.photos:
@@ -109,10 +118,10 @@ class Comparison:
             load = f"others {found.others:.2f}, stolen {found.stolen:.2f} cores"
             say(f"{tag}: {found.rate:.0f} photos/s, {found.sum_ms:.2f} CPU-ms, {load}")
 
-    def _try(self, measure: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - what `measure` returns
+    def _try(self, measure: Callable[[], T]) -> T | None:
         """What a measurement finds; None where a contender fails, which is noted."""
         try:
-            return measure(self.rig, *arguments)
+            return measure()
         except Failed as failed:
             say(str(failed))
             self.results.problems.append(str(failed).splitlines()[0])
@@ -123,18 +132,18 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-@contextmanager
-def rig() -> Iterator[Rig]:
-    """The servers, with their photos.
-
-    Yields:
-        The rig.
-    """
+def compare(sizes: Sizes, names: list[str]) -> Results:
+    """Starts the servers and measures everything, in this order: the latencies need our rate."""
     folder, logs = cache_folder() / "bench" / "photos", cache_folder() / "bench" / "logs"
     photos.make(folder)
     logs.mkdir(parents=True, exist_ok=True)
-    with start_stack(logs, model_repository(), "real", say) as stack, Rig(stack, folder, logs) as made:
-        yield made
+    with start_stack(logs, model_repository(), "real", say) as stack, Rig(stack, folder, logs) as rig:
+        comparison = Comparison(rig, sizes, names)
+        comparison.bursts()
+        comparison.latencies()
+        comparison.replay()
+        comparison.memory()
+    return comparison.results
 
 
 def able(names: list[str]) -> tuple[list[str], list[str]]:
@@ -157,29 +166,32 @@ def main() -> int:
     parser.add_argument("--only", help=f"comma-separated, of {','.join(NAMES)}")
     parser.add_argument("--record", type=Path, help="a page that the tables are written into")
     arguments = parser.parse_args()
-    began, day = time.monotonic(), datetime.now(UTC).strftime("%Y-%m-%d")
-    names, problems = able(arguments.only.split(",") if arguments.only else list(NAMES))
-    with rig() as made:
-        comparison = Comparison(made, _SHORT if arguments.short else _LONG, names)
-        comparison.bursts()
-        comparison.latencies()
-        comparison.memory()
-    results = comparison.results
-    results.problems += problems
+    chosen = arguments.only.split(",") if arguments.only else list(NAMES)
+    if unknown := set(chosen) - set(NAMES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    began, sizes = time.monotonic(), _SHORT if arguments.short else _LONG
+    names, left_out = able(chosen)
+    try:
+        results = compare(sizes, names)
+    except EmbeddedServerError as error:
+        say(str(error))
+        return 1
     facts = {
-        "date": day,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": machine.describe(),
         "Python": platform.python_version(),
         "took": f"{time.monotonic() - began:.0f} s",
-        "bursts": f"{comparison.sizes.rounds} of {comparison.sizes.photos} photos",
+        "bursts": f"{sizes.rounds} of {sizes.photos} photos",
     }
+    failed = bool(results.problems)
+    results.problems += left_out
     block = report.markdown(results, {name: title(name) for name in NAMES}, facts, machine.cores())
     print(block)
     raw = cache_folder() / "bench" / "results.json"
     raw.write_text(json.dumps({"facts": facts, **asdict(results)}, indent=1))
     if arguments.record:
         report.replace_block(ROOT / arguments.record, block)
-    return 1 if results.problems else 0
+    return int(failed)
 
 
 if __name__ == "__main__":

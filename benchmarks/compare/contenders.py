@@ -76,11 +76,8 @@ def prepare(name: str) -> None:
     stamp.write_text(wanted)
 
 
-def start(name: str, place: Place, log: Path, extra: Mapping[str, str], *command: str) -> subprocess.Popen[bytes]:
-    """Starts a contender, which reads its topic from the beginning; of the service, another `command` than run.
-
-    `extra` adds to the environment.
-    """
+def start(name: str, place: Place, log: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Starts a contender, which reads its topic from the beginning; of the service, another `command` than run."""
     python = str(_environment(name) / "bin" / "python") if name in _PACKAGES else sys.executable
     module = f"benchmarks.peers.{name}"
     arguments = {
@@ -89,7 +86,7 @@ def start(name: str, place: Place, log: Path, extra: Mapping[str, str], *command
         "bytewax": ["bytewax.run", "-w", str(len(os.sched_getaffinity(0))), f"{module}:flow"],
     }.get(name, [module])
     settings = _settings(place) if name == OURS else {"BENCH_PEER": json.dumps(_peer(place))}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings, **extra}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
     with log.open("ab") as output:
         return subprocess.Popen(
             [python, "-m", *arguments], env=environment, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT

@@ -1,7 +1,10 @@
 """Event to tag at a constant rate: from when an event was due to when the broker has its result."""
 
 import statistics
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks import machine
@@ -38,27 +41,38 @@ def at_rates(rig: Rig, name: str, tag: str, rates: list[float], seconds: float) 
         return [_at_rate(run, f"rate{number}", rate, seconds) for number, rate in enumerate(rates)]
 
 
-def beside_replay(rig: Rig, tag: str, rate: float, seconds: float, old: int) -> Beside:
+def beside_replay(rig: Rig, tag: str, rate: float, seconds: float, *, old: int, pairs: int) -> list[Beside]:
     """The service at a rate, alone and then beside a replay of all that it has tagged, at least `old` photos."""
     with rig.run(OURS, tag) as run:
         run.send("old", photos.mix(old, seed=9))
         run.wait()
-        alone = _at_rate(run, "alone", rate, seconds)
-        command = ("replay", "--from", "beginning")
-        place = rig.place(run.topics, tag)
-        replay = contenders.start(OURS, place, rig.logs / f"{tag}-replay.log", {}, *command)
-        try:
-            # It publishes again what is in force: its results say that it works.
-            found, deadline = run.count(), time.monotonic() + _START_S
-            while run.count() == found:
-                if time.monotonic() > deadline or replay.poll() is not None:
-                    raise Failed(f"{tag}: the replay published nothing; see {tag}-replay.log")
-                time.sleep(0.05)
-            beside = _at_rate(run, "beside", rate, seconds)
-            outlasted = replay.poll() is None
-        finally:
-            end(replay)
-    return Beside(alone, beside, outlasted)
+        found = []
+        for pair in range(pairs):
+            alone = _at_rate(run, f"alone{pair}", rate, seconds)
+            with _replay(run) as replay:
+                beside = _at_rate(run, f"beside{pair}", rate, seconds)
+                found.append(Beside(alone, beside, outlasted=replay.poll() is None))
+        return found
+
+
+@contextmanager
+def _replay(run: Run) -> Iterator[subprocess.Popen[bytes]]:
+    """A replay of the run's uploads so far, which it publishes again: its results say that it works.
+
+    Yields:
+        Its process, which is ended afterwards.
+    """
+    log, place = run.rig.logs / f"{run.tag}-replay.log", run.rig.place(run.topics, run.tag)
+    process = contenders.start(OURS, place, log, "replay", "--from", "beginning")
+    try:
+        found, deadline = run.count(), time.monotonic() + _START_S
+        while run.count() == found:
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise Failed(f"{run.tag}: the replay published nothing; its log is {log}")
+            time.sleep(0.05)
+        yield process
+    finally:
+        end(process)
 
 
 def _at_rate(run: Run, part: str, rate: float, seconds: float) -> Latency:

@@ -28,7 +28,8 @@ _PARTITIONS = 4
 _WARM = 60
 _START_S = 90.0
 _SILENCE_S = 60.0
-_POLL_S = 0.05
+#: The broker stamps results, so that looking for them seldom costs nothing but the driver's patience.
+_POLL_S = 0.2
 
 
 class Failed(Exception):
@@ -49,8 +50,10 @@ class Rig:
     def __init__(self, stack: Stack, folder: Path, logs: Path) -> None:
         self.stack, self.folder, self.logs = stack, folder, logs
         self.kafka = stack.kafka.bootstrap_servers
-        self.admin = AdminClient({"bootstrap.servers": self.kafka})
-        self.producer = Producer({"bootstrap.servers": self.kafka, "linger.ms": 1, "compression.type": "lz4"})
+        # They outlive the broker, and would say so.
+        self._client = {"bootstrap.servers": self.kafka, "log_level": 2}
+        self.admin = AdminClient(self._client)
+        self.producer = Producer({**self._client, "linger.ms": 1, "compression.type": "lz4"})
         self.reader = TagReader(stack.redis.url)
         argv = [sys.executable, "-m", "benchmarks.compare.photo_host", str(folder)]
         self._host = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -114,9 +117,8 @@ class Rig:
             The contender, which may not be connected yet, and is ended afterwards.
         """
         log = self.logs / f"{tag}.log"
-        process = contenders.start(name, self.place(names, tag), log, {})
-        settings = {"bootstrap.servers": self.kafka, "group.id": f"driver-{tag}", "enable.auto.commit": False}
-        results = Consumer(settings)
+        process = contenders.start(name, self.place(names, tag), log)
+        results = Consumer({**self._client, "group.id": f"driver-{tag}", "enable.auto.commit": False})
         try:
             yield Run(self, tag, names, process, results, log)
         finally:
