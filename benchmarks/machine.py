@@ -9,7 +9,6 @@ from pathlib import Path
 #: What the speed of int8 hangs on.
 INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
 _TICKS = os.sysconf("SC_CLK_TCK")
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +84,9 @@ def between(before: Reading, after: Reading) -> Usage:
     return Usage(used_s, max(0.0, others_s / took_s), (after.stolen_s - before.stolen_s) / took_s)
 
 
-def describe() -> str:
+def describe(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The CPU's name, how many cores may be used, and which of the instructions that matter it has."""
-    lines = _CPUINFO.read_text().splitlines()
+    lines = cpuinfo.read_text().splitlines()
     facts = dict(reversed([[part.strip() for part in line.split(":", 1)] for line in lines if ":" in line]))
     known = set(facts.get("flags", "").split())
     name = f"{facts.get('model name', 'unknown CPU')}, family {facts.get('cpu family')} model {facts.get('model')}"

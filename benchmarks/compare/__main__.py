@@ -22,7 +22,7 @@ from benchmarks.compare.contenders import NAMES, OURS, OVERLAPPED, ROOT, LeftOut
 from benchmarks.compare.ideal import ideal
 from benchmarks.compare.report import SHARES, Results
 from benchmarks.compare.rig import Failed, Rig
-from consumer.embedded.paths import cache_folder, model_repository
+from consumer.embedded.paths import cache_folder, model_repository, new_logs_folder
 from consumer.embedded.process import EmbeddedServerError
 from consumer.embedded.servers import start_stack
 
@@ -59,7 +59,8 @@ class Comparison:
         self.results = Results()
 
     def bursts(self) -> None:
-        """Rounds in turns; each begins with another contender."""
+        """Rounds in turns; each begins with another contender. The servers' first burst is their slowest: nobody's."""
+        self._try(partial(burst, self.rig, self.names[-1], "first", self.sizes.photos))
         for number in range(self.sizes.rounds):
             found = ideal(self.rig.folder, self.rig.reference, self.sizes.photos // 2, 1.0)
             self.results.ideals[number] = found
@@ -78,9 +79,8 @@ class Comparison:
         for name in self.sizes.rated:
             shares = [share for share in SHARES if self.results.rate(name) > _ROOM * share * ours > 0]
             rates = [share * ours for share in shares]
-            found = rates and self._try(
-                partial(latency.at_rates, self.rig, name, f"rate-{name}", rates, self.sizes.rate_s)
-            )
+            measure = partial(latency.at_rates, self.rig, name, f"rate-{name}", rates, self.sizes.rate_s)
+            found = self._try(measure) if rates else None
             if found:
                 self.results.latencies[name] = dict(zip(shares, found, strict=True))
                 say(f"{name}: " + ", ".join(f"{each.p50_ms:.1f}/{each.p99_ms:.1f} ms" for each in found))
@@ -88,9 +88,11 @@ class Comparison:
     def replay(self) -> None:
         """Ours at the lower rate, without and with a replay beside it."""
         sizes, rate = self.sizes, SHARES[0] * self.results.rate(OURS)
-        measure = partial(latency.beside_replay, self.rig, "replay", rate, sizes.rate_s)
-        for each in (rate and self._try(partial(measure, old=sizes.replayed, pairs=sizes.replays))) or []:
-            self.results.beside.append(each)
+        measure = partial(
+            latency.beside_replay, self.rig, "replay", rate, sizes.rate_s, old=sizes.replayed, pairs=sizes.replays
+        )
+        self.results.beside = (self._try(measure) if rate else None) or []
+        for each in self.results.beside:
             say(f"p99 beside a replay {each.beside.p99_ms:.1f}, alone {each.alone.p99_ms:.1f} ms")
             if not each.outlasted:
                 self.results.problems.append("a replay ended before the measurement beside it, which does not count")
@@ -134,9 +136,9 @@ def say(line: str) -> None:
 
 def compare(sizes: Sizes, names: list[str]) -> Results:
     """Starts the servers and measures everything, in this order: the latencies need our rate."""
-    folder, logs = cache_folder() / "bench" / "photos", cache_folder() / "bench" / "logs"
+    folder, logs = cache_folder() / "bench" / "photos", new_logs_folder()
     photos.make(folder)
-    logs.mkdir(parents=True, exist_ok=True)
+    say(f"logs are kept in {logs}")
     with start_stack(logs, model_repository(), "real", say) as stack, Rig(stack, folder, logs) as rig:
         comparison = Comparison(rig, sizes, names)
         comparison.bursts()

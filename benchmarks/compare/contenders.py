@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import cores
 from consumer.contract import Geometry
 from consumer.embedded.paths import cache_folder, repository_root
+from consumer.embedded.process import GuardianClient, Server, ServerSpec
 from consumer.embedded.servers import Stack
 from consumer.kafka.topics import TopicNames
 
@@ -76,21 +78,29 @@ def prepare(name: str) -> None:
     stamp.write_text(wanted)
 
 
-def start(name: str, place: Place, log: Path, *command: str) -> subprocess.Popen[bytes]:
-    """Starts a contender, which reads its topic from the beginning; of the service, another `command` than run."""
+def contender(guardian: GuardianClient, name: str, place: Place, tag: str, *command: str) -> Server:
+    """A contender, not started; it reads its topic from the beginning. `command` is another of the service than run."""
     python = str(_environment(name) / "bin" / "python") if name in _PACKAGES else sys.executable
     module = f"benchmarks.peers.{name}"
     arguments = {
         OURS: ["consumer.cli", *(command or ("run",))],
         "faststream": ["faststream", "run", f"{module}:app"],
-        "bytewax": ["bytewax.run", "-w", str(len(os.sched_getaffinity(0))), f"{module}:flow"],
+        "bytewax": ["bytewax.run", "-w", str(cores()), f"{module}:flow"],
     }.get(name, [module])
     settings = _settings(place) if name == OURS else {"BENCH_PEER": json.dumps(_peer(place))}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings}
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [python, "-m", *arguments], env=environment, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
-        )
+    return child(guardian, tag, [python, "-m", *arguments], settings)
+
+
+def child(
+    guardian: GuardianClient,
+    tag: str,
+    argv: list[str],
+    settings: Mapping[str, str] | None = None,
+    answers: Callable[[], bool] = lambda: True,
+) -> Server:
+    """A process that ends with the benchmark, however that ends; not started."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(settings or {})}
+    return Server(guardian, ServerSpec(tag, argv, environment, answers, stop_timeout_s=15.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Event to tag at a constant rate: from when an event was due to when the broker has its result."""
 
 import statistics
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from benchmarks import machine
 from benchmarks.compare import contenders, photos
 from benchmarks.compare.contenders import OURS
-from benchmarks.compare.rig import Failed, Rig, Run, end
+from benchmarks.compare.rig import Failed, Rig, Run
+from consumer.embedded.process import Server
 
 _START_S = 60.0
 
@@ -51,28 +51,29 @@ def beside_replay(rig: Rig, tag: str, rate: float, seconds: float, *, old: int, 
             alone = _at_rate(run, f"alone{pair}", rate, seconds)
             with _replay(run) as replay:
                 beside = _at_rate(run, f"beside{pair}", rate, seconds)
-                found.append(Beside(alone, beside, outlasted=replay.poll() is None))
+                found.append(Beside(alone, beside, outlasted=replay.running))
         return found
 
 
 @contextmanager
-def _replay(run: Run) -> Iterator[subprocess.Popen[bytes]]:
+def _replay(run: Run) -> Iterator[Server]:
     """A replay of the run's uploads so far, which it publishes again: its results say that it works.
 
     Yields:
         Its process, which is ended afterwards.
     """
-    log, place = run.rig.logs / f"{run.tag}-replay.log", run.rig.place(run.topics, run.tag)
-    process = contenders.start(OURS, place, log, "replay", "--from", "beginning")
+    place, tag = run.rig.place(run.topics, run.tag), f"{run.tag}-beside"
+    process = contenders.contender(run.rig.guardian, OURS, place, tag, "replay", "--from", "beginning")
+    process.launch()
     try:
         found, deadline = run.count(), time.monotonic() + _START_S
         while run.count() == found:
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise Failed(f"{run.tag}: the replay published nothing; its log is {log}")
+            if time.monotonic() > deadline or not process.running:
+                raise Failed(f"{run.tag}: the replay published nothing; its log is {process.log_path}")
             time.sleep(0.05)
         yield process
     finally:
-        end(process)
+        process.stop()
 
 
 def _at_rate(run: Run, part: str, rate: float, seconds: float) -> Latency:

@@ -1,6 +1,5 @@
 """The servers, topics and photos that every contender works on in its turn; sends events and reads their results."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +15,9 @@ from confluent_kafka.cimpl import NewTopic
 
 from benchmarks import machine
 from benchmarks.compare import contenders, photos
-from benchmarks.compare.contenders import ROOT, Place
+from benchmarks.compare.contenders import Place
 from consumer import events
+from consumer.embedded.process import GuardianClient, Server
 from consumer.embedded.servers import Stack
 from consumer.kafka.topics import TopicNames, create_topics
 from consumer.reader import TagReader
@@ -55,18 +55,23 @@ class Rig:
         self.admin = AdminClient(self._client)
         self.producer = Producer({**self._client, "linger.ms": 1, "compression.type": "lz4"})
         self.reader = TagReader(stack.redis.url)
+        self.guardian = GuardianClient(logs)
         argv = [sys.executable, "-m", "benchmarks.compare.photo_host", str(folder)]
-        self._host = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        self.http = self._host.stdout.readline().strip()
+        self._host = contenders.child(self.guardian, "photo-host", argv, answers=lambda: bool(self.http))
+        self._host.start()
         self.reference = contenders.reference(self.place(TopicNames(), "reference"), photos.every_name())
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._host.terminate()
-        self._host.wait()
         self.reader.close()
+        self.guardian.close()
+
+    @property
+    def http(self) -> str:
+        """The address of the photos, once the host has printed it."""
+        return self._host.log_path.read_text().strip()
 
     def place(self, topics: TopicNames, group: str) -> Place:
         """Where a contender works."""
@@ -116,39 +121,28 @@ class Rig:
         Yields:
             The contender, which may not be connected yet, and is ended afterwards.
         """
-        log = self.logs / f"{tag}.log"
-        process = contenders.start(name, self.place(names, tag), log)
+        process = contenders.contender(self.guardian, name, self.place(names, tag), tag)
+        process.launch()
         results = Consumer({**self._client, "group.id": f"driver-{tag}", "enable.auto.commit": False})
         try:
-            yield Run(self, tag, names, process, results, log)
+            yield Run(self, tag, names, process, results)
         finally:
             results.close()
-            end(process)
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """Asks a process to end; after 15 s it is killed."""
-    process.terminate()
-    try:
-        process.wait(15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+            process.stop()
 
 
 class Run:
     """A running contender."""
 
-    def __init__(  # noqa: PLR0917 - what the rig made for it
+    def __init__(
         self,
         rig: Rig,
         tag: str,
         topics: TopicNames,
-        process: subprocess.Popen[bytes],
+        process: Server,
         results: Consumer,
-        log: Path,
     ) -> None:
-        self.rig, self.tag, self.topics, self.process, self.log = rig, tag, topics, process, log
+        self.rig, self.tag, self.topics, self.process = rig, tag, topics, process
         self.sent = 0
         self._results = results
 
@@ -186,9 +180,9 @@ class Run:
 
     def require(self, found: int, holds: bool = True) -> None:  # noqa: FBT001, FBT002 - a condition
         """Raises `Failed` where the process has ended or a condition does not hold."""
-        if self.process.poll() is not None or not holds:
-            state = f"ended with {self.process.returncode}" if self.process.poll() is not None else "is silent"
-            lines = self.log.read_text(errors="replace").splitlines()[-6:]
+        if not self.process.running or not holds:
+            state = "is silent" if self.process.running else "has ended"
+            lines = self.process.log_path.read_text(errors="replace").splitlines()[-6:]
             raise Failed(f"{self.tag}: {state} after {found} of {self.sent} results\n  " + "\n  ".join(lines))
 
     def count(self) -> int:

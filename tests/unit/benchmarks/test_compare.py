@@ -2,6 +2,8 @@
 
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,9 @@ from benchmarks.compare.contenders import NAMES, OURS, OVERLAPPED
 from benchmarks.compare.ideal import Ideal
 from benchmarks.compare.latency import Beside, Latency
 from benchmarks.compare.report import Results
+from benchmarks.compare.rig import Result, right
+from consumer.tags import Quality, Tags
+from tests.fakes import tags
 
 TITLES = {name: f"the {name}" for name in NAMES}
 
@@ -96,6 +101,26 @@ def test_wrong_results_and_failures_are_shown() -> None:
     text = markdown(results)
     assert "19/20" in row(text, "the ours")
     assert "- burst0-quix: is silent" in text
+
+
+def test_a_result_is_right_if_its_scores_are_as_expected_and_redis_has_the_same_tags() -> None:
+    good = tags()
+    expected = {"score": 0.75, "probabilities": dict(good.probabilities)}
+    missed = {name: value + 0.01 for name, value in good.probabilities.items()}
+    other = tags(quality=Quality(0.76, 4, good=True))
+
+    def count(found: Tags, stored: Tags | None, wanted: dict[str, Any]) -> int:
+        reader = SimpleNamespace(get_many=lambda _: {} if stored is None else {"photo-1": stored})
+        rig: Any = SimpleNamespace(reader=reader, reference=SimpleNamespace(photos={"a.jpg": wanted}))
+        return right(rig, {"photo-1": "a.jpg"}, {"photo-1": Result(0.0, found)})
+
+    assert count(good, good, expected) == 1
+    assert count(good, None, expected) == 0
+    assert count(good, tags(version=good.version[:-1] + "9"), expected) == 0
+    assert count(good, tags(brands=()), expected) == 0
+    assert count(other, other, expected) == 0
+    assert count(good, good, {**expected, "probabilities": missed}) == 0
+    assert count(good, good, {**expected, "probabilities": {}}) == 0
 
 
 def test_only_the_block_of_a_page_is_replaced(tmp_path: Path) -> None:
