@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from benchmarks.compare import contenders, photos, report
+from benchmarks.compare.__main__ import Comparison, Sizes
 from benchmarks.compare.burst import Burst
 from benchmarks.compare.contenders import NAMES, OURS, OVERLAPPED
 from benchmarks.compare.ideal import Ideal
 from benchmarks.compare.latency import Beside, Latency
 from benchmarks.compare.report import Results
-from benchmarks.compare.rig import Result, right
+from benchmarks.compare.rig import Failed, Result, right
 from consumer.tags import Quality, Tags
 from tests.fakes import tags
 
@@ -94,6 +95,17 @@ def test_a_busy_machine_is_called_busy(others: float, cores: int, busy: bool) ->
     text = markdown(Results(bursts={OURS: {0: burst(others=others)}}), cores)
     assert f"used {others:.2f} cores of {cores}" in text
     assert ("A busy machine" in text) is busy
+
+
+def test_a_contender_that_fails_is_noted_and_the_next_one_is_measured() -> None:
+    def fail() -> float:
+        raise Failed("burst0-quix: has ended after 3 of 10 results\n  the end of its log")
+
+    rig: Any = None
+    comparison = Comparison(rig, Sizes(10, 1, 0, 1.0, (), 0, 0, (), 0.0), ["quix"])
+    assert comparison._try(fail) is None
+    assert comparison._try(lambda: 1.0) == 1.0
+    assert comparison.results.problems == ["burst0-quix: has ended after 3 of 10 results"]
 
 
 def test_wrong_results_and_failures_are_shown() -> None:
