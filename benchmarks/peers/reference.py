@@ -1,0 +1,24 @@
+"""Judges each photo alone: prints its scores, which every contender must come to, and what is served, as JSON.
+
+`python -m benchmarks.peers.reference FOLDER NAME...`
+"""
+
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.peers.job import MODELS, SyncJob
+from consumer.events import PhotoUploaded, Source
+
+job = SyncJob()
+answers = {}
+for name in sys.argv[2:]:
+    batch = job.pixels(Path(sys.argv[1], name).read_bytes())[np.newaxis]
+    scores = (job.ask(*model, batch)[0] for model in MODELS)
+    tags = job.tags(PhotoUploaded(name, name, datetime.now(UTC)), *scores, Source("none", 0, 0))
+    answers[name] = {"score": tags.quality.score, "probabilities": tags.probabilities}
+print(json.dumps({"photos": answers, "models": job.contract.models, "geometry": asdict(job.contract.geometry)}))
