@@ -138,9 +138,9 @@ class Dependencies:
                     if need.part:
                         parts.add(need)
                 else:
-                    if self._lost_s:
-                        for need in (_Need(dependency), *parts):
-                            self._note_recovery(need, began_s)
+                    # Of each photo five calls come here, and nearly never is anything lost.
+                    for need in (_Need(dependency), *parts) if self._lost_s else ():
+                        self._note_recovery(need, began_s)
                     return result
                 # Jitter, so that the photos in flight do not all call a server at once that just came back.
                 await asyncio.sleep(wait_s * (0.5 + random.random() / 2))  # noqa: S311 - jitter is not cryptography
@@ -267,8 +267,8 @@ def is_shortage(failure: BaseException | None) -> bool:
 class RetryingCaller:
     """Repeats a step after `Retryable`, with exponential backoff and jitter, then raises the last failure.
 
-    Where a host asks for a wait (Retry-After) of more than 5 s, the failure is raised at once. The budget of time begins
-    with the first failure.
+    Where a host asks for a wait (Retry-After) of more than 5 s, the failure is raised at once. The budget of time
+    begins with the first failure.
     """
 
     def __init__(self, attempts: int) -> None:

@@ -231,7 +231,8 @@ def configure_logging(
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", UnblockingLines(stream))),
         cache_logger_on_first_use=False,
     )
-    log: Log = structlog.get_logger(**bound)
+    # Bound now: the lazy logger would be made anew for each line, those that its level drops included.
+    log: Log = structlog.get_logger().bind(**bound)
     return log
 
 

@@ -79,13 +79,15 @@ def run(
 
             log = configure_logging(loaded.log.level, loaded.log.format)
             raise typer.Exit(asyncio.run(run_workers(loaded, count, log, _FINAL)))
+        import uvloop  # noqa: PLC0415 - as above
+
         from consumer.service.run import run_live  # noqa: PLC0415 - as above
 
         if member is None:
-            asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
+            uvloop.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
         else:
             log = configure_logging(loaded.log.level, loaded.log.format, worker=member.number)
-            asyncio.run(run_live(loaded, log, member.report_port))
+            uvloop.run(run_live(loaded, log, member.report_port))
 
 
 @app.command()

@@ -18,8 +18,8 @@ from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
 
 #: How long a connection is held unread; hosts close such connections after 10 to 60 s.
 OPEN_WAIT_S: Final = 5.0
-#: What is reserved before the length is known is at most this part of the budget: where the file system hangs, the eight
-#: calls of a mount hold a quarter.
+#: What is reserved before the length is known is at most this part of the budget: the eight calls of a mount that hangs
+#: hold a quarter.
 _LITTLE: Final = 32
 
 

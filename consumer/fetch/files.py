@@ -1,9 +1,9 @@
 """Photos from files below one folder: `file:` URIs.
 
 Every call of the file system is made in a thread of the file's mount: a network mount that hangs takes the places of
-its own photos alone. A small file is read by one call, in room that was taken for it before. A larger one is opened once
-for its size and once more to be read, so that no handle passes from one thread to another, or is left behind where a wait
-is cut short.
+its own photos alone. A small file is read by one call, in room that was taken for it before. A larger one is opened
+once for its size and once more to be read, so that no handle passes from one thread to another, or is left behind where
+a wait is cut short.
 """
 
 import errno

@@ -134,6 +134,9 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         #: Held while a record is handed over or the producer is changed, so that none goes to one that is given up.
         self._changing = threading.Lock()
+        self._answers: deque[tuple[asyncio.Future[Source], Source | RecordRefused | DependencyDown]] = deque()
+        #: The loop is about to look at the answers.
+        self._woken = False
         self._rebuilt_s: deque[float] = deque(maxlen=_MOST_REBUILDS)
         #: Former producers with records under way.
         self._broken: list[Producer] = []
@@ -167,7 +170,10 @@ class Lane:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             answer = Source(*coordinates(message)) if error is None else _meaning(error, record.topic)
-            self._loop.call_soon_threadsafe(_resolve, future, answer)
+            self._answers.append((future, answer))
+            if not self._woken:
+                self._woken = True
+                self._loop.call_soon_threadsafe(self._resolve)
 
         while True:
             try:
@@ -187,6 +193,18 @@ class Lane:
                 failure = _meaning(error.args[0], record.topic)
                 raise failure from None
         return await future
+
+    def _resolve(self) -> None:
+        """Hands the answers so far to those who wait: what is acknowledged together wakes the loop once."""
+        self._woken = False
+        while self._answers:
+            future, answer = self._answers.popleft()
+            if future.done():
+                continue
+            if isinstance(answer, Source):
+                future.set_result(answer)
+            else:
+                future.set_exception(answer)
 
     def _run(self) -> None:
         """Serves acknowledgements; an end that nobody asked for ends the service, which would wait for ever."""
@@ -229,15 +247,6 @@ class Lane:
         self._broken = [broken for broken in self._broken if len(broken)]
 
 
-def _resolve(future: asyncio.Future[Source], answer: Source | RecordRefused | DependencyDown) -> None:
-    if future.done():
-        return
-    if isinstance(answer, Source):
-        future.set_result(answer)
-    else:
-        future.set_exception(answer)
-
-
 def _meaning(error: KafkaError, topic: str) -> RecordRefused | DependencyDown:
     text = f"topic {topic}: {explain(error)}"
     if error.code() in FOR_THE_RECORD:
@@ -247,4 +256,6 @@ def _meaning(error: KafkaError, topic: str) -> RecordRefused | DependencyDown:
 
 def _named(headers: Headers) -> list[tuple[str, str | bytes | None]]:
     """The headers with names that can be encoded: one that was not UTF-8 is written with escapes."""
-    return [(name.encode(errors="backslashreplace").decode(), value) for name, value in headers]
+    return [
+        (name if name.isascii() else name.encode(errors="backslashreplace").decode(), value) for name, value in headers
+    ]

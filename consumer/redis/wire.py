@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from typing import Any, Final
 
 from redis.asyncio import ConnectionPool, Redis
@@ -30,7 +31,8 @@ class Wire:
         self._client: Any = Redis.from_pool(pool)
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[_Request, asyncio.Future[Answer]]] = []
-        self._round_trips: set[asyncio.Task[None]] = set()
+        self._round_trips: set[asyncio.Task[list[Answer]]] = set()
+        self._closed = False
 
     async def ask(self, commands: _Request) -> Answer:
         """What the node replies to the commands.
@@ -47,36 +49,32 @@ class Wire:
 
     async def aclose(self) -> None:
         """Closes the connections; who still waits gets a failure."""
-        round_trips = list(self._round_trips)
-        for task in round_trips:
-            task.cancel()
-        await asyncio.gather(*round_trips, return_exceptions=True)
+        self._closed = True
+        self._begin()
+        for round_trip in self._round_trips:
+            round_trip.cancel()
+        await asyncio.gather(*self._round_trips, return_exceptions=True)
         await self._client.aclose()
 
     def _begin(self) -> None:
-        if self._waiting and len(self._round_trips) < _ROUND_TRIPS:
+        if self._waiting and (self._closed or len(self._round_trips) < _ROUND_TRIPS):
             asked, self._waiting = self._waiting, []
-            task = self._loop.create_task(self._round_trip(asked))
-            self._round_trips.add(task)
-            task.add_done_callback(self._ended)
+            round_trip = self._loop.create_task(self._answers([commands for commands, _ in asked]))
+            self._round_trips.add(round_trip)
+            round_trip.add_done_callback(partial(self._ended, [waiter for _, waiter in asked]))
+            if self._closed:
+                round_trip.cancel()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._round_trips.discard(task)
-        self._begin()
-
-    async def _round_trip(self, asked: Sequence[tuple[_Request, asyncio.Future[Answer]]]) -> None:
-        answers: Sequence[Answer]
-        try:
-            answers = await self._answers([commands for commands, _ in asked])
-        except asyncio.CancelledError:
-            answers = [NoConnection("closed meanwhile") for _ in asked]
-        for (_, waiter), answer in zip(asked, answers, strict=True):
+    def _ended(self, waiters: Sequence[asyncio.Future[Answer]], round_trip: asyncio.Task[list[Answer]]) -> None:
+        self._round_trips.discard(round_trip)
+        for waiter, answer in zip(waiters, _answers_of(round_trip, len(waiters)), strict=True):
             if waiter.done():
                 continue
-            if isinstance(answer, UnicodeEncodeError):
+            if isinstance(answer, Exception) and not isinstance(answer, FAILURES):
                 waiter.set_exception(answer)
             else:
                 waiter.set_result(answer)
+        self._begin()
 
     async def _answers(self, requests: Sequence[_Request]) -> list[Answer]:
         answer = await self._answer([command for commands in requests for command in commands])
@@ -85,15 +83,15 @@ class Wire:
             return [[next(replies) for _ in commands] for commands in requests]
         if len(requests) > 1 and isinstance(answer, InvalidResponse | UnicodeEncodeError):
             # That of one of them, which must not be the failure of the others.
-            return [*await self._answers(requests[:1]), *await self._answers(requests[1:])]
-        # One each: a failure that is raised keeps the frames that it passed, and with them a photo.
-        return [copy(answer) for _ in requests]
+            half = len(requests) // 2
+            return [*await self._answers(requests[:half]), *await self._answers(requests[half:])]
+        return _each(answer, len(requests))
 
     async def _answer(self, commands: _Request) -> Answer:
         try:
             replies = await self._replies(commands)
         except ResponseError as error:
-            return [copy(error) for _ in commands]
+            return [*_each(error, len(commands))]
         except FAILURES as error:
             return error
         except UnicodeEncodeError as error:
@@ -115,3 +113,15 @@ class Wire:
             pipeline.execute_command(*command)
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
+
+
+def _answers_of(round_trip: asyncio.Task[list[Answer]], count: int) -> list[Answer]:
+    if round_trip.cancelled():
+        return _each(NoConnection("closed meanwhile"), count)
+    bug = round_trip.exception()
+    return _each(bug, count) if isinstance(bug, Exception) else round_trip.result()
+
+
+def _each(failure: Exception, count: int) -> list[Answer]:
+    """One for each: a failure that is raised keeps the frames that it passed, and with them a photo."""
+    return [copy(failure) for _ in range(count)]
