@@ -6,7 +6,7 @@ topic is compacted. So a record counts as refused only once it was refused in a 
 
 import asyncio
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
 from consumer.events import Headers, Source
+from consumer.kafka.accumulator import Accumulator
 from consumer.kafka.clients import (
     FOR_THE_RECORD,
     Properties,
@@ -26,6 +27,8 @@ from consumer.kafka.clients import (
 )
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
+
+_Answer = Source | RecordRefused | DependencyDown
 
 _POLL_S: Final = 0.1
 _FULL_QUEUE_WAIT_S: Final = 0.05
@@ -134,7 +137,9 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         #: Held while a record is handed over or the producer is changed, so that none goes to one that is given up.
         self._changing = threading.Lock()
-        self._answers: deque[tuple[asyncio.Future[Source], Source | RecordRefused | DependencyDown]] = deque()
+        #: By topic.
+        self._accumulators: defaultdict[str, Accumulator] = defaultdict(Accumulator)
+        self._answers: deque[tuple[Accumulator, asyncio.Future[Source], _Answer]] = deque()
         #: The loop is about to look at the answers.
         self._woken = False
         self._rebuilt_s: deque[float] = deque(maxlen=_MOST_REBUILDS)
@@ -166,15 +171,31 @@ class Lane:
             RecordRefused: the brokers refuse it for good, or another one of its batch.
             DependencyDown: as `Outbox.send`.
         """
+        accumulator = self._accumulators[record.topic]
+        await accumulator.enter()
         future: asyncio.Future[Source] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             answer = Source(*coordinates(message)) if error is None else _meaning(error, record.topic)
-            self._answers.append((future, answer))
+            self._answers.append((accumulator, future, answer))
             if not self._woken:
                 self._woken = True
                 self._loop.call_soon_threadsafe(self._resolve)
 
+        try:
+            await self._produce(record, delivered)
+        except BaseException:
+            accumulator.leave()
+            raise
+        return await future
+
+    async def _produce(self, record: NewRecord, delivered: Callable[[KafkaError | None, Message], None]) -> None:
+        """Hands a record over, as soon as librdkafka's queue has room.
+
+        Raises:
+            RecordRefused: as `send`.
+            DependencyDown: as `send`.
+        """
         while True:
             try:
                 with self._changing:
@@ -186,19 +207,20 @@ class Lane:
                         partition=record.partition,
                         on_delivery=delivered,
                     )
-                break
             except BufferError:
                 await asyncio.sleep(_FULL_QUEUE_WAIT_S)
             except KafkaException as error:
                 failure = _meaning(error.args[0], record.topic)
                 raise failure from None
-        return await future
+            else:
+                return
 
     def _resolve(self) -> None:
         """Hands the answers so far to those who wait: what is acknowledged together wakes the loop once."""
         self._woken = False
         while self._answers:
-            future, answer = self._answers.popleft()
+            accumulator, future, answer = self._answers.popleft()
+            accumulator.leave()
             if future.done():
                 continue
             if isinstance(answer, Source):

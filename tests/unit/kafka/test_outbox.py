@@ -230,3 +230,16 @@ async def test_what_is_acknowledged_together_wakes_the_loop_once(monkeypatch: py
         assert len(await asyncio.gather(*callers)) == 20
         # The last may have come a moment later.
         assert len(woken) <= 2
+
+
+async def test_records_that_are_refused_or_cannot_be_handed_over_hold_back_no_others() -> None:
+    refused = KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    desk = Desk([producer := FakeProducer(refusal=refused)], FakeProducer(refuses=lambda _: KafkaError.INVALID_RECORD))
+    async with desk.open() as outbox:
+        for _ in range(30):
+            with pytest.raises(RecordRefused):
+                await outbox.send(RECORD)
+        producer.refusal = None
+        assert len(await asyncio.gather(*(outbox.send(RECORD) for _ in range(30)))) == 30
+        lanes = outbox._lanes
+        assert [lane._accumulators[RECORD.topic]._under_way for lane in lanes] == [0, 0]
