@@ -105,7 +105,7 @@ class Files:
         if isinstance(found, bytes):
             attempt.asking = None
             return found
-        attempt.unreserve()
+        room.give_back()
         await way.pauses(found)
         await attempt.make_room(below.shown, found)
         way.reads()
@@ -143,6 +143,11 @@ class _Room:
     def reserve(self) -> None:
         """Takes it, if it is free."""
         self.size = _SMALL if self.attempt.reserve(_SMALL) else 0
+
+    def give_back(self) -> None:
+        """Returns it, if it was taken; the room that an attempt waited for stays."""
+        if self.size:
+            self.attempt.unreserve()
 
 
 @dataclass(frozen=True, slots=True)

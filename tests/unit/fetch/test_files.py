@@ -433,3 +433,23 @@ class TestCalls:
         assert len(await reading) == size
         assert budget.used == size
         attempt.release()
+
+    @pytest.mark.parametrize("size", [1024, 300 * 1024])
+    async def test_room_that_a_file_waited_for_is_not_given_to_others_when_it_is_read_again(
+        self, root: Path, size: int
+    ) -> None:
+        (root / "album/1.jpg").write_bytes(b"x" * size)
+        budget = Budget(16 * 2**20)
+        held = await budget.acquire(budget.total)
+        limits = FetchLimits(schemes=("file",), file_root=root)
+        async with Fetcher(limits, budget, open_wait_s=0.01) as fetcher, asyncio.timeout(30):
+            fetching = asyncio.create_task(fetcher.fetch(event(f"file://{root}/album/1.jpg")))
+            await until(lambda: len(budget._queue) == 1)
+            await asyncio.sleep(0.05)
+            next_one = asyncio.create_task(budget.acquire(budget.total))
+            await until(lambda: len(budget._queue) == 2)
+            held.release()
+            photo = await fetching
+            assert len(photo.body) == budget.used == size
+            photo.drop()
+            (await next_one).release()
