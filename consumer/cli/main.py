@@ -79,15 +79,13 @@ def run(
 
             log = configure_logging(loaded.log.level, loaded.log.format)
             raise typer.Exit(asyncio.run(run_workers(loaded, count, log, _FINAL)))
-        import uvloop  # noqa: PLC0415 - as above
-
         from consumer.service.run import run_live  # noqa: PLC0415 - as above
 
         if member is None:
-            uvloop.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
+            asyncio.run(run_live(loaded, configure_logging(loaded.log.level, loaded.log.format)))
         else:
             log = configure_logging(loaded.log.level, loaded.log.format, worker=member.number)
-            uvloop.run(run_live(loaded, log, member.report_port))
+            asyncio.run(run_live(loaded, log, member.report_port))
 
 
 @app.command()
