@@ -9,7 +9,7 @@ MINUTES ?= 25
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo models test lint unit integration faults acceptance bench bench-prepare fuzz schemas picture clean
+.PHONY: help setup demo models test lint unit integration faults acceptance bench bench-prepare profile fuzz schemas picture clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ bench-prepare: test-setup ## CPU time of decoding beside other libraries (PHOTOS
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/bench.txt
 	@$(BIN)/python -m benchmarks.prepare $(if $(PHOTOS),--photos "$(PHOTOS)")
 
+profile: test-setup ## a flame graph of the service under load, profile.svg
+	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/bench.txt
+	@$(BIN)/python -m benchmarks.path --profile profile.svg
+
 fuzz: test-setup ## coverage-guided fuzzing of decoding, SECONDS=60; findings go to fuzz-findings/
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/fuzz.txt
 	@$(BIN)/python -m tests.fuzz_prepare $(SECONDS)
@@ -64,4 +68,4 @@ picture: ## regenerate the README's picture from the demo's gallery (needs Chrom
 	@scripts/picture
 
 clean: ## remove environments, caches and outputs
-	rm -rf .venv .venv-servers .cache demo-output fuzz-findings .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-servers .cache demo-output profile.svg fuzz-findings .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

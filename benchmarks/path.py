@@ -1,17 +1,23 @@
 """Photos a second through the whole path, on embedded servers: `.venv/bin/python benchmarks/path.py`.
 
 One service process tags the demo's sample photos, read from files, in bursts; servers, producer and service share the
-machine's cores. Prints the median of the bursts after the first, and where a photo's time goes.
+machine's cores. Prints the median of the bursts after the first, and where a photo's time goes. `--profile FILE.svg`
+writes a flame graph of the service in the bursts after the first; it needs py-spy (requirements/bench.txt).
 """
 
 import argparse
+import contextlib
 import os
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -84,21 +90,48 @@ def stage_table(port: int) -> list[tuple[str, float]]:
     return [(stage, 1000 * total / counts[stage]) for stage, total in sums.items() if counts[stage]]
 
 
+@contextlib.contextmanager
+def profiled(service: subprocess.Popen[bytes], output: Path | None) -> Iterator[None]:
+    """Writes a flame graph of what the service does meanwhile, if `output` is given.
+
+    Only samples that hold the interpreter count: without that, threads that wait in C make up most of them. So what
+    decodes, in C and without the interpreter, is not in the graph.
+
+    Yields:
+        Nothing.
+    """
+    if output is None:
+        yield
+        return
+    profiler = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if profiler is None:
+        sys.exit("py-spy is missing: `make profile` installs it")
+    options = ["--gil", "--rate", "200", "--duration", "unlimited", "--output", str(output), "--pid", str(service.pid)]
+    with subprocess.Popen([profiler, "record", *options]) as recording:
+        try:
+            yield
+        finally:
+            recording.send_signal(signal.SIGINT)
+
+
 def main() -> None:
     """Runs the bursts and prints their rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=600, help="photos in one burst")
     parser.add_argument("--bursts", type=int, default=5, help="bursts; the first one warms up")
+    parser.add_argument("--profile", type=Path, help="write a flame graph of the bursts after the first to this SVG")
     arguments = parser.parse_args()
     port = free_port()
     with start_stack(None, repository_root() / "triton_models", "real") as stack:
         create_topics(stack.kafka.bootstrap_servers, TopicNames())
         service = start_service(stack, port)
         try:
-            rates = [
-                arguments.photos / burst(stack, f"burst{number}", arguments.photos)
-                for number in range(arguments.bursts)
-            ]
+            rates = [arguments.photos / burst(stack, "burst0", arguments.photos)]
+            with profiled(service, arguments.profile):
+                rates += [
+                    arguments.photos / burst(stack, f"burst{number}", arguments.photos)
+                    for number in range(1, arguments.bursts)
+                ]
             stages = stage_table(port)
         finally:
             service.terminate()

@@ -18,6 +18,9 @@ from consumer.errors import PhotoHostDown, PhotoRejected, Retryable
 
 #: How long a connection is held unread; hosts close such connections after 10 to 60 s.
 OPEN_WAIT_S: Final = 5.0
+#: What is reserved before the length is known is at most this part of the budget: the eight calls of a mount that hangs
+#: hold a quarter.
+_LITTLE: Final = 32
 
 
 class NotFound(Exception):
@@ -89,6 +92,19 @@ class Attempt:
         elif not self._permit.try_grow(min(wanted, self._budget.total)):
             raise Retryable("malformed_response", f"{place}: announces {wanted} bytes, fewer a moment ago")
         self._permit.shrink(wanted)
+
+    def reserve(self, most: int) -> bool:
+        """Takes room for a body of unknown length, up to `most` bytes, where that much is free and is little of all."""
+        if self._permit is None and most <= min(self.max_bytes, self._budget.total // _LITTLE):
+            self._permit = self._budget.try_acquire(most)
+            return self._permit is not None
+        return False
+
+    def unreserve(self) -> None:
+        """Returns the room of `reserve`: the body is longer."""
+        if self._permit is not None:
+            self._permit.release()
+            self._permit = None
 
     async def queued(self) -> None:
         """Waits for the room after `NoRoom`."""

@@ -42,7 +42,8 @@ class Crowd:
         self._rooms: set[Room] = set()
         #: How many wait to enter.
         self._queue: Counter[Room] = Counter()
-        self._changed = asyncio.Event()
+        #: Set at the next change; None while nobody waits for one.
+        self._changed: asyncio.Event | None = None
         self._look: asyncio.TimerHandle | None = None
 
     async def enter(self, room: Room, guest: Guest, *, others_answer: Callable[[], bool]) -> bool:
@@ -51,6 +52,9 @@ class Crowd:
         Returns False where there is none.
         """
         room.others_answer = others_answer
+        if self._full_until_s(room) is None:
+            self.join(room, guest)
+            return True
         # All places may be held by hosts that were new a moment ago, and have theirs for as long.
         long = self._overdue_s * (2 if room.is_new else 1)
         self._queue[room] += 1
@@ -117,6 +121,7 @@ class Crowd:
             left_s = min(until_s, full_s) - monotonic()
             if left_s <= 0:
                 return False
+            self._changed = self._changed or asyncio.Event()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await self._changed.wait()
@@ -128,8 +133,9 @@ class Crowd:
         self._wake()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _patience_s(self, room: Room) -> float:
         alone = self._rooms <= {room} and not room.others_answer()

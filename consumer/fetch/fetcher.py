@@ -20,6 +20,8 @@ from consumer.fetch.stores import Stores
 from consumer.fetch.urls import parsed, shown
 
 _UNBOUNDED: Final = 2**62
+#: Up to this size, hashing costs less than a switch of threads.
+_INLINE_BYTES: Final = 64 * 1024
 #: Reasons that a photo whose upload is under way may have: its bytes are missing, unfinished, or those before it.
 UNFINISHED: Final[frozenset[Reason]] = frozenset(
     {"empty_body", "content_mismatch", "corrupt_image", "unsupported_format"}
@@ -125,6 +127,11 @@ async def _check(body: bytes, sha256: str | None, place: str) -> None:
     if not body:
         raise PhotoRejected("empty_body", f"{place}: the photo has no bytes")
     if sha256 is not None:
-        digest = await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest())
+        inline = len(body) <= _INLINE_BYTES
+        digest = _sha256(body) if inline else await asyncio.to_thread(_sha256, body)
         if digest != sha256:
             raise PhotoRejected("content_mismatch", f"{len(body)} bytes with SHA-256 {digest}, not the event's")
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

@@ -1,15 +1,16 @@
 """Photos from files below one folder: `file:` URIs.
 
 Every call of the file system is made in a thread of the file's mount: a network mount that hangs takes the places of
-its own photos alone. A file is opened once for its size and once more to be read, so that no handle passes from one
-thread to another, or is left behind where a wait is cut short.
+its own photos alone. A small file is read by one call, in room that was taken for it before. A larger one is opened
+once for its size and once more to be read, so that no handle passes from one thread to another, or is left behind where
+a wait is cut short.
 """
 
 import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,11 +29,14 @@ from consumer.fetch.urls import MAX_SHOWN, origin, shown
 # Not blocking: opening a named pipe would wait for its writer.
 _FILE: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_PATH needs no right to list the folder; only Linux has it.
-_FOLDER: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_TOP: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+_FOLDER: Final = _TOP | os.O_NOFOLLOW
 
 #: Opens a file below a folder, given its path's parts, as `open_below` does.
 OpenFile = Callable[[str, Sequence[str]], int]
 _ROOT: Final = origin(URL("file:///"))
+#: Parts of a path that are no names.
+_INDIRECT: Final = frozenset({"", ".", ".."})
 
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 #: Failures that are about this path or this file; any other is of the file system.
@@ -47,6 +51,8 @@ _OF_THE_FILE: Final = frozenset(
 _BUSY: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.ETXTBSY})
 _IN_EACH_MOUNT: Final = 8
 _IN_ALL: Final = 64
+#: Up to this size, a file is read as soon as it is opened: another call in a thread costs more than the read.
+_SMALL: Final = 256 * 1024
 
 
 class Files:
@@ -92,24 +98,29 @@ class Files:
 
     async def _body(self, below: "_Below", lane: str, attempt: Attempt, way: Trail) -> bytes:
         attempt.asking = below.origin
-        size = await self._lanes.run(lane, below.size)
-        await way.pauses(size)
-        await attempt.make_room(below.shown, size)
+        room = _Room(attempt)
+        found = await self._lanes.run(lane, partial(below.look, room), room.reserve)
+        if isinstance(found, bytes):
+            attempt.asking = None
+            return found
+        room.give_back()
+        await way.pauses(found)
+        await attempt.make_room(below.shown, found)
         way.reads()
-        body = await self._lanes.run(lane, partial(below.body, size))
+        body = await self._lanes.run(lane, partial(below.body, found))
         attempt.asking = None
         return body
 
 
 def open_below(root: str, parts: Sequence[str]) -> int:
-    """A handle of the file at `parts` below a folder, opened without following any link.
+    """A handle of the file at `parts` below a folder, opened without following any link below it.
 
-    The path was resolved before; a link found now was created since, and might point outside the folder.
+    A link might point outside the folder: one that was looked at may have been changed since.
 
     Raises:
         OSError: one of the parts cannot be opened, or has become a link.
     """
-    folder = os.open(root, _FOLDER)
+    folder = os.open(root, _TOP)
     try:
         for part in parts[:-1]:
             below = os.open(part, _FOLDER, dir_fd=folder)
@@ -118,6 +129,23 @@ def open_below(root: str, parts: Sequence[str]) -> int:
         return os.open(parts[-1] if parts else ".", _FILE, dir_fd=folder)
     finally:
         os.close(folder)
+
+
+@dataclass(slots=True)
+class _Room:
+    """The room for a small file, which is taken once a thread is free for it."""
+
+    attempt: Attempt
+    size: int = 0
+
+    def reserve(self) -> None:
+        """Takes it, if it is free."""
+        self.size = _SMALL if self.attempt.reserve(_SMALL) else 0
+
+    def give_back(self) -> None:
+        """Returns it, if it was taken; the room that an attempt waited for stays."""
+        if self.size:
+            self.attempt.unreserve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +164,10 @@ class _Below:
         """The path for messages."""
         return _legible(self.path)[:MAX_SHOWN]
 
-    def size(self) -> int:
-        """The size of the file; raises as `Files.read`."""
-        with self._opened() as (_, size):
-            return size
+    def look(self, room: _Room) -> bytes | int:
+        """The bytes of the file, if there is room for them, else its size; raises as `Files.read`."""
+        with self._opened() as (handle, size):
+            return self._read(handle, size) if size <= room.size else size
 
     def body(self, announced: int) -> bytes:
         """The bytes of the file, which has the announced size.
@@ -150,8 +178,11 @@ class _Below:
         with self._opened() as (handle, size):
             if size != announced:
                 raise Retryable("short_body", f"{self.shown}: {size} bytes, {announced} a moment ago")
-            with os.fdopen(handle, "rb", closefd=False) as file:
-                body = file.read(size)
+            return self._read(handle, size)
+
+    def _read(self, handle: int, size: int) -> bytes:
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            body = file.read(size)
         if len(body) < size:
             raise Retryable("short_body", f"{self.shown}: {len(body)} of {size} bytes")
         return body
@@ -167,8 +198,7 @@ class _Below:
             PhotoRejected: `url_not_allowed`, it is no regular file, or as `Files.read`, as all else.
         """
         try:
-            top, real = self._allowed()
-            handle = self.open_file(top, Path(real).relative_to(top).parts)
+            handle = self._handle()
         except OSError as error:
             raise self._why_not_opened(error) from None
         try:
@@ -180,6 +210,22 @@ class _Below:
             raise self.failure(error) from None
         finally:
             os.close(handle)
+
+    def _handle(self) -> int:
+        """A handle of the file.
+
+        Raises:
+            PhotoRejected: `url_not_allowed`.
+            OSError: it cannot be opened.
+        """
+        top = str(self.root).rstrip("/") + "/"
+        parts = self.path.removeprefix(top).split("/")
+        # A path without links is allowed as it stands. Only what cannot be opened so has to be resolved.
+        if self.path.startswith(top) and not _INDIRECT.intersection(parts):
+            with suppress(OSError):
+                return self.open_file(top, parts)
+        top, real = self._allowed()
+        return self.open_file(top, Path(real).relative_to(top).parts)
 
     def _allowed(self) -> tuple[str, str]:
         """The real path of the root folder, and of what the URL names below it.

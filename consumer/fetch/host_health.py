@@ -43,30 +43,33 @@ class HostHealth:
     def answered(self, *names: str) -> None:
         """These hosts work."""
         for name in names:
-            host = self.hosts.answering(name)
-            host.answered_s = monotonic()
-            host.failing_s, host.unreachable, host.cut_off, host.silent = None, False, False, False
-            host.photos.clear()
-            self.crowd.answered(host.room)
-            if host.reported:
-                host.reported = False
-                self._metrics.hosts_down.dec()
-                self._log.info("host.recovered", host=name)
+            self._answered(name)
+
+    def _answered(self, name: str) -> Host:
+        host = self.hosts.answering(name)
+        host.answered_s = monotonic()
+        host.failing_s, host.unreachable, host.cut_off, host.silent = None, False, False, False
+        host.photos.clear()
+        self.crowd.answered(host.room)
+        if host.reported:
+            host.reported = False
+            self._metrics.hosts_down.dec()
+            self._log.info("host.recovered", host=name)
+        return host
 
     def ended(self, name: str) -> None:
         """This host gave an answer that was not a redirect."""
-        self.answered(name)
-        self.hosts[name].ended_s = monotonic()
+        host = self._answered(name)
+        host.ended_s = host.answered_s
 
     def served(self, event: PhotoUploaded, names: Sequence[str], ways: Mapping[str, tuple[str, ...]]) -> None:
         """A photo came from the last of these hosts, by way of the others."""
         # A probe requests the photo as it is then: without the event's checksum.
         good = PhotoUploaded(event.photo_id, event.uri, event.uploaded_at)
-        self.answered(*names)
-        self.ended(names[-1])
         for name in names:
-            self.hosts[name].good = good
-            self.hosts[name].through = ways.get(name, ())
+            host = self._answered(name)
+            host.good, host.through = good, ways.get(name, ())
+        host.ended_s = host.answered_s
 
     def is_hopeless(self, failure: Retryable, suspects: Sequence[str]) -> bool:
         """Whether another attempt in place would only hold the place: a host is down, or hangs for all its photos."""

@@ -81,14 +81,18 @@ class Lanes:
         self._running = 0
         self._threads = _Threads(name)
 
-    async def run(self, name: str, call: Callable[[], T]) -> T:
+    async def run(self, name: str, call: Callable[[], T], before: Callable[[], object] | None = None) -> T:
         """The result of `call`, and what it raises. A wait that is cancelled leaves the call running, in its place.
+
+        `before` is called in the event loop once there is a place; it must not raise.
 
         Raises:
             LaneStuck: the lane is full of calls that are overdue.
             OSError: `ENOMEM`, this process has no thread left for it.
         """
-        lane = self._lanes.setdefault(name, _Lane(asyncio.Semaphore(self._in_each)))
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane(asyncio.Semaphore(self._in_each))
         if len(lane.began_s) >= self._in_each and monotonic() - max(lane.began_s.values()) > self._overdue_s:
             raise LaneStuck(f"{self._in_each} calls have not returned for {self._overdue_s:g} s")
         lane.users += 1
@@ -99,6 +103,8 @@ class Lanes:
         finally:
             if not started:
                 self._leave(name, lane)
+        if before is not None:
+            before()
         return await self._started(name, lane, call)
 
     def _started(self, name: str, lane: _Lane, call: Callable[[], T]) -> asyncio.Future[T]:

@@ -6,7 +6,7 @@ topic is compacted. So a record counts as refused only once it was refused in a 
 
 import asyncio
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from consumer.errors import DependencyDown, ProducerFailed, RecordRefused
 from consumer.events import Headers, Source
+from consumer.kafka.accumulator import Accumulator
 from consumer.kafka.clients import (
     FOR_THE_RECORD,
     Properties,
@@ -26,6 +27,8 @@ from consumer.kafka.clients import (
 )
 from consumer.kafka.sender import NewRecord
 from consumer.telemetry import Log
+
+_Answer = Source | RecordRefused | DependencyDown
 
 _POLL_S: Final = 0.1
 _FULL_QUEUE_WAIT_S: Final = 0.05
@@ -134,6 +137,11 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         #: Held while a record is handed over or the producer is changed, so that none goes to one that is given up.
         self._changing = threading.Lock()
+        #: By topic.
+        self._accumulators: defaultdict[str, Accumulator] = defaultdict(Accumulator)
+        self._answers: deque[tuple[Accumulator, asyncio.Future[Source], _Answer]] = deque()
+        #: The loop is about to look at the answers.
+        self._woken = False
         self._rebuilt_s: deque[float] = deque(maxlen=_MOST_REBUILDS)
         #: Former producers with records under way.
         self._broken: list[Producer] = []
@@ -163,12 +171,31 @@ class Lane:
             RecordRefused: the brokers refuse it for good, or another one of its batch.
             DependencyDown: as `Outbox.send`.
         """
+        accumulator = self._accumulators[record.topic]
+        await accumulator.enter()
         future: asyncio.Future[Source] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             answer = Source(*coordinates(message)) if error is None else _meaning(error, record.topic)
-            self._loop.call_soon_threadsafe(_resolve, future, answer)
+            self._answers.append((accumulator, future, answer))
+            if not self._woken:
+                self._woken = True
+                self._loop.call_soon_threadsafe(self._resolve)
 
+        try:
+            await self._produce(record, delivered)
+        except BaseException:
+            accumulator.leave()
+            raise
+        return await future
+
+    async def _produce(self, record: NewRecord, delivered: Callable[[KafkaError | None, Message], None]) -> None:
+        """Hands a record over, as soon as librdkafka's queue has room.
+
+        Raises:
+            RecordRefused: as `send`.
+            DependencyDown: as `send`.
+        """
         while True:
             try:
                 with self._changing:
@@ -180,13 +207,26 @@ class Lane:
                         partition=record.partition,
                         on_delivery=delivered,
                     )
-                break
             except BufferError:
                 await asyncio.sleep(_FULL_QUEUE_WAIT_S)
             except KafkaException as error:
                 failure = _meaning(error.args[0], record.topic)
                 raise failure from None
-        return await future
+            else:
+                return
+
+    def _resolve(self) -> None:
+        """Hands the answers so far to those who wait: what is acknowledged together wakes the loop once."""
+        self._woken = False
+        while self._answers:
+            accumulator, future, answer = self._answers.popleft()
+            accumulator.leave()
+            if future.done():
+                continue
+            if isinstance(answer, Source):
+                future.set_result(answer)
+            else:
+                future.set_exception(answer)
 
     def _run(self) -> None:
         """Serves acknowledgements; an end that nobody asked for ends the service, which would wait for ever."""
@@ -229,15 +269,6 @@ class Lane:
         self._broken = [broken for broken in self._broken if len(broken)]
 
 
-def _resolve(future: asyncio.Future[Source], answer: Source | RecordRefused | DependencyDown) -> None:
-    if future.done():
-        return
-    if isinstance(answer, Source):
-        future.set_result(answer)
-    else:
-        future.set_exception(answer)
-
-
 def _meaning(error: KafkaError, topic: str) -> RecordRefused | DependencyDown:
     text = f"topic {topic}: {explain(error)}"
     if error.code() in FOR_THE_RECORD:
@@ -247,4 +278,6 @@ def _meaning(error: KafkaError, topic: str) -> RecordRefused | DependencyDown:
 
 def _named(headers: Headers) -> list[tuple[str, str | bytes | None]]:
     """The headers with names that can be encoded: one that was not UTF-8 is written with escapes."""
-    return [(name.encode(errors="backslashreplace").decode(), value) for name, value in headers]
+    return [
+        (name if name.isascii() else name.encode(errors="backslashreplace").decode(), value) for name, value in headers
+    ]

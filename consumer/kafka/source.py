@@ -1,7 +1,7 @@
 """Records in, offsets out: one thread owns the Kafka consumer, and every call on it happens there.
 
 The thread polls for at most 50 ms, hands records over, and takes completions back through a queue. While the window is
-full it waits for a completion; a second later it pauses the partitions and polls again, because a group member that
+full it waits for some completions; a second later it pauses the partitions and polls again, because a group member that
 does not poll loses its partitions, and resumes at half of the window. Only positions below which every record has an
 outcome are committed.
 """
@@ -32,6 +32,9 @@ from consumer.kafka.unfinished import Deliveries, Unfinished
 from consumer.telemetry import Log, Metrics
 
 _POLL_S: Final = 0.05
+#: A full window is filled up with as many records at once (or an eighth of it, if that is less): each wake-up of the
+#: thread costs as much as a record. Fewer wait for as long as a poll.
+_REFILL: Final = 8
 _BATCH: Final = 256
 _REVOKE_DRAIN_S: Final = 5.0
 _MEASURE_S: Final = 1.0
@@ -86,6 +89,7 @@ class Source:
             metrics=metrics,
         )
         self._done: deque[Record] = deque()
+        self._refill = min(_REFILL, max(1, max_in_flight // _REFILL))
         self._unread: Mapping[Partition, Unread] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -133,7 +137,8 @@ class Source:
     def done(self, record: Record) -> None:
         """A record reached its outcome; its offset may be committed once all before it have one too."""
         self._done.append(record)
-        self._wake.set()
+        if len(self._done) >= self._refill:
+            self._wake.set()
 
     def stop_delivery(self) -> None:
         """Delivers nothing any more; polling and commits go on."""

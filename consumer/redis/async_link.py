@@ -2,24 +2,18 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
-
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.exceptions import InvalidResponse, ResponseError
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
 
 from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
-from consumer.redis.failures import FAILURES
-from consumer.redis.replies import MISREAD, misfit, misread
-
-_MAX_CONNECTIONS: Final = 16
+from consumer.redis.wire import Wire
 
 
 class AsyncLink:
     """One server, or a cluster of which the URL names a node; close it. A caller may be cancelled at any time.
 
-    At most 16 connections for each node; callers wait for a free one, and every wait ends after `timeout_s`.
+    Callers share the round trips to a node; every wait for one ends after two `timeout_s` at most.
     """
 
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
@@ -27,7 +21,7 @@ class AsyncLink:
         self._timeout_s = timeout_s
         self._cluster = cluster
         self._server = Cluster(seed_of(url)) if cluster else Server()
-        self._clients: dict[Address | None, Redis] = {}
+        self._wires: dict[Address | None, Wire] = {}
         self._lock = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command], script: Script | None = None) -> list[Any]:
@@ -49,7 +43,7 @@ class AsyncLink:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._forget(list(self._clients))
+        await self._forget(list(self._wires))
 
     async def _drive(self, operation: Operation[T], answers: list[Answer] | None = None) -> T:
         while True:
@@ -71,44 +65,12 @@ class AsyncLink:
                 case requests:
                     answers = await asyncio.gather(*itertools.starmap(self._answer, requests))
 
-    async def _answer(self, node: Address | None, commands: Sequence[Command]) -> Answer:
-        client: Any = self._client(node)
-        replies: list[Any]
-        failure: InvalidResponse | None
-        try:
-            if len(commands) == 1:
-                replies = [await client.execute_command(*commands[0])]
-            else:
-                pipeline = client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                replies = await pipeline.execute(raise_on_error=False)
-        except ResponseError as error:
-            return [error] * len(commands)
-        except FAILURES as error:
-            return error
-        except MISREAD as error:
-            failure = misread(error)
-        else:
-            failure = misfit(commands, replies)
-        if failure is None:
-            return replies
-        await self._forget([node])
-        return failure
-
-    def _client(self, node: Address | None) -> Redis:
-        client = self._clients.get(node)
-        if client is None:
-            pool = BlockingConnectionPool.from_url(
-                url_at(self._url, node),
-                max_connections=_MAX_CONNECTIONS,
-                timeout=self._timeout_s,
-                socket_timeout=self._timeout_s,
-                socket_connect_timeout=self._timeout_s,
-            )
-            client = self._clients[node] = Redis.from_pool(pool)
-        return client
+    def _answer(self, node: Address | None, commands: Sequence[Command]) -> Awaitable[Answer]:
+        wire = self._wires.get(node)
+        if wire is None:
+            wire = self._wires[node] = Wire(url_at(self._url, node), self._timeout_s)
+        return wire.ask(commands)
 
     async def _forget(self, nodes: Iterable[Address | None]) -> None:
-        clients = [self._clients.pop(node) for node in nodes if node in self._clients]
-        await asyncio.gather(*(client.aclose() for client in clients))
+        wires = [self._wires.pop(node) for node in nodes if node in self._wires]
+        await asyncio.gather(*(wire.aclose() for wire in wires))

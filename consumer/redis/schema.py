@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 BUCKETS: Final = 64
 _LEVELS: Final = ("1", "2", "3", "4", "5")
+#: JSON without spaces, with sorted keys: the same tags are stored as the same bytes.
+_compact: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode
 
 
 def bucket(photo_id: str) -> str:
@@ -141,8 +143,3 @@ def _share(value: str | float) -> float:
     if not 0 <= number <= 1:
         raise ValueError(f"{number:g} is outside 0..1")
     return number
-
-
-def _compact(value: object) -> str:
-    """JSON without spaces, with sorted keys: the same tags are stored as the same bytes."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)

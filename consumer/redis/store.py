@@ -71,6 +71,8 @@ class Store(AbstractAsyncContextManager["Store"]):
             PhotoRejected: `redis_key`, where a key of another type is in the place of the hash or of an index.
         """
         written = await self._write(decision, "keep")
+        if written.in_force is decision:
+            return written
         if written.in_force is None and written.outcome != "superseded":
             written = await self._write(decision, "restore")
         return replace(written, in_force=_with_probabilities(written.in_force, decision))

@@ -189,11 +189,11 @@ async def test_a_photo_gets_its_budget_of_attempts_and_no_more(
 async def test_retries_are_counted_by_their_reason(log: RecordingLog, metrics: Metrics) -> None:
     failures = [Retryable("dns_failed", "a"), Retryable("short_body", "b"), Retryable("dns_failed", "c")]
 
-    async def step() -> None:
+    async def step(_: str) -> None:
         if failures:
             raise failures.pop()
 
-    await retry_within_budget(ATTEMPTS, log, metrics)(step)
+    await retry_within_budget(ATTEMPTS, log, metrics)(step, "photo")
     for reason, count in {"dns_failed": 2, "short_body": 1}.items():
         assert metrics.registry.get_sample_value("tagger_retries_total", {"reason": reason}) == count
 
@@ -203,12 +203,12 @@ async def test_retries_are_counted_by_their_reason(log: RecordingLog, metrics: M
 async def test_only_transient_failures_are_repeated(failure: Exception, log: RecordingLog, metrics: Metrics) -> None:
     calls = []
 
-    async def step() -> None:
+    async def step(_: str) -> None:
         calls.append(1)
         raise failure
 
     with pytest.raises(type(failure)):
-        await retry_within_budget(ATTEMPTS, log, metrics)(step)
+        await retry_within_budget(ATTEMPTS, log, metrics)(step, "photo")
     assert len(calls) == 1
     assert log.lines == []
 

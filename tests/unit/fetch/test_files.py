@@ -177,10 +177,12 @@ class FileSystem:
     def __init__(self) -> None:
         self.failures: dict[str, int] = {}
         self.hung: str | None = None
+        self.opened = 0
         self.waiting = 0
         self.released = threading.Event()
 
     def open(self, root: str, parts: Sequence[str]) -> int:
+        self.opened += 1
         if self.hung is not None and self.hung in parts:
             self.waiting += 1
             self.released.wait(30)
@@ -414,3 +416,95 @@ class TestHangs:
             await reading
         assert (caught.value.reason, caught.value.origin) == ("short_body", None)
         attempt.release()
+
+
+class TestCalls:
+    """How often a file is opened, and what room there is for it before."""
+
+    @pytest.mark.parametrize(("size", "opened"), [(0, 1), (256 * 1024, 1), (256 * 1024 + 1, 2)])
+    async def test_a_small_file_is_opened_once_and_a_larger_one_twice(
+        self, root: Path, system: FileSystem, size: int, opened: int
+    ) -> None:
+        (root / "album/1.jpg").write_bytes(b"x" * size)
+        assert len(await read(Files(root, 5.0, open_file=system.open), root / "album/1.jpg")) == size
+        assert system.opened == opened
+
+    @pytest.mark.parametrize("linked", ["file", "folder", "root"])
+    async def test_a_way_with_links_leads_to_the_same_file(self, root: Path, linked: str) -> None:
+        (root / "link.jpg").symlink_to(root / "album/1.jpg")
+        (root / "folder").symlink_to(root / "album")
+        (root.parent / "other").symlink_to(root)
+        way = {"file": root / "link.jpg", "folder": root / "folder/1.jpg", "root": root.parent / "other/album/1.jpg"}
+        assert await read(Files(root, 5.0), way[linked]) == BODY
+        assert await read(Files(root.parent / "other", 5.0), way[linked]) == BODY
+
+    async def test_the_bytes_of_a_small_file_are_reserved_before_it_is_read_and_only_those_it_has_are_kept(
+        self, root: Path, system: FileSystem
+    ) -> None:
+        budget = Budget(64 * 2**20)
+        attempt = Attempt(budget, 2**20)
+        system.hung = "hung"
+        files = Files(root, 60.0, open_file=system.open)
+        reading = asyncio.create_task(files.read(URL(f"file://{root}/hung/1.jpg"), attempt))
+        await until(lambda: system.waiting == 1)
+        assert budget.used >= len(BODY)
+        system.released.set()
+        attempt.keep(len(await reading))
+        assert budget.used == len(BODY)
+        attempt.release()
+        assert budget.used == 0
+
+    async def test_a_mount_that_hangs_holds_a_quarter_of_the_bytes_at_most(
+        self, root: Path, system: FileSystem
+    ) -> None:
+        system.hung = "hung"
+        files = Files(root, 60.0, open_file=system.open)
+        for total in (2**20, 8 * 2**20, 64 * 2**20):
+            budget, system.waiting = Budget(total), 0
+            system.released.clear()
+            attempts = [Attempt(budget, 2**20) for _ in range(20)]
+            reads = [
+                asyncio.create_task(files.read(URL(f"file://{root}/hung/{number}.jpg"), attempt))
+                for number, attempt in enumerate(attempts)
+            ]
+            await until(lambda: system.waiting == 8)
+            assert budget.used <= total // 4
+            system.released.set()
+            for attempt, reading in zip(attempts, reads, strict=True):
+                with contextlib.suppress(Retryable):
+                    assert await reading == BODY
+                attempt.release()
+            assert budget.used == 0
+
+    async def test_a_larger_file_waits_for_its_whole_room(self, root: Path) -> None:
+        size = 300 * 1024
+        (root / "album/1.jpg").write_bytes(b"x" * size)
+        budget = Budget(16 * 2**20)
+        held = await budget.acquire(budget.total - size + 1)
+        attempt = Attempt(budget, 2**20)
+        reading = asyncio.create_task(Files(root, 5.0).read(URL(f"file://{root}/album/1.jpg"), attempt))
+        await until(lambda: attempt._queue is not None)
+        held.release()
+        assert len(await reading) == size
+        assert budget.used == size
+        attempt.release()
+
+    @pytest.mark.parametrize("size", [1024, 300 * 1024])
+    async def test_room_that_a_file_waited_for_is_not_given_to_others_when_it_is_read_again(
+        self, root: Path, size: int
+    ) -> None:
+        (root / "album/1.jpg").write_bytes(b"x" * size)
+        budget = Budget(16 * 2**20)
+        held = await budget.acquire(budget.total)
+        limits = FetchLimits(schemes=("file",), file_root=root)
+        async with Fetcher(limits, budget, open_wait_s=0.01) as fetcher, asyncio.timeout(30):
+            fetching = asyncio.create_task(fetcher.fetch(event(f"file://{root}/album/1.jpg")))
+            await until(lambda: len(budget._queue) == 1)
+            await asyncio.sleep(0.05)
+            next_one = asyncio.create_task(budget.acquire(budget.total))
+            await until(lambda: len(budget._queue) == 2)
+            held.release()
+            photo = await fetching
+            assert len(photo.body) == budget.used == size
+            photo.drop()
+            (await next_one).release()

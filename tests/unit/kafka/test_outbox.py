@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -207,3 +208,38 @@ async def test_an_end_that_was_asked_for_is_no_failure() -> None:
         assert await outbox.send(replace(RECORD, partition=3)) == Source("t", 3, 0)
     assert not outbox.alive
     assert not desk.failures
+
+
+async def test_what_is_acknowledged_together_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, woken = asyncio.get_running_loop(), list[object]()
+    call_soon = loop.call_soon_threadsafe
+
+    def counted(call: Callable[..., object], *arguments: object) -> asyncio.Handle:
+        woken.append(call)
+        return call_soon(call, *arguments)
+
+    desk = Desk([producer := FakeProducer()])
+    async with desk.open() as outbox:
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        callers = [asyncio.create_task(outbox.send(RECORD)) for _ in range(20)]
+        await asyncio.sleep(0)
+        # The loop stands still until all are acknowledged.
+        deadline = time.monotonic() + 30
+        while len(producer) and time.monotonic() < deadline:
+            time.sleep(0.001)  # noqa: ASYNC251 - on purpose
+        assert len(await asyncio.gather(*callers)) == 20
+        # The last may have come a moment later.
+        assert len(woken) <= 2
+
+
+async def test_records_that_are_refused_or_cannot_be_handed_over_hold_back_no_others() -> None:
+    refused = KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+    desk = Desk([producer := FakeProducer(refusal=refused)], FakeProducer(refuses=lambda _: KafkaError.INVALID_RECORD))
+    async with desk.open() as outbox:
+        for _ in range(30):
+            with pytest.raises(RecordRefused):
+                await outbox.send(RECORD)
+        producer.refusal = None
+        assert len(await asyncio.gather(*(outbox.send(RECORD) for _ in range(30)))) == 30
+        lanes = outbox._lanes
+        assert [lane._accumulators[RECORD.topic]._under_way for lane in lanes] == [0, 0]

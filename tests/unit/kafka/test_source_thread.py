@@ -394,6 +394,15 @@ class Watched(threading.Event):
         return True
 
 
+@pytest.mark.parametrize(("window", "at_once"), [(1, 1), (15, 1), (32, 4), (64, 8), (1_000, 8)])
+def test_a_full_window_is_filled_up_with_some_records_at_once(window: int, at_once: int) -> None:
+    bench = Bench(*messages(*range(window)), window=window)
+    while len(bench.records) < window:
+        bench.turn()
+    woken = [bench.source.done(one) or bench.source._wake.is_set() for one in bench.records[:at_once]]
+    assert woken == [False] * (at_once - 1) + [True]
+
+
 def test_whatever_the_thread_waits_for_a_completion_wakes_it() -> None:
     bench = Bench(*messages(5, 6))
     bench.turn()
