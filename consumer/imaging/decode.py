@@ -137,11 +137,7 @@ def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[t
         try:
             structure = form.check(body, limits)
             # The structure of a JPEG is known; counting its reads would take 1% of a small photo's time.
-            is_jpeg = isinstance(structure, Jpeg)
-            with form.reader(io.BytesIO(body) if is_jpeg else _Body(body)) as image:
-                if is_jpeg:
-                    # All bytes at once: nothing is copied, and the decoder is slower at the end of each block.
-                    image.decodermaxblock = len(body)
+            with form.reader(io.BytesIO(body) if isinstance(structure, Jpeg) else _Body(body)) as image:
                 yield image, _header(image, form, structure, len(body), geometry, limits)
         except (PhotoRejected, NeedsMemory, MemoryError):
             raise

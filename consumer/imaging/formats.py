@@ -5,6 +5,7 @@ What other programs need of the formats is published as data (`published`, docs/
 """
 
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
@@ -73,6 +74,13 @@ def _magic(*starts: bytes) -> Callable[[bytes], bool]:
     return lambda body: body.startswith(starts)
 
 
+def _open_jpeg(body: io.BytesIO) -> ImageFile.ImageFile:
+    image = JpegImageFile(body)
+    # All bytes at once: nothing is copied, and the decoder is slower at the end of each block.
+    image.decodermaxblock = sys.maxsize
+    return image
+
+
 def _open_avif(body: io.BytesIO) -> ImageFile.ImageFile:
     # One thread for each photo: others are decoded in parallel.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -104,7 +112,7 @@ FORMATS: tuple[Format[Any], ...] = (
         suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         recognises=_magic(b"\xff\xd8\xff"),
         check=lambda body, limits: read_jpeg(body, limits.max_scans),
-        reader=JpegImageFile,
+        reader=_open_jpeg,
         cost=jpeg_cost,
         ends_early=jpeg_ends_early,
         option=None,
