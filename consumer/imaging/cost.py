@@ -44,8 +44,8 @@ class Stored:
     scale: int
 
 
-#: What every decode takes: the decoder's tables, the crop, and the rows of the resize, 6 MB of the largest photo.
-_BASE_BYTES: Final = 8 * 1024 * 1024
+#: What every decode takes: the decoder's tables, then the crop and the rows of the resize.
+_BASE_BYTES: Final = 4 * 1024 * 1024
 _BASE_S: Final = 0.002
 
 

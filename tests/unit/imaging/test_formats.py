@@ -119,3 +119,11 @@ def test_nothing_in_the_service_opens_images_of_every_format_that_pillow_has() -
         if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(("Image.open", "ImageFile.Parser"))
     }
     assert not calls
+
+
+@pytest.mark.parametrize("name", ["WEBP", "GIF", "AVIF"])
+def test_fifty_megapixels_of_little_data_are_within_the_usual_limits(name: str) -> None:
+    form = next(each for each in FORMATS if each.name == name)
+    cost = form.cost(None, Stored(10_000, 5_000, "RGB", "", False, 100_000, 1))
+    assert cost.memory_bytes <= LIMITS.max_decode_bytes
+    assert cost.cpu_s <= LIMITS.max_decode_cpu_s
