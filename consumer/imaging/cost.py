@@ -44,20 +44,16 @@ class Stored:
     scale: int
 
 
-#: What every decode takes: the decoder's tables, the crop and its copies.
+#: What every decode takes: the decoder's tables, then the crop and the rows of the resize.
 _BASE_BYTES: Final = 4 * 1024 * 1024
 _BASE_S: Final = 0.002
-#: The SIMD resize takes images of at most so many pixels, in three copies of four bytes a pixel: larger copies would
-#: need too much memory, and a JPEG decoded at a small scale never has more.
-MOST_COPIED: Final = 1_000_000
-_COPIED_BYTES: Final = 12
 
 
 def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
     """The cost of a JPEG; its coefficients are kept if it is buffered."""
     width, height = -(-jpeg.width // stored.scale), -(-jpeg.height // stored.scale)
     kept = jpeg.blocks * 128 if jpeg.buffered else 0
-    memory = kept + width * height * _pixel_bytes(stored.mode) + _copied(width * height) + stored.body_bytes
+    memory = kept + width * height * _pixel_bytes(stored.mode) + stored.body_bytes
     per_byte, per_block = (22.0, 170.0) if jpeg.buffered else (7.0, 35.0)
     time_ns = stored.body_bytes * per_byte + jpeg.blocks * per_block + width * height * 8.0 + jpeg.visits * 0.7
     return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)
@@ -100,7 +96,7 @@ def webp_cost(lossless: bool, stored: Stored) -> Cost:  # noqa: FBT001 - what th
 def _image(pixels: int, stored: Stored) -> tuple[int, float]:
     """Bytes and ns of the decoded image and of its conversions up to the resize."""
     mode, converted = stored.mode, stored.transparent
-    kept = pixels * _pixel_bytes(mode) + _copied(pixels)
+    kept = pixels * _pixel_bytes(mode)
     if converted and mode.startswith("I;16"):
         return kept + pixels * 10, pixels * 36.0
     if mode == "1" and not converted:
@@ -108,10 +104,6 @@ def _image(pixels: int, stored: Stored) -> tuple[int, float]:
     if mode in RESIZABLE and not converted:
         return kept, pixels * 2.0
     return kept + pixels * 7, pixels * 15.0
-
-
-def _copied(pixels: int) -> int:
-    return min(pixels, MOST_COPIED) * _COPIED_BYTES
 
 
 def _pixel_bytes(mode: str) -> int:

@@ -166,3 +166,11 @@ def test_postscript_under_any_name_starts_no_program(
     with Image.open(path) as image, contextlib.suppress(OSError):
         image.load()
     assert ran.exists(), "the trap does not work"
+
+
+@pytest.mark.parametrize("name", ["WEBP", "GIF", "AVIF"])
+def test_fifty_megapixels_of_little_data_are_within_the_usual_limits(name: str) -> None:
+    form = next(each for each in FORMATS if each.name == name)
+    cost = form.cost(None, Stored(10_000, 5_000, "RGB", "", False, 100_000, 1))
+    assert cost.memory_bytes <= LIMITS.max_decode_bytes
+    assert cost.cpu_s <= LIMITS.max_decode_cpu_s

@@ -51,10 +51,34 @@ def test_premultiplied_colours_are_not_multiplied_again() -> None:
     assert difference(resized(image, box, 224), pillows(image, box, 224)) <= 0.25
 
 
-@pytest.mark.parametrize(("mode", "size"), [("RGB", (1300, 1300)), ("I;16", (64, 64)), ("F", (64, 64))])
-def test_what_is_large_or_not_of_bytes_goes_by_pillow(mode: str, size: tuple[int, int]) -> None:
-    image = Image.new(mode, size)
-    assert resized(image, Box(0.0, 0.0, *map(float, size)), 8).tobytes() == image.resize((8, 8), 2).tobytes()
+@pytest.mark.parametrize(("width", "height"), [(4000, 3000), (16, 9000), (9000, 16), (1, 1)])
+def test_images_of_any_size_and_shape_are_resized_as_pillow_does(width: int, height: int) -> None:
+    image, side = PHOTO.resize((width, height)), float(min(width, height))
+    box = Box(width - side, height - side, float(width), float(height))
+    assert np.abs(np.asarray(resized(image, box, 224), np.int16) - pillows(image, box, 224)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "YCbCr"])
+def test_modes_whose_layout_the_resizer_does_not_know_go_by_pillow(mode: str) -> None:
+    image = Image.new(mode, (64, 48), 77)
+    assert (
+        resized(image, Box(3.0, 2.0, 40.5, 39.5), 8).tobytes() == image.resize((8, 8), 2, (3, 2, 40.5, 39.5)).tobytes()
+    )
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("_size", (320, 240)), ("_mode", "CMYK")])
+def test_an_image_whose_attributes_are_not_those_of_its_memory_goes_by_pillow(attribute: str, value: object) -> None:
+    image, box = PHOTO.copy(), Box(0.0, 0.0, 480.0, 480.0)
+    expected = image.resize((224, 224), Image.Resampling.BILINEAR, box).tobytes()
+    setattr(image, attribute, value)
+    small = resized(image, box, 224)
+    assert (small.im.mode, small.tobytes()) == ("RGB", expected)
+
+
+def test_the_image_that_was_read_stays_as_it_was() -> None:
+    image = PHOTO.copy()
+    resized(image, Box(10.0, 10.0, 300.5, 300.5), 224)
+    assert image.tobytes() == PHOTO.tobytes()
 
 
 def test_threads_do_not_disturb_each_other() -> None:
