@@ -122,7 +122,7 @@ def animation(kind: str, *, alpha: bool) -> bytes:
     pixels = stream.getvalue()[12:]
     chunks = {
         b"VP8X": bytes([0x12 if alpha else 0x02, 0, 0, 0]) + u24(59, 39),
-        b"ICCP": b"ANMF" * 4,
+        b"ICCP": bytes(6) + b"ANMF" * 4,
         b"ANIM": bytes(6),
         b"ANMF": u24(5, 2, 19, 9, 100) + b"\0" + pixels,
     }
