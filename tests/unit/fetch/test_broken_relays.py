@@ -72,7 +72,7 @@ async def relay() -> AsyncIterator[Relay]:
 @pytest.fixture
 async def photos(relay: Relay) -> AsyncIterator[Photos]:
     limits = FetchLimits(
-        schemes=("http",), proxy=f"http://127.0.0.1:{relay.port}", read_timeout_s=0.05, total_timeout_s=0.5
+        schemes=("http",), proxy=f"http://127.0.0.1:{relay.port}", read_timeout_s=0.25, total_timeout_s=2.0
     )
     async with Fetcher(limits) as fetcher:
         yield Photos(fetcher)
