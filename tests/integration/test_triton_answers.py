@@ -94,6 +94,14 @@ async def swap_by_restart(fake: FakeTriton, labels: tuple[str, ...]) -> None:
     await fake.start(port)
 
 
+async def test_photos_of_a_backlog_share_requests(bench: Bench) -> None:
+    async with bench.world.service(bench.settings()) as service:
+        bench.upload("photo", 120, "red", "blue")
+        await eventually(tagged(service, 120))
+    bench.check_names()
+    assert len(bench.fake.requests) <= 100  # of 240 without sharing
+
+
 @pytest.mark.parametrize("swap", [swap_in_place, swap_by_restart])
 @pytest.mark.parametrize("dedupe", [True, False])
 async def test_labels_that_change_places_twice_in_a_burst_are_never_named_wrongly(
