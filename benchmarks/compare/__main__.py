@@ -136,7 +136,8 @@ def say(line: str) -> None:
 
 def compare(sizes: Sizes, names: list[str]) -> Results:
     """Starts the servers and measures everything, in this order: the latencies need our rate."""
-    folder, logs = cache_folder() / "bench" / "photos", new_logs_folder()
+    folder = cache_folder() / "bench" / "photos"
+    logs, _ = new_logs_folder()
     photos.make(folder)
     say(f"logs are kept in {logs}")
     with start_stack(logs, model_repository(), "real", say) as stack, Rig(stack, folder, logs) as rig:
