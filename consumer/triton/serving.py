@@ -19,7 +19,9 @@ from consumer.triton.inference import TritonClient
 from consumer.triton.model import Model
 
 _UNKNOWN: Final = -1
-#: Between the beginnings of two looks on behalf of answers; each costs 2 ms of computing here and at Triton.
+#: A look on behalf of answers costs 2 ms of computing here and at Triton. The next one begins after so many times what
+#: the last one took: soon where nothing else is computed, and seldom where all are busy; and after this at the latest.
+_LOOKS_APART: Final = 4
 _PACE_S: Final = 0.05
 
 #: How often the connection was lost, and how often something else was found to be served.
@@ -59,8 +61,9 @@ class Serving:
         self._kept: dict[tuple[int, Model], _Answer] = {}
         self._looking: asyncio.Task[ModelContract | None] | None = None
         self._confirming: asyncio.Task[None] | None = None
-        #: When the look began that found the contract in force last.
+        #: When the look began that found the contract in force last, and how long after it the next one may begin.
         self._looked_s = -inf
+        self._pace_s = 0.0
 
     async def infer(self, pixels: Pixels) -> Scores:
         """The scores of one photo from both models, concurrently; `pixels` is uint8 [size, size, 3].
@@ -145,7 +148,7 @@ class Serving:
         """
         answered_s = monotonic()
         while before == {self._changes} and self._looked_s < answered_s:
-            await asyncio.sleep(self._looked_s + _PACE_S - monotonic())
+            await asyncio.sleep(self._looked_s + self._pace_s - monotonic())
             try:
                 await self._confirm()
             except DependencyDown:
@@ -170,6 +173,7 @@ class Serving:
         losses, began_s = self._client.losses, monotonic()
         if self._confirmed == losses and await self._client.still_configured(self._contract.models):
             self._looked_s = began_s
+            self._pace_s = min(_LOOKS_APART * (monotonic() - began_s), _PACE_S)
         else:
             await self._look()
 
