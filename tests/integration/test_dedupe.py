@@ -16,7 +16,7 @@ def inferences(world: World) -> int:
     """How many photos Triton's quality model has answered so far."""
     with tritonclient.grpc.InferenceServerClient(world.settings.triton.url) as client:
         (model,) = client.get_inference_statistics("photo_quality", as_json=False).model_stats
-        return int(model.inference_stats.success.count)
+        return int(model.inference_count)
 
 
 def cached(world: World) -> dict[bytes, bytes]:
