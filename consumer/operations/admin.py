@@ -23,8 +23,12 @@ _POLL_S: Final = 0.25
 _EVENT_SOURCE: Final = "/photo-tagger/send"
 
 
-def create_topics_patiently(settings: Settings, partitions: int, replication: int, wait_s: float) -> list[str]:
+def create_topics_patiently(
+    settings: Settings, partitions: int, replication: int, wait_s: float, waits: Callable[[str], object] = str
+) -> list[str]:
     """Creates the missing topics, waiting up to `wait_s` for the cluster; returns the names of the new ones.
+
+    `waits` is called with the reason while no broker can be used.
 
     Raises:
         DependencyDown: the cluster did not answer in time, or refuses a topic.
@@ -33,11 +37,17 @@ def create_topics_patiently(settings: Settings, partitions: int, replication: in
     while True:
         try:
             return create_topics(
-                kafka.bootstrap_servers, names, partitions=partitions, replication=replication, extra=kafka.extra
+                kafka.bootstrap_servers,
+                names,
+                partitions=partitions,
+                replication=replication,
+                extra=kafka.extra,
+                waits=waits,
             )
-        except DependencyDown:
+        except DependencyDown as down:
             if monotonic() >= deadline:
                 raise
+            waits(down.detail)
             sleep(_POLL_S)
 
 
