@@ -141,9 +141,9 @@ def validated(adapter: TypeAdapter[T], value: bytes) -> T:
     try:
         return adapter.validate_json(value)
     except ValidationError as error:
-        whole = _ESCAPE.sub(lambda found: _REPLACEMENT.encode() if found["half"] else found[0], value)
+        whole, otherwise = (_with_whole_characters(value, instead) for instead in (_REPLACEMENT, "?"))
         if whole != value:
-            return _of_whole_characters(validated(adapter, whole))
+            return _named_by_none(validated(adapter, whole), validated(adapter, otherwise))
         first = error.errors(include_url=False, include_input=False)[0]
         what = (
             f"{explain(error)}{_instead(value) if first['type'] == 'missing' else ''}"
@@ -153,13 +153,25 @@ def validated(adapter: TypeAdapter[T], value: bytes) -> T:
         raise PhotoRejected("invalid_event", what) from None
 
 
-def _of_whole_characters(said: T) -> T:
-    data = said.data if isinstance(said, _CloudEvent) else said
+def _with_whole_characters(value: bytes, instead: str) -> bytes:
+    return _ESCAPE.sub(lambda found: instead.encode() if found["half"] else found[0], value)
+
+
+def _named_by_none(said: T, otherwise: T) -> T:
+    """What a text says, if the same photo at the same place is named whatever stands for half of a character.
+
+    Raises:
+        PhotoRejected: `invalid_event`.
+    """
     for name in ("photo_id", "uri"):
-        text = data.get(name) if isinstance(data, dict) else getattr(data, name, None)
-        if isinstance(text, str) and _REPLACEMENT in text:
+        if _field(said, name) != _field(otherwise, name):
             _refuse("it has half of a character, a lone surrogate", name)
     return said
+
+
+def _field(said: object, name: str) -> object:
+    data = said.data if isinstance(said, _CloudEvent) else said
+    return data.get(name) if isinstance(data, dict) else getattr(data, name, None)
 
 
 def explain(error: ValidationError) -> str:

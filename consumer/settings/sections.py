@@ -1,9 +1,10 @@
 """The sections of the settings: each setting with its type, default and meaning."""
 
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from consumer.events import MAX_CLOCK_AHEAD_S
@@ -84,6 +85,15 @@ class KafkaSettings(Section):
             names = ", ".join(sorted(refused))
             raise ValueError(f"group_protocol consumer leaves {names} to the broker: take it out of kafka.extra")
         return value
+
+    @model_validator(mode="after")
+    def _reads_nothing_that_it_writes(self) -> Self:
+        names = {"uploads_topic": self.uploads_topic, "tags_topic": self.tags_topic}
+        names |= {"dead_topic": self.dead_topic, "retry_topic": self.retry_topic}
+        for one, other in combinations(names, 2):
+            if names[one] == names[other]:
+                raise ValueError(f"{one} and {other} are the same, {names[one]}: each needs a topic of its own")
+        return self
 
 
 class RedisSettings(Section):

@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 #: What librdkafka takes before the address of a broker.
 _PROTOCOLS: Final = frozenset({"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"})
-_SPACE: Final = re.compile(r"\s")
+_NOT_IN_HOST: Final = re.compile(r"[\s,;]")
+_NOT_IN_ADDRESS: Final = re.compile(r"[/?#@]")
 
 
 def checked_by(check: Callable[[Any], object]) -> AfterValidator:
@@ -38,7 +39,7 @@ def check_brokers(value: str) -> None:
         protocol, mark, address = server.strip().rpartition("://")
         if mark and protocol.lower() not in _PROTOCOLS:
             raise ValueError(f"a broker is host:port, or one of {', '.join(sorted(_PROTOCOLS))} before ://host:port")
-        if not _is_address(address):
+        if not _is_address(address) or _NOT_IN_ADDRESS.search(address):
             raise ValueError("not host:port, or several with commas between them")
 
 
@@ -48,8 +49,8 @@ def check_triton(value: str) -> None:
     Raises:
         ValueError: it is a URL for browsers.
     """
-    if not value or re.match(r"(https?|grpcs?)://", value, re.IGNORECASE):
-        raise ValueError("write host:port of the gRPC endpoint, without http://")
+    if not value or value.endswith("/") or re.match(r"(https?|grpcs?)://", value, re.IGNORECASE):
+        raise ValueError("write host:port of the gRPC endpoint, without http:// and /")
 
 
 def check_redis(value: str) -> None:
@@ -61,8 +62,8 @@ def check_redis(value: str) -> None:
     scheme, _, place = value.partition("://")
     # The password may hold anything.
     place = place.rpartition("@")[2]
-    read = {"redis": _is_database, "rediss": _is_database, "unix": lambda path: path.startswith("/")}.get(scheme)
-    if read is None or not read(place):
+    fits = place.startswith("/") if scheme == "unix" else scheme in {"redis", "rediss"} and _is_database(place)
+    if not fits:
         raise ValueError("not redis://host:port/number, rediss:// with TLS, or unix:///path of a socket")
 
 
@@ -105,13 +106,13 @@ def by_whole_names(table: Mapping[str, object]) -> dict[str, object]:
 
 
 def _properties(value: object) -> object:
-    """The properties of librdkafka.
+    """The properties of librdkafka; an empty variable has none.
 
     Raises:
         ValueError: the value of one has none of the types that it may have.
     """
     if not isinstance(value, dict):
-        return value
+        return value or {}
     flat = by_whole_names(value)
     odd = next((name for name, held in flat.items() if not isinstance(held, str | int | float)), None)
     if odd is not None:
@@ -134,7 +135,7 @@ def _is_address(text: str) -> bool:
     """Whether a text begins with a host and, where it has one, a port."""
     try:
         parts = urlsplit(f"//{text}")
-        return bool(parts.hostname) and parts.port != 0 and not _SPACE.search(text)
+        return bool(parts.hostname) and parts.port != 0 and not _NOT_IN_HOST.search(text)
     except ValueError:
         return False
 

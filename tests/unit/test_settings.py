@@ -200,7 +200,9 @@ def test_what_is_set_nowhere_is_a_default() -> None:
     assert settings.located("kafka.extra", "no") == "kafka.extra (from the defaults): no"
 
 
-@pytest.mark.parametrize("value", ["", "a:99999", "a:b", "a:0", ":9092", "a:9092,", "a:1,b:c", "a b:9092", "a:1;b:2"])
+@pytest.mark.parametrize(
+    "value", ["", "a:99999", "a:b", "a:0", ":9092", "a:9092,", "a:1,b:c", "a b:9092", "a:1;b:2", "a:1/kafka", "me@a:1"]
+)
 def test_brokers_that_are_no_addresses_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_KAFKA__BOOTSTRAP_SERVERS", value)
     assert "kafka.bootstrap_servers (from TAGGER_KAFKA__BOOTSTRAP_SERVERS): not host:port" in refusal()
@@ -217,7 +219,7 @@ def test_a_protocol_that_kafka_has_not_is_refused_with_those_that_it_has(
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("TRITON__URL", value) for value in ("", "http://triton:8001", "GRPC://triton:8001")),
+        *(("TRITON__URL", value) for value in ("", "http://triton:8001", "GRPC://triton:8001", "a:1/")),
         *(("KAFKA__UPLOADS_TOPIC", value) for value in ("", "a b", "a/b", "\u00fc", "a" * 250)),
         ("KAFKA__GROUP_ID", ""),
     ],
@@ -225,6 +227,19 @@ def test_a_protocol_that_kafka_has_not_is_refused_with_those_that_it_has(
 def test_what_no_server_takes_is_refused_at_the_start(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"TAGGER_{name}", value)
     assert f"(from TAGGER_{name}): " in refusal()
+
+
+def test_topics_of_one_name_are_refused_by_the_variable_that_made_them_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__GROUP_ID", "g")
+    monkeypatch.setenv("TAGGER_KAFKA__TAGS_TOPIC", "photo-uploads")
+    assert (
+        "kafka (from TAGGER_KAFKA__TAGS_TOPIC): uploads_topic and tags_topic are the same, photo-uploads" in refusal()
+    )
+
+
+def test_an_empty_variable_has_no_properties(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__EXTRA", "")
+    assert load().kafka.extra == {}
 
 
 @pytest.mark.parametrize("value", ["triton:8001", "dns:///triton:8001", "[::1]:8001", "unix:/run/triton"])
@@ -240,7 +255,7 @@ def test_brokers_are_what_librdkafka_takes(value: str, monkeypatch: pytest.Monke
 
 
 #: The client would read the first database where there is no number.
-REDIS = ["redis://h/db1", "redis://h:6379/0/1", "unix://", "unix://run", "REDIS://h"]
+REDIS = ["redis://h/db1", "redis://h:6379/0/1", "unix://", "unix://run", "REDIS://h", "redis://h,g"]
 
 
 @pytest.mark.parametrize(
