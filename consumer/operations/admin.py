@@ -20,6 +20,8 @@ from consumer.settings import Settings
 T = TypeVar("T")
 
 _POLL_S: Final = 0.25
+#: A broker that is there has this time to answer, whatever is known of others.
+_LEAST_WAIT_S: Final = 3.0
 _EVENT_SOURCE: Final = "/photo-tagger/send"
 
 
@@ -33,7 +35,13 @@ def create_topics_patiently(
     Raises:
         DependencyDown: the cluster did not answer in time, or refuses a topic.
     """
-    kafka, names, deadline = settings.kafka, _names(settings), monotonic() + wait_s
+    kafka, names, deadline = settings.kafka, _names(settings), monotonic() + max(wait_s, _LEAST_WAIT_S)
+
+    def waiting(reason: str) -> None:
+        waits(reason)
+        if monotonic() >= deadline:
+            raise DependencyDown("kafka", reason)
+
     while True:
         try:
             return create_topics(
@@ -42,7 +50,7 @@ def create_topics_patiently(
                 partitions=partitions,
                 replication=replication,
                 extra=kafka.extra,
-                waits=waits,
+                waits=waiting,
             )
         except DependencyDown as down:
             if monotonic() >= deadline:

@@ -10,6 +10,9 @@ from consumer.kafka import clients, reasons, topic_review, topics
 from consumer.kafka.brokers import Brokers
 from consumer.kafka.clients import explain
 from consumer.kafka.reasons import Reasons
+from consumer.operations import admin
+from consumer.settings import Settings
+from consumer.settings.sections import KafkaSettings
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
@@ -213,6 +216,19 @@ def test_what_the_topics_wait_for_is_told_while_they_wait(known: Reasons, monkey
 
     with pytest.raises(KeyboardInterrupt):
         topics.create_topics(NOWHERE, topics.TopicNames(), waits=waits)
+
+
+def test_the_wait_for_topics_ends_in_its_time_with_the_reason(known: Reasons, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "_LEAST_WAIT_S", 0.5)
+    monkeypatch.setattr(topics, "_CREATE_TIMEOUT_S", 1_000.0)
+    known._of.clear()
+    told = list[str]()
+    nowhere = Settings(kafka=KafkaSettings(bootstrap_servers=NOWHERE))
+    with pytest.raises(DependencyDown, match=f"^kafka: {NOWHERE}: .* Connection refused$"):
+        admin.create_topics_patiently(nowhere, 1, 1, 0.0, told.append)
+    assert {f"kafka: {NOWHERE}: Connect to ipv4#{NOWHERE} failed: Connection refused"} == {
+        f"kafka: {one}" for one in told
+    }
 
 
 def test_the_loss_of_all_brokers_is_logged_and_complained_of_with_its_reason(known: Reasons) -> None:
