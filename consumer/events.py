@@ -73,6 +73,13 @@ MAX_CLOCK_AHEAD_S: Final = 86_400.0
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 
 
+_SEPARATORS: Final = str.maketrans("", "", "-_")
+
+
+def _plain(header: str) -> str:
+    return header.lower().translate(_SEPARATORS)
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A Kafka record with its coordinates; `epoch` numbers the assignment that delivered it."""
@@ -89,9 +96,12 @@ class Record:
     unreadable: str = ""
 
     def header(self, name: str, absent: str) -> str:
-        """The last header of that name as text, with escapes where it is not UTF-8; `absent` where there is none."""
+        """The last header of that name as text, with escapes where it is not UTF-8; `absent` where there is none.
+
+        Names count in any capitals, and with `-`, `_` or neither: `ce-type`, `Content-Type`, `contentType`.
+        """
         for key, value in reversed(self.headers):
-            if key == name and value is not None:
+            if value is not None and _plain(key) == _plain(name):
                 return value.decode(errors="backslashreplace")
         return absent
 
@@ -190,8 +200,7 @@ def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int
         raise PhotoRejected("invalid_event", record.unreadable)
     if record.value is None:
         raise PhotoRejected("invalid_event", "the record has no value")
-    content_type = record.header("content-type", record.header("Content-Type", ""))
-    kind, value = payloads.event_of(record.value, record.header("ce_type", UPLOADED), content_type)
+    kind, value = payloads.event_of(record.value, record.header("ce_type", UPLOADED), record.header("content-type", ""))
     event = _event(kind, value)
     now_ms = milliseconds(datetime.now(UTC)) if now_ms is None else now_ms
     stamped = milliseconds(EARLIEST) <= record.timestamp_ms <= now_ms
@@ -199,10 +208,19 @@ def parse(record: Record, *, max_ahead_s: float = MAX_CLOCK_AHEAD_S, now_ms: int
     return event
 
 
+def trace_of(record: Record) -> Headers:
+    """The sender's W3C trace context: of the headers, else of a CloudEvent in structured mode."""
+    trace = tuple((name, value) for key, value in record.headers if (name := key.lower()) in payloads.TRACE)
+    if trace or record.value is None:
+        return trace
+    attributes = payloads.trace_of(record.value, record.header("content-type", ""))
+    return tuple((name, text.encode()) for name, text in attributes.items())
+
+
 def _event(kind: str, value: bytes) -> Event:
     if kind not in _ADAPTERS:
         said = repr(kind[: payloads.MAX_QUOTED])
-        raise PhotoRejected("invalid_event", f"ce_type is {said}, expected {UPLOADED} or {DELETED}")
+        raise PhotoRejected("invalid_event", f"its type (ce_type) is {said}, expected {UPLOADED} or {DELETED}")
     event: Event = payloads.validated(_ADAPTERS[kind], value)
     return event
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from consumer.errors import PhotoRejected
 
@@ -38,6 +38,9 @@ _OTHER_ZEROS: Final[Mapping[tuple[bool, ...], str]] = {
 }
 #: The magic byte of Confluent's wire format, and the number of its schema.
 _SCHEMA_ID_BYTES: Final = 5
+#: What serializers with a registry write before a JSON object: Confluent 5 bytes or, with a GUID, 17; Apicurio 9; AWS
+#: Glue 18.
+_FRAME: Final = re.compile(rb"(\0.{4}|\0.{8}|\x01.{16}|\x03\0.{16})(?=\s*\{\s*[\"}])", re.DOTALL)
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -49,6 +52,7 @@ _COMPRESSED: Final = {
     b"\x78\x9c": "zlib",
     b"\x78\xda": "zlib",
     b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
     b"PK\x03\x04": "zip",
 }
 _BEGINNINGS: Final = {
@@ -60,19 +64,21 @@ _BEGINNINGS: Final = {
     b"\xac\xed\0\x05": "a Java object",
     b"\x03\0": "the wire format of the AWS Glue registry",
     b"\x03\x05": "the wire format of the AWS Glue registry",
-    b"\xff\xd8\xff": "a JPEG photo; send an event with its URI",
-    b"\x89PNG": "a PNG photo; send an event with its URI",
 }
+_PHOTO: Final = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF.{4}WEBP|.{4}ftyp", re.DOTALL)
+#: What to do with an object of these fields.
 _ENVELOPES: Final = {
-    (b'"specversion"', b'"data'): "a CloudEvent in structured mode has the header content-type: "
+    frozenset({"specversion", "type"}): "a CloudEvent in structured mode has the header content-type: "
     "application/cloudevents+json",
-    (b'"schema"', b'"payload"'): "an envelope of Kafka Connect: set value.converter.schemas.enable=false",
+    frozenset({"schema", "payload"}): "an envelope of Kafka Connect: set value.converter.schemas.enable=false",
 }
 #: An escape of JSON: that of a whole character beyond 16 bits, of half of one, or any other.
 _ESCAPE: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
+#: The names of W3C trace context, which are passed on with the result.
+TRACE: Final = ("traceparent", "tracestate")
 _STRUCTURED: Final = "application/cloudevents"
 _JSON_TYPE: Final = re.compile(r"(application|text)/json|[^/]+/[^/]+\+json")
 
@@ -97,7 +103,7 @@ def event_of(value: bytes, kind: str, content_type: str) -> tuple[str, bytes]:
     Raises:
         PhotoRejected: `invalid_event`, the CloudEvent is a batch, of another format or version, or has no JSON data.
     """
-    media = content_type.partition(";")[0].strip().lower()
+    media = _media(content_type)
     if not media.startswith(_STRUCTURED):
         return kind, _json_of(value)
     if media.startswith(f"{_STRUCTURED}-batch"):
@@ -107,10 +113,21 @@ def event_of(value: bytes, kind: str, content_type: str) -> tuple[str, bytes]:
     event = validated(_CLOUD_EVENT, _json_of(value))
     if event.specversion != "1.0":
         _refuse(f"a CloudEvent of version {event.specversion[:MAX_QUOTED]!r}, expected 1.0", "specversion")
-    described = (event.datacontenttype or "application/json").partition(";")[0].strip().lower()
+    described = _media(event.datacontenttype or "application/json")
     if not _JSON_TYPE.fullmatch(described):
         _refuse(f"{described[:MAX_QUOTED]!r}, expected application/json", "datacontenttype")
     return event.type, _data_of(event)
+
+
+def trace_of(value: bytes, content_type: str) -> dict[str, str]:
+    """The W3C trace context that a CloudEvent in structured mode has among its attributes; else nothing."""
+    if not _media(content_type).startswith(_STRUCTURED):
+        return {}
+    try:
+        fields = from_json(_json_of(value))
+    except ValueError:  # half of a character
+        return {}
+    return {name: fields[name] for name in TRACE if isinstance(fields.get(name), str)}
 
 
 def validated(adapter: TypeAdapter[T], value: bytes) -> T:
@@ -124,25 +141,37 @@ def validated(adapter: TypeAdapter[T], value: bytes) -> T:
     try:
         return adapter.validate_json(value)
     except ValidationError as error:
-        whole = _ESCAPE.sub(lambda found: _REPLACEMENT.encode() if found["half"] else found[0], value)
+        whole, otherwise = (_with_whole_characters(value, instead) for instead in (_REPLACEMENT, "?"))
         if whole != value:
-            return _of_whole_characters(validated(adapter, whole))
+            return _named_by_none(validated(adapter, whole), validated(adapter, otherwise))
         first = error.errors(include_url=False, include_input=False)[0]
         what = (
-            f"{explain(error)}{_envelope(value)}"
+            f"{explain(error)}{_instead(value) if first['type'] == 'missing' else ''}"
             if first["loc"]
             else f"field value: {_found_in(value) or first['msg']}"
         )
         raise PhotoRejected("invalid_event", what) from None
 
 
-def _of_whole_characters(said: T) -> T:
-    data = said.data if isinstance(said, _CloudEvent) else said
+def _with_whole_characters(value: bytes, instead: str) -> bytes:
+    return _ESCAPE.sub(lambda found: instead.encode() if found["half"] else found[0], value)
+
+
+def _named_by_none(said: T, otherwise: T) -> T:
+    """What a text says, if the same photo at the same place is named whatever stands for half of a character.
+
+    Raises:
+        PhotoRejected: `invalid_event`.
+    """
     for name in ("photo_id", "uri"):
-        text = data.get(name) if isinstance(data, dict) else getattr(data, name, None)
-        if isinstance(text, str) and _REPLACEMENT in text:
+        if _field(said, name) != _field(otherwise, name):
             _refuse("it has half of a character, a lone surrogate", name)
     return said
+
+
+def _field(said: object, name: str) -> object:
+    data = said.data if isinstance(said, _CloudEvent) else said
+    return data.get(name) if isinstance(data, dict) else getattr(data, name, None)
 
 
 def explain(error: ValidationError) -> str:
@@ -150,7 +179,7 @@ def explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])[:MAX_QUOTED] or "value"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"field {where}: {first['msg']}{more}"
+    return f"field {where}: {first['msg'].removeprefix('Value error, ')}{more}"
 
 
 def _refuse(detail: str, name: str = "value") -> NoReturn:
@@ -162,15 +191,21 @@ def _refuse(detail: str, name: str = "value") -> NoReturn:
     raise PhotoRejected("invalid_event", f"field {name}: {detail}")
 
 
+def _media(content_type: str) -> str:
+    """A content type without its parameters; Spring writes it as JSON, in quotes."""
+    return content_type.strip('" ').partition(";")[0].strip().lower()
+
+
 def _json_of(value: bytes) -> bytes:
-    """The value without a byte order mark, or without the schema id that Confluent's serializer of JSON writes."""
-    if value.startswith(b"\0") and value[_SCHEMA_ID_BYTES:].lstrip().startswith(b"{"):
-        return value[_SCHEMA_ID_BYTES:]
-    return value.removeprefix(_UTF_8_MARK)
+    """The value without a byte order mark, or without what the serializer of a schema registry writes before it."""
+    frame = _FRAME.match(value)
+    return value.removeprefix(_UTF_8_MARK) if frame is None else value[frame.end() :]
 
 
 def _data_of(event: _CloudEvent) -> bytes:
     if event.data_base64 is None:
+        if event.data is None:
+            _refuse("the event is missing", "data")
         return to_json(event.data, inf_nan_mode="constants")
     if event.data is not None:
         _refuse("there is data too", "data_base64")
@@ -180,14 +215,21 @@ def _data_of(event: _CloudEvent) -> bytes:
         _refuse("it is no Base64", "data_base64")
 
 
-def _envelope(value: bytes) -> str:
-    """What to do with an object that holds the event in a field, where that can be said."""
-    return next((f"; {what}" for signs, what in _ENVELOPES.items() if all(sign in value for sign in signs)), "")
+def _instead(value: bytes) -> str:
+    """What an object without a required field has instead, and what to do about it where that can be said."""
+    fields = from_json(value)
+    for names, what in _ENVELOPES.items():
+        if names <= fields.keys():
+            return f"; {what}"
+    for name, inner in fields.items():
+        if isinstance(inner, dict | str) and "photo_id" in inner:
+            return f"; the event seems to be in its field {name[:MAX_QUOTED]!r}: send that alone"
+    return f"; its fields are {', '.join(map(repr, fields)) or 'none'}"[:MAX_QUOTED]
 
 
 def _found_in(value: bytes) -> str:
     """What a value is that is not the JSON of an object; empty where that cannot be said."""
-    looks = (_blank, _encoding, _compression, _schema, _beginning, _bytes)
+    looks = (_blank, _encoding, _compression, _photo, _schema, _beginning, _bytes)
     return next((found for look in looks if (found := look(value))), "")
 
 
@@ -209,6 +251,10 @@ def _compression(value: bytes) -> str:
     return f"it is compressed with {name}; leave that to Kafka and its compression.type" if name else ""
 
 
+def _photo(value: bytes) -> str:
+    return "it is a photo; send an event with its URI" if _PHOTO.match(value) else ""
+
+
 def _schema(value: bytes) -> str:
     if not value.startswith(b"\0") or len(value) <= _SCHEMA_ID_BYTES:
         return ""
@@ -222,12 +268,13 @@ def _beginning(value: bytes) -> str:
 
 
 def _bytes(value: bytes) -> str:
+    like_json = value.lstrip().startswith(b"{")
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        if value.lstrip().startswith(b"{"):
+        if like_json:
             return f"it is not UTF-8 at byte {error.start}"
         text = "\0"
-    if all(character.isprintable() or character.isspace() for character in text[:MAX_QUOTED]):
+    if like_json or all(character.isprintable() or character.isspace() for character in text[:MAX_QUOTED]):
         return ""
     return f"it is no JSON, but bytes that begin with {value[:8].hex(' ')}: Avro, Protobuf or another format?"

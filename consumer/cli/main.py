@@ -116,7 +116,8 @@ def topics(
 
     with explained():
         loaded = settings.load()
-        created = create_topics_patiently(loaded, partitions, replication, wait_s)
+        waits = cache(lambda reason: err.print(f"waiting {wait_s:g} s for kafka: {reason}", style="yellow"))
+        created = create_topics_patiently(loaded, partitions, replication, wait_s, waits)
     out.print(f"created {', '.join(created)}" if created else "all topics exist")
     try:
         problems = review_topics(loaded)

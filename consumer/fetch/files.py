@@ -288,7 +288,9 @@ def _path_of(url: URL) -> str:
         PhotoRejected: `url_not_allowed`.
     """
     path = os.fsdecode(unquote_to_bytes(url.raw_path))
-    if url.raw_authority.lower() not in {"", "localhost"} or not path.startswith("/") or "\0" in path:
+    if "\0" in path:
+        raise PhotoRejected("url_not_allowed", f"{shown(url)}: no name holds a zero byte")
+    if url.raw_authority.lower() not in {"", "localhost"} or not path.startswith("/"):
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: a file: URI is file:///path, without a host")
     # To find the real path drops them, and would lead to a file in place of a folder.
     if path.rpartition("/")[2] in {"", ".", ".."}:

@@ -222,7 +222,9 @@ def _target(url: URL, response: aiohttp.ClientResponse) -> URL:
 def _check_answer(url: URL, response: aiohttp.ClientResponse) -> None:
     if response.status not in _BODIES:
         raise _refused(url, response)
-    encoding = ", ".join(response.headers.getall("Content-Encoding", ()))
+    # A compression of the transfer is not undone either.
+    names = ("Content-Encoding", "Transfer-Encoding")
+    encoding = ", ".join(value for name in names for value in response.headers.getall(name, ()))
     if is_compressed(encoding):
         raise PhotoRejected("content_encoding", f"{shown(url)}: encoded as {encoding[:40]!r} though not asked for")
 

@@ -76,6 +76,8 @@ def _transient(error: aiohttp.ClientError, *, answered: bool) -> tuple[Transient
             return "short_body" if answered else "connect_failed", cause
         case aiohttp.ClientResponseError():
             too_large = error.message.startswith(_TOO_LARGE)
-            return "malformed_response", _LIMITS if too_large else "the answer is no proper HTTP"
+            # What the client found; behind the colon it quotes the answer.
+            what = f"the answer is no proper HTTP: {error.message.partition(':')[0]}"
+            return "malformed_response", _LIMITS if too_large else what
         case _:
             return "malformed_response", type(error).__name__

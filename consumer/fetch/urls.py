@@ -16,12 +16,12 @@ MAX_SHOWN: Final = 200
 _HOST: Final = re.compile(r"^([^:/?#]*://(?:[^/?#]*@)?+)([^/?#:\[\]@]*[^\x00-\x7f][^/?#:\[\]@]*)")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
-#: A URL or a part of one (RFC 3986, appendix B): scheme, authority, path and query, with their delimiters.
-_REFERENCE: Final = re.compile(r"([a-z][a-z0-9+.-]*:)?(//[^/?#]*)?([^?#]*)(\?[^#]*)?", re.ASCII | re.IGNORECASE)
+#: A URL or a part of one: scheme, slashes, what follows them, and query.
+_REFERENCE: Final = re.compile(r"([a-z][a-z0-9+.-]*:)?(/*)([^?#]*)(\?[^#]*)?", re.ASCII | re.IGNORECASE)
 #: What browsers leave out of a Location, and what they quote in its path and in its query.
 _LEFT_OUT: Final = re.compile(r"^[\x00-\x20]+|[\t\n\r]+|[\x00-\x20]+$")
 _QUOTED_IN_PATH: Final = re.compile(r'[\x00-\x20"<>^`{}\x7f]')
-_QUOTED_IN_QUERY: Final = re.compile(r'[\x00-\x20"<>\x7f]')
+_QUOTED_IN_QUERY: Final = re.compile(r"[\x00-\x20\"'<>\x7f]")
 
 
 def parsed(uri: str) -> URL:
@@ -43,10 +43,13 @@ def parsed(uri: str) -> URL:
     except (ValueError, IndexError):  # yarl's answer to brackets before an @ and no host
         raise PhotoRejected("url_not_allowed", "the URI cannot be read as a URL") from None
     try:
-        url.port  # noqa: B018 - yarl parses the port on first access
+        # yarl parses the port on first access, and takes +80 and 8_0 for numbers.
+        odd_port = url.explicit_port is not None and not url.raw_authority.rpartition(":")[2].isdecimal()
     except ValueError:
+        odd_port = True
+    if odd_port:
         what = "the port in the URI is not a number up to 65535; an IPv6 address stands in brackets"
-        raise PhotoRejected("url_not_allowed", what) from None
+        raise PhotoRejected("url_not_allowed", what)
     if url.scheme in HTTP and "\\" in url.raw_path:
         raise PhotoRejected("url_not_allowed", f"{shown(url)}: a backslash: write / or %5C, whichever is meant")
     if url.scheme in STORE_ENDPOINTS and ("?" in uri or "#" in uri):
@@ -65,14 +68,21 @@ def redirected(url: URL, location: str) -> URL:
     """
     path, mark, query = _LEFT_OUT.sub("", location).partition("?")
     text = _quoted(_QUOTED_IN_PATH, path.replace("\\", "/")) + mark + _quoted(_QUOTED_IN_QUERY, query)
-    scheme, authority, path, query = _REFERENCE.findall(text)[0]
-    if not authority and scheme.lower() in {"", f"{url.scheme}:"}:
-        authority = f"//{url.raw_authority}"
-        if not path:
+    scheme, slashes, path, query = _REFERENCE.findall(text)[0]
+    own = f"{url.scheme}:"
+    if len(slashes) > 1 or scheme.lower() not in {"", own}:
+        # However many slashes there are, a host follows them.
+        authority, slash, path = path.partition("/")
+        path = slash + path
+    else:
+        authority = url.raw_authority
+        if not slashes + path:
             path, query = url.raw_path, query or f"?{url.raw_query_string}"
-        elif not path.startswith("/"):
+        elif not slashes:
             path = f"{url.raw_path.rpartition('/')[0]}/{path}"
-    return parsed(f"{scheme or f'{url.scheme}:'}{authority}{_without_dots(path)}{query}")
+        else:
+            path = f"/{path}"
+    return parsed(f"{scheme or own}//{authority}{_without_dots(path)}{query}")
 
 
 def check_web(url: URL, schemes: tuple[str, ...]) -> None:

@@ -134,6 +134,17 @@ def _made(make: Callable[..., Client], properties: Mapping[str, object]) -> Clie
         SettingsError: librdkafka refuses a property, or all together.
         KafkaException: the host has no thread or descriptor left for it.
     """
+    given = {name: str(value).lower() for name, value in properties.items()}
+    tokens = "oauthbearer" in {given.get("sasl.mechanism"), given.get("sasl.mechanisms")}
+    if (
+        tokens
+        and given.get("sasl.oauthbearer.method") != "oidc"
+        and "enable.sasl.oauthbearer.unsecure.jwt" not in given
+    ):
+        # librdkafka waits for ever for a token that nobody brings it.
+        raise SettingsError(
+            "tokens come from OIDC alone: set it to oidc", setting="kafka.extra.sasl.oauthbearer.method"
+        )
     try:
         return make(properties, logger=REASONS)
     except KafkaException as error:
@@ -156,7 +167,9 @@ def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: 
         known = client.list_topics(timeout=_METADATA_TIMEOUT_S).topics
     except KafkaException as error:
         client.poll(0)  # hands over the reasons
-        raise DependencyDown("kafka", explain(error.args[0], bootstrap_servers)) from None
+        silent = error.args[0].code() in BLIND and not str(REASONS)
+        silence = f"{bootstrap_servers} did not answer in {_METADATA_TIMEOUT_S:g} s"
+        raise DependencyDown("kafka", silence if silent else explain(error.args[0], bootstrap_servers)) from None
     wanted = sorted(set(topics))
     missing = [topic for topic in wanted if topic not in known]
     if missing:

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from consumer.errors import Reason
-from consumer.events import Headers, Record, Source, format_source, format_time, source_of
+from consumer.events import Headers, Record, Source, format_source, format_time, source_of, trace_of
 from consumer.resilience import Deferral
 
 _ORIGIN: Final = ("original_topic", "original_partition", "original_offset")
@@ -28,7 +28,6 @@ LONGEST_WAIT: Final = timedelta(days=7)
 #: A wait is up to a tenth longer than its delay, and the clocks of two hosts differ: a time that is further ahead was
 #: not written by this service, or by one whose clock was wrong.
 MOST_AHEAD: Final = LONGEST_WAIT + timedelta(days=1)
-_TRACE: Final = frozenset({"traceparent", "tracestate"})
 RETRY_HEADERS: Final = ("reason", "detail", "attempt", "round", "not_before", *_ORIGIN)
 DEAD_HEADERS: Final = ("reason", "detail", "attempt", *_ORIGIN, "failed_at")
 #: The last header of a dead letter whose value did not fit, and its first one, unless that value was empty.
@@ -109,8 +108,8 @@ class Delivery:
 
     @property
     def trace(self) -> Headers:
-        """The sender's headers of W3C trace context, which are passed on with the result."""
-        return tuple(pair for pair in self.sent if pair[0] in _TRACE)
+        """The sender's W3C trace context, which is passed on with the result."""
+        return trace_of(self.record)
 
     def done(self) -> None:
         """The record reached its outcome; its offset may be committed once all before it have one too."""

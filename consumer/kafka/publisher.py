@@ -90,8 +90,9 @@ class Publisher:
             }
             headers += tuple((name, text.encode()) for name, text in kept.items())
         bare = NewRecord(self._topics.tags, photo_id.encode(), value, headers)
-        traced = replace(bare, headers=(*headers, *delivery.trace))
-        await self._send_first_taken((traced, bare) if delivery.trace else (bare,))
+        trace = delivery.trace
+        traced = replace(bare, headers=(*headers, *trace))
+        await self._send_first_taken((traced, bare) if trace else (bare,))
 
     async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
         """Publishes the original bytes, key and headers; the reason and the origin follow as further headers.

@@ -28,6 +28,9 @@ BLIND: Final = frozenset(
         KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - as above
     }
 )
+#: The facilities of lines about what keeps a client from any broker, and how long they are true after they were logged:
+#: the provider of SASL's tokens, and an address with a protocol that is not `security.protocol`, which is logged once.
+_BEFORE_ANY: Final = {"OIDC": 0.0, "BROKER": float("inf")}
 _HUNG_UP: Final = "Disconnected"
 #: A listener that wants a login hangs up at once; one whose broker stops, or that was idle, later.
 _AT_ONCE_MS: Final = 1_000
@@ -35,7 +38,8 @@ _AT_ONCE_MS: Final = 1_000
 _ADVICE: Final = {
     "in current SASL state": "the listener asks for no login: security.protocol plaintext or ssl",
     "wrong version number": "the listener does not speak TLS: security.protocol plaintext or sasl_plaintext",
-    "certificate verify failed": "or the certificate is of another name than this one, or has expired",
+    "certificate verify failed": "the certificate is signed by none of ssl.ca.location, of another name, or expired",
+    "alert handshake failure": "no TLS version or cipher in common, or the listener wants a certificate of the client",
     "alert bad certificate": "the listener wants a certificate of the client: ssl.certificate.location",
     "alert certificate required": "the listener wants a certificate of the client: ssl.certificate.location",
     "Invalid response size": "what answers is no Kafka, or wants TLS: security.protocol ssl or sasl_ssl",
@@ -54,6 +58,8 @@ class Reasons:
         if facility == "FAIL" and found is not None:
             broker = found["broker"]
             self._of[broker] = (monotonic(), f"{broker}: {_reason(found)}")
+        elif facility in _BEFORE_ANY:
+            self._of[facility] = (monotonic() + _BEFORE_ANY[facility], text.partition("]: ")[2])
 
     def __str__(self) -> str:
         """The reasons of up to three brokers, the last one first; empty where there is none."""

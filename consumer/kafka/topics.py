@@ -1,10 +1,14 @@
 """Creation of the topics that the service reads and writes."""
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from consumer.errors import DependencyDown
@@ -12,6 +16,8 @@ from consumer.kafka import clients
 from consumer.kafka.reasons import REASONS
 
 _CREATE_TIMEOUT_S: Final = 15.0
+#: How often it is looked for reasons meanwhile.
+_LOOK_S: Final = 0.25
 #: How long the retry and dead-letter topics keep records.
 KEPT_MS: Final = 90 * 24 * 3600 * 1000
 #: Tombstones stay for as long as an old upload may be replayed; Kafka's default is a day.
@@ -35,11 +41,12 @@ def create_topics(
     partitions: int = 4,
     replication: int = 1,
     extra: clients.Properties | None = None,
+    waits: Callable[[str], object] = str,
 ) -> list[str]:
     """Creates the missing topics and returns their names; existing ones stay as they are.
 
     The result topic is compacted, so that Redis can be rebuilt from it, and keeps tombstones for 30 days; the retry and
-    dead-letter topics keep records for 90 days.
+    dead-letter topics keep records for 90 days. While no broker can be used, `waits` is called with the reason.
 
     Raises:
         DependencyDown: the cluster does not answer, or refuses a topic.
@@ -54,16 +61,34 @@ def create_topics(
     created = []
     for name, future in admin.create_topics(wanted, operation_timeout=_CREATE_TIMEOUT_S).items():
         try:
-            future.result(timeout=_CREATE_TIMEOUT_S)
+            _answer(admin, future, waits)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 continue
             admin.poll(0)  # hands over the reasons
             raise DependencyDown("kafka", clients.explain(error.args[0], f"topic {name}")) from None
         except FutureTimeout:
-            admin.poll(0)
             raise DependencyDown(
                 "kafka", str(REASONS) or f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s"
             ) from None
         created.append(str(name))
     return created
+
+
+def _answer(admin: AdminClient, future: Future[None], waits: Callable[[str], object]) -> None:
+    """Waits for the answer to one topic, as `create_topics`.
+
+    Raises:
+        TimeoutError: there is none.
+        KafkaException: the cluster refuses the topic.
+    """
+    deadline = monotonic() + _CREATE_TIMEOUT_S
+    while True:
+        try:
+            return future.result(timeout=min(_LOOK_S, _CREATE_TIMEOUT_S))
+        except FutureTimeout:
+            admin.poll(0)  # hands over the reasons
+            if reasons := str(REASONS):
+                waits(reasons)
+            if monotonic() >= deadline:
+                raise

@@ -20,24 +20,42 @@ from consumer.settings import Settings
 T = TypeVar("T")
 
 _POLL_S: Final = 0.25
+#: A broker that is there has this time to answer, whatever is known of others.
+_LEAST_WAIT_S: Final = 3.0
 _EVENT_SOURCE: Final = "/photo-tagger/send"
 
 
-def create_topics_patiently(settings: Settings, partitions: int, replication: int, wait_s: float) -> list[str]:
+def create_topics_patiently(
+    settings: Settings, partitions: int, replication: int, wait_s: float, waits: Callable[[str], object] = str
+) -> list[str]:
     """Creates the missing topics, waiting up to `wait_s` for the cluster; returns the names of the new ones.
+
+    `waits` is called with the reason while no broker can be used.
 
     Raises:
         DependencyDown: the cluster did not answer in time, or refuses a topic.
     """
-    kafka, names, deadline = settings.kafka, _names(settings), monotonic() + wait_s
+    kafka, names, deadline = settings.kafka, _names(settings), monotonic() + max(wait_s, _LEAST_WAIT_S)
+
+    def waiting(reason: str) -> None:
+        waits(reason)
+        if monotonic() >= deadline:
+            raise DependencyDown("kafka", reason)
+
     while True:
         try:
             return create_topics(
-                kafka.bootstrap_servers, names, partitions=partitions, replication=replication, extra=kafka.extra
+                kafka.bootstrap_servers,
+                names,
+                partitions=partitions,
+                replication=replication,
+                extra=kafka.extra,
+                waits=waiting,
             )
-        except DependencyDown:
+        except DependencyDown as down:
             if monotonic() >= deadline:
                 raise
+            waits(down.detail)
             sleep(_POLL_S)
 
 

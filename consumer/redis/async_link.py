@@ -7,6 +7,7 @@ from typing import Any
 
 from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
+from consumer.redis.urls import readable
 from consumer.redis.wire import Wire
 
 
@@ -17,7 +18,7 @@ class AsyncLink:
     """
 
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
-        self._url = url
+        self._url = readable(url)
         self._timeout_s = timeout_s
         self._cluster = cluster
         self._server = Cluster(seed_of(url)) if cluster else Server()

@@ -13,6 +13,7 @@ from consumer.redis.cluster import Cluster, Server, seed_of, settled, url_at
 from consumer.redis.commands import Address, Answer, Command, Exclusive, Forget, Operation, Script, T, Wait
 from consumer.redis.failures import FAILURES
 from consumer.redis.replies import MISREAD, misfit, misread
+from consumer.redis.urls import readable
 
 #: Nodes that are asked concurrently.
 _MAX_THREADS: Final = 16
@@ -25,7 +26,7 @@ class ThreadLink:
     """
 
     def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
-        self._url = url
+        self._url = readable(url)
         self._timeout_s = timeout_s
         self._cluster = cluster
         self._server = Cluster(seed_of(url)) if cluster else Server()

@@ -28,6 +28,7 @@ from consumer.settings.sections import (
     ServiceSettings,
     TritonSettings,
 )
+from consumer.settings.values import by_whole_names
 
 PREFIX: Final = "TAGGER_"
 CONFIG_VARIABLE: Final = "TAGGER_CONFIG"
@@ -156,7 +157,9 @@ def _from_file(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]
     if not named and not path.is_file():
         return None, {}
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise SettingsError(f"settings file {path}: it is not UTF-8") from None
     except (OSError, ValueError) as error:
         raise SettingsError(f"settings file {path}: {error}") from None
 
@@ -192,23 +195,27 @@ def _places(path: Sequence[str], detail: str, environ: Mapping[str, str]) -> str
         given = given.get(part) if isinstance(given, dict) else None
     variable = variable_of(".".join(path[:2]))
     found = {
-        name: {key} if (key := name[len(variable) + 2 :].lower().split("__")[0]) else _keys(environ[name])
+        name: {key} if (key := name[len(variable) + 2 :].lower().replace("__", ".")) else _keys(environ[name])
         for name in _variables(variable, environ)
     }
     # Tables of the file and of the environment are put together; of anything else the environment counts.
     if given is not None and (isinstance(given, dict) or not found):
-        found[str(file)] = set(given) if isinstance(given, dict) else set()
+        found[str(file)] = _names(given)
     wanted = path[2:3] or [key for keys in found.values() for key in keys if key in detail]
     return ", ".join([place for place, keys in found.items() if keys.intersection(wanted)] or found) or "the defaults"
 
 
 def _keys(text: str) -> set[str]:
-    """The keys of a table in JSON; none where it is no table."""
+    """The keys of a table in JSON, as `_names`."""
     try:
-        table = orjson.loads(text)
+        return _names(orjson.loads(text))
     except ValueError:
         return set()
-    return set(table) if isinstance(table, dict) else set()
+
+
+def _names(table: object) -> set[str]:
+    """The keys of a table and of the tables in it; none where it is no table."""
+    return {*table, *by_whole_names(table)} if isinstance(table, dict) else set()
 
 
 def _variables(variable: str, environ: Mapping[str, str]) -> list[str]:

@@ -1,9 +1,10 @@
 """The sections of the settings: each setting with its type, default and meaning."""
 
+from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from consumer.events import MAX_CLOCK_AHEAD_S
@@ -12,11 +13,13 @@ from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
 from consumer.settings.values import (
     CommaSeparated,
     EmptyIsNone,
+    Properties,
     StoreOption,
     Stores,
     check_brokers,
     check_redis,
     check_stores,
+    check_triton,
     checked_by,
 )
 
@@ -26,6 +29,8 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 #: A week, as `LONGEST_WAIT` of the retry headers.
 _LONGEST_DELAY_S: Final = 604_800.0
+#: As Kafka names topics.
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Share = Annotated[float, Field(gt=0, le=1)]
 _FETCH: Final = FetchLimits()
 _HOSTS: Final = HostLimits()
@@ -43,11 +48,13 @@ class KafkaSettings(Section):
     bootstrap_servers: Annotated[str, checked_by(check_brokers)] = Field(
         "127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated"
     )
-    group_id: str = Field("photo-tagger", description="consumer group; all replicas use the same")
-    uploads_topic: str = Field("photo-uploads", description="photo-upload events")
-    tags_topic: str = Field("photo-tags", description="results, compacted, keyed by photo id")
-    dead_topic: str = Field("photo-uploads.dead", description="rejected events with their reason")
-    retry_topic: str = Field("photo-uploads.retry", description="events that wait for their next attempts")
+    group_id: Annotated[str, Field(min_length=1)] = Field(
+        "photo-tagger", description="consumer group; all replicas use the same"
+    )
+    uploads_topic: Topic = Field("photo-uploads", description="photo-upload events")
+    tags_topic: Topic = Field("photo-tags", description="results, compacted, keyed by photo id")
+    dead_topic: Topic = Field("photo-uploads.dead", description="rejected events with their reason")
+    retry_topic: Topic = Field("photo-uploads.retry", description="events that wait for their next attempts")
     first_position: Literal["earliest", "latest"] = Field(
         "earliest", description="where a group without committed offsets starts that never ran before"
     )
@@ -57,14 +64,20 @@ class KafkaSettings(Section):
     instance_id: str = Field(
         "", description="static membership: a unique name of this member; workers append their number"
     )
-    extra: dict[str, str | int | float | bool] = Field(
+    extra: Annotated[dict[str, str | int | float | bool], Properties] = Field(
         default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
     )
 
     @field_validator("extra")
     @classmethod
-    def _leaves_the_group_alone(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
-        own = {"group.protocol": "group_protocol", "group.instance.id": "instance_id"}
+    def _leaves_the_settings_alone(cls, value: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        own = {
+            "bootstrap.servers": "bootstrap_servers",
+            "metadata.broker.list": "bootstrap_servers",
+            "group.id": "group_id",
+            "group.protocol": "group_protocol",
+            "group.instance.id": "instance_id",
+        }
         for name in own.keys() & value.keys():
             raise ValueError(f"{name} is set by kafka.{own[name]}, not in kafka.extra")
         refused = _BROKER_SIDE & value.keys()
@@ -72,6 +85,15 @@ class KafkaSettings(Section):
             names = ", ".join(sorted(refused))
             raise ValueError(f"group_protocol consumer leaves {names} to the broker: take it out of kafka.extra")
         return value
+
+    @model_validator(mode="after")
+    def _reads_nothing_that_it_writes(self) -> Self:
+        names = {"uploads_topic": self.uploads_topic, "tags_topic": self.tags_topic}
+        names |= {"dead_topic": self.dead_topic, "retry_topic": self.retry_topic}
+        for one, other in combinations(names, 2):
+            if names[one] == names[other]:
+                raise ValueError(f"{one} and {other} are the same, {names[one]}: each needs a topic of its own")
+        return self
 
 
 class RedisSettings(Section):
@@ -95,7 +117,9 @@ class DedupeSettings(Section):
 class TritonSettings(Section):
     """The Triton server and its models."""
 
-    url: str = Field("127.0.0.1:8001", description="host:port of Triton's gRPC endpoint")
+    url: Annotated[str, checked_by(check_triton)] = Field(
+        "127.0.0.1:8001", description="host:port of Triton's gRPC endpoint"
+    )
     quality_model: str = Field("photo_quality", description="name of the quality model")
     brand_model: str = Field("brand_logo", description="name of the brand model")
     deadline_s: Seconds = Field(

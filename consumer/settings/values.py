@@ -1,7 +1,8 @@
 """How the values of settings are written, and what they must be; for pydantic."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -10,6 +11,11 @@ from pydantic import AfterValidator, BeforeValidator
 from consumer.fetch.addresses import check_store
 
 T = TypeVar("T")
+
+#: What librdkafka takes before the address of a broker.
+_PROTOCOLS: Final = frozenset({"plaintext", "ssl", "sasl_plaintext", "sasl_ssl"})
+_NOT_IN_HOST: Final = re.compile(r"[\s,;]")
+_NOT_IN_ADDRESS: Final = re.compile(r"[/?#@]")
 
 
 def checked_by(check: Callable[[Any], object]) -> AfterValidator:
@@ -29,8 +35,22 @@ def check_brokers(value: str) -> None:
     Raises:
         ValueError: one is none.
     """
-    if not all(_is_address(server.strip().rpartition("://")[2]) for server in value.split(",")):
-        raise ValueError("not host:port, or several with commas between them")
+    for server in value.split(","):
+        protocol, mark, address = server.strip().rpartition("://")
+        if mark and protocol.lower() not in _PROTOCOLS:
+            raise ValueError(f"a broker is host:port, or one of {', '.join(sorted(_PROTOCOLS))} before ://host:port")
+        if not _is_address(address) or _NOT_IN_ADDRESS.search(address):
+            raise ValueError("not host:port, or several with commas between them")
+
+
+def check_triton(value: str) -> None:
+    """The address of Triton's gRPC endpoint, as gRPC takes it.
+
+    Raises:
+        ValueError: it is a URL for browsers.
+    """
+    if not value or value.endswith("/") or re.match(r"(https?|grpcs?)://", value, re.IGNORECASE):
+        raise ValueError("write host:port of the gRPC endpoint, without http:// and /")
 
 
 def check_redis(value: str) -> None:
@@ -40,8 +60,10 @@ def check_redis(value: str) -> None:
         ValueError: it is none.
     """
     scheme, _, place = value.partition("://")
-    # The password may hold anything, and a socket has no port.
-    if scheme not in {"redis", "rediss", "unix"} or not (scheme == "unix" or _is_address(place.rpartition("@")[2])):
+    # The password may hold anything.
+    place = place.rpartition("@")[2]
+    fits = place.startswith("/") if scheme == "unix" else scheme in {"redis", "rediss"} and _is_database(place)
+    if not fits:
         raise ValueError("not redis://host:port/number, rediss:// with TLS, or unix:///path of a socket")
 
 
@@ -74,16 +96,46 @@ def _stores(value: object) -> object:
     return {name: {} for name in names} if isinstance(names, list | tuple) else names
 
 
+def by_whole_names(table: Mapping[str, object]) -> dict[str, object]:
+    """The values of a table and of the tables in it, as `a.b`: without quotes, TOML reads `a.b = "c"` as such."""
+    flat: dict[str, object] = {}
+    for name, value in table.items():
+        inner = by_whole_names(value) if isinstance(value, dict) else {"": value}
+        flat |= {f"{name}.{rest}".rstrip("."): held for rest, held in inner.items()}
+    return flat
+
+
+def _properties(value: object) -> object:
+    """The properties of librdkafka; an empty variable has none.
+
+    Raises:
+        ValueError: the value of one has none of the types that it may have.
+    """
+    if not isinstance(value, dict):
+        return value or {}
+    flat = by_whole_names(value)
+    odd = next((name for name, held in flat.items() if not isinstance(held, str | int | float)), None)
+    if odd is not None:
+        raise ValueError(f"{odd}: a property is a text, a number, true or false")
+    return flat
+
+
 def _option(value: object) -> object:
     """The clients of stores read texts where TOML and JSON have booleans and numbers."""
     return str(value).lower() if isinstance(value, bool | int) else value
+
+
+def _is_database(place: str) -> bool:
+    """Whether it is an address, perhaps with the number of a database and options; the client reads no number as 0."""
+    address, _, number = place.partition("?")[0].partition("/")
+    return _is_address(address) and (not number or number.isdecimal())
 
 
 def _is_address(text: str) -> bool:
     """Whether a text begins with a host and, where it has one, a port."""
     try:
         parts = urlsplit(f"//{text}")
-        return bool(parts.hostname) and parts.port != 0
+        return bool(parts.hostname) and parts.port != 0 and not _NOT_IN_HOST.search(text)
     except ValueError:
         return False
 
@@ -94,3 +146,4 @@ CommaSeparated = BeforeValidator(_listed)
 EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)
 Stores = BeforeValidator(_stores)
 StoreOption = BeforeValidator(_option)
+Properties = BeforeValidator(_properties)

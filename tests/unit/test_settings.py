@@ -141,7 +141,11 @@ def test_a_wrong_value_of_the_environment_is_an_error_that_names_the_variable(mo
             "a",
             "kafka.extra (from TAGGER_KAFKA__EXTRA__GROUP.INSTANCE.ID): group.instance.id is set by kafka.instance_id",
         ),
-        ("TAGGER_KAFKA__EXTRA__A__B", "c", "kafka.extra.a.str (from TAGGER_KAFKA__EXTRA__A__B): "),
+        (
+            "TAGGER_KAFKA__EXTRA__GROUP__ID",
+            "c",
+            "kafka.extra (from TAGGER_KAFKA__EXTRA__GROUP__ID): group.id is set by kafka.group_id",
+        ),
         ("tagger_kafka__first_position", "middle", "kafka.first_position (from tagger_kafka__first_position): "),
         (
             "TAGGER_FETCH__ALLOW_ADDRESSES",
@@ -169,7 +173,7 @@ def test_a_wrong_key_below_a_table_of_the_file_is_named_with_the_file(
 ) -> None:
     (bare / "tagger.toml").write_text('[kafka.extra]\n"group.instance.id" = "a"\n"client.rack" = ["b"]\n')
     monkeypatch.setenv("TAGGER_KAFKA__EXTRA__SECURITY.PROTOCOL", "ssl")
-    assert "kafka.extra.client.rack.str (from tagger.toml): " in refusal()
+    assert "kafka.extra (from tagger.toml): client.rack: " in refusal()
     (bare / "tagger.toml").write_text('[kafka.extra]\n"nonsense.property" = "a"\n')
     assert (
         settings.located("kafka.extra.nonsense.property", "no")
@@ -196,10 +200,52 @@ def test_what_is_set_nowhere_is_a_default() -> None:
     assert settings.located("kafka.extra", "no") == "kafka.extra (from the defaults): no"
 
 
-@pytest.mark.parametrize("value", ["", "a:99999", "a:b", "a:0", ":9092", "a:9092,", "a:1,b:c"])
+@pytest.mark.parametrize(
+    "value", ["", "a:99999", "a:b", "a:0", ":9092", "a:9092,", "a:1,b:c", "a b:9092", "a:1;b:2", "a:1/kafka", "me@a:1"]
+)
 def test_brokers_that_are_no_addresses_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_KAFKA__BOOTSTRAP_SERVERS", value)
     assert "kafka.bootstrap_servers (from TAGGER_KAFKA__BOOTSTRAP_SERVERS): not host:port" in refusal()
+
+
+@pytest.mark.parametrize("value", ["http://a:9092", "a:1,kafka://b:1", "tcp://a:1"])
+def test_a_protocol_that_kafka_has_not_is_refused_with_those_that_it_has(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__BOOTSTRAP_SERVERS", value)
+    assert "or one of plaintext, sasl_plaintext, sasl_ssl, ssl before ://" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("TRITON__URL", value) for value in ("", "http://triton:8001", "GRPC://triton:8001", "a:1/")),
+        *(("KAFKA__UPLOADS_TOPIC", value) for value in ("", "a b", "a/b", "\u00fc", "a" * 250)),
+        ("KAFKA__GROUP_ID", ""),
+    ],
+)
+def test_what_no_server_takes_is_refused_at_the_start(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"TAGGER_{name}", value)
+    assert f"(from TAGGER_{name}): " in refusal()
+
+
+def test_topics_of_one_name_are_refused_by_the_variable_that_made_them_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__GROUP_ID", "g")
+    monkeypatch.setenv("TAGGER_KAFKA__TAGS_TOPIC", "photo-uploads")
+    assert (
+        "kafka (from TAGGER_KAFKA__TAGS_TOPIC): uploads_topic and tags_topic are the same, photo-uploads" in refusal()
+    )
+
+
+def test_an_empty_variable_has_no_properties(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_KAFKA__EXTRA", "")
+    assert load().kafka.extra == {}
+
+
+@pytest.mark.parametrize("value", ["triton:8001", "dns:///triton:8001", "[::1]:8001", "unix:/run/triton"])
+def test_triton_is_what_grpc_takes(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_TRITON__URL", value)
+    assert load().triton.url == value
 
 
 @pytest.mark.parametrize("value", ["a", "a:1, b:2", "SASL_SSL://a:1", "[::1]:9092", "10.0.0.1:9092"])
@@ -208,7 +254,13 @@ def test_brokers_are_what_librdkafka_takes(value: str, monkeypatch: pytest.Monke
     assert load().kafka.bootstrap_servers == value
 
 
-@pytest.mark.parametrize("value", ["foo", "", "http://redis:6379", "redis://", "redis://h:99999", "redis://h:b/0"])
+#: The client would read the first database where there is no number.
+REDIS = ["redis://h/db1", "redis://h:6379/0/1", "unix://", "unix://run", "REDIS://h", "redis://h,g"]
+
+
+@pytest.mark.parametrize(
+    "value", ["foo", "", "http://redis:6379", "redis://", "redis://h:99999", "redis://h:b/0", *REDIS]
+)
 def test_a_url_that_is_no_redis_is_refused_without_its_password(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_REDIS__URL", value.replace("://h", f"://:{SECRET}@h"))
     assert "redis.url (from TAGGER_REDIS__URL): not redis://host:port" in refusal()
@@ -255,7 +307,36 @@ def test_an_empty_root_folder_of_the_environment_is_none(monkeypatch: pytest.Mon
 def test_further_kafka_properties_come_as_json_or_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_KAFKA__EXTRA", '{"security.protocol": "SASL_SSL"}')
     monkeypatch.setenv("TAGGER_KAFKA__EXTRA__CLIENT.RACK", "a")
-    assert load().kafka.extra == {"security.protocol": "SASL_SSL", "client.rack": "a"}
+    monkeypatch.setenv("TAGGER_KAFKA__EXTRA__SASL__MECHANISM", "PLAIN")
+    assert load().kafka.extra == {"security.protocol": "SASL_SSL", "client.rack": "a", "sasl.mechanism": "PLAIN"}
+
+
+def test_properties_in_the_file_need_no_quotes_around_their_dots(bare: Path) -> None:
+    (bare / "tagger.toml").write_text(
+        '[kafka.extra]\nsecurity.protocol = "ssl"\nssl.ca.location = "/ca"\nlog_level = 6\n'
+    )
+    assert load().kafka.extra == {"security.protocol": "ssl", "ssl.ca.location": "/ca", "log_level": 6}
+
+
+def test_a_property_of_another_type_is_told_in_one_line(bare: Path) -> None:
+    (bare / "tagger.toml").write_text('[kafka.extra]\nssl.ca.location = ["/ca"]\n')
+    said = refusal().splitlines()
+    assert said[1:] == [
+        "  kafka.extra (from tagger.toml): ssl.ca.location: a property is a text, a number, true or false"
+    ]
+
+
+@pytest.mark.parametrize("name", ["bootstrap.servers", "metadata.broker.list", "group.id"])
+def test_what_has_a_setting_of_its_own_is_no_further_property(name: str, bare: Path) -> None:
+    (bare / "tagger.toml").write_text(f'[kafka.extra]\n{name} = "a"\n')
+    assert f"{name} is set by kafka." in refusal()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file_and_another_encoding_is_named(bare: Path) -> None:
+    (bare / "tagger.toml").write_text('\ufeff[kafka]\ngroup_id = "g"\n', encoding="utf-8")
+    assert load().kafka.group_id == "g"
+    (bare / "tagger.toml").write_text('[kafka]\ngroup_id = "g"\n', encoding="utf-16")
+    assert refusal().endswith("tagger.toml: it is not UTF-8")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ def scheme_of(uri: str) -> str:
 def path_of(uri: str) -> Path:
     """The file that a path or a `file:` URI names.
 
-    A `file:` URI has no query and no fragment (RFC 8089): a `?` or `#` in it belongs to the name, encoded or not.
+    A `file:` URI has no query and no fragment (RFC 8089): a `?` or `#` in it belongs to the name, encoded or not. Names
+    that are not UTF-8 are percent-encoded.
 
     Raises:
         Unreadable: The URI names another machine.
@@ -34,7 +35,7 @@ def path_of(uri: str) -> Path:
         if host not in {"", "localhost"}:
             raise Unreadable(f"a file: URI is file:///path, without the host {host}")
         path = slash + path
-    return Path(unquote(path))
+    return Path(unquote(path, errors="surrogateescape"))
 
 
 def read_bytes(uri: str, limits: Limits = PHOTO, allowed: Allowed = anywhere) -> bytes:

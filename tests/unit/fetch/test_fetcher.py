@@ -144,6 +144,28 @@ class TestBodies:
         raw = response("200 OK", BODY, Content_Encoding=encoding)
         assert await fetch(host.serve("/a", raw), limits_for(host)) == BODY
 
+    @pytest.mark.parametrize("encoding", ["gzip, chunked", "GZIP,chunked", "deflate\r\nTransfer-Encoding: chunked"])
+    async def test_a_compressed_transfer_is_refused(self, host: Host, encoding: str) -> None:
+        raw = response("200 OK", b"2\r\n\x1f\x8b\r\n0\r\n\r\n", Transfer_Encoding=encoding, Content_Length=None)
+        assert await rejected(host.serve("/a", raw), limits_for(host)) == "content_encoding"
+
+    @pytest.mark.parametrize(
+        ("lines", "words"),
+        [
+            ("Content-Length: 1\r\nContent-Length: 1", "Duplicate Content-Length"),
+            ("Content-Length: hunter2", "Invalid character in Content-Length"),
+            ("Content-Length: 1\r\nTransfer-Encoding: chunked", "Transfer-Encoding can't be present with"),
+            ("hunter2", "Invalid header token"),
+        ],
+    )
+    async def test_what_is_wrong_with_the_headers_is_said_without_their_values(
+        self, host: Host, lines: str, words: str
+    ) -> None:
+        error = await failure(host.serve("/a", f"HTTP/1.1 200 OK\r\n{lines}\r\n\r\nx".encode()), limits_for(host))
+        assert error.reason == "malformed_response"
+        assert f"the answer is no proper HTTP: {words}" in error.detail
+        assert "hunter2" not in error.detail
+
 
 class TestBounds:
     async def test_a_body_of_exactly_the_limit_is_taken(self, host: Host) -> None:

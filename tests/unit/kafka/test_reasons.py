@@ -1,5 +1,7 @@
 """The reasons of brokers, from lines as librdkafka 2.16 writes them against real Kafka listeners."""
 
+import socket
+
 import pytest
 from confluent_kafka import KafkaError
 
@@ -8,6 +10,9 @@ from consumer.kafka import clients, reasons, topic_review, topics
 from consumer.kafka.brokers import Brokers
 from consumer.kafka.clients import explain
 from consumer.kafka.reasons import Reasons
+from consumer.operations import admin
+from consumer.settings import Settings
+from consumer.settings.sections import KafkaSettings
 from consumer.telemetry import Metrics
 from tests.fakes import RecordingLog
 
@@ -82,7 +87,12 @@ def said(known: Reasons, line: str, broker: str = "b:9092/bootstrap") -> str:
                 " not be verified, verify that ssl.ca.location is correctly configured or root CA certificates are "
                 "installed (install ca-certificates package) (after 3ms in state SSL_HANDSHAKE)"
             ),
-            "(install ca-certificates package); or the certificate is of another name than this one, or has expired",
+            "(install ca-certificates package); the certificate is signed by none of ssl.ca.location, of another name",
+        ),
+        (
+            "ssl://b:9092/bootstrap",
+            "error:0A000410:SSL routines::ssl/tls alert handshake failure: SSL alert number 40 (after 2ms in state UP)",
+            "SSL alert number 40; no TLS version or cipher in common",
         ),
         (
             "ssl://b:9092/bootstrap",
@@ -126,6 +136,21 @@ def test_a_line_of_librdkafka_is_a_reason_that_says_what_to_do(
 
 def test_a_broker_that_stops_is_not_said_to_want_a_login(known: Reasons) -> None:
     assert "login" not in said(known, "Disconnected: connection closed by peer (after 120345ms in state UP)")
+
+
+@pytest.mark.parametrize(
+    ("facility", "line"),
+    [
+        ("OIDC", 'Failed to retrieve OIDC token from "http://127.0.0.1:1/token": Failed to connect'),
+        (
+            "BROKER",
+            'Broker name "ssl://b:1" parse error: protocol "SSL" does not match security.protocol setting "plaintext"',
+        ),
+    ],
+)
+def test_what_keeps_a_client_from_any_broker_is_a_reason(known: Reasons, facility: str, line: str) -> None:
+    known.log(3, "%s [%s] %s", facility, "rdkafka#producer-1", f"[thrd:app]: {line}")
+    assert str(known) == line
 
 
 def test_other_lines_are_no_reasons(known: Reasons) -> None:
@@ -172,6 +197,40 @@ def test_a_port_where_nothing_listens_is_named_by_every_client(known: Reasons, m
         topic_review.review_topics(NOWHERE, topics.TopicNames(), {})
 
 
+def test_what_listens_and_never_answers_is_said_not_to_answer(known: Reasons, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_METADATA_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(DependencyDown, match=rf"^kafka: {address} did not answer in 0\.5 s$"):
+            clients.require_topics(clients.producer_client(address, {}), address, ["t"])
+    assert str(known) == ""
+
+
+def test_what_the_topics_wait_for_is_told_while_they_wait(known: Reasons, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "_CREATE_TIMEOUT_S", 30.0)
+    known._of.clear()
+
+    def waits(reason: str) -> None:
+        assert f"{NOWHERE}: " in reason
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        topics.create_topics(NOWHERE, topics.TopicNames(), waits=waits)
+
+
+def test_the_wait_for_topics_ends_in_its_time_with_the_reason(known: Reasons, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "_LEAST_WAIT_S", 0.5)
+    monkeypatch.setattr(topics, "_CREATE_TIMEOUT_S", 1_000.0)
+    known._of.clear()
+    told = list[str]()
+    nowhere = Settings(kafka=KafkaSettings(bootstrap_servers=NOWHERE))
+    with pytest.raises(DependencyDown, match=f"^kafka: {NOWHERE}: .* Connection refused$"):
+        admin.create_topics_patiently(nowhere, 1, 1, 0.0, told.append)
+    assert {f"kafka: {NOWHERE}: Connect to ipv4#{NOWHERE} failed: Connection refused"} == {
+        f"kafka: {one}" for one in told
+    }
+
+
 def test_the_loss_of_all_brokers_is_logged_and_complained_of_with_its_reason(known: Reasons) -> None:
     log, metrics = RecordingLog(), Metrics()
     brokers = Brokers(lambda _: None, log, metrics)
@@ -191,6 +250,11 @@ def test_the_loss_of_all_brokers_is_logged_and_complained_of_with_its_reason(kno
         ({"nonsense.property": 1}, "kafka.extra.nonsense.property", "No such configuration property"),
         ({"security.protocol": "tls"}, "kafka.extra.security.protocol", 'Invalid value "tls"'),
         ({"security.protocol": "sasl_ssl", "sasl.mechanism": "FOO"}, "kafka.extra", "Unsupported SASL mechanism: FOO"),
+        (
+            {"security.protocol": "sasl_ssl", "sasl.mechanism": "OAUTHBEARER"},
+            "kafka.extra.sasl.oauthbearer.method",
+            "set it to oidc",
+        ),
         ({"security.protocol": "ssl", "ssl.ca.location": "/none.pem"}, "kafka.extra", "ssl.ca.location failed"),
     ],
 )

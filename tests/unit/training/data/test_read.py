@@ -1,5 +1,6 @@
 """Bytes come whole, from allowed places, within their bounds, or not at all; a `file:` URI is read as what it names."""
 
+import os
 import socketserver
 import threading
 import time
@@ -217,6 +218,14 @@ def test_a_file_is_read_by_its_path_and_by_its_uri(name: str, tmp_path: Path) ->
     for text in (str(path), uri, uri.replace("file://", "file://localhost"), uri.replace("file://", "file:")):
         assert read_bytes(text) == BODY
     assert path_of(uri) == path_of(str(path)) == path
+
+
+def test_a_name_that_is_not_utf_8_is_percent_encoded_and_leads_to_no_other(tmp_path: Path) -> None:
+    (tmp_path / "caf\ufffd.jpg").write_bytes(b"another")
+    path = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    path.write_bytes(BODY)
+    assert path.as_uri().endswith("/caf%E9.jpg")
+    assert read_bytes(path.as_uri()) == BODY
 
 
 @pytest.mark.parametrize("mark", ["?", "#"])
