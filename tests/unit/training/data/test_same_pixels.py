@@ -9,7 +9,7 @@ import pytest
 
 from consumer.contract import Geometry as ServedGeometry
 from consumer.imaging.limits import PrepareLimits
-from tests.hostile_parts import IEND, chunk, even_png, exif, gif, ihdr, inserted, png, riff, segment, vp8x
+from tests.hostile_parts import IEND, chunk, even_png, exif, ihdr, inserted, png, riff, segment, vp8x
 from tests.photo_folders import photo
 from tests.unit.photos import encoded, to_pixels
 from training.data.decode import Geometry, decode, square
