@@ -60,9 +60,9 @@ fuzz: test-setup ## coverage-guided fuzzing of decoding, SECONDS=60; findings go
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/fuzz.txt
 	@$(BIN)/python -m tests.fuzz_prepare $(SECONDS)
 
-schemas: ## regenerate docs/schemas, and training's copy of the image formats, from the code
+schemas: ## regenerate docs/schemas, and training's copies of the image formats and their metadata, from the code
 	@$(BIN)/photo-tagger schemas --output docs/schemas
-	@cp docs/schemas/image-formats.json training/data/
+	@cp docs/schemas/image-formats.json consumer/imaging/metadata.py training/data/
 
 picture: ## regenerate the README's picture from the demo's gallery (needs Chromium)
 	@scripts/picture

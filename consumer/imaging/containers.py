@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Final
 
 from consumer.errors import PhotoRejected
+from consumer.imaging.metadata import media_boxes, riff_chunks
 
 _PNG_HEAD: Final = 8
-_RIFF_HEAD, _RIFF_CHUNK = 12, 8
 #: Of a PNG or a WebP.
 _MAX_CHUNKS: Final = 40_000
 
@@ -48,22 +48,6 @@ def png_ends_early(body: bytes) -> bool:
     return b"IEND" not in png_chunks(body)
 
 
-def riff_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Walks the chunks of a WebP that are whole.
-
-    Yields:
-        The type of a chunk, its start and its end in bytes, padding included.
-    """
-    at = _RIFF_HEAD
-    while at + _RIFF_CHUNK <= len(body):
-        size = int.from_bytes(body[at + 4 : at + 8], "little")
-        end = at + _RIFF_CHUNK + size + size % 2
-        if end - size % 2 > len(body):
-            return
-        yield body[at : at + 4], at, end
-        at = end
-
-
 def check_webp(body: bytes) -> bool:
     """Whether a WebP is of the lossless kind.
 
@@ -74,24 +58,6 @@ def check_webp(body: bytes) -> bool:
     if len(kinds) > _MAX_CHUNKS:
         raise PhotoRejected("corrupt_image", f"WebP: more than {_MAX_CHUNKS} chunks")
     return b"VP8L" in kinds
-
-
-def media_boxes(body: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Walks the outer boxes of an ISO media file.
-
-    Yields:
-        The type of a box, its offset and its declared size, both in bytes; a declared 0, which means up to the end of
-        the file, is replaced by that size.
-    """
-    at = 0
-    while at + _BOX_HEADER <= len(body):
-        size = int.from_bytes(body[at : at + 4])
-        if size == 1:
-            size = int.from_bytes(body[at + 8 : at + 16])
-        elif size == 0:
-            size = len(body) - at
-        yield body[at + 4 : at + 8], at, size
-        at += max(size, _BOX_HEADER)
 
 
 def check_boxes(body: bytes) -> None:

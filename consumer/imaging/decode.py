@@ -212,7 +212,7 @@ def _decoded(
     image.load()
     if needs_last_block and not _has_last_block(image, header):
         raise PhotoRejected("corrupt_image", _ENDS_EARLY)
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     view = view_of(
         header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
     )
@@ -229,8 +229,8 @@ def _has_last_block(image: ImageFile.ImageFile, header: Header) -> bool:
     return bool(np.abs(block - _GREY).max() > 1)
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; metadata is parsed only if there is any."""
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of a loaded image, 1 to 8; metadata is parsed only if there is any."""
     if not _TAGGED & image.info.keys():
         return 1
     try:

@@ -1,7 +1,7 @@
 """From a decoded image to the models' input: one resize of the crop alone, or exactly the steps of training."""
 
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from PIL import Image
 
@@ -20,6 +20,16 @@ TURNS: Final = {
 }
 #: A narrow image resized as a whole is a bomb: 16x30000 would become 232x435000. Beyond this the crop alone is resized.
 _MAX_WHOLE_PIXELS: Final = 4_000_000
+
+
+class DecodeView(Protocol):
+    """What is made of a decoded image."""
+
+    def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
+        """Only what `resize` will read of an image, and the view of that; the image itself may be closed."""
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        """The upright result, in the image's own mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +75,6 @@ class WholeView:
         left, top = round((width - size) / 2.0), round((height - size) / 2.0)
         small = upright.resize((width, height), Image.Resampling.BILINEAR)
         return small.crop((left, top, left + size, top + size))
-
-
-#: `cut` returns only what the resize will read of an image, and the view of that; the image itself may be closed.
-#: `resize` returns the upright square, in the image's own mode.
-DecodeView = CropView | WholeView
 
 
 def view_of(

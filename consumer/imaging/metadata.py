@@ -3,15 +3,14 @@
 The readers fail on faults in metadata, and inflate some of it; browsers skip it, and show the picture. What is kept is
 what decides the pixels: transparency, orientation and the colour profile, where they are sound. A photo from which
 nothing is dropped is returned as it is. Faults of the picture itself stay, for the reader to refuse.
+
+Training uses a copy of this file, so that it sees the same pixels; `make schemas` writes it, a test compares both.
 """
 
 import re
 import zlib
 from collections.abc import Iterator
 from typing import Final
-
-from consumer.errors import PhotoRejected
-from consumer.imaging.containers import media_boxes, riff_chunks
 
 #: Length, type and checksum of a PNG chunk; the bit of the type's first letter that says that no reader needs it.
 _CHUNK, _ANCILLARY = 12, 0x20
@@ -35,7 +34,8 @@ _EXTENSION, _FRAME, _CONTROL = 0x21, 0x2C, 0xF9
 _CONTROL_BYTES: Final = 4
 _MAX_BLOCKS: Final = 100_000
 
-_CHUNK_HEADER: Final = 8
+_RIFF_HEAD, _CHUNK_HEADER = 12, 8
+_BOX_HEADER: Final = 8
 _WEBP_CHUNKS: Final = frozenset({b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L", b"EXIF", b"XMP "})
 #: The flags of an extended WebP; a reader refuses others.
 _WEBP_FLAGS, _ANIMATED, _ALPHA = 0x3E, 0x02, 0x10
@@ -45,7 +45,11 @@ _METADATA_ITEM: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)",
 
 
 def png_picture(body: bytes) -> bytes:
-    """A still PNG with no ancillary chunk but sound ones of transparency, orientation and profile, one of each."""
+    """A still PNG with no ancillary chunk but sound ones of transparency, orientation and profile, one of each.
+
+    Raises:
+        ValueError: Its colours are those of a palette, and it has none; the reader would take them for shades of grey.
+    """
     kept, seen, palette_bytes = [body[:8]], set[bytes](), 0
     colour = int.from_bytes(body[25:26])
     at, end = 8, 8
@@ -59,6 +63,8 @@ def png_picture(body: bytes) -> bytes:
         optional = kind[0] & _ANCILLARY or (kind == b"PLTE" and colour != _PALETTE)
         if not optional or (kind not in seen and _is_needed(kind, body[at + 8 : end], colour, seen, palette_bytes)):
             palette_bytes = length if kind == b"PLTE" else palette_bytes
+            if kind == b"IDAT" and colour == _PALETTE and (not palette_bytes or palette_bytes % 3):
+                raise ValueError("no palette, or a broken one")
             seen.add(kind)
             kept.append(body[at:end])
         at = end
@@ -128,9 +134,9 @@ def gif_picture(body: bytes) -> bytes:
     """A GIF without extensions before its first frame, but for sound graphic controls, which hold transparency.
 
     Raises:
-        PhotoRejected: `corrupt_image` for a flood of blocks.
+        ValueError: A flood of blocks.
     """
-    flags = body[10] if len(body) > 10 else 0  # noqa: PLR2004 - the flags of the screen
+    flags = int.from_bytes(body[10:11])
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     kept, done, blocks = [], 0, 0
     while body[at : at + 1] == bytes([_EXTENSION]):
@@ -140,7 +146,7 @@ def gif_picture(body: bytes) -> bytes:
             at += 1 + size
             blocks += 1
             if blocks > _MAX_BLOCKS:
-                raise PhotoRejected("corrupt_image", f"GIF: more than {_MAX_BLOCKS} blocks before the first frame")
+                raise ValueError(f"more than {_MAX_BLOCKS} blocks before the first frame")
         at += 1
         if not sound:
             kept.append(body[done:start])
@@ -155,8 +161,10 @@ def webp_picture(body: bytes) -> bytes:
     """
     kept: dict[bytes, bytes] = {}
     for kind, start, end in riff_chunks(body):
-        if kind in _WEBP_CHUNKS and kind not in kept:
-            kept[kind] = body[start:end].ljust(end - start, b"\0")
+        # Of a lossy and a lossless picture the first counts.
+        name = b"VP8 " if kind == b"VP8L" else kind
+        if kind in _WEBP_CHUNKS and name not in kept:
+            kept[name] = body[start:end].ljust(end - start, b"\0")
     if header := bytearray(kept.get(b"VP8X", b"")[_CHUNK_HEADER:]):
         header[0] = header[0] & _WEBP_FLAGS | (_ALPHA if header[0] & _ANIMATED else 0)
         kept[b"VP8X"] = kept[b"VP8X"][:_CHUNK_HEADER] + header
@@ -170,3 +178,37 @@ def avif_picture(body: bytes) -> bytes:
         if kind in {b"meta", b"moov"} and _METADATA_ITEM.search(body, at, at + size):
             body = body[:at] + _METADATA_ITEM.sub(rb"\1skip", body[at : at + size]) + body[at + size :]
     return body
+
+
+def riff_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Walks the chunks of a WebP that are whole.
+
+    Yields:
+        The type of a chunk, its start and its end in bytes, padding included.
+    """
+    at = _RIFF_HEAD
+    while at + _CHUNK_HEADER <= len(body):
+        size = int.from_bytes(body[at + 4 : at + 8], "little")
+        end = at + _CHUNK_HEADER + size + size % 2
+        if end - size % 2 > len(body):
+            return
+        yield body[at : at + 4], at, end
+        at = end
+
+
+def media_boxes(body: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Walks the outer boxes of an ISO media file.
+
+    Yields:
+        The type of a box, its offset and its declared size, both in bytes; a declared 0, which means up to the end of
+        the file, is replaced by that size.
+    """
+    at = 0
+    while at + _BOX_HEADER <= len(body):
+        size = int.from_bytes(body[at : at + 4])
+        if size == 1:
+            size = int.from_bytes(body[at + 8 : at + 16])
+        elif size == 0:
+            size = len(body) - at
+        yield body[at + 4 : at + 8], at, size
+        at += max(size, _BOX_HEADER)

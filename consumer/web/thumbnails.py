@@ -1,18 +1,22 @@
 """Thumbnails for a page: encoded photo bytes in, a JPEG data URI out, or None if nothing can be shown.
 
 No bytes make it raise: a gallery shows dead letters too, and those are the photos that do not decode. Photos are opened
-as the service opens them, so that no other plugin of Pillow, nor a program that a plugin starts, gets untrusted bytes.
+and converted as in the service, so that what it judged is shown, and no other plugin of Pillow, nor a program that a
+plugin starts, gets untrusted bytes.
 """
 
 import base64
 import io
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Self
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 
 from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
-from consumer.imaging.decode import opened
+from consumer.imaging.colour import covered, to_rgb
+from consumer.imaging.decode import opened, orientation_of
+from consumer.imaging.decode_view import TURNS
 from consumer.imaging.limits import PrepareLimits, checks
 
 #: Longest side of a thumbnail, pixels.
@@ -22,7 +26,6 @@ _QUALITY: Final = 80
 _LIMITS: Final = PrepareLimits(min_side=1)
 _JPEG_START: Final = b"\xff\xd8"
 _JPEG_END: Final = b"\xff\xd9"
-_BACKDROP: Final = (255, 255, 255)
 
 
 def thumbnail(body: bytes, side: int = SIDE) -> str | None:
@@ -42,21 +45,30 @@ def partial_thumbnail(body: bytes, side: int = SIDE) -> str | None:
     return thumbnail(body + _JPEG_END, side)
 
 
-def _shrink(image: Image.Image, side: int) -> str:
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """The whole image, upright, its longest side at most `side` pixels."""
+
+    side: int
+    orientation: int
+
+    def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
+        return image, self
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        factor = min(self.side / max(image.size), 1.0)
+        width, height = (max(round(length * factor), 1) for length in image.size)
+        small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        turn = TURNS.get(self.orientation)
+        return small if turn is None else small.transpose(turn)
+
+
+def _shrink(image: ImageFile.ImageFile, side: int) -> str:
     # The JPEG decoder can reduce by up to 8 while it decodes; no effect for other formats.
     image.draft("RGB", (2 * side, 2 * side))
-    image.thumbnail((side, side), reducing_gap=2.0)
-    upright = ImageOps.exif_transpose(image)
+    frame = covered(image)
+    image.load()
+    small = to_rgb(image, _Fitted(side, orientation_of(image)), _LIMITS.icc, frame)
     encoded = io.BytesIO()
-    _flatten(upright).save(encoded, "JPEG", quality=_QUALITY, optimize=True)
+    small.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """The image as RGB, its transparent parts over white."""
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layer = image.convert("RGBA")
-    flat = Image.new("RGB", layer.size, _BACKDROP)
-    flat.paste(layer, mask=layer.getchannel("A"))
-    return flat

@@ -71,10 +71,14 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
         listing.linked,
     )
     why = "; ".join(("", *manifest.remarks()))
+    given = recipe.data.split.keep_given and any(photo.split in SPLITS for photo in listing.photos)
+    own = "the data come with splits: add photos to this one, or set data.split.keep_given=false"
     if not manifest.of(TRAIN) and not generators:
-        raise DataError(f"no photo is left to train on{why}")
+        raise DataError(f"no photo is left to train on; {own if given else 'add photos'}{why}")
     if not manifest.of(VAL):
-        raise DataError(f"no photo is left to validate on; enlarge data.split.val or add photos{why}")
+        raise DataError(
+            f"no photo is left to validate on; {own if given else 'enlarge data.split.val or add photos'}{why}"
+        )
     if recipe.task != "brand":
         return manifest
     if not brands:

@@ -17,7 +17,8 @@ NO_PHOTOS: Final = "folder of a class without photos"
 #: Folders that hold photos without a brand, or those of a brand of that name: the recipe must say which.
 _UNCLEAR: Final = frozenset({
     "nologo", "nologos", "none", "nobrand", "nobrands", "nothing", "null", "negative", "negatives", "background",
-    "backgrounds", "unknown", "other", "others", "unbranded",
+    "backgrounds", "unknown", "other", "others", "unbranded", "neg", "negativesamples", "notalogo", "empty", "misc",
+    "without", "withoutlogo", "withoutbrand",
 })  # fmt: skip
 
 
@@ -74,11 +75,12 @@ def label_of(folder: Path) -> str:
     """The brand that a folder is named by: NFC.
 
     Raises:
-        DataError: The name is not UTF-8, or has control characters or line breaks.
+        DataError: The name is not UTF-8, or has control characters, line breaks, or spaces at its ends.
     """
     name = unicodedata.normalize("NFC", folder.name)
-    if any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
-        raise DataError(f"{folder!r} cannot be the name of a brand: it is not UTF-8, or has control characters; rename")
+    if name != name.strip() or any(unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} for char in name):
+        why = "it is not UTF-8, or has control characters, or spaces at its ends"
+        raise DataError(f"{str(folder)!r} cannot be the name of a brand: {why}; rename the folder")
     return name
 
 

@@ -4,14 +4,13 @@ Nothing may be imported from the service, so its arithmetic is repeated here; a 
 """
 
 import io
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageCms, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -19,6 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from training.data.formats import HEAD_BYTES, format_of, served
+from training.data.metadata import avif_picture, gif_picture, jpeg_picture, png_picture, webp_picture
 from training.errors import Unreadable
 
 #: Larger images are refused, which protects against decompression bombs.
@@ -39,25 +39,20 @@ _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 FULL_PX: Final = 1 << 20
 
 
-#: The entries of an AVIF's Exif and XMP in its list of items, before their type.
-_AVIF_METADATA: Final = re.compile(rb"(infe(?:\x02.{7}|\x03.{9}))(?:Exif|mime)", re.DOTALL)
-
-
-def _avif(body: bytes) -> ImageFile.ImageFile:
-    """An AVIF without Exif and XMP: `irot` and `imir` alone turn it, as its standard says, and broken Exif is no fault.
-
-    Pillow would turn it by XMP, too, and its decoder refuses Exif without a TIFF header.
-    """
-    return AvifImageFile(io.BytesIO(_AVIF_METADATA.sub(rb"\1skip", body)))
+def _jpeg(body: bytes) -> ImageFile.ImageFile:
+    try:
+        return JpegImageFile(io.BytesIO(body))
+    except SyntaxError:
+        return JpegImageFile(io.BytesIO(jpeg_picture(body)))
 
 
 #: Pillow's reader of each served format. `Image.open` would hand bytes to any plugin, and that of EPS runs Ghostscript.
 _READERS: Final[dict[str, Callable[[bytes], ImageFile.ImageFile]]] = {
-    "JPEG": lambda body: JpegImageFile(io.BytesIO(body)),
-    "PNG": lambda body: PngImageFile(io.BytesIO(body)),
-    "WEBP": lambda body: WebPImageFile(io.BytesIO(body)),
-    "GIF": lambda body: GifImageFile(io.BytesIO(body)),
-    "AVIF": _avif,
+    "JPEG": _jpeg,
+    "PNG": lambda body: PngImageFile(io.BytesIO(png_picture(body))),
+    "WEBP": lambda body: WebPImageFile(io.BytesIO(webp_picture(body))),
+    "GIF": lambda body: GifImageFile(io.BytesIO(gif_picture(body))),
+    "AVIF": lambda body: AvifImageFile(io.BytesIO(avif_picture(body))),
 }
 
 
@@ -97,7 +92,7 @@ def decode(body: bytes, short_side: int) -> Decoded:
             _check_size(width, height)
             wanted = (short_side * _DRAFT_GAP, short_side * _DRAFT_GAP)
             drafted = opened.draft("RGB", wanted) if name == "JPEG" else None
-            frame = _frame(name, opened, body)
+            frame = opened.tile[0].extents if name == "GIF" else None
             opened.load()
             # draft rounds the sides up, so the factor comes from its box, not from the ratio of the sides.
             factor = drafted[1][2] / width if drafted else 1.0
@@ -112,24 +107,8 @@ def decode(body: bytes, short_side: int) -> Decoded:
     return Decoded(image, *size, factor)
 
 
-def _frame(name: str, opened: ImageFile.ImageFile, body: bytes) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of the first frame of an animation, which may be smaller than its canvas."""
-    if name == "GIF":
-        return opened.tile[0].extents
-    place = 12 if name == "WEBP" else len(body)
-    while place + 8 <= len(body):
-        kind, size = body[place : place + 4], int.from_bytes(body[place + 4 : place + 8], "little")
-        if kind == b"ANMF":
-            x, y, width, height = (
-                int.from_bytes(body[place + at : place + at + 3], "little") for at in (8, 11, 14, 17)
-            )
-            return 2 * x, 2 * y, 2 * x + width + 1, 2 * y + height + 1
-        place += 8 + size + size % 2
-    return None
-
-
 def _framed(image: Image.Image, frame: tuple[int, int, int, int] | None) -> Image.Image:
-    """The image with white around the frame, as browsers show it."""
+    """The image with white around the first frame of a GIF, as browsers show it."""
     if frame is None or frame == (0, 0, *image.size):
         return image
     canvas = Image.new("RGB", image.size, "white")
@@ -152,14 +131,30 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """RGB on white; 16-bit grey scaled, which Pillow's own conversion would clip."""
+    """RGB on white, as in the service: 16-bit grey scaled, which Pillow would clip; CMYK by its profile, if usable."""
+    clear, profile = image.info.get("transparency"), image.info.get("icc_profile")
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N"}:
-        return Image.fromarray((np.clip(np.asarray(image), 0, 65_535) >> 8).astype(np.uint8)).convert("RGB")
+        deep = np.clip(np.asarray(image), 0, 65_535)
+        grey = np.where(deep == clear, 255, deep >> 8) if isinstance(clear, int) else deep >> 8
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode == "CMYK" and profile:
+        return _from_cmyk(image, profile)
+    if isinstance(clear, tuple) and max(clear) > 255:  # a 16-bit colour, decoded to 8
+        image.info["transparency"] = tuple(value >> 8 for value in clear)
     if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, clear).convert("RGB")
+        seen = image.convert("RGBA")
+        white = Image.new("RGBA", seen.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, seen).convert("RGB")
     return image.convert("RGB")
+
+
+def _from_cmyk(image: Image.Image, profile: bytes) -> Image.Image:
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        converted = None
+    return image.convert("RGB") if converted is None else converted
 
 
 def square(photo: Decoded, geometry: Geometry, part: tuple[float, float, float, float] | None = None) -> np.ndarray:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from training.data.made import scene_uri
 from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, split_named
+from training.data.read import scheme_of
 from training.data.tables import columns_missing, lines_of, rows
 from training.data.walk import Listed, text_of, walk
 from training.errors import DataError
 from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
 
-_REMOTE = ("http://", "https://", "file:")
+_SCHEMES = frozenset({"http", "https", "file"})
 _AVA_VOTES = 10
 #: Columns of AVA.txt: index, image id, ten counts of votes, two semantic tags, challenge.
 _AVA_COLUMNS = 2 + _AVA_VOTES + 3
@@ -26,22 +27,26 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
         Photos, in the order of the list.
 
     Raises:
-        DataError: A column is missing, or a rating is not a number 1..5.
+        DataError: A column is missing, a rating is not a number 1..5, or a row names no photo.
     """
     folder = source.photos or source.path.parent
     known = {source.image, source.rating, source.group, source.split}
     for number, row in enumerate(rows(source.path), 2):
         columns_missing(source.path, row, source.image, source.rating, source.group, source.split)
-        rating = _number(row[source.rating], f"{source.path}, line {number}")
+        place = f"{source.path}, line {number}"
+        # Where columns are separated by semicolons, decimals are by commas.
+        rating = _number(row[source.rating].replace(",", "."), place)
         if not LEVELS[0] <= rating <= LEVELS[-1]:
-            raise DataError(f"{source.path}, line {number}: rating {rating:g} is not within 1..5")
+            raise DataError(f"{place}: rating {rating:g} is not within 1..5")
         image, named = row[source.image], row.get(source.split or "", "")
-        split = split_named(named)
+        split, scheme = split_named(named), scheme_of(image)
         if named and split is None:
-            raise DataError(f"{source.path}, line {number}: split {named} is not one of {', '.join(SPLITS)}")
+            raise DataError(f"{place}: split {named} is not one of {', '.join(SPLITS)}")
+        if not image or (scheme not in _SCHEMES and "://" in image):
+            raise DataError(f"{place}: {image!r} names no photo by path, file:, http: or https:")
         yield Photo(
             id=image,
-            uri=image if image.startswith(_REMOTE) else str(folder / image),
+            uri=image if scheme in _SCHEMES else str(folder / image),
             source=source.path.stem,
             rating=rating,
             split=split,

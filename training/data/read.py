@@ -52,8 +52,11 @@ def read_bytes(uri: str, limits: Limits = PHOTO, allowed: Allowed = anywhere) ->
     if scheme_of(uri) in _HTTP:
         return fetch(uri, limits, allowed)
     allowed(uri)
+    path = path_of(uri)
     try:
-        with path_of(uri).open("rb") as stream:
+        if path.exists() and not path.is_file():  # to read a pipe may never end
+            raise Unreadable("not a file", "no file")
+        with path.open("rb") as stream:
             body = stream.read(limits.most_bytes + 1)
     except (OSError, ValueError) as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from None

@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,8 @@ def columns_missing(path: Path, row: dict[str, str], *names: str | None) -> None
 def _csv(path: Path) -> Iterator[dict[str, str]]:
     with open_text(path) as stream:
         header = stream.readline()
-        separator = next((char for char in ",;\t" if char in header), ",")  # Excel writes the others in some countries
+        # Excel writes the others in some countries; a quoted name may have any of them in it.
+        separator = max(",;\t", key=re.sub('"[^"]*"', "", header).count)
         for row in csv.DictReader(chain((header,), stream), delimiter=separator):
             yield {(name or "").strip(): (value or "").strip() for name, value in row.items() if isinstance(name, str)}
 
@@ -106,8 +108,10 @@ def open_text(path: Path) -> Iterator[TextIO]:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
         encoding = next((name for mark, name in _MARKS if head.startswith(mark)), "utf-8")
-        if encoding == "utf-8" and b"\0" in head:
-            wide = "UTF-16BE" if head.startswith(b"\0") else "UTF-16LE"
+        # Of the Latin letters and digits of a header, every second byte is 0.
+        halves = {"UTF-16BE": head[::2], "UTF-16LE": head[1::2]}
+        wide = next((name for name, half in halves.items() if half.count(0) * 2 > len(half)), None)
+        if encoding == "utf-8" and wide:
             raise DataError(f"{path} looks like {wide} without a byte-order mark: {_how(path, wide)}")
         with path.open(newline="", encoding=encoding) as stream:
             yield stream

@@ -18,7 +18,7 @@ from training.errors import DataError
 _TOOLS: Final = frozenset({
     "@eadir", "@recycle", "@recently-snapshot", "@tmp", "@transcode", "#recycle", "#snapshot", "~snapshot", "__macosx",
     "__pycache__", "$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder",
-    "temporary items",
+    "temporary items", "@__thumb", "@synoresource", "_gsdata_", "found.000", "cvs", "node_modules",
 })  # fmt: skip
 
 

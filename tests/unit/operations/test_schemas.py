@@ -61,8 +61,10 @@ def test_the_published_files_are_what_the_code_generates(tmp_path: Path) -> None
     written = {path.name: path.read_bytes() for path in schemas.write_schemas(tmp_path / "new")}
     published = {path.name: path.read_bytes() for path in PUBLISHED.glob("*.json")}
     assert written == published, "run: make schemas"
-    copy = ROOT / "training" / "data" / schemas.IMAGE_FORMATS
-    assert copy.read_bytes() == written[schemas.IMAGE_FORMATS], "run: make schemas"
+    copies = ROOT / "training" / "data"
+    assert (copies / schemas.IMAGE_FORMATS).read_bytes() == written[schemas.IMAGE_FORMATS], "run: make schemas"
+    metadata = ROOT / "consumer" / "imaging" / "metadata.py"
+    assert (copies / metadata.name).read_bytes() == metadata.read_bytes(), "run: make schemas"
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image
 
@@ -17,6 +18,7 @@ from consumer.errors import REASONS
 from consumer.events import Brand, Quality
 from consumer.web import gallery, thumbnails
 from consumer.web.reasons import in_words
+from tests.unit.photos import encoded as encoded_image
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -180,6 +182,31 @@ def test_thumbnails_stand_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     assert decoded(thumbnails.thumbnail(encoded((600, 400), exif=exif))).size == (213, 320)
+
+
+def small_first_frame() -> bytes:
+    red = Image.new("P", (20, 10), 1)
+    red.putpalette([0, 0, 0, 255, 0, 0])
+    body = bytearray(encoded_image(red, "GIF"))
+    body[6:10] = b"\x3c\0\x28\0"
+    place = body.index(b",", 13 + 3 * 2 ** ((body[10] & 7) + 1)) + 1
+    body[place : place + 4] = b"\x0a\0\4\0"
+    return bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "corner", "middle"),
+    [
+        (small_first_frame(), 255, 85),
+        (encoded_image(Image.new("I;16", (60, 40), 40 << 8), "PNG"), 40, 40),
+        (encoded_image(Image.new("RGB", (60, 40), (90, 90, 90)), "WEBP", exif=b"broken"), 90, 90),
+    ],
+    ids=["GIF with a small first frame", "16-bit grey", "broken EXIF"],
+)
+def test_thumbnails_show_what_the_service_judges(body: bytes, corner: int, middle: int) -> None:
+    pixels = np.asarray(decoded(thumbnails.thumbnail(body))).mean(2)
+    assert pixels.shape == (40, 60)
+    assert [pixels[39, 59], pixels[8, 15]] == pytest.approx([corner, middle], abs=4)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "I;16", "CMYK"])

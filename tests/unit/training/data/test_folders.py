@@ -50,6 +50,14 @@ def test_splits_are_known_in_any_case_and_by_their_usual_names(tmp_path: Path, t
     assert left == dict.fromkeys(("spare", "readme.txt"), ("beside the split folders", 1))
 
 
+@pytest.mark.parametrize(("split", "missing"), [("Train", "validate"), ("valid", "train")])
+def test_a_split_that_the_data_lack_is_named_with_what_to_do(tmp_path: Path, split: str, missing: str) -> None:
+    brand_folders(tmp_path / split, each=8)
+    with pytest.raises(DataError, match=rf"no photo is left to {missing} on; .*keep_given=false"):
+        assembled(tmp_path)
+    assert assembled(tmp_path, keep_given=False).of("val")
+
+
 def test_a_name_is_one_label_however_a_system_stores_it(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         one_photo(tmp_path / form / unicodedata.normalize(form, "Müller") / unicodedata.normalize(form, "é.jpg"))
@@ -59,9 +67,7 @@ def test_a_name_is_one_label_however_a_system_stores_it(tmp_path: Path) -> None:
     assert Path(decomposed.uri).is_file()
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [("Acme", "ACME"), ("acme", "acme "), ("Straße", "STRASSE"), ("a b", "A  B")]
-)
+@pytest.mark.parametrize(("one", "other"), [("Acme", "ACME"), ("Straße", "STRASSE"), ("a b", "A  B")])
 def test_names_that_differ_only_in_case_or_spaces_are_named(tmp_path: Path, one: str, other: str) -> None:
     one_photo(tmp_path / "train" / one / "1.jpg")
     one_photo(tmp_path / "test" / other / "1.jpg")
@@ -77,7 +83,9 @@ def test_no_logo_is_known_however_it_is_written(tmp_path: Path, name: str) -> No
     assert [p.label for p in listed(tmp_path)] == [NO_LOGO]
 
 
-@pytest.mark.parametrize("name", ["none", "No Brand", "Background", "OTHER", "negatives", "unknown"])
+@pytest.mark.parametrize(
+    "name", ["none", "No Brand", "Background", "OTHER", "negatives", "unknown", "Negative samples"]
+)
 def test_a_folder_that_may_be_a_brand_or_none_is_asked_about(tmp_path: Path, name: str) -> None:
     one_photo(tmp_path / name / "1.jpg")
     with pytest.raises(DataError, match=rf"the folder {name} .*data\.sources\.0\.no_logo=.*\"{name}\""):
@@ -85,7 +93,7 @@ def test_a_folder_that_may_be_a_brand_or_none_is_asked_about(tmp_path: Path, nam
     assert [p.label for p in listed(tmp_path, no_logo=("no_logo", name))] == [NO_LOGO]
 
 
-@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "two\nlines", "bell\a"])
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "two\nlines", "bell\a", "acme ", "\u3000acme"])
 def test_a_name_that_cannot_be_a_label_is_refused(tmp_path: Path, name: str) -> None:
     one_photo(tmp_path / name / "1.jpg")
     with pytest.raises(DataError, match="cannot be the name of a brand"):

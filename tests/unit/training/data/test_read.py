@@ -235,14 +235,17 @@ def test_a_file_uri_has_no_query_and_no_fragment(mark: str, tmp_path: Path) -> N
     assert read_bytes(f"file://{tmp_path}/a{mark}b.jpg") == BODY
 
 
-def test_a_file_of_another_machine_an_empty_one_and_a_large_one_are_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_machine_an_empty_one_a_large_one_and_what_is_none_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "large").write_bytes(BODY)
+    os.mkfifo(tmp_path / "pipe")
     for uri, reason in (
         (f"file://elsewhere{tmp_path}/large", "without the host elsewhere"),
         (f"{tmp_path}/empty", "empty"),
         (f"{tmp_path}/large", "more than"),
         (f"{tmp_path}/missing", "FileNotFoundError"),
+        (f"{tmp_path}/pipe", "not a file"),
+        (str(tmp_path), "not a file"),
         (f"{tmp_path}/a\0b", "ValueError"),
         (f"file://{tmp_path}/a%00b", "ValueError"),
     ):

@@ -78,6 +78,25 @@ def test_the_columns_of_a_list_are_separated_as_its_header_is(tmp_path: Path, se
     assert (second.id, second.rating, second.metadata) == ("b.jpg", 1.0, {})
 
 
+@pytest.mark.parametrize("header", ['image;rating;"size, in, px"', "image;rating;place, or none"])
+def test_a_header_of_semicolons_may_name_columns_with_commas(tmp_path: Path, header: str) -> None:
+    (tmp_path / "list.csv").write_text(f"{header}\na.jpg;4,5;x\n")
+    (found,) = listed(ratings(tmp_path / "list.csv"))
+    assert (found.id, found.rating) == ("a.jpg", 4.5)
+
+
+@pytest.mark.parametrize("uri", ["HTTP://host/a.jpg", "File:///a.jpg", "/a.jpg"])
+def test_a_list_may_name_photos_anywhere(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "list.csv").write_text(f"image,rating\n{uri},3\n")
+    assert [p.uri for p in listed(ratings(tmp_path / "list.csv"))] == [uri]
+
+
+def test_a_list_with_zero_bytes_is_not_taken_for_a_wide_encoding(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(b"\x1f\x8b\x08\0\0\0\0\0 image,rating,and,more,columns,than,that")
+    with pytest.raises(DataError, match="not UTF-8"):
+        list(listed(ratings(tmp_path / "list.csv")))
+
+
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
@@ -128,6 +147,8 @@ def test_the_split_of_a_row_is_known_in_any_case(tmp_path: Path, text: str, spli
     [
         ({"image": "a.jpg", "rating": "6"}, "line 2: rating 6 is not within 1..5"),
         ({"image": "a.jpg", "rating": "good"}, "line 2: 'good' is not a number"),
+        ({"image": "", "rating": "3"}, "line 2: '' names no photo"),
+        ({"image": "s3://b/a.jpg", "rating": "3"}, "line 2: 's3://b/a.jpg' names no photo by path, file:, http:"),
         ({"image": "a.jpg", "score": "3"}, "no column rating; it has image, score"),
     ],
 )

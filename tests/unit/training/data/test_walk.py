@@ -95,7 +95,7 @@ def test_photos_are_known_by_content_not_by_suffix(tmp_path: Path) -> None:
     assert reasons(tmp_path) == {"no photo": 2, "empty file": 1}
 
 
-@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "@eaDir", "__MACOSX", "$Recycle.Bin", ".git"])
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "@eaDir", "__MACOSX", "$Recycle.Bin", ".git", "CVS"])
 def test_hidden_folders_and_those_of_tools_are_left_out_at_any_depth(tmp_path: Path, hidden: str) -> None:
     for place in ("", "acme/", "acme/shop/"):
         write(tmp_path, {f"{place}{hidden}/1.jpg": JPEG, f"{place}{hidden}/1.jpg.d/thumb.jpg": JPEG})

@@ -1,6 +1,5 @@
 """Batches: balanced where asked, equal for equal seeds and steps, with targets that stay distributions."""
 
-import io
 from collections import Counter
 
 import numpy as np
@@ -11,11 +10,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch.nn import functional
 
-from consumer.contract import Geometry as ServedGeometry
-from consumer.imaging.limits import PrepareLimits
-from tests.photo_folders import photo
-from tests.unit.photos import to_pixels
-from training.data.decode import Geometry, decode, square
 from training.data.logos import BRANDS
 from training.data.manifest import Manifest
 from training.data.photos import NO_LOGO
@@ -141,24 +135,6 @@ def test_the_average_follows_weights_and_norms() -> None:
         follow(average, net, 0.9, step)
     assert torch.allclose(average.weight, net.weight, atol=1e-3)
     assert torch.allclose(average.running_mean, torch.ones(3), atol=1e-3)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("size", [(640, 480), (301, 997), (48, 40)])
-@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-@pytest.mark.parametrize(("kind", "mode"), [("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA"), ("JPEG", "L")])
-def test_training_sees_the_pixels_that_the_service_sees(
-    size: tuple[int, int], orientation: int, kind: str, mode: str
-) -> None:
-
-    picture = photo(1, 0, size).convert(mode)
-    if mode == "RGBA":
-        picture.putalpha(photo(2, 1, size).convert("L"))
-    stream, exif = io.BytesIO(), picture.getexif()
-    exif[0x0112] = orientation
-    picture.save(stream, kind, exif=exif)
-    served = to_pixels(stream.getvalue(), ServedGeometry(96, 96), PrepareLimits())
-    trained = square(decode(stream.getvalue(), 96), Geometry(96, 96))
-    assert np.abs(served.astype(int) - trained.astype(int)).mean() <= 1
 
 
 def test_batches_made_ahead_by_many_threads_are_those_made_one_by_one() -> None:
