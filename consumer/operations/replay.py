@@ -1,7 +1,6 @@
 """Replay: processes a time range of the upload topic again, by the same pipeline and version rule."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,9 +20,6 @@ from consumer.settings import Settings
 from consumer.telemetry import Log
 
 _PROGRESS_S: Final = 0.2
-_LEAST_PRIORITY: Final = 19
-#: Where others keep all cores busy, a thread that yields gets a few thousandths of one.
-_PATIENCE: Final = 30
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -37,22 +33,6 @@ class ReplayResult:
     total: int
     outcomes: dict[str, int]
     complete: bool
-
-
-def in_background(settings: Settings) -> Settings:
-    """Leaves this process, whose threads are yet to be started, the cores that nobody else uses, if a replay yields.
-
-    Returns:
-        The settings for that: a decode may wait long for a core, which is not its photo's fault.
-    """
-    if not settings.service.replay_yields:
-        return settings
-    try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    except (AttributeError, OSError):  # not Linux, or a sandbox that forbids it
-        os.nice(_LEAST_PRIORITY)
-    patient = settings.prepare.model_copy(update={"timeout_s": _PATIENCE * settings.prepare.timeout_s})
-    return settings.model_copy(update={"prepare": patient})
 
 
 async def replay(
