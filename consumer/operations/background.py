@@ -1,6 +1,8 @@
 """A job that takes what others leave of the cores. It imports little, so that a job's own imports yield as well."""
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from consumer.settings import Settings
@@ -8,6 +10,8 @@ from consumer.settings import Settings
 _LEAST_PRIORITY: Final = 19
 #: Where others keep all cores busy, a thread that yields gets a few thousandths of one.
 _PATIENCE: Final = 30
+#: Linux shares cores among sessions before it looks at their threads (`sched_autogroup_enabled`).
+_SESSION: Final = Path("/proc/self/autogroup")
 
 
 def in_background(settings: Settings) -> Settings:
@@ -22,5 +26,8 @@ def in_background(settings: Settings) -> Settings:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError):  # not Linux, or a sandbox that forbids it
         os.nice(_LEAST_PRIORITY)
+    if os.getsid(0) == os.getpid():  # else the session is a person's, or that of the service as well
+        with suppress(OSError):
+            _SESSION.write_text(str(_LEAST_PRIORITY))
     patient = settings.prepare.model_copy(update={"timeout_s": _PATIENCE * settings.prepare.timeout_s})
     return settings.model_copy(update={"prepare": patient})

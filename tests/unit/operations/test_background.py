@@ -1,11 +1,20 @@
 import os
+from pathlib import Path
 
 import pytest
 
+from consumer.operations import background
 from consumer.operations.background import in_background
 from consumer.settings import Settings
 
 YIELDS, COMPETES = Settings(), Settings.model_validate({"service": {"replay_yields": False}})
+
+
+@pytest.fixture(autouse=True)
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where the kernel is told the rank of this session."""
+    monkeypatch.setattr(background, "_SESSION", tmp_path / "autogroup")
+    return tmp_path / "autogroup"
 
 
 @pytest.fixture
@@ -42,3 +51,24 @@ def test_a_system_that_knows_or_allows_no_idle_policy_gives_the_lowest_priority(
         monkeypatch.setattr(os, "sched_setscheduler", forbidden)
     assert in_background(YIELDS) != YIELDS
     assert asked == [("nice", 19)]
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_session_is_ranked_behind_the_others_only_if_it_is_the_job_s_own(
+    asked: list[tuple[str, int]], session: Path, monkeypatch: pytest.MonkeyPatch, leads: bool
+) -> None:
+    monkeypatch.setattr(os, "getsid", lambda _: os.getpid() if leads else os.getppid())
+    in_background(COMPETES)
+    assert not session.exists()
+    in_background(YIELDS)
+    assert (session.read_text() if session.exists() else None) == ("19" if leads else None)
+    assert asked == [("policy", os.SCHED_IDLE)]
+
+
+def test_a_kernel_without_ranks_of_sessions_is_left_alone(
+    asked: list[tuple[str, int]], session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "_SESSION", session / "missing")
+    monkeypatch.setattr(os, "getsid", lambda _: os.getpid())
+    assert in_background(YIELDS) != YIELDS
+    assert asked == [("policy", os.SCHED_IDLE)]
