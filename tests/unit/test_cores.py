@@ -81,7 +81,6 @@ def test_a_worker_for_each_three_cores_and_a_thread_for_each_of_its_cores_but_on
 def test_the_numbers_in_force_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cores, "cores", lambda: 8)
-    monkeypatch.setenv("TAGGER_SERVICE__TOP_K", "3")
     shown = {row.name: (row.value, row.origin) for row in rows(load())}
     assert shown["service.workers"] == ("2", "default")
     assert shown["prepare.threads"] == ("3", "default")
