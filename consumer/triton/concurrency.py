@@ -50,7 +50,7 @@ class Limit:
     def answered(self, sent_s: float, now_s: float, *, in_use: bool) -> None:
         """An answer came; `in_use` says whether all that is allowed was sent."""
         took_s = now_s - sent_s
-        self._fastest_s = min(self._fastest_s, took_s)
+        self._fastest_s = min(self._fastest_s * (_FORGETTING if self.yields else 1), took_s)
         if took_s > self._bound_s():
             self.crowded(sent_s, now_s)
         elif in_use:
@@ -59,7 +59,6 @@ class Limit:
     def _bound_s(self) -> float:
         """The time after which an answer is slow."""
         if self.yields:
-            self._fastest_s *= _FORGETTING
             return min(_YIELDING_RATIO * self._fastest_s, self.slow_s)
         return max(self.slow_s, min(_CROWDED_RATIO * self._fastest_s, _MOST_SLOW * self.slow_s))
 
