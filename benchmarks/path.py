@@ -45,7 +45,9 @@ def start_service(stack: Stack, port: int) -> subprocess.Popen[bytes]:
         # The bursts repeat a few photos, and every one is to be judged.
         "TAGGER_DEDUPE__ENABLED": "false",
     }
-    process = subprocess.Popen([sys.executable, "-m", "consumer.cli", "run"], env={**os.environ, **settings})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "consumer.cli", "run", "--workers", "1"], env={**os.environ, **settings}
+    )
     deadline = time.monotonic() + DEADLINE_S
     while True:
         try:

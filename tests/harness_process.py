@@ -42,6 +42,9 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(settings.fetch.allow_addresses),
         "TAGGER_FETCH__NOT_FOUND_GRACE_S": str(settings.fetch.not_found_grace_s),
         "TAGGER_LOG__FORMAT": "json",
+        # Whatever the machine has, and others do on it: not more workers, and a replay that gets on.
+        "TAGGER_SERVICE__WORKERS": "1",
+        "TAGGER_SERVICE__REPLAY_YIELDS": "false",
         # Processes that start in another folder run this checkout, not one that happens to be installed.
         "PYTHONPATH": str(ROOT),
     }

@@ -142,6 +142,7 @@ def _settings(place: Place) -> dict[str, str]:
         "TAGGER_FETCH__ALLOW_ADDRESSES": "127.0.0.0/8",
         "TAGGER_HEALTH__PORT": "0",
         "TAGGER_LOG__LEVEL": "warning",
+        "TAGGER_SERVICE__WORKERS": "1",
         # Bursts repeat a few photos, and every one is to be judged.
         "TAGGER_DEDUPE__ENABLED": "false",
     }

@@ -50,6 +50,8 @@ class Service(Server):
             **self.settings,
             "TAGGER_HEALTH__PORT": str(health_port),
             "TAGGER_LOG__FORMAT": "json",
+            # On any machine: it has few photos, and shares the cores with the servers.
+            "TAGGER_SERVICE__WORKERS": "1",
             # It runs in the guardian's folder, where a checkout that is not installed would not be found.
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }

@@ -67,9 +67,10 @@ async def replay(
     plan = FixedRanges(ranges, times_ms)
     log.info("replay.started", offsets=plan.total, since=since.isoformat(), until=until.isoformat())
     progress(0, plan.total)
+    job = Job(plan, group_id, settings.service.replay_in_flight, yields=settings.service.replay_yields)
     if plan.total:
         with stop_on_signals(service.stop), suppress(StopRequested):
-            async with service.working(Job(plan, group_id, settings.service.replay_in_flight)):
+            async with service.working(job):
                 await _until_done(service, plan, progress)
     if service.failure is not None:
         raise service.failure

@@ -89,7 +89,7 @@ def parts_of(
     fetcher, prepare = _fetcher_of(settings, runtime.metrics), settings.prepare
     limits = prepare_limits(settings)
     preparer = Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
-    serving = Serving(connections.triton, contract, lambda: preparer.preparing)
+    serving = Serving(connections.triton, contract, lambda: preparer.preparing, yields=job.yields)
     cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
     steps = Steps(
         parse=partial(events.parse, max_ahead_s=settings.service.max_clock_ahead_s),

@@ -44,6 +44,8 @@ class Job:
     retries: Plan | None = None
     #: Whether the plans can begin again, with the records that have no outcome.
     rereads: bool = False
+    #: Whether it leaves Triton to others that use it.
+    yields: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     triton: TritonSettings = TritonSettings()
     fetch: FetchSettings = FetchSettings()
     hosts: HostSettings = HostSettings()
-    prepare: PrepareSettings = PrepareSettings()
-    service: ServiceSettings = ServiceSettings()
+    prepare: PrepareSettings = Field(default_factory=PrepareSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
     retry: RetrySettings = RetrySettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()

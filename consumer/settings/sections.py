@@ -10,6 +10,7 @@ from pydantic_settings import NoDecode
 from consumer.events import MAX_CLOCK_AHEAD_S
 from consumer.fetch.addresses import check_proxy, parse_allow_list
 from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
+from consumer.settings.cores import default_threads, default_workers
 from consumer.settings.values import (
     CommaSeparated,
     EmptyIsNone,
@@ -215,7 +216,9 @@ class PrepareSettings(Section):
     )
     icc: Literal["ignore", "srgb"] = Field("ignore", description="embedded colour profiles: as in training, or to sRGB")
     heic: bool = Field(default=False, description="read HEIC; needs the extra heic (GPLv2)")
-    threads: Annotated[int, Field(ge=1, le=64)] = Field(2, description="decoding threads")
+    threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        default_factory=default_threads, description="decoding threads of a worker; by default from the cores at hand"
+    )
     timeout_s: Seconds = Field(20.0, description="longest decode")
     overdue_grace_s: Seconds = Field(
         10.0, description="a decode that runs this long after its timeout ends the process, to be replaced"
@@ -230,9 +233,15 @@ class ServiceSettings(Section):
         256 * 1024 * 1024,
         description="bytes of fetched photos in flight in one process; a larger photo is fetched alone",
     )
-    workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="processes that `run` starts, in one group")
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        default_factory=default_workers,
+        description="processes that `run` starts, in one group; by default one for each 3 cores at hand, 4 at most",
+    )
     replay_in_flight: Annotated[int, Field(ge=1, le=16_384)] = Field(
-        16, description="records in flight at once in a replay"
+        16, description="most records in flight at once in a replay, which are fewer while others use Triton"
+    )
+    replay_yields: bool = Field(
+        default=True, description="a replay leaves cores and Triton to live photos; false: it competes with them"
     )
     drain_timeout_s: Seconds = Field(10.0, description="after SIGTERM: deadline for the records in flight")
     stuck_after_s: Seconds = Field(

@@ -25,6 +25,10 @@ _DECREASE: Final = 0.7
 _CROWDED_RATIO: Final = 2.0
 #: But one that took so many times `slow_s` is slow in any case: the fastest may have waited in a queue as well.
 _MOST_SLOW: Final = 4.0
+#: A job that yields keeps Triton's queue so short that no answer takes more than so many times the fastest one.
+_YIELDING_RATIO: Final = 3.0
+#: What it takes for the fastest grows by this with each answer: a lucky one, or a model that got slower, is forgotten.
+_FORGETTING: Final = 1.002
 
 
 @dataclass(slots=True)
@@ -32,10 +36,12 @@ class Limit:
     """Additive increase, multiplicative decrease; doubles per round trip until the first decrease. Pure.
 
     An answer that took longer than `slow_s`, and twice as long as the fastest one took, lowers `allowed`, once for all
-    photos that were sent before.
+    photos that were sent before. One that `yields` takes an answer for slow as soon as it took three times as long as
+    the fastest one, whoever is ahead of it in the queue, and goes down to a single photo.
     """
 
     slow_s: float
+    yields: bool = False
     allowed: float = _FIRST
     _fastest_s: float = inf
     _doubles: bool = True
@@ -44,18 +50,23 @@ class Limit:
     def answered(self, sent_s: float, now_s: float, *, in_use: bool) -> None:
         """An answer came; `in_use` says whether all that is allowed was sent."""
         took_s = now_s - sent_s
-        self._fastest_s = min(self._fastest_s, took_s)
-        usual_s = min(_CROWDED_RATIO * self._fastest_s, _MOST_SLOW * self.slow_s)
-        if took_s > max(self.slow_s, usual_s):
+        self._fastest_s = min(self._fastest_s * (_FORGETTING if self.yields else 1), took_s)
+        if took_s > self._bound_s():
             self.crowded(sent_s, now_s)
         elif in_use:
             self.allowed = min(self.allowed + (1 if self._doubles else 1 / self.allowed), _MOST)
+
+    def _bound_s(self) -> float:
+        """The time after which an answer is slow."""
+        if self.yields:
+            return min(_YIELDING_RATIO * self._fastest_s, self.slow_s)
+        return max(self.slow_s, min(_CROWDED_RATIO * self._fastest_s, _MOST_SLOW * self.slow_s))
 
     def crowded(self, sent_s: float, now_s: float) -> None:
         """A photo was refused for lack of room, or was answered late or never."""
         self._doubles = False
         if sent_s >= self._lowered_s:
-            self.allowed, self._lowered_s = max(self.allowed * _DECREASE, _LEAST), now_s
+            self.allowed, self._lowered_s = max(self.allowed * _DECREASE, 1 if self.yields else _LEAST), now_s
 
     def lost(self) -> None:
         """The server went away: one that comes back is not met by everything at once."""
@@ -65,8 +76,8 @@ class Limit:
 class Concurrency:
     """The places for photos of one model, given in order of arrival. For one event loop."""
 
-    def __init__(self, slow_s: float) -> None:
-        self._limit = Limit(slow_s)
+    def __init__(self, slow_s: float, *, yields: bool = False) -> None:
+        self._limit = Limit(slow_s, yields)
         self._places = Budget(int(self._limit.allowed))
         self._sent = 0
         self._heard_s = 0.0

@@ -47,9 +47,10 @@ class Model:
         values: int,
         input_size: int,
         preparing: Callable[[], int],
+        yields: bool = False,
     ) -> None:
         self.name = name
-        self.concurrency = Concurrency(client.deadline_s * _SLOW)
+        self.concurrency = Concurrency(client.deadline_s * _SLOW, yields=yields)
         self._client = client
         self._version = version
         self._output = output

@@ -44,12 +44,20 @@ class Serving:
     one connection. Photos share these looks.
 
     `preparing` says how many photos are being prepared: those that are ready wait for some of them, to share a request.
+    One that `yields` leaves Triton to others: it keeps no more photos there than are answered nearly at once.
     """
 
-    def __init__(self, client: TritonClient, contract: ModelContract, preparing: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        client: TritonClient,
+        contract: ModelContract,
+        preparing: Callable[[], int] = lambda: 0,
+        *,
+        yields: bool = False,
+    ) -> None:
         self._client = client
         self._contract = contract
-        model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing)
+        model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing, yields=yields)
         labels = len(contract.brand_labels)
         self._quality = model(contract.quality_model, contract.quality_version, output="quality_score", values=1)
         self._brand = model(contract.brand_model, contract.brand_version, output="brand_probs", values=labels)

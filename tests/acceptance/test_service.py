@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,49 @@ async def test_replay_prints_one_result_line_and_changes_nothing(world: World, t
     }
     assert {message.value() for message in world.tags()} == {before}
     assert {headers_of(letter)["original_offset"] for letter in world.dead()} == {"0"}
+
+
+def policies_of(pid: int) -> list[int]:
+    """The scheduling policy of each thread of a process."""
+    return [os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def rank_of(pid: int) -> str:
+    """How the kernel ranks a process's session among the others, such as `nice 0`; empty where it does not."""
+    try:
+        return Path(f"/proc/{pid}/autogroup").read_text().partition(" ")[2].strip()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize(("yields", "policy"), [("true", os.SCHED_IDLE), ("false", os.SCHED_OTHER)])
+async def test_a_replay_yields_every_core_unless_it_is_told_not_to(world: World, yields: str, policy: int) -> None:
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def hangs() -> web.Response:
+        asked.set()
+        await never.wait()
+        return web.Response()
+
+    world.photos.answers["photo"] = hangs
+    world.upload("photo")
+    replay = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "consumer.cli", "replay", "--from", "1h"),
+        env=environment(world.settings, TAGGER_SERVICE__REPLAY_YIELDS=yields),
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        await asyncio.wait_for(asked.wait(), 90)
+        policies = policies_of(replay.pid)
+        assert len(policies) > 3, "those of the Kafka clients as well"
+        assert set(policies) == {policy}
+        # Empty where the kernel does not share cores among sessions.
+        assert rank_of(replay.pid) in {"", f"nice {19 if yields == 'true' else 0}"}
+    finally:
+        never.set()
+        replay.kill()
+        await replay.wait()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,19 @@
+import asyncio
+from time import monotonic
 from typing import Any, cast
 
+import numpy as np
+import pytest
+
+from consumer.events import Pixels
 from consumer.fetch.limits import FetchLimits, HostLimits
+from consumer.kafka.plans import FixedRanges
+from consumer.resilience import Dependencies, StuckRecords
 from consumer.service import construction
-from consumer.service.streams import Runtime
+from consumer.service.streams import Job, Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Metrics
+from tests.fake_triton import FakeTriton, Row, contract_of, honest, serving
 from tests.fakes import RecordingLog, World
 
 HOSTS = {
@@ -36,3 +45,43 @@ def test_photos_are_fetched_within_the_limits_of_the_settings() -> None:
     assert construction.fetch_limits(Settings()) == FetchLimits()
     changed = {"schemes": ("file",), "stores": {"s3://abc": {}}, "max_bytes": 5, "total_timeout_s": 6.5}
     assert construction.fetch_limits(Settings.model_validate({"fetch": changed})) == FetchLimits(**changed)
+
+
+@pytest.mark.parametrize(("yields", "expected"), [(True, 1), (False, 12)])
+async def test_only_a_job_that_yields_leaves_a_triton_that_others_keep_busy(yields: bool, expected: int) -> None:
+    metrics, log = Metrics(), RecordingLog()
+    runtime = Runtime(
+        asyncio.get_running_loop(), log, metrics, Dependencies(log, metrics), StuckRecords(metrics), lambda _: None
+    )
+    slow_s, asked, most = 0.0, 0, 0
+
+    async def row(model: str, pixels: Pixels) -> Row:
+        nonlocal asked, most
+        if model != "brand_logo":
+            return honest(fake, model, pixels)
+        asked += 1
+        most = max(most, asked)
+        await asyncio.sleep(slow_s)
+        asked -= 1
+        return honest(fake, model, pixels)
+
+    async with serving(FakeTriton(row=row)) as fake:
+        settings = Settings.model_validate({"triton": {"url": fake.url, "deadline_s": 30}})
+        connections = construction.connections_of(settings, runtime)
+        async with connections.triton:
+            contract = await contract_of(connections.triton)
+            job = Job(FixedRanges({}, range(0)), "group", 64, yields=yields)
+            models = construction.parts_of(settings, job, connections, contract, runtime).serving
+
+            async def judge(count: int) -> None:
+                photos = [np.full((8, 8, 3), 7, np.uint8) for _ in range(count)]
+                await asyncio.gather(*map(models.infer, photos))
+
+            began_s = monotonic()
+            await judge(1)
+            slow_s = 10 * (monotonic() - began_s)
+            for _ in range(8):
+                await judge(2)
+            most = 0
+            await judge(12)
+    assert most == expected

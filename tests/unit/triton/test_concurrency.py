@@ -1,5 +1,6 @@
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 
 import pytest
@@ -48,6 +49,59 @@ def test_a_slow_server_answers_within_the_bound(rate: float) -> None:
 def test_a_large_model_on_many_instances_is_not_a_crowded_one() -> None:
     limit, _ = settled(1_000, window=64, slow_s=2.5, latency_s=4.0)
     assert limit.allowed >= 64
+
+
+@dataclass
+class Shared:
+    """A server of so many answers a second, whose queue has photos of others ahead of those of one job."""
+
+    limit: Limit
+    rate: float
+    latency_s: float = 0.004
+    now_s: float = 0.0
+
+    def keep_busy(self, trips: int, *, others: int) -> float:
+        """Sends all that is allowed so many times; how many photos of the job there were at once, on average."""
+        allowed = 0
+        for _ in range(trips):
+            sent = int(self.limit.allowed)
+            allowed += sent
+            for place in range(others + 1, others + sent + 1):
+                answered_s = self.now_s + max(self.latency_s, place / self.rate)
+                self.limit.answered(self.now_s, answered_s, in_use=True)
+            self.now_s += max(self.latency_s, (others + sent) / self.rate)
+        return allowed / trips
+
+
+def test_a_job_that_yields_goes_down_to_one_photo_while_others_wait_and_comes_back() -> None:
+    server = Shared(Limit(2.5, yields=True), rate=1_000)
+    alone = server.keep_busy(200, others=0)
+    assert alone > 2 * server.rate * server.latency_s, "the server is kept busy"
+    server.keep_busy(10, others=100)
+    assert server.keep_busy(50, others=100) == 1
+    server.keep_busy(30, others=0)
+    assert server.keep_busy(50, others=0) > 0.8 * alone
+
+
+def test_a_job_that_yields_keeps_the_queue_short_for_whoever_comes_next() -> None:
+    server = Shared(Limit(2.5, yields=True), rate=1_000)
+    server.keep_busy(100, others=0)
+    longest_s = max(server.keep_busy(1, others=0) / server.rate for _ in range(100))
+    assert longest_s <= 4 * server.latency_s
+    assert server.limit.allowed < 20, "others send 64"
+
+
+@pytest.mark.parametrize("rate", [5, 50, 5_000])
+def test_a_job_that_yields_measures_by_the_model(rate: float) -> None:
+    server = Shared(Limit(60.0, yields=True), rate=rate, latency_s=4 / rate)
+    assert 8 <= server.keep_busy(200, others=0) <= 16
+
+
+def test_one_lucky_answer_does_not_make_all_others_slow_for_ever() -> None:
+    server = Shared(Limit(2.5, yields=True), rate=1_000)
+    server.limit.answered(0.0, 0.000_01, in_use=True)
+    server.keep_busy(5_000, others=0)
+    assert server.keep_busy(50, others=0) > 4
 
 
 def test_requests_that_were_sent_together_lower_it_once() -> None:
