@@ -169,13 +169,19 @@ class Data(Part):
 class Model(Part):
     """The network."""
 
-    arch: str = Field("resnet10", description="resnet10, resnet10-w<width>, a torchvision classifier, or timm/<name>")
+    arch: str = Field(
+        "resnet10",
+        description="resnet10, resnet10-w<width>, efficientnet_lite<0..2> (-stages: its head also sees every stage), a "
+        "torchvision classifier, or timm/<name>",
+    )
     input_px: Count = Field(96, description="side of the network's input, in px")
     trainable: Literal["all", "head"] = Field("all", description="head: all but the last layer are frozen")
     weights: Path | None = Field(None, description="state dict to start from; a last layer of another shape is new")
     weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
-    pretrained: bool = Field(
-        default=False, description="start from the library's pretrained weights, which it downloads"
+    pretrained: Literal[False, "package", "download"] = Field(
+        default=False,
+        description="start from ImageNet weights, unless `weights` names a file: package: those of an installed package "
+        "(`photo-trainer backbones`); download: the library's, which it downloads",
     )
     dropout: Share = Field(0.0, description="dropout before the last layer (resnet10, or where the network has one)")
 
