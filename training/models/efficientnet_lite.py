@@ -5,7 +5,7 @@ lukemelas' EfficientNet-PyTorch, which thereby load without a map of names.
 """
 
 import math
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +95,15 @@ class ScaledLinear(nn.Linear):
         """[N, inputs] to [N, outputs]."""
         return super().forward(self.norm(input))
 
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The same as one layer, of the norm's statistics in evaluation mode."""
+        mean, variance = (cast("Tensor", value) for value in (self.norm.running_mean, self.norm.running_var))
+        plain = nn.Linear(self.in_features, self.out_features)
+        plain.weight.copy_(self.weight * (variance + self.norm.eps).rsqrt())
+        plain.bias.copy_(self.bias - plain.weight @ mean)
+        return plain
+
 
 class EfficientNetLite(nn.Module):
     """Pixels float32 [N, 3, H, W], scaled as `MEAN` and `DEVIATION` say, to logits [N, outputs].
@@ -138,8 +147,8 @@ class EfficientNetLite(nn.Module):
             if self.stages and index in self.ends:
                 seen += _moments(features)
         top = functional.relu6(self._bn1(self._conv_head(features))).mean((2, 3))
-        made: Any = self._fc(self._dropout(torch.cat([top, *seen], 1)))
-        return made  # type: ignore[no-any-return]
+        made: Tensor = self._fc(self._dropout(torch.cat([top, *seen], 1)))
+        return made
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
