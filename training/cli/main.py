@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from training.cli import data, publish, runs, study, trial
+from training.cli import backbones, data, publish, runs, study, trial
 from training.cli.console import PlainConsole, explained
 
 app = typer.Typer(
@@ -64,6 +64,7 @@ app.add_typer(data.recipe_app, name="recipe")
 app.add_typer(data.data_app, name="data")
 app.add_typer(runs.runs_app, name="runs")
 app.add_typer(runs.app)
+app.add_typer(backbones.app)
 app.add_typer(study.app)
 app.add_typer(publish.head_app, name="head")
 app.add_typer(trial.trial_app, name="trial")

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from training.evaluation.answers import Figure
 from training.evaluation.outcome import Evaluation
+from training.models.packages import LICENCE, TRAINED_ON, package_of
 
 #: Sources whose labels code made.
 _SYNTHETIC: Final = {
@@ -104,6 +106,7 @@ def sections(
     )
     return [
         Section("Model", (), what),
+        Section("Start weights", *_start_weights(model)),
         Section("Intended use", _INTENDED[evaluation.kind]),
         Section("Data and licences", tuple(_LICENCES.get(kind, kind) for kind in kinds), _data_rows(evaluation, data)),
         Section("Labels", _label_sentences(kinds)),
@@ -137,6 +140,31 @@ def markdown(title: str, parts: Sequence[Section]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _start_weights(model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Sentences and rows about the weights that training began with."""
+    arch, sha256 = str(model.get("arch", "unknown")), model.get("weights_sha256")
+    if model.get("weights"):
+        rows = (("file", Path(model["weights"]).name), *((("SHA-256", str(sha256)),) if sha256 else ()))
+        return ("A file that its user gave; its licence and what it was trained on are for its owner to state.",), rows
+    if model.get("pretrained") == "download":
+        return (
+            f"The ImageNet weights of {arch} that torchvision or timm downloads; the library states their licence.",
+        ), ()
+    if model.get("pretrained") != "package":
+        return ("Random.",), ()
+    package = package_of(arch)
+    return (
+        "ImageNet's photos come from the web and are for research; its classes are everyday things and living beings.",
+    ), (
+        ("package", package.requirement),
+        ("file", package.file),
+        ("SHA-256", package.sha256),
+        ("trained on", TRAINED_ON),
+        ("licence", LICENCE),
+        ("source", package.source),
+    )
 
 
 def _data_rows(evaluation: Evaluation, data: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

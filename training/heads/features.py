@@ -23,6 +23,7 @@ from training.data.photos import Photo
 from training.data.pixels import content_sha256, stack
 from training.errors import DataError
 from training.models.networks import build, natural_px, trunk
+from training.models.packages import LICENCE, package_of
 from training.models.served import normalise
 from training.recipes.recipe import Model
 from training.runs.checkpoint import write_text
@@ -43,7 +44,7 @@ class Backbone:
     width: int
     #: Of every tensor's name and bytes: other weights, trained or random, are another backbone.
     weights_sha256: str
-    #: Where the weights come from, for a report: a file's name, "pretrained", or the seed of random ones.
+    #: Where the weights come from, for a report: a file's name, "pretrained", a package, or the seed of random ones.
     origin: str
 
 
@@ -69,8 +70,16 @@ def backbone(model: Model, seed: int = 0, px: int | None = None, device: str = "
     net = net.to(torch.device(device)).to(memory_format=torch.channels_last)
     with torch.no_grad():
         width = _forward(net, torch.zeros((1, 3, side, side), dtype=torch.uint8)).shape[1]
-    origin = model.weights.name if model.weights else "pretrained" if model.pretrained else f"random, seed {seed}"
-    return Backbone(model.arch, net, Geometry(side, side), width, digest, origin)
+    return Backbone(model.arch, net, Geometry(side, side), width, digest, _origin(model, seed))
+
+
+def _origin(model: Model, seed: int) -> str:
+    if model.weights:
+        return model.weights.name
+    if model.pretrained == "package":
+        package = package_of(model.arch)
+        return f"{package.file} of {package.requirement}; licence: {LICENCE}; source: {package.source}"
+    return "pretrained" if model.pretrained else f"random, seed {seed}"
 
 
 def weights_sha256(net: nn.Module) -> str:

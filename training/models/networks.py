@@ -1,10 +1,11 @@
-"""Networks by name: our ResNet-10, torchvision's classifiers, and timm's with an extra; their heads and weights.
+"""Networks by name: our own, torchvision's classifiers, and timm's with an extra; their heads and weights.
 
 Every network takes pixels normalised with `served.PIXEL_MEAN` and `PIXEL_DEVIATION`, whatever it was trained with, so
 that one serving wrapper fits all.
 """
 
 import hashlib
+import io
 import math
 import re
 from collections.abc import Callable
@@ -15,11 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import RecipeError, ToolMissing, WeightsError
+from training.models import efficientnet_lite
+from training.models.efficientnet_lite import EfficientNetLite
+from training.models.packages import package_of, weights_file
 from training.models.resnet10 import WIDTHS, ResNet10
 from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
 from training.recipes.recipe import Model
 
 _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
+_LITE: Final = re.compile(r"efficientnet_lite([012])(-stages)?")
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
 _LANES: Final = 8
 _TIMM: Final = "timm/"
@@ -55,11 +60,14 @@ def build(model: Model, outputs: int) -> nn.Module:
     Raises:
         RecipeError: No such network, or one without a linear last layer.
         WeightsError: The weights are missing, have another hash, or belong to another network.
-        ToolMissing: The network needs timm, which is not installed.
+        ToolMissing: The network needs timm, or the package of its weights, which is not installed.
     """
     net = _bare(model, outputs)
     if model.weights is not None:
         load_weights(net, model.weights, model.weights_sha256)
+    elif model.pretrained == "package":
+        package = package_of(model.arch)
+        load_weights(net, weights_file(package), package.sha256)
     if model.trainable == "head":
         head = head_of(net)[1]
         kept = {id(parameter) for parameter in head.parameters()}
@@ -83,10 +91,16 @@ def empty(arch: str, outputs: int) -> nn.Module:
 
 
 def _bare(model: Model, outputs: int) -> nn.Module:
-    ours = _OURS.fullmatch(model.arch)
+    ours, lite = _OURS.fullmatch(model.arch), _LITE.fullmatch(model.arch)
+    if (ours or lite) and model.pretrained == "download":
+        raise WeightsError(
+            f"no weights of {model.arch} to download; give your own with model.weights"
+            + (", or use a package's with model.pretrained: package" if lite else "")
+        )
+    if lite:
+        net = EfficientNetLite(int(lite[1]), outputs, model.dropout, stages=bool(lite[2]))
+        return Renormalised(net, efficientnet_lite.MEAN, efficientnet_lite.DEVIATION)
     if ours:
-        if model.pretrained:
-            raise WeightsError(f"no published weights of {model.arch}; give your own with model.weights")
         width = int(ours[1]) if ours[1] else WIDTHS[0]
         if width % _LANES:
             raise RecipeError(f"{model.arch}: the width must be a multiple of {_LANES}")
@@ -100,9 +114,13 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
     import torchvision  # noqa: PLC0415 - doubles the time to start, which our own networks need not wait for
 
     if model.arch not in torchvision.models.list_models(module=torchvision.models):
-        raise RecipeError(f"no network {model.arch}: resnet10, resnet10-w<width>, timm/<name>, or one of torchvision's")
-    options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not model.pretrained else {}
-    weights = "DEFAULT" if model.pretrained else None
+        raise RecipeError(
+            f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2>, the same with -stages, "
+            "timm/<name>, or one of torchvision's"
+        )
+    download = model.pretrained == "download"
+    options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not download else {}
+    weights = "DEFAULT" if download else None
     net: Any = _downloaded(lambda: torchvision.models.get_model(model.arch, weights=weights, **options), model)
     if model.arch in _AUXILIARY:
         net.aux_logits = net.transform_input = False
@@ -116,7 +134,9 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
 def _timm(model: Model, outputs: int) -> nn.Module:
     timm, name = _timm_package(model.arch), model.arch.removeprefix(_TIMM)
     net = _downloaded(
-        lambda: timm.create_model(name, pretrained=model.pretrained, num_classes=outputs, drop_rate=model.dropout),
+        lambda: timm.create_model(
+            name, pretrained=model.pretrained == "download", num_classes=outputs, drop_rate=model.dropout
+        ),
         model,
     )
     config: Any = net.pretrained_cfg
@@ -151,7 +171,7 @@ def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
     try:
         return make()
     except Exception as error:  # each library has its own exceptions where there is no network
-        if not model.pretrained:
+        if model.pretrained != "download":
             raise
         raise WeightsError(
             f"the weights of {model.arch} could not be downloaded ({error}); fetch the file elsewhere and give it with "
@@ -180,7 +200,7 @@ def trunk(net: nn.Module) -> nn.Module:
 
 
 def natural_px(arch: str) -> int:
-    """The side of the square that a network was designed for; any of ours was designed for 96.
+    """The side of the square that a network was designed for; any ResNet-10 for 96.
 
     Raises:
         ToolMissing: The network needs timm, which is not installed.
@@ -188,6 +208,8 @@ def natural_px(arch: str) -> int:
     """
     if _OURS.fullmatch(arch):
         return 96
+    if lite := _LITE.fullmatch(arch):
+        return efficientnet_lite.SIZES[int(lite[1])][2]
     if not arch.startswith(_TIMM):
         return 299 if arch == "inception_v3" else 224
     timm = _timm_package(arch)
@@ -219,13 +241,15 @@ def load_weights(net: nn.Module, path: Path, sha256: str | None) -> None:
     Raises:
         WeightsError: The file is missing, has another hash, is not a state dict, or more than the head does not fit.
     """
-    if not path.is_file():
-        raise WeightsError(f"no weights at {path}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"no weights at {path}: {error.strerror}") from None
+    found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256.lower():
         raise WeightsError(f"{path} has SHA-256 {found}, not {sha256}")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - unpickling foreign bytes raises anything
         raise WeightsError(f"{path} is not a weights file: {type(error).__name__}: {error}") from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}

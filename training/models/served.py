@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from training.models.efficientnet_lite import ScaledLinear
 from training.models.resnet10 import Block, ResNet10
 
 #: Channel means and deviations of ImageNet, in 0..255 units: the models take raw uint8 pixels.
@@ -64,9 +65,20 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() - mean) * (1 / deviation)
 
 
+def normalised(images: Tensor, device: torch.device) -> Tensor:
+    """Photos [N, 3, H, W], uint8 or float32 in 0..1, as networks take them, on a device."""
+    moved = images.to(device)
+    pixels = moved * 255 if moved.is_floating_point() else moved
+    return normalise(pixels).to(memory_format=torch.channels_last)
+
+
 def deployable(net: Net) -> Net:
     """A copy for serving. In a ResNet-10, batch norms are folded and weights are rounded to fp16 values."""
     copied = deepcopy(net).eval()
+    for module in list(copied.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ScaledLinear):
+                setattr(module, name, child.folded())
     if not isinstance(copied, ResNet10):
         return copied
     small = cast("Any", copied)  # identities take the place of norms

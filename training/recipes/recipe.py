@@ -169,13 +169,21 @@ class Data(Part):
 class Model(Part):
     """The network."""
 
-    arch: str = Field("resnet10", description="resnet10, resnet10-w<width>, a torchvision classifier, or timm/<name>")
+    arch: str = Field(
+        "resnet10",
+        description="resnet10, resnet10-w<width>, efficientnet_lite<0..2> (-stages: its head also sees every stage), a "
+        "torchvision classifier, or timm/<name>",
+    )
     input_px: Count = Field(96, description="side of the network's input, in px")
-    trainable: Literal["all", "head"] = Field("all", description="head: all but the last layer are frozen")
+    trainable: Literal["all", "head"] = Field(
+        "all", description="head: all but the last layer are frozen, and their features of photos are computed once"
+    )
     weights: Path | None = Field(None, description="state dict to start from; a last layer of another shape is new")
     weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
-    pretrained: bool = Field(
-        default=False, description="start from the library's pretrained weights, which it downloads"
+    pretrained: Literal[False, "package", "download"] = Field(
+        default=False,
+        description="start from ImageNet weights, unless `weights` names a file: package: those of an installed "
+        "package (`photo-trainer backbones`); download: the library's, which it downloads",
     )
     dropout: Share = Field(0.0, description="dropout before the last layer (resnet10, or where the network has one)")
 
@@ -232,6 +240,9 @@ class Train(Stage):
     sampler: Literal["natural", "balanced"] = Field("natural", description="balanced: every label equally often")
     no_logo_share: Share | None = Field(
         None, description="balanced only: share of no_logo in a batch; null: as any label"
+    )
+    views: Count = Field(
+        4, description="trainable: head only: how often each photo is augmented anew before its features repeat"
     )
     clip: Annotated[float, Field(ge=0)] = Field(5.0, description="largest norm of the gradient; 0 is off")
     average: Annotated[float, Field(ge=0, lt=1)] = Field(

@@ -4,7 +4,7 @@ A batch depends only on the recipe's seed, the step and the process, so a resume
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -126,19 +126,28 @@ class Feed:
         places = torch.tensor([index.get(name, last) for name in (*composer.brands.names, NO_LOGO)])
         return made.images.float() / 255, functional.one_hot(places[made.labels], last + 1).float()
 
+    @property
+    def steps_of_round(self) -> float | None:
+        """Steps in which as many listed photos are drawn as there are; None if all photos are composed."""
+        return len(self._photos) / self._listed if self._listed else None
+
     def ahead(self, first: int, last: int) -> Iterator[Batch]:
-        """The batches of steps `first` to `last` (exclusive), made in background threads while earlier ones train.
+        """The batches of steps `first` to `last` (exclusive); see `ahead`."""
+        return ahead(self.batch, self._recipe.data.makers, first, last)
 
-        One maker beside the training thread is faster on two shared cores than taking turns on two threads.
 
-        Yields:
-            Batches, in order.
-        """
-        makers = self._recipe.data.makers
-        with ThreadPoolExecutor(makers, thread_name_prefix="feed") as pool:
-            coming = deque(pool.submit(self.batch, step) for step in range(first, min(first + makers, last)))
-            for step in range(first, last):
-                batch = coming.popleft().result()
-                if step + makers < last:
-                    coming.append(pool.submit(self.batch, step + makers))
-                yield batch
+def ahead(batch: Callable[[int], Batch], makers: int, first: int, last: int) -> Iterator[Batch]:
+    """The batches of steps `first` to `last` (exclusive), made in background threads while earlier ones train.
+
+    One maker beside the training thread is faster on two shared cores than taking turns on two threads.
+
+    Yields:
+        Batches, in order.
+    """
+    with ThreadPoolExecutor(makers, thread_name_prefix="feed") as pool:
+        coming = deque(pool.submit(batch, step) for step in range(first, min(first + makers, last)))
+        for step in range(first, last):
+            made = coming.popleft().result()
+            if step + makers < last:
+                coming.append(pool.submit(batch, step + makers))
+            yield made

@@ -14,14 +14,16 @@ from typing import Any, Final
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.models.networks import build, set_training
-from training.models.served import normalise
+from training.models.served import normalised
 from training.progress import task
 from training.recipes.recipe import Recipe, Stage
 from training.runs import checkpoint
 from training.runs.distributed import Process
 from training.runs.feed import Feed, ValidationSet
+from training.runs.frozen import FeatureFeed, Frozen
 from training.runs.objective import objective
 from training.runs.optimise import fast_bf16, follow, learning_rate, optimiser_of
 from training.runs.run import Run
@@ -83,10 +85,17 @@ class Trainer:
         console: Console,
     ) -> None:
         """`validation` is the val split; None except in the leading process."""
-        self.run, self.recipe, self.feed, self.validation = run, recipe, feed, validation
-        self.process, self.console = process, console
+        self.run, self.recipe, self.process, self.console = run, recipe, process, console
+        self.feed: Feed | FeatureFeed = feed
+        self.validation = validation
         torch.manual_seed(recipe.seed)
-        self.net = build(recipe.model, outputs).to(process.device).to(memory_format=torch.channels_last)
+        net = build(recipe.model, outputs).to(process.device).to(memory_format=torch.channels_last)
+        self.frozen = Frozen.of(net) if recipe.model.trainable == "head" else None
+        if self.frozen:
+            self.feed = FeatureFeed(feed, self.frozen, recipe)
+            self.validation = validation and self.frozen.validation(validation, console)
+        #: What is trained, averaged and saved: the network, or its head where the rest is frozen.
+        self.net: nn.Module = self.frozen.head if self.frozen else net
         self.average = deepcopy(self.net).eval()
         self.trained = process.wrapped(self.net)
         self.objective = objective(recipe.task, recipe.loss)
@@ -95,7 +104,7 @@ class Trainer:
         self.optimiser = optimiser_of(self.net, self.stages[0])
         self.best_state: dict[str, Tensor] = {}
         wanted = recipe.train.bf16
-        self.bf16 = fast_bf16(process.device) if wanted == "auto" else wanted == "on"
+        self.bf16 = not self.frozen and (fast_bf16(process.device) if wanted == "auto" else wanted == "on")
         self._spent = _Stopwatch()
 
     def fit(self) -> Score | None:
@@ -111,6 +120,10 @@ class Trainer:
         if self.recipe.train.best == "best" and self.best_state:
             self.average.load_state_dict(self.best_state)
         return self._score() if self.process.leads else None
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights of the whole network."""
+        return self.frozen.state(self.average) if self.frozen else self.average.state_dict()
 
     def _begin_stage(self) -> None:
         """Starts a later stage at the best weights so far, with a new optimiser."""
@@ -135,12 +148,14 @@ class Trainer:
     def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
         progress, device = self.progress, self.process.device
         torch.manual_seed((self.recipe.seed * _PRIME + progress.total) * _PRIME + self.process.rank)
-        set_training(self.net, self.recipe.model.trainable)
+        set_training(self.net, "all" if self.frozen else self.recipe.model.trainable)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
-        pixels = normalise(images.to(device) * 255).to(memory_format=torch.channels_last)
+        seen = self._seen(images)
+        if self.frozen:
+            seen = functional.dropout(seen, self.recipe.model.dropout)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.trained(pixels)
+            logits = self.trained(seen)
         loss = self.objective(logits.float(), targets.to(device))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -151,6 +166,10 @@ class Trainer:
         progress.step += 1
         progress.total += 1
         return loss.detach()
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """What the trained layers take: normalised photos, or the features that the feed made of them."""
+        return images.to(self.process.device) if self.frozen else normalised(images, self.process.device)
 
     def _after_step(self, stage: Stage, loss: Tensor) -> bool:
         """Logs, evaluates and saves when due; returns whether the stage ends early."""
@@ -173,12 +192,8 @@ class Trainer:
             raise ValueError("only the leading process evaluates")
         self.average.eval()
         with torch.no_grad(), torch.autocast(self.process.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = torch.cat(
-                [
-                    self.average(normalise(part.to(self.process.device)).to(memory_format=torch.channels_last)).float()
-                    for part in torch.split(self.validation.images, _EVALUATED_AT_ONCE)
-                ]
-            )
+            parts = torch.split(self.validation.images, _EVALUATED_AT_ONCE)
+            logits = torch.cat([self.average(self._seen(part)).float() for part in parts])
         return scores(self.recipe.task, logits.cpu(), self.validation.targets)
 
     def _evaluate(self) -> None:

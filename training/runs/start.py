@@ -118,7 +118,7 @@ def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> M
 
 
 def _write_model(run: Run, recipe: Recipe, manifest: Manifest, trainer: Trainer) -> None:
-    state = {name: value.detach().cpu().contiguous() for name, value in trainer.average.state_dict().items()}
+    state = {name: value.detach().cpu().contiguous() for name, value in trainer.state().items()}
     checkpoint.write(
         run.model_file,
         {

@@ -52,7 +52,8 @@ def in_memory(
 def model_of(arch: str, options: Options, trainable: Literal["all", "head"] = "all") -> Model:
     """A network with the weights that the options name for it, or the library's own, or random ones."""
     weights = options.weights.get(arch)
-    return Model(arch=arch, weights=weights, pretrained=options.pretrained and weights is None, trainable=trainable)
+    download = options.pretrained and weights is None
+    return Model(arch=arch, weights=weights, pretrained="download" if download else False, trainable=trainable)
 
 
 def seeded(seed: int, make: Callable[[], T]) -> T:

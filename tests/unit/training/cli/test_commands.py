@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tests.photo_folders import TINY, brand_folders
 from training.cli.console import Exit
 from training.cli.main import app
+from training.models.packages import PACKAGES, Package
 
 ROOT = Path(__file__).parents[4]
 
@@ -194,3 +197,54 @@ def test_rated_photos_train_a_quality_model(place: Path, tmp_path: Path) -> None
     answer = json.loads(trainer("predict", place / "photos" / "acme" / "1.jpg", "--run", tmp_path / "rated").stdout)
     assert list(answer["probabilities"]) == ["1", "2", "3", "4", "5"]
     assert 0 <= answer["score"] <= 1
+
+
+@pytest.fixture
+def one_backbone(monkeypatch: pytest.MonkeyPatch) -> Package:
+    """Only the smallest package is known, which keeps a test short."""
+    lite0 = PACKAGES["efficientnet_lite0"]
+    monkeypatch.setattr("training.models.packages.PACKAGES", {lite0.arch: lite0})
+    return lite0
+
+
+def test_backbones_lists_what_is_at_hand_and_measures_it(one_backbone: Package, tmp_path: Path) -> None:
+    row = result_of(trainer("backbones"))
+    assert (row["network"], row["state"], row["parameters"]) == (one_backbone.arch, "ok", 4_652_008)
+    assert (row["file_bytes"], row["sha256"]) == (18_826_032, one_backbone.sha256)
+    assert "Apache-2.0" in str(row["licence"])
+    assert "UNKNOWN" in str(row["licence"])
+    assert "top1" not in row
+    for name in ("goldfish", "no class"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (64, 48), "orange").save(tmp_path / name / "one.png")
+    done = trainer("backbones", "--photos", tmp_path)
+    measured = result_of(done)
+    assert (measured["photos"], measured["unreadable"]) == (1, 0)
+    assert measured["top1"] in {0.0, 1.0}
+    assert "left out 1 photos of 1 folders that no class is called like: no class" in done.stderr
+    nothing = trainer("backbones", "--photos", tmp_path / "no class")
+    assert nothing.exit_code == Exit.DATA
+
+
+def test_backbones_and_training_say_what_is_wrong_with_a_package(
+    one_backbone: Package, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_package(**changes: str) -> None:
+        changed = {one_backbone.arch: replace(one_backbone, **changes)}
+        monkeypatch.setattr("training.models.packages.PACKAGES", changed)
+
+    train = ("train", place / "tiny.yaml", "--data", place / "photos", "--runs", place / "none", "--set")
+    train = (*train, "model={arch: efficientnet_lite0, input_px: 32, pretrained: package}")
+    with_package(sha256="0" * 64)
+    done = trainer("backbones")
+    assert json.loads(done.stdout)["state"] == "other file"
+    assert (done.exit_code, trainer(*train).exit_code) == (Exit.WEIGHTS, Exit.WEIGHTS)
+    with_package(name="no-such-package-anywhere")
+    assert result_of(trainer("backbones"))["state"] == "not installed"
+    done = trainer(*train)
+    assert done.exit_code == Exit.TOOL_MISSING
+    assert "no-such-package-anywhere is not installed: pip install" in done.stderr
+    (tmp_path / "goldfish").mkdir()
+    Image.new("RGB", (64, 48)).save(tmp_path / "goldfish" / "one.png")
+    assert trainer("backbones", "--photos", tmp_path).exit_code == Exit.TOOL_MISSING
+    assert not (place / "none" / "tiny").exists()

