@@ -241,6 +241,7 @@ FOUND = {
     "in its field 'after'": [json.dumps({"before": None, "after": json.loads(TEXT), "op": "c"}).encode()],
     "in its field 'Message'": [json.dumps({"Type": "Notification", "Message": TEXT.decode()}).encode()],
     "its fields are 'photoId', 'Uploaded_At'": [rb'{"photoId": "a", "Uploaded_At": "\ud83d"}'],
+    "its fields are 'photo_id', 'note'": [b'{"photo_id": "a", "note": "photo_id"}'],
     "its fields are none": [b"{}"],
     "its fields are 'aaa": [json.dumps({"a" * 500: 1}).encode()],
 }
