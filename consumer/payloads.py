@@ -222,7 +222,7 @@ def _instead(value: bytes) -> str:
         if names <= fields.keys():
             return f"; {what}"
     for name, inner in fields.items():
-        if isinstance(inner, dict | str) and "photo_id" in inner:
+        if "photo_id" not in fields and isinstance(inner, dict | str) and "photo_id" in inner:
             return f"; the event seems to be in its field {name[:MAX_QUOTED]!r}: send that alone"
     return f"; its fields are {', '.join(map(repr, fields)) or 'none'}"[:MAX_QUOTED]
 

@@ -16,8 +16,8 @@ from consumer.kafka import clients
 from consumer.kafka.reasons import REASONS
 
 _CREATE_TIMEOUT_S: Final = 15.0
-#: How often it is looked for reasons meanwhile.
-_LOOK_S: Final = 0.25
+#: How often it is looked for reasons meanwhile; one address of several that fails at first is none.
+_LOOK_S: Final = 1.0
 #: How long the retry and dead-letter topics keep records.
 KEPT_MS: Final = 90 * 24 * 3600 * 1000
 #: Tombstones stay for as long as an old upload may be replayed; Kafka's default is a day.

@@ -219,7 +219,7 @@ FOUND = {
     "UTF-16": [TEXT.decode().encode(f"UTF-16-{order}") for order in ("LE", "BE")],
     "UTF-32": [TEXT.decode().encode(f"UTF-32-{order}") for order in ("LE", "BE")],
     "UTF-8 at byte": [TEXT[:-1] + b', "note": "caf\xe9"}', TEXT[:-1] + b', "note": "\xed\xa0\xbd"}'],
-    "trailing characters": [TEXT + b"\0", TEXT + b"\n" + TEXT],
+    "trailing characters": [b"{}\0", TEXT + b"\n" + TEXT],
     "gzip": [gzip.compress(TEXT)],
     "zlib": [zlib.compress(TEXT, level) for level in (0, 6, 9)],
     "xz": [lzma.compress(TEXT)],
@@ -241,6 +241,7 @@ FOUND = {
     "in its field 'after'": [json.dumps({"before": None, "after": json.loads(TEXT), "op": "c"}).encode()],
     "in its field 'Message'": [json.dumps({"Type": "Notification", "Message": TEXT.decode()}).encode()],
     "its fields are 'photoId', 'Uploaded_At'": [rb'{"photoId": "a", "Uploaded_At": "\ud83d"}'],
+    "its fields are 'photo_id', 'note'": [b'{"photo_id": "a", "note": "photo_id"}'],
     "its fields are none": [b"{}"],
     "its fields are 'aaa": [json.dumps({"a" * 500: 1}).encode()],
 }
