@@ -196,12 +196,11 @@ def replay(
 ) -> None:
     """Tag the events of a time range again, in a group of its own; only newer versions change a tag."""
     from consumer.operations.background import in_background  # noqa: PLC0415 - as in `run`
+    from consumer.operations.replay import replay as replay_range  # noqa: PLC0415 - as in `run`
 
     with explained():
         begin, end = parse_time(since, option="--from"), parse_time(until, option="--to")
         loaded = in_background(settings.load())
-        from consumer.operations.replay import replay as replay_range  # noqa: PLC0415 - its imports yield as well
-
         with progress_bar("replaying") as progress:
             result = asyncio.run(replay_range(loaded, job_log(loaded), since=begin, until=end, progress=progress))
     if out.is_terminal:

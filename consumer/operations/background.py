@@ -1,4 +1,4 @@
-"""A job that takes what others leave of the cores. It imports little, so that a job's own imports yield as well."""
+"""A job that takes what others leave of the cores."""
 
 import os
 from contextlib import suppress
@@ -12,10 +12,11 @@ _LEAST_PRIORITY: Final = 19
 _PATIENCE: Final = 30
 #: Linux shares cores among sessions before it looks at their threads (`sched_autogroup_enabled`).
 _SESSION: Final = Path("/proc/self/autogroup")
+_THREADS: Final = Path("/proc/self/task")
 
 
 def in_background(settings: Settings) -> Settings:
-    """Leaves this process, whose threads are yet to be started, the cores that nobody else uses, if a replay yields.
+    """Leaves this process the cores that nobody else uses, if a replay yields: its threads, and those they start.
 
     Returns:
         The settings for that: a decode may wait long for a core, which is not its photo's fault.
@@ -23,7 +24,8 @@ def in_background(settings: Settings) -> Settings:
     if not settings.service.replay_yields:
         return settings
     try:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        for thread in _THREADS.iterdir():
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError):  # not Linux, or a sandbox that forbids it
         os.nice(_LEAST_PRIORITY)
     if os.getsid(0) == os.getpid():  # else the session is a person's, or that of the service as well
