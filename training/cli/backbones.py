@@ -102,8 +102,8 @@ def _row(package: "Package", given: "Labelled | None") -> _Row:
         return _Row(**known, state=INTACT, file_bytes=size)
     with task(err, package.arch, len(given.photos)) as done:
         found = accuracy(net, px, given.photos, done)
-    measured = {"top1": round(found.top1, 4), "photos": found.photos, "unreadable": len(found.unreadable)}
-    return _Row(**known, state=INTACT, file_bytes=size, **measured)
+    top1, unreadable = round(found.top1, 4), len(found.unreadable)
+    return _Row(**known, state=INTACT, file_bytes=size, top1=top1, photos=found.photos, unreadable=unreadable)
 
 
 def _table(rows: list[_Row]) -> Table:

@@ -50,7 +50,7 @@ class Accuracy:
 def labelled(folder: Path) -> Labelled:
     """The photos below a folder whose nearest folder with a class's name or WordNet id says what they show.
 
-    Names count in any case, with any separators. Two classes may have one name (the dog and the jacket "cardigan"): either is right then.
+    Names count in any case, with any separators. Two classes share a name (cardigan: dog, jacket): either is right.
 
     Raises:
         DataError: No such folder, or no photo in a folder of a class.

@@ -143,7 +143,7 @@ def test_a_photos_class_is_its_nearest_folder_that_is_named_like_one(tmp_path: P
         "apple/granny-smith/close",
         "n01440764_tench",
         "n01443537",
-        "CRANE",
+        "CARDIGAN",
         "tench, Tinca tinca",
         "cat",
     )
