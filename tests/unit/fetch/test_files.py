@@ -209,7 +209,7 @@ def root(tmp_path: Path) -> Path:
 
 
 async def read(files: Files, path: Path, within_s: float = 5.0) -> bytes:
-    attempt = Attempt(Budget(2**30), 2**20)
+    attempt = Attempt(Budget(2**30), 2**22)
     try:
         async with asyncio.timeout(within_s):
             return await files.read(URL(f"file://{path}"), attempt)
@@ -421,7 +421,7 @@ class TestHangs:
 class TestCalls:
     """How often a file is opened, and what room there is for it before."""
 
-    @pytest.mark.parametrize(("size", "opened"), [(0, 1), (256 * 1024, 1), (256 * 1024 + 1, 2)])
+    @pytest.mark.parametrize(("size", "opened"), [(0, 1), (2 * 2**20, 1), (2 * 2**20 + 1, 2)])
     async def test_a_small_file_is_opened_once_and_a_larger_one_twice(
         self, root: Path, system: FileSystem, size: int, opened: int
     ) -> None:
