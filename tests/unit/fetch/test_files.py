@@ -454,6 +454,15 @@ class TestCalls:
         attempt.release()
         assert budget.used == 0
 
+    async def test_a_budget_with_room_for_little_is_waited_for_as_for_a_large_file(self, root: Path) -> None:
+        budget = Budget(31)
+        held, attempt = await budget.acquire(31), Attempt(budget, 2**20)
+        reading = asyncio.create_task(Files(root, 5.0).read(URL(f"file://{root}/album/1.jpg"), attempt))
+        await until(lambda: attempt._queue is not None or reading.done())
+        held.release()
+        assert await reading == BODY
+        attempt.release()
+
     async def test_a_mount_that_hangs_holds_a_quarter_of_the_bytes_at_most(
         self, root: Path, system: FileSystem
     ) -> None:

@@ -363,9 +363,7 @@ async def test_a_model_that_takes_fewer_photos_from_now_on_gets_fewer() -> None:
     assert sorted(fake.requests) == [("brand_logo", 2)] * 4 + [("photo_quality", 2)] * 4
 
 
-@pytest.mark.parametrize(
-    ("preparing", "longest_s", "waits"), [(0, 1000.0, False), (1, 1000.0, True), (1, 0.0, False)]
-)
+@pytest.mark.parametrize(("preparing", "longest_s", "waits"), [(0, 1000.0, False), (1, 1000.0, True), (1, 0.0, False)])
 async def test_answers_wait_to_share_a_look_with_photos_that_are_being_prepared_and_no_longer_than_the_bound(
     preparing: int, longest_s: float, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
