@@ -25,7 +25,7 @@ _UNKNOWN: Final = -1
 _LOOKS_APART: Final = 4
 _FOR_EACH_S: Final = 0.004
 _PACE_S: Final = 0.05
-_LONGEST_PACE_S: Final = 0.2
+_LONGEST_PACE_S: Final = 0.1
 
 #: How often the connection was lost, and how often something else was found to be served.
 _Changes = tuple[int, int]
