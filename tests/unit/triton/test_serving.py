@@ -379,6 +379,19 @@ async def test_answers_wait_to_share_a_look_with_photos_that_are_being_prepared_
             each.cancel()
 
 
+async def test_a_photo_that_is_given_up_is_with_neither_model_any_more() -> None:
+    async def row(_: str, __: object) -> Row:
+        await asyncio.Event().wait()
+        return []
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
+        judged = asyncio.create_task(models.infer(photo()))
+        await eventually(lambda: len(fake.begun) == 2)
+        judged.cancel()
+        await asyncio.gather(judged, return_exceptions=True)
+        await eventually(lambda: models._quality.concurrency.sent == models._brand.concurrency.sent == 0)
+
+
 async def test_photos_do_not_wait_for_those_that_get_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
     monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
