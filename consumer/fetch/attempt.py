@@ -93,12 +93,16 @@ class Attempt:
             raise Retryable("malformed_response", f"{place}: announces {wanted} bytes, fewer a moment ago")
         self._permit.shrink(wanted)
 
-    def reserve(self, most: int) -> bool:
-        """Takes room for a body of unknown length, up to `most` bytes, where that much is free and is little of all."""
-        if self._permit is None and most <= min(self.max_bytes, self._budget.total // _LITTLE):
-            self._permit = self._budget.try_acquire(most)
-            return self._permit is not None
-        return False
+    def reserve(self, most: int) -> int:
+        """Takes room for a body of unknown length, where it is free: `most` bytes, or less where that is not little.
+
+        Returns how much it took.
+        """
+        size = min(most, self.max_bytes, self._budget.total // _LITTLE)
+        if self._permit is None and size:
+            self._permit = self._budget.try_acquire(size)
+            return 0 if self._permit is None else size
+        return 0
 
     def unreserve(self) -> None:
         """Returns the room of `reserve`: the body is longer."""

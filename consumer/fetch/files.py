@@ -51,8 +51,8 @@ _OF_THE_FILE: Final = frozenset(
 _BUSY: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.ETXTBSY})
 _IN_EACH_MOUNT: Final = 8
 _IN_ALL: Final = 64
-#: Up to this size, a file is read as soon as it is opened: another call in a thread costs more than the read.
-_SMALL: Final = 256 * 1024
+#: Up to this size, a file is read as soon as it is opened: nearly every photo, for another call in a thread costs much.
+_SMALL: Final = 2 * 1024 * 1024
 
 
 class Files:
@@ -140,7 +140,7 @@ class _Room:
 
     def reserve(self) -> None:
         """Takes it, if it is free."""
-        self.size = _SMALL if self.attempt.reserve(_SMALL) else 0
+        self.size = self.attempt.reserve(_SMALL)
 
     def give_back(self) -> None:
         """Returns it, if it was taken; the room that an attempt waited for stays."""
@@ -181,8 +181,10 @@ class _Below:
             return self._read(handle, size)
 
     def _read(self, handle: int, size: int) -> bytes:
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            body = file.read(size)
+        # Not through a file object, which asks for its size and place first: each call gives up the interpreter.
+        body = os.read(handle, size)
+        while len(body) < size and (more := os.read(handle, size - len(body))):
+            body += more
         if len(body) < size:
             raise Retryable("short_body", f"{self.shown}: {len(body)} of {size} bytes")
         return body

@@ -32,9 +32,10 @@ from consumer.kafka.unfinished import Deliveries, Unfinished
 from consumer.telemetry import Log, Metrics
 
 _POLL_S: Final = 0.05
-#: A full window is filled up with as many records at once (or an eighth of it, if that is less): each wake-up of the
+#: A full window is filled up with as many records at once (or a quarter of it, if that is less): each wake-up of the
 #: thread costs as much as a record. Fewer wait for as long as a poll.
-_REFILL: Final = 8
+_REFILL: Final = 16
+_REFILL_PART: Final = 4
 _BATCH: Final = 256
 _REVOKE_DRAIN_S: Final = 5.0
 _MEASURE_S: Final = 1.0
@@ -89,7 +90,7 @@ class Source:
             metrics=metrics,
         )
         self._done: deque[Record] = deque()
-        self._refill = min(_REFILL, max(1, max_in_flight // _REFILL))
+        self._refill = min(_REFILL, max(1, max_in_flight // _REFILL_PART))
         self._unread: Mapping[Partition, Unread] = {}
         self._wake = threading.Event()
         self._closing = threading.Event()

@@ -2,8 +2,9 @@
 -- KEYS[1] the photo's hash, then the brand indexes: those of the new brands, and those that the caller was told of.
 -- ARGV: photo id, index prefix, "keep" or "restore" (what an equal version does with a hash that has other content),
 -- then the hash's fields and values.
--- Returns {outcome, {fields and values in force}}: "written", "unchanged" (the same is there), "mended" (it was, but
--- the hash or an index was damaged) or "superseded" (newer there). Or, where nothing was done:
+-- Returns {outcome, {fields and values in force}}: "written" (with none, they are those of the call), "unchanged" (the
+-- same is there), "mended" (it was, but the hash or an index was damaged) or "superseded" (newer there). Or, where
+-- nothing was done:
 --   {"undeclared", index keys...}: call again with these too;
 --   {"wrong type", key, type}: somebody else's key is in the place of the hash or of an index of these brands.
 --
@@ -166,6 +167,6 @@ if rewrites then
         end
     end
     redis.call('HSET', key, unpack(ARGV, 4))
-    return {outcome, present(new)}
+    return {outcome, outcome == 'written' and {} or present(new)}
 end
 return {outcome, present(old)}

@@ -36,6 +36,8 @@ class _Batch:
     photos: dict[asyncio.Future[Row], Pixels] = field(default_factory=dict)
     #: Its beginning, then its request.
     step: asyncio.Handle | asyncio.Task[Rows] | None = None
+    #: Its beginning is in the next turn of the loop.
+    soon: bool = False
     size: int = 0
 
 
@@ -79,8 +81,9 @@ class Batches:
         ready, preparing = len(batch.photos), self._preparing()
         if ready >= self._most():
             self._begin(batch)
-        elif ready > preparing // _FOR_ONE_MORE:
+        elif ready > preparing // _FOR_ONE_MORE and not batch.soon:
             # Not at once: photos that became ready, or got places, in the same turn of the loop join.
+            batch.soon = True
             self._replace_step(batch, loop.call_soon(self._begin, batch))
         elif batch.step is None:
             batch.step = loop.call_later(min(preparing * _FOR_EACH_S, _LONGEST_S), self._begin, batch)

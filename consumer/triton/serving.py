@@ -1,12 +1,12 @@
 """Both models under one contract: scores are given only while Triton serves exactly this contract."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 from weakref import finalize
 
 import numpy as np
@@ -20,9 +20,12 @@ from consumer.triton.model import Model
 
 _UNKNOWN: Final = -1
 #: A look on behalf of answers costs 2 ms of computing here and at Triton. The next one begins after so many times what
-#: the last one took: soon where nothing else is computed, and seldom where all are busy; and after this at the latest.
+#: the last one took, after so long for each photo that is being prepared, whose answers can share it, and after this
+#: at the latest: soon where nothing else is computed, and seldom where photos wait for longer anyway.
 _LOOKS_APART: Final = 4
+_FOR_EACH_S: Final = 0.004
 _PACE_S: Final = 0.05
+_LONGEST_PACE_S: Final = 0.1
 
 #: How often the connection was lost, and how often something else was found to be served.
 _Changes = tuple[int, int]
@@ -57,6 +60,7 @@ class Serving:
     ) -> None:
         self._client = client
         self._contract = contract
+        self._preparing = preparing
         model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing, yields=yields)
         labels = len(contract.brand_labels)
         self._quality = model(contract.quality_model, contract.quality_version, output="quality_score", values=1)
@@ -84,12 +88,14 @@ class Serving:
             PhotoRejected: `inference_rejected`, Triton refuses these pixels and takes others.
             Retryable: `inference_failed`, a model failed on them and not on others.
         """
-        quality, brand = await asyncio.gather(
-            self._ask(self._quality, pixels), self._ask(self._brand, pixels), return_exceptions=True
-        )
-        if isinstance(quality, BaseException) or isinstance(brand, BaseException):
+        beside = asyncio.create_task(_settled(self._ask(self._brand, pixels)))
+        try:
+            quality, brand = await _settled(self._ask(self._quality, pixels)), await beside
+        finally:
+            beside.cancel()  # where this photo is given up
+        if isinstance(quality, Exception) or isinstance(brand, Exception):
             self._keep(pixels, {self._quality: quality, self._brand: brand})
-            failures = [answer for answer in (quality, brand) if isinstance(answer, BaseException)]
+            failures = [answer for answer in (quality, brand) if isinstance(answer, Exception)]
             worst = next((failure for failure in failures if isinstance(failure, DependencyDown)), failures[0])
             raise worst
         await self._require_unchanged({quality.before, brand.before})
@@ -106,7 +112,7 @@ class Serving:
             await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
         return served
 
-    def _keep(self, pixels: Pixels, answers: dict[Model, _Answer | BaseException]) -> None:
+    def _keep(self, pixels: Pixels, answers: dict[Model, _Answer | Exception]) -> None:
         """Keeps what a model answered while the other one failed, until these pixels come again or are dropped."""
         for model, answer in answers.items():
             if isinstance(answer, _Answer):
@@ -156,7 +162,6 @@ class Serving:
         """
         answered_s = monotonic()
         while before == {self._changes} and self._looked_s < answered_s:
-            await asyncio.sleep(self._looked_s + self._pace_s - monotonic())
             try:
                 await self._confirm()
             except DependencyDown:
@@ -169,6 +174,8 @@ class Serving:
     async def _confirm(self) -> None:
         """Finds the contract in force, or not, by the configurations alone where these are as they were read.
 
+        Not at once, so that more answers share the look.
+
         Raises:
             DependencyDown: Triton does not answer, or what it serves does not fit.
         """
@@ -178,6 +185,8 @@ class Serving:
         await asyncio.shield(self._confirming)
 
     async def _compare(self) -> None:
+        pace_s = max(self._pace_s, min(self._preparing() * _FOR_EACH_S, _LONGEST_PACE_S))
+        await asyncio.sleep(self._looked_s + pace_s - monotonic())
         losses, began_s = self._client.losses, monotonic()
         if self._confirmed == losses and await self._client.still_configured(self._contract.models):
             self._looked_s = began_s
@@ -217,3 +226,10 @@ class Serving:
     def _refute(self) -> None:
         self._confirmed = _UNKNOWN
         self._refuted += 1
+
+
+async def _settled(asking: Coroutine[Any, Any, _Answer]) -> _Answer | Exception:
+    try:
+        return await asking
+    except Exception as failure:  # noqa: BLE001 - of one model, which is raised once the other has its answer
+        return failure

@@ -210,7 +210,7 @@ def root(tmp_path: Path) -> Path:
 
 
 async def read(files: Files, path: Path, within_s: float = 5.0) -> bytes:
-    attempt = Attempt(Budget(2**30), 2**20)
+    attempt = Attempt(Budget(2**30), 2**22)
     try:
         async with asyncio.timeout(within_s):
             return await files.read(URL(f"file://{path}"), attempt)
@@ -422,7 +422,7 @@ class TestHangs:
 class TestCalls:
     """How often a file is opened, and what room there is for it before."""
 
-    @pytest.mark.parametrize(("size", "opened"), [(0, 1), (256 * 1024, 1), (256 * 1024 + 1, 2)])
+    @pytest.mark.parametrize(("size", "opened"), [(0, 1), (2 * 2**20, 1), (2 * 2**20 + 1, 2)])
     async def test_a_small_file_is_opened_once_and_a_larger_one_twice(
         self, root: Path, system: FileSystem, size: int, opened: int
     ) -> None:
@@ -454,6 +454,15 @@ class TestCalls:
         assert budget.used == len(BODY)
         attempt.release()
         assert budget.used == 0
+
+    async def test_a_budget_with_room_for_little_is_waited_for_as_for_a_large_file(self, root: Path) -> None:
+        budget = Budget(31)
+        held, attempt = await budget.acquire(31), Attempt(budget, 2**20)
+        reading = asyncio.create_task(Files(root, 5.0).read(URL(f"file://{root}/album/1.jpg"), attempt))
+        await until(lambda: attempt._queue is not None or reading.done())
+        held.release()
+        assert await reading == BODY
+        attempt.release()
 
     async def test_a_mount_that_hangs_holds_a_quarter_of_the_bytes_at_most(
         self, root: Path, system: FileSystem

@@ -394,7 +394,7 @@ class Watched(threading.Event):
         return True
 
 
-@pytest.mark.parametrize(("window", "at_once"), [(1, 1), (15, 1), (32, 4), (64, 8), (1_000, 8)])
+@pytest.mark.parametrize(("window", "at_once"), [(1, 1), (15, 3), (32, 8), (64, 16), (1_000, 16)])
 def test_a_full_window_is_filled_up_with_some_records_at_once(window: int, at_once: int) -> None:
     bench = Bench(*messages(*range(window)), window=window)
     while len(bench.records) < window:
