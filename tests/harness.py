@@ -269,14 +269,22 @@ def read_topic(kafka: str, topic: str) -> list[Message]:
 
 
 def set_topic(world: World, topic: str, **settings: str) -> None:
-    """Changes settings of a topic; their names have `_` for `.`."""
+    """Changes settings of a topic, and waits until the broker has them; their names have `_` for `.`."""
     admin = AdminClient({"bootstrap.servers": world.kafka})
+    wanted = {name.replace("_", "."): value for name, value in settings.items()}
     entries = [
-        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
-        for name, value in settings.items()
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()
     ]
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
     admin.incremental_alter_configs([resource])[resource].result(10)
+    end = time.monotonic() + DEADLINE_S
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    # The controller has them, and the broker hears of them a little later.
+    while True:
+        found = admin.describe_configs([asked])[asked].result(10)
+        if all(found[name].value == value for name, value in wanted.items()):
+            return
+        assert time.monotonic() < end, f"{topic} did not take {wanted}"
 
 
 def dump(redis_url: str) -> dict[str, bytes]:
