@@ -148,9 +148,6 @@ def test_a_large_recipe_runs_for_a_few_steps(name: str, tmp_path: Path) -> None:
     overrides += ["train.steps=2", "train.batch=4", "train.evaluate_steps=2"]
     overrides.append("data.sources=[{kind: folders, path: .}]")
     overrides.append("train.second.steps=1" if name == "head-only" else "train.second=null")
-    if name == "head-only":
-        overrides.append(f"model.weights={tmp_path / 'weights.pt'}")
-        saved(empty("resnet18", 2), tmp_path / "weights.pt")
     run = new_run(read(name, overrides), name, tmp_path)
     result = train(run, Console(quiet=True))
     assert result["steps"] == (3 if name == "head-only" else 2)
