@@ -20,12 +20,9 @@ from consumer.triton.model import Model
 
 _UNKNOWN: Final = -1
 #: A look on behalf of answers costs 2 ms of computing here and at Triton. The next one begins after so many times what
-#: the last one took, after so long for each photo that is being prepared, whose answers can share it, and after this
-#: at the latest: soon where nothing else is computed, and seldom where photos wait for longer anyway.
+#: the last one took: soon where nothing else is computed, and seldom where all are busy; and after this at the latest.
 _LOOKS_APART: Final = 4
-_FOR_EACH_S: Final = 0.004
 _PACE_S: Final = 0.05
-_LONGEST_PACE_S: Final = 0.1
 
 #: How often the connection was lost, and how often something else was found to be served.
 _Changes = tuple[int, int]
@@ -60,7 +57,6 @@ class Serving:
     ) -> None:
         self._client = client
         self._contract = contract
-        self._preparing = preparing
         model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing, yields=yields)
         labels = len(contract.brand_labels)
         self._quality = model(contract.quality_model, contract.quality_version, output="quality_score", values=1)
@@ -185,8 +181,7 @@ class Serving:
         await asyncio.shield(self._confirming)
 
     async def _compare(self) -> None:
-        pace_s = max(self._pace_s, min(self._preparing() * _FOR_EACH_S, _LONGEST_PACE_S))
-        await asyncio.sleep(self._looked_s + pace_s - monotonic())
+        await asyncio.sleep(self._looked_s + self._pace_s - monotonic())
         losses, began_s = self._client.losses, monotonic()
         if self._confirmed == losses and await self._client.still_configured(self._contract.models):
             self._looked_s = began_s

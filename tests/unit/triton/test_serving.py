@@ -15,7 +15,6 @@ import pytest
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
 from consumer.events import Pixels
 from consumer.triton import batches, model
-from consumer.triton import serving as served_models
 from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
@@ -361,22 +360,6 @@ async def test_a_model_that_takes_fewer_photos_from_now_on_gets_fewer() -> None:
         del fake.requests[:]
         await asyncio.gather(*(models.infer(photo(number)) for number in range(8)))
     assert sorted(fake.requests) == [("brand_logo", 2)] * 4 + [("photo_quality", 2)] * 4
-
-
-@pytest.mark.parametrize(("preparing", "longest_s", "waits"), [(0, 1000.0, False), (1, 1000.0, True), (1, 0.0, False)])
-async def test_answers_wait_to_share_a_look_with_photos_that_are_being_prepared_and_no_longer_than_the_bound(
-    preparing: int, longest_s: float, waits: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(served_models, "_FOR_EACH_S", 1000.0)
-    monkeypatch.setattr(served_models, "_LONGEST_PACE_S", longest_s)
-    monkeypatch.setattr(served_models, "_PACE_S", 0.0)
-    async with serving(FakeTriton()) as fake, under_contract(fake, preparing=preparing) as models:
-        judged = [asyncio.create_task(models.infer(photo(number))) for number in range(3)]
-        await eventually(lambda: len(fake.ended) == 6)
-        done, _ = await asyncio.wait(judged, timeout=0.3 if waits else 30)
-        assert len(done) == (0 if waits else 3)
-        for each in judged:
-            each.cancel()
 
 
 async def test_a_photo_that_is_given_up_is_with_neither_model_any_more() -> None:
