@@ -272,9 +272,7 @@ def set_topic(world: World, topic: str, **settings: str) -> None:
     """Changes settings of a topic, and waits until the broker has them; their names have `_` for `.`."""
     admin = AdminClient({"bootstrap.servers": world.kafka})
     wanted = {name.replace("_", "."): value for name, value in settings.items()}
-    entries = [
-        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()
-    ]
+    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()]
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
     admin.incremental_alter_configs([resource])[resource].result(10)
     end = time.monotonic() + DEADLINE_S

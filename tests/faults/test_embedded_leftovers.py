@@ -92,7 +92,7 @@ def started_run(owner: Owner) -> str:
     owner.await_ready()
     run = owner.run()
     assert run is not None
-    assert len(leftovers.marked_pids(run)) == 5  # Kafka, Redis, Triton and its two stubs
+    assert eventually(lambda: len(leftovers.marked_pids(run)) == 5)  # Kafka, Redis, Triton and its two stubs
     assert segments(run)
     return run
 

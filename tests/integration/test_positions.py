@@ -413,8 +413,7 @@ def test_a_position_that_the_coordinator_does_not_tell_is_waited_for(elsewhere: 
     elsewhere.commit(3)
     cluster.fail_next(1, OFFSET_FETCH, [-1] * 2)
     with elsewhere.member(first_position="latest") as member:
-        eventually(lambda: member.read)
-        assert member.read == values[3:]
+        eventually(lambda: member.read == values[3:])
         assert member.log.named("kafka.errored")
 
 
