@@ -216,8 +216,8 @@ OUT_OF_ORDER, INVALID_EPOCH, UNKNOWN_PRODUCER, NOT_ALLOWED = 45, 47, 59, 31
 )
 async def test_every_result_is_published_though_producers_end(brokers: MockCluster, errors: tuple[int, ...]) -> None:
     failures, log = list[ProducerFailed](), RecordingLog()
-    # One request at a time: a broker refuses what comes behind a batch that it did not take, by its sequence number. The
-    # mock takes it, and librdkafka then believes that it has the first one too.
+    # One request at a time: a broker refuses what comes behind a batch that it did not take, by its sequence number.
+    # The mock takes it, and librdkafka then believes that it has the first one too.
     one = {"max.in.flight": 1}
     with publisher_of(brokers.bootstrap_servers, TopicNames(), failures, log, **one) as publisher:
         await publisher.require_topics(brokers.bootstrap_servers)
