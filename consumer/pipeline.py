@@ -93,6 +93,8 @@ class Pipeline:
         # First of all: a record that is not done holds its partition's position for ever.
         delivery.done()
         self.metrics.records.labels(outcome).inc()
+        if delivery.wait.rejected is not None:
+            self.metrics.dead_letters.labels(delivery.wait.rejected).inc()
         if (written_ms := delivery.record.timestamp_ms) > 0:
             self.metrics.event_age_seconds.observe(max(0.0, time() - written_ms / 1000))
         return outcome
@@ -102,6 +104,8 @@ class Pipeline:
         tries, shortage = Tries.of(delivery), Shortage(self.resources)
         while True:
             try:
+                if shortage.failures:
+                    await self._wait_out(delivery, shortage)
                 if shortage.lasts:
                     return await self._step_aside(delivery, tries, shortage)
                 return await self._concluded(delivery, tries)
@@ -109,12 +113,15 @@ class Pipeline:
                 if not is_shortage(failure):
                     self.log.exception("photo.failed", **_place(delivery.record))
                     return await self._reject(delivery, "internal", _INTERNAL_DETAIL, tries.failed + 1)
-                detail = _shown(failure)
-            wait_s = shortage.note()
-            self.metrics.retries.labels("host_exhausted").inc()
-            self.log.warning("host.ran_out", **_place(delivery.record), detail=detail, next_s=round(wait_s, 1))
-            delivery.wait.what = f"resources of this host, after {detail}"
-            await asyncio.sleep(wait_s)
+                shortage.note(_shown(failure))
+
+    async def _wait_out(self, delivery: Delivery, shortage: Shortage) -> None:
+        """Waits for what this host had no more of."""
+        wait_s, detail = shortage.wait_s, shortage.detail
+        self.log.warning("host.ran_out", **_place(delivery.record), detail=detail, next_s=round(wait_s, 1))
+        delivery.wait.what = f"resources of this host, after {detail}"
+        await asyncio.sleep(wait_s)
+        self.metrics.retries.labels("host_exhausted").inc()
 
     async def _concluded(self, delivery: Delivery, tries: Tries) -> Outcome:
         """Processes a record, and a failure of its photo or its result to a dead letter or a later attempt."""
@@ -261,7 +268,6 @@ class Pipeline:
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
         await self._bury(delivery, partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt))
         delivery.wait.rejected = reason
-        self.metrics.dead_letters.labels(reason).inc()
         self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
         return "dead_lettered"
 
