@@ -109,6 +109,11 @@ class Dependencies:
         return tuple(map(str, self._lost_s))
 
     @property
+    def stop_every_photo(self) -> bool:
+        """Whether something is down that every photo needs: anything but a photo host."""
+        return any(need.dependency != "photos" for need in self._lost_s)
+
+    @property
     def losses(self) -> tuple[str, ...]:
         """The dependencies that are down, each with its last failure: `triton: host:8001: UNAVAILABLE: ...`."""
         return tuple(f"{need}: {self._details[need][:_SHOWN]}" for need in self._lost_s)

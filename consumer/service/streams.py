@@ -150,7 +150,7 @@ def retry_group(group_id: str) -> str:
 
 def _halted(suspended: Flag, dependencies: Dependencies) -> bool:
     """Whether no photo gets on: the breaker is open, or what every photo needs is down."""
-    return suspended.is_set() or any(name != "photos" for name in dependencies.lost)
+    return suspended.is_set() or dependencies.stop_every_photo
 
 
 async def _move(publisher: Publisher, dependencies: Dependencies, delivery: Delivery) -> Origin:
