@@ -126,7 +126,7 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 async def test_a_model_that_fails_on_everything_is_waited_for(own: Own, world: World, fault: str) -> None:
     code, words = BROKEN[fault]
-    async with world.service() as service:
+    async with world.service(with_deadline(world, 1.0)) as service:
         world.upload("before", "red/before")
         await eventually(tagged(service, 1))
         own.run(code)
