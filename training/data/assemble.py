@@ -188,7 +188,9 @@ def _rooted(source: Part, root: Path) -> Part:
 
 
 def _damages(source: Part) -> bool:
-    return isinstance(source, DamagedSource) or (isinstance(source, RatedSource) and source.damaged > 0)
+    return isinstance(source, DamagedSource) or (
+        isinstance(source, RatedSource) and (source.damaged > 0 or source.on_white > 0)
+    )
 
 
 def _with_damage(photos: list[Photo], recipe: Recipe) -> list[Photo]:
@@ -213,22 +215,25 @@ def _with_damage(photos: list[Photo], recipe: Recipe) -> list[Photo]:
             if isinstance(source, DamagedSource):
                 made.extend(_damaged(of_split, source.train if split == TRAIN else source.held_out, rng))
             elif isinstance(source, RatedSource) and split == TRAIN:
-                made.extend(_copies(of_split, source.damaged, rng))
+                made.extend(_copies(of_split, source.damaged, source.on_white, rng))
     return made
 
 
-def _copies(base: list[Photo], each: int, rng: np.random.Generator) -> Iterator[Photo]:
+def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Generator) -> Iterator[Photo]:
     """Damaged copies of rated photos; a damage of the worst grade leaves a fifth of what a rating has above 1.
 
     Yields:
-        `each` copies of every photo, one after the other.
+        `damaged` copies of every photo, one after the other; of a share of the photos, one more on white, which is
+        damaged in half of the cases.
     """
     for photo in base:
-        for index in range(each):
-            severity = float(rng.uniform(_MILDEST, WORST))
+        white = damaged if rng.random() < on_white else None
+        for index in range(damaged + (white is not None)):
+            whole = index == white and rng.random() < 0.5
+            severity = 0.0 if whole else float(rng.uniform(_MILDEST, WORST))
             kept = 1 - severity / (WORST + 1)
             rating = round(LEVELS[0] + ((photo.rating or 0) - LEVELS[0]) * kept, 4)
-            yield _copy(photo, index, rating, (int(rng.integers(2**31)), severity))
+            yield replace(_copy(photo, index, rating, (int(rng.integers(2**31)), severity)), on_white=index == white)
 
 
 def _damaged(base: list[Photo], count: int, rng: np.random.Generator) -> Iterable[Photo]:

@@ -35,8 +35,13 @@ class Damage(StrEnum):
     LOW_RESOLUTION = "low_resolution"
 
 
-def _blur(_rng: np.random.Generator, photo: Image.Image, sigma: float) -> Image.Image:
-    return photo.filter(ImageFilter.GaussianBlur(sigma * min(photo.size)))
+def blurred(photo: Image.Image, share: float) -> Image.Image:
+    """The photo with a Gaussian blur whose sigma is a share of its short side."""
+    return photo.filter(ImageFilter.GaussianBlur(share * min(photo.size)))
+
+
+def _blur(_rng: np.random.Generator, photo: Image.Image, share: float) -> Image.Image:
+    return blurred(photo, share)
 
 
 def _motion(rng: np.random.Generator, photo: Image.Image, length: float) -> Image.Image:
@@ -57,7 +62,7 @@ def _motion(rng: np.random.Generator, photo: Image.Image, length: float) -> Imag
     return Image.fromarray((total // len(offsets)).astype(np.uint8)).resize(photo.size, Image.Resampling.BICUBIC)
 
 
-def _speckled(rng: np.random.Generator, photo: Image.Image, deviation: float, grain: float = 1.0) -> Image.Image:
+def speckled(rng: np.random.Generator, photo: Image.Image, deviation: float, grain: float = 1.0) -> Image.Image:
     """Noise of a deviation in 0..255, partly coloured, in squares of `grain` px."""
     pixels = np.asarray(photo, np.float32)
     height, width = pixels.shape[:2]
@@ -71,12 +76,12 @@ def _speckled(rng: np.random.Generator, photo: Image.Image, deviation: float, gr
 
 
 def _noise(rng: np.random.Generator, photo: Image.Image, deviation: float) -> Image.Image:
-    return _speckled(rng, photo, min(deviation * (min(photo.size) / _REFERENCE_PX) ** 0.5, 110))
+    return speckled(rng, photo, min(deviation * (min(photo.size) / _REFERENCE_PX) ** 0.5, 110))
 
 
 def _grain(rng: np.random.Generator, photo: Image.Image, deviation: float) -> Image.Image:
     """Noise of a small or old camera: grains that a resize does not remove."""
-    return _speckled(rng, photo, deviation, max(1.0, min(photo.size) / float(rng.uniform(190, 400))))
+    return speckled(rng, photo, deviation, max(1.0, min(photo.size) / float(rng.uniform(190, 400))))
 
 
 def exposed(photo: Image.Image, stops: float) -> Image.Image:
@@ -85,7 +90,7 @@ def exposed(photo: Image.Image, stops: float) -> Image.Image:
 
 
 def _dark(rng: np.random.Generator, photo: Image.Image, stops: float) -> Image.Image:
-    return _speckled(rng, exposed(photo, -stops), float(rng.uniform(0, 3)) * stops)
+    return speckled(rng, exposed(photo, -stops), float(rng.uniform(0, 3)) * stops)
 
 
 def _bright(_rng: np.random.Generator, photo: Image.Image, stops: float) -> Image.Image:

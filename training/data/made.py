@@ -19,6 +19,7 @@ from training.data.backgrounds import background_bank, scene
 from training.data.compose import Look, paste
 from training.data.degrade import damaged, draw_damage, draw_side
 from training.data.logos import BRANDS, brand_logos, distractor_logos
+from training.data.packshots import on_white
 from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
@@ -26,7 +27,7 @@ SCENE, COMPOSED = "scene:", "composed:"
 #: Side of a listed scene, in px.
 SCENE_PX = 448
 #: Modules and packages that decide what drawn photos look like.
-_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "sets.py")
+_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "packshots.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
 _SEEDS = {TRAIN: 0, VAL: 1, TEST: 2}
 _ORIGINS = {Origin.BRAND: "brand", Origin.DISTRACTOR: "look-alike", Origin.CLEAN: "clean"}
@@ -73,6 +74,8 @@ def with_damage(photo: Photo, square: Callable[[int], Image.Image], size: int) -
     seed, severity = photo.damage
     rng = np.random.default_rng((int(seed), 1))
     picture = square(draw_side(rng))
+    if photo.on_white:
+        picture = on_white(rng, picture)
     if photo.uri.startswith(SCENE) and seed % 2:
         picture = _marked(rng, picture, photo.split if photo.split in SPLITS else TEST)
     picture = damaged(np.random.default_rng(int(seed)), picture, severity)

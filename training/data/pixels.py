@@ -86,7 +86,11 @@ def content_sha256(photos: Sequence[Photo], geometry: Geometry) -> str:
     """Identifies the pixels of photos in order: equal for equal files and geometry, wherever the files are."""
     digest = hashlib.sha256(f"{geometry} {generator_sha256()}".encode())
     for photo in photos:
-        digest.update(repr((photo.sha256, photo.uri if not photo.sha256 else "", photo.box, photo.damage)).encode())
+        digest.update(
+            repr(
+                (photo.sha256, photo.uri if not photo.sha256 else "", photo.box, photo.damage, photo.on_white)
+            ).encode()
+        )
     return digest.hexdigest()
 
 

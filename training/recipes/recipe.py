@@ -24,6 +24,10 @@ class RatedSource(Part):
     damaged: Annotated[int, Field(ge=0)] = Field(
         0, description="damaged copies of every training photo; the worse the damage, the lower the copy's rating"
     )
+    on_white: Share = Field(
+        0.0,
+        description="share of the training photos that are shown on white too, as packshots: rated alike, or damaged",
+    )
 
 
 class RatingsSource(RatedSource):

@@ -12,6 +12,7 @@ from training.data.backgrounds import PHOTOS, background_bank, scene
 from training.data.compose import Look, mark_coordinates, paste, placements
 from training.data.degrade import WORST, Damage, damaged, degrade
 from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distractor_names, render_mask
+from training.data.packshots import on_white
 from training.data.photos import LEVELS, SPLITS, TEST, Photo
 from training.data.sets import INPUT_PX, BrandComposer, Origin
 
@@ -169,7 +170,7 @@ def test_a_batch_of_many_brands_is_labelled_with_all_of_them(bank: torch.Tensor)
 
 def test_a_damaged_copy_of_a_rated_photo_is_rated_lower_the_worse_its_damage() -> None:
     photo = Photo(id="a", uri="a.jpg", source="list", rating=4.0, votes=(0, 0, 0, 1, 0), split="train", group="owner")
-    copies = list(_copies([photo], 50, np.random.default_rng(1)))
+    copies = list(_copies([photo], 50, 0.0, np.random.default_rng(1)))
     assert len({copy.id for copy in copies}) == 50
     assert {(copy.group, copy.votes, copy.split) for copy in copies} == {("owner", None, "train")}
     worst_first = sorted(copies, key=lambda copy: copy.damage[1] if copy.damage else 0, reverse=True)
@@ -177,6 +178,27 @@ def test_a_damaged_copy_of_a_rated_photo_is_rated_lower_the_worse_its_damage() -
     assert lowered == sorted(lowered)
     assert 1 < lowered[0] < 2
     assert 3.5 < lowered[-1] < 4
+
+
+def test_a_share_of_rated_photos_is_shown_on_white_too_half_of_them_undamaged() -> None:
+    photos = [Photo(id=f"{n}", uri="a.jpg", source="list", rating=4.0, split="train") for n in range(400)]
+    white = [copy for copy in _copies(photos, 1, 0.25, np.random.default_rng(2)) if copy.on_white]
+    whole = [copy for copy in white if copy.damage and not copy.damage[1]]
+    assert 70 < len(white) < 130
+    assert 0.35 < len(whole) / len(white) < 0.65
+    assert {copy.rating for copy in whole} == {4.0}
+    assert max(copy.rating or 0 for copy in white if copy not in whole) < 4.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 300))
+def test_a_packshot_keeps_the_middle_of_a_photo_on_white(seed: int, width: int) -> None:
+    photo = Image.new("RGB", (width, 200), (200, 30, 40))
+    made = np.asarray(on_white(np.random.default_rng(seed), photo))
+    assert made.shape == (200, width, 3)
+    assert (made[:2] > 200).all()
+    if width > 20:
+        assert tuple(made[104, width // 2]) == (200, 30, 40)
 
 
 def test_every_level_of_damage_is_equally_frequent() -> None:
