@@ -25,7 +25,7 @@ from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
 SCENE, COMPOSED = "scene:", "composed:"
 #: Side of a listed scene, in px.
-SCENE_PX = 448
+SCENE_PX = 384
 #: Modules and packages that decide what drawn photos look like.
 _MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "packshots.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")

@@ -37,11 +37,21 @@ def photo_pixels(photo: Photo, geometry: Geometry) -> np.ndarray:
     return square(decode(read_bytes(photo.uri), _decoded_side(photo, geometry)), geometry, photo.box)
 
 
+def undamaged(photo: Photo) -> Decoded:
+    """A photo at its full size, or no less than 1,500 px on its short side, without the damage that code does to it.
+
+    Raises:
+        Unreadable: The file is missing or corrupt.
+    """
+    if photo.uri.startswith(SCENE):
+        scene = scene_picture(photo.uri)
+        return Decoded(scene, scene.width, scene.height)
+    return _decoded(photo.uri)
+
+
 def _square(photo: Photo, side: int) -> Image.Image:
     """The undamaged centre square of a side in px."""
-    if photo.uri.startswith(SCENE):
-        return scene_picture(photo.uri).resize((side, side), Image.Resampling.BICUBIC)
-    return Image.fromarray(square(_decoded(photo.uri), Geometry(side, side), photo.box))
+    return Image.fromarray(square(undamaged(photo), Geometry(side, side), photo.box))
 
 
 def _decoded_side(photo: Photo, geometry: Geometry) -> int:

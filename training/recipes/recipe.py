@@ -24,6 +24,7 @@ class RatedSource(Part):
     damaged: Annotated[int, Field(ge=0)] = Field(
         0, description="damaged copies of every training photo; the worse the damage, the lower the copy's rating"
     )
+    terms: str = Field("", description="what the photos' authors say of their use, for the model card")
     on_white: Share = Field(
         0.0,
         description="share of the training photos that are shown on white too, as packshots: rated alike, or damaged",
