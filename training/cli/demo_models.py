@@ -54,7 +54,6 @@ def make_models(
     Raises:
         GateRefused: A model is useless. One that more training would fix is published with the reason, and a quick
             run's models are published in any case.
-        BrokenProcessPool: A process was killed, as the kernel does when memory runs out.
     """
     make = partial(_make, repository=repository, runs=runs, steps=steps, quick=quick)
     with ProcessPoolExecutor(len(RECIPES), multiprocessing.get_context("spawn"), _ignore_interrupts) as pool:
