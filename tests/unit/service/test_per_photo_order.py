@@ -4,11 +4,13 @@ import asyncio
 import random
 from collections import defaultdict
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.events import Record
 from consumer.kafka.headers import Delivery
+from consumer.service import per_photo_order
 from consumer.service.per_photo_order import PerPhotoOrder
 from tests.fakes import World
 from tests.harness import eventually
@@ -170,6 +172,23 @@ async def test_behind_a_record_that_is_quick_all_stay_until_it_is_slow() -> None
     assert await bench.end() == [0, 1]
 
 
+async def test_the_next_record_of_a_photo_is_not_slow_for_its_predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(per_photo_order, "monotonic", lambda: now_s)
+    bench = Bench(most_behind=1, slow_s=10.0)
+    await bench.start(b"aa")
+    now_s = 100.0
+    bench.release.set()
+    bench.release = asyncio.Event()
+    await eventually(lambda: bench.begun == [0, 1])
+    await bench.start(b"aa")
+    assert bench.aside == []
+    now_s = 110.0
+    await bench.start(b"a")
+    assert bench.aside == [4, 3]
+    assert await bench.end() == [0, 1, 2]
+
+
 async def test_nothing_steps_aside_while_no_photo_gets_on() -> None:
     bench = Bench(most_behind=1, slow_s=0.02)
     bench.halted = True
@@ -188,6 +207,7 @@ async def test_within_the_bound_nothing_steps_aside_however_slow_it_is() -> None
     assert await bench.end() == [0, 1, 2, 3]
 
 
+@settings(max_examples=50)
 @given(
     keys=st.lists(st.sampled_from([b"a", b"b"]), max_size=20),
     cancelled=st.sets(st.integers(0, 19)),
