@@ -213,7 +213,8 @@ def _with_damage(photos: list[Photo], recipe: Recipe) -> list[Photo]:
             of_split = [photo for photo in base if photo.split == split]
             rng = np.random.default_rng((recipe.seed, int(number), place))
             if isinstance(source, DamagedSource):
-                made.extend(_damaged(of_split, source.train if split == TRAIN else source.held_out, rng))
+                count = source.train if split == TRAIN else source.held_out
+                made.extend(_damaged(of_split, count, source.on_white, rng))
             elif isinstance(source, RatedSource) and split == TRAIN:
                 made.extend(_copies(of_split, source.damaged, source.on_white, rng))
     return made
@@ -233,21 +234,27 @@ def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Gen
             severity = 0.0 if whole else float(rng.uniform(_MILDEST, WORST))
             kept = 1 - severity / (WORST + 1)
             rating = round(LEVELS[0] + ((photo.rating or 0) - LEVELS[0]) * kept, 4)
-            yield replace(_copy(photo, index, rating, (int(rng.integers(2**31)), severity)), on_white=index == white)
+            yield _copy(photo, index, rating, (int(rng.integers(2**31)), severity), on_white=index == white)
 
 
-def _damaged(base: list[Photo], count: int, rng: np.random.Generator) -> Iterable[Photo]:
+def _damaged(base: list[Photo], count: int, on_white: float, rng: np.random.Generator) -> Iterable[Photo]:
     levels = rng.permutation(count) % len(LEVELS) + 1
     seeds = rng.integers(2**31, size=count)
+    white = rng.random(count) < on_white
     for index in range(count if base else 0):
         photo = base[index * len(base) // count]
         level = float(levels[index])
-        yield _copy(photo, index, level, (int(seeds[index]), WORST + 1 - level))
+        yield _copy(photo, index, level, (int(seeds[index]), WORST + 1 - level), on_white=bool(white[index]))
 
 
-def _copy(photo: Photo, index: int, rating: float, damage: tuple[int, float]) -> Photo:
-    metadata = {**photo.metadata, "damage": damage_name(damage)}
-    name = f"{photo.id}#{index}"
+def _copy(photo: Photo, index: int, rating: float, damage: tuple[int, float], *, on_white: bool) -> Photo:
     return replace(
-        photo, id=name, rating=rating, votes=None, group=photo.group or photo.id, damage=damage, metadata=metadata
+        photo,
+        id=f"{photo.id}#{index}",
+        rating=rating,
+        votes=None,
+        group=photo.group or photo.id,
+        damage=damage,
+        on_white=on_white,
+        metadata={**photo.metadata, "damage": damage_name(damage), "on_white": "yes" if on_white else "no"},
     )

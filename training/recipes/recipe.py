@@ -78,6 +78,7 @@ class DamagedSource(Part):
     scenes: Annotated[int, Field(ge=0)] = Field(1600, description="drawn scenes of training; held-out splits get less")
     train: Count = Field(8000, description="damaged photos to train on")
     held_out: Count = Field(1200, description="damaged photos of val, and as many of test")
+    on_white: Share = Field(0.0, description="share of the photos that is cut out and put on white, as packshots")
 
 
 class FoldersSource(Part):

@@ -203,5 +203,5 @@ def test_a_packshot_keeps_the_middle_of_a_photo_on_white(seed: int, width: int) 
 
 def test_every_level_of_damage_is_equally_frequent() -> None:
     base = [Photo(id=f"photo-{n}", uri="scene:train/0/0", source="made", split="train") for n in range(3)]
-    ratings = [photo.rating for photo in _damaged(base, 70, np.random.default_rng(1))]
+    ratings = [photo.rating for photo in _damaged(base, 70, 0.0, np.random.default_rng(1))]
     assert all(ratings.count(float(level)) == 14 for level in LEVELS)
