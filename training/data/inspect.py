@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from training.data.decode import Decoded, decode
-from training.data.made import COMPOSED, SCENE, generator_sha256
-from training.data.photos import Photo
+from training.data.made import generator_sha256
+from training.data.photos import COMPOSED, SCENE, Photo
 from training.data.read import read_bytes
 from training.errors import Unreadable
 

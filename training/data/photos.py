@@ -12,6 +12,8 @@ TRAIN, VAL, TEST, FOREIGN = "train", "val", "test", "foreign"
 #: Splits that photos are divided into; `foreign` photos come from elsewhere and are only reported on.
 SPLITS: Final = (TRAIN, VAL, TEST)
 LEVELS: Final = (1, 2, 3, 4, 5)
+#: What the URIs of photos drawn by code begin with.
+SCENE, COMPOSED = "scene:", "composed:"
 #: How data sets call the splits, in lower case.
 _SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training", "trainset"), TRAIN),

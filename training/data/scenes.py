@@ -13,8 +13,7 @@ from typing import Final
 import numpy as np
 
 from training.data.inspect import Inspected
-from training.data.made import COMPOSED, SCENE
-from training.data.photos import Photo
+from training.data.photos import COMPOSED, SCENE, Photo
 from training.errors import DataError
 from training.recipes.recipe import Splitting
 

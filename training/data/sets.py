@@ -78,6 +78,10 @@ class BrandComposer:
         photos[chosen] = cover(rng, photos[chosen], self.distractors.masks[shapes], filling, self.look)
         return photos
 
+    def on(self, photos: torch.Tensor) -> "BrandComposer":
+        """The same composer with photos without a brand, uint8 [N, 3, S, S], beside its canvases."""
+        return replace(self, bank=torch.cat((self.bank, _shrunk(photos, self.bank.shape[-1]))))
+
     def to(self, device: torch.device) -> "BrandComposer":
         """The same composer with its canvases and marks on a device; enter `with device` to compose there."""
         brands, distractors = (
@@ -99,7 +103,10 @@ def composer(split: str, bank: torch.Tensor, brands: Logos, distractors: Logos, 
     The canvases are downscaled once, to BRAND_CANVAS_PX for INPUT_PX, which is enough for random crops.
     """
     side = min(bank.shape[-1], BRAND_CANVAS_PX * px // INPUT_PX)
-    parts = (functional.interpolate(part.float(), (side, side), mode="area").round() for part in torch.split(bank, 64))
-    small = torch.cat([part.to(torch.uint8) for part in parts])
     mix = Mix() if split == TRAIN else Mix(0.45, 0.25)
-    return BrandComposer(small, brands, distractors, mix, px=px)
+    return BrandComposer(_shrunk(bank, side), brands, distractors, mix, px=px)
+
+
+def _shrunk(photos: torch.Tensor, side: int) -> torch.Tensor:
+    parts = (functional.interpolate(part.float(), (side, side), mode="area") for part in torch.split(photos, 64))
+    return torch.cat([part.round().to(torch.uint8) for part in parts])

@@ -41,7 +41,7 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
     temperature = fit_temperature(val.logits, val.labels)
     chosen_on = brand.view(val, temperature, 0.0)
     branded = chosen_on.labels != chosen_on.no_logo
-    choice = choose(chosen_on.score, chosen_on.brand == chosen_on.labels, branded, target)
+    choice = choose(chosen_on.score, chosen_on.brand == chosen_on.labels, branded, chosen_on.ordinary, target)
     threshold = choice.tagging.threshold
     seen = brand.view(test, temperature, threshold)
     right, branded = seen.brand == seen.labels, seen.labels != seen.no_logo
@@ -175,7 +175,8 @@ def _mistakes(seen: SplitPredictions, said: Ints, labels: tuple[str, ...], badne
 def _unmet(choice: Choice) -> list[str]:
     if choice.met:
         return []
-    target = f"a precision bound of {choice.target.precision:g} and {choice.target.no_logo_rate:.1%} of no-logo photos"
+    rates = f"{choice.target.no_logo_rate:.1%} of no-logo photos, {choice.target.ordinary_rate:.1%} of ordinary ones"
+    target = f"a precision bound of {choice.target.precision:g} and {rates}"
     return [f"no threshold reaches {target}; {choice.tagging.threshold:g} is the highest allowed"]
 
 

@@ -169,6 +169,12 @@ class EfficientNetLite(nn.Module):
         made: Tensor = self._fc(torch.cat(seen, 1))
         return made
 
+    def freeze(self, stages: int) -> None:
+        """Keeps the stem and the first stages as they are: they get no gradients, which the other layers need not wait for."""
+        blocks = self._blocks[: self.ends[min(stages, len(self.ends)) - 1] + 1]
+        for layer in (self._conv_stem, self._bn0, blocks):
+            layer.requires_grad_(requires_grad=False)
+
     def fold(self) -> None:
         """Puts every norm, with its statistics, into the layer beside it, in place."""
         _fold_norms(self, {"_conv_stem": "_bn0", "_conv_head": "_bn1"})

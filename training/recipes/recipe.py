@@ -4,9 +4,9 @@ A recipe is data, never code. Unknown keys are errors; `files` reads, overrides 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -192,6 +192,9 @@ class Model(Part):
     trainable: Literal["all", "head"] = Field(
         "all", description="head: all but the last layer are frozen, and their features of photos are computed once"
     )
+    frozen_stages: Annotated[int, Field(ge=0, le=7)] = Field(
+        0, description="efficientnet_lite: so many first stages, and the stem, stay as they are"
+    )
     weights: Path | None = Field(None, description="state dict to start from; a last layer of another shape is new")
     weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
     pretrained: Literal[False, "package", "download"] = Field(
@@ -270,6 +273,18 @@ class Train(Stage):
     best: Literal["last", "best"] = Field(
         "best", description="final weights: of the best evaluation, or of the last step"
     )
+    final: Literal["selection", "all"] = Field(
+        "selection",
+        description="weights to publish: selection: those that val chose and test measured; all: those of a second, "
+        "equal training on the photos of all splits, with the first one's threshold and temperature",
+    )
+
+    @model_validator(mode="after")
+    def _nothing_chosen_on_what_is_trained_on(self) -> Self:
+        stages = (self, *([self.second] if self.second else []))
+        if self.final == "all" and (self.best != "last" or any(stage.patience for stage in stages)):
+            raise ValueError("final: all leaves no photos to choose weights on: set best: last and patience: 0")
+        return self
 
 
 class Recipe(Part):

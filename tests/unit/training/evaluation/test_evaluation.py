@@ -80,7 +80,7 @@ def brands() -> Evaluation:
     val, test = (seen(*brand_photos(seed, 240), net) for seed in (1, 2))
     foreign = seen(*brand_photos(3, 30), net)
     foreign = replace(foreign, answers=replace(foreign.answers, labels=np.full(30, 2)))
-    return assess_brand(net, LABELS, Splits(val, test, foreign), thresholds.Target(0.6, 0.2))
+    return assess_brand(net, LABELS, Splits(val, test, foreign), thresholds.Target(0.6, 0.2, ordinary_rate=0.2))
 
 
 @pytest.fixture(scope="module")
@@ -143,17 +143,28 @@ def test_a_threshold_that_was_met_holds_its_bound_on_the_photos_it_was_chosen_on
     score = rng.random(300)
     branded = rng.random(300) < 0.6
     right = branded & (rng.random(300) < score)
-    choice = thresholds.choose(score, right, branded, thresholds.Target(precision, 0.5))
+    choice = thresholds.choose(score, right, branded, ~branded, thresholds.Target(precision, 0.5, ordinary_rate=1.0))
     if choice.met:
         assert choice.tagging.interval.low >= precision
         assert choice.tagging.precision >= precision
         assert choice.tagging.no_logo_rate <= 0.5
         lower = [
-            t for t in thresholds.sweep(score, right, branded, 0.5, 0.99) if t.threshold < choice.tagging.threshold
+            t for t in thresholds.sweep(score, right, branded, 0.5, 0.999) if t.threshold < choice.tagging.threshold
         ]
         assert not [t for t in lower if t.interval.low >= precision and t.no_logo_rate <= 0.5]
     else:
-        assert choice.tagging.threshold == 0.99
+        assert choice.tagging.threshold == 0.999
+
+
+def test_ordinary_photos_are_tagged_less_often_than_look_alikes_may_be() -> None:
+    branded = np.arange(3000) < 1000
+    ordinary = np.arange(3000) >= 2000
+    score = np.where(branded, 0.9995, np.where(ordinary, 0.2, 0.3))
+    score[[1000, 1001, 2000, 2001]] = [0.8, 0.8, 0.95, 0.993]
+    target = thresholds.Target(no_logo_rate=0.002)
+    for rate, threshold in ((0.0, 0.994), (0.001, 0.96), (1.0, 0.5)):
+        choice = thresholds.choose(score, branded, branded, ordinary, replace(target, ordinary_rate=rate))
+        assert (choice.met, choice.tagging.threshold) == (True, threshold)
 
 
 def test_a_collapsed_model_raises_the_alarm(brands: Evaluation) -> None:

@@ -102,7 +102,7 @@ def test_head_only_trains_the_head() -> None:
 def test_a_frozen_backbone_is_the_same_after_a_step() -> None:
     net = build(Model(arch="resnet10-w8", trainable="head"), 3)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    set_training(net, "head")
+    set_training(net)
     net(torch.rand(4, 3, 32, 32)).sum().backward()
     torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
     changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
