@@ -49,7 +49,7 @@ class Manifest:
         return [photo for photo in self.photos if photo.split == split]
 
     def whole(self) -> Self:
-        """The same photos, all of them to train on, but for foreign ones; composed photos of val and test are left out."""
+        """The same photos, all to train on but foreign ones; the composed photos of val and test are left out."""
         kept = [photo for photo in self.photos if not photo.uri.startswith(COMPOSED)]
         return replace(
             self, photos=tuple(replace(p, split=TRAIN) if p.split in SPLITS else p for p in kept), leaks={}, doubts=()

@@ -153,7 +153,7 @@ class Splitting(Part):
     )
     gap_s: Annotated[float, Field(ge=0)] = Field(60.0, description="scenes: time: between photos of one scene")
     alike: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.9, description="scenes: look: least cosine of the features of two photos of one scene"
+        0.85, description="scenes: look: least cosine of the features of two photos of one scene"
     )
     on_leak: Literal["drop", "fail"] = Field(
         "drop", description="drop: of photos that leak between splits, drop the training copy; fail: stop"

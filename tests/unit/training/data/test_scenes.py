@@ -84,7 +84,9 @@ def test_of_a_scene_in_two_given_splits_all_training_photos_are_dropped() -> Non
     ],
 )
 def test_the_time_of_a_photo_is_that_of_the_exposure_and_not_of_a_change(
-    tmp_path: Path, text: str, known: bool  # noqa: FBT001 - a parameter
+    tmp_path: Path,
+    text: str,
+    known: bool,
 ) -> None:
     exif = Image.Exif()
     exif[ExifTags.Base.DateTime] = "2001:01:01 00:00:00"
