@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.data.compose import Look, camera, cover, drawn, paste, views
+from training.data.compose import Look, camera, cover, drawn, paste_at, placements, sizes, views
 from training.data.logos import Logos
 from training.data.photos import TRAIN
 
@@ -35,11 +35,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Photos uint8 [N, 3, INPUT_PX, INPUT_PX], labels int64 [N] and origins int64 [N] ."""
+    """Photos uint8 [N, 3, S, S], labels int64 [N], origins int64 [N], and marks' sides float32 [N], 0 for none."""
 
     images: torch.Tensor
     labels: torch.Tensor
     origins: torch.Tensor
+    sizes: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,10 @@ class BrandComposer:
         other = drawn(rng.integers(len(self.distractors.names), size=alike))
         masks = torch.cat((self.brands.masks[labels[:branded]], self.distractors.masks[other]))
         colours = torch.cat((self.brands.colours[labels[:branded]], self.distractors.colours[other]))
-        marked = branded + alike
-        photos[:marked] = paste(rng, photos[:marked], masks, colours, self.look)
-        return Batch((camera(rng, photos) * 255).round().to(torch.uint8), labels, origins)
+        placed = placements(rng, branded + alike, self.look)
+        photos[: len(placed)] = paste_at(rng, photos[: len(placed)], masks, colours, self.look, placed)
+        side = torch.cat((sizes(placed), torch.zeros(count - len(placed))))
+        return Batch((camera(rng, photos) * 255).round().to(torch.uint8), labels, origins, side)
 
     def _with_objects(self, rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
         """Pastes a shape cut from the next photo onto a share of the photos, before any mark is pasted."""
@@ -94,7 +96,7 @@ class BrandComposer:
         """A data set of `count` photos to evaluate on; equal for equal arguments."""
         rng = np.random.default_rng(seed)
         parts = [self.batch(rng, min(_AT_ONCE, count - start)) for start in range(0, count, _AT_ONCE)]
-        return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "origins")))
+        return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in Batch.__slots__))
 
 
 def composer(split: str, bank: torch.Tensor, brands: Logos, distractors: Logos, px: int = INPUT_PX) -> BrandComposer:

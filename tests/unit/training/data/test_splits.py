@@ -156,7 +156,7 @@ def test_ordinary_photos_are_trained_on_as_photos_without_a_brand(tmp_path: Path
     assert {one.split for one in added} == {"train", "val", "test"}
     assert {one.metadata["origin"] for one in added} == {"ordinary"}
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="the ordinary folder .* holds no photos"):
+    with pytest.raises(DataError, match=r"the ordinary folder .* holds no photos"):
         assemble(recipe_of(tmp_path / "own", ordinary=[str(tmp_path / "empty")]), QUIET)
 
 

@@ -116,8 +116,8 @@ def test_frozen_stages_are_the_same_after_a_step_and_the_others_are_not() -> Non
     net(torch.rand(4, 3, 32, 32)).sum().backward()
     torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
     changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
-    assert {".".join(name.split(".")[1:3]) for name in changed} == {*(f"_blocks.{n}" for n in range(5, 11)), "_fc.weight",
-        "_fc.bias", "_fc.norm"}  # fmt: skip
+    trained = {".".join(name.split(".")[1:3]) for name in changed}
+    assert trained == {*(f"_blocks.{n}" for n in range(5, 11)), "_fc.weight", "_fc.bias", "_fc.norm"}
     with pytest.raises(RecipeError, match="frozen_stages is for efficientnet_lite, not for resnet10"):
         build(Model(arch="resnet10", frozen_stages=1), 3)
 
