@@ -121,8 +121,8 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
 
     if model.arch not in torchvision.models.list_models(module=torchvision.models):
         raise RecipeError(
-            f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2> (-stages, -stages<1..7>, "
-            "-mlp<units>), timm/<name>, or one of torchvision's"
+            f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2> with or without "
+            "-stages or -stages<1..7> and -mlp<units>, timm/<name>, or one of torchvision's"
         )
     download = model.pretrained == "download"
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not download else {}
