@@ -14,7 +14,7 @@ from training.evaluation.outcome import Calibration, Evaluation, Mistake
 from training.evaluation.predict import SplitPredictions, files_of, logits_of
 from training.evaluation.slices import Part, parts
 from training.evaluation.thresholds import Choice, Target, choose, sweep, tagging
-from training.statistics import Flags, Ints, brier, fit_temperature, softmax, top_reliability, wilson
+from training.statistics import Flags, Ints, brier, error_by_chance, fit_temperature, softmax, top_reliability, wilson
 
 _ROBUSTNESS_PHOTOS: Final = 300
 _WORST: Final = 24
@@ -61,6 +61,7 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
         decision={"threshold": threshold, "temperature": temperature},
         figures=brand.figures(seen, test.groups, majority),
         calibration=_calibration(test, temperature),
+        error_by_chance=error_by_chance(seen.probabilities.max(1)),
         confusion=brand.confusion(seen.labels, predicted, len(labels)),
         mistakes=_mistakes(splits.test, seen.decided, labels, np.where(right, 1 - seen.score, seen.score)),
         alarms=(*alarms, *_unmet(choice), *_slice_alarms(common.slices), *_flip_alarms(common.flips)),
@@ -97,6 +98,7 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
         decision={"good_threshold": threshold, "temperature": temperature},
         figures=quality.figures(seen, test.groups, val.labels),
         calibration=_calibration(test, temperature),
+        error_by_chance=error_by_chance(seen.probabilities.max(1)),
         confusion=brand.confusion(seen.labels, predicted, len(labels)),
         mistakes=_mistakes(splits.test, predicted, labels, np.abs(1 + 4 * seen.score - seen.ratings)),
         alarms=(

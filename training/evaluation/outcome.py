@@ -50,6 +50,8 @@ class Evaluation:
     decision: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     calibration: Calibration | None = None
+    #: `statistics.error_by_chance` of the test photos.
+    error_by_chance: float = 0.0
     #: [true, predicted] by argmax.
     confusion: Ints | None = None
     slices: tuple[Part, ...] = ()

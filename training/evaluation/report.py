@@ -217,7 +217,11 @@ def _calibration_part(evaluation: Evaluation) -> Part:
         ),
     )
     plot = Plot(figures.reliability(found), "Accuracy against confidence; bars are the share of photos.")
-    return Part("Calibration", (), (plot,), table)
+    line = (
+        f"A perfectly calibrated model has an ECE of up to {evaluation.error_by_chance:.3f} on these photos by chance "
+        "(97.5 % of label sets drawn from its own probabilities)."
+    )
+    return Part("Calibration", (line,), (plot,), table)
 
 
 def _slice_parts(evaluation: Evaluation) -> list[Part]:
