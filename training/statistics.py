@@ -120,7 +120,7 @@ def top_reliability(probabilities: Floats, labels: Ints) -> Reliability:
 
 
 def error_by_chance(confidence: Floats, repeats: int = _REPEATS, seed: int = 0) -> float:
-    """The expected calibration error that a perfectly calibrated model stays below on so many photos in 97.5 of 100 sets.
+    """The calibration error that a perfectly calibrated model stays below on such photos in 97.5 of 100 sets of labels.
 
     Whether its answers are right is drawn from their own probabilities, photo by photo: on few photos the error of such
     a model is far from 0. Photos of one group are drawn apart, so with large groups it is a lower bound.
