@@ -26,6 +26,8 @@ class Inspected:
 
     photo: Photo
     dhash: int
+    #: `Decoded.taken`.
+    taken: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def inspect(photo: Photo) -> Inspected | Broken:
         x0, y0, x1, y1 = (int(share * side) for share, side in zip(photo.box, image.size * 2, strict=True))
         image = image.crop((x0, y0, x1 + 1, y1 + 1))
     found = replace(photo, sha256=hashlib.sha256(body).hexdigest(), metadata={**photo.metadata, **_shape(decoded)})
-    return Inspected(found, difference_hash(image))
+    return Inspected(found, difference_hash(image), decoded.taken)
 
 
 def inspect_all(

@@ -144,6 +144,17 @@ class Splitting(Part):
     near_bits: Annotated[int, Field(ge=0, le=16)] = Field(
         4, description="photos whose 64-bit difference hashes differ in at most so many bits are one group"
     )
+    scenes: tuple[Literal["folder", "time", "names", "look"], ...] = Field(
+        ("time",),
+        description="which photos of one source are one scene, and stay in one split: folder: all in one folder; time: "
+        "those in one folder that were taken within gap_s of each other, by EXIF; names: those in one folder whose "
+        "names differ in one number, by 1 (IMG_12, IMG_13); look: those whose features of the frozen backbone are "
+        "alike, in any folder",
+    )
+    gap_s: Annotated[float, Field(ge=0)] = Field(60.0, description="scenes: time: between photos of one scene")
+    alike: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.9, description="scenes: look: least cosine of the features of two photos of one scene"
+    )
     on_leak: Literal["drop", "fail"] = Field(
         "drop", description="drop: of photos that leak between splits, drop the training copy; fail: stop"
     )
@@ -154,6 +165,9 @@ class Data(Part):
 
     root: Path = Field(Path(), description="base folder of relative paths in sources (--data)")
     sources: tuple[Source, ...] = Field(min_length=1, description="photos to train and evaluate on")
+    ordinary: tuple[Path, ...] = Field(
+        (), description="folders of photos without any known brand, trained on as no_logo, and composed on"
+    )
     foreign: tuple[Path, ...] = Field(
         (), description="folders of photos without any known brand, never trained on: split `foreign` (--foreign)"
     )
