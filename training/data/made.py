@@ -18,10 +18,9 @@ from training.data.backgrounds import CANVAS_PX, background_bank, scene
 from training.data.compose import Look, paste
 from training.data.degrade import damaged, draw_damage
 from training.data.logos import BRANDS, brand_logos, distractor_logos
-from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
+from training.data.photos import COMPOSED, NO_LOGO, SCENE, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
-SCENE, COMPOSED = "scene:", "composed:"
 #: Modules and packages that decide what drawn photos look like.
 _MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")

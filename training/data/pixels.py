@@ -13,8 +13,8 @@ from torch import Tensor
 
 from training.data.backgrounds import CANVAS_PX
 from training.data.decode import Geometry, decode, square
-from training.data.made import COMPOSED, SCENE, composed_pixels, damage_pixels, generator_sha256, scene_pixels
-from training.data.photos import Photo
+from training.data.made import composed_pixels, damage_pixels, generator_sha256, scene_pixels
+from training.data.photos import COMPOSED, SCENE, Photo
 from training.data.read import read_bytes
 
 #: The side of the canvas that gets damage is at least this many times the model's.

@@ -15,9 +15,8 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from training.data.inspect import Inspected
-from training.data.made import SCENE
 from training.data.manifest import target_name
-from training.data.photos import FOREIGN, TEST, TRAIN, VAL, Photo
+from training.data.photos import FOREIGN, SCENE, TEST, TRAIN, VAL, Photo
 from training.data.scenes import Features, Pair, buckets, scene_pairs
 from training.errors import DataError
 from training.recipes.recipe import Splitting

@@ -10,6 +10,7 @@ from torch import nn
 from training.data.decode import Geometry
 from training.evaluation import brand, quality, robustness
 from training.evaluation.answers import Answers
+from training.evaluation.apart import Apart, divided
 from training.evaluation.outcome import Calibration, Evaluation, Mistake
 from training.evaluation.predict import SplitPredictions, files_of, logits_of
 from training.evaluation.slices import Part, parts
@@ -28,11 +29,13 @@ class Splits:
     val: SplitPredictions
     test: SplitPredictions
     foreign: SplitPredictions
+    #: What each test photo shares with training (`related.related`); empty if that is not known.
+    shared: Sequence[tuple[str, ...]] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """Photos of each."""
-        return {name: len(getattr(self, name).answers) for name in self.__slots__}
+        return {name: len(getattr(self, name).answers) for name in ("val", "test", "foreign")}
 
 
 def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target: Target) -> Evaluation:
@@ -48,6 +51,9 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
     predicted = seen.probabilities.argmax(1)
     majority = int(np.bincount(val.labels, minlength=len(labels)).argmax())
     alarms = [f"{name} is never predicted" for name in brand.never_predicted(seen.labels, predicted, labels)]
+    apart = divided(
+        splits.test.photos, splits.shared, lambda part: brand.figures(seen.take(part), test.groups[part], majority)
+    )
     common = _common(
         splits,
         seen.decided == seen.labels,
@@ -64,7 +70,14 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
         error_by_chance=error_by_chance(seen.probabilities.max(1)),
         confusion=brand.confusion(seen.labels, predicted, len(labels)),
         mistakes=_mistakes(splits.test, seen.decided, labels, np.where(right, 1 - seen.score, seen.score)),
-        alarms=(*alarms, *_unmet(choice), *_slice_alarms(common.slices), *_flip_alarms(common.flips)),
+        apart=apart,
+        alarms=(
+            *alarms,
+            *_unmet(choice),
+            *_flattery(apart),
+            *_slice_alarms(common.slices),
+            *_flip_alarms(common.flips),
+        ),
         drift=_drift(seen.score, brand.tag_rates(seen, labels), splits.test.images),
         rows=tuple(brand.rows(seen, labels)),
         choice=choice,
@@ -83,6 +96,9 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
     good, sided = quality.sides_of(seen.ratings)
     predicted = seen.probabilities.argmax(1)
     never = brand.never_predicted(seen.labels, predicted, labels)
+    apart = divided(
+        splits.test.photos, splits.shared, lambda part: quality.figures(seen.take(part), test.groups[part], val.labels)
+    )
     common = _common(
         splits,
         (seen.decided == 1) == good,
@@ -103,9 +119,11 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
         mistakes=_mistakes(splits.test, predicted, labels, np.abs(1 + 4 * seen.score - seen.ratings)),
         alarms=(
             *(f"level {name} is never predicted" for name in never),
+            *_flattery(apart),
             *_slice_alarms(common.slices),
             *_flip_alarms([flip for flip in common.flips if flip.artefact in robustness.HARMLESS]),
         ),
+        apart=apart,
         drift=_drift(seen.score, rates, splits.test.images),
     )
 
@@ -179,6 +197,10 @@ def _unmet(choice: Choice) -> list[str]:
         return []
     target = f"a precision bound of {choice.target.precision:g} and {choice.target.no_logo_rate:.1%} of no-logo photos"
     return [f"no threshold reaches {target}; {choice.tagging.threshold:g} is the highest allowed"]
+
+
+def _flattery(apart: Apart | None) -> list[str]:
+    return apart.alarms() if apart else []
 
 
 def _slice_alarms(slices: tuple[Part, ...]) -> list[str]:

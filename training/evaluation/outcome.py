@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.answers import Answers, Figure
+from training.evaluation.apart import Apart
 from training.evaluation.brand import BrandRow
 from training.evaluation.robustness import Flips
 from training.evaluation.slices import Part
@@ -52,6 +53,8 @@ class Evaluation:
     calibration: Calibration | None = None
     #: `statistics.error_by_chance` of the test photos.
     error_by_chance: float = 0.0
+    #: The figures on test photos that share a scene, a series or an uploader with training, and on the others.
+    apart: Apart | None = None
     #: [true, predicted] by argmax.
     confusion: Ints | None = None
     slices: tuple[Part, ...] = ()

@@ -90,7 +90,34 @@ def picture(mistake: Mistake) -> str:
 
 def _parts(evaluation: Evaluation) -> list[Part]:
     special = _brand_parts(evaluation) if evaluation.kind == "brand" else _quality_parts(evaluation)
-    return [*special, _calibration_part(evaluation), *_slice_parts(evaluation), *_robustness_parts(evaluation)]
+    return [
+        *_apart_parts(evaluation),
+        *special,
+        _calibration_part(evaluation),
+        *_slice_parts(evaluation),
+        *_robustness_parts(evaluation),
+    ]
+
+
+def _apart_parts(evaluation: Evaluation) -> list[Part]:
+    found = evaluation.apart
+    if found is None:
+        return []
+    shared = ", ".join(f"{name} {count}" for name, count in sorted(found.shared.items())) or "none"
+    line = (
+        f"Of {found.sharing_photos + found.apart_photos} photographs to test on, {found.sharing_photos} share "
+        f"something with a training photo and {found.apart_photos} nothing ({shared}). Those that share are easier than "
+        "photos of strangers. Looks: a similar perceptual hash; moment: taken within a minute; series: names that differ in one "
+        "number, by at most 3; uploader: an equal group, uploader, album or the like. A part of fewer than 20 photos "
+        "has no figures."
+    )
+    rows = [
+        (name.replace("_", " "), *(interval_text(part[name]) if name in part else "none" for part in parts))
+        for parts in ((found.sharing, found.apart),)
+        for name in _HEADLINES[evaluation.kind]
+    ]
+    head = ("", f"share something ({found.sharing_photos})", f"share nothing ({found.apart_photos})")
+    return [Part("Photos that training has seen the like of", (line,), (), (head, *rows))]
 
 
 def _brand_parts(evaluation: Evaluation) -> list[Part]:

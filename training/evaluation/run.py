@@ -10,6 +10,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from training.data.photos import TRAIN
+from training.data.related import related
 from training.errors import DataError
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
@@ -53,7 +55,8 @@ def evaluate(run: Run, target: Target, console: Console, name: str | None = None
         if not counts[split]:
             raise DataError(f"{run.path} has no {split} photos to evaluate on")
     with task(console, "photos", sum(counts.values())) as done:
-        splits = Splits(*(predict_split(run, split, net, done) for split in _SPLITS))
+        val, test, foreign = (predict_split(run, split, net, done) for split in _SPLITS)
+    splits = Splits(val, test, foreign, related(test.photos, run.data().of(TRAIN)))
     if run.recipe().task == BRAND:
         evaluation = assess_brand(net, spec.labels, splits, target)
     else:

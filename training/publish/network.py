@@ -23,7 +23,7 @@ def candidate_of(found: Evaluated) -> Candidate:
     values = evaluation.as_json()
     evidence = Evidence(
         found.run.data().sha256,
-        {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms")}},
+        {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms", "apart")}},
         dict(evaluation.decision),
         {
             "run": found.run.name,
