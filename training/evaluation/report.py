@@ -104,12 +104,15 @@ def _apart_parts(evaluation: Evaluation) -> list[Part]:
     if found is None:
         return []
     shared = ", ".join(f"{name} {count}" for name, count in sorted(found.shared.items())) or "none"
-    line = (
-        f"Of {found.sharing_photos + found.apart_photos} photographs to test on, {found.sharing_photos} share "
-        f"something with a training photo and {found.apart_photos} nothing ({shared}). Those that share are easier than "
-        "photos of strangers. Looks: a similar perceptual hash; moment: taken within a minute; series: names that differ in one "
-        "number, by at most 3; uploader: an equal group, uploader, album or the like. A part of fewer than 20 photos "
-        "has no figures."
+    total = found.sharing_photos + found.apart_photos
+    counts = (
+        f"Of {total} photographs to test on, {found.sharing_photos} share something with a training photo ({shared}), "
+        f"{found.apart_photos} nothing. The former are easier than photos of strangers."
+    )
+    meaning = (
+        "Looks: similar perceptual hashes; moment: taken within a minute; series: names that differ in one number, by "
+        "3 at most; uploader: an equal group, uploader, album or the like. A part of fewer than 20 photos has no "
+        "figures."
     )
     rows = [
         (name.replace("_", " "), *(interval_text(part[name]) if name in part else "none" for part in parts))
@@ -117,7 +120,7 @@ def _apart_parts(evaluation: Evaluation) -> list[Part]:
         for name in _HEADLINES[evaluation.kind]
     ]
     head = ("", f"share something ({found.sharing_photos})", f"share nothing ({found.apart_photos})")
-    return [Part("Photos that training has seen the like of", (line,), (), (head, *rows))]
+    return [Part("Photos that training has seen the like of", (counts, meaning), (), (head, *rows))]
 
 
 def _brand_parts(evaluation: Evaluation) -> list[Part]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from training.runs.distributed import Process, joined
 from training.runs.feed import Feed, validation_set
 from training.runs.loop import Trainer
 from training.runs.run import Run, geometry_of
+from training.runs.track import NO_TRACKER, tracker
 
 
 def new_run(recipe: Recipe, name: str, folder: Path) -> Run:
@@ -84,8 +86,9 @@ def train(run: Run, console: Console) -> dict[str, Any]:
         manifest = _manifest(run, recipe, process, console)
         feed = Feed(recipe, manifest, process, console)
         validation = validation_set(recipe, manifest, console) if process.leads else None
-        trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console)
-        score = trainer.fit()
+        with tracker(run, recipe) if process.leads else nullcontext(NO_TRACKER) as tracks:
+            trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console, tracks)
+            score = trainer.fit()
         result: dict[str, Any] = {}
         if score is not None:
             _write_model(run, recipe, manifest, trainer)
