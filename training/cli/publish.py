@@ -44,13 +44,12 @@ def evaluate_run(
     no_logo_rate: NoLogoRate = 0.005,
 ) -> None:
     """Choose temperature and threshold on val, measure once on test and foreign photos, write report and card."""
-    from training.evaluation.run import evaluate, write  # noqa: PLC0415 - torch takes seconds to import
-    from training.publish.network import EVALUATION  # noqa: PLC0415
+    from training.evaluation.run import FOLDER, evaluate, write  # noqa: PLC0415 - torch takes seconds to import
     from training.runs.run import Run  # noqa: PLC0415
 
     with explained():
         found = evaluate(Run.open(run), _target(precision, no_logo_rate), err)
-        files = write(found, out or run / EVALUATION)
+        files = write(found, out or run / FOLDER)
     _show_figures(found.evaluation)
     for path in files:
         err.print(f"wrote {path}", highlight=False)

@@ -11,11 +11,12 @@ from training.data.decode import Geometry
 from training.evaluation import brand, quality, robustness
 from training.evaluation.answers import Answers
 from training.evaluation.apart import Apart, divided
+from training.evaluation.decide import brand_choice, quality_choice
 from training.evaluation.outcome import Calibration, Evaluation, Mistake
 from training.evaluation.predict import SplitPredictions, files_of, logits_of
 from training.evaluation.slices import Part, parts
-from training.evaluation.thresholds import Choice, Target, choose, sweep, tagging
-from training.statistics import Flags, Ints, brier, error_by_chance, fit_temperature, softmax, top_reliability, wilson
+from training.evaluation.thresholds import Choice, Target, sweep, tagging
+from training.statistics import Flags, Ints, brier, error_by_chance, softmax, top_reliability, wilson
 
 _ROBUSTNESS_PHOTOS: Final = 300
 _WORST: Final = 24
@@ -41,10 +42,7 @@ class Splits:
 def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target: Target) -> Evaluation:
     """Evaluates a brand model."""
     val, test = splits.val.answers, splits.test.answers
-    temperature = fit_temperature(val.logits, val.labels)
-    chosen_on = brand.view(val, temperature, 0.0)
-    branded = chosen_on.labels != chosen_on.no_logo
-    choice = choose(chosen_on.score, chosen_on.brand == chosen_on.labels, branded, target)
+    temperature, choice = brand_choice(val, target)
     threshold = choice.tagging.threshold
     seen = brand.view(test, temperature, threshold)
     right, branded = seen.brand == seen.labels, seen.labels != seen.no_logo
@@ -90,8 +88,7 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
 def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> Evaluation:
     """Evaluates a quality model."""
     val, test = splits.val.answers, splits.test.answers
-    temperature = fit_temperature(val.logits, val.labels)
-    threshold = quality.best_threshold(quality.view(val, temperature, 0.0))
+    temperature, threshold = quality_choice(val)
     seen = quality.view(test, temperature, threshold)
     good, sided = quality.sides_of(seen.ratings)
     predicted = seen.probabilities.argmax(1)

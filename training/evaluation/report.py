@@ -1,7 +1,7 @@
 """The report: a self-contained HTML page of an evaluation and its model card."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -49,8 +49,14 @@ class Part:
     table: tuple[tuple[str, ...], ...] = ()
 
 
-def html(title: str, subtitle: str, evaluation: Evaluation, card: Sequence[Section]) -> str:
-    """The page."""
+def html(
+    title: str,
+    subtitle: str,
+    evaluation: Evaluation,
+    card: Sequence[Section],
+    training: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The page; `training` is what the run logged, a line each."""
     template = files("training.evaluation").joinpath("report.html").read_text()
     rows = {name: _row(name, figure, evaluation.kind) for name, figure in evaluation.figures.items()}
     return (
@@ -64,7 +70,7 @@ def html(title: str, subtitle: str, evaluation: Evaluation, card: Sequence[Secti
             statements=[line for section in card if section.title == "Labels" for line in section.sentences],
             baselines=_BASELINES[evaluation.kind],
             figures=list(rows.values()),
-            parts=_parts(evaluation),
+            parts=[*_parts(evaluation), *_training_parts(training)],
             mistakes=[{"id": m.id, "truth": m.truth, "said": m.said, "src": picture(m)} for m in evaluation.mistakes],
             card=card,
         )
@@ -97,6 +103,13 @@ def _parts(evaluation: Evaluation) -> list[Part]:
         *_slice_parts(evaluation),
         *_robustness_parts(evaluation),
     ]
+
+
+def _training_parts(lines: Sequence[Mapping[str, Any]]) -> list[Part]:
+    if not lines:
+        return []
+    caption = "A score on val that falls while the loss still falls: the model learns its training photos by heart."
+    return [Part("Training", (), (Plot(figures.learning(lines), caption),))]
 
 
 def _apart_parts(evaluation: Evaluation) -> list[Part]:

@@ -24,6 +24,8 @@ from training.models.spec import ModelSpec
 from training.progress import task
 from training.runs.run import BRAND, Run, load_model, load_split
 
+#: Of a run's folder, where its evaluation is written.
+FOLDER: Final = "evaluation"
 REPORT, CARD, METRICS, DRIFT = "report.html", "card.md", "metrics.json", "drift.json"
 _SPLITS: Final = ("val", "test", "foreign")
 
@@ -74,7 +76,7 @@ def write(found: Evaluated, folder: Path) -> list[Path]:
     counts = ", ".join(f"{count:,} {name}" for name, count in evaluation.photos.items())
     subtitle = f"{counts} photos; data {run.data().sha256[:12]}; chosen on val, frozen, measured once on test"
     texts = {
-        REPORT: html(title, subtitle, evaluation, parts),
+        REPORT: html(title, subtitle, evaluation, parts, run.metrics()),
         CARD: markdown(f"Model card of {found.spec.name}, run {run.name}", parts),
         METRICS: json.dumps({"run": run.name, "model": found.spec.name, **evaluation.as_json()}, indent=1) + "\n",
         DRIFT: json.dumps(evaluation.drift) + "\n",

@@ -1,7 +1,9 @@
 """`photo-trainer` as a user meets it: tables for people, one JSON line for machines, an exit code for each end."""
 
 import json
+import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,9 +52,77 @@ def test_predict_answers_photo_by_photo(run: Path, folder: Path) -> None:
     good = [folder / "photos" / "acme" / "1.jpg", folder / "photos" / "no_logo" / "1.jpg"]
     answers = [json.loads(line) for line in trainer("predict", *good, "--run", run).stdout.splitlines()]
     assert [next(iter(answer["probabilities"])) for answer in answers] == ["acme", "no_logo"]
+    assert [answer["decision"] for answer in answers] == ["acme", "no_logo"]
     broken = trainer("predict", good[0], folder / "tiny.yaml", "--run", run)
     assert broken.exit_code == Exit.DATA
     assert "error" in json.loads(broken.stdout.splitlines()[1])
+
+
+def test_predict_takes_folders_and_says_what_it_decides_with(run: Path, tmp_path: Path) -> None:
+    brand_folders(tmp_path / "uploads" / "new ones", each=2)
+    (tmp_path / "uploads" / "notes.txt").write_text("no photo")
+    (tmp_path / "uploads" / "new ones" / "acme" / "0.jpg").rename(tmp_path / "uploads" / "Größe 1.JPG")
+    done = trainer("predict", tmp_path / "uploads", "--run", run)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(rows) == 6
+    assert {Path(row["photo"]).name: row["decision"] for row in rows}["Größe 1.JPG"] == "acme"
+    assert "from the val photos of" in done.stderr
+    assert "left out: 1 files that are no photos" in done.stderr
+    (tmp_path / "none").mkdir()
+    assert trainer("predict", tmp_path / "none", "--run", run).exit_code == Exit.DATA
+
+
+def test_predict_decides_as_the_evaluation_of_the_run_does(folder: Path, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "evaluation").mkdir()
+    kept = tmp_path / "run" / "evaluation" / "metrics.json"
+    said = {}
+    for threshold in (0.0, 1.01):
+        kept.write_text(json.dumps({"decision": {"threshold": threshold, "temperature": 2.0}}))
+        done = trainer("predict", folder / "photos", "--run", tmp_path / "run")
+        said[threshold] = {json.loads(line)["decision"] for line in done.stdout.splitlines()}
+    assert said[0.0] <= {"acme", "bolt"}
+    assert said[1.01] == {"no_logo"}
+    kept.write_text("{}")
+    assert "is broken" in trainer("predict", folder / "photos", "--run", tmp_path / "run").stderr
+
+
+def test_two_runs_are_compared_on_the_photos_that_both_were_tested_on(folder: Path, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "photos", tmp_path / "moved")
+    options = ["--runs", tmp_path, "--set", "train.steps=1", "--set", "train.second=null"]
+    trainer("train", folder / "tiny.yaml", "--data", tmp_path / "moved", "--name", "bad", *options)
+    rows = {
+        row["name"]: row
+        for row in map(json.loads, trainer("runs", "compare", run, tmp_path / "bad").stdout.splitlines())
+    }
+    accuracy = rows["accuracy"]
+    assert accuracy["photos"] == 9
+    assert accuracy["verdict"] == "worse"
+    gap = accuracy["right"]["value"] - accuracy["left"]["value"]
+    assert accuracy["difference"]["value"] == pytest.approx(gap, abs=1e-5)
+    back = [json.loads(line) for line in trainer("runs", "compare", tmp_path / "bad", run).stdout.splitlines()]
+    assert next(row for row in back if row["name"] == "accuracy")["verdict"] == "better"
+    other = ["--set", "data.split.seed=1", "--name", "other"]
+    trainer("train", folder / "tiny.yaml", "--data", folder / "photos", *options, *other)
+    done = trainer("runs", "compare", run, tmp_path / "other")
+    assert done.exit_code == Exit.RUN
+    assert "cannot be compared: their test photos or those photos' labels differ" in done.stderr
+
+
+def test_progress_tells_the_loss_and_the_score_on_val(folder: Path, tmp_path: Path) -> None:
+    done = trainer("train", folder / "tiny.yaml", "--data", folder / "photos", "--runs", tmp_path, "--name", "told")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("told, stage 1: ")]
+    assert "; loss " in lines[-1]
+    assert ", val accuracy " in lines[-1]
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is not None, reason="TensorBoard is installed")
+def test_a_tracker_that_is_not_installed_is_named_and_leaves_no_run(folder: Path, tmp_path: Path) -> None:
+    options = ["--runs", tmp_path, "--set", "train.track=tensorboard"]
+    done = trainer("train", folder / "tiny.yaml", "--data", folder / "photos", *options)
+    assert done.exit_code == Exit.TOOL_MISSING
+    assert "photo-tagger[tracking]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_resuming_a_finished_run_changes_nothing(run: Path) -> None:

@@ -264,6 +264,14 @@ def test_drawn_photos_stand_in_neither_part(brands: Evaluation) -> None:
     assert divided(photos, [], lambda _part: {}) is None
 
 
+def test_the_page_shows_how_the_run_learnt(grades: Evaluation) -> None:
+    lines = [{"kind": "step", "step": step, "loss": 1 / step} for step in (20, 40, 60)]
+    lines += [{"kind": "evaluation", "step": step, "srcc": step / 100, "best": step < 60} for step in (40, 60)]
+    page, without = html("t", "s", grades, [], lines), html("t", "s", grades, [])
+    assert page.count("<svg") == without.count("<svg") + 1
+    assert all(text in page for text in ("loss of a training batch", "score on val", "srcc", "best weights"))
+
+
 def test_the_same_evaluation_gives_the_same_page(brands: Evaluation) -> None:
     pages = {html("t", "s", brands, []) for _ in range(2)}
     assert len(pages) == 1
