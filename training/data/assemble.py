@@ -11,7 +11,7 @@ from rich.console import Console
 
 from training.data.brands import NO_PHOTOS, flickr_logos, folders, grocery, open_images
 from training.data.degrade import WORST
-from training.data.doubts import check_names, doubts
+from training.data.doubts import check_names, doubts, rating_doubts
 from training.data.inspect import inspect_all
 from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
@@ -88,7 +88,7 @@ def assemble(recipe: Recipe, console: Console, features: Features | None = None)
             f"no photo is left to validate on; {own if given else 'enlarge data.split.val or add photos'}{why}"
         )
     if recipe.task != "brand":
-        return manifest
+        return replace(manifest, doubts=tuple(rating_doubts(manifest)))
     if not brands:
         raise DataError(f"no photo shows a brand{why}")
     return replace(manifest, doubts=(*listing.doubts, *doubts(manifest, listing.labels, listing.generated)))

@@ -76,8 +76,10 @@ def inspect(photo: Photo) -> Inspected | Broken:
     if photo.box is not None:
         x0, y0, x1, y1 = (int(share * side) for share, side in zip(photo.box, image.size * 2, strict=True))
         image = image.crop((x0, y0, x1 + 1, y1 + 1))
-    found = replace(photo, sha256=hashlib.sha256(body).hexdigest(), metadata={**photo.metadata, **_shape(decoded)})
-    return Inspected(found, difference_hash(image), decoded.taken)
+    sha256, dhash = hashlib.sha256(body).hexdigest(), difference_hash(image)
+    metadata = {**photo.metadata, **_shape(decoded)}
+    found = replace(photo, sha256=sha256, dhash=dhash, taken=decoded.taken, metadata=metadata)
+    return Inspected(found, dhash, decoded.taken)
 
 
 def inspect_all(

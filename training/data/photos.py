@@ -44,6 +44,10 @@ class Photo:
     sha256: str = ""
     #: The part of the photo that is used: left, top, right, bottom as shares of its sides.
     box: tuple[float, float, float, float] | None = None
+    #: The difference hash (`inspect.difference_hash`); 0 for photos drawn by code.
+    dhash: int = 0
+    #: `Decoded.taken`.
+    taken: float | None = None
     #: Seed and severity 0..4 of damage done by code.
     damage: tuple[int, float] | None = None
     #: Whether code cuts its middle out and puts it on white, in a shape of the seed of its `damage`.

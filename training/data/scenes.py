@@ -54,7 +54,7 @@ def scene_pairs(found: Sequence[Inspected], rules: Splitting, features: Features
     if "time" in rules.scenes:
         pairs |= _close(listed, folders, [item.taken for item in found], rules.gap_s)
     if "names" in rules.scenes:
-        series, numbers = zip(*(_numbered(item.photo) for item in found), strict=True) if found else ((), ())
+        series, numbers = zip(*(numbered(item.photo) for item in found), strict=True) if found else ((), ())
         pairs |= _close(listed, series, numbers, 1)
     if "look" in rules.scenes and listed:
         if features is None:
@@ -70,7 +70,7 @@ def _folder(photo: Photo) -> tuple[str, str]:
     return photo.source, photo.uri.rpartition("/")[0]
 
 
-def _numbered(photo: Photo) -> tuple[Hashable | None, int]:
+def numbered(photo: Photo) -> tuple[Hashable | None, int]:
     """The series that a file's name belongs to and its number there; no series for a name without a number."""
     parts = _NUMBERED.fullmatch(PurePosixPath(photo.uri).stem)
     return ((*_folder(photo), parts[1], parts[3]), int(parts[2])) if parts else (None, 0)

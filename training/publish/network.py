@@ -4,8 +4,8 @@ from typing import Final
 
 import numpy as np
 
-from training.evaluation import brand, quality
-from training.evaluation.run import CARD, DRIFT, Evaluated, write
+from training.evaluation.decide import view_of
+from training.evaluation.run import CARD, DRIFT, FOLDER, Evaluated, write
 from training.models.served import deployable
 from training.publish import gate
 from training.publish.bundle import PARITY_PHOTOS, Bundle, make
@@ -13,19 +13,19 @@ from training.publish.manifest import Evidence
 from training.publish.release import Candidate, metrics_of
 from training.runs.run import load_model
 
-#: Folders of a run that evaluation and export write.
-EVALUATION, EXPORT = "evaluation", "export"
+#: Of a run's folder, where its graphs are written.
+EXPORT: Final = "export"
 _TEXTS: Final = frozenset({CARD, DRIFT})
 
 
 def candidate_of(found: Evaluated) -> Candidate:
     """The candidate; writes the evaluation into the run's folder."""
-    written = write(found, found.run.path / EVALUATION)
+    written = write(found, found.run.path / FOLDER)
     evaluation, test = found.evaluation, found.splits.test
     values = evaluation.as_json()
     evidence = Evidence(
         found.run.data().sha256,
-        {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms")}},
+        {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms", "apart")}},
         dict(evaluation.decision),
         {
             "run": found.run.name,
@@ -40,19 +40,12 @@ def candidate_of(found: Evaluated) -> Candidate:
         found.spec,
         found.run.path,
         checks,
-        _view(found),
+        view_of(evaluation.kind, test.answers, evaluation.decision),
         test.images,
         test.answers.groups,
         lambda: bundle_of(found),
         evidence,
     )
-
-
-def _view(found: Evaluated) -> gate.View:
-    answers, decision = found.splits.test.answers, found.evaluation.decision
-    if found.evaluation.kind == "brand":
-        return brand.view(answers, decision["temperature"], decision["threshold"])
-    return quality.view(answers, decision["temperature"], decision["good_threshold"])
 
 
 def bundle_of(found: Evaluated) -> Bundle:

@@ -287,6 +287,9 @@ class Train(Stage):
     )
     threads: Count = Field(1, description="torch threads per operation; in the recipe, since rounding depends on it")
     checkpoint_steps: Count = Field(100, description="steps between checkpoints")
+    track: Literal["tensorboard", "mlflow"] | None = Field(
+        None, description="also log loss and scores there; needs the extra `tracking`; null: metrics.jsonl alone"
+    )
     best: Literal["last", "best"] = Field(
         "best", description="final weights: of the best evaluation, or of the last step"
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from training.runs.feed import Feed, validation_set
 from training.runs.looks import looks
 from training.runs.loop import Trainer
 from training.runs.run import FINAL, Run, geometry_of
+from training.runs.track import NO_TRACKER, tracker
 
 
 def new_run(recipe: Recipe, name: str, folder: Path) -> Run:
@@ -98,8 +100,9 @@ def _trained(run: Run, recipe: Recipe, process: Process, console: Console) -> di
     feed = Feed(recipe, manifest, process, console)
     chooses = process.leads and bool(manifest.of(VAL))
     validation = validation_set(recipe, manifest, console) if chooses else None
-    trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console)
-    score = trainer.fit()
+    with tracker(run, recipe) if process.leads else nullcontext(NO_TRACKER) as tracks:
+        trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console, tracks)
+        score = trainer.fit()
     result: dict[str, Any] = {}
     if process.leads:
         _write_model(run, recipe, manifest, trainer)
