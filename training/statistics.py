@@ -119,6 +119,19 @@ def top_reliability(probabilities: Floats, labels: Ints) -> Reliability:
     return reliability(probabilities.max(1), probabilities.argmax(1) == labels)
 
 
+def error_by_chance(confidence: Floats, repeats: int = _REPEATS, seed: int = 0) -> float:
+    """The calibration error that a perfectly calibrated model stays below on such photos in 97.5 of 100 sets of labels.
+
+    Whether its answers are right is drawn from their own probabilities, photo by photo: on few photos the error of such
+    a model is far from 0. Photos of one group are drawn apart, so with large groups it is a lower bound.
+    """
+    if not len(confidence):
+        return math.inf
+    rng = np.random.default_rng(seed)
+    errors = [reliability(confidence, rng.random(len(confidence)) < confidence).error for _ in range(repeats)]
+    return float(np.percentile(errors, 97.5))
+
+
 def brier(probabilities: Floats, labels: Ints) -> float:
     """Multi-class Brier score, 0..2: the mean squared distance to the one-hot label."""
     missed = probabilities.copy()

@@ -44,13 +44,12 @@ def evaluate_run(
     no_logo_rate: NoLogoRate = 0.005,
 ) -> None:
     """Choose temperature and threshold on val, measure once on test and foreign photos, write report and card."""
-    from training.evaluation.run import evaluate, write  # noqa: PLC0415 - torch takes seconds to import
-    from training.publish.network import EVALUATION  # noqa: PLC0415
+    from training.evaluation.run import FOLDER, evaluate, write  # noqa: PLC0415 - torch takes seconds to import
     from training.runs.run import Run  # noqa: PLC0415
 
     with explained():
         found = evaluate(Run.open(run), _target(precision, no_logo_rate), err)
-        files = write(found, out or run / EVALUATION)
+        files = write(found, out or run / FOLDER)
     _show_figures(found.evaluation)
     for path in files:
         err.print(f"wrote {path}", highlight=False)
@@ -170,10 +169,13 @@ def _show_release(done: "Release", reason: str | None) -> None:
 
 
 def _show_figures(evaluation: "Evaluation") -> None:
-    table = Table("figure", "test", "95 % interval", *next(iter(evaluation.figures.values())).baselines)
+    strangers = evaluation.apart.apart if evaluation.apart else {}
+    heads = ("figure", "test", "95 % interval", *next(iter(evaluation.figures.values())).baselines)
+    table = Table(*heads, *(["photos unlike training"] if strangers else []))
     for name, figure in evaluation.figures.items():
-        others = ("none" if math.isnan(value) else f"{value:.3f}" for value in figure.baselines.values())
-        table.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}", *others)
+        others = [*figure.baselines.values(), *([strangers[name].value] if name in strangers else [])]
+        shown = ("none" if math.isnan(value) else f"{value:.3f}" for value in others)
+        table.add_row(name, f"{figure.value:.3f}", f"{figure.low:.3f} to {figure.high:.3f}", *shown)
     err.print(table)
     for alarm in evaluation.alarms:
         err.print(f"alarm: {alarm}", style="yellow", highlight=False)

@@ -12,8 +12,8 @@ from training.cli.data import RECIPE_HELP, DataRoot, Foreign, Overrides, resolve
 from training.errors import RecipeError, RunError
 
 if TYPE_CHECKING:
+    from training.evaluation.judge import Judgement
     from training.recipes.recipe import Recipe
-    from training.runs.predict import Prediction
     from training.runs.run import Run
 
 app = typer.Typer(no_args_is_help=True)
@@ -124,30 +124,71 @@ def show_run(run: Annotated[Path, typer.Argument(help="folder of a run")]) -> No
             out.print(line)
 
 
-@app.command()
-def predict(
-    photos: Annotated[list[Path], typer.Argument(help="photos")],
-    run: Annotated[Path, typer.Option(help="folder of a trained run")],
+@runs_app.command("compare")
+def compare_runs(
+    first: Annotated[Path, typer.Argument(help="folder of a trained run")],
+    second: Annotated[Path, typer.Argument(help="folder of another one, tested on the same photos")],
 ) -> None:
-    """Predict labels of photos with a run's model: a table, or JSON lines in a pipe. Exit code 4 if any fails."""
-    from training.runs.predict import predict as predictions  # noqa: PLC0415 - as in `train`
+    """Compare two runs on the test photos that both have: every figure of both, and whether the second is better.
+
+    Exit code 6 if their test photos differ.
+    """
+    from training.evaluation.compare import compare  # noqa: PLC0415 - as in `train`
+    from training.evaluation.outcome import plain  # noqa: PLC0415 - as in `train`
     from training.runs.run import Run  # noqa: PLC0415 - as in `train`
 
     with explained():
-        answers = list(predictions(Run.open(run), photos))
-    if out.is_terminal:
-        out.print(_answers_table(answers))
-    else:
-        for answer in answers:
-            result_line(answer.as_json())
-    if any(answer.error for answer in answers):
+        left, right = Run.open(first), Run.open(second)
+        photos, rows = compare(left, right, err)
+    if not out.is_terminal:
+        for row in rows:
+            result_line({**plain(row), "verdict": row.verdict, "photos": photos})
+        return
+    table = Table("figure", str(first), str(second), "difference", "second is", box=None, header_style="bold")
+    for row in rows:
+        sides = [f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (row.left, row.right)]
+        gap = f"{row.difference.value:+.3f} ({row.difference.low:+.3f} to {row.difference.high:+.3f})"
+        table.add_row(row.name.replace("_", " "), *sides, gap, row.verdict)
+    out.print(table)
+    out.print(f"{photos} test photos; 95 % intervals; each run decides with its own temperature and threshold")
+
+
+@app.command()
+def predict(
+    photos: Annotated[list[Path], typer.Argument(help="photos, or folders of photos")],
+    run: Annotated[Path, typer.Option(help="folder of a trained run")],
+) -> None:
+    """Judge photos with a run's model, decided as in service: a table, or JSON lines in a pipe.
+
+    Temperature and threshold are those of the run's evaluation, or chosen on its val photos now. Exit code 4 if a photo
+    cannot be read.
+    """
+    from training.evaluation.judge import decision, judge, photos_in  # noqa: PLC0415 - as in `train`
+    from training.runs.run import Run  # noqa: PLC0415 - as in `train`
+
+    with explained():
+        opened = Run.open(run)
+        files, others = photos_in(photos)
+        decided, source = decision(opened, err)
+        values = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in decided.items())
+        err.print(f"decided with {values}, from {source}", highlight=False)
+        if others:
+            err.print(f"left out: {others} files that are no photos", style="yellow", highlight=False)
+        failed = 0
+        for answer in judge(opened, files, decided):
+            failed += answer.error is not None
+            if out.is_terminal:
+                out.print(_answer_text(answer), highlight=False, style="yellow" if answer.error else "")
+            else:
+                result_line(answer.as_json())
+    if failed:
+        err.print(f"{failed} of {len(files)} photos cannot be read", style="yellow", highlight=False)
         raise typer.Exit(Exit.DATA)
 
 
-def _answers_table(answers: "list[Prediction]") -> Table:
-    table = Table("photo", "prediction", "score", box=None, header_style="bold")
-    for answer in answers:
-        shares = " · ".join(f"{label} {share:.2f}" for label, share in answer.probabilities.items())
-        score = "" if answer.score is None else f"{answer.score:.2f}"
-        table.add_row(answer.photo, answer.error or shares, score)
-    return table
+def _answer_text(answer: "Judgement") -> str:
+    if answer.error:
+        return f"{answer.photo}: {answer.error}"
+    shares = " · ".join(f"{label} {share:.2f}" for label, share in (answer.probabilities or {}).items())
+    score = "" if answer.score is None else f", score {answer.score:.2f}"
+    return f"{answer.photo}: {answer.decision}{score} ({shares})"

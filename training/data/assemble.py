@@ -11,13 +11,14 @@ from rich.console import Console
 
 from training.data.brands import NO_PHOTOS, flickr_logos, folders, grocery, open_images
 from training.data.degrade import WORST
-from training.data.doubts import check_names, doubts
+from training.data.doubts import check_names, doubts, rating_doubts
 from training.data.inspect import inspect_all
 from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest, counted
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import ava, koniq, listed, spaq, undamaged
+from training.data.scenes import Features
 from training.data.splits import divide
 from training.data.walk import Linked, Listed, text_of, walk
 from training.errors import DataError
@@ -41,8 +42,13 @@ _MILDEST = 0.5
 _QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged"})
 
 
-def assemble(recipe: Recipe, console: Console) -> Manifest:
+def assemble(recipe: Recipe, console: Console, features: Features | None = None) -> Manifest:
     """The manifest of a recipe's data.
+
+    Args:
+        recipe: The recipe.
+        console: Shows the progress.
+        features: What the scenes of a split are found by, where the recipe compares looks.
 
     Raises:
         DataError: Nothing to train on, sources that do not fit the task, or what a source or a split raises.
@@ -50,7 +56,7 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
     listing = _list(recipe)
     with task(console, "photos inspected", len(listing.photos)) as done:
         found, broken = inspect_all(listing.photos, recipe.data.workers, done)
-    photos, leaks = divide(found, recipe.data.split)
+    photos, leaks = divide(found, recipe.data.split, features)
     photos = _with_damage(photos, recipe)
     generators: list[dict[str, Any]] = []
     brands = ({photo.label for photo in photos if photo.label} | listing.generated) - {NO_LOGO}
@@ -82,7 +88,7 @@ def assemble(recipe: Recipe, console: Console) -> Manifest:
             f"no photo is left to validate on; {own if given else 'enlarge data.split.val or add photos'}{why}"
         )
     if recipe.task != "brand":
-        return manifest
+        return replace(manifest, doubts=tuple(rating_doubts(manifest)))
     if not brands:
         raise DataError(f"no photo shows a brand{why}")
     return replace(manifest, doubts=(*listing.doubts, *doubts(manifest, listing.labels, listing.generated)))
@@ -157,11 +163,13 @@ def _list(recipe: Recipe) -> _Listing:
         if not listing.add(_numbered(found, number) if _damages(source) else found):
             raise DataError(f"data.sources.{number} ({source.kind}) lists no photos; {listing.counts()}")
     check_names(listing.labels | listing.generated)
-    if recipe.data.foreign and recipe.task != "brand":
-        raise DataError("data.foreign is for brand models: photos without any known brand")
-    for folder in recipe.data.foreign:
-        if not listing.add(_foreign(folder)):
-            raise DataError(f"the foreign folder {folder} holds no photos; {listing.counts()}")
+    without = [("ordinary", folder) for folder in recipe.data.ordinary]
+    without += [(FOREIGN, folder) for folder in recipe.data.foreign]
+    if without and recipe.task != "brand":
+        raise DataError("data.ordinary and data.foreign are for brand models: photos without any known brand")
+    for kind, folder in without:
+        if not listing.add(_without_brand(kind, folder)):
+            raise DataError(f"the {kind} folder {folder} holds no photos; {listing.counts()}")
     return listing
 
 
@@ -170,11 +178,13 @@ def _numbered(found: Iterable[Listed], number: int) -> Iterator[Listed]:
         yield replace(one, metadata={**one.metadata, "damaged_by": str(number)}) if isinstance(one, Photo) else one
 
 
-def _foreign(folder: Path) -> Iterator[Listed]:
+def _without_brand(kind: str, folder: Path) -> Iterator[Listed]:
     for found in walk(folder):
         if isinstance(found, Path):
-            name = f"foreign/{text_of(found.relative_to(folder))}"
-            yield Photo(name, str(found), folder.name, label=NO_LOGO, split=FOREIGN)
+            name = f"{kind}/{text_of(found.relative_to(folder))}"
+            origin = {} if kind == FOREIGN else {"origin": kind}
+            split = FOREIGN if kind == FOREIGN else None
+            yield Photo(name, str(found), folder.name, label=NO_LOGO, split=split, metadata=origin)
         else:
             yield found
 

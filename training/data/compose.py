@@ -1,7 +1,6 @@
 """Composes marks onto backgrounds in batches: warp, recolour, plate, occlusion, light, blur, noise and JPEG.
 
-Works for any square size and, inside `with torch.device(...)`, on that device with the same random numbers. A mark's
-coverage is supersampled, to avoid aliasing.
+Works for any square size and, inside `with torch.device(...)`, on that device with the same random numbers.
 """
 
 import io
@@ -12,12 +11,15 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+#: Gaussian weights below exp of this are 0: denormal numbers make a product of matrices twenty times slower.
+_LEAST_EXPONENT = -20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """How marks are placed. Sizes are shares of the photo's side, angles are in degrees, the rest are probabilities."""
 
-    smallest: float = 0.3
+    smallest: float = 1 / 6
     largest: float = 0.8
     angle: float = 35.0
     perspective: float = 0.28
@@ -62,6 +64,11 @@ def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor
     return tilt @ zoom @ turn @ shift
 
 
+def sizes(homographies: torch.Tensor) -> torch.Tensor:
+    """Sides of marks as shares of the photo's side, before the perspective: float32 [N]."""
+    return torch.linalg.det(homographies[:, :2, :2]).abs().rsqrt()
+
+
 def pixel_centres(size: int) -> torch.Tensor:
     """Coordinates of the pixel centres of a line, in -1..1: float32 [size]."""
     return (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
@@ -80,6 +87,21 @@ def mark_coordinates(homographies: torch.Tensor, size: int) -> torch.Tensor:
     mapped = (x * line).unsqueeze(2) + (y * line + one).unsqueeze(3)
     depth = mapped[:, 2:].clamp(min=0.2)  # the horizon of a steep tilt lies far outside the mark
     return (mapped[:, :2] / depth).permute(0, 2, 3, 1)
+
+
+def _coverage(masks: torch.Tensor, homographies: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Share of each pixel that ink covers: float32 [N, 1, S, S].
+
+    Each mark is sampled from a copy about as fine as the photo shows it, or thin ink of small marks would alias.
+    """
+    across = sizes(homographies) * grid.shape[1]  # px
+    halvings = (masks.shape[-1] / across).log2().round().clamp(min=0).long()
+    made = torch.empty((*grid.shape[:3], 1)).permute(0, 3, 1, 2)
+    for halved in halvings.unique().tolist():
+        which = (halvings == halved).nonzero().flatten()
+        finer = functional.avg_pool2d(masks[which].float() / 255, 2**halved)
+        made[which] = functional.grid_sample(finer, grid[which], align_corners=False)
+    return made
 
 
 def _occlusion(rng: np.random.Generator, grid: torch.Tensor, probability: float) -> torch.Tensor:
@@ -121,6 +143,18 @@ def _ink(rng: np.random.Generator, own: torch.Tensor, behind: torch.Tensor) -> t
 def paste(
     rng: np.random.Generator, photos: torch.Tensor, masks: torch.Tensor, own_colours: torch.Tensor, look: Look
 ) -> torch.Tensor:
+    """Photos with one mark each, where `placements` puts them; see `paste_at`."""
+    return paste_at(rng, photos, masks, own_colours, look, placements(rng, len(photos), look))
+
+
+def paste_at(  # noqa: PLR0917 - what a photo with a mark consists of
+    rng: np.random.Generator,
+    photos: torch.Tensor,
+    masks: torch.Tensor,
+    own_colours: torch.Tensor,
+    look: Look,
+    homographies: torch.Tensor,
+) -> torch.Tensor:
     """Photos with one mark each.
 
     Args:
@@ -128,21 +162,17 @@ def paste(
         photos: float32 [N, 3, S, S] in 0..1.
         masks: uint8 [N, 1, M, M], coverage of the marks.
         own_colours: float32 [N, 3] in 0..1, the colour that each mark's owner uses.
-        look: Ranges of size, angle and so on.
+        look: Probabilities of plates and occlusion, and the faintest ink.
+        homographies: As of `placements`.
 
     Returns:
         float32 [N, 3, S, S] in 0..1.
     """
     count, size = photos.shape[0], photos.shape[-1]
-    homographies = placements(rng, count, look)
-    finer = max(1, round(masks.shape[-1] * 1.5 / size))  # samples per pixel and axis, so that thin ink does not alias
     grid = mark_coordinates(homographies, size)
-    coverage = functional.grid_sample(
-        masks.float() / 255, mark_coordinates(homographies, size * finer), align_corners=False
-    )
     shown = _occlusion(rng, grid, look.occluded).unsqueeze(1)
     inside = _plates(rng, grid, look.plate).unsqueeze(1) * shown
-    ink_share = functional.avg_pool2d(coverage, finer) * shown
+    ink_share = _coverage(masks, homographies, grid) * shown
 
     plate_colour = drawn(rng.random((count, 3), np.float32))
     plain = _coin(rng, 0.5, count).unsqueeze(1)
@@ -186,7 +216,8 @@ def views(rng: np.random.Generator, canvases: torch.Tensor, size: int) -> torch.
 
 def _blur_matrix(size: int, sigma: float) -> torch.Tensor:
     line = torch.arange(size, dtype=torch.float32)
-    weights = torch.exp(-((line[:, None] - line) ** 2) / (2 * sigma**2))
+    exponents = -((line[:, None] - line) ** 2) / (2 * sigma**2)
+    weights = exponents.exp() * (exponents > _LEAST_EXPONENT)
     return weights / weights.sum(1, keepdim=True)
 
 

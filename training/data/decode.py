@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
@@ -72,6 +73,8 @@ class Decoded:
     width: int
     height: int
     factor: float = 1.0
+    #: When it was taken by its EXIF, in seconds of the camera's clock; None where it does not say.
+    taken: float | None = None
 
 
 def decode(body: bytes, short_side: int) -> Decoded:
@@ -96,7 +99,7 @@ def decode(body: bytes, short_side: int) -> Decoded:
             opened.load()
             # draft rounds the sides up, so the factor comes from its box, not from the ratio of the sides.
             factor = drafted[1][2] / width if drafted else 1.0
-            turn = _orientation(opened)
+            turn, taken = _orientation(opened), _taken(opened)
             image = _framed(_rgb(opened), frame)
             image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
     except Unreadable:
@@ -104,7 +107,7 @@ def decode(body: bytes, short_side: int) -> Decoded:
     except Exception as error:  # noqa: BLE001 - on broken bytes the decoders raise anything
         raise Unreadable(f"{type(error).__name__}: {str(error)[:120]}", "broken") from None
     size = (height, width) if turn in _SIDEWAYS else (width, height)
-    return Decoded(image, *size, factor)
+    return Decoded(image, *size, factor, taken)
 
 
 def _framed(image: Image.Image, frame: tuple[int, int, int, int] | None) -> Image.Image:
@@ -128,6 +131,16 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # noqa: BLE001 - Pillow's EXIF parser raises anything on broken bytes
         return 1
     return value if isinstance(value, int) else 1
+
+
+def _taken(image: Image.Image) -> float | None:
+    """Seconds since 1970 as if the camera's clock, whose time zone is not known, were in UTC."""
+    try:
+        values = image.getexif().get_ifd(ExifTags.IFD.Exif)
+        text = values.get(ExifTags.Base.DateTimeOriginal) or values.get(ExifTags.Base.DateTimeDigitized)
+        return datetime.strptime(f"{text[:19]} +0000", "%Y:%m:%d %H:%M:%S %z").timestamp()
+    except Exception:  # noqa: BLE001 - as above; and any bytes may stand for a time
+        return None
 
 
 def _rgb(image: Image.Image) -> Image.Image:

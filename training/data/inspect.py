@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from training.data.decode import Decoded, decode
-from training.data.made import COMPOSED, SCENE, generator_sha256
-from training.data.photos import Photo
+from training.data.made import generator_sha256
+from training.data.photos import COMPOSED, SCENE, Photo
 from training.data.read import read_bytes
 from training.errors import Unreadable
 
@@ -26,6 +26,8 @@ class Inspected:
 
     photo: Photo
     dhash: int
+    #: `Decoded.taken`.
+    taken: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,10 @@ def inspect(photo: Photo) -> Inspected | Broken:
     if photo.box is not None:
         x0, y0, x1, y1 = (int(share * side) for share, side in zip(photo.box, image.size * 2, strict=True))
         image = image.crop((x0, y0, x1 + 1, y1 + 1))
-    found = replace(photo, sha256=hashlib.sha256(body).hexdigest(), metadata={**photo.metadata, **_shape(decoded)})
-    return Inspected(found, difference_hash(image))
+    sha256, dhash = hashlib.sha256(body).hexdigest(), difference_hash(image)
+    metadata = {**photo.metadata, **_shape(decoded)}
+    found = replace(photo, sha256=sha256, dhash=dhash, taken=decoded.taken, metadata=metadata)
+    return Inspected(found, dhash, decoded.taken)
 
 
 def inspect_all(

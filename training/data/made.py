@@ -20,16 +20,22 @@ from training.data.compose import Look, paste
 from training.data.degrade import damaged, draw_damage, draw_side
 from training.data.logos import BRANDS, brand_logos, distractor_logos
 from training.data.packshots import on_white
-from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
+from training.data.photos import COMPOSED, NO_LOGO, SCENE, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
-SCENE, COMPOSED = "scene:", "composed:"
 #: Side of a listed scene, in px.
 SCENE_PX = 384
 #: Modules and packages that decide what drawn photos look like.
 _MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "packshots.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
 _SEEDS = {TRAIN: 0, VAL: 1, TEST: 2}
+#: Sides of marks as shares of the photo's, for slices.
+_SIZES = (
+    (0.5, "a half or more"),
+    (1 / 3, "a third to a half"),
+    (1 / 4, "a quarter to a third"),
+    (0.0, "less than a quarter"),
+)
 _ORIGINS = {Origin.BRAND: "brand", Origin.DISTRACTOR: "look-alike", Origin.CLEAN: "clean"}
 
 
@@ -131,10 +137,18 @@ def composed_photos(  # noqa: PLR0917 - the parts of the photos' URI
             label=labels[int(made.labels[index])],
             split=split,
             sha256=hashlib.sha256(made.images[index].numpy().tobytes()).hexdigest(),
-            metadata={"origin": _ORIGINS[int(made.origins[index])]},
+            metadata={
+                "origin": _ORIGINS[int(made.origins[index])],
+                "mark": _size_name(int(made.origins[index]), float(made.sizes[index])),
+            },
         )
         for index in range(count)
     ]
+
+
+def _size_name(origin: int, side: float) -> str:
+    """How large a brand's mark is, so that a report has the recall of each size."""
+    return next(name for least, name in _SIZES if side >= least) if origin == Origin.BRAND else "none"
 
 
 def composed_pixels(uri: str) -> np.ndarray:

@@ -12,6 +12,8 @@ TRAIN, VAL, TEST, FOREIGN = "train", "val", "test", "foreign"
 #: Splits that photos are divided into; `foreign` photos come from elsewhere and are only reported on.
 SPLITS: Final = (TRAIN, VAL, TEST)
 LEVELS: Final = (1, 2, 3, 4, 5)
+#: What the URIs of photos drawn by code begin with.
+SCENE, COMPOSED = "scene:", "composed:"
 #: How data sets call the splits, in lower case.
 _SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training", "trainset"), TRAIN),
@@ -42,6 +44,10 @@ class Photo:
     sha256: str = ""
     #: The part of the photo that is used: left, top, right, bottom as shares of its sides.
     box: tuple[float, float, float, float] | None = None
+    #: The difference hash (`inspect.difference_hash`); 0 for photos drawn by code.
+    dhash: int = 0
+    #: `Decoded.taken`.
+    taken: float | None = None
     #: Seed and severity 0..4 of damage done by code.
     damage: tuple[int, float] | None = None
     #: Whether code cuts its middle out and puts it on white, in a shape of the seed of its `damage`.

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from training.data.decode import Decoded, Geometry, decode, square
-from training.data.made import COMPOSED, SCENE, composed_pixels, generator_sha256, scene_picture, with_damage
-from training.data.photos import Photo
+from training.data.made import composed_pixels, generator_sha256, scene_picture, with_damage
+from training.data.photos import COMPOSED, SCENE, Photo
 from training.data.read import read_bytes
 
 #: Damaged photos are at most so large, so files are decoded to no less.

@@ -1,10 +1,10 @@
 """Stratified splits into train, val and test without leaks, and the report that shows it.
 
-A leak is a pair in two splits: photos with the same bytes, with nearly the same perceptual hash, or of one group.
+A leak is a pair in two splits: photos with the same bytes, with nearly the same perceptual hash, of one group or scene.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
@@ -14,9 +14,9 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from training.data.inspect import Inspected
-from training.data.made import SCENE
 from training.data.manifest import target_name
-from training.data.photos import FOREIGN, TEST, TRAIN, VAL, Photo
+from training.data.photos import FOREIGN, SCENE, TEST, TRAIN, VAL, Photo
+from training.data.scenes import Features, Pair, buckets, scene_pairs
 from training.errors import DataError
 from training.recipes.recipe import Splitting
 
@@ -25,16 +25,6 @@ _HASH_BITS: Final = 64
 _EXAMPLES: Final = 5
 #: Of a leaking pair, the photo whose split comes first here is dropped.
 _DROP_ORDER: Final = (TRAIN, VAL, TEST, FOREIGN)
-Pair = tuple[int, int]
-
-
-def _buckets(keys: Iterable[Hashable | None]) -> Iterator[list[int]]:
-    """Indices with equal keys; None equals nothing."""
-    found: dict[Hashable, list[int]] = defaultdict(list)
-    for index, key in enumerate(keys):
-        if key is not None:
-            found[key].append(index)
-    return (indices for indices in found.values() if len(indices) > 1)
 
 
 def near_pairs(hashes: Sequence[int], bits: int) -> set[Pair]:
@@ -46,7 +36,7 @@ def near_pairs(hashes: Sequence[int], bits: int) -> set[Pair]:
     pairs: set[Pair] = set()
     for band in range(bits + 1):
         keys = [((value >> (band * width)) & ((1 << width) - 1)) if value else None for value in hashes]
-        for indices in _buckets(keys):
+        for indices in buckets(keys):
             values = np.array([hashes[index] for index in indices], np.uint64)
             for place in range(len(indices) - 1):
                 distances = np.bitwise_count(values[place + 1 :] ^ values[place])
@@ -57,7 +47,7 @@ def near_pairs(hashes: Sequence[int], bits: int) -> set[Pair]:
 
 def _chains(keys: Iterable[Hashable | None]) -> set[Pair]:
     """Consecutive pairs of indices with equal keys, which connect them all."""
-    return {pair for indices in _buckets(keys) for pair in pairwise(indices)}
+    return {pair for indices in buckets(keys) for pair in pairwise(indices)}
 
 
 def _exact_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
@@ -68,7 +58,9 @@ def _group_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
     return [(item.photo.source, item.photo.group) if item.photo.group else None for item in found]
 
 
-def divide(found: Sequence[Inspected], rules: Splitting) -> tuple[list[Photo], dict[str, Any]]:
+def divide(
+    found: Sequence[Inspected], rules: Splitting, features: Features | None = None
+) -> tuple[list[Photo], dict[str, Any]]:
     """Photos with their splits, and the leak report.
 
     Splits that come with the data are kept if the rules say so; pairs that leak between those are dropped or refused.
@@ -81,11 +73,9 @@ def divide(found: Sequence[Inspected], rules: Splitting) -> tuple[list[Photo], d
         "exact": _chains(_exact_keys(found)),
         "near": near_pairs([item.dhash for item in found], rules.near_bits),
         "group": _chains(_group_keys(found)),
+        "scene": scene_pairs(found, rules, features),
     }
-    joined = np.array([pair for pairs in alike.values() for pair in pairs], np.int64).reshape(-1, 2)
-    graph = sparse.coo_array((np.ones(len(joined)), tuple(joined.T)), (len(found), len(found)))
-    groups = csgraph.connected_components(graph, directed=False)[1].tolist()
-    splits = _draw([item.photo for item in found], groups, rules)
+    splits = _draw([item.photo for item in found], _connected(len(found), *alike.values()), rules)
     crossing = {
         kind: sorted(pair for pair in pairs if splits[pair[0]] != splits[pair[1]]) for kind, pairs in alike.items()
     }
@@ -95,7 +85,7 @@ def divide(found: Sequence[Inspected], rules: Splitting) -> tuple[list[Photo], d
         raise DataError(
             f"{count} pairs leak between splits, such as {found[left].photo.id} and {found[right].photo.id}"
         )
-    dropped = _to_drop(found, crossing["near"], splits)
+    dropped = _to_drop(alike, splits)
     kept = [replace(i.photo, split=s) for n, (i, s) in enumerate(zip(found, splits, strict=True)) if n not in dropped]
     conflicts = [
         (left, right)
@@ -115,6 +105,14 @@ def divide(found: Sequence[Inspected], rules: Splitting) -> tuple[list[Photo], d
         "same_bytes_other_label": [[found[left].photo.id, found[right].photo.id] for left, right in conflicts],
     }
     return kept, report
+
+
+def _connected(count: int, *pairs: set[Pair]) -> list[int]:
+    """The number of the group of each of `count` photos, where the photos of a pair are of one group."""
+    joined = np.array([pair for some in pairs for pair in some], np.int64).reshape(-1, 2)
+    graph = sparse.coo_array((np.ones(len(joined)), tuple(joined.T)), (count, count))
+    groups: list[int] = csgraph.connected_components(graph, directed=False)[1].tolist()
+    return groups
 
 
 def _draw(photos: list[Photo], groups: list[int], rules: Splitting) -> list[str]:
@@ -154,14 +152,19 @@ def _stratified(rng: np.random.Generator, groups: list[list[int]], rules: Splitt
         yield members, split
 
 
-def _to_drop(found: Sequence[Inspected], near: list[Pair], splits: list[str]) -> set[int]:
-    """Indices to drop so that nothing leaks: of copies and groups, all but those in the last split of _DROP_ORDER."""
+def _to_drop(alike: Mapping[str, set[Pair]], splits: list[str]) -> set[int]:
+    """Indices to drop so that nothing leaks.
+
+    Of copies, groups and scenes, all photos are dropped but those in the last split of _DROP_ORDER. To look nearly the
+    same is not transitive, so of such photos only those that look like one in a later split are dropped.
+    """
+    ranks = [_DROP_ORDER.index(split) for split in splits]
     dropped: set[int] = set()
-    for keys in (_exact_keys(found), _group_keys(found)):
-        for indices in _buckets(keys):
-            ranks = [_DROP_ORDER.index(splits[index]) for index in indices]
-            dropped.update(index for index, rank in zip(indices, ranks, strict=True) if rank < max(ranks))
-    for pair in near:
-        if not dropped & set(pair):
-            dropped.add(min(pair, key=lambda index: _DROP_ORDER.index(splits[index])))
+    for kind in ("exact", "group", "scene"):
+        for members in buckets(_connected(len(splits), alike[kind])):
+            last = max(ranks[index] for index in members)
+            dropped.update(index for index in members if ranks[index] < last)
+    for pair in sorted(alike["near"]):
+        if ranks[pair[0]] != ranks[pair[1]] and not dropped & set(pair):
+            dropped.add(min(pair, key=ranks.__getitem__))
     return dropped

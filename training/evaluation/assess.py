@@ -10,11 +10,13 @@ from torch import nn
 from training.data.decode import Geometry
 from training.evaluation import brand, quality, robustness
 from training.evaluation.answers import Answers
+from training.evaluation.apart import Apart, divided
+from training.evaluation.decide import brand_choice, quality_choice
 from training.evaluation.outcome import Calibration, Evaluation, Mistake
 from training.evaluation.predict import SplitPredictions, files_of, logits_of
 from training.evaluation.slices import Part, parts
-from training.evaluation.thresholds import Choice, Target, choose, sweep, tagging
-from training.statistics import Flags, Ints, brier, fit_temperature, softmax, top_reliability, wilson
+from training.evaluation.thresholds import Choice, Target, sweep, tagging
+from training.statistics import Flags, Ints, brier, error_by_chance, softmax, top_reliability, wilson
 
 _ROBUSTNESS_PHOTOS: Final = 300
 _WORST: Final = 24
@@ -28,26 +30,28 @@ class Splits:
     val: SplitPredictions
     test: SplitPredictions
     foreign: SplitPredictions
+    #: What each test photo shares with training (`related.related`); empty if that is not known.
+    shared: Sequence[tuple[str, ...]] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """Photos of each."""
-        return {name: len(getattr(self, name).answers) for name in self.__slots__}
+        return {name: len(getattr(self, name).answers) for name in ("val", "test", "foreign")}
 
 
 def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target: Target) -> Evaluation:
     """Evaluates a brand model."""
     val, test = splits.val.answers, splits.test.answers
-    temperature = fit_temperature(val.logits, val.labels)
-    chosen_on = brand.view(val, temperature, 0.0)
-    branded = chosen_on.labels != chosen_on.no_logo
-    choice = choose(chosen_on.score, chosen_on.brand == chosen_on.labels, branded, target)
+    temperature, choice = brand_choice(val, target)
     threshold = choice.tagging.threshold
     seen = brand.view(test, temperature, threshold)
     right, branded = seen.brand == seen.labels, seen.labels != seen.no_logo
     predicted = seen.probabilities.argmax(1)
     majority = int(np.bincount(val.labels, minlength=len(labels)).argmax())
     alarms = [f"{name} is never predicted" for name in brand.never_predicted(seen.labels, predicted, labels)]
+    apart = divided(
+        splits.test.photos, splits.shared, lambda part: brand.figures(seen.take(part), test.groups[part], majority)
+    )
     common = _common(
         splits,
         seen.decided == seen.labels,
@@ -61,9 +65,17 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
         decision={"threshold": threshold, "temperature": temperature},
         figures=brand.figures(seen, test.groups, majority),
         calibration=_calibration(test, temperature),
+        error_by_chance=error_by_chance(seen.probabilities.max(1)),
         confusion=brand.confusion(seen.labels, predicted, len(labels)),
         mistakes=_mistakes(splits.test, seen.decided, labels, np.where(right, 1 - seen.score, seen.score)),
-        alarms=(*alarms, *_unmet(choice), *_slice_alarms(common.slices), *_flip_alarms(common.flips)),
+        apart=apart,
+        alarms=(
+            *alarms,
+            *_unmet(choice),
+            *_flattery(apart),
+            *_slice_alarms(common.slices),
+            *_flip_alarms(common.flips),
+        ),
         drift=_drift(seen.score, brand.tag_rates(seen, labels), splits.test.images),
         rows=tuple(brand.rows(seen, labels)),
         choice=choice,
@@ -76,12 +88,14 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
 def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> Evaluation:
     """Evaluates a quality model."""
     val, test = splits.val.answers, splits.test.answers
-    temperature = fit_temperature(val.logits, val.labels)
-    threshold = quality.best_threshold(quality.view(val, temperature, 0.0))
+    temperature, threshold = quality_choice(val)
     seen = quality.view(test, temperature, threshold)
     good, sided = quality.sides_of(seen.ratings)
     predicted = seen.probabilities.argmax(1)
     never = brand.never_predicted(seen.labels, predicted, labels)
+    apart = divided(
+        splits.test.photos, splits.shared, lambda part: quality.figures(seen.take(part), test.groups[part], val.labels)
+    )
     common = _common(
         splits,
         (seen.decided == 1) == good,
@@ -97,13 +111,16 @@ def assess_quality(net: nn.Module, labels: tuple[str, ...], splits: Splits) -> E
         decision={"good_threshold": threshold, "temperature": temperature},
         figures=quality.figures(seen, test.groups, val.labels),
         calibration=_calibration(test, temperature),
+        error_by_chance=error_by_chance(seen.probabilities.max(1)),
         confusion=brand.confusion(seen.labels, predicted, len(labels)),
         mistakes=_mistakes(splits.test, predicted, labels, np.abs(1 + 4 * seen.score - seen.ratings)),
         alarms=(
             *(f"level {name} is never predicted" for name in never),
+            *_flattery(apart),
             *_slice_alarms(common.slices),
             *_flip_alarms([flip for flip in common.flips if flip.artefact in robustness.HARMLESS]),
         ),
+        apart=apart,
         drift=_drift(seen.score, rates, splits.test.images),
     )
 
@@ -175,8 +192,13 @@ def _mistakes(seen: SplitPredictions, said: Ints, labels: tuple[str, ...], badne
 def _unmet(choice: Choice) -> list[str]:
     if choice.met:
         return []
-    target = f"a precision bound of {choice.target.precision:g} and {choice.target.no_logo_rate:.1%} of no-logo photos"
+    rates = f"{choice.target.no_logo_rate:.1%} of no-logo photos, {choice.target.ordinary_rate:.1%} of ordinary ones"
+    target = f"a precision bound of {choice.target.precision:g} and {rates}"
     return [f"no threshold reaches {target}; {choice.tagging.threshold:g} is the highest allowed"]
+
+
+def _flattery(apart: Apart | None) -> list[str]:
+    return apart.alarms() if apart else []
 
 
 def _slice_alarms(slices: tuple[Part, ...]) -> list[str]:

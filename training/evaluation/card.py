@@ -55,7 +55,7 @@ _INTENDED: Final = {
 }
 _BIASES: Final = {
     "brand": (
-        "It sees the square in the middle: a mark outside, or smaller than about a fifth of its side, is missed.",
+        "It sees the square in the middle: a mark outside, or smaller than about a sixth of its side, is missed.",
         (
             "Look-alikes that it never saw, lettering and packaging of unlisted brands get tagged more often than "
             "plain photos; the rates above say how often on these photos."
@@ -106,10 +106,6 @@ def sections(
         environment: What the run was made with.
     """
     sources = recipe.get("data", {}).get("sources", ())
-    kinds = [str(source["kind"]) for source in sources]
-    licences = tuple(
-        source.get("terms") or _LICENCES.get(kind, kind) for source, kind in zip(sources, kinds, strict=True)
-    )
     model = recipe.get("model", {})
     what = (
         ("kind", evaluation.kind),
@@ -120,7 +116,7 @@ def sections(
         Section("Model", (), what),
         Section("Start weights", *_start_weights(model)),
         Section("Intended use", _INTENDED[evaluation.kind]),
-        Section("Data and licences", licences, _data_rows(evaluation, data)),
+        Section("Data and licences", _data_sentences(recipe), _data_rows(evaluation, data)),
         Section("Labels", _label_sentences(sources)),
         Section("Known biases", _BIASES[evaluation.kind]),
         Section(
@@ -193,6 +189,19 @@ def _data_rows(evaluation: Evaluation, data: Mapping[str, Any]) -> tuple[tuple[s
 
 def _leaks_text(leaks: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {len(v) if isinstance(v, list) else v}" for name, v in leaks.items()) or "not checked"
+
+
+def _data_sentences(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    sources = recipe.get("data", {}).get("sources", ())
+    lines = [source.get("terms") or _LICENCES.get(source["kind"], source["kind"]) for source in sources]
+    if recipe.get("data", {}).get("ordinary"):
+        lines.append("ordinary photos without a brand, given when training; their licence is for their owner to state")
+    if recipe.get("train", {}).get("final") == "all":
+        lines.append(
+            "The figures are of weights that were trained on the training split alone. The published weights were then "
+            "trained alike on the photos of all splits; threshold and temperature are those of the first training."
+        )
+    return tuple(lines)
 
 
 def _label_sentences(sources: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

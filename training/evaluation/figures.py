@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -44,6 +44,8 @@ _STYLE: Final[Any] = {  # its keys' type is a list of every setting's name
     "figure.constrained_layout.use": True,
 }
 _MOST_CURVES, _MOST_LABELLED = 12, 20
+#: Scores on val that the curves show.
+_SCORES: Final = ("accuracy", "macro_recall", "srcc")
 #: From the page's background to blue.
 _FADING: Final = LinearSegmentedColormap.from_list("fading", [(0.12, 0.38, 0.85, 0.0), (0.12, 0.38, 0.85, 1.0)])
 
@@ -67,6 +69,31 @@ def svg(axes: Axes) -> str:
     # the page's style sheet scales it, and its fonts are the page's
     width_in = canvas.get_figwidth() * 1.15
     return text.replace("<svg ", f'<svg class="plot" role="img" style="max-width:{width_in:.2f}in" ', 1)
+
+
+@styled
+def learning(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Loss of the training batches, and scores on val, by step: the lines of a run's metrics.jsonl."""
+    steps, scored = ([line for line in lines if line["kind"] == kind] for kind in ("step", "evaluation"))
+    left, right = Canvas(figsize=(6.6, 3.0)).subplots(1, 2)
+    left.plot([line["step"] for line in steps], [line["loss"] for line in steps], color=BLUE, lw=1.4)
+    left.set_ylabel("loss of a training batch")
+    names = [name for name in _SCORES if scored and name in scored[0]]
+    for name, colour in zip(names, (BLUE, GREEN, ORANGE), strict=False):
+        values = [line[name] for line in scored]
+        right.plot([line["step"] for line in scored], values, "o-", ms=3, color=colour, lw=1.4, label=_words(name))
+    kept = [line["step"] for line in scored if line.get("best")]
+    if kept:
+        right.axvline(kept[-1], color=GREY, ls=":", lw=1, label="best weights")
+    right.set_ylabel("score on val")
+    for axes in (left, right):
+        axes.set_xlabel("step")
+    right.legend(fontsize=8)
+    return svg(left)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 @styled

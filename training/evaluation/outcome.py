@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from training.evaluation.answers import Answers, Figure
+from training.evaluation.apart import Apart
 from training.evaluation.brand import BrandRow
 from training.evaluation.damage import PairedDamage
 from training.evaluation.robustness import Flips
@@ -51,6 +52,10 @@ class Evaluation:
     decision: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     calibration: Calibration | None = None
+    #: `statistics.error_by_chance` of the test photos.
+    error_by_chance: float = 0.0
+    #: The figures on test photos that share a scene, a series or an uploader with training, and on the others.
+    apart: Apart | None = None
     #: [true, predicted] by argmax.
     confusion: Ints | None = None
     slices: tuple[Part, ...] = ()

@@ -1,7 +1,7 @@
 """The report: a self-contained HTML page of an evaluation and its model card."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -49,8 +49,14 @@ class Part:
     table: tuple[tuple[str, ...], ...] = ()
 
 
-def html(title: str, subtitle: str, evaluation: Evaluation, card: Sequence[Section]) -> str:
-    """The page."""
+def html(
+    title: str,
+    subtitle: str,
+    evaluation: Evaluation,
+    card: Sequence[Section],
+    training: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """The page; `training` is what the run logged, a line each."""
     template = files("training.evaluation").joinpath("report.html").read_text()
     rows = {name: _row(name, figure, evaluation.kind) for name, figure in evaluation.figures.items()}
     return (
@@ -64,7 +70,7 @@ def html(title: str, subtitle: str, evaluation: Evaluation, card: Sequence[Secti
             statements=[line for section in card if section.title == "Labels" for line in section.sentences],
             baselines=_BASELINES[evaluation.kind],
             figures=list(rows.values()),
-            parts=_parts(evaluation),
+            parts=[*_parts(evaluation), *_training_parts(training)],
             mistakes=[{"id": m.id, "truth": m.truth, "said": m.said, "src": picture(m)} for m in evaluation.mistakes],
             card=card,
         )
@@ -91,12 +97,44 @@ def picture(mistake: Mistake) -> str:
 def _parts(evaluation: Evaluation) -> list[Part]:
     special = _brand_parts(evaluation) if evaluation.kind == "brand" else _quality_parts(evaluation)
     return [
+        *_apart_parts(evaluation),
         *special,
         _calibration_part(evaluation),
         *_slice_parts(evaluation),
         *_damage_parts(evaluation),
         *_robustness_parts(evaluation),
     ]
+
+
+def _training_parts(lines: Sequence[Mapping[str, Any]]) -> list[Part]:
+    if not lines:
+        return []
+    caption = "A score on val that falls while the loss still falls: the model learns its training photos by heart."
+    return [Part("Training", (), (Plot(figures.learning(lines), caption),))]
+
+
+def _apart_parts(evaluation: Evaluation) -> list[Part]:
+    found = evaluation.apart
+    if found is None:
+        return []
+    shared = ", ".join(f"{name} {count}" for name, count in sorted(found.shared.items())) or "none"
+    total = found.sharing_photos + found.apart_photos
+    counts = (
+        f"Of {total} photographs to test on, {found.sharing_photos} share something with a training photo ({shared}), "
+        f"{found.apart_photos} nothing. The former are easier than photos of strangers."
+    )
+    meaning = (
+        "Looks: similar perceptual hashes; moment: taken within a minute; series: names that differ in one number, by "
+        "3 at most; uploader: an equal group, uploader, album or the like. A part of fewer than 20 photos has no "
+        "figures."
+    )
+    rows = [
+        (name.replace("_", " "), *(interval_text(part[name]) if name in part else "none" for part in parts))
+        for parts in ((found.sharing, found.apart),)
+        for name in _HEADLINES[evaluation.kind]
+    ]
+    head = ("", f"share something ({found.sharing_photos})", f"share nothing ({found.apart_photos})")
+    return [Part("Photos that training has seen the like of", (counts, meaning), (), (head, *rows))]
 
 
 def _brand_parts(evaluation: Evaluation) -> list[Part]:
@@ -223,7 +261,11 @@ def _calibration_part(evaluation: Evaluation) -> Part:
         ),
     )
     plot = Plot(figures.reliability(found), "Accuracy against confidence; bars are the share of photos.")
-    return Part("Calibration", (), (plot,), table)
+    line = (
+        f"A perfectly calibrated model has an ECE of up to {evaluation.error_by_chance:.3f} on these photos by chance "
+        "(97.5 % of label sets drawn from its own probabilities)."
+    )
+    return Part("Calibration", (line,), (plot,), table)
 
 
 def _slice_parts(evaluation: Evaluation) -> list[Part]:

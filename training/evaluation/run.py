@@ -12,7 +12,9 @@ from rich.console import Console
 from torch import nn
 
 from training.data.decode import Geometry
+from training.data.photos import TRAIN
 from training.data.pixels import undamaged
+from training.data.related import related
 from training.errors import DataError
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
@@ -28,6 +30,8 @@ from training.progress import task
 from training.runs.run import BRAND, Run, load_model, load_split
 from training.statistics import Floats, softmax
 
+#: Of a run's folder, where its evaluation is written.
+FOLDER: Final = "evaluation"
 REPORT, CARD, METRICS, DRIFT = "report.html", "card.md", "metrics.json", "drift.json"
 _SPLITS: Final = ("val", "test", "foreign")
 #: At least so many photos are damaged, where there are more; less than twice as many.
@@ -61,7 +65,8 @@ def evaluate(run: Run, target: Target, console: Console, name: str | None = None
         if not counts[split]:
             raise DataError(f"{run.path} has no {split} photos to evaluate on")
     with task(console, "photos", sum(counts.values())) as done:
-        splits = Splits(*(predict_split(run, split, net, done) for split in _SPLITS))
+        val, test, foreign = (predict_split(run, split, net, done) for split in _SPLITS)
+    splits = Splits(val, test, foreign, related(test.photos, run.data().of(TRAIN)))
     if run.recipe().task == BRAND:
         evaluation = assess_brand(net, spec.labels, splits, target)
     else:
@@ -92,7 +97,7 @@ def write(found: Evaluated, folder: Path) -> list[Path]:
     counts = ", ".join(f"{count:,} {name}" for name, count in evaluation.photos.items())
     subtitle = f"{counts} photos; data {run.data().sha256[:12]}; chosen on val, frozen, measured once on test"
     texts = {
-        REPORT: html(title, subtitle, evaluation, parts),
+        REPORT: html(title, subtitle, evaluation, parts, run.metrics()),
         CARD: markdown(f"Model card of {found.spec.name}, run {run.name}", parts),
         METRICS: json.dumps({"run": run.name, "model": found.spec.name, **evaluation.as_json()}, indent=1) + "\n",
         DRIFT: json.dumps(evaluation.drift) + "\n",

@@ -14,7 +14,7 @@ from training.evaluation.outcome import Evaluation
 from training.heads.features import Features
 from training.heads.served import quality_of
 from training.publish import gate
-from training.statistics import Floats, Ints, Texts, top_reliability
+from training.statistics import Floats, Ints, Texts, error_by_chance, top_reliability
 
 LABELS = tuple(str(level) for level in LEVELS)
 
@@ -76,10 +76,13 @@ def evaluate(estimator: Any, train: Sequence[Photo], val: SplitFeatures, test: S
     """Chooses the threshold on val, measures once on test, and asks the gate, which checks the splits for leaks too."""
     threshold = quality.best_threshold(view_of(estimator, val, 0.0))
     seen = view_of(estimator, test, threshold)
-    figures = quality.figures(seen, test.groups, val.labels)
+    figures, confidence = quality.figures(seen, test.groups, val.labels), seen.probabilities.max(1)
     if len(estimator.classes_) == 2:
         figures = {**figures, "calibration_error": _calibration(seen, test.groups)}
-    evaluation = Evaluation(kind="quality", labels=LABELS, figures=figures, alarms=tuple(_alarms(estimator, seen)))
+        sure = seen.score[quality.sides_of(seen.ratings)[1]]
+        confidence = np.maximum(sure, 1 - sure)
+    chance, alarms = error_by_chance(confidence), tuple(_alarms(estimator, seen))
+    evaluation = Evaluation("quality", LABELS, figures=figures, error_by_chance=chance, alarms=alarms)
     leaks = sum(crossing((*train, *val.photos, *test.photos)).values())
     return HeadEvaluation(threshold, figures, gate.GateDecision(tuple(gate.absolute(evaluation, {"left": leaks}))))
 

@@ -4,26 +4,28 @@ from typing import Final
 
 import numpy as np
 
-from training.evaluation import brand, quality
-from training.evaluation.run import CARD, DRIFT, Evaluated, write
+from training.evaluation.decide import view_of
+from training.evaluation.run import CARD, DRIFT, FOLDER, Evaluated, write
+from training.models.served import deployable
 from training.publish import gate
 from training.publish.bundle import PARITY_PHOTOS, Bundle, make
 from training.publish.manifest import Evidence
 from training.publish.release import Candidate, metrics_of
+from training.runs.run import load_model
 
-#: Folders of a run that evaluation and export write.
-EVALUATION, EXPORT = "evaluation", "export"
+#: Of a run's folder, where its graphs are written.
+EXPORT: Final = "export"
 _TEXTS: Final = frozenset({CARD, DRIFT})
 
 
 def candidate_of(found: Evaluated) -> Candidate:
     """The candidate; writes the evaluation into the run's folder."""
-    written = write(found, found.run.path / EVALUATION)
+    written = write(found, found.run.path / FOLDER)
     evaluation, test = found.evaluation, found.splits.test
     values = evaluation.as_json()
     evidence = Evidence(
         found.run.data().sha256,
-        {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms")}},
+        {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms", "apart")}},
         dict(evaluation.decision),
         {
             "run": found.run.name,
@@ -38,7 +40,7 @@ def candidate_of(found: Evaluated) -> Candidate:
         found.spec,
         found.run.path,
         checks,
-        _view(found),
+        view_of(evaluation.kind, test.answers, evaluation.decision),
         test.images,
         test.answers.groups,
         lambda: bundle_of(found),
@@ -46,15 +48,10 @@ def candidate_of(found: Evaluated) -> Candidate:
     )
 
 
-def _view(found: Evaluated) -> gate.View:
-    answers, decision = found.splits.test.answers, found.evaluation.decision
-    if found.evaluation.kind == "brand":
-        return brand.view(answers, decision["temperature"], decision["threshold"])
-    return quality.view(answers, decision["temperature"], decision["good_threshold"])
-
-
 def bundle_of(found: Evaluated) -> Bundle:
     """The files of a version: int8 ranges from val photos, parity on test, foreign and val photos.
+
+    They hold the weights of the final training, if the run has one; all else is of the network that was evaluated.
 
     Raises:
         ExportError: The graph differs from torch.
@@ -65,4 +62,6 @@ def bundle_of(found: Evaluated) -> Bundle:
     chosen = np.unique(np.linspace(0, len(photos) - 1, min(PARITY_PHOTOS, len(photos))).astype(np.int64))
     # lists are sorted by label: the first photos would calibrate for one label
     shuffled = np.random.default_rng(0).permutation(splits.val.images)
-    return make(found.spec, found.net, found.evaluation.decision, shuffled, photos[chosen])
+    final = found.run.final
+    net = deployable(load_model(final)[0]) if final else found.net
+    return make(found.spec, net, found.evaluation.decision, shuffled, photos[chosen])

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from training.errors import GateRefused
+from training.evaluation.decide import View
 from training.evaluation.quality import QualityView
 from training.models.spec import ModelSpec
 from training.publish import gate
@@ -33,7 +34,7 @@ class Candidate:
     #: The gate's checks that do not depend on a published version.
     checks: tuple[gate.Check, ...]
     #: Its predictions for test photos, those photos (uint8 [N, S, S, 3]), and their groups.
-    view: gate.View
+    view: View
     images: np.ndarray
     groups: Texts
     #: Makes the files of the version; raises ExportError where they decide otherwise than the model.

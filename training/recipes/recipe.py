@@ -4,9 +4,9 @@ A recipe is data, never code. Unknown keys are errors; `files` reads, overrides 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -161,6 +161,17 @@ class Splitting(Part):
     near_bits: Annotated[int, Field(ge=0, le=16)] = Field(
         4, description="photos whose 64-bit difference hashes differ in at most so many bits are one group"
     )
+    scenes: tuple[Literal["folder", "time", "names", "look"], ...] = Field(
+        ("time",),
+        description="which photos of one source are one scene, and stay in one split: folder: all in one folder; time: "
+        "those in one folder that were taken within gap_s of each other, by EXIF; names: those in one folder whose "
+        "names differ in one number, by 1 (IMG_12, IMG_13); look: those whose features of the frozen backbone are "
+        "alike, in any folder",
+    )
+    gap_s: Annotated[float, Field(ge=0)] = Field(60.0, description="scenes: time: between photos of one scene")
+    alike: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.85, description="scenes: look: least cosine of the features of two photos of one scene"
+    )
     on_leak: Literal["drop", "fail"] = Field(
         "drop", description="drop: of photos that leak between splits, drop the training copy; fail: stop"
     )
@@ -171,6 +182,9 @@ class Data(Part):
 
     root: Path = Field(Path(), description="base folder of relative paths in sources (--data)")
     sources: tuple[Source, ...] = Field(min_length=1, description="photos to train and evaluate on")
+    ordinary: tuple[Path, ...] = Field(
+        (), description="folders of photos without any known brand, trained on as no_logo, and composed on"
+    )
     foreign: tuple[Path, ...] = Field(
         (), description="folders of photos without any known brand, never trained on: split `foreign` (--foreign)"
     )
@@ -194,6 +208,9 @@ class Model(Part):
     input_px: Count = Field(96, description="side of the network's input, in px")
     trainable: Literal["all", "head"] = Field(
         "all", description="head: all but the last layer are frozen, and their features of photos are computed once"
+    )
+    frozen_stages: Annotated[int, Field(ge=0, le=7)] = Field(
+        0, description="efficientnet_lite: so many first stages, and the stem, stay as they are"
     )
     weights: Path | None = Field(None, description="state dict to start from; a last layer of another shape is new")
     weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
@@ -270,9 +287,24 @@ class Train(Stage):
     )
     threads: Count = Field(1, description="torch threads per operation; in the recipe, since rounding depends on it")
     checkpoint_steps: Count = Field(100, description="steps between checkpoints")
+    track: Literal["tensorboard", "mlflow"] | None = Field(
+        None, description="also log loss and scores there; needs the extra `tracking`; null: metrics.jsonl alone"
+    )
     best: Literal["last", "best"] = Field(
         "best", description="final weights: of the best evaluation, or of the last step"
     )
+    final: Literal["selection", "all"] = Field(
+        "selection",
+        description="weights to publish: selection: those that val chose and test measured; all: those of a second, "
+        "equal training on the photos of all splits, with the first one's threshold and temperature",
+    )
+
+    @model_validator(mode="after")
+    def _nothing_chosen_on_what_is_trained_on(self) -> Self:
+        stages = (self, *([self.second] if self.second else []))
+        if self.final == "all" and (self.best != "last" or any(stage.patience for stage in stages)):
+            raise ValueError("final: all leaves no photos to choose weights on: set best: last and patience: 0")
+        return self
 
 
 class Recipe(Part):

@@ -28,11 +28,14 @@ from training.runs.frozen import FeatureFeed, Frozen
 from training.runs.objective import objective
 from training.runs.optimise import fast_bf16, follow, learning_rate, optimiser_of
 from training.runs.run import Run
+from training.runs.track import NO_TRACKER, Tracker
 from training.runs.validate import Score, scores
 
 #: Steps between lines in metrics.jsonl.
 _LOG_STEPS: Final = 20
 _EVALUATED_AT_ONCE: Final = 128
+#: Scores on val that the progress shows.
+_NOTED: Final = ("accuracy", "macro_recall", "srcc")
 #: Makes the seeds of steps and processes differ.
 _PRIME: Final = 1_000_003
 
@@ -84,11 +87,12 @@ class Trainer:
         validation: ValidationSet | None,
         process: Process,
         console: Console,
+        tracker: Tracker = NO_TRACKER,
     ) -> None:
-        """`validation` is the val split; None except in the leading process."""
+        """`validation` is the val split; None except in the leading process, and where there is nothing to choose."""
         self.run, self.recipe, self.process, self.console = run, recipe, process, console
         self.feed: Feed | FeatureFeed = feed
-        self.validation = validation
+        self.validation, self.tracker = validation, tracker
         torch.manual_seed(recipe.seed)
         net = build(recipe.model, outputs).to(process.device).to(memory_format=torch.channels_last)
         self.frozen = Frozen.of(net) if recipe.model.trainable == "head" else None
@@ -107,6 +111,8 @@ class Trainer:
         wanted = recipe.train.bf16
         self.bf16 = not self.frozen and (fast_bf16(process.device) if wanted == "auto" else wanted == "on")
         self._spent = _Stopwatch()
+        #: What was logged last of each kind.
+        self._last: dict[str, dict[str, Any]] = {}
 
     def fit(self) -> Score | None:
         """Trains from where the run stands to its end; returns the score of the weights that the run keeps."""
@@ -120,7 +126,7 @@ class Trainer:
                 self._save()  # a resumed run must know that the stage is over, also if it ended early
         if self.recipe.train.best == "best" and self.best_state:
             self.average.load_state_dict(self.best_state)
-        return self._score() if self.process.leads else None
+        return None if self.validation is None else self._score()
 
     def state(self) -> dict[str, Tensor]:
         """The averaged weights of the whole network."""
@@ -141,15 +147,15 @@ class Trainer:
         what = f"{self.run.name}, stage {progress.stage + 1}" if len(self.stages) > 1 else self.run.name
         with task(self.console, what, (last - first) * self.recipe.train.batch) as done:
             for images, targets in self.feed.ahead(first, last):
-                loss = self._step(images, targets, stage)
-                done(len(images) * self.process.world)
-                if self._after_step(stage, loss):
+                ended = self._after_step(stage, self._step(images, targets, stage))
+                done(len(images) * self.process.world, self._note())
+                if ended:
                     return
 
     def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
         progress, device = self.progress, self.process.device
         torch.manual_seed((self.recipe.seed * _PRIME + progress.total) * _PRIME + self.process.rank)
-        set_training(self.net, "all" if self.frozen else self.recipe.model.trainable)
+        set_training(self.net)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
         seen = self._seen(images)
@@ -179,7 +185,7 @@ class Trainer:
         if progress.step % _LOG_STEPS == 0 or at_end:
             self._log("step", loss=round(float(loss), 5), rate=learning_rate(progress.step - 1, stage))
         if progress.step % stage.evaluate_steps == 0 or at_end:
-            if self.process.leads:
+            if self.validation is not None:
                 self._evaluate()
             stale = torch.tensor([progress.stale], device=self.process.device)
             self.process.broadcast(stale)
@@ -207,9 +213,17 @@ class Trainer:
             progress.stale += 1
         self._log("evaluation", **score.values, best=better)
 
+    def _note(self) -> str:
+        """The last loss, and the last score on val, for the progress."""
+        step, val = self._last.get("step", {}), self._last.get("evaluation", {})
+        shown = [("loss", step.get("loss")), *((f"val {name}", val[name]) for name in _NOTED if name in val)]
+        return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in shown if value is not None)
+
     def _log(self, kind: str, **values: Any) -> None:  # noqa: ANN401 - JSON values
         if not self.process.leads:
             return
+        self._last[kind] = values
+        self.tracker.log(self.progress.total, values, "val" if kind == "evaluation" else "train")
         self._spent.add_to(self.progress)
         line = {
             "kind": kind,

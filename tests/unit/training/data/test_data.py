@@ -9,7 +9,7 @@ from PIL import Image
 
 from training.data.assemble import _copies, _damaged
 from training.data.backgrounds import PHOTOS, background_bank, scene
-from training.data.compose import Look, mark_coordinates, paste, placements
+from training.data.compose import Look, _blur_matrix, mark_coordinates, paste, placements
 from training.data.degrade import WORST, Damage, damaged, degrade
 from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distractor_names, render_mask
 from training.data.packshots import on_white
@@ -109,6 +109,26 @@ def test_marks_stay_in_reach_and_have_the_size_that_was_asked() -> None:
     inside = (grid.abs() <= 1).all(-1)
     assert torch.allclose(inside.float().mean((1, 2)), torch.tensor(0.25), atol=0.03)
     assert not inside[:, 0, :].any(1).all()
+
+
+def test_thin_ink_of_a_small_mark_keeps_its_share_of_the_photo() -> None:
+    stripes = torch.zeros(1, 1, 128, 128, dtype=torch.uint8)
+    stripes[..., ::4] = 255  # a quarter is ink
+    for size in (1 / 6, 0.3, 0.8):
+        look = Look(size, size, angle=0, perspective=0, plate=0, occluded=0, faintest=1.0, reach=1.0)
+        for seed in range(4):
+            photo = torch.full((1, 3, 96, 96), 0.5)
+            made = paste(np.random.default_rng(seed), photo.clone(), stripes, torch.zeros(1, 3), look)
+            inked = (made - photo).abs().mean() / (made - photo).abs().max()
+            assert made.std() > 0
+            assert float((made - photo).abs().mean()) == pytest.approx(0.45 * size**2 / 4, rel=0.25), (size, inked)
+
+
+def test_no_weight_of_a_blur_is_denormal() -> None:
+    for sigma in (0.3, 1.3, 5.0):
+        weights = _blur_matrix(160, sigma)
+        assert torch.allclose(weights.sum(1), torch.ones(160))
+        assert not ((weights > 0) & (weights < torch.finfo(torch.float32).tiny * 1e6)).any()
 
 
 @pytest.fixture(scope="module")

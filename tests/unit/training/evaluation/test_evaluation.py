@@ -17,6 +17,7 @@ from training.data.decode import Decoded, Geometry
 from training.data.photos import Photo
 from training.evaluation import brand, quality, robustness, slices, thresholds
 from training.evaluation.answers import Answers
+from training.evaluation.apart import divided
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
 from training.evaluation.damage import ABSOLUTE, LARGE_PX, SMALL_PX, PairedDamage, paired_damage
@@ -82,7 +83,7 @@ def brands() -> Evaluation:
     val, test = (seen(*brand_photos(seed, 240), net) for seed in (1, 2))
     foreign = seen(*brand_photos(3, 30), net)
     foreign = replace(foreign, answers=replace(foreign.answers, labels=np.full(30, 2)))
-    return assess_brand(net, LABELS, Splits(val, test, foreign), thresholds.Target(0.6, 0.2))
+    return assess_brand(net, LABELS, Splits(val, test, foreign), thresholds.Target(0.6, 0.2, ordinary_rate=0.2))
 
 
 @pytest.fixture(scope="module")
@@ -145,17 +146,28 @@ def test_a_threshold_that_was_met_holds_its_bound_on_the_photos_it_was_chosen_on
     score = rng.random(300)
     branded = rng.random(300) < 0.6
     right = branded & (rng.random(300) < score)
-    choice = thresholds.choose(score, right, branded, thresholds.Target(precision, 0.5))
+    choice = thresholds.choose(score, right, branded, ~branded, thresholds.Target(precision, 0.5, ordinary_rate=1.0))
     if choice.met:
         assert choice.tagging.interval.low >= precision
         assert choice.tagging.precision >= precision
         assert choice.tagging.no_logo_rate <= 0.5
         lower = [
-            t for t in thresholds.sweep(score, right, branded, 0.5, 0.99) if t.threshold < choice.tagging.threshold
+            t for t in thresholds.sweep(score, right, branded, 0.5, 0.999) if t.threshold < choice.tagging.threshold
         ]
         assert not [t for t in lower if t.interval.low >= precision and t.no_logo_rate <= 0.5]
     else:
-        assert choice.tagging.threshold == 0.99
+        assert choice.tagging.threshold == 0.999
+
+
+def test_ordinary_photos_are_tagged_less_often_than_look_alikes_may_be() -> None:
+    branded = np.arange(3000) < 1000
+    ordinary = np.arange(3000) >= 2000
+    score = np.where(branded, 0.9995, np.where(ordinary, 0.2, 0.3))
+    score[[1000, 1001, 2000, 2001]] = [0.8, 0.8, 0.95, 0.993]
+    target = thresholds.Target(no_logo_rate=0.002)
+    for rate, threshold in ((0.0, 0.994), (0.001, 0.96), (1.0, 0.5)):
+        choice = thresholds.choose(score, branded, branded, ordinary, replace(target, ordinary_rate=rate))
+        assert (choice.met, choice.tagging.threshold) == (True, threshold)
 
 
 def test_a_collapsed_model_raises_the_alarm(brands: Evaluation) -> None:
@@ -253,6 +265,50 @@ def test_the_page_needs_nothing_beside_it_and_repeats_every_figure(brands: Evalu
             assert name.replace("_", " ") in page
             assert not np.isfinite(figure.value) or f"{figure.value:.3f}" in page
         assert "Human grades would need" in page
+
+
+def on_strangers(right: float, strangers: int) -> Evaluation:
+    """120 test photos that share a series with training, all recognised, and others, recognised with a probability."""
+    net, (images, labels) = Colours(), brand_photos(2, 400)
+    images, labels = images[: 120 + strangers], labels[: 120 + strangers]
+    test = seen(images, labels, net)
+    wrong = (np.arange(len(labels)) >= 120) & (np.random.default_rng(0).random(len(labels)) > right)
+    logits = np.eye(3)[np.where(wrong, (labels + 1) % 3, labels)] * 5
+    photos = tuple(replace(photo, uri=f"photos/{photo.id}.jpg", box=(0, 0, 1, 1)) for photo in test.photos)
+    test = replace(test, answers=replace(test.answers, logits=logits), photos=photos)
+    shared = [("series",)] * 120 + [()] * strangers
+    return assess_brand(net, LABELS, Splits(test, test, nothing(net), shared), thresholds.Target(0.6, 0.2))
+
+
+def test_figures_stand_apart_on_photos_that_share_nothing_with_training() -> None:
+    flattered, sound, unknown = on_strangers(0.6, 100), on_strangers(1.0, 100), on_strangers(1.0, 10)
+    assert flattered.apart is not None
+    assert flattered.apart.sharing["accuracy"].value == 1
+    assert flattered.apart.apart["accuracy"].value == pytest.approx(0.6, abs=0.12)
+    (alarm,) = [line for line in flattered.alarms if "share something with training" in line and "accuracy" in line]
+    assert alarm.startswith("accuracy is 1.000 on test photos")
+    assert not [line for line in sound.alarms if "training" in line]
+    (alarm,) = [line for line in unknown.alarms if "training" in line]
+    assert alarm.startswith("120 of 130 test photos share")
+    assert "share nothing (100)" in html("t", "s", flattered, [])
+    assert json.loads(json.dumps(flattered.as_json()))["apart"]["shared"] == {"series": 120}
+
+
+def test_drawn_photos_stand_in_neither_part(brands: Evaluation) -> None:
+    assert brands.apart is None
+    photos = [Photo("a", "photos/1.jpg", "p"), Photo("b", "composed:b", "p")]
+    made = divided(photos, [("series",), ()], lambda _part: {})
+    assert made is not None
+    assert (made.sharing_photos, made.apart_photos) == (1, 0)
+    assert divided(photos, [], lambda _part: {}) is None
+
+
+def test_the_page_shows_how_the_run_learnt(grades: Evaluation) -> None:
+    lines = [{"kind": "step", "step": step, "loss": 1 / step} for step in (20, 40, 60)]
+    lines += [{"kind": "evaluation", "step": step, "srcc": step / 100, "best": step < 60} for step in (40, 60)]
+    page, without = html("t", "s", grades, [], lines), html("t", "s", grades, [])
+    assert page.count("<svg") == without.count("<svg") + 1
+    assert all(text in page for text in ("loss of a training batch", "score on val", "srcc", "best weights"))
 
 
 def test_the_same_evaluation_gives_the_same_page(brands: Evaluation) -> None:

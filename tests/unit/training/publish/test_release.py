@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto
 
 from training.errors import ExportError, GateRefused
@@ -26,7 +28,7 @@ from training.publish.parity import ENGINES, compare, outputs_of
 from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights
 from training.publish.release import Candidate, decide, release
 from training.publish.repository import versions
-from training.statistics import wilson
+from training.statistics import error_by_chance, softmax, top_reliability, wilson
 
 LABELS = ("acme", "bolt", "crown", "no_logo")
 SPEC = ModelSpec("toy", (("brand_probs", len(LABELS)),), "brand_probs", LABELS, 32)
@@ -164,6 +166,43 @@ def test_only_what_more_training_mends_is_minor() -> None:
 )
 def test_a_version_that_is_not_sound_is_refused_by_name(changed: dict[str, object], leaks: int, name: str) -> None:
     assert refused(gate.absolute(evaluation(**changed), {"left": leaks})) == {name}
+
+
+def calibration_of(seed: int, count: int, temperature: float) -> gate.Check:
+    """The gate's check of a model whose labels are drawn from its probabilities, before a temperature spoils them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (count, 5))
+    labels = (rng.random((count, 1)) > softmax(logits).cumsum(1)).sum(1)
+    served = softmax(logits, temperature)
+    measured = replace(figure(0.0), value=top_reliability(served, labels).error)
+    made = evaluation(
+        figures={"accuracy": figure(0.9), "calibration_error": measured},
+        error_by_chance=error_by_chance(served.max(1), 200),
+    )
+    (check,) = [check for check in gate.absolute(made, {"left": 0}) if check.name == "calibration"]
+    return check
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**31), count=st.sampled_from([60, 150, 400, 1500]))
+def test_few_photos_refuse_no_calibrated_model(seed: int, count: int) -> None:
+    refusals = [check for each in range(20) if not (check := calibration_of(seed + each, count, 1.0)).passed]
+    assert len(refusals) <= 5, refusals  # 1 in 40 by design: of 20, more than 5 once in a million
+    assert count > 400 or "perfectly calibrated" in calibration_of(seed, count, 1.0).detail
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**31), count=st.sampled_from([400, 1500]), temperature=st.sampled_from([0.5, 0.6, 2.0]))
+def test_a_model_that_is_far_too_sure_or_unsure_is_refused_at_400_photos(
+    seed: int, count: int, temperature: float
+) -> None:
+    refusals = [check for each in range(20) if not (check := calibration_of(seed + each, count, temperature)).passed]
+    assert len(refusals) >= 16
+
+
+def test_a_model_without_a_measured_calibration_is_refused() -> None:
+    unknown = evaluation(figures={**evaluation().figures, "calibration_error": figure(float("nan"))})
+    assert refused(gate.absolute(unknown, {"left": 0})) == {"calibration"}
 
 
 def views(seed: int, errors: float, count: int = 600) -> brand.BrandView:

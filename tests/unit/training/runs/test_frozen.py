@@ -1,13 +1,11 @@
 """A head alone is trained on features that are computed once, and is saved with the layers below it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
-from tests.photo_folders import TINY, brand_folders
 from training.models.networks import build
 from training.models.served import normalised
 from training.recipes.files import read
@@ -21,22 +19,6 @@ from training.runs.validate import scores
 
 QUIET = Console(quiet=True)
 HEAD = ("model.trainable=head", "model.arch=efficientnet_lite0-stages", "model.pretrained=package", "train.views=2")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _settings_of_torch() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=False)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("frozen")
-    brand_folders(place / "photos")
-    (place / "tiny.yaml").write_text(TINY)
-    return place
 
 
 def recipe_of(folder: Path, *overrides: str) -> Recipe:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from tests.photo_folders import TINY, brand_folders
 from training.errors import DataError, RunError, WeightsError
 from training.recipes.files import read
 from training.runs import checkpoint
@@ -24,22 +22,6 @@ from training.runs.start import new_run, start, train
 
 DEADLINE_S = 110
 ROOT = Path(__file__).parents[4]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _settings_of_torch() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(mode=False)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("training")
-    brand_folders(place / "photos")
-    (place / "tiny.yaml").write_text(TINY)
-    return place
 
 
 def started(folder: Path, name: str, *overrides: str) -> Run:
