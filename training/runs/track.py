@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, Protocol
 
-from training.errors import ToolMissing
+from training.errors import RunError, ToolMissing
 from training.recipes.recipe import Recipe
 from training.runs.run import Run
 
@@ -78,7 +78,24 @@ class _MLflow:
         self.mlflow = mlflow
 
     def log(self, step: int, values: Mapping[str, Any], part: str, /) -> None:
-        self.mlflow.log_metrics(_scalars(values, part), step=step)
+        with _explained(self.mlflow):
+            self.mlflow.log_metrics(_scalars(values, part), step=step)
+
+
+@contextmanager
+def _explained(mlflow: Any) -> Iterator[None]:  # noqa: ANN401 - as above
+    """Turns MLflow's errors into ours.
+
+    Raises:
+        RunError: MLflow cannot be reached, or does not take what is logged.
+    """
+    try:
+        yield
+    except mlflow.exceptions.MlflowException as error:
+        raise RunError(
+            f"MLflow: {error}; name a server in MLFLOW_TRACKING_URI, or set train.track=null; a "
+            "run that had begun goes on with --resume"
+        ) from None
 
 
 @contextmanager
@@ -90,6 +107,7 @@ def _mlflow(run: Run, recipe: Recipe) -> Iterator[Tracker]:
 
     Raises:
         ToolMissing: As `tracker`.
+        RunError: As `_explained`.
     """
     try:
         import mlflow  # noqa: PLC0415 - an extra
@@ -97,9 +115,11 @@ def _mlflow(run: Run, recipe: Recipe) -> Iterator[Tracker]:
         raise ToolMissing(f"train.track=mlflow {_EXTRA}") from None
     kept = run.path / "mlflow-run"
     known = kept.read_text() if kept.is_file() else None
-    with mlflow.start_run(run_id=known, run_name=run.name) as started:
+    with _explained(mlflow):
+        started = mlflow.start_run(run_id=known, run_name=run.name)
         kept.write_text(started.info.run_id)
         if known is None:
             train = recipe.train.model_dump(mode="json")
             mlflow.log_params({"task": recipe.task, "arch": recipe.model.arch, "seed": recipe.seed, **train})
+    with started:
         yield _MLflow(mlflow)
