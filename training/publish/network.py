@@ -1,5 +1,6 @@
 """A run's evaluated network as a candidate for release: its files, their parity, and its evidence."""
 
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from training.evaluation import brand, quality
 from training.evaluation.run import CARD, DRIFT, Evaluated, write
 from training.publish import gate
-from training.publish.bundle import PARITY_PHOTOS, Bundle, make
+from training.publish.bundle import CPU_FILES, PARITY_PHOTOS, Bundle, make
 from training.publish.manifest import Evidence
 from training.publish.release import Candidate, metrics_of
 
@@ -16,8 +17,8 @@ EVALUATION, EXPORT = "evaluation", "export"
 _TEXTS: Final = frozenset({CARD, DRIFT})
 
 
-def candidate_of(found: Evaluated) -> Candidate:
-    """The candidate; writes the evaluation into the run's folder."""
+def candidate_of(found: Evaluated, wanted: Collection[str] = CPU_FILES) -> Candidate:
+    """The candidate with the wanted files besides the float32 one; writes the evaluation into the run's folder."""
     written = write(found, found.run.path / EVALUATION)
     evaluation, test = found.evaluation, found.splits.test
     values = evaluation.as_json()
@@ -41,7 +42,7 @@ def candidate_of(found: Evaluated) -> Candidate:
         _view(found),
         test.images,
         test.answers.groups,
-        lambda: bundle_of(found),
+        lambda: bundle_of(found, wanted),
         evidence,
     )
 
@@ -53,7 +54,7 @@ def _view(found: Evaluated) -> gate.View:
     return quality.view(answers, decision["temperature"], decision["good_threshold"])
 
 
-def bundle_of(found: Evaluated) -> Bundle:
+def bundle_of(found: Evaluated, wanted: Collection[str] = CPU_FILES) -> Bundle:
     """The files of a version: int8 ranges from val photos, parity on test, foreign and val photos.
 
     Raises:
@@ -65,4 +66,4 @@ def bundle_of(found: Evaluated) -> Bundle:
     chosen = np.unique(np.linspace(0, len(photos) - 1, min(PARITY_PHOTOS, len(photos))).astype(np.int64))
     # lists are sorted by label: the first photos would calibrate for one label
     shuffled = np.random.default_rng(0).permutation(splits.val.images)
-    return make(found.spec, found.net, found.evaluation.decision, shuffled, photos[chosen])
+    return make(found.spec, found.net, found.evaluation.decision, shuffled, photos[chosen], wanted)
