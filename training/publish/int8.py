@@ -25,6 +25,7 @@ _CALIBRATION_BATCH: Final = 16
 _LANES: Final = 4
 #: Name of the pixels less a constant, which the first convolution takes.
 _CENTRED: Final = "centred"
+Arrays = dict[str, NDArray[Any]]
 
 
 class _Photos(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
@@ -86,17 +87,18 @@ def pair_sums(weights: NDArray[Any]) -> NDArray[Any]:
         weights: Of a convolution, [outputs, inputs of a group, height, width].
 
     Returns:
-        [outputs], not negative.
+        [outputs], none less than the largest weight.
     """
     count, inputs = weights.shape[:2]
+    signed = np.stack([np.maximum(weights, 0), np.maximum(-weights, 0)])
     if inputs == 1:  # depthwise: every product is added alone
-        return np.abs(weights).reshape(count, -1).max(1)
-    if inputs % _LANES == 0:
-        signed = np.stack([np.maximum(weights, 0), np.maximum(-weights, 0)])
-        found: NDArray[Any] = (signed[:, :, ::2] + signed[:, :, 1::2]).reshape(2, count, -1).max((0, 2))
-        return found
-    ordered = np.sort(weights.reshape(count, -1), 1)
-    return np.maximum(np.maximum(ordered[:, -2:], 0).sum(1), np.maximum(-ordered[:, :2], 0).sum(1))
+        sums = signed
+    elif inputs % _LANES == 0:
+        sums = signed[:, :, ::2] + signed[:, :, 1::2]
+    else:
+        sums = np.sort(signed.reshape(2, count, -1))[:, :, -2:].sum(2)
+    found: NDArray[Any] = sums.reshape(2, count, -1).max((0, 2))
+    return found
 
 
 def _weight_ranges(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
@@ -108,16 +110,15 @@ def _weight_ranges(model: onnx.ModelProto) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for node in model.graph.node:
         if node.op_type == "Conv" and node.input[1] in stored:
-            weights = numpy_helper.to_array(stored[node.input[1]])
-            largest = np.maximum(np.abs(weights).reshape(len(weights), -1).max(1), pair_sums(weights))
-            channels: list[dict[str, Any]] = [{"rmin": -value, "rmax": value} for value in largest.astype(np.float32)]
+            sums = pair_sums(numpy_helper.to_array(stored[node.input[1]]))
+            channels: list[dict[str, Any]] = [{"rmin": -value, "rmax": value} for value in sums]
             channels[0]["axis"] = 0
             found[node.input[1]] = channels
     return found
 
 
 def _before_convolutions(model: onnx.ModelProto) -> set[str]:
-    """Convolutions, and nodes that one of them needs."""
+    """Names of convolutions, and of nodes that one of them needs."""
     found: set[str] = set()
     needed: set[str] = set()
     for node in reversed(model.graph.node):
@@ -127,37 +128,31 @@ def _before_convolutions(model: onnx.ModelProto) -> set[str]:
     return found
 
 
-def _normalisation(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], NDArray[Any], NDArray[Any]] | None:
-    """The nodes from the pixels to the only convolution that follows, and scale and shift [1, 3, 1, 1] before it.
-
-    None where there are others than a cast, a transposition and arithmetic with constants.
-    """
-    graph = model.graph
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    scale, shift = np.ones((1, 3, 1, 1)), np.zeros((1, 3, 1, 1))
-    chain: list[onnx.NodeProto] = []
-    name = "images"
-    while True:
+def _path_to_convolution(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The nodes from the pixels to the first convolution; none where they branch before it, or there is none."""
+    path: list[onnx.NodeProto] = []
+    while not path or path[-1].op_type != "Conv":
+        name = path[-1].output[0] if path else "images"
         followers = [node for node in graph.node if name in node.input]
         if len(followers) != 1 or followers[0].input[0] != name:
+            return []
+        path += followers
+    return path
+
+
+def _affine(nodes: list[onnx.NodeProto], stored: Arrays) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Scale and shift [1, 3, 1, 1] of nodes on planes; None where one is other than arithmetic with a constant."""
+    scale, shift = np.ones((1, 3, 1, 1)), np.zeros((1, 3, 1, 1))
+    for node in nodes:
+        value = stored.get(node.input[1]) if node.op_type in {"Sub", "Add", "Mul", "Div"} else None
+        if value is None or (value.size, value.shape[-3:]) not in {(1, ()), (1, (1, 1, 1)), (3, (3, 1, 1))}:
             return None
-        (node,) = followers
-        chain.append(node)
-        kinds = [part.op_type for part in chain]
-        if kinds[:2] == ["Cast", "Transpose"] and node.op_type == "Conv":
-            return (chain, scale, shift) if {*node.input[1:]} <= stored.keys() else None
-        name = node.output[0]
-        if len(chain) > 2:
-            value = stored.get(node.input[1]) if node.op_type in {"Sub", "Add", "Mul", "Div"} else None
-            if value is None or value.size > shift.size or value.shape[-3:] not in {(), (1, 1, 1), (3, 1, 1)}:
-                return None
-            if node.op_type in {"Mul", "Div"}:
-                factor = value if node.op_type == "Mul" else 1 / value.astype(np.float64)
-                scale, shift = scale * factor, shift * factor
-            else:
-                shift = shift + (value if node.op_type == "Add" else -value)
-        elif kinds != ["Cast", "Transpose"][: len(kinds)]:
-            return None
+        if node.op_type in {"Mul", "Div"}:
+            factor = value if node.op_type == "Mul" else 1 / value.astype(np.float64)
+            scale, shift = scale * factor, shift * factor
+        else:
+            shift = shift + (value if node.op_type == "Add" else -value)
+    return scale, shift
 
 
 def _centre_pixels(model: onnx.ModelProto) -> int | None:
@@ -167,15 +162,19 @@ def _centre_pixels(model: onnx.ModelProto) -> int | None:
     which with ImageNet's means is at most 11 levels away.
 
     Returns:
-        The level; None, with the model unchanged, where another operator follows.
+        The level; None, with the model unchanged, where something else follows the pixels.
     """
-    found = _normalisation(model)
-    if found is None:
-        return None
-    graph, (chain, scale, shift) = model.graph, found
-    centre = int(np.clip(np.rint((-shift / scale).mean()), 0, 255))
-    _, turn, *arithmetic, conv = chain
+    graph = model.graph
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    path = _path_to_convolution(graph)
+    if [node.op_type for node in path[:2]] != ["Cast", "Transpose"] or not {*path[-1].input[1:]} <= stored.keys():
+        return None
+    _, turn, *arithmetic, conv = path
+    affine = _affine(arithmetic, stored)
+    if affine is None:
+        return None
+    scale, shift = affine
+    centre = int(np.clip(np.rint((-shift / scale).mean()), 0, 255))
     weight = stored[conv.input[1]] * scale
     bias = stored[conv.input[2]] if len(conv.input) > 2 else 0
     bias = bias + (stored[conv.input[1]] * (scale * centre + shift)).sum((1, 2, 3))

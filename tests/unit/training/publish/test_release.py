@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto
+from torch import nn
 
 from training.errors import ExportError, GateRefused
 from training.evaluation import brand
@@ -74,6 +75,30 @@ def test_a_file_that_is_not_wanted_is_not_made() -> None:
     made = make(SPEC, net, DECISION, photos(32), photos(40), ())
     assert list(made.graphs) == [FP32_FILE]
     assert {entry.file for entry in made.parity} == {FP32_FILE}
+
+
+class Uneven(nn.Module):
+    """Weights that fp16 makes zero, beside ordinary ones, and others that make up for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2, bias=False), nn.Conv2d(8, len(LABELS), 3, 2, bias=False)
+        with torch.no_grad():
+            self.first.weight[::2] *= 1e-8
+            self.second.weight[:, ::2] *= 1e8
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.second(self.first(images)).mean((2, 3))
+        return made
+
+
+def test_weights_whose_rounding_changes_decisions_stay_float32() -> None:
+    made = make(SPEC, Uneven(), DECISION, photos(32), photos(40), ())
+    (only,) = made.parity
+    assert only.passed
+    assert only.max_abs_difference <= 1e-4
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in made.model.graph.initializer}
 
 
 def test_only_variants_that_decide_as_torch_are_in_the_bundle(bundle: Bundle) -> None:
