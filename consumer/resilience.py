@@ -109,6 +109,11 @@ class Dependencies:
         return tuple(map(str, self._lost_s))
 
     @property
+    def stop_every_photo(self) -> bool:
+        """Whether something is down that every photo needs: anything but a photo host."""
+        return any(need.dependency != "photos" for need in self._lost_s)
+
+    @property
     def losses(self) -> tuple[str, ...]:
         """The dependencies that are down, each with its last failure: `triton: host:8001: UNAVAILABLE: ...`."""
         return tuple(f"{need}: {self._details[need][:_SHOWN]}" for need in self._lost_s)
@@ -189,18 +194,16 @@ class StuckRecords:
     """The records that have no outcome because Kafka refuses even their dead letters. One for a service."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
         self._reasons: dict[tuple[str, int, int], str] = {}
+        metrics.stuck.set_function(lambda: len(self._reasons))
 
     def note(self, record: Record, why: str) -> None:
         """A record is stuck until `forget`; the reason that was told last is shown."""
         self._reasons[_coordinates(record)] = why
-        self._metrics.stuck.set(len(self._reasons))
 
     def forget(self, record: Record) -> None:
         """A record is stuck no more, if it was."""
         self._reasons.pop(_coordinates(record), None)
-        self._metrics.stuck.set(len(self._reasons))
 
     @property
     def complaint(self) -> str | None:
@@ -232,13 +235,20 @@ class Shortage:
 
     _resources: HostResources
     failures: int = 0
+    #: The last of them.
+    detail: str = ""
     _served_before: int = 0
 
-    def note(self) -> float:
-        """Counts a failure; returns how long to wait, with jitter: the photos in flight must not return at once."""
+    def note(self, detail: str) -> None:
+        """Counts a failure."""
         if self.failures == 0:
             self._served_before = self._resources.served
         self.failures += 1
+        self.detail = detail
+
+    @property
+    def wait_s(self) -> float:
+        """How long to wait, with jitter: the photos in flight must not return at once."""
         wait_s = min(_SHORTAGE_WAIT_S * 2.0 ** (self.failures - 1), _SHORTAGE_WAIT_MAX_S)
         return wait_s * (0.5 + random.random() / 2)  # noqa: S311 - jitter is not cryptography
 

@@ -1,8 +1,9 @@
 """Threads for calls that may never return, such as a lookup at a silent name server or a read from a hung mount.
 
 A thread cannot be stopped: a call that nobody waits for any more keeps its place until it returns. So the places are
-bounded for each lane (one domain, one mount), and no lane takes those of another. The threads are daemons: none of them
-keeps the process from ending. One that has returned serves the next call: the event loop blocks until a new one runs.
+bounded for each lane (one domain, one mount), and no lane takes those of another: where half of all threads are taken,
+a lane has one. The threads are daemons: none of them keeps the process from ending. One that has returned serves the
+next call: the event loop blocks until a new one runs.
 """
 
 import asyncio
@@ -33,6 +34,8 @@ class _Lane:
     users: int = 0
     #: When each running call began.
     began_s: dict[asyncio.Future[Any], float] = field(default_factory=dict)
+    #: Set when one of them returns; None while nobody waits for that.
+    returned: asyncio.Event | None = None
 
 
 class _Threads:
@@ -93,19 +96,28 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = _Lane(asyncio.Semaphore(self._in_each))
-        if len(lane.began_s) >= self._in_each and monotonic() - max(lane.began_s.values()) > self._overdue_s:
-            raise LaneStuck(f"{self._in_each} calls have not returned for {self._overdue_s:g} s")
+        if self._is_full(lane) and monotonic() - max(lane.began_s.values()) > self._overdue_s:
+            raise LaneStuck(f"{len(lane.began_s)} calls have not returned for {self._overdue_s:g} s")
         lane.users += 1
-        started = False
+        held = started = False
         try:
-            await lane.places.acquire()
+            held = await lane.places.acquire()
+            while self._is_full(lane):  # threads are scarce
+                lane.returned = lane.returned or asyncio.Event()
+                await lane.returned.wait()
             started = True
         finally:
             if not started:
+                if held:
+                    lane.places.release()
                 self._leave(name, lane)
         if before is not None:
             before()
         return await self._started(name, lane, call)
+
+    def _is_full(self, lane: _Lane) -> bool:
+        """Whether the lane has what it may have."""
+        return len(lane.began_s) >= (self._in_each if self._running < self._in_all // 2 else 1)
 
     def _started(self, name: str, lane: _Lane, call: Callable[[], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
@@ -144,6 +156,9 @@ class Lanes:
         del lane.began_s[done]
         self._running -= 1
         lane.places.release()
+        if lane.returned is not None:
+            lane.returned.set()
+            lane.returned = None
         self._leave(name, lane)
 
     def _leave(self, name: str, lane: _Lane) -> None:

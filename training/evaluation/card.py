@@ -18,6 +18,14 @@ _SYNTHETIC: Final = {
         "spread of their votes, a test set that other people grade, and photos from the service's own uploads."
     ),
 }
+_COPIES: Final = (
+    "Beside the photos that people rated, code showed training damaged copies of them, whose ratings it lowered by the "
+    "severity of the damage, and copies on white. No copy is among the photos that the figures are of."
+)
+_OWN_RATINGS: Final = (
+    "Ratings by your own people replace these by one command: `photo-trainer train quality-rated --data FOLDER`, with "
+    "the photos and a list `ratings.csv` in the folder."
+)
 #: Licence of each kind of source, as far as it is known.
 _LICENCES: Final = {
     "composed": "simpleicons paths (CC0; the marks stay their owners' trademarks) on scenes drawn by code and on "
@@ -97,7 +105,11 @@ def sections(
         data: The run's data manifest as plain values, without its samples.
         environment: What the run was made with.
     """
-    kinds = [str(source["kind"]) for source in recipe.get("data", {}).get("sources", ())]
+    sources = recipe.get("data", {}).get("sources", ())
+    kinds = [str(source["kind"]) for source in sources]
+    licences = tuple(
+        source.get("terms") or _LICENCES.get(kind, kind) for source, kind in zip(sources, kinds, strict=True)
+    )
     model = recipe.get("model", {})
     what = (
         ("kind", evaluation.kind),
@@ -108,8 +120,8 @@ def sections(
         Section("Model", (), what),
         Section("Start weights", *_start_weights(model)),
         Section("Intended use", _INTENDED[evaluation.kind]),
-        Section("Data and licences", tuple(_LICENCES.get(kind, kind) for kind in kinds), _data_rows(evaluation, data)),
-        Section("Labels", _label_sentences(kinds)),
+        Section("Data and licences", licences, _data_rows(evaluation, data)),
+        Section("Labels", _label_sentences(sources)),
         Section("Known biases", _BIASES[evaluation.kind]),
         Section(
             "Decision", _decision_sentences(evaluation), tuple((k, f"{v:g}") for k, v in evaluation.decision.items())
@@ -183,10 +195,15 @@ def _leaks_text(leaks: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {len(v) if isinstance(v, list) else v}" for name, v in leaks.items()) or "not checked"
 
 
-def _label_sentences(kinds: Sequence[str]) -> tuple[str, ...]:
+def _label_sentences(sources: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    kinds = [str(source["kind"]) for source in sources]
     made = tuple(_SYNTHETIC[kind] for kind in dict.fromkeys(kinds) if kind in _SYNTHETIC)
     if set(kinds) - set(_SYNTHETIC):
         made = (*made, "Labels of the other sources were given by people, as those sources describe.")
+    if any(source.get("damaged") or source.get("on_white") for source in sources):
+        made = (*made, _COPIES)
+    if "ratings" in kinds:
+        made = (*made, _OWN_RATINGS)
     return made
 
 

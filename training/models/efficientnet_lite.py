@@ -5,11 +5,13 @@ lukemelas' EfficientNet-PyTorch, which thereby load without a map of names.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Final, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 #: Factors of width and depth, and the side in px that it was designed for, by number.
 SIZES: Final = {0: (1.0, 1.0, 224), 1: (1.0, 1.1, 240), 2: (1.1, 1.2, 260)}
@@ -83,26 +85,38 @@ class _Block(nn.Module):
         return made + features if self.adds else made
 
 
-class ScaledLinear(nn.Linear):
-    """A linear layer behind the standardisation of its features, whose scales differ by stage."""
+class Head(nn.Linear):
+    """The last layer, behind the standardisation of its features, whose scales differ by stage.
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
+    Args:
+        inputs: Features of a photo.
+        outputs: Width of the last layer.
+        hidden: Units of a layer between; 0 for none.
+        dropout: Before the last layer.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int = 0, dropout: float = 0.0) -> None:
+        super().__init__(hidden or inputs, outputs)
+        self.inputs, self.dropout = inputs, dropout
         # a feature that hardly varied in training must not decide alone where it does
-        self.norm = nn.BatchNorm1d(inputs, eps=1e-4, affine=False)
+        self.norm: nn.Module = nn.BatchNorm1d(inputs, eps=1e-4, affine=False)
+        self.hidden = nn.Linear(inputs, hidden) if hidden else None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as above
         """[N, inputs] to [N, outputs]."""
-        return super().forward(self.norm(input))
+        seen = self.norm(input)
+        if self.hidden is not None:
+            seen = functional.relu(self.hidden(seen))
+        return super().forward(functional.dropout(seen, self.dropout, self.training))
 
     @torch.no_grad()
-    def folded(self) -> nn.Linear:
-        """The same as one layer, of the norm's statistics in evaluation mode."""
-        mean, variance = (cast("Tensor", value) for value in (self.norm.running_mean, self.norm.running_var))
-        plain = nn.Linear(self.in_features, self.out_features)
-        plain.weight.copy_(self.weight * (variance + self.norm.eps).rsqrt())
-        plain.bias.copy_(self.bias - plain.weight @ mean)
-        return plain
+    def fold(self) -> None:
+        """Puts the norm, with its statistics, into the layer behind it, in place."""
+        norm, first = cast("nn.BatchNorm1d", self.norm), self.hidden or self
+        mean, variance = (cast("Tensor", value) for value in (norm.running_mean, norm.running_var))
+        first.weight.mul_((variance + norm.eps).rsqrt())
+        first.bias.sub_(first.weight @ mean)
+        self.norm = nn.Identity()
 
 
 class EfficientNetLite(nn.Module):
@@ -112,11 +126,13 @@ class EfficientNetLite(nn.Module):
         number: A key of `SIZES`.
         outputs: Width of the last layer.
         dropout: Before it.
-        stages: Whether it also sees mean and deviation of every stage's channels: early stages tell of sharpness and
-            noise, which the top has learnt to overlook.
+        stages: How many stages the head sees, by mean and deviation of their channels: early ones tell of sharpness and
+            noise, which the top has learnt to overlook. With all seven it sees the top too, with fewer the layers after
+            them are left out, with 0 it sees the top alone.
+        hidden: Units of a layer in the head; 0 for none.
     """
 
-    def __init__(self, number: int, outputs: int, dropout: float = 0.0, *, stages: bool = False) -> None:
+    def __init__(self, number: int, outputs: int, dropout: float = 0.0, stages: int = 0, hidden: int = 0) -> None:
         super().__init__()
         wider, deeper, _ = SIZES[number]
         self.stages = stages
@@ -125,18 +141,20 @@ class EfficientNetLite(nn.Module):
         #: Index of the last block of every stage.
         self.ends: list[int] = []
         inputs, seen = _STEM, 0
-        for place, stage in enumerate(_STAGES):
+        for place, stage in enumerate(_STAGES[: stages or None]):
             width = _rounded(stage.width * wider)
             fixed = place in {0, len(_STAGES) - 1}
             for index in range(stage.blocks if fixed else math.ceil(stage.blocks * deeper)):
                 blocks.append(_Block(inputs, width, stage, 1 if index else stage.stride))
                 inputs = width
             self.ends.append(len(blocks) - 1)
-            seen += 2 * width
+            seen += 2 * width if stages else 0
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head, self._bn1 = _Conv(inputs, _TOP), _norm(_TOP)
-        self._dropout = nn.Dropout(dropout)
-        self._fc = ScaledLinear(_TOP + seen if stages else _TOP, outputs)
+        self.tops = stages in {0, len(_STAGES)}
+        if self.tops:
+            self._conv_head, self._bn1 = _Conv(inputs, _TOP), _norm(_TOP)
+            seen += _TOP
+        self._fc = Head(seen, outputs, hidden, dropout)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of scaled pixels."""
@@ -146,9 +164,24 @@ class EfficientNetLite(nn.Module):
             features = block(features)
             if self.stages and index in self.ends:
                 seen += _moments(features)
-        top = functional.relu6(self._bn1(self._conv_head(features))).mean((2, 3))
-        made: Tensor = self._fc(self._dropout(torch.cat([top, *seen], 1)))
+        if self.tops:
+            seen.insert(0, functional.relu6(self._bn1(self._conv_head(features))).mean((2, 3)))
+        made: Tensor = self._fc(torch.cat(seen, 1))
         return made
+
+    def fold(self) -> None:
+        """Puts every norm, with its statistics, into the layer beside it, in place."""
+        _fold_norms(self, {"_conv_stem": "_bn0", "_conv_head": "_bn1"})
+        for block in self._blocks:
+            _fold_norms(block, {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"})
+        self._fc.fold()
+
+
+def _fold_norms(module: nn.Module, norms: Mapping[str, str]) -> None:
+    for conv, norm in norms.items():
+        if hasattr(module, conv):
+            setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+            setattr(module, norm, nn.Identity())
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:

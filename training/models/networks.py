@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError, ToolMissing, WeightsError
 from training.models import efficientnet_lite
-from training.models.efficientnet_lite import EfficientNetLite
+from training.models.efficientnet_lite import EfficientNetLite, Head
 from training.models.packages import package_of, weights_file
 from training.models.resnet10 import WIDTHS, ResNet10
 from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
 from training.recipes.recipe import Model
 
 _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
-_LITE: Final = re.compile(r"efficientnet_lite([012])(-stages)?")
+_LITE: Final = re.compile(r"efficientnet_lite([012])(?:-stages([1-7]?))?(?:-mlp([1-9]\d*))?")
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
 _LANES: Final = 8
 _TIMM: Final = "timm/"
@@ -98,7 +98,8 @@ def _bare(model: Model, outputs: int) -> nn.Module:
             + (", or use a package's with model.pretrained: package" if lite else "")
         )
     if lite:
-        net = EfficientNetLite(int(lite[1]), outputs, model.dropout, stages=bool(lite[2]))
+        stages = 0 if lite[2] is None else int(lite[2] or 7)
+        net = EfficientNetLite(int(lite[1]), outputs, model.dropout, stages, int(lite[3] or 0))
         return Renormalised(net, efficientnet_lite.MEAN, efficientnet_lite.DEVIATION)
     if ours:
         width = int(ours[1]) if ours[1] else WIDTHS[0]
@@ -115,8 +116,8 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
 
     if model.arch not in torchvision.models.list_models(module=torchvision.models):
         raise RecipeError(
-            f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2>, the same with -stages, "
-            "timm/<name>, or one of torchvision's"
+            f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2> with or without "
+            "-stages or -stages<1..7> and -mlp<units>, timm/<name>, or one of torchvision's"
         )
     download = model.pretrained == "download"
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not download else {}
@@ -180,17 +181,17 @@ def _downloaded(make: Callable[[], nn.Module], model: Model) -> nn.Module:
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Module]:
-    """Dotted name and module of the last linear layer, or of the last 1x1 convolution if there is none.
+    """Dotted name and module of the head: EfficientNet-Lite's, the last linear layer, or the last 1x1 convolution.
 
     Raises:
-        RecipeError: The network has neither.
+        RecipeError: The network has none of them.
     """
-    layers: list[tuple[str, nn.Module]] = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear)]
-    if not layers:
-        layers = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
-    if not layers:
-        raise RecipeError(f"{type(net).__name__} has no linear last layer")
-    return layers[-1]
+    modules = list(net.named_modules())
+    for kind in (Head, nn.Linear, nn.Conv2d):
+        found = [(n, m) for n, m in modules if isinstance(m, kind) and getattr(m, "kernel_size", (1, 1)) == (1, 1)]
+        if found:
+            return found[-1]
+    raise RecipeError(f"{type(net).__name__} has no linear last layer")
 
 
 def trunk(net: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from training.models.efficientnet_lite import ScaledLinear
+from training.models.efficientnet_lite import EfficientNetLite
 from training.models.resnet10 import Block, ResNet10
 
 #: Channel means and deviations of ImageNet, in 0..255 units: the models take raw uint8 pixels.
@@ -73,24 +73,25 @@ def normalised(images: Tensor, device: torch.device) -> Tensor:
 
 
 def deployable(net: Net) -> Net:
-    """A copy for serving. In a ResNet-10, batch norms are folded and weights are rounded to fp16 values."""
+    """A copy for serving: the batch norms of our own networks are folded, and their weights rounded to fp16 values."""
     copied = deepcopy(net).eval()
-    for module in list(copied.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, ScaledLinear):
-                setattr(module, name, child.folded())
-    if not isinstance(copied, ResNet10):
-        return copied
-    small = cast("Any", copied)  # identities take the place of norms
-    if bool((small.norm.weight > 0).all()):  # the largest of a pool stays the largest through such a norm alone
-        small.stem, small.norm, small.folded = fuse_conv_bn_eval(small.stem, small.norm), nn.Identity(), True
-    for block in small.stages:
+    for ours in [module for module in copied.modules() if isinstance(module, EfficientNetLite | ResNet10)]:
+        if isinstance(ours, EfficientNetLite):
+            ours.fold()
+        else:
+            _fold_resnet(ours)
+        with torch.no_grad():
+            for parameter in ours.parameters():
+                parameter.copy_(parameter.half().float())
+    return copied
+
+
+def _fold_resnet(net: Any) -> None:  # noqa: ANN401 - identities take the place of norms
+    if bool((net.norm.weight > 0).all()):  # the largest of a pool stays the largest through such a norm alone
+        net.stem, net.norm, net.folded = fuse_conv_bn_eval(net.stem, net.norm), nn.Identity(), True
+    for block in net.stages:
         assert isinstance(block, Block)  # noqa: S101
         _fold(block)
-    with torch.no_grad():
-        for parameter in small.parameters():
-            parameter.copy_(parameter.half().float())
-    return cast("Net", small)
 
 
 def _fold(block: Any) -> None:  # noqa: ANN401 - as above

@@ -18,19 +18,35 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class RatingsSource(Part):
+class RatedSource(Part):
+    """Photos that people rated, to which code may add damaged copies."""
+
+    damaged: Annotated[int, Field(ge=0)] = Field(
+        0, description="damaged copies of every training photo; the worse the damage, the lower the copy's rating"
+    )
+    terms: str = Field("", description="what the photos' authors say of their use, for the model card")
+    on_white: Share = Field(
+        0.0,
+        description="share of the training photos that are shown on white too, as packshots: rated alike, or damaged",
+    )
+
+
+class RatingsSource(RatedSource):
     """Rated photos listed in a CSV, Parquet or Excel file with a header."""
 
     kind: Literal["ratings"]
     path: Path = Field(description="the CSV, Parquet or Excel file")
     photos: Path | None = Field(None, description="folder of relative paths; the list's own folder by default")
     image: str = Field("image", description="column with a path or URI (file:, http:, https:)")
-    rating: str = Field("rating", description="column with a rating 1..5, fractions allowed")
+    rating: str = Field("rating", description="column with a rating, fractions allowed")
+    scale: tuple[float, float] = Field(
+        (1.0, 5.0), description="the column's worst and best rating, such as [0, 1], or [6, 1] where 1 is best"
+    )
     group: str | None = Field(None, description="column whose equal values stay in one split, such as the uploader")
     split: str | None = Field(None, description="column with train, val or test; own split by default")
 
 
-class AvaSource(Part):
+class AvaSource(RatedSource):
     """AVA: votes 1..10 in AVA.txt, photos named by id."""
 
     kind: Literal["ava"]
@@ -38,7 +54,7 @@ class AvaSource(Part):
     photos: Path = Field(description="folder with <image id>.jpg")
 
 
-class KoniqSource(Part):
+class KoniqSource(RatedSource):
     """KonIQ-10k: votes 1..5 in koniq10k_scores_and_distributions.csv."""
 
     kind: Literal["koniq10k"]
@@ -46,7 +62,7 @@ class KoniqSource(Part):
     photos: Path = Field(description="folder with the photos, such as 1024x768")
 
 
-class SpaqSource(Part):
+class SpaqSource(RatedSource):
     """SPAQ: mean opinion scores 0..100 in an Excel sheet or a CSV of it."""
 
     kind: Literal["spaq"]

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from training.models.efficientnet_lite import Head
 from training.models.networks import head_of, trunk
 from training.models.served import normalised
 from training.progress import task
@@ -23,10 +24,12 @@ _AT_ONCE: Final = 128
 
 
 class Frozen:
-    """A network in two: the layers that stay as they are, and the linear head that is trained on their features."""
+    """A network in two: the layers that stay as they are, and the head that is trained on their features."""
 
     def __init__(self, name: str, head: nn.Linear, below: nn.Module) -> None:
         self.name, self.head, self.below = name, head, below
+        #: Width of the features.
+        self.width = head.inputs if isinstance(head, Head) else head.in_features
 
     @classmethod
     def of(cls, net: nn.Module) -> Self | None:
@@ -64,7 +67,7 @@ class FeatureFeed:
         stages = (recipe.train, *([recipe.train.second] if recipe.train.second else []))
         steps, own = sum(stage.steps for stage in stages), feed.steps_of_round
         batches = steps if own is None else min(steps, math.ceil(recipe.train.views * own))
-        fits = batches * recipe.train.batch * frozen.head.in_features * 4 <= _MOST_BYTES
+        fits = batches * recipe.train.batch * frozen.width * 4 <= _MOST_BYTES
         self._distinct = batches if fits else steps
         self._kept: dict[int, Batch] | None = {} if self._distinct < steps else None
 

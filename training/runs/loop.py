@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.models.efficientnet_lite import Head
 from training.models.networks import build, set_training
 from training.models.served import normalised
 from training.progress import task
@@ -152,7 +153,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
         seen = self._seen(images)
-        if self.frozen:
+        if self.frozen and not isinstance(self.frozen.head, Head):  # which has its own
             seen = functional.dropout(seen, self.recipe.model.dropout)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.trained(seen)

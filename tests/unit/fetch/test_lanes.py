@@ -39,7 +39,7 @@ async def test_a_call_gives_its_result_and_raises_its_failure() -> None:
 
 
 async def test_calls_one_after_the_other_share_a_thread_and_those_at_once_do_not() -> None:
-    lanes = Lanes("test", in_each=4, in_all=4, overdue_s=1.0)
+    lanes = Lanes("test", in_each=4, in_all=8, overdue_s=1.0)
     barrier = threading.Barrier(4)
     first = await lanes.run("a", threading.get_ident)
     # The thread is free a moment after its answer was given.
@@ -109,6 +109,36 @@ async def test_the_threads_are_bounded_in_all(hang: Hang) -> None:
     hang.released.set()
     await asyncio.gather(*calls)
     assert await lanes.run("one more", lambda: "fits") == "fits"
+
+
+async def test_many_full_lanes_leave_a_thread_for_each_further_one(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=4, in_all=32, overdue_s=60.0)
+    calls = [asyncio.create_task(lanes.run(str(number % 12), hang)) for number in range(12 * 8)]
+    await until(lambda: hang.running >= 12)
+    # What another lane asks for waits for its own calls alone, none of them fails.
+    for _ in range(3):
+        answers = await asyncio.wait_for(asyncio.gather(*(lanes.run("good", lambda: "now") for _ in range(9))), 5)
+        assert answers == ["now"] * 9
+    assert hang.running < 32
+    given_up = asyncio.create_task(lanes.run("0", hang))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    hang.released.set()
+    assert await asyncio.wait_for(asyncio.gather(*calls), 30) == ["late"] * len(calls)
+    await until(lambda: not lanes._lanes)
+
+
+async def test_a_lane_whose_only_thread_is_overdue_refuses_at_once_where_threads_are_scarce(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=4, in_all=4, overdue_s=0.05)
+    calls = [asyncio.create_task(lanes.run(name, hang)) for name in ("hung", "hung", "other")]
+    await until(lambda: hang.running == 3)
+    late = asyncio.create_task(lanes.run("other", hang))
+    await asyncio.sleep(0.1)
+    with pytest.raises(LaneStuck):
+        await lanes.run("other", hang)
+    hang.released.set()
+    assert await asyncio.gather(*calls, late) == ["late"] * 4
 
 
 async def test_lanes_that_are_empty_are_forgotten(hang: Hang) -> None:

@@ -198,6 +198,20 @@ async def test_a_photo_is_blamed_where_the_model_works_on_another(status: str, r
         await models.infer(photo(8))
 
 
+async def test_a_photo_that_was_refused_is_asked_for_again_before_it_is_blamed() -> None:
+    """The model refused everything, and works when it is asked for something good."""
+    refusals = 1
+
+    def fails(_: np.ndarray[Any, Any]) -> bool:
+        nonlocal refusals
+        refusals -= 1
+        return refusals >= 0
+
+    async with serving(FakeTriton(row=failing("INVALID_ARGUMENT", fails))) as fake, under_contract(fake) as models:
+        assert (await models.infer(photo(66))).brand_probs.argmax() == 0
+        assert refusals == -4, "three proofs, and the photo again"
+
+
 @pytest.mark.parametrize("status", ["INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS", "INVALID_ARGUMENT"])
 @pytest.mark.parametrize("known", [True, False], ids=["known good", "drawn"])
 async def test_a_model_that_fails_on_what_is_good_is_down_until_it_works(status: str, known: bool) -> None:

@@ -9,15 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn import metrics as oracle
 from torch import Tensor, nn
 
-from training.data.decode import Geometry
+from training.data.decode import Decoded, Geometry
 from training.data.photos import Photo
 from training.evaluation import brand, quality, robustness, slices, thresholds
 from training.evaluation.answers import Answers
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
+from training.evaluation.damage import ABSOLUTE, LARGE_PX, SMALL_PX, PairedDamage, paired_damage
 from training.evaluation.outcome import Evaluation
 from training.evaluation.predict import SplitPredictions, logits_of
 from training.evaluation.report import html
@@ -190,6 +192,32 @@ def test_a_slice_that_fails_is_called_out() -> None:
 def test_names_that_are_too_many_are_no_slice() -> None:
     values = np.array([f"camera {index}" for index in range(50)])
     assert set(slices.binned(values)) == {""}
+
+
+@pytest.fixture(scope="module")
+def paired() -> PairedDamage:
+    """Pairs as a model judges them that knows brightness alone: a photo of 118 is called good, white is better."""
+    photos = [Image.new("RGB", (120, 90), (grey, 118, 118)) for grey in (114, 122)]
+    decoded = [Decoded(photo, *photo.size) for photo in photos]
+    return paired_damage(decoded, Geometry(64, 64), lambda seen: seen.mean((1, 2, 3)) / 255, threshold=0.4)
+
+
+def test_a_pair_tells_the_damage_that_a_model_sees_from_damage_that_it_takes_for_better(paired: PairedDamage) -> None:
+    found = {(pair.damage, pair.short_side, pair.on_white): pair.lower for pair in paired.pairs}
+    for white in (False, True):
+        assert found["2 stops too dark", SMALL_PX, white] == 1
+        assert found["1.2 stops too bright", SMALL_PX, white] == 0
+    assert {pair.photos for pair in paired.pairs} == {2}
+    assert {pair.damage for pair in paired.pairs if pair.short_side == LARGE_PX} == set(ABSOLUTE)
+
+
+def test_a_model_that_takes_white_for_damage_is_told_by_its_packshots(paired: PairedDamage) -> None:
+    assert (paired.packshots, paired.poor_packshots) == (2, 0.0)
+    photo = Image.new("RGB", (90, 90), (120, 120, 120))
+    decoded = [Decoded(photo, *photo.size)]
+    dark = [paired_damage(decoded, Geometry(32, 32), lambda x: 1 - x.mean((1, 2, 3)) / 255, bar) for bar in (0.4, 0.9)]
+    assert (dark[0].packshots, dark[0].poor_packshots) == (1, 1.0)
+    assert dark[1].packshots == 0  # the photo itself is poor, which tells nothing about white
 
 
 def test_artefacts_that_change_nothing_flip_nothing() -> None:

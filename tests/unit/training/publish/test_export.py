@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.errors import ExportError
-from training.models.efficientnet_lite import ScaledLinear
+from training.models.efficientnet_lite import EfficientNetLite, Head
 from training.models.networks import build
 from training.models.resnet10 import ResNet10
 from training.models.served import ServedBrand, ServedQuality, deployable, normalise
@@ -125,17 +125,20 @@ def test_an_export_that_differs_from_torch_is_refused() -> None:
         export(ServedBrand(deployable(tiny_net(11)), 1.0), ("brand_probs",), photos(2), tolerance=-1.0)
 
 
-def test_a_backbone_of_a_package_is_served_with_its_head_folded() -> None:
+@pytest.mark.parametrize("arch", ["efficientnet_lite0-stages", "efficientnet_lite0-stages5-mlp16"])
+def test_a_backbone_of_a_package_is_served_with_its_norms_folded(arch: str) -> None:
     torch.manual_seed(0)
-    net = build(Model(arch="efficientnet_lite0-stages", pretrained="package"), 5).eval()
-    head = next(module for module in net.modules() if isinstance(module, ScaledLinear))
+    net = build(Model(arch=arch, pretrained="package"), 5).eval()
+    head = next(module for module in net.modules() if isinstance(module, Head))
     assert head.norm.running_mean is not None
     assert head.norm.running_var is not None
     head.norm.running_mean.uniform_(-1, 1)
     head.norm.running_var.uniform_(0.1, 2)
     small = photos(2)[:, :36, :36].copy()  # 36, 18, 9, 5, 3: strides over even sides and over odd ones
-    served = ServedQuality(deployable(net), 1.3).eval()
-    assert not any(isinstance(module, ScaledLinear) for module in served.modules())
-    assert difference(torch_engine(ServedQuality(net, 1.3).eval())(small), torch_engine(served)(small)) <= 1e-5
+    served, whole = ServedQuality(deployable(net), 1.3).eval(), torch_engine(ServedQuality(net, 1.3).eval())(small)
+    assert all(torch.equal(parameter, parameter.half().float()) for parameter in served.parameters())
+    assert difference(whole, torch_engine(served)(small)) <= 1e-2
+    next(module for module in net.modules() if isinstance(module, EfficientNetLite)).fold()
+    assert difference(whole, torch_engine(ServedQuality(net, 1.3).eval())(small)) <= 1e-5
     model = export(served, ("quality_score", "quality_levels"), small)
     assert not any(node.op_type == "BatchNormalization" for node in model.graph.node)
