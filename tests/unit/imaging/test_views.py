@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ GEOMETRIES: Final = (
 )  # fmt: skip
 
 
+@cache
 def of_every_mode() -> dict[str, bytes]:
     """Photos of each way through decoding and conversion that is not a JPEG's reduced decode."""
     image = photo(301, 223)
