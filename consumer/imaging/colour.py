@@ -36,6 +36,9 @@ def to_rgb(
             image = _eight_bits(image)
         elif image.mode in {"P", "PA"} or transparent or image.has_transparency_data:
             image = _with_alpha(image)
+        elif image.mode == "CMYK":
+            # Not after the resize: the colour of mixed inks is not the mixture of their colours.
+            image, profile = _rgb(_through_profile(image, profile)), None
         elif image.mode not in {"L", "RGB"}:
             image = image.convert("L" if image.mode in {"1", "F"} else "RGB")
         if visible is not None:
@@ -48,9 +51,11 @@ def to_rgb(
 def _small(small: Image.Image, profile: bytes | None, icc: IccRule) -> Image.Image:
     if small.mode == "RGBa":
         small = _on_white(small)
-    if profile and (icc == "srgb" or small.mode == "CMYK"):
-        small = _through_profile(small, profile)
-    return small if small.mode == "RGB" else small.convert("RGB")
+    return _rgb(_through_profile(small, profile) if icc == "srgb" else small)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _mask(size: tuple[int, int], frame: tuple[int, int, int, int]) -> Image.Image:
@@ -85,18 +90,18 @@ def _on_white(premultiplied: Image.Image) -> Image.Image:
     return Image.fromarray(np.minimum(pixels[..., :3] + (255 - pixels[..., 3:]), 255).astype(np.uint8))
 
 
-def _through_profile(small: Image.Image, profile: bytes) -> Image.Image:
-    """The image in sRGB by its embedded profile; unchanged if the profile is unusable.
+def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The image in sRGB by its embedded profile; unchanged without a usable one.
 
     Without it a Display-P3 photo is 2 levels off on average, a CMYK one 12.
     """
-    if len(profile) > _MAX_PROFILE_BYTES:
-        return small
-    transform = _transform(profile, small.mode)
+    if not profile or len(profile) > _MAX_PROFILE_BYTES:
+        return image
+    transform = _transform(profile, image.mode)
     if transform is None:
-        return small
-    converted = ImageCms.applyTransform(small, transform)
-    return small if converted is None else converted
+        return image
+    converted = ImageCms.applyTransform(image, transform)
+    return image if converted is None else converted
 
 
 @lru_cache(maxsize=16)

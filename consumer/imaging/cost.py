@@ -18,7 +18,7 @@ _PNG_BITS: Final = {
 #: Modes that Pillow stores in one byte a pixel; 16-bit grey takes two, all others four.
 _ONE_BYTE: Final = frozenset({"1", "L", "P"})
 #: Modes that are resized as they are and made RGB afterwards; the others are cropped and converted first.
-RESIZABLE: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
+RESIZABLE: Final = frozenset({"RGB", "L", "YCbCr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,9 @@ _SQUARE_BYTES: Final = 32
 _SQUARE_NS: Final = 25.0
 #: The resize to each further square, for each pixel that was decoded.
 _RESIZE_NS: Final = 1.2
+#: The conversion of CMYK by a profile, for each pixel that was decoded: its crop and the RGB of that.
+_INK_BYTES: Final = 8
+_INK_NS: Final = 50.0
 
 
 def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
@@ -64,6 +67,9 @@ def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
     memory = kept + width * height * _pixel_bytes(stored.mode) + stored.body_bytes
     per_byte, per_block = (22.0, 170.0) if jpeg.buffered else (7.0, 35.0)
     time_ns = stored.body_bytes * per_byte + jpeg.blocks * per_block + width * height * 8.0 + jpeg.visits * 0.7
+    if stored.mode == "CMYK":
+        memory += width * height * _INK_BYTES
+        time_ns += width * height * _INK_NS
     return _cost(memory, time_ns, width * height, stored)
 
 

@@ -119,6 +119,12 @@ def test_a_further_geometry_is_counted_in_memory_and_time(name: str) -> None:
     assert large[0] - alone[0] >= 1024 * 1024 * 12
 
 
+def test_the_conversion_of_inks_is_counted() -> None:
+    inks, colours = (cost_of(encoded(photo(700, 500).convert(mode), "JPEG"), GEOMETRIES[1]) for mode in ("CMYK", "RGB"))
+    assert inks[0] - colours[0] >= 700 * 500 * 8
+    assert inks[1] - colours[1] >= 700 * 500 * 40e-9
+
+
 def test_a_decode_that_its_geometries_make_large_says_so_before_it_runs() -> None:
     body = encoded(photo(700, 500), "PNG")
     with pytest.raises(NeedsMemory) as needed:
