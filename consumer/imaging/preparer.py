@@ -39,14 +39,14 @@ class Explanation:
 
 def explain(body: bytes, geometries: Collection[Geometry], limits: PrepareLimits) -> Explanation:
     """The outcome of `Preparer.prepare` for this body, with what decided it; decodes it in the calling thread."""
-    started = perf_counter()
+    started, wanted = perf_counter(), frozenset(geometries)
     header, orientation = None, None
     outcome: Literal["pixels"] | Reason = "pixels"
     detail = ""
     try:
-        with opened(body, geometries, limits) as (_, header):
+        with opened(body, wanted, limits) as (_, header):
             pass
-        orientation = decode(body, geometries, limits).orientation
+        orientation = decode(body, wanted, limits).orientation
     except PhotoRejected as rejected:
         outcome, detail = rejected.reason, rejected.detail
     except MemoryError:
