@@ -10,8 +10,9 @@ from time import time
 from typing import Final
 
 from consumer import events
+from consumer.contract import Views
 from consumer.errors import PhotoHostDown, PhotoRejected, Reason, RecordRefused, Retryable
-from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Tags
+from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Record, Scores, Tags
 from consumer.fetch.fetcher import UNFINISHED
 from consumer.fetch.hosts import Hosts
 from consumer.fetch.urls import origin_of
@@ -164,7 +165,7 @@ class Pipeline:
         photo.drop()
         return await self._infer(pixels, tries)
 
-    async def _prepare(self, photo: Photo, event: PhotoUploaded, tries: Tries) -> Pixels:
+    async def _prepare(self, photo: Photo, event: PhotoUploaded, tries: Tries) -> Views:
         """The pixels; what cannot be read while its upload may be under way is fetched again later.
 
         Raises:
@@ -188,7 +189,7 @@ class Pipeline:
                 tries.failed += 1
                 raise Retryable(rejected.reason, f"{rejected.detail}; {why}") from None
 
-    async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
+    async def _infer(self, pixels: Views, tries: Tries) -> Scores:
         infer = tries.counted(self.steps.infer, "infer at triton")
         with self.metrics.stage("infer"):
             return await self.dependencies.retry_until_available("triton", partial(self.retry, infer, pixels))

@@ -223,6 +223,7 @@ def size_of(path: Path) -> int:
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "the same labels in another order": ({"brands": SWAPPED}, "azure"),
     "another input size": ({"size": 48}, "crimson"),
+    "an input size for each model": ({"size": 48, "brand_size": 96}, "crimson"),
     "a newer version": ({"version": 3}, "crimson"),
 }
 

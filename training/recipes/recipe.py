@@ -205,7 +205,9 @@ class Model(Part):
         description="resnet10, resnet10-w<width>, efficientnet_lite<0..2> (-stages: its head also sees every stage), a "
         "torchvision classifier, or timm/<name>",
     )
-    input_px: Count = Field(96, description="side of the network's input, in px")
+    input_px: Annotated[int, Field(ge=1, le=1024)] = Field(
+        96, description="side of the network's input, in px; the service takes no larger one"
+    )
     trainable: Literal["all", "head"] = Field(
         "all", description="head: all but the last layer are frozen, and their features of photos are computed once"
     )

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consumer.contract import Geometry, Views
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
-from consumer.events import Pixels
 from consumer.triton import batches, model
 from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
@@ -24,8 +24,8 @@ from tests.harness import eventually
 SWAPPED = ("azure", "crimson", "no_logo")
 
 
-def photo(value: int = 7) -> Pixels:
-    return np.full((8, 8, 3), value, np.uint8)
+def photo(value: int = 7) -> Views:
+    return {Geometry(8, 8): np.full((8, 8, 3), value, np.uint8)}
 
 
 @asynccontextmanager
@@ -58,9 +58,9 @@ async def until(check: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def failure_of(models: Serving, pixels: Pixels | None = None) -> TaggerError:
+async def failure_of(models: Serving, views: Views | None = None) -> TaggerError:
     with pytest.raises(TaggerError) as caught:
-        await models.infer(photo() if pixels is None else pixels)
+        await models.infer(photo() if views is None else views)
     return caught.value
 
 
@@ -479,6 +479,51 @@ async def test_it_waits_for_both_models_also_where_one_fails() -> None:
         assert fake.begun.count("brand_logo") == fake.ended.count("brand_logo") == 1
 
 
+async def test_each_model_is_asked_with_the_pixels_of_its_geometry() -> None:
+    asked: dict[str, np.ndarray[Any, Any]] = {}
+
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        asked[model] = pixels
+        return answer(model)
+
+    views = {Geometry(8, 8): np.full((8, 8, 3), 7, np.uint8), Geometry(12, 12): np.full((12, 12, 3), 9, np.uint8)}
+    async with serving(FakeTriton(brand_size=12, row=row)) as fake, under_contract(fake) as models:
+        assert (await models.infer(views)).quality_score == 0.75
+        assert {model: (pixels.size, pixels[0]) for model, pixels in asked.items()} == {
+            "photo_quality": (8 * 8 * 3, 7),
+            "brand_logo": (12 * 12 * 3, 9),
+        }
+
+
+@pytest.mark.parametrize("failing", ["photo_quality", "brand_logo"])
+async def test_with_two_geometries_a_kept_answer_lives_as_long_as_its_photo(failing: str) -> None:
+    async def row(model: str, _: object) -> Row:
+        if model == failing:
+            raise ValueError("UNAVAILABLE", "as told")
+        return answer(model)
+
+    async with serving(FakeTriton(brand_size=12, row=row)) as fake, under_contract(fake) as models:
+        views = {**photo(), Geometry(12, 12): np.zeros((12, 12, 3), np.uint8)}
+        for _ in range(3):
+            await failure_of(models, views)
+        (other,) = {"photo_quality", "brand_logo"} - {failing}
+        assert (fake.begun.count(other), len(models._kept)) == (1, 1)
+        del views
+        await asyncio.sleep(0)  # for the callbacks that refer to the last failure
+        gc.collect()
+        assert not models._kept
+
+
+async def test_another_input_size_of_one_model_is_told_by_its_name() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        fake.brand_size = 12
+        assert "brand_logo: input 8² from a short side of 8 is now 12²" in (await failure_of(models)).args[0]
+        served = await models.changed()
+        assert served is not None
+        assert served.brand_geometry == Geometry(12, 12)
+
+
 async def test_what_one_model_answered_is_not_asked_again_while_the_other_fails() -> None:
     away = True
 
@@ -488,17 +533,17 @@ async def test_what_one_model_answered_is_not_asked_again_while_the_other_fails(
         return answer(model)
 
     async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
-        pixels = photo()
+        views = photo()
         for _ in range(5):
-            await failure_of(models, pixels)
+            await failure_of(models, views)
         assert fake.begun.count("photo_quality") == 1
         away = False
-        assert (await models.infer(pixels)).quality_score == 0.75
+        assert (await models.infer(views)).quality_score == 0.75
         assert fake.begun.count("photo_quality") == 1
         fake.labels = SWAPPED
-        await failure_of(models, pixels)
+        await failure_of(models, views)
         assert models._kept
-        del pixels
+        del views
         gc.collect()
         assert not models._kept
 
