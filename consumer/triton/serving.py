@@ -23,6 +23,10 @@ _UNKNOWN: Final = -1
 #: the last one took: soon where nothing else is computed, and seldom where all are busy; and after this at the latest.
 _LOOKS_APART: Final = 4
 _PACE_S: Final = 0.05
+#: But it waits so long for each photo that is being prepared: those waited longer for their own turn, and what is
+#: answered meanwhile is written and published together.
+_FOR_EACH_S: Final = 0.0025
+_LONGEST_S: Final = 0.2
 
 #: How often the connection was lost, and how often something else was found to be served.
 _Changes = tuple[int, int]
@@ -57,6 +61,7 @@ class Serving:
     ) -> None:
         self._client = client
         self._contract = contract
+        self._preparing = preparing
         model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing, yields=yields)
         labels = len(contract.brand_labels)
         self._quality = model(contract.quality_model, contract.quality_version, output="quality_score", values=1)
@@ -181,7 +186,8 @@ class Serving:
         await asyncio.shield(self._confirming)
 
     async def _compare(self) -> None:
-        await asyncio.sleep(self._looked_s + self._pace_s - monotonic())
+        pace_s = max(self._pace_s, min(self._preparing() * _FOR_EACH_S, _LONGEST_S))
+        await asyncio.sleep(self._looked_s + pace_s - monotonic())
         losses, began_s = self._client.losses, monotonic()
         if self._confirmed == losses and await self._client.still_configured(self._contract.models):
             self._looked_s = began_s
