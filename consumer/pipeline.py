@@ -20,16 +20,8 @@ from consumer.imaging.formats import ends_early
 from consumer.kafka.headers import LONGEST_WAIT, Delivery
 from consumer.order_watch import OrderWatch
 from consumer.redis.store import Written
-from consumer.resilience import (
-    Deferral,
-    Dependencies,
-    HostResources,
-    RetryingCaller,
-    RetrySchedule,
-    Shortage,
-    StuckRecords,
-    is_shortage,
-)
+from consumer.resilience import Deferral, Dependencies, RetryingCaller, RetrySchedule, StuckRecords
+from consumer.shortage import HostResources, Shortage, is_shortage
 from consumer.steps import Steps, Tries
 from consumer.telemetry import Log, Metrics, Outcome
 

@@ -1,19 +1,17 @@
 """Decodes photos in threads, as many at once as their memory allows; the decoding itself is `decode.py`."""
 
-import asyncio
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Final, Literal, Self
 
-from consumer.budget import Budget, Permit
+from consumer.budget import Budget
 from consumer.contract import Geometry, Views
 from consumer.errors import PhotoRejected, Reason, forget_frames
 from consumer.events import Photo
 from consumer.imaging.decode import SILENCE, Decoded, NeedsMemory, decode, opened
+from consumer.imaging.decode_threads import DecodeThreads, Overdue
 from consumer.imaging.limits import Check, Header, PrepareLimits, checks
 
 #: The memory that is enough for nearly every photo: JPEG as cameras write it, and others up to two megapixels.
@@ -67,13 +65,10 @@ class Preparer:
     ) -> None:
         self._geometries = frozenset(geometries)
         self._limits = limits
-        self._threads = threads
         self._timeout_s = timeout_s
         self._memory = Budget(limits.max_decode_bytes)
         self._usual_bytes = min(USUAL_BYTES, self._memory.total)
-        self._slots = asyncio.Semaphore(threads)
-        self._pool = self._new_pool()
-        self._overdue: set[asyncio.Future[Decoded]] = set()
+        self._threads = DecodeThreads[Decoded](threads, timeout_s)
         #: Photos that are being prepared or wait for their turn.
         self.preparing = 0
 
@@ -82,13 +77,13 @@ class Preparer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         SILENCE.__exit__()
 
     @property
     def overdue(self) -> int:
         """Decodes that passed the time limit and still use a core: a thread cannot be stopped, a process can."""
-        return len(self._overdue)
+        return self._threads.overdue
 
     async def prepare(self, photo: Photo) -> Views:
         """The pixels of a photo, for each distinct geometry.
@@ -131,38 +126,19 @@ class Preparer:
 
         Raises:
             PhotoRejected: as `prepare`.
+            RuntimeError: this host has no thread left for it.
         """
-        with ExitStack() as until_started:
-            permit = await self._memory.acquire(memory_bytes)
-            until_started.callback(permit.release)
-            async with self._slots:
-                work = partial(decode, photo.body, self._geometries, self._limits, memory_bytes)
-                decoding = asyncio.get_running_loop().run_in_executor(self._pool, work)
-                decoding.add_done_callback(partial(_ended, permit))
-                until_started.pop_all()
-                await asyncio.wait({decoding}, timeout=self._timeout_s)
-                if not decoding.done():
-                    self._abandon(decoding)
-                    raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s")
-                try:
-                    return decoding.result().views
-                finally:
-                    # The failure refers to this frame, which must not refer to it: bytes in a cycle are freed late.
-                    del decoding, work
-
-    def _abandon(self, decoding: asyncio.Future[Decoded]) -> None:
-        """Leaves the old threads to the decode that hangs and continues with new ones, so that no other photo waits."""
-        self._overdue.add(decoding)
-        decoding.add_done_callback(self._overdue.discard)
-        self._pool.shutdown(wait=False)
-        self._pool = self._new_pool()
-
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-
-
-def _ended(permit: Permit, decoding: asyncio.Future[Decoded]) -> None:
-    """Releases the memory, and retrieves the exception, which asyncio would log if nothing awaited it."""
-    permit.release()
-    if not decoding.cancelled():
-        decoding.exception()
+        permit = await self._memory.acquire(memory_bytes)
+        work = partial(decode, photo.body, self._geometries, self._limits, memory_bytes)
+        try:
+            decoding = self._threads.start(work, permit.release)
+        except RuntimeError:
+            permit.release()
+            raise
+        try:
+            return (await decoding).views
+        except Overdue:
+            raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s") from None
+        finally:
+            # The failure refers to this frame, which must not refer to it: bytes in a cycle are freed late.
+            del decoding, work

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, Final
@@ -22,6 +23,10 @@ _UNKNOWN: Final = -1
 #: the last one took: soon where nothing else is computed, and seldom where all are busy; and after this at the latest.
 _LOOKS_APART: Final = 4
 _PACE_S: Final = 0.05
+#: But it waits so long for each photo that is being prepared: those waited longer for their own turn, and what is
+#: answered meanwhile is written and published together.
+_FOR_EACH_S: Final = 0.0025
+_LONGEST_S: Final = 0.2
 
 #: How often the connection was lost, and how often something else was found to be served.
 _Changes = tuple[int, int]
@@ -56,25 +61,21 @@ class Serving:
     ) -> None:
         self._client = client
         self._contract = contract
-        self._quality = Model(
-            client,
+        self._preparing = preparing
+        model = partial(Model, client, preparing=preparing, yields=yields)
+        self._quality = model(
             contract.quality_model,
             contract.quality_version,
             output="quality_score",
             values=1,
             input_size=contract.quality_geometry.input_size,
-            preparing=preparing,
-            yields=yields,
         )
-        self._brand = Model(
-            client,
+        self._brand = model(
             contract.brand_model,
             contract.brand_version,
             output="brand_probs",
             values=len(contract.brand_labels),
             input_size=contract.brand_geometry.input_size,
-            preparing=preparing,
-            yields=yields,
         )
         #: The number of lost connections when the contract was last found in force; reading it counted them.
         self._confirmed = _UNKNOWN
@@ -197,7 +198,8 @@ class Serving:
         await asyncio.shield(self._confirming)
 
     async def _compare(self) -> None:
-        await asyncio.sleep(self._looked_s + self._pace_s - monotonic())
+        pace_s = max(self._pace_s, min(self._preparing() * _FOR_EACH_S, _LONGEST_S))
+        await asyncio.sleep(self._looked_s + pace_s - monotonic())
         losses, began_s = self._client.losses, monotonic()
         if self._confirmed == losses and await self._client.still_configured(self._contract.models):
             self._looked_s = began_s

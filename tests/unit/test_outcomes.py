@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from consumer import resilience
 from consumer.errors import RecordRefused, Retryable
 from consumer.events import Record
 from consumer.kafka.headers import LONGEST_WAIT, retry_headers
 from consumer.resilience import RetrySchedule
+from consumer.shortage import is_shortage
 from tests.fakes import Fault, World, deleted_json, no_fault, record, uploaded_json
 from tests.harness import eventually
 from tests.unit.test_pipeline import Bench, failing, no_waiting_between_attempts
@@ -252,7 +252,7 @@ SHORTAGES = [
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resilience, "_SHORTAGE_WAIT_S", 0.001)
+    monkeypatch.setattr("consumer.shortage._SHORTAGE_WAIT_S", 0.001)
 
 
 @pytest.mark.usefixtures("short_waits")
@@ -289,9 +289,9 @@ def test_what_came_of_a_lack_of_memory_is_one_and_other_failures_are_not(link: s
     for cause, expected in ((MemoryError(), True), (ValueError(), False)):
         failure = KeyError("x")
         setattr(failure, link, cause)
-        assert resilience.is_shortage(failure) is expected
-    assert not resilience.is_shortage(RuntimeError("no running event loop"))
-    assert not resilience.is_shortage(OSError(errno.EIO, "input/output error"))
+        assert is_shortage(failure) is expected
+    assert not is_shortage(RuntimeError("no running event loop"))
+    assert not is_shortage(OSError(errno.EIO, "input/output error"))
 
 
 @pytest.mark.usefixtures("short_waits")

@@ -53,6 +53,31 @@ async def test_calls_one_after_the_other_share_a_thread_and_those_at_once_do_not
     assert len(set(await asyncio.gather(*(lanes.run("a", together) for _ in range(4))))) == 4
 
 
+async def test_calls_at_once_that_return_at_once_share_a_thread_and_wake_the_loop_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_SHORT_S", 60.0)
+    lanes, last = Lanes("test", in_each=8, in_all=16, overdue_s=60.0), threading.Event()
+    loop, woken = asyncio.get_running_loop(), list[object]()
+    wake = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: (woken.append(call), wake(*call)))
+    calls = [asyncio.create_task(lanes.run("a", threading.get_ident)) for _ in range(7)]
+    calls.append(asyncio.create_task(lanes.run("a", lambda: (last.set(), threading.get_ident())[1])))
+    await asyncio.sleep(0)
+    assert last.wait(30)  # in the loop, which is busy so
+    assert len(set(await asyncio.gather(*calls))) == 1
+    assert 1 <= len(woken) <= 2, "the last one may return after the loop looked"
+
+
+async def test_a_call_that_takes_long_holds_up_none_of_its_lane_for_more_than_a_moment(hang: Hang) -> None:
+    lanes = Lanes("test", in_each=3, in_all=100, overdue_s=60.0)
+    late = asyncio.create_task(lanes.run("a", hang))
+    await until(lambda: hang.running == 1)
+    assert await asyncio.wait_for(lanes.run("a", lambda: "now"), 30) == "now"
+    hang.released.set()
+    assert await late == "late"
+
+
 async def test_a_thread_without_calls_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_IDLE_S", 0.02)
     lanes, before = Lanes("test", in_each=4, in_all=4, overdue_s=1.0), set(threading.enumerate())
