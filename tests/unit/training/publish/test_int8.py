@@ -53,6 +53,9 @@ class Staged(nn.Module):
         self.stem, self.wide = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 1)
         self.depthwise, self.narrow = nn.Conv2d(16, 16, 3, 2, 1, groups=16), nn.Conv2d(16, 8, 1)
         self.head = nn.Linear(24, LABELS)
+        with torch.no_grad():  # of one sign, so that full bytes would overflow on bright photos
+            for layer in (self.stem, self.wide, self.narrow):
+                layer.weight.abs_()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         early = self.stem(images)
