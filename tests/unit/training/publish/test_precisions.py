@@ -81,8 +81,8 @@ def test_weights_that_fp16_does_not_suit_stay_as_they_are(scale: float) -> None:
 
 
 def test_deviations_are_computed_in_float32() -> None:
-    source = graph(weights(1.0))
-    flat = np.random.default_rng(3).integers(250, 252, (4, 16, 16, 3)).astype(np.uint8)
-    expected, found = run(source, flat)[:, 16:], run(to_fp16(source), flat)[:, 16:]
-    assert 0 < expected.max() < 0.1
-    assert np.abs(found - expected).max() < 0.1 * expected.max()
+    # by type, not by value: on a CPU ONNX Runtime computes fp16 in float32
+    made = onnx.shape_inference.infer_shapes(to_fp16(graph(weights(1.0))))
+    kinds = {value.name: value.type.tensor_type.elem_type for value in made.graph.value_info}
+    assert {kinds[name] for name in ("a", "b", "t")} == {TensorProto.FLOAT16}
+    assert {kinds[name] for name in ("m", "aa", "mm", "mmm", "v", "c", "s")} == {TensorProto.FLOAT}
