@@ -133,7 +133,12 @@ def make(
 def _manifest(recipe: "Recipe") -> "Manifest":
     from training.data.assemble import assemble  # noqa: PLC0415 - as above
 
-    return assemble(recipe, err)
+    features = None
+    if "look" in recipe.data.split.scenes:
+        from training.runs.looks import looks  # noqa: PLC0415 - needs torch
+
+        features = looks(recipe, err)
+    return assemble(recipe, err, features)
 
 
 def _show(manifest: "Manifest", **result: Any) -> None:  # noqa: ANN401 - JSON values

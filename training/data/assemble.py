@@ -1,6 +1,6 @@
 """From a recipe's sources to the manifest of a run: list and inspect the photos, split them, check the result."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from training.data.splits import divide
 from training.data.walk import Linked, Listed, text_of, walk
 from training.errors import DataError
 from training.progress import task
-from training.recipes.recipe import ComposedSource, DamagedSource, Part, Recipe
+from training.recipes.recipe import ComposedSource, DamagedSource, Part, RatedSource, Recipe
 
 #: What lists the photos of each kind of source.
 LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
@@ -37,6 +37,8 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
     "openimages": open_images,
     "grocery": grocery,
 }
+#: The least severity of a rated photo's damaged copies.
+_MILDEST = 0.5
 _QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged"})
 
 
@@ -145,7 +147,7 @@ class _Listing:
 
 
 def _list(recipe: Recipe) -> _Listing:
-    """Every photo of every source that lists files; those of a damaged source have its number in `damaged_by`.
+    """Every photo of every source that lists files; those that get damage have their source's number in `damaged_by`.
 
     Raises:
         DataError: A source lists nothing, lists an id twice or does not fit the task, or two brands have one name.
@@ -158,7 +160,7 @@ def _list(recipe: Recipe) -> _Listing:
             listing.generated.update((NO_LOGO, *(brand_names(source.brands) if source.marks == "brands" else ())))
             continue
         found = LISTERS[source.kind](_rooted(source, recipe.data.root))
-        if not listing.add(_numbered(found, number) if isinstance(source, DamagedSource) else found):
+        if not listing.add(_numbered(found, number) if _damages(source) else found):
             raise DataError(f"data.sources.{number} ({source.kind}) lists no photos; {listing.counts()}")
     check_names(listing.labels | listing.generated)
     without = [("ordinary", folder) for folder in recipe.data.ordinary]
@@ -195,31 +197,74 @@ def _rooted(source: Part, root: Path) -> Part:
     return source.model_copy(update=paths)
 
 
+def _damages(source: Part) -> bool:
+    return isinstance(source, DamagedSource) or (
+        isinstance(source, RatedSource) and (source.damaged > 0 or source.on_white > 0)
+    )
+
+
 def _with_damage(photos: list[Photo], recipe: Recipe) -> list[Photo]:
-    """Photos of damaged sources replaced by their damaged versions, each level equally often in every split."""
-    made = [photo for photo in photos if "damaged_by" not in photo.metadata]
-    for number, source in enumerate(recipe.data.sources):
-        if not isinstance(source, DamagedSource):
-            continue
+    """The photos, with damaged copies of the rated ones to train on; those of damaged sources are replaced by copies.
+
+    Of a damaged source every level is equally frequent in every split.
+    """
+    made: list[Photo] = []
+    bases: dict[str, list[Photo]] = defaultdict(list)
+    for photo in photos:
+        number = photo.metadata.get("damaged_by")
+        plain = {name: value for name, value in photo.metadata.items() if name != "damaged_by"}
+        if number is None or isinstance(recipe.data.sources[int(number)], RatedSource):
+            made.append(replace(photo, metadata=plain))
+        if number is not None:
+            bases[number].append(replace(photo, metadata=plain))
+    for number, base in bases.items():
+        source = recipe.data.sources[int(number)]
         for place, split in enumerate(SPLITS):
-            base = [p for p in photos if p.metadata.get("damaged_by") == str(number) and p.split == split]
-            count = source.train if split == TRAIN else source.held_out
-            made.extend(_damaged(base, count, np.random.default_rng((recipe.seed, number, place))))
+            of_split = [photo for photo in base if photo.split == split]
+            rng = np.random.default_rng((recipe.seed, int(number), place))
+            if isinstance(source, DamagedSource):
+                count = source.train if split == TRAIN else source.held_out
+                made.extend(_damaged(of_split, count, source.on_white, rng))
+            elif isinstance(source, RatedSource) and split == TRAIN:
+                made.extend(_copies(of_split, source.damaged, source.on_white, rng))
     return made
 
 
-def _damaged(base: list[Photo], count: int, rng: np.random.Generator) -> Iterable[Photo]:
+def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Generator) -> Iterator[Photo]:
+    """Damaged copies of rated photos; a damage of the worst grade leaves a fifth of what a rating has above 1.
+
+    Yields:
+        `damaged` copies of every photo, one after the other; of a share of the photos, one more on white, which is
+        damaged in half of the cases.
+    """
+    for photo in base:
+        white = damaged if rng.random() < on_white else None
+        for index in range(damaged + (white is not None)):
+            whole = index == white and rng.random() < 0.5
+            severity = 0.0 if whole else float(rng.uniform(_MILDEST, WORST))
+            kept = 1 - severity / (WORST + 1)
+            rating = round(LEVELS[0] + ((photo.rating or 0) - LEVELS[0]) * kept, 4)
+            yield _copy(photo, index, rating, (int(rng.integers(2**31)), severity), on_white=index == white)
+
+
+def _damaged(base: list[Photo], count: int, on_white: float, rng: np.random.Generator) -> Iterable[Photo]:
     levels = rng.permutation(count) % len(LEVELS) + 1
     seeds = rng.integers(2**31, size=count)
+    white = rng.random(count) < on_white
     for index in range(count if base else 0):
         photo = base[index * len(base) // count]
-        damage = (int(seeds[index]), float(WORST + 1 - levels[index]))
-        metadata = {name: value for name, value in photo.metadata.items() if name != "damaged_by"}
-        yield replace(
-            photo,
-            id=f"{photo.id}#{index}",
-            rating=float(levels[index]),
-            group=photo.id,
-            damage=damage,
-            metadata={**metadata, "damage": damage_name(damage)},
-        )
+        level = float(levels[index])
+        yield _copy(photo, index, level, (int(seeds[index]), WORST + 1 - level), on_white=bool(white[index]))
+
+
+def _copy(photo: Photo, index: int, rating: float, damage: tuple[int, float], *, on_white: bool) -> Photo:
+    return replace(
+        photo,
+        id=f"{photo.id}#{index}",
+        rating=rating,
+        votes=None,
+        group=photo.group or photo.id,
+        damage=damage,
+        on_white=on_white,
+        metadata={**photo.metadata, "damage": damage_name(damage), "on_white": "yes" if on_white else "no"},
+    )

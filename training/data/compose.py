@@ -64,6 +64,11 @@ def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor
     return tilt @ zoom @ turn @ shift
 
 
+def sizes(homographies: torch.Tensor) -> torch.Tensor:
+    """Sides of marks as shares of the photo's side, before the perspective: float32 [N]."""
+    return torch.linalg.det(homographies[:, :2, :2]).abs().rsqrt()
+
+
 def pixel_centres(size: int) -> torch.Tensor:
     """Coordinates of the pixel centres of a line, in -1..1: float32 [size]."""
     return (torch.arange(size, dtype=torch.float32) + 0.5) * (2 / size) - 1
@@ -89,7 +94,7 @@ def _coverage(masks: torch.Tensor, homographies: torch.Tensor, grid: torch.Tenso
 
     Each mark is sampled from a copy about as fine as the photo shows it, or thin ink of small marks would alias.
     """
-    across = torch.linalg.det(homographies[:, :2, :2]).abs().rsqrt() * grid.shape[1]  # px that the mark takes
+    across = sizes(homographies) * grid.shape[1]  # px
     halvings = (masks.shape[-1] / across).log2().round().clamp(min=0).long()
     made = torch.empty((*grid.shape[:3], 1)).permute(0, 3, 1, 2)
     for halved in halvings.unique().tolist():
@@ -138,6 +143,18 @@ def _ink(rng: np.random.Generator, own: torch.Tensor, behind: torch.Tensor) -> t
 def paste(
     rng: np.random.Generator, photos: torch.Tensor, masks: torch.Tensor, own_colours: torch.Tensor, look: Look
 ) -> torch.Tensor:
+    """Photos with one mark each, where `placements` puts them; see `paste_at`."""
+    return paste_at(rng, photos, masks, own_colours, look, placements(rng, len(photos), look))
+
+
+def paste_at(  # noqa: PLR0917 - what a photo with a mark consists of
+    rng: np.random.Generator,
+    photos: torch.Tensor,
+    masks: torch.Tensor,
+    own_colours: torch.Tensor,
+    look: Look,
+    homographies: torch.Tensor,
+) -> torch.Tensor:
     """Photos with one mark each.
 
     Args:
@@ -145,13 +162,13 @@ def paste(
         photos: float32 [N, 3, S, S] in 0..1.
         masks: uint8 [N, 1, M, M], coverage of the marks.
         own_colours: float32 [N, 3] in 0..1, the colour that each mark's owner uses.
-        look: Ranges of size, angle and so on.
+        look: Probabilities of plates and occlusion, and the faintest ink.
+        homographies: As of `placements`.
 
     Returns:
         float32 [N, 3, S, S] in 0..1.
     """
     count, size = photos.shape[0], photos.shape[-1]
-    homographies = placements(rng, count, look)
     grid = mark_coordinates(homographies, size)
     shown = _occlusion(rng, grid, look.occluded).unsqueeze(1)
     inside = _plates(rng, grid, look.plate).unsqueeze(1) * shown

@@ -1,23 +1,25 @@
-"""Synthetic damage of known severity, which turns an undamaged photo of level 5 into one of level 4, 3, 2 or 1.
+"""Synthetic damage of known severity, done to a photo at its full size, before the model's resize.
 
-Strengths are relative to the photo's short side, so that the same severity looks the same on a 192 px training canvas
-and on a 1,000 px sample. Severity is 0 (undamaged) to 4 (worst); fractions lie between.
+Severity is 0 (undamaged) to 4 (worst), fractions included; it turns a photo of level 5 into one of level 5 - severity.
+Blur, motion, grain and lost resolution are shares of the short side, since they look the same at any size. Noise and
+JPEG work on single pixels: of a larger photo, seen as a whole, they take less away, so their strengths grow with it.
 """
 
+import io
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
-import torch
-from torch.nn import functional
-
-from training.data.compose import blur, jpeg, pixel_centres, upright_grid
+from PIL import Image, ImageFilter
 
 #: Severity of the worst grade; level = 5 - severity.
-WORST = 4
-_REFERENCE_PX = 192
-#: JPEG is applied at this short side: blocks of a larger photo would vanish when it is resized for the model.
-_JPEG_PX = 96
+WORST: Final = 4
+#: Short side, px, of the photo that the strengths of noise and JPEG are stated for.
+_REFERENCE_PX: Final = 576
+#: Short sides, px, of the photos that get damage: from a thumbnail's to a camera's.
+_SMALLEST_PX, _LARGEST_PX = 288, 1500
+_Strength = tuple[float, ...]
 
 
 class Damage(StrEnum):
@@ -26,84 +28,126 @@ class Damage(StrEnum):
     BLUR = "blur"
     MOTION = "motion"
     NOISE = "noise"
+    GRAIN = "grain"
     DARK = "dark"
     BRIGHT = "bright"
     JPEG = "jpeg"
     LOW_RESOLUTION = "low_resolution"
 
 
-def _motion(rng: np.random.Generator, image: torch.Tensor, length: float) -> torch.Tensor:
-    """Averages the image over a straight line of `length` reference px at any angle, as a moving camera does."""
-    angle = float(rng.uniform(0, np.pi))
-    length *= min(image.shape[1:]) / _REFERENCE_PX
-    taps = max(3, min(int(length), 25))
-    along = torch.linspace(-0.5, 0.5, taps) * length
-    dx, dy = along * np.cos(angle) * 2 / image.shape[2], along * np.sin(angle) * 2 / image.shape[1]
-    columns = pixel_centres(image.shape[2]) + dx[:, None]
-    rows = pixel_centres(image.shape[1]) + dy[:, None]
-    grid = upright_grid(columns, rows)
-    return functional.grid_sample(
-        image.expand(taps, -1, -1, -1), grid, padding_mode="border", align_corners=False
-    ).mean(0)
+def blurred(photo: Image.Image, share: float) -> Image.Image:
+    """The photo with a Gaussian blur whose sigma is a share of its short side."""
+    return photo.filter(ImageFilter.GaussianBlur(share * min(photo.size)))
 
 
-def _noise(rng: np.random.Generator, image: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Sensor noise, half of it coloured; grains grow with the image, so that a resize does not remove them."""
-    _, height, width = image.shape
-    grain = max(1.0, min(height, width) / _REFERENCE_PX)
-    shape = (1, 3, round(height / grain), round(width / grain))
-    grey = rng.standard_normal((1, 1, *shape[2:]), np.float32)
-    field = torch.from_numpy(0.8 * grey + 0.6 * rng.standard_normal(shape, np.float32))
-    return (image + deviation * functional.interpolate(field, (height, width), mode="nearest")[0]).clamp(0, 1)
+def _blur(_rng: np.random.Generator, photo: Image.Image, share: float) -> Image.Image:
+    return blurred(photo, share)
 
 
-def _low_resolution(_rng: np.random.Generator, image: torch.Tensor, merged: float) -> torch.Tensor:
-    _, height, width = image.shape
-    merged = max(1.0, merged * min(height, width) / _REFERENCE_PX)
-    small = (max(2, round(height / merged)), max(2, round(width / merged)))
-    coarse = functional.interpolate(image[None], small, mode="bilinear", antialias=True)
-    return functional.interpolate(coarse, (height, width), mode="bilinear")[0].clamp(0, 1)
+def _motion(rng: np.random.Generator, photo: Image.Image, length: float) -> Image.Image:
+    """Averages the photo over a straight line at any angle, as a moving camera does."""
+    side, angle = min(photo.size), float(rng.uniform(0, np.pi))
+    small = photo.resize(
+        tuple(max(2, round(px * min(1.0, 320 / side))) for px in photo.size), Image.Resampling.BILINEAR
+    )  # type: ignore[arg-type]
+    length *= min(small.size)
+    reach = int(length / 2) + 1
+    padded = np.pad(np.asarray(small, np.uint16), ((reach, reach), (reach, reach), (0, 0)), "edge")
+    height, width = small.height, small.width
+    offsets = np.linspace(-0.5, 0.5, max(3, int(length))) * length
+    total = np.zeros((height, width, 3), np.uint32)
+    for offset in offsets:
+        y, x = reach + round(float(offset * np.sin(angle))), reach + round(float(offset * np.cos(angle)))
+        total += padded[y : y + height, x : x + width]
+    return Image.fromarray((total // len(offsets)).astype(np.uint8)).resize(photo.size, Image.Resampling.BICUBIC)
 
 
-def _coarse_jpeg(_rng: np.random.Generator, image: torch.Tensor, quality: float) -> torch.Tensor:
-    """JPEG of a small copy, so that its 8 px blocks keep their share of the photo; its loss is put on the photo."""
-    _, height, width = image.shape
-    shrink = max(1.0, min(height, width) / _JPEG_PX)
-    small = (round(height / shrink), round(width / shrink))
-    if small == (height, width):
-        return jpeg(image, round(quality))
-    coarse = functional.interpolate(image[None], small, mode="bilinear", antialias=True)[0]
-    lost = functional.interpolate((jpeg(coarse, round(quality)) - coarse)[None], (height, width), mode="nearest")[0]
-    return (image + lost).clamp(0, 1)
+def speckled(rng: np.random.Generator, photo: Image.Image, deviation: float, grain: float = 1.0) -> Image.Image:
+    """Noise of a deviation in 0..255, partly coloured, in squares of `grain` px."""
+    pixels = np.asarray(photo, np.float32)
+    height, width = pixels.shape[:2]
+    rows, columns = max(1, round(height / grain)), max(1, round(width / grain))
+    coloured = float(rng.uniform())
+    field = np.sqrt(1 - coloured) * rng.standard_normal((rows, columns, 1), np.float32)
+    field = field + np.sqrt(coloured) * rng.standard_normal((rows, columns, 3), np.float32)
+    if (rows, columns) != (height, width):
+        field = field[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
+    return Image.fromarray((pixels + np.float32(deviation) * field).clip(0, 255).astype(np.uint8))
 
 
-def _dark(rng: np.random.Generator, image: torch.Tensor, stops: float) -> torch.Tensor:
-    return _noise(rng, image * 2**-stops, 0.012 * stops)
+def _noise(rng: np.random.Generator, photo: Image.Image, deviation: float) -> Image.Image:
+    return speckled(rng, photo, min(deviation * (min(photo.size) / _REFERENCE_PX) ** 0.5, 110))
 
 
-#: What makes each kind of damage, and its strength at severity 0..4 for a short side of 192 px.
-_KINDS: dict[Damage, tuple[Callable[[np.random.Generator, torch.Tensor, float], torch.Tensor], tuple[float, ...]]] = {
-    # sigma, px
-    Damage.BLUR: (
-        lambda _rng, image, sigma: blur(image, sigma * min(image.shape[1:]) / _REFERENCE_PX),
-        (0.0, 1.3, 2.4, 3.8, 6.5),
-    ),
-    Damage.MOTION: (_motion, (0.0, 6.0, 11.0, 18.0, 30.0)),  # length of the smear, px
-    Damage.NOISE: (_noise, (0.0, 0.09, 0.17, 0.28, 0.45)),  # deviation, share of full scale
+def _grain(rng: np.random.Generator, photo: Image.Image, deviation: float) -> Image.Image:
+    """Noise of a small or old camera: grains that a resize does not remove."""
+    return speckled(rng, photo, deviation, max(1.0, min(photo.size) / float(rng.uniform(190, 400))))
+
+
+def exposed(photo: Image.Image, stops: float) -> Image.Image:
+    """The photo with its values times 2 to the power of `stops`."""
+    return photo.point([min(255, round(value * 2**stops)) for value in range(256)] * 3)
+
+
+def _dark(rng: np.random.Generator, photo: Image.Image, stops: float) -> Image.Image:
+    return speckled(rng, exposed(photo, -stops), float(rng.uniform(0, 3)) * stops)
+
+
+def _bright(_rng: np.random.Generator, photo: Image.Image, stops: float) -> Image.Image:
+    return exposed(photo, stops)
+
+
+def through_jpeg(photo: Image.Image, quality: float) -> Image.Image:
+    """The photo after a JPEG file of a quality 1..100."""
+    stream = io.BytesIO()
+    photo.save(stream, "JPEG", quality=max(1, round(quality)))
+    with Image.open(stream, formats=("JPEG",)) as lossy:
+        return lossy.convert("RGB")
+
+
+def _jpeg(_rng: np.random.Generator, photo: Image.Image, quality: float) -> Image.Image:
+    return through_jpeg(photo, quality * min(1.0, (_REFERENCE_PX / min(photo.size)) ** 0.5))
+
+
+def enlarged_thumbnail(photo: Image.Image, px: float, how: Image.Resampling) -> Image.Image:
+    """The photo as its thumbnail of a short side of `px`, enlarged to its size."""
+    share = min(1.0, px / min(photo.size))
+    small = photo.resize(
+        (max(2, round(photo.width * share)), max(2, round(photo.height * share))), Image.Resampling.BOX
+    )
+    return small.resize(photo.size, how)
+
+
+def _low_resolution(rng: np.random.Generator, photo: Image.Image, px: float) -> Image.Image:
+    ways = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+    return enlarged_thumbnail(photo, px, ways[int(rng.integers(len(ways)))])
+
+
+#: What makes each kind of damage, and its strength at severity 0..4.
+_KINDS: Final[dict[Damage, tuple[Callable[[np.random.Generator, Image.Image, float], Image.Image], _Strength]]] = {
+    Damage.BLUR: (_blur, (0.0, 0.004, 0.009, 0.016, 0.03)),  # sigma, share of the short side
+    Damage.MOTION: (_motion, (0.0, 0.02, 0.04, 0.075, 0.13)),  # length of the smear, share of the short side
+    Damage.NOISE: (_noise, (0.0, 14.0, 28.0, 48.0, 75.0)),  # deviation, of 255
+    Damage.GRAIN: (_grain, (0.0, 11.0, 22.0, 36.0, 58.0)),  # the same
     Damage.DARK: (_dark, (0.0, 1.0, 1.8, 2.6, 3.6)),  # stops
-    Damage.BRIGHT: (lambda _rng, image, stops: (image * 2**stops).clamp(0, 1), (0.0, 0.7, 1.2, 1.8, 2.6)),  # stops
-    Damage.JPEG: (_coarse_jpeg, (70.0, 26.0, 15.0, 9.0, 4.0)),  # quality
-    Damage.LOW_RESOLUTION: (_low_resolution, (1.0, 2.8, 4.2, 6.5, 10.0)),  # px merged into one
+    Damage.BRIGHT: (_bright, (0.0, 0.7, 1.2, 1.8, 2.6)),  # stops
+    Damage.JPEG: (_jpeg, (60.0, 22.0, 12.0, 7.0, 3.0)),  # quality
+    Damage.LOW_RESOLUTION: (_low_resolution, (288.0, 180.0, 128.0, 80.0, 36.0)),  # short side of the thumbnail, px
 }
 
 
-def degrade(rng: np.random.Generator, image: torch.Tensor, damage: Damage, severity: float) -> torch.Tensor:
-    """An image float32 [3, H, W] in 0..1 with one kind of damage at a severity 0..4.
+def degrade(rng: np.random.Generator, photo: Image.Image, damage: Damage, severity: float) -> Image.Image:
+    """An RGB photo with one kind of damage at a severity 0..4.
 
-    The strength is interpolated between the five grades; severity 0 returns the image as it is.
+    The strength is interpolated between the five grades; severity 0 returns the photo as it is.
     """
     apply, strengths = _KINDS[damage]
-    return image if severity <= 0 else apply(rng, image, float(np.interp(severity, range(WORST + 1), strengths)))
+    return photo if severity <= 0 else apply(rng, photo, float(np.interp(severity, range(WORST + 1), strengths)))
+
+
+def draw_side(rng: np.random.Generator) -> int:
+    """The short side, px, that a photo has when it is damaged: small ones as often as large ones."""
+    return round(float(np.exp(rng.uniform(np.log(_SMALLEST_PX), np.log(_LARGEST_PX)))))
 
 
 def draw_damage(rng: np.random.Generator, severity: float) -> list[tuple[Damage, float]]:
@@ -119,8 +163,8 @@ def draw_damage(rng: np.random.Generator, severity: float) -> list[tuple[Damage,
     return [(first, min(severity + jitter, WORST))] if severity else []
 
 
-def damaged(rng: np.random.Generator, image: torch.Tensor, severity: float) -> torch.Tensor:
-    """An image with a random damage of a grade 0..4, as `draw_damage` draws it."""
+def damaged(rng: np.random.Generator, photo: Image.Image, severity: float) -> Image.Image:
+    """A photo with a random damage of a grade 0..4, as `draw_damage` draws it."""
     for damage, grade in draw_damage(rng, severity):
-        image = degrade(rng, image, damage, grade)
-    return image
+        photo = degrade(rng, photo, damage, grade)
+    return photo

@@ -4,6 +4,7 @@ A URI holds every parameter, so that a drawn photo can be made again wherever it
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.metadata import version as installed
@@ -11,20 +12,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
+from PIL import Image
 
 from training import data
-from training.data.backgrounds import CANVAS_PX, background_bank, scene
+from training.data.backgrounds import background_bank, scene
 from training.data.compose import Look, paste
-from training.data.degrade import damaged, draw_damage
+from training.data.degrade import damaged, draw_damage, draw_side
 from training.data.logos import BRANDS, brand_logos, distractor_logos
+from training.data.packshots import on_white
 from training.data.photos import COMPOSED, NO_LOGO, SCENE, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.sets import Batch, BrandComposer, Mix, Origin, composer
 
+#: Side of a listed scene, in px.
+SCENE_PX = 384
 #: Modules and packages that decide what drawn photos look like.
-_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "sets.py")
+_MODULES = ("backgrounds.py", "compose.py", "degrade.py", "logos.py", "made.py", "packshots.py", "sets.py")
 _PACKAGES = ("simpleicons", "scikit-image", "scikit-learn", "numpy", "pillow")
 _SEEDS = {TRAIN: 0, VAL: 1, TEST: 2}
+#: Sides of marks as shares of the photo's, for slices.
+_SIZES = (
+    (0.5, "a half or more"),
+    (1 / 3, "a third to a half"),
+    (1 / 4, "a quarter to a third"),
+    (0.0, "less than a quarter"),
+)
 _ORIGINS = {Origin.BRAND: "brand", Origin.DISTRACTOR: "look-alike", Origin.CLEAN: "clean"}
 
 
@@ -44,17 +55,22 @@ def scene_uri(split: str, index: int) -> str:
     return f"{SCENE}{split}/{_SEEDS[split]}/{index}"
 
 
-@lru_cache(maxsize=256)
-def scene_pixels(uri: str) -> np.ndarray:
-    """The canvas of a `scene:` URI: uint8 [CANVAS_PX, CANVAS_PX, 3]."""
+@lru_cache(maxsize=64)
+def scene_picture(uri: str) -> Image.Image:
+    """The scene of a `scene:` URI, SCENE_PX wide and high."""
     split, seed, index = uri.removeprefix(SCENE).split("/")
-    return np.array(scene(np.random.default_rng((int(seed), int(index))), split, CANVAS_PX))
+    return scene(np.random.default_rng((int(seed), int(index))), split, SCENE_PX)
 
 
-def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
-    """A photo's canvas with its damage, then resized: uint8 [size, size, 3].
+def with_damage(photo: Photo, square: Callable[[int], Image.Image], size: int) -> np.ndarray:
+    """A photo with its damage, then resized as the service does: uint8 [size, size, 3].
 
-    Half of the photos get a mark first, so that marks are independent of quality.
+    Half of the drawn scenes get a mark first, so that marks are independent of quality.
+
+    Args:
+        photo: Which photo.
+        square: Makes its undamaged centre square of a side in px.
+        size: Of the result.
 
     Raises:
         ValueError: The photo has no `damage`.
@@ -62,15 +78,22 @@ def damage_pixels(canvas: np.ndarray, photo: Photo, size: int) -> np.ndarray:
     if photo.damage is None:
         raise ValueError(photo.id)
     seed, severity = photo.damage
-    pixels = torch.from_numpy(canvas.transpose(2, 0, 1).astype(np.float32)) / 255
-    if seed % 2:
-        rng = np.random.default_rng((int(seed), 1))
-        marks = distractor_logos(photo.split if photo.split in SPLITS else TEST)
-        chosen = torch.tensor([int(rng.integers(len(marks.names)))])
-        pixels = paste(rng, pixels[None], marks.masks[chosen], marks.colours[chosen], Look())[0]
-    pixels = damaged(np.random.default_rng(int(seed)), pixels, severity)
-    small = functional.interpolate(pixels[None], (size, size), mode="bilinear", antialias=True)[0]
-    return (small.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    rng = np.random.default_rng((int(seed), 1))
+    picture = square(draw_side(rng))
+    if photo.on_white:
+        picture = on_white(rng, picture)
+    if photo.uri.startswith(SCENE) and seed % 2:
+        picture = _marked(rng, picture, photo.split if photo.split in SPLITS else TEST)
+    picture = damaged(np.random.default_rng(int(seed)), picture, severity)
+    return np.array(picture.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _marked(rng: np.random.Generator, picture: Image.Image, split: str) -> Image.Image:
+    pixels = torch.from_numpy(np.asarray(picture, np.float32).transpose(2, 0, 1) / 255)
+    marks = distractor_logos(split)
+    chosen = torch.tensor([int(rng.integers(len(marks.names)))])
+    made = paste(rng, pixels[None], marks.masks[chosen], marks.colours[chosen], Look())[0]
+    return Image.fromarray((made.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
 
 
 def damage_name(damage: tuple[int, float]) -> str:
@@ -114,10 +137,18 @@ def composed_photos(  # noqa: PLR0917 - the parts of the photos' URI
             label=labels[int(made.labels[index])],
             split=split,
             sha256=hashlib.sha256(made.images[index].numpy().tobytes()).hexdigest(),
-            metadata={"origin": _ORIGINS[int(made.origins[index])]},
+            metadata={
+                "origin": _ORIGINS[int(made.origins[index])],
+                "mark": _size_name(int(made.origins[index]), float(made.sizes[index])),
+            },
         )
         for index in range(count)
     ]
+
+
+def _size_name(origin: int, side: float) -> str:
+    """How large a brand's mark is, so that a report has the recall of each size."""
+    return next(name for least, name in _SIZES if side >= least) if origin == Origin.BRAND else "none"
 
 
 def composed_pixels(uri: str) -> np.ndarray:

@@ -4,11 +4,11 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from training.data.photos import FOREIGN, SPLITS, Photo, photo_from_json
+from training.data.photos import COMPOSED, FOREIGN, SPLITS, TRAIN, Photo, photo_from_json
 from training.errors import DataError
 
 #: Fields that do not depend on where the files are; only these are hashed.
@@ -47,6 +47,13 @@ class Manifest:
     def of(self, split: str) -> list[Photo]:
         """The photos of a split, in manifest order."""
         return [photo for photo in self.photos if photo.split == split]
+
+    def whole(self) -> Self:
+        """The same photos, all to train on but foreign ones; the composed photos of val and test are left out."""
+        kept = [photo for photo in self.photos if not photo.uri.startswith(COMPOSED)]
+        return replace(
+            self, photos=tuple(replace(p, split=TRAIN) if p.split in SPLITS else p for p in kept), leaks={}, doubts=()
+        )
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Photos by split and label, or by split and rounded rating."""

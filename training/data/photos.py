@@ -50,13 +50,15 @@ class Photo:
     taken: float | None = None
     #: Seed and severity 0..4 of damage done by code.
     damage: tuple[int, float] | None = None
+    #: Whether code cuts its middle out and puts it on white, in a shape of the seed of its `damage`.
+    on_white: bool = False
     #: Properties that a report slices by.
     metadata: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values without the empty ones."""
         values = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in values.items() if value or value == 0.0}
+        return {name: value for name, value in values.items() if value or (value == 0.0 and value is not False)}
 
 
 def photo_from_json(values: dict[str, Any]) -> Photo:

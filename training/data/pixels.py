@@ -4,21 +4,21 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from training.data.backgrounds import CANVAS_PX
-from training.data.decode import Geometry, decode, square
-from training.data.made import composed_pixels, damage_pixels, generator_sha256, scene_pixels
+from training.data.decode import Decoded, Geometry, decode, square
+from training.data.made import composed_pixels, generator_sha256, scene_picture, with_damage
 from training.data.photos import COMPOSED, SCENE, Photo
 from training.data.read import read_bytes
 
-#: The side of the canvas that gets damage is at least this many times the model's.
-_CANVAS_GAP = 1.5
+#: Damaged photos are at most so large, so files are decoded to no less.
+_DAMAGED_PX = 750
 
 
 def photo_pixels(photo: Photo, geometry: Geometry) -> np.ndarray:
@@ -27,17 +27,31 @@ def photo_pixels(photo: Photo, geometry: Geometry) -> np.ndarray:
     Raises:
         Unreadable: The file is missing or corrupt.
     """
+    size = geometry.input_size
     if photo.uri.startswith(COMPOSED):
-        return _resized(composed_pixels(photo.uri), geometry.input_size)
-    if photo.uri.startswith(SCENE):
-        scene = scene_pixels(photo.uri)
-        if photo.damage is None:
-            return _resized(scene, geometry.input_size)
-        return damage_pixels(scene, photo, geometry.input_size)
+        return _resized(Image.fromarray(composed_pixels(photo.uri)), size)
     if photo.damage is not None:
-        canvas = _file_canvas(photo.uri, max(CANVAS_PX, round(geometry.input_size * _CANVAS_GAP)))
-        return damage_pixels(canvas, photo, geometry.input_size)
+        return with_damage(photo, partial(_square, photo), size)
+    if photo.uri.startswith(SCENE):
+        return _resized(scene_picture(photo.uri), size)
     return square(decode(read_bytes(photo.uri), _decoded_side(photo, geometry)), geometry, photo.box)
+
+
+def undamaged(photo: Photo) -> Decoded:
+    """A photo at its full size, or no less than 1,500 px on its short side, without the damage that code does to it.
+
+    Raises:
+        Unreadable: The file is missing or corrupt.
+    """
+    if photo.uri.startswith(SCENE):
+        scene = scene_picture(photo.uri)
+        return Decoded(scene, scene.width, scene.height)
+    return _decoded(photo.uri)
+
+
+def _square(photo: Photo, side: int) -> Image.Image:
+    """The undamaged centre square of a side in px."""
+    return Image.fromarray(square(undamaged(photo), Geometry(side, side), photo.box))
 
 
 def _decoded_side(photo: Photo, geometry: Geometry) -> int:
@@ -48,19 +62,14 @@ def _decoded_side(photo: Photo, geometry: Geometry) -> int:
     return round(geometry.resize_short_side / max(min(right - left, bottom - top), 0.02))
 
 
-@lru_cache(maxsize=16)
-def _file_canvas(uri: str, side: int) -> np.ndarray:
-    """The undamaged photo; cached, since its damaged versions are adjacent in a manifest."""
-    return square(decode(read_bytes(uri), side), Geometry(side, side))
+@lru_cache(maxsize=8)
+def _decoded(uri: str) -> Decoded:
+    """A file's photo; cached, since its damaged versions are adjacent in a manifest."""
+    return decode(read_bytes(uri), _DAMAGED_PX)
 
 
-def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
-    if pixels.shape[0] == size:
-        return pixels
-    shrunk = torch.nn.functional.interpolate(
-        torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float(), (size, size), mode="bilinear", antialias=True
-    )
-    return shrunk[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+def _resized(picture: Image.Image, size: int) -> np.ndarray:
+    return np.array(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def stack(
@@ -87,7 +96,11 @@ def content_sha256(photos: Sequence[Photo], geometry: Geometry) -> str:
     """Identifies the pixels of photos in order: equal for equal files and geometry, wherever the files are."""
     digest = hashlib.sha256(f"{geometry} {generator_sha256()}".encode())
     for photo in photos:
-        digest.update(repr((photo.sha256, photo.uri if not photo.sha256 else "", photo.box, photo.damage)).encode())
+        digest.update(
+            repr(
+                (photo.sha256, photo.uri if not photo.sha256 else "", photo.box, photo.damage, photo.on_white)
+            ).encode()
+        )
     return digest.hexdigest()
 
 

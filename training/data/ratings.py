@@ -27,17 +27,19 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
         Photos, in the order of the list.
 
     Raises:
-        DataError: A column is missing, a rating is not a number 1..5, or a row names no photo.
+        DataError: A column is missing, a rating is not a number within the scale, or a row names no photo.
     """
+    if source.scale[0] == source.scale[1]:
+        raise DataError(
+            f"the scale of {source.path} has equal ends: {source.scale[0]:g} is the worst and the best rating"
+        )
     folder = source.photos or source.path.parent
     known = {source.image, source.rating, source.group, source.split}
     for number, row in enumerate(rows(source.path), 2):
         columns_missing(source.path, row, source.image, source.rating, source.group, source.split)
         place = f"{source.path}, line {number}"
         # Where columns are separated by semicolons, decimals are by commas.
-        rating = _number(row[source.rating].replace(",", "."), place)
-        if not LEVELS[0] <= rating <= LEVELS[-1]:
-            raise DataError(f"{place}: rating {rating:g} is not within 1..5")
+        rating = _level(_number(row[source.rating].replace(",", "."), place), source.scale, place)
         image, named = row[source.image], row.get(source.split or "", "")
         split, scheme = split_named(named), scheme_of(image)
         if named and split is None:
@@ -53,6 +55,21 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
             group=row.get(source.group or "", ""),
             metadata={name: value for name, value in row.items() if name not in known and value},
         )
+
+
+def _level(rating: float, scale: tuple[float, float], place: str) -> float:
+    """A rating as a level 1..5.
+
+    Raises:
+        DataError: It is outside the scale.
+    """
+    worst, best = scale
+    if not min(scale) <= rating <= max(scale):
+        raise DataError(
+            f"{place}: rating {rating:g} is not within {worst:g}..{best:g}; give the column's worst and best rating as "
+            "the source's `scale`"
+        )
+    return round(LEVELS[0] + (LEVELS[-1] - LEVELS[0]) * (rating - worst) / (best - worst), 4)
 
 
 def _number(text: str, place: str) -> float:

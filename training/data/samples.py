@@ -141,9 +141,8 @@ def compose_sample(sample: Sample) -> Image.Image:
     rng = np.random.default_rng((sample.seed, SAMPLES.index(sample)))
     pixels = np.asarray(_background(sample, rng), np.float32).transpose(2, 0, 1) / 255
     photo = _with_mark(sample, rng, torch.from_numpy(pixels.copy()))
-    if sample.damage is not None:
-        photo = degrade(rng, photo, sample.damage, sample.severity)
-    return Image.fromarray((photo * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+    picture = Image.fromarray((photo * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
+    return picture if sample.damage is None else degrade(rng, picture, sample.damage, sample.severity)
 
 
 def _encode(sample: Sample, picture: Image.Image) -> bytes:

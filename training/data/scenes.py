@@ -79,7 +79,7 @@ def numbered(photo: Photo) -> tuple[Hashable | None, int]:
 def _close(
     listed: Sequence[int], keys: Sequence[Hashable | None], values: Sequence[float | None], gap: float
 ) -> set[Pair]:
-    """Pairs of neighbours among the listed photos with equal keys, in the order of values that are `gap` apart at most."""
+    """Pairs of neighbours, in the order of their values, with equal keys and values that are `gap` apart at most."""
     pairs: set[Pair] = set()
     for places in buckets(keys[index] if values[index] is not None else None for index in listed):
         ordered = sorted((values[listed[place]], listed[place]) for place in places)

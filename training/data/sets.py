@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.data.compose import Look, camera, cover, drawn, paste, views
+from training.data.compose import Look, camera, cover, drawn, paste_at, placements, sizes, views
 from training.data.logos import Logos
 from training.data.photos import TRAIN
 
@@ -35,11 +35,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Photos uint8 [N, 3, INPUT_PX, INPUT_PX], labels int64 [N] and origins int64 [N] ."""
+    """Photos uint8 [N, 3, S, S], labels int64 [N], origins int64 [N], and marks' sides float32 [N], 0 for none."""
 
     images: torch.Tensor
     labels: torch.Tensor
     origins: torch.Tensor
+    sizes: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,10 @@ class BrandComposer:
         other = drawn(rng.integers(len(self.distractors.names), size=alike))
         masks = torch.cat((self.brands.masks[labels[:branded]], self.distractors.masks[other]))
         colours = torch.cat((self.brands.colours[labels[:branded]], self.distractors.colours[other]))
-        marked = branded + alike
-        photos[:marked] = paste(rng, photos[:marked], masks, colours, self.look)
-        return Batch((camera(rng, photos) * 255).round().to(torch.uint8), labels, origins)
+        placed = placements(rng, branded + alike, self.look)
+        photos[: len(placed)] = paste_at(rng, photos[: len(placed)], masks, colours, self.look, placed)
+        side = torch.cat((sizes(placed), torch.zeros(count - len(placed))))
+        return Batch((camera(rng, photos) * 255).round().to(torch.uint8), labels, origins, side)
 
     def _with_objects(self, rng: np.random.Generator, photos: torch.Tensor) -> torch.Tensor:
         """Pastes a shape cut from the next photo onto a share of the photos, before any mark is pasted."""
@@ -77,6 +79,10 @@ class BrandComposer:
         filling = photos[(chosen + 1) % len(photos)]
         photos[chosen] = cover(rng, photos[chosen], self.distractors.masks[shapes], filling, self.look)
         return photos
+
+    def on(self, photos: torch.Tensor) -> "BrandComposer":
+        """The same composer with photos without a brand, uint8 [N, 3, S, S], beside its canvases."""
+        return replace(self, bank=torch.cat((self.bank, _shrunk(photos, self.bank.shape[-1]))))
 
     def to(self, device: torch.device) -> "BrandComposer":
         """The same composer with its canvases and marks on a device; enter `with device` to compose there."""
@@ -90,7 +96,7 @@ class BrandComposer:
         """A data set of `count` photos to evaluate on; equal for equal arguments."""
         rng = np.random.default_rng(seed)
         parts = [self.batch(rng, min(_AT_ONCE, count - start)) for start in range(0, count, _AT_ONCE)]
-        return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "labels", "origins")))
+        return Batch(*(torch.cat([getattr(part, name) for part in parts]) for name in Batch.__slots__))
 
 
 def composer(split: str, bank: torch.Tensor, brands: Logos, distractors: Logos, px: int = INPUT_PX) -> BrandComposer:
@@ -99,7 +105,10 @@ def composer(split: str, bank: torch.Tensor, brands: Logos, distractors: Logos, 
     The canvases are downscaled once, to BRAND_CANVAS_PX for INPUT_PX, which is enough for random crops.
     """
     side = min(bank.shape[-1], BRAND_CANVAS_PX * px // INPUT_PX)
-    parts = (functional.interpolate(part.float(), (side, side), mode="area").round() for part in torch.split(bank, 64))
-    small = torch.cat([part.to(torch.uint8) for part in parts])
     mix = Mix() if split == TRAIN else Mix(0.45, 0.25)
-    return BrandComposer(small, brands, distractors, mix, px=px)
+    return BrandComposer(_shrunk(bank, side), brands, distractors, mix, px=px)
+
+
+def _shrunk(photos: torch.Tensor, side: int) -> torch.Tensor:
+    parts = (functional.interpolate(part.float(), (side, side), mode="area") for part in torch.split(photos, 64))
+    return torch.cat([part.round().to(torch.uint8) for part in parts])

@@ -1,7 +1,6 @@
 """Stratified splits into train, val and test without leaks, and the report that shows it.
 
-A leak is a pair in two splits: photos with the same bytes, with nearly the same perceptual hash, of one group, or of one
-scene.
+A leak is a pair in two splits: photos with the same bytes, with nearly the same perceptual hash, of one group or scene.
 """
 
 from collections import defaultdict

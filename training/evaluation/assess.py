@@ -192,7 +192,8 @@ def _mistakes(seen: SplitPredictions, said: Ints, labels: tuple[str, ...], badne
 def _unmet(choice: Choice) -> list[str]:
     if choice.met:
         return []
-    target = f"a precision bound of {choice.target.precision:g} and {choice.target.no_logo_rate:.1%} of no-logo photos"
+    rates = f"{choice.target.no_logo_rate:.1%} of no-logo photos, {choice.target.ordinary_rate:.1%} of ordinary ones"
+    target = f"a precision bound of {choice.target.precision:g} and {rates}"
     return [f"no threshold reaches {target}; {choice.tagging.threshold:g} is the highest allowed"]
 
 

@@ -20,8 +20,9 @@ from training.statistics import (
     wilson,
 )
 
-#: The slice with the kind of a photo without a brand: clean, look-alike, foreign.
+#: The slice with the kind of a photo without a brand: ordinary, clean (drawn), look-alike, foreign.
 ORIGIN: Final = "origin"
+LOOK_ALIKE: Final = "look-alike"
 BASELINES: Final = ("always no_logo", "majority")
 
 
@@ -56,6 +57,11 @@ class BrandView:
     def decided(self) -> Ints:
         """The tag of each photo."""
         return decided(self.probabilities, self.threshold)
+
+    @property
+    def ordinary(self) -> Flags:
+        """Whether a photo shows neither a brand nor a look-alike of one."""
+        return (self.labels == self.no_logo) & (self.origins != LOOK_ALIKE)
 
     def take(self, which: Ints | Flags) -> "BrandView":
         """The rows at some indices."""

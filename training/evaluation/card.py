@@ -18,6 +18,14 @@ _SYNTHETIC: Final = {
         "spread of their votes, a test set that other people grade, and photos from the service's own uploads."
     ),
 }
+_COPIES: Final = (
+    "Beside the photos that people rated, code showed training damaged copies of them, whose ratings it lowered by the "
+    "severity of the damage, and copies on white. No copy is among the photos that the figures are of."
+)
+_OWN_RATINGS: Final = (
+    "Ratings by your own people replace these by one command: `photo-trainer train quality-rated --data FOLDER`, with "
+    "the photos and a list `ratings.csv` in the folder."
+)
 #: Licence of each kind of source, as far as it is known.
 _LICENCES: Final = {
     "composed": "simpleicons paths (CC0; the marks stay their owners' trademarks) on scenes drawn by code and on "
@@ -47,7 +55,7 @@ _INTENDED: Final = {
 }
 _BIASES: Final = {
     "brand": (
-        "It sees the square in the middle: a mark outside, or smaller than about a fifth of its side, is missed.",
+        "It sees the square in the middle: a mark outside, or smaller than about a sixth of its side, is missed.",
         (
             "Look-alikes that it never saw, lettering and packaging of unlisted brands get tagged more often than "
             "plain photos; the rates above say how often on these photos."
@@ -97,7 +105,7 @@ def sections(
         data: The run's data manifest as plain values, without its samples.
         environment: What the run was made with.
     """
-    kinds = [str(source["kind"]) for source in recipe.get("data", {}).get("sources", ())]
+    sources = recipe.get("data", {}).get("sources", ())
     model = recipe.get("model", {})
     what = (
         ("kind", evaluation.kind),
@@ -108,8 +116,8 @@ def sections(
         Section("Model", (), what),
         Section("Start weights", *_start_weights(model)),
         Section("Intended use", _INTENDED[evaluation.kind]),
-        Section("Data and licences", tuple(_LICENCES.get(kind, kind) for kind in kinds), _data_rows(evaluation, data)),
-        Section("Labels", _label_sentences(kinds)),
+        Section("Data and licences", _data_sentences(recipe), _data_rows(evaluation, data)),
+        Section("Labels", _label_sentences(sources)),
         Section("Known biases", _BIASES[evaluation.kind]),
         Section(
             "Decision", _decision_sentences(evaluation), tuple((k, f"{v:g}") for k, v in evaluation.decision.items())
@@ -183,10 +191,28 @@ def _leaks_text(leaks: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}: {len(v) if isinstance(v, list) else v}" for name, v in leaks.items()) or "not checked"
 
 
-def _label_sentences(kinds: Sequence[str]) -> tuple[str, ...]:
+def _data_sentences(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    sources = recipe.get("data", {}).get("sources", ())
+    lines = [source.get("terms") or _LICENCES.get(source["kind"], source["kind"]) for source in sources]
+    if recipe.get("data", {}).get("ordinary"):
+        lines.append("ordinary photos without a brand, given when training; their licence is for their owner to state")
+    if recipe.get("train", {}).get("final") == "all":
+        lines.append(
+            "The figures are of weights that were trained on the training split alone. The published weights were then "
+            "trained alike on the photos of all splits; threshold and temperature are those of the first training."
+        )
+    return tuple(lines)
+
+
+def _label_sentences(sources: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    kinds = [str(source["kind"]) for source in sources]
     made = tuple(_SYNTHETIC[kind] for kind in dict.fromkeys(kinds) if kind in _SYNTHETIC)
     if set(kinds) - set(_SYNTHETIC):
         made = (*made, "Labels of the other sources were given by people, as those sources describe.")
+    if any(source.get("damaged") or source.get("on_white") for source in sources):
+        made = (*made, _COPIES)
+    if "ratings" in kinds:
+        made = (*made, _OWN_RATINGS)
     return made
 
 

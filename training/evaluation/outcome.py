@@ -10,6 +10,7 @@ import numpy as np
 from training.evaluation.answers import Answers, Figure
 from training.evaluation.apart import Apart
 from training.evaluation.brand import BrandRow
+from training.evaluation.damage import PairedDamage
 from training.evaluation.robustness import Flips
 from training.evaluation.slices import Part
 from training.evaluation.thresholds import Choice, Tagging
@@ -61,6 +62,8 @@ class Evaluation:
     flips: tuple[Flips, ...] = ()
     #: Whether robustness was measured on the photos' own files.
     flips_on_originals: bool = False
+    #: Quality models only: photos against their damaged copies.
+    paired: PairedDamage | None = None
     mistakes: tuple[Mistake, ...] = ()
     alarms: tuple[str, ...] = ()
     drift: Mapping[str, Any] = field(default_factory=dict)

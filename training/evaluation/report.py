@@ -101,6 +101,7 @@ def _parts(evaluation: Evaluation) -> list[Part]:
         *special,
         _calibration_part(evaluation),
         *_slice_parts(evaluation),
+        *_damage_parts(evaluation),
         *_robustness_parts(evaluation),
     ]
 
@@ -272,6 +273,27 @@ def _slice_parts(evaluation: Evaluation) -> list[Part]:
         return []
     caption = "Parts of at least 20 photos; red: the whole interval lies 10 points under the average."
     return [Part("Slices", (), (Plot(figures.slices(evaluation.slices), caption),))]
+
+
+def _damage_parts(evaluation: Evaluation) -> list[Part]:
+    found = evaluation.paired
+    if found is None:
+        return []
+    lines = (
+        "How often a copy, damaged at full size before the model's resize, scores lower than its photo; chance: 50 %.",
+        f"Of {found.packshots} photos called good, put on white as packshots, {found.poor_packshots:.1%} are poor.",
+    )
+    table = (
+        ("damage", "short side, px", "photos", "copy scores lower", "95 %", "median drop"),
+        *(
+            (
+                pair.damage, f"{pair.short_side}{', on white' if pair.on_white else ''}", str(pair.photos),
+                f"{pair.lower:.1%}", bounds_text(pair.interval.low, pair.interval.high), f"{pair.drop:.3f}",
+            )
+            for pair in found.pairs
+        ),
+    )  # fmt: skip
+    return [Part("Photos against their damaged copies", lines, (), table)]
 
 
 def _robustness_parts(evaluation: Evaluation) -> list[Part]:

@@ -6,28 +6,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
+from training.data.decode import Geometry
 from training.data.photos import TRAIN
+from training.data.pixels import undamaged
 from training.data.related import related
 from training.errors import DataError
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
+from training.evaluation.damage import PairedDamage, paired_damage
 from training.evaluation.outcome import Evaluation
-from training.evaluation.predict import predict_split
+from training.evaluation.predict import SplitPredictions, logits_of, predict_split
+from training.evaluation.quality import score_of
 from training.evaluation.report import html
 from training.evaluation.thresholds import Target
 from training.models.served import deployable
 from training.models.spec import ModelSpec
 from training.progress import task
 from training.runs.run import BRAND, Run, load_model, load_split
+from training.statistics import Floats, softmax
 
 #: Of a run's folder, where its evaluation is written.
 FOLDER: Final = "evaluation"
 REPORT, CARD, METRICS, DRIFT = "report.html", "card.md", "metrics.json", "drift.json"
 _SPLITS: Final = ("val", "test", "foreign")
+#: At least so many photos are damaged, where there are more; less than twice as many.
+_PAIRED_PHOTOS: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,20 @@ def evaluate(run: Run, target: Target, console: Console, name: str | None = None
         evaluation = assess_brand(net, spec.labels, splits, target)
     else:
         evaluation = assess_quality(net, spec.labels, splits)
+        evaluation = replace(evaluation, paired=_paired(net, splits.test, evaluation.decision))
     return Evaluated(run, spec if name is None else replace(spec, name=name), net, splits, evaluation)
+
+
+def _paired(net: nn.Module, test: SplitPredictions, decision: Mapping[str, float]) -> PairedDamage:
+    """Pairs of test photos as they are, and damaged at full size."""
+    distinct = list({photo.uri: photo for photo in test.photos if photo.box is None}.values())
+    photos = [undamaged(photo) for photo in distinct[:: max(1, len(distinct) // _PAIRED_PHOTOS)]]
+    side = test.images.shape[1]
+
+    def score(images: np.ndarray) -> Floats:
+        return score_of(softmax(logits_of(net, images), decision["temperature"]))
+
+    return paired_damage(photos, Geometry(side, side), score, decision["good_threshold"])
 
 
 def write(found: Evaluated, folder: Path) -> list[Path]:

@@ -80,9 +80,16 @@ class _Block(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         inner = functional.relu6(self._bn0(self._expand_conv(features))) if self.expands else features
-        inner = functional.relu6(self._bn1(self._depthwise_conv(inner)))
+        if self.training and inner.requires_grad:
+            with torch.autocast(inner.device.type, enabled=False):  # in bf16, its backward pass is slow on a CPU
+                inner = self._spread(inner.float())
+        else:
+            inner = self._spread(inner)
         made: Tensor = self._bn2(self._project_conv(inner))
         return made + features if self.adds else made
+
+    def _spread(self, inner: Tensor) -> Tensor:
+        return functional.relu6(self._bn1(self._depthwise_conv(inner)))
 
 
 class Head(nn.Linear):
@@ -168,6 +175,12 @@ class EfficientNetLite(nn.Module):
             seen.insert(0, functional.relu6(self._bn1(self._conv_head(features))).mean((2, 3)))
         made: Tensor = self._fc(torch.cat(seen, 1))
         return made
+
+    def freeze(self, stages: int) -> None:
+        """Keeps the stem and the first stages as they are; they cost no backward pass."""
+        blocks = self._blocks[: self.ends[min(stages, len(self.ends)) - 1] + 1]
+        for layer in (self._conv_stem, self._bn0, blocks):
+            layer.requires_grad_(requires_grad=False)
 
     def fold(self) -> None:
         """Puts every norm, with its statistics, into the layer beside it, in place."""

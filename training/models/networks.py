@@ -73,16 +73,21 @@ def build(model: Model, outputs: int) -> nn.Module:
         kept = {id(parameter) for parameter in head.parameters()}
         for parameter in net.parameters():
             parameter.requires_grad = id(parameter) in kept
+    if model.frozen_stages:
+        inner = net.net if isinstance(net, Renormalised) else net
+        if not isinstance(inner, EfficientNetLite):
+            raise RecipeError(f"model.frozen_stages is for efficientnet_lite, not for {model.arch}")
+        inner.freeze(model.frozen_stages)
     return net
 
 
-def set_training(net: nn.Module, trainable: str) -> None:
-    """Training mode; if only the head is trained, batch norms keep their statistics, or the backbone would change."""
+def set_training(net: nn.Module) -> None:
+    """Training mode; but frozen batch norms keep their statistics, or the layers behind them would see others."""
     net.train()
-    if trainable == "head":
-        for module in net.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - the base of 1d, 2d and 3d
-                module.eval()
+    for module in net.modules():
+        frozen = [not parameter.requires_grad for parameter in module.parameters(recurse=False)]
+        if frozen and all(frozen) and isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - of any size
+            module.eval()
 
 
 def empty(arch: str, outputs: int) -> nn.Module:
@@ -116,8 +121,8 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
 
     if model.arch not in torchvision.models.list_models(module=torchvision.models):
         raise RecipeError(
-            f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2> (then -stages or -stages<1..7>, "
-            "-mlp<units>), timm/<name>, or one of torchvision's"
+            f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2> with or without "
+            "-stages or -stages<1..7> and -mlp<units>, timm/<name>, or one of torchvision's"
         )
     download = model.pretrained == "download"
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not download else {}

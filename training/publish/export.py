@@ -1,7 +1,7 @@
 """Exports a network to ONNX for serving, and checks the graph's nodes and its outputs against torch's.
 
 Weights that fp16 holds exactly are stored as fp16 with a Cast to float each, which halves the file. `deployable` rounds
-the small networks' weights in torch first, so storing them loses nothing more.
+our own networks' weights in torch first, so storing them loses nothing more.
 """
 
 from copy import deepcopy

@@ -6,10 +6,12 @@ import numpy as np
 
 from training.evaluation.decide import view_of
 from training.evaluation.run import CARD, DRIFT, FOLDER, Evaluated, write
+from training.models.served import deployable
 from training.publish import gate
 from training.publish.bundle import PARITY_PHOTOS, Bundle, make
 from training.publish.manifest import Evidence
 from training.publish.release import Candidate, metrics_of
+from training.runs.run import load_model
 
 #: Of a run's folder, where its graphs are written.
 EXPORT: Final = "export"
@@ -49,6 +51,8 @@ def candidate_of(found: Evaluated) -> Candidate:
 def bundle_of(found: Evaluated) -> Bundle:
     """The files of a version: int8 ranges from val photos, parity on test, foreign and val photos.
 
+    They hold the weights of the final training, if the run has one; all else is of the network that was evaluated.
+
     Raises:
         ExportError: The graph differs from torch.
     """
@@ -58,4 +62,6 @@ def bundle_of(found: Evaluated) -> Bundle:
     chosen = np.unique(np.linspace(0, len(photos) - 1, min(PARITY_PHOTOS, len(photos))).astype(np.int64))
     # lists are sorted by label: the first photos would calibrate for one label
     shuffled = np.random.default_rng(0).permutation(splits.val.images)
-    return make(found.spec, found.net, found.evaluation.decision, shuffled, photos[chosen])
+    final = found.run.final
+    net = deployable(load_model(final)[0]) if final else found.net
+    return make(found.spec, net, found.evaluation.decision, shuffled, photos[chosen])

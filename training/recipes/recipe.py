@@ -4,9 +4,9 @@ A recipe is data, never code. Unknown keys are errors; `files` reads, overrides 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -18,19 +18,35 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class RatingsSource(Part):
+class RatedSource(Part):
+    """Photos that people rated, to which code may add damaged copies."""
+
+    damaged: Annotated[int, Field(ge=0)] = Field(
+        0, description="damaged copies of every training photo; the worse the damage, the lower the copy's rating"
+    )
+    terms: str = Field("", description="what the photos' authors say of their use, for the model card")
+    on_white: Share = Field(
+        0.0,
+        description="share of the training photos that are shown on white too, as packshots: rated alike, or damaged",
+    )
+
+
+class RatingsSource(RatedSource):
     """Rated photos listed in a CSV, Parquet or Excel file with a header."""
 
     kind: Literal["ratings"]
     path: Path = Field(description="the CSV, Parquet or Excel file")
     photos: Path | None = Field(None, description="folder of relative paths; the list's own folder by default")
     image: str = Field("image", description="column with a path or URI (file:, http:, https:)")
-    rating: str = Field("rating", description="column with a rating 1..5, fractions allowed")
+    rating: str = Field("rating", description="column with a rating, fractions allowed")
+    scale: tuple[float, float] = Field(
+        (1.0, 5.0), description="the column's worst and best rating, such as [0, 1], or [6, 1] where 1 is best"
+    )
     group: str | None = Field(None, description="column whose equal values stay in one split, such as the uploader")
     split: str | None = Field(None, description="column with train, val or test; own split by default")
 
 
-class AvaSource(Part):
+class AvaSource(RatedSource):
     """AVA: votes 1..10 in AVA.txt, photos named by id."""
 
     kind: Literal["ava"]
@@ -38,7 +54,7 @@ class AvaSource(Part):
     photos: Path = Field(description="folder with <image id>.jpg")
 
 
-class KoniqSource(Part):
+class KoniqSource(RatedSource):
     """KonIQ-10k: votes 1..5 in koniq10k_scores_and_distributions.csv."""
 
     kind: Literal["koniq10k"]
@@ -46,7 +62,7 @@ class KoniqSource(Part):
     photos: Path = Field(description="folder with the photos, such as 1024x768")
 
 
-class SpaqSource(Part):
+class SpaqSource(RatedSource):
     """SPAQ: mean opinion scores 0..100 in an Excel sheet or a CSV of it."""
 
     kind: Literal["spaq"]
@@ -62,6 +78,7 @@ class DamagedSource(Part):
     scenes: Annotated[int, Field(ge=0)] = Field(1600, description="drawn scenes of training; held-out splits get less")
     train: Count = Field(8000, description="damaged photos to train on")
     held_out: Count = Field(1200, description="damaged photos of val, and as many of test")
+    on_white: Share = Field(0.0, description="share of the photos that is cut out and put on white, as packshots")
 
 
 class FoldersSource(Part):
@@ -153,7 +170,7 @@ class Splitting(Part):
     )
     gap_s: Annotated[float, Field(ge=0)] = Field(60.0, description="scenes: time: between photos of one scene")
     alike: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.9, description="scenes: look: least cosine of the features of two photos of one scene"
+        0.85, description="scenes: look: least cosine of the features of two photos of one scene"
     )
     on_leak: Literal["drop", "fail"] = Field(
         "drop", description="drop: of photos that leak between splits, drop the training copy; fail: stop"
@@ -191,6 +208,9 @@ class Model(Part):
     input_px: Count = Field(96, description="side of the network's input, in px")
     trainable: Literal["all", "head"] = Field(
         "all", description="head: all but the last layer are frozen, and their features of photos are computed once"
+    )
+    frozen_stages: Annotated[int, Field(ge=0, le=7)] = Field(
+        0, description="efficientnet_lite: so many first stages, and the stem, stay as they are"
     )
     weights: Path | None = Field(None, description="state dict to start from; a last layer of another shape is new")
     weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
@@ -273,6 +293,18 @@ class Train(Stage):
     best: Literal["last", "best"] = Field(
         "best", description="final weights: of the best evaluation, or of the last step"
     )
+    final: Literal["selection", "all"] = Field(
+        "selection",
+        description="weights to publish: selection: those that val chose and test measured; all: those of a second, "
+        "equal training on the photos of all splits, with the first one's threshold and temperature",
+    )
+
+    @model_validator(mode="after")
+    def _nothing_chosen_on_what_is_trained_on(self) -> Self:
+        stages = (self, *([self.second] if self.second else []))
+        if self.final == "all" and (self.best != "last" or any(stage.patience for stage in stages)):
+            raise ValueError("final: all leaves no photos to choose weights on: set best: last and patience: 0")
+        return self
 
 
 class Recipe(Part):

@@ -3,6 +3,7 @@
 A batch depends only on the recipe's seed, the step and the process, so a resumed run sees the same batches.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,17 +70,13 @@ class Feed:
         self._recipe, self._process, self._labels = recipe, process, manifest.labels
         self._photos = manifest.of(TRAIN)
         self._targets = targets_of(self._photos, manifest.labels)
-        px = recipe.model.input_px
-        with console.status("drawing scenes"):
-            self._composers = [
-                (brand_composer(TRAIN, marks_name(s.marks, s.brands), s.scenes, px).to(process.device), s.share)
-                for s in recipe.data.sources
-                if isinstance(s, ComposedSource)
-            ]
-        composed = sum(round(recipe.train.batch * share) for _, share in self._composers)
-        self._listed = max(0, recipe.train.batch - composed) if self._photos else 0
         data = recipe.data
         self._bank = pixels_of(self._photos, data.stored_px, data, console, "training photos") if data.cache else None
+        composed = [source for source in data.sources if isinstance(source, ComposedSource)]
+        with console.status("drawing scenes"):
+            self._composers = [(self._composer(source).to(process.device), source.share) for source in composed]
+        made = sum(round(recipe.train.batch * share) for _, share in self._composers)
+        self._listed = max(0, recipe.train.batch - made) if self._photos else 0
         no_logo_share = recipe.train.no_logo_share
         self._order = SamplingOrder(
             [int(target.argmax()) for target in self._targets],
@@ -90,6 +87,14 @@ class Feed:
             if no_logo_share is None or recipe.task != "brand"
             else (len(self._labels) - 1, no_logo_share),
         )
+
+    def _composer(self, source: ComposedSource) -> BrandComposer:
+        """The composer of a source; beside its drawn scenes, it uses as many listed photos without a brand."""
+        px, marks = self._recipe.model.input_px, marks_name(source.marks, source.brands)
+        made = brand_composer(TRAIN, marks, source.scenes, px)
+        plain = [index for index, photo in enumerate(self._photos) if photo.label == NO_LOGO]
+        every = max(1, math.ceil(len(plain) / source.scenes))
+        return made.on(self._stored(plain[::every])) if plain else made
 
     def _stored(self, indices: list[int]) -> Tensor:
         """The stored squares of photos, uint8 [N, 3, stored_px, stored_px]: from memory, or decoded now."""

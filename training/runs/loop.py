@@ -89,7 +89,7 @@ class Trainer:
         console: Console,
         tracker: Tracker = NO_TRACKER,
     ) -> None:
-        """`validation` is the val split; None except in the leading process."""
+        """`validation` is the val split; None except in the leading process, and where there is nothing to choose."""
         self.run, self.recipe, self.process, self.console = run, recipe, process, console
         self.feed: Feed | FeatureFeed = feed
         self.validation, self.tracker = validation, tracker
@@ -126,7 +126,7 @@ class Trainer:
                 self._save()  # a resumed run must know that the stage is over, also if it ended early
         if self.recipe.train.best == "best" and self.best_state:
             self.average.load_state_dict(self.best_state)
-        return self._score() if self.process.leads else None
+        return None if self.validation is None else self._score()
 
     def state(self) -> dict[str, Tensor]:
         """The averaged weights of the whole network."""
@@ -155,7 +155,7 @@ class Trainer:
     def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
         progress, device = self.progress, self.process.device
         torch.manual_seed((self.recipe.seed * _PRIME + progress.total) * _PRIME + self.process.rank)
-        set_training(self.net, "all" if self.frozen else self.recipe.model.trainable)
+        set_training(self.net)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
         seen = self._seen(images)
@@ -185,7 +185,7 @@ class Trainer:
         if progress.step % _LOG_STEPS == 0 or at_end:
             self._log("step", loss=round(float(loss), 5), rate=learning_rate(progress.step - 1, stage))
         if progress.step % stage.evaluate_steps == 0 or at_end:
-            if self.process.leads:
+            if self.validation is not None:
                 self._evaluate()
             stale = torch.tensor([progress.stale], device=self.process.device)
             self.process.broadcast(stale)

@@ -20,6 +20,8 @@ from training.recipes.files import load, parse
 from training.recipes.recipe import Recipe
 
 BRAND, QUALITY = "brand", "quality"
+#: Folder, in that of a run, of its training on all photos.
+FINAL: Final = "final"
 _GREY_SPREAD: Final = 4.0
 
 
@@ -56,6 +58,17 @@ class Run:
         self.model_file = path / "model.pt"
         #: The line that training printed.
         self.result_file = path / "result.json"
+
+    @property
+    def finished(self) -> bool:
+        """Whether its training, but for a final one, came to an end."""
+        return self.model_file.is_file() and self.result_file.is_file()
+
+    @property
+    def final(self) -> "Run | None":
+        """The training on all photos, a run in this run's folder, once it began."""
+        inner = Run(self.path / FINAL)
+        return inner if inner.recipe_file.is_file() else None
 
     @classmethod
     def open(cls, path: Path) -> Self:

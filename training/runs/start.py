@@ -13,6 +13,7 @@ from rich.console import Console
 
 from training.data.assemble import assemble
 from training.data.manifest import Manifest
+from training.data.photos import VAL
 from training.environment import training_environment
 from training.errors import RunError
 from training.recipes.files import dump
@@ -20,8 +21,9 @@ from training.recipes.recipe import Recipe
 from training.runs import checkpoint
 from training.runs.distributed import Process, joined
 from training.runs.feed import Feed, validation_set
+from training.runs.looks import looks
 from training.runs.loop import Trainer
-from training.runs.run import Run, geometry_of
+from training.runs.run import FINAL, Run, geometry_of
 from training.runs.track import NO_TRACKER, tracker
 
 
@@ -75,44 +77,68 @@ def train(run: Run, console: Console) -> dict[str, Any]:
     A finished run is left as it is. Under `torchrun` every process calls this; the leading one writes files and returns
     the result, the others return an empty one.
     """
-    if run.model_file.is_file() and run.result_file.is_file():
+    recipe = run.recipe()  # the first process wrote it before it joined
+    whole = recipe.train.final == "all"
+    if run.finished and (not whole or Run(run.path / FINAL).finished):
         return run.result()
     with joined() as process:
-        recipe = run.recipe()  # the first process wrote it before it joined
         torch.set_num_threads(recipe.train.threads)
         if process.device.type == "cpu":
             torch.use_deterministic_algorithms(mode=True)
         console = console if process.leads else Console(quiet=True)
-        manifest = _manifest(run, recipe, process, console)
-        feed = Feed(recipe, manifest, process, console)
-        validation = validation_set(recipe, manifest, console) if process.leads else None
-        with tracker(run, recipe) if process.leads else nullcontext(NO_TRACKER) as tracks:
-            trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console, tracks)
-            score = trainer.fit()
-        result: dict[str, Any] = {}
-        if score is not None:
-            _write_model(run, recipe, manifest, trainer)
-            result = {
-                "run": str(run.path),
-                "task": recipe.task,
-                "steps": trainer.progress.total,
-                "best_step": trainer.progress.best_total,
-                "val": score.values,
-                "seconds": round(trainer.progress.seconds, 1),
-                "cpu_seconds": round(trainer.progress.cpu_seconds, 1),
-                "data_sha256": manifest.sha256,
-                "model_sha256": hashlib.sha256(run.model_file.read_bytes()).hexdigest(),
-            }
-            checkpoint.write_text(run.result_file, json.dumps(result, indent=2) + "\n")
-        process.wait()
+        result = _trained(run, recipe, process, console)
+        if whole:
+            _trained(_final_run(run, recipe, process), recipe, process, console)
     return result
+
+
+def _trained(run: Run, recipe: Recipe, process: Process, console: Console) -> dict[str, Any]:
+    """Trains a run that may be finished already."""
+    if run.finished:
+        return run.result()
+    manifest = _manifest(run, recipe, process, console)
+    feed = Feed(recipe, manifest, process, console)
+    chooses = process.leads and bool(manifest.of(VAL))
+    validation = validation_set(recipe, manifest, console) if chooses else None
+    with tracker(run, recipe) if process.leads else nullcontext(NO_TRACKER) as tracks:
+        trainer = Trainer(run, recipe, len(manifest.labels), feed, validation, process, console, tracks)
+        score = trainer.fit()
+    result: dict[str, Any] = {}
+    if process.leads:
+        _write_model(run, recipe, manifest, trainer)
+        result = {
+            "run": str(run.path),
+            "task": recipe.task,
+            "steps": trainer.progress.total,
+            "best_step": trainer.progress.best_total,
+            "val": score.values if score else {},
+            "seconds": round(trainer.progress.seconds, 1),
+            "cpu_seconds": round(trainer.progress.cpu_seconds, 1),
+            "data_sha256": manifest.sha256,
+            "model_sha256": hashlib.sha256(run.model_file.read_bytes()).hexdigest(),
+        }
+        checkpoint.write_text(run.result_file, json.dumps(result, indent=2) + "\n")
+    process.wait()
+    return result
+
+
+def _final_run(run: Run, recipe: Recipe, process: Process) -> Run:
+    """The run on the photos of all splits, in the folder of the run that chose; made if it is not there yet."""
+    final = Run(run.path / FINAL)
+    if process.leads and not final.data_file.is_file():
+        final.path.mkdir(exist_ok=True)
+        own = recipe.model_copy(update={"train": recipe.train.model_copy(update={"final": "selection"})})
+        checkpoint.write_text(final.recipe_file, dump(own))
+        checkpoint.write_text(final.data_file, json.dumps(run.data().whole().as_json(), indent=1) + "\n")
+    process.wait()
+    return final
 
 
 def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> Manifest:
     """The run's manifest, made by the leading process if it is not there yet."""
     if process.leads and not run.data_file.is_file():
         checkpoint.write_text(run.environment_file, json.dumps(training_environment(), indent=2) + "\n")
-        made = assemble(recipe, console)
+        made = assemble(recipe, console, looks(recipe, console))
         for line in made.remarks():
             console.print(line, style="yellow", highlight=False)
         checkpoint.write_text(run.data_file, json.dumps(made.as_json(), indent=1) + "\n")

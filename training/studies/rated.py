@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from PIL import Image
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
@@ -113,9 +112,7 @@ def balanced(labels: Sequence[Hashable], seed: int) -> np.ndarray:
 def write_photo(path: Path, rng: np.random.Generator, rating: int) -> Image.Image:
     """Writes a drawing as a file, the more damaged the lower its rating; returns it."""
     image, _ = drawing(rng, int(rng.integers(12)), _SIZE)
-    pixels = torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1) / 255)
-    worn = damaged(rng, pixels, float(WORST + 1 - rating))
-    made = Image.fromarray((worn.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+    made = damaged(rng, image, float(WORST + 1 - rating))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(jpeg(made))
     return made

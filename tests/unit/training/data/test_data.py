@@ -5,13 +5,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
+from PIL import Image
 
-from training.data.assemble import _damaged
-from training.data.backgrounds import PHOTOS, background_bank
-from training.data.compose import Look, mark_coordinates, paste, placements
+from training.data.assemble import _copies, _damaged
+from training.data.backgrounds import PHOTOS, background_bank, scene
+from training.data.compose import Look, _blur_matrix, mark_coordinates, paste, placements
 from training.data.degrade import WORST, Damage, damaged, degrade
 from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distractor_names, render_mask
+from training.data.packshots import on_white
 from training.data.photos import LEVELS, SPLITS, TEST, Photo
 from training.data.sets import INPUT_PX, BrandComposer, Origin
 
@@ -110,35 +111,65 @@ def test_marks_stay_in_reach_and_have_the_size_that_was_asked() -> None:
     assert not inside[:, 0, :].any(1).all()
 
 
+def test_thin_ink_of_a_small_mark_keeps_its_share_of_the_photo() -> None:
+    stripes = torch.zeros(1, 1, 128, 128, dtype=torch.uint8)
+    stripes[..., ::4] = 255  # a quarter is ink
+    for size in (1 / 6, 0.3, 0.8):
+        look = Look(size, size, angle=0, perspective=0, plate=0, occluded=0, faintest=1.0, reach=1.0)
+        for seed in range(4):
+            photo = torch.full((1, 3, 96, 96), 0.5)
+            made = paste(np.random.default_rng(seed), photo.clone(), stripes, torch.zeros(1, 3), look)
+            inked = (made - photo).abs().mean() / (made - photo).abs().max()
+            assert made.std() > 0
+            assert float((made - photo).abs().mean()) == pytest.approx(0.45 * size**2 / 4, rel=0.25), (size, inked)
+
+
+def test_no_weight_of_a_blur_is_denormal() -> None:
+    for sigma in (0.3, 1.3, 5.0):
+        weights = _blur_matrix(160, sigma)
+        assert torch.allclose(weights.sum(1), torch.ones(160))
+        assert not ((weights > 0) & (weights < torch.finfo(torch.float32).tiny * 1e6)).any()
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    return scene(np.random.default_rng(2), TEST, 384)
+
+
+def loss(photo: Image.Image, made: Image.Image, px: int = 96) -> float:
+    """PSNR, dB, of a photo against another as a model sees both."""
+    seen = [p.resize((px, px), Image.Resampling.BILINEAR) for p in (photo, made)]
+    return psnr(*(torch.from_numpy(np.array(p, np.float32) / 255) for p in seen))
+
+
 @pytest.mark.parametrize("damage", list(Damage))
-def test_damage_grows_with_severity(damage: Damage, bank: torch.Tensor) -> None:
-    photo = bank[1].float() / 255
-    seen = [psnr(photo, degrade(np.random.default_rng(0), photo, damage, severity)) for severity in range(WORST + 1)]
+def test_damage_grows_with_severity(damage: Damage, picture: Image.Image) -> None:
+    made = [degrade(np.random.default_rng(0), picture, damage, severity) for severity in range(WORST + 1)]
+    assert made[0] is picture
+    seen = [loss(picture, one, 192) for one in made]
     assert seen == sorted(seen, reverse=True)
     assert seen[1] - seen[WORST] > 3
-    assert torch.equal(photo, degrade(np.random.default_rng(0), photo, damage, 0))
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), severity=st.integers(0, WORST), width=st.integers(40, 90))
-def test_damage_keeps_shape_and_range(seed: int, severity: int, width: int) -> None:
-    photo = torch.from_numpy(np.random.default_rng(seed).random((3, 48, width), np.float32))
+@given(seed=st.integers(0, 10_000), severity=st.integers(0, WORST), width=st.integers(1, 90))
+def test_damage_keeps_the_size(seed: int, severity: int, width: int) -> None:
+    photo = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, width, 3), np.uint8))
     made = damaged(np.random.default_rng(seed), photo, severity)
-    assert made.shape == photo.shape
-    assert made.min() >= 0
-    assert made.max() <= 1
+    assert (made.size, made.mode) == (photo.size, "RGB")
 
 
-@pytest.mark.parametrize("damage", [d for d in Damage if d is not Damage.MOTION])
-def test_damage_looks_the_same_at_any_size(damage: Damage, bank: torch.Tensor) -> None:
-    small = functional.interpolate(bank[:1].float() / 255, (192, 192), mode="bilinear", antialias=True)[0]
-    large = functional.interpolate(small[None], (576, 576), mode="bilinear")[0]
-    seen = []
-    for photo in (small, large):
-        made = degrade(np.random.default_rng(0), photo, damage, 4)
-        seen.append([functional.interpolate(p[None], (96, 96), mode="bilinear", antialias=True) for p in (photo, made)])
-    losses = [psnr(*pair) for pair in seen]
-    assert abs(losses[0] - losses[1]) < 1.5
+@pytest.mark.parametrize("damage", [d for d in Damage if d not in {Damage.NOISE, Damage.JPEG}])
+def test_damage_looks_the_same_at_any_size(damage: Damage, picture: Image.Image) -> None:
+    sizes = (picture, picture.resize((1152, 1152), Image.Resampling.BICUBIC))
+    seen = [loss(photo, degrade(np.random.default_rng(0), photo, damage, 3)) for photo in sizes]
+    assert abs(seen[0] - seen[1]) < 1.5
+
+
+@pytest.mark.parametrize("damage", [Damage.NOISE, Damage.JPEG])
+def test_damage_of_single_pixels_is_seen_in_a_large_photo_too(damage: Damage, picture: Image.Image) -> None:
+    large = picture.resize((1536, 1536), Image.Resampling.BICUBIC)
+    assert loss(large, degrade(np.random.default_rng(0), large, damage, 3), 224) < 36
 
 
 def test_more_brands_than_the_demos_are_other_companies_than_the_look_alikes() -> None:
@@ -157,7 +188,40 @@ def test_a_batch_of_many_brands_is_labelled_with_all_of_them(bank: torch.Tensor)
     assert set(labels.tolist()) == {*range(20), 20}
 
 
+def test_a_damaged_copy_of_a_rated_photo_is_rated_lower_the_worse_its_damage() -> None:
+    photo = Photo(id="a", uri="a.jpg", source="list", rating=4.0, votes=(0, 0, 0, 1, 0), split="train", group="owner")
+    copies = list(_copies([photo], 50, 0.0, np.random.default_rng(1)))
+    assert len({copy.id for copy in copies}) == 50
+    assert {(copy.group, copy.votes, copy.split) for copy in copies} == {("owner", None, "train")}
+    worst_first = sorted(copies, key=lambda copy: copy.damage[1] if copy.damage else 0, reverse=True)
+    lowered = [copy.rating or 0 for copy in worst_first]
+    assert lowered == sorted(lowered)
+    assert 1 < lowered[0] < 2
+    assert 3.5 < lowered[-1] < 4
+
+
+def test_a_share_of_rated_photos_is_shown_on_white_too_half_of_them_undamaged() -> None:
+    photos = [Photo(id=f"{n}", uri="a.jpg", source="list", rating=4.0, split="train") for n in range(400)]
+    white = [copy for copy in _copies(photos, 1, 0.25, np.random.default_rng(2)) if copy.on_white]
+    whole = [copy for copy in white if copy.damage and not copy.damage[1]]
+    assert 70 < len(white) < 130
+    assert 0.35 < len(whole) / len(white) < 0.65
+    assert {copy.rating for copy in whole} == {4.0}
+    assert max(copy.rating or 0 for copy in white if copy not in whole) < 4.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), width=st.integers(1, 300))
+def test_a_packshot_keeps_the_middle_of_a_photo_on_white(seed: int, width: int) -> None:
+    photo = Image.new("RGB", (width, 200), (200, 30, 40))
+    made = np.asarray(on_white(np.random.default_rng(seed), photo))
+    assert made.shape == (200, width, 3)
+    assert (made[:2] > 200).all()
+    if width > 20:
+        assert tuple(made[104, width // 2]) == (200, 30, 40)
+
+
 def test_every_level_of_damage_is_equally_frequent() -> None:
     base = [Photo(id=f"photo-{n}", uri="scene:train/0/0", source="made", split="train") for n in range(3)]
-    ratings = [photo.rating for photo in _damaged(base, 70, np.random.default_rng(1))]
+    ratings = [photo.rating for photo in _damaged(base, 70, 0.0, np.random.default_rng(1))]
     assert all(ratings.count(float(level)) == 14 for level in LEVELS)

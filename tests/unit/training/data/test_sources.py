@@ -158,6 +158,34 @@ def test_a_wrong_rating_is_named_by_its_line(tmp_path: Path, row: dict[str, str]
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("scale", "rating", "level"),
+    [((0.0, 1.0), "0.75", 4.0), ((1.0, 10.0), "10", 5.0), ((6.0, 1.0), "6", 1.0), ((6.0, 1.0), "1,0", 5.0)],
+)
+def test_a_rating_of_any_scale_becomes_a_level(
+    tmp_path: Path, scale: tuple[float, float], rating: str, level: float
+) -> None:
+    (tmp_path / "list.csv").write_text(f"image;rating\na.jpg;{rating}\n")
+    assert [photo.rating for photo in listed(ratings(tmp_path / "list.csv", scale=scale))] == [level]
+
+
+@pytest.mark.parametrize(
+    ("scale", "rating", "message"),
+    [
+        ((0.0, 1.0), "3", r"line 2: rating 3 is not within 0..1; give the column's worst and best .*`scale`"),
+        ((6.0, 1.0), "0.9", r"line 2: rating 0.9 is not within 6..1"),
+        ((0.0, 1.0), "nan", "line 2: rating nan is not within 0..1"),
+        ((2.0, 2.0), "2", "the scale of .* has equal ends: 2"),
+    ],
+)
+def test_a_rating_outside_its_scale_is_refused(
+    tmp_path: Path, scale: tuple[float, float], rating: str, message: str
+) -> None:
+    listing = listed(ratings(write_csv(tmp_path / "list.csv", [{"image": "a.jpg", "rating": rating}]), scale=scale))
+    with pytest.raises(DataError, match=message):
+        list(listing)
+
+
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
     for name in ("x.parquet", "x.xlsx"):
         (tmp_path / name).write_bytes(b"not a table")

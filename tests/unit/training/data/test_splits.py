@@ -144,6 +144,22 @@ def test_foreign_photos_are_a_split_of_their_own(tmp_path: Path) -> None:
     assert len(manifest.of(FOREIGN)) == 6
 
 
+def test_ordinary_photos_are_trained_on_as_photos_without_a_brand(tmp_path: Path) -> None:
+    brand_folders(tmp_path / "own")
+    for index in range(20):
+        (tmp_path / "else" / "deep").mkdir(parents=True, exist_ok=True)
+        photo(100 + index, 0).save(tmp_path / "else" / "deep" / f"{index}.png")
+    manifest = assemble(recipe_of(tmp_path / "own", ordinary=[str(tmp_path / "else")]), QUIET)
+    added = [one for one in manifest.photos if one.id.startswith("ordinary/deep/")]
+    assert len(added) == 20
+    assert {one.label for one in added} == {"no_logo"}
+    assert {one.split for one in added} == {"train", "val", "test"}
+    assert {one.metadata["origin"] for one in added} == {"ordinary"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"the ordinary folder .* holds no photos"):
+        assemble(recipe_of(tmp_path / "own", ordinary=[str(tmp_path / "empty")]), QUIET)
+
+
 def test_the_manifest_is_addressed_by_content_and_not_by_place(tmp_path: Path) -> None:
     for name in ("here", "there"):
         brand_folders(tmp_path / name)

@@ -9,16 +9,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn import metrics as oracle
 from torch import Tensor, nn
 
-from training.data.decode import Geometry
+from training.data.decode import Decoded, Geometry
 from training.data.photos import Photo
 from training.evaluation import brand, quality, robustness, slices, thresholds
 from training.evaluation.answers import Answers
 from training.evaluation.apart import divided
 from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
+from training.evaluation.damage import ABSOLUTE, LARGE_PX, SMALL_PX, PairedDamage, paired_damage
 from training.evaluation.outcome import Evaluation
 from training.evaluation.predict import SplitPredictions, logits_of
 from training.evaluation.report import html
@@ -81,7 +83,7 @@ def brands() -> Evaluation:
     val, test = (seen(*brand_photos(seed, 240), net) for seed in (1, 2))
     foreign = seen(*brand_photos(3, 30), net)
     foreign = replace(foreign, answers=replace(foreign.answers, labels=np.full(30, 2)))
-    return assess_brand(net, LABELS, Splits(val, test, foreign), thresholds.Target(0.6, 0.2))
+    return assess_brand(net, LABELS, Splits(val, test, foreign), thresholds.Target(0.6, 0.2, ordinary_rate=0.2))
 
 
 @pytest.fixture(scope="module")
@@ -144,17 +146,28 @@ def test_a_threshold_that_was_met_holds_its_bound_on_the_photos_it_was_chosen_on
     score = rng.random(300)
     branded = rng.random(300) < 0.6
     right = branded & (rng.random(300) < score)
-    choice = thresholds.choose(score, right, branded, thresholds.Target(precision, 0.5))
+    choice = thresholds.choose(score, right, branded, ~branded, thresholds.Target(precision, 0.5, ordinary_rate=1.0))
     if choice.met:
         assert choice.tagging.interval.low >= precision
         assert choice.tagging.precision >= precision
         assert choice.tagging.no_logo_rate <= 0.5
         lower = [
-            t for t in thresholds.sweep(score, right, branded, 0.5, 0.99) if t.threshold < choice.tagging.threshold
+            t for t in thresholds.sweep(score, right, branded, 0.5, 0.999) if t.threshold < choice.tagging.threshold
         ]
         assert not [t for t in lower if t.interval.low >= precision and t.no_logo_rate <= 0.5]
     else:
-        assert choice.tagging.threshold == 0.99
+        assert choice.tagging.threshold == 0.999
+
+
+def test_ordinary_photos_are_tagged_less_often_than_look_alikes_may_be() -> None:
+    branded = np.arange(3000) < 1000
+    ordinary = np.arange(3000) >= 2000
+    score = np.where(branded, 0.9995, np.where(ordinary, 0.2, 0.3))
+    score[[1000, 1001, 2000, 2001]] = [0.8, 0.8, 0.95, 0.993]
+    target = thresholds.Target(no_logo_rate=0.002)
+    for rate, threshold in ((0.0, 0.994), (0.001, 0.96), (1.0, 0.5)):
+        choice = thresholds.choose(score, branded, branded, ordinary, replace(target, ordinary_rate=rate))
+        assert (choice.met, choice.tagging.threshold) == (True, threshold)
 
 
 def test_a_collapsed_model_raises_the_alarm(brands: Evaluation) -> None:
@@ -191,6 +204,32 @@ def test_a_slice_that_fails_is_called_out() -> None:
 def test_names_that_are_too_many_are_no_slice() -> None:
     values = np.array([f"camera {index}" for index in range(50)])
     assert set(slices.binned(values)) == {""}
+
+
+@pytest.fixture(scope="module")
+def paired() -> PairedDamage:
+    """Pairs as a model judges them that knows brightness alone: a photo of 118 is called good, white is better."""
+    photos = [Image.new("RGB", (120, 90), (grey, 118, 118)) for grey in (114, 122)]
+    decoded = [Decoded(photo, *photo.size) for photo in photos]
+    return paired_damage(decoded, Geometry(64, 64), lambda seen: seen.mean((1, 2, 3)) / 255, threshold=0.4)
+
+
+def test_a_pair_tells_the_damage_that_a_model_sees_from_damage_that_it_takes_for_better(paired: PairedDamage) -> None:
+    found = {(pair.damage, pair.short_side, pair.on_white): pair.lower for pair in paired.pairs}
+    for white in (False, True):
+        assert found["2 stops too dark", SMALL_PX, white] == 1
+        assert found["1.2 stops too bright", SMALL_PX, white] == 0
+    assert {pair.photos for pair in paired.pairs} == {2}
+    assert {pair.damage for pair in paired.pairs if pair.short_side == LARGE_PX} == set(ABSOLUTE)
+
+
+def test_a_model_that_takes_white_for_damage_is_told_by_its_packshots(paired: PairedDamage) -> None:
+    assert (paired.packshots, paired.poor_packshots) == (2, 0.0)
+    photo = Image.new("RGB", (90, 90), (120, 120, 120))
+    decoded = [Decoded(photo, *photo.size)]
+    dark = [paired_damage(decoded, Geometry(32, 32), lambda x: 1 - x.mean((1, 2, 3)) / 255, bar) for bar in (0.4, 0.9)]
+    assert (dark[0].packshots, dark[0].poor_packshots) == (1, 1.0)
+    assert dark[1].packshots == 0  # the photo itself is poor, which tells nothing about white
 
 
 def test_artefacts_that_change_nothing_flip_nothing() -> None:

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from training.errors import DataError, ToolMissing, WeightsError
+from training.errors import DataError, RecipeError, ToolMissing, WeightsError
 from training.models.imagenet import accuracy, labelled
-from training.models.networks import build, natural_px
+from training.models.networks import build, natural_px, trunk
 from training.models.packages import PACKAGES, Package, weights_file
 from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
 from training.recipes.recipe import Model
@@ -60,6 +60,23 @@ def test_the_head_with_stages_sees_mean_and_deviation_of_all_seven() -> None:
     moments = [moment for made in stages for moment in (made.mean((2, 3)), made.std((2, 3), correction=0))]
     assert len(moments) == 14
     assert torch.allclose(seen[0][:, 1280:], torch.cat(moments, 1), atol=2e-3)
+
+
+def test_the_first_stages_alone_see_what_they_see_in_the_whole_network() -> None:
+    pixels, seen = torch.randn(2, 3, 64, 64), []
+    for arch in ("efficientnet_lite0-stages", "efficientnet_lite0-stages4-mlp8"):
+        below = trunk(build(Model(arch=arch, pretrained="package"), 5)).eval()
+        with torch.no_grad():
+            seen.append(below(pixels))
+    whole, first = seen
+    assert first.shape == (2, 2 * (16 + 24 + 40 + 80))
+    assert torch.equal(whole[:, 1280 : 1280 + first.shape[1]], first)
+
+
+@pytest.mark.parametrize("arch", ["efficientnet_lite0-stages8", "efficientnet_lite0-mlp0", "efficientnet_lite3"])
+def test_a_network_that_lite_is_not_is_refused(arch: str) -> None:
+    with pytest.raises(RecipeError, match="-stages<1..7> and -mlp<units>"):
+        build(Model(arch=arch), 5)
 
 
 def test_a_constant_photo_has_finite_gradients() -> None:

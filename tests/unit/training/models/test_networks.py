@@ -102,11 +102,36 @@ def test_head_only_trains_the_head() -> None:
 def test_a_frozen_backbone_is_the_same_after_a_step() -> None:
     net = build(Model(arch="resnet10-w8", trainable="head"), 3)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    set_training(net, "head")
+    set_training(net)
     net(torch.rand(4, 3, 32, 32)).sum().backward()
     torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
     changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"head.weight", "head.bias"}
+
+
+def test_frozen_stages_are_the_same_after_a_step_and_the_others_are_not() -> None:
+    net = build(Model(arch="efficientnet_lite0-stages5", frozen_stages=3), 3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    set_training(net)
+    net(torch.rand(4, 3, 32, 32)).sum().backward()
+    torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    trained = {".".join(name.split(".")[1:3]) for name in changed}
+    assert trained == {*(f"_blocks.{n}" for n in range(5, 11)), "_fc.weight", "_fc.bias", "_fc.norm"}
+    with pytest.raises(RecipeError, match="frozen_stages is for efficientnet_lite, not for resnet10"):
+        build(Model(arch="resnet10", frozen_stages=1), 3)
+
+
+def test_depthwise_convolutions_are_trained_in_float32_under_autocast() -> None:
+    net = build(Model(arch="efficientnet_lite0-stages5", frozen_stages=3), 3).train()
+    seen: dict[str, torch.dtype] = {}
+    for name, module in net.named_modules():
+        if name.endswith("_depthwise_conv"):
+            module.register_forward_hook(lambda _m, _i, made, name=name: seen.update({name: made.dtype}))
+    with torch.autocast("cpu", torch.bfloat16):
+        net(torch.rand(2, 3, 32, 32)).sum().backward()
+    kinds = [seen[f"net._blocks.{n}._depthwise_conv"] for n in range(11)]
+    assert kinds == [torch.bfloat16] * 5 + [torch.float32] * 6
 
 
 def test_weights_fit_all_but_the_head_and_must_have_their_hash(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ NAMES = [
     "demo-quality",
     "head-only",
     "quality-cpu",
+    "quality-rated",
     "resnet18-gpu",
     "resnet50-gpu",
 ]

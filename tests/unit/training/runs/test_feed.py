@@ -1,18 +1,20 @@
 """Batches: balanced where asked, equal for equal seeds and steps, with targets that stay distributions."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 from torch.nn import functional
 
 from training.data.logos import BRANDS
 from training.data.manifest import Manifest
-from training.data.photos import NO_LOGO
+from training.data.photos import NO_LOGO, Photo
 from training.recipes.files import read
 from training.recipes.recipe import Augment, Loss, Stage
 from training.runs.augment import mixed, recoloured, scrambled, views, worn
@@ -144,3 +146,22 @@ def test_batches_made_ahead_by_many_threads_are_those_made_one_by_one() -> None:
     ahead = [images for images, _ in feed.ahead(2, 8)]
     assert all(torch.equal(images, feed.batch(step)[0]) for step, images in enumerate(ahead, 2))
     assert len(ahead) == 6
+
+
+def test_marks_are_composed_on_the_photos_without_a_brand_too(tmp_path: Path) -> None:
+    flat = Image.new("RGB", (200, 150), (7, 199, 3))
+    photos = []
+    for index in range(40):
+        flat.save(tmp_path / f"{index}.png")
+        label = NO_LOGO if index < 30 else "apple"
+        photos.append(Photo(f"{index}", str(tmp_path / f"{index}.png"), "s", label=label, split="train"))
+    recipe = read("demo-brand", ["data.sources.0.scenes=16", "data.cache=null", "data.stored_px=32", "train.batch=64"])
+    composers = []
+    for listed in ([], photos, photos[30:]):
+        manifest = Manifest("brand", (*BRANDS, NO_LOGO), tuple(listed), (), {}, ())
+        composers.append(Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))._composers[0])
+    without, both, branded = (composer.bank for composer, _ in composers)
+    assert torch.equal(without, branded)
+    assert torch.equal(both[:16], without)
+    assert 8 <= len(both) - 16 <= 16
+    assert (both[16:].float().mean((0, 2, 3)) - torch.tensor([7.0, 199.0, 3.0])).abs().max() <= 1
