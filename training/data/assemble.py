@@ -39,6 +39,8 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
 }
 #: The least severity of a rated photo's damaged copies.
 _MILDEST = 0.5
+#: Where photos must lie, for those who have none there.
+_PLACES = {"folders": ": put those of each brand into a folder of its name, such as acme/1.jpg"}
 _QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged"})
 
 
@@ -78,7 +80,8 @@ def assemble(recipe: Recipe, console: Console, features: Features | None = None)
         listing.left_out + Counter(item.kind for item in broken),
         listing.linked,
     )
-    why = "; ".join(("", *manifest.remarks()))
+    example = [f"such as {item.photo.uri}: {item.reason}" for item in broken[:1]]
+    why = "; ".join(("", *manifest.remarks(), *example))
     given = recipe.data.split.keep_given and any(photo.split in SPLITS for photo in listing.photos)
     own = "the data come with splits: add photos to this one, or set data.split.keep_given=false"
     if not manifest.of(TRAIN) and not generators:
@@ -159,9 +162,13 @@ def _list(recipe: Recipe) -> _Listing:
         if isinstance(source, ComposedSource):
             listing.generated.update((NO_LOGO, *(brand_names(source.brands) if source.marks == "brands" else ())))
             continue
-        found = LISTERS[source.kind](_rooted(source, recipe.data.root))
+        rooted = _rooted(source, recipe.data.root)
+        found = LISTERS[source.kind](rooted)
         if not listing.add(_numbered(found, number) if _damages(source) else found):
-            raise DataError(f"data.sources.{number} ({source.kind}) lists no photos; {listing.counts()}")
+            raise DataError(
+                f"data.sources.{number} ({source.kind}) lists no photos in {getattr(rooted, 'path', recipe.data.root)}"
+                f"{_PLACES.get(source.kind, '')}; {listing.counts()}"
+            )
     check_names(listing.labels | listing.generated)
     without = [("ordinary", folder) for folder in recipe.data.ordinary]
     without += [(FOREIGN, folder) for folder in recipe.data.foreign]
