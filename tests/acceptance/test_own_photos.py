@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "rated" / "ratings.csv").open("w", newline="") as stream:
         lines = csv.writer(stream)
         lines.writerow(["image", "rating", "mos", "uploader"])
-        for index in range(36):
+        for index in range(60):
             photo(1000 + index, index % 3).save(folder / "rated" / f"{index}.jpg")
             lines.writerow([f"{index}.jpg", 1 + index % 5, index % 5 / 4, f"user {index // 2}"])
     return folder

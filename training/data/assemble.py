@@ -140,7 +140,7 @@ class _Listing:
                 self.doubts += [f"{text_of(one.path)} holds no photo"] if one.reason == NO_PHOTOS else []
         for name, count in Counter(photo.id for photo in photos).items():
             if count > 1:
-                raise DataError(f"two photos have the id {name}")
+                raise DataError(f"two photos have the id {name}: list each once, with the mean of its ratings")
         if any(photo.id in self._ids for photo in photos):
             photos = [replace(photo, id=f"{self._sources}:{photo.id}") for photo in photos]
         self._ids.update(photo.id for photo in photos)
