@@ -42,13 +42,13 @@ def _bar(console: Console, what: str, total: int) -> Iterator[Advance]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
-        shown, started, done = progress.add_task(what, total=total, rate=0.0, note=""), time.monotonic(), 0
+        shown, started = progress.add_task(what, total=total, rate=0.0, note=""), time.monotonic()
+        done, last = 0, ""
 
         def advance(count: int, note: str = "", /) -> None:
-            nonlocal done
-            done += count
-            rate = done / max(time.monotonic() - started, 1e-6)
-            progress.update(shown, advance=count, rate=rate, **({"note": note} if note else {}))
+            nonlocal done, last
+            done, last = done + count, note or last
+            progress.update(shown, advance=count, rate=done / max(time.monotonic() - started, 1e-6), note=last)
 
         yield advance
 

@@ -40,6 +40,8 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
 #: Severities of a rated photo's copies are drawn from here to the worst; those below 0 are none, so one copy in eight is
 #: undamaged, and only resized.
 _MILDEST = -0.57
+#: Where photos must lie, for those who have none there.
+_PLACES = {"folders": ": put those of each brand into a folder of its name, such as acme/1.jpg"}
 _QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged"})
 
 
@@ -79,7 +81,8 @@ def assemble(recipe: Recipe, console: Console, features: Features | None = None)
         listing.left_out + Counter(item.kind for item in broken),
         listing.linked,
     )
-    why = "; ".join(("", *manifest.remarks()))
+    example = [f"such as {item.photo.uri}: {item.reason}" for item in broken[:1]]
+    why = "; ".join(("", *manifest.remarks(), *example))
     given = recipe.data.split.keep_given and any(photo.split in SPLITS for photo in listing.photos)
     own = "the data come with splits: add photos to this one, or set data.split.keep_given=false"
     if not manifest.of(TRAIN) and not generators:
@@ -138,7 +141,7 @@ class _Listing:
                 self.doubts += [f"{text_of(one.path)} holds no photo"] if one.reason == NO_PHOTOS else []
         for name, count in Counter(photo.id for photo in photos).items():
             if count > 1:
-                raise DataError(f"two photos have the id {name}")
+                raise DataError(f"two photos have the id {name}: list each once, with the mean of its ratings")
         if any(photo.id in self._ids for photo in photos):
             photos = [replace(photo, id=f"{self._sources}:{photo.id}") for photo in photos]
         self._ids.update(photo.id for photo in photos)
@@ -160,9 +163,13 @@ def _list(recipe: Recipe) -> _Listing:
         if isinstance(source, ComposedSource):
             listing.generated.update((NO_LOGO, *(brand_names(source.brands) if source.marks == "brands" else ())))
             continue
-        found = LISTERS[source.kind](_rooted(source, recipe.data.root))
+        rooted = _rooted(source, recipe.data.root)
+        found = LISTERS[source.kind](rooted)
         if not listing.add(_numbered(found, number) if _damages(source) else found):
-            raise DataError(f"data.sources.{number} ({source.kind}) lists no photos; {listing.counts()}")
+            raise DataError(
+                f"data.sources.{number} ({source.kind}) lists no photos in {getattr(rooted, 'path', recipe.data.root)}"
+                f"{_PLACES.get(source.kind, '')}; {listing.counts()}"
+            )
     check_names(listing.labels | listing.generated)
     without = [("ordinary", folder) for folder in recipe.data.ordinary]
     without += [(FOREIGN, folder) for folder in recipe.data.foreign]

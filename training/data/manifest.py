@@ -79,7 +79,7 @@ class Manifest:
         }
 
     def remarks(self) -> Iterator[str]:
-        """What is left out, which links were followed, and the doubts.
+        """What is left out, which links were followed, which files have two labels, and the doubts.
 
         Yields:
             Lines for people.
@@ -88,6 +88,9 @@ class Manifest:
             yield f"left out: {counted(self.left_out)}"
         for folder, count in sorted(self.linked.items()):
             yield f"followed: {count} links out of the sources, to {folder}"
+        twice = self.leaks.get("same_bytes_other_label", [])
+        if twice:
+            yield f"{len(twice)} pairs of equal files have two labels, such as {' and '.join(twice[0])}"
         yield from self.doubts
 
 

@@ -83,12 +83,12 @@ def decision(run: Run, console: Console) -> tuple[Mapping[str, float], str]:
 
 
 def judge(run: Run, photos: Sequence[Path], decided: Mapping[str, float]) -> Iterator[Judgement]:
-    """Judges photos as the service would see them.
+    """Judges photos as the service would, with the weights that publishing takes.
 
     Yields:
         One judgement a photo, in order.
     """
-    trained, spec = load_model(run)
+    trained, spec = load_model(run.final or run)
     net, is_brand = deployable(trained), run.recipe().task == BRAND
     geometry = Geometry(spec.input_px, spec.input_px)
     for path in photos:

@@ -69,7 +69,7 @@ def _tensorboard(run: Run, _recipe: Recipe) -> Iterator[Tracker]:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
     except ImportError:
         raise ToolMissing(f"train.track=tensorboard {_EXTRA}") from None
-    with SummaryWriter(str(run.path / "tensorboard")) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(run.path / "tensorboard")) as writer:
         yield _TensorBoard(writer)
 
 

@@ -104,8 +104,9 @@ def test_a_group_in_three_given_splits_stays_in_the_last() -> None:
 def test_a_photo_under_two_labels_is_reported(tmp_path: Path) -> None:
     brand_folders(tmp_path)
     (tmp_path / "bolt" / "copy.jpg").write_bytes((tmp_path / "acme" / "0.jpg").read_bytes())
-    leaks = assemble(recipe_of(tmp_path), QUIET).leaks
-    assert leaks["same_bytes_other_label"] == [["acme/0.jpg", "bolt/copy.jpg"]]
+    made = assemble(recipe_of(tmp_path), QUIET)
+    assert made.leaks["same_bytes_other_label"] == [["acme/0.jpg", "bolt/copy.jpg"]]
+    assert "1 pairs of equal files have two labels, such as acme/0.jpg and bolt/copy.jpg" in made.remarks()
 
 
 def test_unreadable_files_are_listed_and_not_fatal(tmp_path: Path) -> None:
