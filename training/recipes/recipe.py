@@ -303,7 +303,7 @@ class Train(Stage):
 
     @model_validator(mode="after")
     def _nothing_chosen_on_what_is_trained_on(self) -> Self:
-        stages = (self, *([self.second] if self.second else []))
+        stages: tuple[Stage, ...] = (self, self.second) if self.second else (self,)
         if self.final == "all" and (self.best != "last" or any(stage.patience for stage in stages)):
             raise ValueError("final: all leaves no photos to choose weights on: set best: last and patience: 0")
         return self
