@@ -166,6 +166,21 @@ async def test_a_lane_whose_only_thread_is_overdue_refuses_at_once_where_threads
     assert await asyncio.gather(*calls, late) == ["late"] * 4
 
 
+async def test_who_gives_up_while_threads_are_scarce_leaves_the_place_to_the_next(hang: Hang) -> None:
+    lanes, other = Lanes("test", in_each=2, in_all=4, overdue_s=60.0), Hang()
+    calls = [asyncio.create_task(lanes.run("hung", hang)), asyncio.create_task(lanes.run("other", other))]
+    await until(lambda: hang.running + other.running == 2)
+    waiting = asyncio.create_task(lanes.run("hung", lambda: "late"))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    other.released.set()
+    assert await asyncio.wait_for(calls[1], 5) == "late"
+    assert await asyncio.wait_for(lanes.run("hung", lambda: "now"), 5) == "now"
+    hang.released.set()
+    await asyncio.gather(*calls)
+
+
 async def test_lanes_that_are_empty_are_forgotten(hang: Hang) -> None:
     lanes = Lanes("test", in_each=1, in_all=100, overdue_s=60.0)
     for number in range(50):
