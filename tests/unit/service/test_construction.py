@@ -8,6 +8,7 @@ import pytest
 
 from consumer.contract import Geometry
 from consumer.events import Pixels
+from consumer.fetch.hosts import Hosts
 from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.kafka.plans import FixedRanges
 from consumer.resilience import Dependencies, StuckRecords
@@ -31,16 +32,20 @@ HOSTS = {
 }
 
 
-def host_limits(settings: Settings) -> HostLimits:
-    """The limits that photo hosts are judged by in a pipeline of these settings."""
+def hosts_of(settings: Settings, places: int = 64) -> Hosts:
+    """The photo hosts of a pipeline of these settings."""
     nothing = cast("Any", None)
     runtime = Runtime(nothing, RecordingLog(), Metrics(), dependencies=nothing, stuck=nothing, failed=nothing)
-    return construction._pipeline_of(settings, World().steps(), runtime, 64).hosts._limits
+    return construction._pipeline_of(settings, World().steps(), runtime, places).hosts
 
 
 def test_photo_hosts_are_judged_by_the_limits_of_the_settings() -> None:
-    assert host_limits(Settings()) == HostLimits()
-    assert host_limits(Settings.model_validate({"hosts": HOSTS})) == HostLimits(**HOSTS)
+    assert hosts_of(Settings())._limits == HostLimits()
+    assert hosts_of(Settings.model_validate({"hosts": HOSTS}))._limits == HostLimits(**HOSTS)
+
+
+def test_photo_hosts_share_the_places_that_there_are() -> None:
+    assert hosts_of(Settings(), places=40)._health.crowd._places == 40
 
 
 def test_photos_are_fetched_within_the_limits_of_the_settings() -> None:
