@@ -36,8 +36,8 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
     "openimages": open_images,
     "grocery": grocery,
 }
-#: Severities of a rated photo's copies are drawn from here to the worst; those below 0 are none, so one copy in eight is
-#: undamaged, and only resized.
+#: Severities of a rated photo's copies are drawn from here to the worst. Those below 0 are 0: one copy in eight is
+#: undamaged and only resized.
 _MILDEST = -0.57
 _QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged"})
 

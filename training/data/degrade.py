@@ -18,7 +18,9 @@ WORST: Final = 4
 #: Short side, px, of the photo that the strengths of noise and JPEG are stated for.
 _REFERENCE_PX: Final = 576
 #: Short sides, px, of the photos that get damage: from a thumbnail's to a camera's.
-_SMALLEST_PX, _LARGEST_PX = 288, 1500
+_SMALLEST_PX, _LARGEST_PX = 288, 1200
+#: Short side, px, at which a motion is drawn; it blurs more than the enlargement from it.
+_MOTION_PX: Final = 320
 _Strength = tuple[float, ...]
 
 
@@ -47,9 +49,9 @@ def _blur(_rng: np.random.Generator, photo: Image.Image, share: float) -> Image.
 def _motion(rng: np.random.Generator, photo: Image.Image, length: float) -> Image.Image:
     """Averages the photo over a straight line at any angle, as a moving camera does."""
     side, angle = min(photo.size), float(rng.uniform(0, np.pi))
-    small = photo.resize(
-        tuple(max(2, round(px * min(1.0, 320 / side))) for px in photo.size), Image.Resampling.BILINEAR
-    )  # type: ignore[arg-type]
+    shrink = min(1.0, _MOTION_PX / side)
+    size = (max(2, round(photo.width * shrink)), max(2, round(photo.height * shrink)))
+    small = photo.resize(size, Image.Resampling.BILINEAR)
     length *= min(small.size)
     reach = int(length / 2) + 1
     padded = np.pad(np.asarray(small, np.uint16), ((reach, reach), (reach, reach), (0, 0)), "edge")
