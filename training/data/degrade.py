@@ -132,7 +132,7 @@ _KINDS: Final[dict[Damage, tuple[Callable[[np.random.Generator, Image.Image, flo
     Damage.NOISE: (_noise, (0.0, 14.0, 28.0, 48.0, 75.0)),  # deviation, of 255
     Damage.GRAIN: (_grain, (0.0, 11.0, 22.0, 36.0, 58.0)),  # the same
     Damage.DARK: (_dark, (0.0, 1.0, 1.8, 2.6, 3.6)),  # stops
-    Damage.BRIGHT: (_bright, (0.0, 0.7, 1.2, 1.8, 2.6)),  # stops
+    Damage.BRIGHT: (_bright, (0.0, 0.5, 0.9, 1.4, 2.2)),  # stops
     Damage.JPEG: (_jpeg, (60.0, 22.0, 12.0, 7.0, 3.0)),  # quality
     Damage.LOW_RESOLUTION: (_low_resolution, (288.0, 180.0, 128.0, 80.0, 36.0)),  # short side of the thumbnail, px
 }
