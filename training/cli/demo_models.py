@@ -27,6 +27,7 @@ _QUICK: Final = {
     "demo-quality": {"scenes": 48, "train": 128, "held_out": 75},
 }
 _QUICK_STEPS: Final = 6
+_QUICK_PX: Final = 96
 _SHORT_REASON: Final = (
     "trained from scratch in minutes, as a demo of every step; the version in service was trained longer"
 )
@@ -90,6 +91,7 @@ class _NamedConsole(PlainConsole):
 def _make(name: str, repository: Path, runs: Path, steps: int | None, *, quick: bool) -> Published:
     console = _NamedConsole(name)
     overrides = [f"data.sources.0.{key}={value}" for key, value in _QUICK[name].items()] if quick else []
+    overrides += [f"{key}={_QUICK_PX}" for key in ("data.stored_px", "model.input_px")] if quick else []
     budget = steps or (_QUICK_STEPS if quick else None)
     overrides += [f"train.steps={budget}"] if budget else []
     run = Run(runs / unused_name(name, runs))

@@ -18,7 +18,9 @@ WORST: Final = 4
 #: Short side, px, of the photo that the strengths of noise and JPEG are stated for.
 _REFERENCE_PX: Final = 576
 #: Short sides, px, of the photos that get damage: from a thumbnail's to a camera's.
-_SMALLEST_PX, _LARGEST_PX = 288, 1500
+_SMALLEST_PX, _LARGEST_PX = 288, 1200
+#: Short side, px, at which a motion is drawn; it blurs more than the enlargement from it.
+_MOTION_PX: Final = 320
 _Strength = tuple[float, ...]
 
 
@@ -47,10 +49,9 @@ def _blur(_rng: np.random.Generator, photo: Image.Image, share: float) -> Image.
 def _motion(rng: np.random.Generator, photo: Image.Image, length: float) -> Image.Image:
     """Averages the photo over a straight line at any angle, as a moving camera does."""
     side, angle = min(photo.size), float(rng.uniform(0, np.pi))
-    shrink = min(1.0, 320 / side)
-    small = photo.resize(
-        (max(2, round(photo.width * shrink)), max(2, round(photo.height * shrink))), Image.Resampling.BILINEAR
-    )
+    shrink = min(1.0, _MOTION_PX / side)
+    size = (max(2, round(photo.width * shrink)), max(2, round(photo.height * shrink)))
+    small = photo.resize(size, Image.Resampling.BILINEAR)
     length *= min(small.size)
     reach = int(length / 2) + 1
     padded = np.pad(np.asarray(small, np.uint16), ((reach, reach), (reach, reach), (0, 0)), "edge")
@@ -131,7 +132,7 @@ _KINDS: Final[dict[Damage, tuple[Callable[[np.random.Generator, Image.Image, flo
     Damage.NOISE: (_noise, (0.0, 14.0, 28.0, 48.0, 75.0)),  # deviation, of 255
     Damage.GRAIN: (_grain, (0.0, 11.0, 22.0, 36.0, 58.0)),  # the same
     Damage.DARK: (_dark, (0.0, 1.0, 1.8, 2.6, 3.6)),  # stops
-    Damage.BRIGHT: (_bright, (0.0, 0.7, 1.2, 1.8, 2.6)),  # stops
+    Damage.BRIGHT: (_bright, (0.0, 0.5, 0.9, 1.4, 2.2)),  # stops
     Damage.JPEG: (_jpeg, (60.0, 22.0, 12.0, 7.0, 3.0)),  # quality
     Damage.LOW_RESOLUTION: (_low_resolution, (288.0, 180.0, 128.0, 80.0, 36.0)),  # short side of the thumbnail, px
 }

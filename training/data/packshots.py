@@ -30,12 +30,13 @@ def _bottle(rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: Box) -> No
 
 
 def _uneven(rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: Box) -> None:
-    angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(6, 11))))
-    reach = rng.uniform(0.75, 1.0, angles.size)
+    corners = int(rng.integers(6, 11))
+    angles = (np.arange(corners) + rng.uniform(size=corners)) * (2 * np.pi / corners)  # none is on one side alone
+    reach = rng.uniform(0.75, 1.0, corners)
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     wide, tall = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
-    corners = zip(angles.tolist(), reach.tolist(), strict=True)
-    draw.polygon([(x + wide * r * np.cos(a), y + tall * r * np.sin(a)) for a, r in corners], fill=255)
+    points = zip(angles.tolist(), reach.tolist(), strict=True)
+    draw.polygon([(x + wide * r * np.cos(a), y + tall * r * np.sin(a)) for a, r in points], fill=255)
 
 
 _SHAPES: Final[tuple[Callable[[np.random.Generator, ImageDraw.ImageDraw, Box], None], ...]] = (

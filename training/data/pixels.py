@@ -18,7 +18,7 @@ from training.data.photos import COMPOSED, SCENE, Photo
 from training.data.read import read_bytes
 
 #: Damaged photos are at most so large, so files are decoded to no less.
-_DAMAGED_PX = 750
+_DAMAGED_PX = 600
 
 
 def photo_pixels(photo: Photo, geometry: Geometry) -> np.ndarray:
@@ -38,7 +38,7 @@ def photo_pixels(photo: Photo, geometry: Geometry) -> np.ndarray:
 
 
 def undamaged(photo: Photo) -> Decoded:
-    """A photo at its full size, or no less than 1,500 px on its short side, without the damage that code does to it.
+    """A photo at its full size, or no less than 1,200 px on its short side, without the damage that code does to it.
 
     Raises:
         Unreadable: The file is missing or corrupt.

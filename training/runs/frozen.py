@@ -21,6 +21,8 @@ from training.runs.feed import Batch, Feed, ValidationSet, ahead
 #: Features that would take more are computed anew in every step.
 _MOST_BYTES: Final = 1 << 30
 _AT_ONCE: Final = 128
+#: Photos that go through the layers together; more of them do not fit into a CPU's cache, which halves the speed.
+_IN_CACHE: Final = 16
 
 
 class Frozen:
@@ -45,8 +47,8 @@ class Frozen:
         """Features float32 [N, F] of photos as `normalised` takes them; of the layers as they will be served."""
         device = next(self._served.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            made: Tensor = self._served(normalised(images, device))
-        return made.float()
+            made = [self._served(normalised(part, device)).float() for part in torch.split(images, _IN_CACHE)]
+        return torch.cat(made)
 
     def state(self, head: nn.Module) -> dict[str, Tensor]:
         """The state of the whole network with another head."""
