@@ -17,9 +17,8 @@ def brand_choice(val: Answers, target: Target) -> tuple[float, Choice]:
     """The temperature with the least log loss, and the lowest threshold that reaches the target."""
     temperature = fit_temperature(val.logits, val.labels)
     seen = brand.view(val, temperature, 0.0)
-    return temperature, choose(
-        seen.score, seen.brand == seen.labels, seen.labels != seen.no_logo, seen.ordinary, target
-    )
+    branded = seen.labels != seen.no_logo
+    return temperature, choose(seen.score, seen.brand == seen.labels, branded, seen.ordinary, target)
 
 
 def quality_choice(val: Answers) -> tuple[float, float]:
