@@ -37,8 +37,9 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
     "openimages": open_images,
     "grocery": grocery,
 }
-#: The least severity of a rated photo's damaged copies.
-_MILDEST = 0.5
+#: Severities of a rated photo's copies are drawn from here to the worst; those below 0 are none, so one copy in eight is
+#: undamaged, and only resized.
+_MILDEST = -0.57
 #: Where photos must lie, for those who have none there.
 _PLACES = {"folders": ": put those of each brand into a folder of its name, such as acme/1.jpg"}
 _QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged"})
@@ -248,7 +249,7 @@ def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Gen
         white = damaged if rng.random() < on_white else None
         for index in range(damaged + (white is not None)):
             whole = index == white and rng.random() < 0.5
-            severity = 0.0 if whole else float(rng.uniform(_MILDEST, WORST))
+            severity = 0.0 if whole else max(0.0, float(rng.uniform(_MILDEST, WORST)))
             kept = 1 - severity / (WORST + 1)
             rating = round(LEVELS[0] + ((photo.rating or 0) - LEVELS[0]) * kept, 4)
             yield _copy(photo, index, rating, (int(rng.integers(2**31)), severity), on_white=index == white)

@@ -133,43 +133,53 @@ class EfficientNetLite(nn.Module):
         number: A key of `SIZES`.
         outputs: Width of the last layer.
         dropout: Before it.
-        stages: How many stages the head sees, by mean and deviation of their channels: early ones tell of sharpness and
-            noise, which the top has learnt to overlook. With all seven it sees the top too, with fewer the layers after
-            them are left out, with 0 it sees the top alone.
+        stages: Whether the head also sees mean and deviation of every stage's channels: early stages tell of sharpness
+            and noise, which the top has learnt to overlook.
+        blocks: If not 0, only so many blocks are left, and the head sees mean and deviation of the channels of the stem
+            and of every block, instead of the top.
         hidden: Units of a layer in the head; 0 for none.
+
+    Raises:
+        ValueError: There are fewer blocks.
     """
 
-    def __init__(self, number: int, outputs: int, dropout: float = 0.0, stages: int = 0, hidden: int = 0) -> None:
+    def __init__(
+        self, number: int, outputs: int, dropout: float = 0.0, *, stages: bool = False, blocks: int = 0, hidden: int = 0
+    ) -> None:
         super().__init__()
         wider, deeper, _ = SIZES[number]
-        self.stages = stages
         self._conv_stem, self._bn0 = _Conv(3, _STEM, 3, 2), _norm(_STEM)
-        blocks: list[_Block] = []
+        made: list[_Block] = []
+        widths: list[int] = []
         #: Index of the last block of every stage.
         self.ends: list[int] = []
-        inputs, seen = _STEM, 0
-        for place, stage in enumerate(_STAGES[: stages or None]):
+        inputs = _STEM
+        for place, stage in enumerate(_STAGES):
             width = _rounded(stage.width * wider)
             fixed = place in {0, len(_STAGES) - 1}
             for index in range(stage.blocks if fixed else math.ceil(stage.blocks * deeper)):
-                blocks.append(_Block(inputs, width, stage, 1 if index else stage.stride))
+                made.append(_Block(inputs, width, stage, 1 if index else stage.stride))
                 inputs = width
-            self.ends.append(len(blocks) - 1)
-            seen += 2 * width if stages else 0
-        self._blocks = nn.ModuleList(blocks)
-        self.tops = stages in {0, len(_STAGES)}
+                widths.append(width)
+            self.ends.append(len(made) - 1)
+        if blocks > len(made):
+            raise ValueError(f"EfficientNet-Lite{number} has {len(made)} blocks, not {blocks}")
+        self._blocks = nn.ModuleList(made[: blocks or None])
+        #: Blocks, by index, whose moments the head sees; of the stem too, if the top is left out.
+        self.watched = frozenset(range(blocks) if blocks else self.ends if stages else ())
+        self.tops = not blocks
+        seen = 2 * sum(widths[index] for index in self.watched) + (_TOP if self.tops else 2 * _STEM)
         if self.tops:
             self._conv_head, self._bn1 = _Conv(inputs, _TOP), _norm(_TOP)
-            seen += _TOP
-        self._fc = Head(seen, outputs, hidden, dropout)
+        self._fc: nn.Module = Head(seen, outputs, hidden, dropout)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of scaled pixels."""
         features = functional.relu6(self._bn0(self._conv_stem(pixels)))
-        seen: list[Tensor] = []
+        seen = [] if self.tops else [*_moments(features)]
         for index, block in enumerate(self._blocks):
             features = block(features)
-            if self.stages and index in self.ends:
+            if index in self.watched:
                 seen += _moments(features)
         if self.tops:
             seen.insert(0, functional.relu6(self._bn1(self._conv_head(features))).mean((2, 3)))
@@ -187,7 +197,8 @@ class EfficientNetLite(nn.Module):
         _fold_norms(self, {"_conv_stem": "_bn0", "_conv_head": "_bn1"})
         for block in self._blocks:
             _fold_norms(block, {"_expand_conv": "_bn0", "_depthwise_conv": "_bn1", "_project_conv": "_bn2"})
-        self._fc.fold()
+        if isinstance(self._fc, Head):
+            self._fc.fold()
 
 
 def _fold_norms(module: nn.Module, norms: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.models.efficientnet_lite import Head
 from training.models.networks import head_of, trunk
-from training.models.served import normalised
+from training.models.served import deployable, normalised
 from training.progress import task
 from training.recipes.recipe import Recipe
 from training.runs.feed import Batch, Feed, ValidationSet, ahead
@@ -26,23 +26,26 @@ _AT_ONCE: Final = 128
 class Frozen:
     """A network in two: the layers that stay as they are, and the head that is trained on their features."""
 
-    def __init__(self, name: str, head: nn.Linear, below: nn.Module) -> None:
+    def __init__(self, name: str, head: nn.Linear, below: nn.Module, *, bf16: bool) -> None:
         self.name, self.head, self.below = name, head, below
+        self._served, self._bf16 = deployable(below), bf16
         #: Width of the features.
         self.width = head.inputs if isinstance(head, Head) else head.in_features
 
     @classmethod
-    def of(cls, net: nn.Module) -> Self | None:
+    def of(cls, net: nn.Module, *, bf16: bool) -> Self | None:
         """Takes a network apart, in place; None if its last layer is a convolution, which takes no features."""
         name, head = head_of(net)
         if not isinstance(head, nn.Linear):
             return None
-        return cls(name, head, trunk(net).eval().requires_grad_(requires_grad=False))
+        return cls(name, head, trunk(net).eval().requires_grad_(requires_grad=False), bf16=bf16)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Features float32 [N, F] of photos as `normalised` takes them."""
-        made: Tensor = self.below(normalised(images, next(self.below.parameters()).device))
+        """Features float32 [N, F] of photos as `normalised` takes them; of the layers as they will be served."""
+        device = next(self._served.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            made: Tensor = self._served(normalised(images, device))
         return made.float()
 
     def state(self, head: nn.Module) -> dict[str, Tensor]:

@@ -95,7 +95,9 @@ class Trainer:
         self.validation, self.tracker = validation, tracker
         torch.manual_seed(recipe.seed)
         net = build(recipe.model, outputs).to(process.device).to(memory_format=torch.channels_last)
-        self.frozen = Frozen.of(net) if recipe.model.trainable == "head" else None
+        wanted = recipe.train.bf16
+        bf16 = fast_bf16(process.device) if wanted == "auto" else wanted == "on"
+        self.frozen = Frozen.of(net, bf16=bf16) if recipe.model.trainable == "head" else None
         if self.frozen:
             self.feed = FeatureFeed(feed, self.frozen, recipe)
             self.validation = validation and self.frozen.validation(validation, console)
@@ -108,8 +110,7 @@ class Trainer:
         self.progress = Progress()
         self.optimiser = optimiser_of(self.net, self.stages[0])
         self.best_state: dict[str, Tensor] = {}
-        wanted = recipe.train.bf16
-        self.bf16 = not self.frozen and (fast_bf16(process.device) if wanted == "auto" else wanted == "on")
+        self.bf16 = bf16 and not self.frozen
         self._spent = _Stopwatch()
         #: What was logged last of each kind.
         self._last: dict[str, dict[str, Any]] = {}

@@ -62,21 +62,29 @@ def test_the_head_with_stages_sees_mean_and_deviation_of_all_seven() -> None:
     assert torch.allclose(seen[0][:, 1280:], torch.cat(moments, 1), atol=2e-3)
 
 
-def test_the_first_stages_alone_see_what_they_see_in_the_whole_network() -> None:
+def test_the_first_blocks_alone_see_what_they_see_in_the_whole_network() -> None:
     pixels, seen = torch.randn(2, 3, 64, 64), []
-    for arch in ("efficientnet_lite0-stages", "efficientnet_lite0-stages4-mlp8"):
+    for arch in ("efficientnet_lite0-stages", "efficientnet_lite0-blocks3-mlp8"):
         below = trunk(build(Model(arch=arch, pretrained="package"), 5)).eval()
         with torch.no_grad():
             seen.append(below(pixels))
     whole, first = seen
-    assert first.shape == (2, 2 * (16 + 24 + 40 + 80))
-    assert torch.equal(whole[:, 1280 : 1280 + first.shape[1]], first)
+    stem, block0, _, block2 = (2 * channels for channels in (32, 16, 24, 24))
+    assert first.shape == (2, stem + block0 + 2 * block2)
+    assert torch.equal(first[:, stem : stem + block0], whole[:, 1280 : 1280 + block0])
+    assert torch.equal(first[:, -block2:], whole[:, 1280 + block0 : 1280 + block0 + block2])
 
 
 @pytest.mark.parametrize("arch", ["efficientnet_lite0-stages8", "efficientnet_lite0-mlp0", "efficientnet_lite3"])
 def test_a_network_that_lite_is_not_is_refused(arch: str) -> None:
-    with pytest.raises(RecipeError, match="-stages<1..7> and -mlp<units>"):
+    with pytest.raises(RecipeError, match="-blocks<n> and -mlp<units>"):
         build(Model(arch=arch), 5)
+
+
+def test_more_blocks_than_there_are_are_refused() -> None:
+    build(Model(arch="efficientnet_lite0-blocks16"), 5)
+    with pytest.raises(RecipeError, match="EfficientNet-Lite0 has 16 blocks, not 17"):
+        build(Model(arch="efficientnet_lite0-blocks17"), 5)
 
 
 def test_a_constant_photo_has_finite_gradients() -> None:

@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from training.models.networks import build
-from training.models.served import normalised
+from training.models.served import deployable, normalised
 from training.recipes.files import read
 from training.recipes.recipe import Model, Recipe
 from training.runs.distributed import Process
@@ -75,7 +75,7 @@ class Counting(Feed):
 def test_photos_are_looked_at_once_a_view_and_then_repeat(folder: Path, run: Run) -> None:
     recipe = recipe_of(folder, "model.arch=resnet10-w8", "model.pretrained=false", "train.second=null")
     feed = Counting(recipe, run.data(), Process(0, 1, torch.device("cpu")), QUIET)
-    frozen = Frozen.of(build(recipe.model, 3))
+    frozen = Frozen.of(build(recipe.model, 3), bf16=False)
     assert frozen is not None
     own = feed.steps_of_round
     assert own is not None
@@ -88,16 +88,18 @@ def test_photos_are_looked_at_once_a_view_and_then_repeat(folder: Path, run: Run
 
 
 def test_a_head_that_is_a_convolution_is_trained_with_the_whole_network() -> None:
-    assert Frozen.of(build(Model(arch="squeezenet1_1"), 3)) is None
+    assert Frozen.of(build(Model(arch="squeezenet1_1"), 3), bf16=False) is None
 
 
 @pytest.mark.parametrize("arch", ["resnet10-w8", "resnet18", "mobilenet_v3_small", "googlenet", "efficientnet_lite0"])
-def test_head_of_the_features_is_the_network(arch: str) -> None:
+def test_head_of_the_features_is_the_network_as_it_is_served(arch: str) -> None:
     torch.manual_seed(1)
     net = build(Model(arch=arch), 3).eval()
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        whole = net(normalised(images, torch.device("cpu")))
-        frozen = Frozen.of(net)
+        whole = deployable(net)(normalised(images, torch.device("cpu")))
+        frozen = Frozen.of(net, bf16=False)
         assert frozen is not None
-        assert torch.allclose(frozen.head(frozen.features(images)), whole, atol=1e-5)
+        assert torch.allclose(
+            frozen.head(frozen.features(images)), whole, atol=5e-3
+        )  # its own weights are rounded too when it is served
