@@ -37,8 +37,8 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
     "openimages": open_images,
     "grocery": grocery,
 }
-#: Severities of a rated photo's copies are drawn from here to the worst; those below 0 are none, so one copy in eight is
-#: undamaged, and only resized.
+#: Severities of a rated photo's copies are drawn from here to the worst; those below 0 are none, so one copy in eight
+#: is undamaged, and only resized.
 _MILDEST = -0.57
 #: Where photos must lie, for those who have none there.
 _PLACES = {"folders": ": put those of each brand into a folder of its name, such as acme/1.jpg"}

@@ -66,7 +66,8 @@ def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor
 
 def sizes(homographies: torch.Tensor) -> torch.Tensor:
     """Sides of marks as shares of the photo's side, before the perspective: float32 [N]."""
-    return torch.linalg.det(homographies[:, :2, :2]).abs().rsqrt()
+    made: torch.Tensor = torch.linalg.det(homographies[:, :2, :2]).abs().rsqrt()
+    return made
 
 
 def pixel_centres(size: int) -> torch.Tensor:
@@ -97,7 +98,7 @@ def _coverage(masks: torch.Tensor, homographies: torch.Tensor, grid: torch.Tenso
     across = sizes(homographies) * grid.shape[1]  # px
     halvings = (masks.shape[-1] / across).log2().round().clamp(min=0).long()
     made = torch.empty((*grid.shape[:3], 1)).permute(0, 3, 1, 2)
-    for halved in halvings.unique().tolist():
+    for halved in sorted(set(halvings.tolist())):
         which = (halvings == halved).nonzero().flatten()
         finer = functional.avg_pool2d(masks[which].float() / 255, 2**halved)
         made[which] = functional.grid_sample(finer, grid[which], align_corners=False)

@@ -138,7 +138,7 @@ def _taken(image: Image.Image) -> float | None:
     try:
         values = image.getexif().get_ifd(ExifTags.IFD.Exif)
         text = values.get(ExifTags.Base.DateTimeOriginal) or values.get(ExifTags.Base.DateTimeDigitized)
-        return datetime.strptime(f"{text[:19]} +0000", "%Y:%m:%d %H:%M:%S %z").timestamp()
+        return datetime.strptime(f"{str(text)[:19]} +0000", "%Y:%m:%d %H:%M:%S %z").timestamp()
     except Exception:  # noqa: BLE001 - as above; and any bytes may stand for a time
         return None
 

@@ -61,7 +61,8 @@ class BrandView:
     @property
     def ordinary(self) -> Flags:
         """Whether a photo shows neither a brand nor a look-alike of one."""
-        return (self.labels == self.no_logo) & (self.origins != LOOK_ALIKE)
+        plain: Flags = (self.labels == self.no_logo) & (self.origins != LOOK_ALIKE)
+        return plain
 
     def take(self, which: Ints | Flags) -> "BrandView":
         """The rows at some indices."""

@@ -301,8 +301,8 @@ class Train(Stage):
 
     @model_validator(mode="after")
     def _nothing_chosen_on_what_is_trained_on(self) -> Self:
-        stages = (self, *([self.second] if self.second else []))
-        if self.final == "all" and (self.best != "last" or any(stage.patience for stage in stages)):
+        patience = max(self.patience, self.second.patience if self.second else 0)
+        if self.final == "all" and (self.best != "last" or patience):
             raise ValueError("final: all leaves no photos to choose weights on: set best: last and patience: 0")
         return self
 
