@@ -97,7 +97,7 @@ def measure(name: str, body: bytes) -> None:
     for _ in range(3):
         started = time.process_time()
         try:
-            decode(body, GEOMETRY, LIMITS)
+            decode(body, [GEOMETRY], LIMITS)
         except PhotoRejected as rejected:
             name += f" ({rejected.reason})"
             break

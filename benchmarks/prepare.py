@@ -38,11 +38,11 @@ _READ = ("JPEG", "PNG", "WEBP")
 
 
 def ours(body: bytes) -> object:
-    return decode(body, GEOMETRY, PrepareLimits()).pixels
+    return decode(body, [GEOMETRY], PrepareLimits())
 
 
 def exact(body: bytes) -> object:
-    return decode(body, GEOMETRY, PrepareLimits(exact=True)).pixels
+    return decode(body, [GEOMETRY], PrepareLimits(exact=True))
 
 
 def plain_pillow(body: bytes) -> object:

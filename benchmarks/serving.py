@@ -1,4 +1,4 @@
-"""int8 beside fp32 on the same cores: `.venv/bin/python benchmarks/serving.py [--triton] [--net NAME]`.
+"""int8 beside fp32 on the same cores: `.venv/bin/python -m benchmarks.serving [--triton] [--net NAME]`.
 
 Each net is exported, quantised and published twice into a repository of its own: version 1 serves model.onnx with ONNX
 Runtime, version 2 model.int8.onnx with OpenVINO. Raw: two processes of one thread each run the published model.py's own
@@ -16,34 +16,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-import torchvision
 import tritonclient.grpc as triton_grpc
-from sklearn.datasets import load_sample_images
 
 from benchmarks import machine
+from benchmarks.networks import LABELS, NETWORKS, exported, photos
 from consumer.embedded.paths import servers_environment
 from consumer.embedded.servers import Servers
-from training.models.resnet10 import ResNet10
-from training.models.served import ServedBrand, deployable
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
-from training.publish.export import export
+from training.publish.int8 import to_int8
 from training.publish.manifest import Evidence
-from training.publish.precisions import INT8_FILE, to_int8
+from training.publish.precisions import INT8_FILE
 from training.publish.repository import publish
 
-LABELS = (*(f"brand-{index}" for index in range(10)), "no_logo")
 BATCHES = (1, 8)
 ENGINE = Path(__file__).with_name("engine.py")
-
-
-def _resnet18() -> torch.nn.Module:
-    return torchvision.models.resnet18(weights=None, num_classes=len(LABELS))
-
-
-NETS = {"resnet10 96 px": (96, lambda: ResNet10(len(LABELS))), "resnet18 224 px": (224, _resnet18)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,27 +41,15 @@ class Rate:
     cpu: float
 
 
-def photos(side: int, count: int = 64) -> np.ndarray:
-    """Cuts of two real photos."""
-    rng = np.random.default_rng(0)
-    pictures = load_sample_images().images
-    cuts = []
-    for index in range(count):
-        picture = pictures[index % 2]
-        top, left = (int(rng.integers(0, picture.shape[axis] - side)) for axis in (0, 1))
-        cuts.append(picture[top : top + side, left : left + side])
-    return np.stack(cuts)
-
-
-def published(repository: Path, name: str, side: int, net: torch.nn.Module) -> Path:
-    """Both versions of a net, and the folder of the model. Its weights are random: they do not change the speed."""
-    torch.manual_seed(0)
-    model = name.split(maxsplit=1)[0]
+def published(repository: Path, name: str) -> Path:
+    """Both versions of a network, and the folder of the model."""
+    _, side = NETWORKS[name]
+    model = name.replace(" ", "-")
     spec = ModelSpec(model, (("brand_probs", len(LABELS)),), "brand_probs", LABELS, side)
-    exported = export(ServedBrand(deployable(net), 1.0), ("brand_probs",), photos(side, 4))
+    graph = exported(name)
     evidence = Evidence("0" * 64, {}, {"threshold": 0.5, "temperature": 1.0})
-    publish(spec, repository, Bundle(exported), evidence)
-    publish(spec, repository, Bundle(exported, {INT8_FILE: to_int8(exported, photos(side))}), evidence)
+    publish(spec, repository, Bundle(graph), evidence)
+    publish(spec, repository, Bundle(graph, {INT8_FILE: to_int8(graph, photos(side))}), evidence)
     return repository / model
 
 
@@ -127,13 +102,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements")
-    parser.add_argument("--net", choices=NETS, action="append", help="only this one; all by default")
+    parser.add_argument("--net", choices=NETWORKS, action="append", help="only this one; all by default")
     parser.add_argument("--triton", action="store_true", help="through the embedded Triton as well")
     arguments = parser.parse_args()
     print(machine.describe())
-    nets = {name: NETS[name] for name in arguments.net or NETS}
     with tempfile.TemporaryDirectory() as folder:
-        models = {name: published(Path(folder), name, side, make()) for name, (side, make) in nets.items()}
+        models = {name: published(Path(folder), name) for name in arguments.net or NETWORKS}
         measure = {"raw, 2 processes": lambda m, v, s, b: raw(m, v, s, b, arguments.seconds)}
         if arguments.triton:
             with Servers() as servers:
@@ -149,7 +123,7 @@ def main() -> None:
 def run_all(models: dict[str, Path], measure: dict[str, object], rounds: int) -> None:
     """Every net, batch size and way, fp32 and int8 in turn."""
     for name, model in models.items():
-        side = NETS[name][0]
+        _, side = NETWORKS[name]
         for batch in BATCHES:
             for way, rate in measure.items():
                 pairs = [tuple(rate(model, version, side, batch) for version in (1, 2)) for _ in range(rounds)]  # type: ignore[operator]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from consumer.errors import ContractMismatch
+from consumer.events import Pixels
 
 RESIZE_RULE: Final = "short-side-center-crop"
 NO_LOGO: Final = "no_logo"
@@ -18,6 +19,9 @@ MAX_MODEL_VERSION: Final = 999
 #: Of a parameter that is a whole number.
 _MOST_DIGITS: Final = 9
 QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
+#: Pixels: a photo of this size takes 3 MiB for as long as it waits for its scores.
+MAX_SHORT_SIDE: Final = 1024
+_CHANNELS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +43,25 @@ class Geometry:
     input_size: int
     resize_short_side: int
 
+    def __str__(self) -> str:
+        return f"{self.input_size}² from a short side of {self.resize_short_side}"
+
+
+#: A photo as the models see it, once for each geometry: uint8 [input_size, input_size, 3] RGB, C-contiguous, upright.
+Views = Mapping[Geometry, Pixels]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelContract:
-    """Both models together: geometry, labels, and the thresholds of the served versions."""
+    """Both models together: geometries, labels, and the thresholds of the served versions."""
 
-    geometry: Geometry
     quality_model: str
     quality_version: str
+    quality_geometry: Geometry
     good_threshold: float
     brand_model: str
     brand_version: str
+    brand_geometry: Geometry
     brand_threshold: float
     #: Brand names in the order of `brand_probs`, `no_logo` last.
     brand_labels: tuple[str, ...]
@@ -59,25 +71,29 @@ class ModelContract:
         """The served versions by model name."""
         return {self.quality_model: self.quality_version, self.brand_model: self.brand_version}
 
+    @property
+    def geometries(self) -> dict[str, Geometry]:
+        """What each model sees of a photo, by model name."""
+        return {self.quality_model: self.quality_geometry, self.brand_model: self.brand_geometry}
+
+    @property
+    def pixel_bytes(self) -> int:
+        """What a prepared photo takes: its pixels for each distinct geometry."""
+        return sum(geometry.input_size**2 * _CHANNELS for geometry in set(self.geometries.values()))
+
 
 def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
     """The contract of two served models.
 
     Raises:
-        ContractMismatch: a parameter is missing or contradicts the tensors, or the two models disagree on the geometry;
-            the message names the model and what differs.
+        ContractMismatch: a parameter is missing, beyond its bounds, or contradicts the tensors; the message names the
+            model and what differs.
     """
     for model in (quality, brand):
         if not (
             model.version.isdecimal() and len(model.version) <= _MOST_DIGITS and int(model.version) <= MAX_MODEL_VERSION
         ):
             raise ContractMismatch(f"{model.name}: version {model.version} is outside 1..{MAX_MODEL_VERSION}")
-    geometry = _geometry(quality)
-    if _geometry(brand) != geometry:
-        raise ContractMismatch(
-            f"{quality.name} wants {geometry}, {brand.name} wants {_geometry(brand)}: one photo is prepared once, "
-            "so publish both models with the same input size and resize rule"
-        )
     if quality.output_dims.get("quality_score", (1,)) != (1,):
         raise ContractMismatch(f"{quality.name}: output quality_score has shape {quality.output_dims['quality_score']}")
     levels = _labels(quality, "quality_levels", "quality_score")
@@ -87,12 +103,13 @@ def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
     if labels[-1] != NO_LOGO or len(set(labels)) != len(labels):
         raise ContractMismatch(f"{brand.name}: labels must be distinct and end with {NO_LOGO}, they are {list(labels)}")
     return ModelContract(
-        geometry=geometry,
         quality_model=quality.name,
         quality_version=quality.version,
+        quality_geometry=_geometry(quality),
         good_threshold=_decision(quality, "good_threshold"),
         brand_model=brand.name,
         brand_version=brand.version,
+        brand_geometry=_geometry(brand),
         brand_threshold=_decision(brand, "threshold"),
         brand_labels=labels,
     )
@@ -105,8 +122,8 @@ def differences(before: ModelContract, now: ModelContract) -> str:
         (f"{before.brand_model}: version", before.brand_version, now.brand_version),
         ("good_threshold", before.good_threshold, now.good_threshold),
         ("brand_threshold", before.brand_threshold, now.brand_threshold),
-        ("input_size", before.geometry.input_size, now.geometry.input_size),
-        ("resize_short_side", before.geometry.resize_short_side, now.geometry.resize_short_side),
+        (f"{before.quality_model}: input", before.quality_geometry, now.quality_geometry),
+        (f"{before.brand_model}: input", before.brand_geometry, now.brand_geometry),
         ("number of labels", len(before.brand_labels), len(now.brand_labels)),
         ("label_checksum", label_checksum(before.brand_labels), label_checksum(now.brand_labels)),
     ]
@@ -123,12 +140,15 @@ def _geometry(model: ServedModel) -> Geometry:
     if rule != RESIZE_RULE:
         raise ContractMismatch(f"{model.name}: resize_rule is {rule!r}, this service knows {RESIZE_RULE!r}")
     size, short_side = _integer(model, "input_size"), _integer(model, "resize_short_side")
-    if not 0 < size <= short_side:
-        raise ContractMismatch(f"{model.name}: input_size {size} must be 1..resize_short_side ({short_side})")
-    if model.input_type != "UINT8" or model.input_dims != (size, size, 3):
+    if not 0 < size <= short_side <= MAX_SHORT_SIDE:
         raise ContractMismatch(
-            f"{model.name}: input is {model.input_type} {list(model.input_dims)}, expected UINT8 {[size, size, 3]} "
-            "from its parameter input_size"
+            f"{model.name}: input_size {size} must be 1..resize_short_side ({short_side}), and that at most "
+            f"{MAX_SHORT_SIDE}: publish the model with a smaller input"
+        )
+    if model.input_type != "UINT8" or model.input_dims != (size, size, _CHANNELS):
+        raise ContractMismatch(
+            f"{model.name}: input is {model.input_type} {list(model.input_dims)}, expected UINT8 "
+            f"{[size, size, _CHANNELS]} from its parameter input_size"
         )
     return Geometry(size, short_side)
 

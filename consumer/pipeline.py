@@ -10,8 +10,9 @@ from time import time
 from typing import Final
 
 from consumer import events
+from consumer.contract import Views
 from consumer.errors import PhotoHostDown, PhotoRejected, Reason, RecordRefused, Retryable
-from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Tags
+from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Record, Scores, Tags
 from consumer.fetch.fetcher import UNFINISHED
 from consumer.fetch.hosts import Hosts
 from consumer.fetch.urls import origin_of
@@ -19,22 +20,16 @@ from consumer.imaging.formats import ends_early
 from consumer.kafka.headers import LONGEST_WAIT, Delivery
 from consumer.order_watch import OrderWatch
 from consumer.redis.store import Written
-from consumer.resilience import (
-    Deferral,
-    Dependencies,
-    HostResources,
-    RetryingCaller,
-    RetrySchedule,
-    Shortage,
-    StuckRecords,
-    is_shortage,
-)
+from consumer.resilience import Deferral, Dependencies, RetryingCaller, RetrySchedule, StuckRecords
+from consumer.shortage import HostResources, Shortage, is_shortage
 from consumer.steps import Steps, Tries
 from consumer.telemetry import Log, Metrics, Outcome
 
 _STUCK_RETRY_S: Final = 30.0
 #: Most bytes of a key, and most characters of a failure, that a log line or a state shows.
 _SHOWN: Final = 800
+#: Reason and detail of a record that steps aside.
+_IN_THE_WAY: Final = ("earlier_event", "an earlier event of this photo takes long")
 _INTERNAL_DETAIL: Final = "a bug in the tagger, see its log; the photo is unchanged and can be sent again"
 
 
@@ -93,6 +88,8 @@ class Pipeline:
         # First of all: a record that is not done holds its partition's position for ever.
         delivery.done()
         self.metrics.records.labels(outcome).inc()
+        if delivery.wait.rejected is not None:
+            self.metrics.dead_letters.labels(delivery.wait.rejected).inc()
         if (written_ms := delivery.record.timestamp_ms) > 0:
             self.metrics.event_age_seconds.observe(max(0.0, time() - written_ms / 1000))
         return outcome
@@ -102,6 +99,8 @@ class Pipeline:
         tries, shortage = Tries.of(delivery), Shortage(self.resources)
         while True:
             try:
+                if shortage.failures:
+                    await self._wait_out(delivery, shortage)
                 if shortage.lasts:
                     return await self._step_aside(delivery, tries, shortage)
                 return await self._concluded(delivery, tries)
@@ -109,15 +108,20 @@ class Pipeline:
                 if not is_shortage(failure):
                     self.log.exception("photo.failed", **_place(delivery.record))
                     return await self._reject(delivery, "internal", _INTERNAL_DETAIL, tries.failed + 1)
-                detail = _shown(failure)
-            wait_s = shortage.note()
-            self.metrics.retries.labels("host_exhausted").inc()
-            self.log.warning("host.ran_out", **_place(delivery.record), detail=detail, next_s=round(wait_s, 1))
-            delivery.wait.what = f"resources of this host, after {detail}"
-            await asyncio.sleep(wait_s)
+                shortage.note(_shown(failure))
+
+    async def _wait_out(self, delivery: Delivery, shortage: Shortage) -> None:
+        """Waits for what this host had no more of."""
+        wait_s, detail = shortage.wait_s, shortage.detail
+        self.log.warning("host.ran_out", **_place(delivery.record), detail=detail, next_s=round(wait_s, 1))
+        delivery.wait.what = f"resources of this host, after {detail}"
+        await asyncio.sleep(wait_s)
+        self.metrics.retries.labels("host_exhausted").inc()
 
     async def _concluded(self, delivery: Delivery, tries: Tries) -> Outcome:
         """Processes a record, and a failure of its photo or its result to a dead letter or a later attempt."""
+        if delivery.wait.steps_aside and await self._postponed(delivery, *_IN_THE_WAY, tries.failed, free=True):
+            return "deferred"
         try:
             outcome = await self.process(delivery, tries)
         except PhotoRejected as rejected:
@@ -153,7 +157,7 @@ class Pipeline:
         photo.drop()
         return await self._infer(pixels, tries)
 
-    async def _prepare(self, photo: Photo, event: PhotoUploaded, tries: Tries) -> Pixels:
+    async def _prepare(self, photo: Photo, event: PhotoUploaded, tries: Tries) -> Views:
         """The pixels; what cannot be read while its upload may be under way is fetched again later.
 
         Raises:
@@ -177,7 +181,7 @@ class Pipeline:
                 tries.failed += 1
                 raise Retryable(rejected.reason, f"{rejected.detail}; {why}") from None
 
-    async def _infer(self, pixels: Pixels, tries: Tries) -> Scores:
+    async def _infer(self, pixels: Views, tries: Tries) -> Scores:
         infer = tries.counted(self.steps.infer, "infer at triton")
         with self.metrics.stage("infer"):
             return await self.dependencies.retry_until_available("triton", partial(self.retry, infer, pixels))
@@ -230,7 +234,16 @@ class Pipeline:
     async def _defer(
         self, delivery: Delivery, spent: Retryable | PhotoHostDown, attempt: int, *, free: bool
     ) -> Outcome:
-        """Sends the record to the retry topic; rejects it after the last round, or where it is too large.
+        """Sends the record to the retry topic; rejects it after the last round, or where it is too large."""
+        after_s = spent.retry_after_s if isinstance(spent, Retryable) else None
+        if await self._postponed(delivery, spent.reason, spent.detail, attempt, free=free, after_s=after_s):
+            return "deferred"
+        return await self._reject(delivery, spent.reason, spent.detail, attempt)
+
+    async def _postponed(
+        self, delivery: Delivery, reason: str, detail: str, attempt: int, *, free: bool, after_s: float | None = None
+    ) -> bool:
+        """Sends the record to the retry topic, until `after_s` at least; False after the last round, or if too large.
 
         Where that is `free`, as for a photo whose host is down, it uses up no round: the record is deferred without
         limit.
@@ -239,29 +252,27 @@ class Pipeline:
         plan = self.schedule.again if free else self.schedule.next_after
         later = plan(before, now, jitter)
         if later is None:
-            return await self._reject(delivery, spent.reason, spent.detail, attempt)
+            return False
         number, not_before = later
-        if isinstance(spent, Retryable) and spent.retry_after_s is not None:
-            asked_s = min(spent.retry_after_s, LONGEST_WAIT.total_seconds())
-            not_before = max(not_before, now + timedelta(seconds=asked_s))
-        deferral = Deferral(spent.reason, spent.detail, attempt, number, not_before, delivery.origin)
+        if after_s is not None:
+            not_before = max(not_before, now + timedelta(seconds=min(after_s, LONGEST_WAIT.total_seconds())))
+        deferral = Deferral(reason, detail, attempt, number, not_before, delivery.origin)
         publish = partial(self.steps.publish.retry, delivery, deferral)
         delivery.wait.what = "publish to kafka, retry topic"
         if not await self.dependencies.retry_until_available("kafka", publish):
-            return await self._reject(delivery, spent.reason, spent.detail, attempt)
+            return False
         self.log.info(
             "photo.deferred",
             **_keyed_place(delivery.record),
-            reason=spent.reason,
+            reason=reason,
             round=number,
             not_before=events.format_time(not_before),
         )
-        return "deferred"
+        return True
 
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
         await self._bury(delivery, partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt))
         delivery.wait.rejected = reason
-        self.metrics.dead_letters.labels(reason).inc()
         self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
         return "dead_lettered"
 

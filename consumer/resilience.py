@@ -1,7 +1,6 @@
 """Retries with backoff: without limit for a dependency, within a budget for a photo."""
 
 import asyncio
-import errno
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,15 +23,6 @@ _LONGEST_WAIT_S: Final = 2.0
 _REMIND_S: Final = 10.0
 #: Most characters of a failure that a state shows: it may quote an answer of a server.
 _SHOWN: Final = 300
-
-_SHORTAGE_WAIT_S: Final = 0.5
-_SHORTAGE_WAIT_MAX_S: Final = 8.0
-#: With these waits, some 12 s.
-_SHORTAGE_FAILURES: Final = 6
-
-#: A resource of this host, not of the photo: memory, file descriptors, buffers of the network.
-_EXHAUSTED: Final = frozenset({errno.ENOMEM, errno.ENOBUFS, errno.EMFILE, errno.ENFILE})
-_NO_THREAD: Final = "can't start new thread"
 
 _RETRY_WAIT_S: Final = 0.2
 _RETRY_WAIT_MAX_S: Final = 5.0
@@ -107,6 +97,11 @@ class Dependencies:
     def lost(self) -> tuple[str, ...]:
         """The dependencies that are down, and what else is missing of one, as in `kafka (topic photo-tags)`."""
         return tuple(map(str, self._lost_s))
+
+    @property
+    def stop_every_photo(self) -> bool:
+        """Whether something is down that every photo needs: anything but a photo host."""
+        return any(need.dependency != "photos" for need in self._lost_s)
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -189,18 +184,16 @@ class StuckRecords:
     """The records that have no outcome because Kafka refuses even their dead letters. One for a service."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
         self._reasons: dict[tuple[str, int, int], str] = {}
+        metrics.stuck.set_function(lambda: len(self._reasons))
 
     def note(self, record: Record, why: str) -> None:
         """A record is stuck until `forget`; the reason that was told last is shown."""
         self._reasons[_coordinates(record)] = why
-        self._metrics.stuck.set(len(self._reasons))
 
     def forget(self, record: Record) -> None:
         """A record is stuck no more, if it was."""
         self._reasons.pop(_coordinates(record), None)
-        self._metrics.stuck.set(len(self._reasons))
 
     @property
     def complaint(self) -> str | None:
@@ -214,54 +207,6 @@ class StuckRecords:
 
 def _coordinates(record: Record) -> tuple[str, int, int]:
     return record.topic, record.partition, record.offset
-
-
-@dataclass(slots=True)
-class HostResources:
-    """Whether this host has enough for photos at all: how many it had enough for. One for a process."""
-
-    served: int = 0
-
-
-@dataclass(slots=True)
-class Shortage:
-    """The failures of one record, in a row, for want of something that this host had no more of.
-
-    They are the host's fault, unless others are served meanwhile: then it is the photo that needs too much.
-    """
-
-    _resources: HostResources
-    failures: int = 0
-    _served_before: int = 0
-
-    def note(self) -> float:
-        """Counts a failure; returns how long to wait, with jitter: the photos in flight must not return at once."""
-        if self.failures == 0:
-            self._served_before = self._resources.served
-        self.failures += 1
-        wait_s = min(_SHORTAGE_WAIT_S * 2.0 ** (self.failures - 1), _SHORTAGE_WAIT_MAX_S)
-        return wait_s * (0.5 + random.random() / 2)  # noqa: S311 - jitter is not cryptography
-
-    @property
-    def lasts(self) -> bool:
-        """Whether the record has waited in place for long enough."""
-        return self.failures >= _SHORTAGE_FAILURES
-
-    @property
-    def others_served(self) -> bool:
-        """Whether other photos were served since its first failure."""
-        return self._resources.served > self._served_before
-
-
-def is_shortage(failure: BaseException | None) -> bool:
-    """Whether a failure, or what it came from, is that this host had no memory, thread or file descriptor left."""
-    while failure is not None:
-        if isinstance(failure, MemoryError) or (isinstance(failure, OSError) and failure.errno in _EXHAUSTED):
-            return True
-        if isinstance(failure, RuntimeError) and _NO_THREAD in str(failure):
-            return True
-        failure = failure.__cause__ or failure.__context__
-    return False
 
 
 class RetryingCaller:

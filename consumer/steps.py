@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from consumer import events
+from consumer.contract import Views
 from consumer.errors import Reason, Retryable
-from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Pixels, Record, Scores, Source, Tags
+from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Record, Scores, Source, Tags
 from consumer.kafka.headers import Delivery, Wait
 from consumer.redis.score_cache import Judge, judged
 from consumer.redis.store import Written
@@ -44,8 +45,8 @@ class Steps:
     """The steps of the path; `service/construction.py` builds the real ones, tests pass fakes."""
 
     fetch: Callable[[PhotoUploaded], Awaitable[Photo]]
-    prepare: Callable[[Photo], Awaitable[Pixels]]
-    infer: Callable[[Pixels], Awaitable[Scores]]
+    prepare: Callable[[Photo], Awaitable[Views]]
+    infer: Callable[[Views], Awaitable[Scores]]
     tag: Callable[[PhotoUploaded, Scores, Source], Tags]
     tombstone: Callable[[PhotoDeleted, Source], Deletion]
     store: TagStore

@@ -52,13 +52,15 @@ def write_repository(
     brand: dict[str, str] | None = None,
     brands: tuple[str, ...] = BRANDS,
     size: int = SIZE,
+    brand_size: int | None = None,
     first: str = "pass",
     max_batch_sizes: tuple[int, int] = (8, 8),
 ) -> Path:
     """Writes both models; `quality` and `brand` override parameters of their configuration ("" removes one).
 
-    `first` is a statement that both models run before they answer `requests`. `max_batch_sizes` are those of quality
-    and brand, 0 for a model without batches.
+    `size` is the input of both, or of quality alone where there is a `brand_size`. `first` is a statement that both
+    models run before they answer `requests`. `max_batch_sizes` are those of quality and brand, 0 for a model without
+    batches.
     """
     outputs = {
         "photo_quality": {"quality_score": 1, "quality_levels": 5},
@@ -70,18 +72,19 @@ def write_repository(
         "brand_logo": {"threshold": BRAND_THRESHOLD},
     }
     overrides = {"photo_quality": quality or {}, "brand_logo": brand or {}}
-    for (model, dims), max_batch_size in zip(outputs.items(), max_batch_sizes, strict=True):
+    sides = (size, size if brand_size is None else brand_size)
+    for (model, dims), side, max_batch_size in zip(outputs.items(), sides, max_batch_sizes, strict=True):
         parameters = {
-            "input_size": str(size),
+            "input_size": str(side),
             "resize_rule": "short-side-center-crop",
-            "resize_short_side": str(size),
+            "resize_short_side": str(side),
             "labels": json.dumps(labels[model]),
             "label_checksum": label_checksum(labels[model]),
             f"decision.{version}": json.dumps(decisions[model]),
             **overrides[model],
         }
         kept = {key: value for key, value in parameters.items() if value}
-        _write_config(folder / model, dims, kept, size, max_batch_size)
+        _write_config(folder / model, dims, kept, side, max_batch_size)
         code = _MODEL.replace("FIRST", first).replace("OTHERS", str(len(brands) - len(BRANDS)))
         (folder / model / str(version)).mkdir(exist_ok=True)
         function = "quality" if model == "photo_quality" else "brand"

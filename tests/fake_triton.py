@@ -31,6 +31,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     labels: tuple[str, ...] = BRANDS
     versions: tuple[str, ...] = ("1",)
     size: int = 8
+    #: That of `brand_logo`, where it is another.
+    brand_size: int | None = None
     threshold: float = 0.6
     input_type: int = 2  # UINT8
     datatype: str = "FP32"
@@ -75,22 +77,22 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - as above
         self.looks += 1
         await self._told(context)
-        brand = request.name == "brand_logo"
+        brand, size = request.name == "brand_logo", self._size(request.name)
         labels = self.labels if brand else QUALITY_LEVELS
         outputs = {"brand_probs": len(labels)} if brand else {"quality_score": 1, "quality_levels": 5}
         decision = json.dumps({"threshold": self.threshold, "good_threshold": 0.5})
         decisions = {f"decision.{version}": decision for version in self.versions}
         parameters = {
-            "input_size": str(self.size),
+            "input_size": str(size),
             "resize_rule": "short-side-center-crop",
-            "resize_short_side": str(self.size),
+            "resize_short_side": str(size),
             "labels": json.dumps(labels),
             "label_checksum": label_checksum(labels),
             **decisions,
         }
         answer = service_pb2.ModelConfigResponse()
         answer.config.max_batch_size = self.max_batch_size
-        answer.config.input.add(name="images", data_type=self.input_type, dims=[self.size, self.size, 3])
+        answer.config.input.add(name="images", data_type=self.input_type, dims=[size, size, 3])
         for name, count in outputs.items():
             answer.config.output.add(name=name, dims=[count])
         for name, value in parameters.items():
@@ -121,10 +123,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         """The photos of a request; None where it does not fit the configuration."""
         *batch, height, width, channels = request.inputs[0].shape
         most = self.max_batch_size
-        if len(batch) != min(most, 1) or (batch and batch[0] > most):
+        size = self._size(request.model_name)
+        if len(batch) != min(most, 1) or (batch and batch[0] > most) or (height, width) != (size, size):
             return None
         flat = np.frombuffer(request.raw_input_contents[0], np.uint8)
         return list(flat.reshape(-1, height * width * channels))
+
+    def _size(self, model: str) -> int:
+        return self.brand_size if model == "brand_logo" and self.brand_size is not None else self.size
 
     async def _judge(self, model: str, pixels: Pixels) -> Row:
         self.begun.append(model)

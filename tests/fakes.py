@@ -12,7 +12,7 @@ import numpy as np
 from confluent_kafka import KafkaError, KafkaException
 
 from consumer import contract, tagging, versions
-from consumer.contract import Geometry, ModelContract, ServedModel
+from consumer.contract import Geometry, ModelContract, ServedModel, Views
 from consumer.errors import Reason
 from consumer.events import (
     Brand,
@@ -21,7 +21,6 @@ from consumer.events import (
     Photo,
     PhotoDeleted,
     PhotoUploaded,
-    Pixels,
     Quality,
     Record,
     Scores,
@@ -37,12 +36,13 @@ from consumer.tags import say_the_same, supersedes
 MOMENT = datetime(2026, 11, 21, 10, 15, 0, 123_000, tzinfo=UTC)
 BRANDS = ("crimson", "azure", "no_logo")
 CONTRACT = ModelContract(
-    geometry=Geometry(32, 32),
     quality_model="photo_quality",
     quality_version="3",
+    quality_geometry=Geometry(32, 32),
     good_threshold=0.5,
     brand_model="brand_logo",
     brand_version="7",
+    brand_geometry=Geometry(32, 32),
     brand_threshold=0.6,
     brand_labels=BRANDS,
 )
@@ -215,13 +215,13 @@ class World:
         self.fetched.append(Photo(event.photo_id, event.uri, self.body))
         return self.fetched[-1]
 
-    async def _prepare(self, photo: Photo) -> Pixels:
+    async def _prepare(self, photo: Photo) -> Views:
         assert photo.body == self.body
         await self.effect("prepare")
-        return np.zeros((32, 32, 3), np.uint8)
+        return {Geometry(32, 32): np.zeros((32, 32, 3), np.uint8)}
 
-    async def _infer(self, pixels: Pixels) -> Scores:
-        assert pixels.shape == (32, 32, 3)
+    async def _infer(self, views: Views) -> Scores:
+        assert views.keys() == set(CONTRACT.geometries.values())
         await self.effect("infer")
         return Scores(0.75, np.array([0.9, 0.05, 0.05], np.float32), CONTRACT.models)
 

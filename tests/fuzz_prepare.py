@@ -36,7 +36,7 @@ REASONS: Final = frozenset(get_args(PermanentReason))
 def one_outcome(body: bytes) -> None:
     started = time.process_time()
     try:
-        pixels = decode(body, GEOMETRY, LIMITS).pixels
+        pixels = decode(body, [GEOMETRY], LIMITS).views[GEOMETRY]
     except PhotoRejected as rejected:
         if rejected.reason not in REASONS:
             raise

@@ -24,7 +24,7 @@ SLOW_S = 1.5
 def outcome_of(body: bytes) -> tuple[str, float]:
     started = time.process_time()
     try:
-        pixels = decode(body, GEOMETRY, PrepareLimits()).pixels
+        pixels = decode(body, [GEOMETRY], PrepareLimits()).views[GEOMETRY]
     except PhotoRejected as rejected:
         outcome = rejected.reason
     else:

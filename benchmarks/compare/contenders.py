@@ -107,7 +107,7 @@ def child(
 class Reference:
     """What is served, and the score and the probabilities of photos by name, each judged alone."""
 
-    geometry: Geometry
+    geometries: Mapping[str, Geometry]
     models: Mapping[str, str]
     photos: Mapping[str, Mapping[str, Any]]
 
@@ -122,7 +122,8 @@ def reference(place: Place, names: list[str]) -> Reference:
         check=True,
     )
     told = json.loads(done.stdout)
-    return Reference(Geometry(**told["geometry"]), told["models"], told["photos"])
+    geometries = {name: Geometry(**sides) for name, sides in told["geometries"].items()}
+    return Reference(geometries, told["models"], told["photos"])
 
 
 def _settings(place: Place) -> dict[str, str]:

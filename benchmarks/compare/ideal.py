@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,19 +36,21 @@ class Ideal:
 
 def ideal(folder: Path, served: Reference, count: int, seconds: float) -> Ideal:
     """Decodes so many photos of a folder, then runs each model that is served for so many seconds."""
-    repository, side = model_repository(), served.geometry.input_size
-    models = [repository / name / version for name, version in served.models.items()]
-    return Ideal(_decode_ms(folder, served.geometry, count), sum(_model_ms(each, side, seconds) for each in models))
+    models_ms = (
+        _model_ms(model_repository() / name / version, served.geometries[name].input_size, seconds)
+        for name, version in served.models.items()
+    )
+    return Ideal(_decode_ms(folder, served.geometries.values(), count), sum(models_ms))
 
 
-def _decode_ms(folder: Path, geometry: Geometry, count: int) -> float:
+def _decode_ms(folder: Path, geometries: Collection[Geometry], count: int) -> float:
     names = photos.mix(count, seed=1)
     bodies = {name: (folder / name).read_bytes() for name in set(names)}
     limits = PrepareLimits()
     with ThreadPoolExecutor(cores()) as pool:
-        list(pool.map(lambda name: decode(bodies[name], geometry, limits), random.Random(0).sample(names, 10)))
+        list(pool.map(lambda name: decode(bodies[name], geometries, limits), random.Random(0).sample(names, 10)))
         used = time.process_time()
-        list(pool.map(lambda name: decode(bodies[name], geometry, limits), names))
+        list(pool.map(lambda name: decode(bodies[name], geometries, limits), names))
         return 1000 * (time.process_time() - used) / count
 
 

@@ -26,11 +26,15 @@ class BatchJob(SyncJob):
     def tag(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Returns the messages when their tags are in Redis and in the result topic."""
         parsed = [parse(message.value()) for message in messages]
-        pixels = list(self._pool.map(lambda event: self.pixels(self.fetch(event.uri)), parsed))
-        chunks = [np.stack(pixels[start : start + _REQUEST]) for start in range(0, len(pixels), _REQUEST)]
-        asked = [(*model, chunk) for model in MODELS for chunk in chunks]
+        photos = list(self._pool.map(lambda event: self.pixels(self.fetch(event.uri)), parsed))
+        starts = range(0, len(photos), _REQUEST)
+        asked = [
+            (*model, np.stack(seen[start : start + _REQUEST]))
+            for model, seen in zip(MODELS, zip(*photos, strict=True), strict=True)
+            for start in starts
+        ]
         answers = list(self._pool.map(lambda each: self.ask(*each), asked))
-        quality, brands = (np.concatenate(part) for part in (answers[: len(chunks)], answers[len(chunks) :]))
+        quality, brands = (np.concatenate(part) for part in (answers[: len(starts)], answers[len(starts) :]))
         pipeline = self.redis.pipeline(transaction=False)
         for message, event, *scores in zip(messages, parsed, quality, brands, strict=True):
             tags = self.tags(event, *scores, Source(message.topic(), message.partition(), message.offset()))

@@ -91,9 +91,10 @@ class Job:
         self.triton = triton_grpc.InferenceServerClient(PEER["triton"])
         self.contract = read_contract(self.triton)
 
-    def pixels(self, body: bytes) -> Pixels:
-        """Prepares one photo."""
-        return decode(body, self.contract.geometry, PrepareLimits()).pixels
+    def pixels(self, body: bytes) -> list[Pixels]:
+        """Prepares one photo, for each of `MODELS`."""
+        views = decode(body, self.contract.geometries.values(), PrepareLimits()).views
+        return [views[self.contract.geometries[model]] for model, _ in MODELS]
 
     def tags(self, event: PhotoUploaded, quality: np.ndarray, brands: np.ndarray, source: Source) -> Tags:
         """Decides as the service does."""
@@ -130,8 +131,8 @@ class SyncJob(Job):
     def one(self, value: bytes, source: Source) -> Tags:
         """Tags one photo and writes it to Redis."""
         event = parse(value)
-        batch = self.pixels(self.fetch(event.uri))[np.newaxis]
-        quality, brands = (self.ask(*model, batch)[0] for model in MODELS)
+        pixels = self.pixels(self.fetch(event.uri))
+        quality, brands = (self.ask(*model, seen[np.newaxis])[0] for model, seen in zip(MODELS, pixels, strict=True))
         tags = self.tags(event, quality, brands, source)
         self.script(*script_call(tags))
         return tags
@@ -167,7 +168,8 @@ class AsyncJob(Job):
         event = parse(value)
         body = await self.fetch(event.uri)
         pixels = await asyncio.get_running_loop().run_in_executor(self.decoders, self.pixels, body)
-        quality, brands = await asyncio.gather(*(self.ask(*model, pixels[np.newaxis]) for model in MODELS))
+        asked = (self.ask(*model, seen[np.newaxis]) for model, seen in zip(MODELS, pixels, strict=True))
+        quality, brands = await asyncio.gather(*asked)
         tags = self.tags(event, quality, brands, source)
         await self.script(*script_call(tags))
         return tags

@@ -17,8 +17,9 @@ from consumer.events import PhotoUploaded, Source
 job = SyncJob()
 answers = {}
 for name in sys.argv[2:]:
-    batch = job.pixels(Path(sys.argv[1], name).read_bytes())[np.newaxis]
-    scores = (job.ask(*model, batch)[0] for model in MODELS)
+    pixels = job.pixels(Path(sys.argv[1], name).read_bytes())
+    scores = (job.ask(*model, seen[np.newaxis])[0] for model, seen in zip(MODELS, pixels, strict=True))
     tags = job.tags(PhotoUploaded(name, name, datetime.now(UTC)), *scores, Source("none", 0, 0))
     answers[name] = {"score": tags.quality.score, "probabilities": tags.probabilities}
-print(json.dumps({"photos": answers, "models": job.contract.models, "geometry": asdict(job.contract.geometry)}))
+geometries = {name: asdict(geometry) for name, geometry in job.contract.geometries.items()}
+print(json.dumps({"photos": answers, "models": job.contract.models, "geometries": geometries}))

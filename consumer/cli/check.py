@@ -10,7 +10,7 @@ from rich.table import Table
 
 from consumer import settings
 from consumer.cli.console import Exit, echo_json, explained, out
-from consumer.contract import Geometry
+from consumer.contract import MAX_SHORT_SIDE, Geometry
 
 if TYPE_CHECKING:
     from consumer.imaging.preparer import Explanation
@@ -22,7 +22,9 @@ app = typer.Typer()
 @app.command()
 def check(
     target: Annotated[str, typer.Argument(metavar="FILE|URI", help="a file, or a URI as it stands in an event")],
-    input_size: Annotated[int | None, typer.Option(help="pixels of the models' input; else Triton's", min=16)] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="pixels of both models' input; else Triton's", min=16, max=MAX_SHORT_SIDE)
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="JSON also on a terminal")] = False,
 ) -> None:
@@ -30,7 +32,7 @@ def check(
     from consumer.operations.check import check as check_photo  # noqa: PLC0415 - `--help` must not load what decodes
 
     with explained():
-        geometry = None if input_size is None else Geometry(input_size, round(input_size * 232 / 224))
+        geometry = None if input_size is None else Geometry(input_size, input_size)
         report = asyncio.run(check_photo(settings.load(), target, geometry))
     if out.is_terminal and not as_json:
         table = Table.grid(padding=(0, 2))
@@ -64,8 +66,8 @@ def _rows(report: "Report") -> Iterator[tuple[str, str]]:
         yield "bytes", f"{report.bytes:,} of {report.max_bytes:,} allowed, read in {report.fetch_ms or 0:.0f} ms"
     if report.photo is not None:
         yield from _photo_rows(report.photo)
-    sizes = report.sizes
-    yield "sizes", f"{sizes.input_size}² from a short side of {sizes.resize_short_side}, said by {sizes.said_by}"
+    for name, geometry in report.sizes.models.items():
+        yield f"{name} sees", f"{geometry}, said by {report.sizes.said_by}"
 
 
 def _photo_rows(photo: "Explanation") -> Iterator[tuple[str, str]]:

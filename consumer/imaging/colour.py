@@ -1,6 +1,7 @@
 """Conversion to RGB at the models' size: the rules for palettes, alpha, 16-bit grey, CMYK and ICC profiles."""
 
 import io
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -8,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageFile
 
 from consumer.imaging.cost import RESIZABLE
-from consumer.imaging.decode_view import DecodeView
+from consumer.imaging.decode_view import DecodeView, cut
 from consumer.imaging.limits import IccRule
 
 _DEEP_GREY: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
@@ -23,26 +24,38 @@ def covered(image: ImageFile.ImageFile) -> tuple[int, int, int, int] | None:
 
 
 def to_rgb(
-    image: Image.Image, view: DecodeView, icc: IccRule, frame: tuple[int, int, int, int] | None = None
-) -> Image.Image:
-    """The view of an image, as RGB, white outside of `frame`; the image itself may be closed afterwards."""
+    image: Image.Image, views: Sequence[DecodeView], icc: IccRule, frame: tuple[int, int, int, int] | None = None
+) -> list[Image.Image]:
+    """The views of an image, as RGB, white outside of `frame`; the image itself may be closed afterwards."""
     profile = image.info.get("icc_profile")
     transparent = "transparency" in image.info or frame is not None
     if image.mode not in RESIZABLE or transparent:
-        visible = None if frame is None else view.cut(_mask(image.size, frame))[0]
-        image, view = view.cut(image)
+        visible = None if frame is None else cut(_mask(image.size, frame), views)[0]
+        image, views = cut(image, views)
         if image.mode in _DEEP_GREY:
             image = _eight_bits(image)
         elif image.mode in {"P", "PA"} or transparent or image.has_transparency_data:
             image = _with_alpha(image)
+        elif image.mode == "CMYK":
+            # Not after the resize: the colour of mixed inks is not the mixture of their colours.
+            image, profile = _rgb(_through_profile(image, profile)), None
         elif image.mode not in {"L", "RGB"}:
             image = image.convert("L" if image.mode in {"1", "F"} else "RGB")
         if visible is not None:
             image.putalpha(ImageChops.darker(image.getchannel("A"), visible))
-    small = _on_white(view.resize(image.convert("RGBa"))) if image.mode == "RGBA" else view.resize(image)
-    if profile and (icc == "srgb" or small.mode == "CMYK"):
-        small = _through_profile(small, profile)
-    return small if small.mode == "RGB" else small.convert("RGB")
+    if image.mode == "RGBA":
+        image = image.convert("RGBa")
+    return [_small(view.resize(image), profile, icc) for view in views]
+
+
+def _small(small: Image.Image, profile: bytes | None, icc: IccRule) -> Image.Image:
+    if small.mode == "RGBa":
+        small = _on_white(small)
+    return _rgb(_through_profile(small, profile) if icc == "srgb" else small)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _mask(size: tuple[int, int], frame: tuple[int, int, int, int]) -> Image.Image:
@@ -77,18 +90,18 @@ def _on_white(premultiplied: Image.Image) -> Image.Image:
     return Image.fromarray(np.minimum(pixels[..., :3] + (255 - pixels[..., 3:]), 255).astype(np.uint8))
 
 
-def _through_profile(small: Image.Image, profile: bytes) -> Image.Image:
-    """The image in sRGB by its embedded profile; unchanged if the profile is unusable.
+def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The image in sRGB by its embedded profile; unchanged without a usable one.
 
     Without it a Display-P3 photo is 2 levels off on average, a CMYK one 12.
     """
-    if len(profile) > _MAX_PROFILE_BYTES:
-        return small
-    transform = _transform(profile, small.mode)
+    if not profile or len(profile) > _MAX_PROFILE_BYTES:
+        return image
+    transform = _transform(profile, image.mode)
     if transform is None:
-        return small
-    converted = ImageCms.applyTransform(small, transform)
-    return small if converted is None else converted
+        return image
+    converted = ImageCms.applyTransform(image, transform)
+    return image if converted is None else converted
 
 
 @lru_cache(maxsize=16)

@@ -4,6 +4,7 @@ The weights are measured (`benchmarks/decode_costs.py`) on the worst content tha
 usual one, because the sender chooses the content.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +18,7 @@ _PNG_BITS: Final = {
 #: Modes that Pillow stores in one byte a pixel; 16-bit grey takes two, all others four.
 _ONE_BYTE: Final = frozenset({"1", "L", "P"})
 #: Modes that are resized as they are and made RGB afterwards; the others are cropped and converted first.
-RESIZABLE: Final = frozenset({"RGB", "L", "CMYK", "YCbCr"})
+RESIZABLE: Final = frozenset({"RGB", "L", "YCbCr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,22 @@ class Stored:
     body_bytes: int
     #: The decoder gives 1/`scale` of each side.
     scale: int
+    #: The sides of the squares that are made of it, one for each geometry.
+    squares: Sequence[int]
 
 
-#: What every decode takes: the decoder's tables, then the crop and the rows of the resize.
-_BASE_BYTES: Final = 4 * 1024 * 1024
+#: What every decode takes: the decoder's tables and the rows of the resize.
+_BASE_BYTES: Final = 5 * 512 * 1024
 _BASE_S: Final = 0.002
+#: What each pixel of a square takes: an image and its bytes; and while transparency is laid over white, one by one.
+_SQUARE_BYTES: Final = 8
+_ON_WHITE_BYTES: Final = 24
+_SQUARE_NS: Final = 50.0
+#: The resize to each further square, for each pixel that was decoded.
+_RESIZE_NS: Final = 1.2
+#: The conversion of CMYK by a profile, for each pixel that was decoded: its crop and the RGB of that.
+_INK_BYTES: Final = 8
+_INK_NS: Final = 50.0
 
 
 def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
@@ -56,7 +68,10 @@ def jpeg_cost(jpeg: Jpeg, stored: Stored) -> Cost:
     memory = kept + width * height * _pixel_bytes(stored.mode) + stored.body_bytes
     per_byte, per_block = (22.0, 170.0) if jpeg.buffered else (7.0, 35.0)
     time_ns = stored.body_bytes * per_byte + jpeg.blocks * per_block + width * height * 8.0 + jpeg.visits * 0.7
-    return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)
+    if stored.mode == "CMYK":
+        memory += width * height * _INK_BYTES
+        time_ns += width * height * _INK_NS
+    return _cost(memory, time_ns, width * height, stored)
 
 
 def png_cost(_: None, stored: Stored) -> Cost:
@@ -64,7 +79,7 @@ def png_cost(_: None, stored: Stored) -> Cost:
     pixels = stored.width * stored.height
     inflated = pixels * _PNG_BITS.get(stored.layout, 64) / 8
     memory, time_ns = _image(pixels, stored)
-    return Cost(_BASE_BYTES + memory + stored.body_bytes, _BASE_S + (inflated * 7.0 + time_ns) * 1e-9)
+    return _cost(memory + stored.body_bytes, inflated * 7.0 + time_ns, pixels, stored)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +96,7 @@ class FrameCost:
         memory, time_ns = _image(pixels, stored)
         memory += int(pixels * self.bytes_per_pixel) + stored.body_bytes
         time_ns += pixels * self.ns_per_pixel + stored.body_bytes * self.ns_per_byte
-        return Cost(_BASE_BYTES + memory, _BASE_S + time_ns * 1e-9)
+        return _cost(memory, time_ns, pixels, stored)
 
 
 _LOSSY_WEBP: Final = FrameCost(bytes_per_pixel=12.0, ns_per_pixel=18.0, ns_per_byte=60.0)
@@ -91,6 +106,14 @@ _LOSSLESS_WEBP: Final = FrameCost(bytes_per_pixel=12.0, ns_per_pixel=18.0, ns_pe
 def webp_cost(lossless: bool, stored: Stored) -> Cost:  # noqa: FBT001 - what the structure check found
     """The cost of a WebP."""
     return (_LOSSLESS_WEBP if lossless else _LOSSY_WEBP)(None, stored)
+
+
+def _cost(memory_bytes: int, time_ns: float, decoded_pixels: int, stored: Stored) -> Cost:
+    """The cost of a decode, with that of its first resize, and of everything around it."""
+    made = sum(side * side for side in stored.squares)
+    memory_bytes += _BASE_BYTES + made * _SQUARE_BYTES + max(stored.squares) ** 2 * _ON_WHITE_BYTES
+    time_ns += made * _SQUARE_NS + (len(stored.squares) - 1) * decoded_pixels * _RESIZE_NS
+    return Cost(memory_bytes, _BASE_S + time_ns * 1e-9)
 
 
 def _image(pixels: int, stored: Stored) -> tuple[int, float]:

@@ -9,15 +9,16 @@ import io
 import struct
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
 
-from consumer.contract import Geometry
+from consumer.contract import Geometry, Views
 from consumer.errors import PhotoRejected
 from consumer.events import Pixels
 from consumer.imaging.colour import covered, to_rgb
@@ -97,15 +98,16 @@ class _Body(io.BytesIO):
 class Decoded:
     """A decoded photo."""
 
-    #: uint8 [input_size, input_size, 3] RGB, C-contiguous, upright.
-    pixels: Pixels
+    views: Views
     header: Header
     #: The EXIF orientation that was applied, 1 to 8.
     orientation: int
 
 
-def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None = None) -> Decoded:
-    """The part of a photo that the models see, with the facts of its header.
+def decode(
+    body: bytes, geometries: Collection[Geometry], limits: PrepareLimits, memory_bytes: int | None = None
+) -> Decoded:
+    """The part of a photo that the models see, once for each distinct geometry, with the facts of its header.
 
     Transparency is laid over white, of an animation the first frame is taken, 16-bit grey is scaled, CMYK is converted
     by its embedded profile; other colour profiles are ignored, as in training, unless `icc` says `srgb`.
@@ -116,20 +118,26 @@ def decode(body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes:
         MemoryError: there was not enough memory; nothing else escapes, whatever the bytes are.
         NeedsMemory: it would take more than `memory_bytes`; nothing was decoded.
     """
+    wanted = frozenset(geometries)
     try:
-        return _checked(body, geometry, limits, memory_bytes)
+        return _checked(body, wanted, limits, memory_bytes)
     except PhotoRejected as rejected:
         if rejected.reason != "corrupt_image" or not (body.startswith(_SOI) and jpeg_ends_early(body)):
             raise
     # Browsers show it whole if only the end marker and a few bytes before it are missing.
     more = None if memory_bytes is None else memory_bytes + len(_EOI)
-    return _checked(body + _EOI, geometry, limits, more, needs_last_block=True)
+    return _checked(body + _EOI, wanted, limits, more, needs_last_block=True)
 
 
 def _checked(
-    body: bytes, geometry: Geometry, limits: PrepareLimits, memory_bytes: int | None, *, needs_last_block: bool = False
+    body: bytes,
+    geometries: Collection[Geometry],
+    limits: PrepareLimits,
+    memory_bytes: int | None,
+    *,
+    needs_last_block: bool = False,
 ) -> Decoded:
-    with opened(body, geometry, limits) as (image, header):
+    with opened(body, geometries, limits) as (image, header):
         for check in checks(header, limits):
             if not check.holds:
                 raise PhotoRejected(check.reason, f"{header.width}x{header.height} {header.format}: {check}")
@@ -137,11 +145,13 @@ def _checked(
             raise NeedsMemory(header.cost.memory_bytes)
         if needs_last_block and (header.scans > 1 or header.mode not in _ONE_GREY):
             raise PhotoRejected("corrupt_image", _ENDS_EARLY)
-        return _decoded(image, header, geometry, limits, needs_last_block=needs_last_block)
+        return _decoded(image, header, geometries, limits, needs_last_block=needs_last_block)
 
 
 @contextmanager
-def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[tuple[ImageFile.ImageFile, Header]]:
+def opened(
+    body: bytes, geometries: Collection[Geometry], limits: PrepareLimits
+) -> Iterator[tuple[ImageFile.ImageFile, Header]]:
     """Opens a photo with the reader of its format; exceptions within the block become rejections.
 
     Yields:
@@ -159,7 +169,7 @@ def opened(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Iterator[t
             picture = form.picture(body)
             # The structure of a JPEG is known; counting its reads would take 1% of a small photo's time.
             with form.reader((io.BytesIO if isinstance(structure, Jpeg) else _Body)(picture)) as image:
-                yield image, _header(image, form, structure, len(body), geometry, limits)
+                yield image, _header(image, form, structure, len(body), geometries, limits)
         except (PhotoRejected, NeedsMemory, MemoryError):
             raise
         except Image.DecompressionBombError:
@@ -175,7 +185,7 @@ def _header(  # noqa: PLR0917 - everything that the cost of a decode depends on
     form: Format[Any],
     structure: object,
     body_bytes: int,
-    geometry: Geometry,
+    geometries: Collection[Geometry],
     limits: PrepareLimits,
 ) -> Header:
     (width, height), mode = image.size, image.mode
@@ -184,41 +194,45 @@ def _header(  # noqa: PLR0917 - everything that the cost of a decode depends on
         if (structure.width, structure.height) != (width, height):
             sizes = f"{width}x{height} and {structure.width}x{structure.height}"
             raise PhotoRejected("corrupt_image", f"JPEG: two sizes, {sizes}")
-        scale, scans = _scale(width, height, geometry, limits), structure.scans
+        room = 1 if limits.exact else min(width, height) // _least_side(geometries)
+        scale, scans = next((scale for scale in (8, 4, 2) if room >= scale), 1), structure.scans
     layout = str(image.tile[0].args) if image.tile else ""
     transparent = "transparency" in image.info or covered(image) is not None
-    stored = Stored(width, height, mode, layout, transparent, body_bytes, scale)
+    squares = [each.input_size for each in geometries]
+    stored = Stored(width, height, mode, layout, transparent, body_bytes, scale, squares)
     return Header(form.name, width, height, mode, scale, scans, form.cost(structure, stored))
 
 
-def _scale(width: int, height: int, geometry: Geometry, limits: PrepareLimits) -> int:
-    """The scale at which a JPEG is decoded; the one that `draft` takes for this geometry."""
-    room = 1 if limits.exact else min(width, height) // (geometry.resize_short_side * _DRAFT_GAP)
-    return next((scale for scale in (8, 4, 2) if room >= scale), 1)
+def _least_side(geometries: Collection[Geometry]) -> int:
+    """The least short side to which a JPEG is decoded: no model sees it worse than if it were the only one."""
+    return max(each.resize_short_side for each in geometries) * _DRAFT_GAP
 
 
 def _decoded(
     image: ImageFile.ImageFile,
     header: Header,
-    geometry: Geometry,
+    geometries: Collection[Geometry],
     limits: PrepareLimits,
     *,
     needs_last_block: bool,
 ) -> Decoded:
     if header.scale > 1:
-        wanted = geometry.resize_short_side * _DRAFT_GAP
-        image.draft("RGB", (wanted, wanted))
+        side = _least_side(geometries)
+        image.draft("RGB", (side, side))
     frame = covered(image)
     image.load()
     if needs_last_block and not _has_last_block(image, header):
         raise PhotoRejected("corrupt_image", _ENDS_EARLY)
     orientation = orientation_of(image)
-    view = view_of(
-        header.width, header.height, orientation, geometry, scale=header.scale, decoded=image.size, exact=limits.exact
+    view = partial(
+        view_of, header.width, header.height, orientation, scale=header.scale, decoded=image.size, exact=limits.exact
     )
-    small = to_rgb(image, view, limits.icc, frame)
-    pixels = np.frombuffer(small.tobytes(), np.uint8).reshape(small.height, small.width, 3)
-    return Decoded(pixels, header, orientation)
+    smalls = to_rgb(image, [view(geometry) for geometry in geometries], limits.icc, frame)
+    return Decoded(dict(zip(geometries, map(_array, smalls), strict=True)), header, orientation)
+
+
+def _array(small: Image.Image) -> Pixels:
+    return np.frombuffer(small.tobytes(), np.uint8).reshape(small.height, small.width, 3)
 
 
 def _has_last_block(image: ImageFile.ImageFile, header: Header) -> bool:

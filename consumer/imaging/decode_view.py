@@ -1,7 +1,8 @@
 """From a decoded image to the models' input: one resize of the crop alone, or exactly the steps of training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeVar
 
 from PIL import Image
 
@@ -22,14 +23,24 @@ TURNS: Final = {
 _MAX_WHOLE_PIXELS: Final = 4_000_000
 
 
+#: Left, top, right, bottom in whole pixels; the last two are exclusive.
+Region = tuple[int, int, int, int]
+
+
 class DecodeView(Protocol):
     """What is made of a decoded image."""
 
-    def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """Only what `resize` will read of an image, and the view of that; the image itself may be closed."""
+    def reads(self, width: int, height: int) -> Region:
+        """What `resize` reads of an image of these sides."""
+
+    def moved(self, left: int, top: int) -> Self:
+        """The same view, of an image that lacks so many columns and rows."""
 
     def resize(self, image: Image.Image) -> Image.Image:
         """The upright result, in the image's own mode."""
+
+
+V = TypeVar("V", bound=DecodeView)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +51,14 @@ class CropView:
     size: int
     orientation: int
 
-    def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """The pixels that `resize` reads; closes the image, since converting them takes up to 8 bytes each."""
-        left, top, right, bottom = whole_pixels(self.box, self.size, *image.size)
+    def reads(self, width: int, height: int) -> Region:
+        """The box, and the filter's reach around it."""
+        return whole_pixels(self.box, self.size, width, height)
+
+    def moved(self, left: int, top: int) -> Self:
+        """The view with its box moved."""
         box = Box(self.box.left - left, self.box.top - top, self.box.right - left, self.box.bottom - top)
-        part = image.crop((left, top, right, bottom))
-        image.close()
-        return part, replace(self, box=box)
+        return replace(self, box=box)
 
     def resize(self, image: Image.Image) -> Image.Image:
         """The upright square."""
@@ -62,9 +74,13 @@ class WholeView:
     geometry: Geometry
     orientation: int
 
-    def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        """The whole image, since `resize` reads all of it."""
-        return image, self
+    def reads(self, width: int, height: int) -> Region:
+        """The whole image."""
+        return 0, 0, width, height
+
+    def moved(self, _left: int, _top: int) -> Self:
+        """Itself: nothing of the image may be lacking."""
+        return self
 
     def resize(self, image: Image.Image) -> Image.Image:
         """The upright square."""
@@ -75,6 +91,20 @@ class WholeView:
         left, top = round((width - size) / 2.0), round((height - size) / 2.0)
         small = upright.resize((width, height), Image.Resampling.BILINEAR)
         return small.crop((left, top, left + size, top + size))
+
+
+def cut(image: Image.Image, views: Sequence[V]) -> tuple[Image.Image, list[V]]:
+    """Only what the views read of an image, and the views of that.
+
+    Where that is a part, the image itself is closed, since converting it takes up to 8 bytes for each pixel.
+    """
+    lefts, tops, rights, bottoms = zip(*(view.reads(*image.size) for view in views), strict=True)
+    region = (min(lefts), min(tops), max(rights), max(bottoms))
+    if region == (0, 0, *image.size):
+        return image, list(views)
+    part = image.crop(region)
+    image.close()
+    return part, [view.moved(*region[:2]) for view in views]
 
 
 def view_of(

@@ -1,18 +1,17 @@
 """Decodes photos in threads, as many at once as their memory allows; the decoding itself is `decode.py`."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 from typing import Final, Literal, Self
 
-from consumer.budget import Budget, Permit
-from consumer.contract import Geometry
+from consumer.budget import Budget
+from consumer.contract import Geometry, Views
 from consumer.errors import PhotoRejected, Reason, forget_frames
-from consumer.events import Photo, Pixels
+from consumer.events import Photo
 from consumer.imaging.decode import SILENCE, Decoded, NeedsMemory, decode, opened
+from consumer.imaging.decode_threads import DecodeThreads, Overdue
 from consumer.imaging.limits import Check, Header, PrepareLimits, checks
 
 #: The memory that is enough for nearly every photo: JPEG as cameras write it, and others up to two megapixels.
@@ -36,16 +35,16 @@ class Explanation:
     decode_ms: float
 
 
-def explain(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Explanation:
+def explain(body: bytes, geometries: Collection[Geometry], limits: PrepareLimits) -> Explanation:
     """The outcome of `Preparer.prepare` for this body, with what decided it; decodes it in the calling thread."""
-    started = perf_counter()
+    started, wanted = perf_counter(), frozenset(geometries)
     header, orientation = None, None
     outcome: Literal["pixels"] | Reason = "pixels"
     detail = ""
     try:
-        with opened(body, geometry, limits) as (_, header):
+        with opened(body, wanted, limits) as (_, header):
             pass
-        orientation = decode(body, geometry, limits).orientation
+        orientation = decode(body, wanted, limits).orientation
     except PhotoRejected as rejected:
         outcome, detail = rejected.reason, rejected.detail
     except MemoryError:
@@ -61,16 +60,15 @@ class Preparer:
     its thread before it is decoded and waits for a larger one; no photo behind it in that queue overtakes it.
     """
 
-    def __init__(self, geometry: Geometry, limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0) -> None:
-        self._geometry = geometry
+    def __init__(
+        self, geometries: Collection[Geometry], limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0
+    ) -> None:
+        self._geometries = frozenset(geometries)
         self._limits = limits
-        self._threads = threads
         self._timeout_s = timeout_s
         self._memory = Budget(limits.max_decode_bytes)
         self._usual_bytes = min(USUAL_BYTES, self._memory.total)
-        self._slots = asyncio.Semaphore(threads)
-        self._pool = self._new_pool()
-        self._overdue: set[asyncio.Future[Decoded]] = set()
+        self._threads = DecodeThreads[Decoded](threads, timeout_s)
         #: Photos that are being prepared or wait for their turn.
         self.preparing = 0
 
@@ -79,18 +77,19 @@ class Preparer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         SILENCE.__exit__()
 
     @property
     def overdue(self) -> int:
         """Decodes that passed the time limit and still use a core: a thread cannot be stopped, a process can."""
-        return len(self._overdue)
+        return self._threads.overdue
 
-    async def prepare(self, photo: Photo) -> Pixels:
-        """The pixels of a photo; the time limit runs from the start of the decode, not from its place in the queue.
+    async def prepare(self, photo: Photo) -> Views:
+        """The pixels of a photo, for each distinct geometry.
 
-        A decode that fails for lack of memory is tried once more with nothing beside it.
+        The time limit runs from the start of the decode, not from its place in the queue. A decode that fails for lack
+        of memory is tried once more with nothing beside it.
 
         Raises:
             PhotoRejected: as `decode`, or `decode_timeout`.
@@ -99,14 +98,14 @@ class Preparer:
         """
         self.preparing += 1
         try:
-            return await self._pixels(photo)
+            return await self._views(photo)
         except PhotoRejected as rejected:
             forget_frames(rejected)
             raise
         finally:
             self.preparing -= 1
 
-    async def _pixels(self, photo: Photo) -> Pixels:
+    async def _views(self, photo: Photo) -> Views:
         try:
             try:
                 return await self._within(self._usual_bytes, photo)
@@ -115,50 +114,31 @@ class Preparer:
         except MemoryError:
             return await self._alone(photo)
 
-    async def _alone(self, photo: Photo) -> Pixels:
+    async def _alone(self, photo: Photo) -> Views:
         try:
             return await self._within(self._memory.total, photo)
         except MemoryError:
             # A new one: the old one's frames hold the bytes of the photo.
             raise MemoryError(_NO_MEMORY) from None
 
-    async def _within(self, memory_bytes: int, photo: Photo) -> Pixels:
+    async def _within(self, memory_bytes: int, photo: Photo) -> Views:
         """Decodes once the memory is free, and then a thread; the decode holds its memory as long as it runs.
 
         Raises:
             PhotoRejected: as `prepare`.
+            RuntimeError: this host has no thread left for it.
         """
-        with ExitStack() as until_started:
-            permit = await self._memory.acquire(memory_bytes)
-            until_started.callback(permit.release)
-            async with self._slots:
-                work = partial(decode, photo.body, self._geometry, self._limits, memory_bytes)
-                decoding = asyncio.get_running_loop().run_in_executor(self._pool, work)
-                decoding.add_done_callback(partial(_ended, permit))
-                until_started.pop_all()
-                await asyncio.wait({decoding}, timeout=self._timeout_s)
-                if not decoding.done():
-                    self._abandon(decoding)
-                    raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s")
-                try:
-                    return decoding.result().pixels
-                finally:
-                    # The failure refers to this frame, which must not refer to it: bytes in a cycle are freed late.
-                    del decoding, work
-
-    def _abandon(self, decoding: asyncio.Future[Decoded]) -> None:
-        """Leaves the old threads to the decode that hangs and continues with new ones, so that no other photo waits."""
-        self._overdue.add(decoding)
-        decoding.add_done_callback(self._overdue.discard)
-        self._pool.shutdown(wait=False)
-        self._pool = self._new_pool()
-
-    def _new_pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-
-
-def _ended(permit: Permit, decoding: asyncio.Future[Decoded]) -> None:
-    """Releases the memory, and retrieves the exception, which asyncio would log if nothing awaited it."""
-    permit.release()
-    if not decoding.cancelled():
-        decoding.exception()
+        permit = await self._memory.acquire(memory_bytes)
+        work = partial(decode, photo.body, self._geometries, self._limits, memory_bytes)
+        try:
+            decoding = self._threads.start(work, permit.release)
+        except RuntimeError:
+            permit.release()
+            raise
+        try:
+            return (await decoding).views
+        except Overdue:
+            raise PhotoRejected("decode_timeout", f"not decoded within {self._timeout_s:g} s") from None
+        finally:
+            # The failure refers to this frame, which must not refer to it: bytes in a cycle are freed late.
+            del decoding, work

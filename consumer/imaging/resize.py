@@ -13,7 +13,7 @@ from PIL import Image
 from consumer.imaging.geometry import Box
 
 #: Of those that decoding gives: the modes whose layout the resizer knows.
-_IN_PLACE: Final = frozenset({"RGB", "RGBa", "CMYK", "L"})
+_IN_PLACE: Final = frozenset({"RGB", "RGBa", "L"})
 _BILINEAR: Final = ResizeAlg.convolution(FilterType.bilinear)
 
 

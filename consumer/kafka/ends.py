@@ -4,10 +4,11 @@ A partition that is paused for an hour would otherwise seem to end where it ende
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # its types leave one out
 
 from consumer.kafka.offsets import Partition
@@ -37,8 +38,9 @@ class Ends:
         lapsed = monotonic() - self._asked_s > 2 * _TIMEOUT_S
         if question and (lapsed or not self._asked):
             self._asked_s = monotonic()
-            self._client = self._client or self._connect()
-            self._asked = self._client.list_offsets(question, request_timeout=_TIMEOUT_S)
+            with suppress(KafkaException):  # this host has no thread or descriptor left, maybe for a moment
+                self._client = self._client or self._connect()
+                self._asked = self._client.list_offsets(question, request_timeout=_TIMEOUT_S)
 
     def take(self) -> dict[Partition, int]:
         """The ends that the brokers have told; none while one is awaited."""

@@ -89,6 +89,8 @@ class Wait:
     since_s: float = field(default_factory=monotonic)
     #: Why it became a dead letter, once it has.
     rejected: Reason | None = None
+    #: It only moves to the retry topic, if that takes it: an earlier event of its photo takes long.
+    steps_aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,13 @@ class TopicIds:
         names = sorted(set(topics))
         if self._asking or not names:
             return
-        self._client = self._client or self._connect()
+        try:
+            self._client = self._client or self._connect()
+            question = (self._client, names, monotonic())
+            threading.Thread(target=self._find_out, args=question, name="kafka-topic-ids", daemon=True).start()
+        except (KafkaException, RuntimeError):  # this host has no thread or descriptor left, maybe for a moment
+            return
         self._asking = True
-        question = (self._client, names, monotonic())
-        threading.Thread(target=self._find_out, args=question, name="kafka-topic-ids", daemon=True).start()
 
     def take(self) -> Answer | None:
         """The answer to the question; None while there is none."""
@@ -68,6 +71,14 @@ class TopicIds:
         return answer
 
     def _find_out(self, client: AdminClient, names: list[str], asked_s: float) -> None:
+        answer = Answer({}, asked_s, answered=False)
+        try:
+            answer = self._told(client, names, asked_s)
+        finally:
+            # Whatever failed: a question without any answer would be the last one.
+            self._answer = answer
+
+    def _told(self, client: AdminClient, names: list[str], asked_s: float) -> Answer:
         # Takes what the client logs, which it would keep for ever.
         client.poll(0)
         ids: dict[str, str] = {}
@@ -81,7 +92,7 @@ class TopicIds:
             missing = frozenset(topic for topic, error in errors.items() if _is_unknown(error))
             answered = reconnected or any(error is None or _is_from_a_broker(error) for error in errors.values())
         ids = {topic: each for topic, each in ids.items() if each != _NO_ID}
-        self._answer = Answer(ids, asked_s, answered, missing)
+        return Answer(ids, asked_s, answered, missing)
 
 
 def _reconnected(client: AdminClient) -> bool:

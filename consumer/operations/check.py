@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,8 @@ from consumer.triton.inference import TritonClient
 
 T = TypeVar("T")
 
-#: The default of training.
-DEFAULT_GEOMETRY: Final = Geometry(224, 232)
+#: As training publishes it: without a margin.
+DEFAULT_GEOMETRY: Final = Geometry(224, 224)
 _TRITON_S: Final = 2.0
 #: Long ago, so that a 404 is final at once.
 _UPLOADED: Final = datetime.fromtimestamp(0, UTC)
@@ -37,10 +37,9 @@ _SETTINGS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The assumed geometry, and where it comes from."""
+    """The assumed geometry of each model, by its name, and where they come from."""
 
-    input_size: int
-    resize_short_side: int
+    models: Mapping[str, Geometry]
     said_by: str
 
 
@@ -68,8 +67,8 @@ class Report:
 async def check(settings: Settings, target: str, geometry: Geometry | None = None) -> Report:
     """Fetches and decodes one photo: a URI as in an event, or the path of a file.
 
-    Any path may be read, since the operator names it and not an event. Without a `geometry`, it is Triton's, or the
-    default where Triton does not answer within 2 s.
+    Any path may be read, since the operator names it and not an event. `geometry` is that of both models; without it,
+    they are Triton's, or the default where Triton does not answer within 2 s.
 
     Raises:
         TaggerError: the file cannot be read.
@@ -81,7 +80,7 @@ async def check(settings: Settings, target: str, geometry: Geometry | None = Non
         body = await _bytes_of(target, place, settings)
         fetch_ms = (perf_counter() - started) * 1000
         limits = construction.prepare_limits(settings)
-        wanted = Geometry(sizes.input_size, sizes.resize_short_side)
+        wanted = sizes.models.values()
         photo = await _in_time(lambda: explain(body, wanted, limits), settings.prepare.timeout_s)
     except (PhotoRejected, Retryable) as error:
         failure = error
@@ -127,19 +126,17 @@ def _read(path: Path, max_bytes: int) -> bytes:
 
 
 async def _sizes(settings: Settings, geometry: Geometry | None) -> Sizes:
-    if geometry is not None:
-        return Sizes(geometry.input_size, geometry.resize_short_side, "the command line")
     triton = settings.triton
+    names = (triton.quality_model, triton.brand_model)
+    if geometry is not None:
+        return Sizes(dict.fromkeys(names, geometry), "the command line")
     try:
         async with asyncio.timeout(_TRITON_S), TritonClient(triton.url, deadline_s=triton.deadline_s) as client:
-            served = (await client.read_contract(triton.quality_model, triton.brand_model)).geometry
+            served = await client.read_contract(*names)
     except (DependencyDown, TimeoutError):
-        return Sizes(
-            DEFAULT_GEOMETRY.input_size,
-            DEFAULT_GEOMETRY.resize_short_side,
-            f"default, for Triton at {triton.url} does not answer",
-        )
-    return Sizes(served.input_size, served.resize_short_side, f"Triton at {triton.url}")
+        silent = f"default, for Triton at {triton.url} does not answer"
+        return Sizes(dict.fromkeys(names, DEFAULT_GEOMETRY), silent)
+    return Sizes(served.geometries, f"Triton at {triton.url}")
 
 
 async def _in_time(work: Callable[[], T], limit_s: float) -> T:

@@ -119,11 +119,12 @@ async def judged(photo: Photo, judge: Judge) -> Scores:
 def fingerprint(contract: ModelContract, limits: Mapping[str, object]) -> str:
     """12 hexadecimal digits that change with everything that decides the scores of given bytes or their rejection.
 
-    That is the models and their versions, the geometry, the labels, `limits` (the settings of `prepare`) and the
-    version of this program.
+    That is the models and their versions, the geometry of each, the labels, `limits` (the settings of `prepare`) and
+    the version of this program. A model's pixels depend on the other's geometry too: the larger decides the scale at
+    which a JPEG is decoded.
     """
-    geometry, labels = contract.geometry, contract.brand_labels
-    parts = [__version__, contract.models, geometry.input_size, geometry.resize_short_side, labels, limits]
+    geometries = {name: [each.input_size, each.resize_short_side] for name, each in contract.geometries.items()}
+    parts = [__version__, contract.models, geometries, contract.brand_labels, limits]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 

@@ -92,9 +92,7 @@ class Wire:
             replies = await self._replies(commands)
         except ResponseError as error:
             return [*_each(error, len(commands))]
-        except FAILURES as error:
-            return error
-        except UnicodeEncodeError as error:
+        except (*FAILURES, UnicodeEncodeError) as error:
             return error
         except MISREAD as error:
             failure: InvalidResponse | None = misread(error)

@@ -5,7 +5,7 @@ through an event that they share.
 """
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -86,9 +86,12 @@ def parts_of(
     settings: Settings, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime
 ) -> Parts:
     """The parts of a service for one job, neither opened nor started."""
+    # While Triton is down, all photos in flight wait with their pixels.
+    most = max(1, settings.service.max_in_flight_bytes // contract.pixel_bytes)
+    job = replace(job, max_in_flight=min(job.max_in_flight, most))
     fetcher, prepare = _fetcher_of(settings, runtime.metrics), settings.prepare
     limits = prepare_limits(settings)
-    preparer = Preparer(contract.geometry, limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
+    preparer = Preparer(contract.geometries.values(), limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
     serving = Serving(connections.triton, contract, lambda: preparer.preparing, yields=job.yields)
     cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
     steps = Steps(
@@ -104,8 +107,9 @@ def parts_of(
         score=judged if cache is None else cache.score,
     )
     suspended, service = threading.Event(), settings.service
+    places = min(service.max_in_flight, most)
     admission = Admission(
-        _pipeline_of(settings, steps, runtime).handle,
+        _pipeline_of(settings, steps, runtime, places).handle,
         BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
         suspended=suspended,
         log=runtime.log,
@@ -179,7 +183,7 @@ def _tag(contract: ModelContract, top_k: int, event: PhotoUploaded, scores: Scor
     return tagging.decide(event, scores, origin, contract, top_k=top_k, tagged_at=tagged_at)
 
 
-def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline:
+def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime, places: int) -> Pipeline:
     log, metrics = runtime.log, runtime.metrics
     return Pipeline(
         steps,
@@ -188,7 +192,7 @@ def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime) -> Pipeline
             log,
             metrics,
             HostLimits(**settings.hosts.model_dump()),
-            places=settings.service.max_in_flight,
+            places=places,
             max_bytes=settings.service.max_in_flight_bytes,
         ),
         dependencies=runtime.dependencies,

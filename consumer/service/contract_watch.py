@@ -26,7 +26,7 @@ def report(contract: ModelContract, log: Log) -> None:
     log.info(
         "contract.read",
         models=contract.models,
-        input_size=contract.geometry.input_size,
+        input_sizes={name: geometry.input_size for name, geometry in contract.geometries.items()},
         brands=len(contract.brand_labels) - 1,
         brand_threshold=contract.brand_threshold,
         good_threshold=contract.good_threshold,

@@ -1,6 +1,7 @@
 """The running service: waits for its dependencies, opens the parts, runs and drains them."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
@@ -225,6 +226,8 @@ async def run_live(settings: Settings, log: Log, listening: Callable[[int], None
         ProducerFailed: no Kafka producer can be kept running.
         DecodeHangs: a decode cannot be stopped; the process must exit without waiting for its threads.
     """
+    # What was imported stays. A full collection looked at all of it again, and no photo got on for 0.1 s.
+    gc.freeze()
     service = Service(settings, log)
 
     async def readiness() -> Readiness:

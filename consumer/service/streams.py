@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from math import inf
 from typing import Final, Protocol, TypeVar
 
 from consumer.errors import ProducerFailed, SettingsError, SourceFailed
@@ -26,8 +27,8 @@ from consumer.telemetry import Log, Metrics
 
 T = TypeVar("T")
 
-#: One in so many photos in flight may be from the retry topic.
-_RETRY_SHARE: Final = 4
+#: One in so many photos in flight may be from the retry topic, and one may wait behind others that take long.
+_SHARE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +116,22 @@ def streams_of(
         )
         return Stream(source, tasks)
 
+    share = max(1, job.max_in_flight // _SHARE)
+    halted = partial(_halted, suspended, runtime.dependencies)
     live = stream(
         job.plan,
         job.group_id,
         job.max_in_flight,
         suspended=suspended,
         read=delivery_of,
-        tasks=PerPhotoOrder(admission.handle),
+        tasks=PerPhotoOrder(admission.handle, most_behind=inf if job.retries is None else share, halted=halted),
         metrics=runtime.metrics,
     )
     if job.retries is None:
         return (live,)
     load = Load(retry.max_waiting_bytes, suspended)
-    limits = WaitingLimits(retry.max_waiting, retry.max_waiting_bytes, max(1, job.max_in_flight // _RETRY_SHARE))
+    limits = WaitingLimits(retry.max_waiting, retry.max_waiting_bytes, share)
     move = partial(_move, publisher, runtime.dependencies)
-    halted = partial(_halted, suspended, runtime.dependencies)
     room = WaitingRoom(Uses(admission.handle, move, halted), limits, load, log=runtime.log, metrics=runtime.metrics)
     retries = stream(
         job.retries,
@@ -150,7 +152,7 @@ def retry_group(group_id: str) -> str:
 
 def _halted(suspended: Flag, dependencies: Dependencies) -> bool:
     """Whether no photo gets on: the breaker is open, or what every photo needs is down."""
-    return suspended.is_set() or any(name != "photos" for name in dependencies.lost)
+    return suspended.is_set() or dependencies.stop_every_photo
 
 
 async def _move(publisher: Publisher, dependencies: Dependencies, delivery: Delivery) -> Origin:

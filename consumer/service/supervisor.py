@@ -134,7 +134,7 @@ class Supervisor:
             began_s = monotonic()
             try:
                 code = await self._run_once(slot)
-            except OSError:  # out of processes or memory, maybe for a moment
+            except (OSError, RuntimeError, MemoryError):  # out of processes, threads or memory, maybe for a moment
                 code = 1
             if self._stopping.is_set():
                 # A worker that was still starting has no signal handler, and nothing to drain.

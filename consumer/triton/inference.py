@@ -17,6 +17,9 @@ from consumer.events import Pixels
 from consumer.triton.failures import inference_failures, outages
 
 _INPUT: Final = "images"
+_SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+#: What announces bytes of this field in an encoded message: its number, and that they are counted.
+_RAW_INPUT: Final = service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2
 _UNIT_SLACK: Final = 1e-3
 #: A request is given up after so many deadlines: Triton may still compute it, so to ask again doubles the work.
 _PATIENCE: Final = 12
@@ -42,6 +45,10 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
     def __init__(self, url: str, *, deadline_s: float) -> None:
         self._channel = aio.insecure_channel(url, options=_CHANNEL)
         self._stub = GRPCInferenceServiceStub(self._channel)
+        # As the stub's ModelInfer, of a message that is encoded already.
+        self._infer: Any = self._channel.unary_unary(
+            f"/{_SERVICE.full_name}/ModelInfer", response_deserializer=service_pb2.ModelInferResponse.FromString
+        )
         self._url = url
         self.deadline_s = deadline_s
         self.patience_s = _PATIENCE * deadline_s
@@ -113,9 +120,8 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
         request.inputs.add(name=_INPUT, datatype="UINT8", shape=[*batch, *photos[0].shape])
         request.outputs.add(name=output)
-        request.raw_input_contents.append(b"".join(np.ascontiguousarray(pixels).data for pixels in photos))
         with inference_failures(self._url):
-            answer: Any = await self._stub.ModelInfer(request, timeout=self.patience_s)
+            answer: Any = await self._infer(encoded(request, photos), timeout=self.patience_s)
         if (answer.model_name, answer.model_version) != (model, version):
             told = f"{answer.model_name} {answer.model_version} answered for {model} {version}"
             raise DependencyDown("triton", f"{self._url}: {told}")
@@ -155,6 +161,27 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
             # Whatever the state is now: it may be ready again, with another server.
             self.losses += state is ChannelConnectivity.READY
             state = self._channel.get_state()
+
+
+def encoded(request: Any, photos: Sequence[Pixels]) -> bytes:  # noqa: ANN401 - a generated class
+    """The request with the photos, one after the other, as its raw input.
+
+    A message may be followed by further fields. As part of it the pixels would be copied three times, not once: 0.2 ms
+    for eight photos of 96 px, 1 ms for those of 224 px.
+    """
+    size = sum(pixels.nbytes for pixels in photos)
+    head = request.SerializeToString() + _varint(_RAW_INPUT) + _varint(size)
+    return b"".join([head, *(np.ascontiguousarray(pixels).data for pixels in photos)])
+
+
+def _varint(number: int) -> bytes:
+    """A number in groups of seven bits, the lowest first; all but the last one say that more follow."""
+    groups = bytearray()
+    while number > 0x7F:  # noqa: PLR2004 - seven bits
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    groups.append(number)
+    return bytes(groups)
 
 
 def _rows(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:

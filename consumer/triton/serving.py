@@ -12,7 +12,7 @@ from weakref import finalize
 import numpy as np
 import numpy.typing as npt
 
-from consumer.contract import ModelContract, differences
+from consumer.contract import ModelContract, Views, differences
 from consumer.errors import ContractMismatch, DependencyDown, PhotoRejected, Retryable
 from consumer.events import Pixels, Scores
 from consumer.triton.inference import TritonClient
@@ -23,6 +23,10 @@ _UNKNOWN: Final = -1
 #: the last one took: soon where nothing else is computed, and seldom where all are busy; and after this at the latest.
 _LOOKS_APART: Final = 4
 _PACE_S: Final = 0.05
+#: But it waits so long for each photo that is being prepared: those waited longer for their own turn, and what is
+#: answered meanwhile is written and published together.
+_FOR_EACH_S: Final = 0.0025
+_LONGEST_S: Final = 0.2
 
 #: How often the connection was lost, and how often something else was found to be served.
 _Changes = tuple[int, int]
@@ -57,10 +61,22 @@ class Serving:
     ) -> None:
         self._client = client
         self._contract = contract
-        model = partial(Model, client, input_size=contract.geometry.input_size, preparing=preparing, yields=yields)
-        labels = len(contract.brand_labels)
-        self._quality = model(contract.quality_model, contract.quality_version, output="quality_score", values=1)
-        self._brand = model(contract.brand_model, contract.brand_version, output="brand_probs", values=labels)
+        self._preparing = preparing
+        model = partial(Model, client, preparing=preparing, yields=yields)
+        self._quality = model(
+            contract.quality_model,
+            contract.quality_version,
+            output="quality_score",
+            values=1,
+            input_size=contract.quality_geometry.input_size,
+        )
+        self._brand = model(
+            contract.brand_model,
+            contract.brand_version,
+            output="brand_probs",
+            values=len(contract.brand_labels),
+            input_size=contract.brand_geometry.input_size,
+        )
         #: The number of lost connections when the contract was last found in force; reading it counted them.
         self._confirmed = _UNKNOWN
         #: How often something else was found to be served.
@@ -73,24 +89,26 @@ class Serving:
         self._looked_s = -inf
         self._pace_s = 0.0
 
-    async def infer(self, pixels: Pixels) -> Scores:
-        """The scores of one photo from both models, concurrently; `pixels` is uint8 [size, size, 3].
+    async def infer(self, views: Views) -> Scores:
+        """The scores of one photo from both models, concurrently, each for the pixels of its geometry.
 
-        It waits for both, also where one fails, and keeps the other's answer for the next call with the same array, so
-        that nothing is computed twice.
+        It waits for both, also where one fails, and keeps the other's answer for the next call with the same arrays,
+        so that nothing is computed twice.
 
         Raises:
             DependencyDown: Triton is unavailable, overloaded, or serves another contract.
             PhotoRejected: `inference_rejected`, Triton refuses these pixels and takes others.
             Retryable: `inference_failed`, a model failed on them and not on others.
         """
-        beside = asyncio.create_task(_settled(self._ask(self._brand, pixels)))
+        good, branded = views[self._contract.quality_geometry], views[self._contract.brand_geometry]
+        beside = asyncio.create_task(_settled(self._ask(self._brand, branded)))
         try:
-            quality, brand = await _settled(self._ask(self._quality, pixels)), await beside
+            quality, brand = await _settled(self._ask(self._quality, good)), await beside
         finally:
             beside.cancel()  # where this photo is given up
         if isinstance(quality, Exception) or isinstance(brand, Exception):
-            self._keep(pixels, {self._quality: quality, self._brand: brand})
+            self._keep(self._quality, good, quality)
+            self._keep(self._brand, branded, brand)
             failures = [answer for answer in (quality, brand) if isinstance(answer, Exception)]
             worst = next((failure for failure in failures if isinstance(failure, DependencyDown)), failures[0])
             raise worst
@@ -108,14 +126,13 @@ class Serving:
             await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
         return served
 
-    def _keep(self, pixels: Pixels, answers: dict[Model, _Answer | Exception]) -> None:
+    def _keep(self, model: Model, pixels: Pixels, answer: _Answer | Exception) -> None:
         """Keeps what a model answered while the other one failed, until these pixels come again or are dropped."""
-        for model, answer in answers.items():
-            if isinstance(answer, _Answer):
-                key = id(pixels), model
-                if key not in self._kept:
-                    finalize(pixels, self._kept.pop, key, None)
-                self._kept[key] = answer
+        if isinstance(answer, _Answer):
+            key = id(pixels), model
+            if key not in self._kept:
+                finalize(pixels, self._kept.pop, key, None)
+            self._kept[key] = answer
 
     async def _ask(self, model: Model, pixels: Pixels) -> _Answer:
         kept = self._kept.get((id(pixels), model))
@@ -181,7 +198,8 @@ class Serving:
         await asyncio.shield(self._confirming)
 
     async def _compare(self) -> None:
-        await asyncio.sleep(self._looked_s + self._pace_s - monotonic())
+        pace_s = max(self._pace_s, min(self._preparing() * _FOR_EACH_S, _LONGEST_S))
+        await asyncio.sleep(self._looked_s + pace_s - monotonic())
         losses, began_s = self._client.losses, monotonic()
         if self._confirmed == losses and await self._client.still_configured(self._contract.models):
             self._looked_s = began_s

@@ -16,7 +16,7 @@ from consumer.contract import Geometry
 from consumer.errors import PhotoRejected
 from consumer.imaging.colour import covered, to_rgb
 from consumer.imaging.decode import opened, orientation_of
-from consumer.imaging.decode_view import TURNS
+from consumer.imaging.decode_view import TURNS, Region
 from consumer.imaging.limits import PrepareLimits, checks
 
 #: Longest side of a thumbnail, pixels.
@@ -31,7 +31,7 @@ _JPEG_END: Final = b"\xff\xd9"
 def thumbnail(body: bytes, side: int = SIDE) -> str | None:
     """A `data:image/jpeg` URI of at most `side` pixels, upright; None if the bytes are not a complete photo."""
     try:
-        with opened(body, Geometry(side, side), _LIMITS) as (image, header):
+        with opened(body, [Geometry(side, side)], _LIMITS) as (image, header):
             return _shrink(image, side) if all(check.holds for check in checks(header, _LIMITS)) else None
     except (PhotoRejected, MemoryError):
         return None
@@ -52,8 +52,11 @@ class _Fitted:
     side: int
     orientation: int
 
-    def cut(self, image: Image.Image) -> tuple[Image.Image, Self]:
-        return image, self
+    def reads(self, width: int, height: int) -> Region:
+        return 0, 0, width, height
+
+    def moved(self, _left: int, _top: int) -> Self:
+        return self
 
     def resize(self, image: Image.Image) -> Image.Image:
         factor = min(self.side / max(image.size), 1.0)
@@ -68,7 +71,7 @@ def _shrink(image: ImageFile.ImageFile, side: int) -> str:
     image.draft("RGB", (2 * side, 2 * side))
     frame = covered(image)
     image.load()
-    small = to_rgb(image, _Fitted(side, orientation_of(image)), _LIMITS.icc, frame)
+    (small,) = to_rgb(image, [_Fitted(side, orientation_of(image))], _LIMITS.icc, frame)
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")

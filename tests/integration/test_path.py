@@ -10,6 +10,7 @@ import redis
 from aiohttp import web
 
 from consumer import events
+from consumer.contract import Geometry
 from consumer.operations.check import check
 from consumer.reader import TagReader
 from consumer.redis.schema import fields_of
@@ -254,7 +255,7 @@ async def test_the_keys_in_redis_are_the_documented_ones(world: World) -> None:
 async def test_check_takes_the_sizes_of_the_served_models(world: World, tmp_path: Path) -> None:
     (tmp_path / "red.jpg").write_bytes(RED)
     report = await check(world.settings, str(tmp_path / "red.jpg"))
-    assert (report.outcome, report.sizes.input_size) == ("accepted", 32)
+    assert (report.outcome, set(report.sizes.models.values())) == ("accepted", {Geometry(32, 32)})
     assert report.sizes.said_by == f"Triton at {world.settings.triton.url}"
 
 

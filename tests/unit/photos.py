@@ -13,11 +13,11 @@ from consumer.imaging.limits import Header, PrepareLimits
 
 
 def to_pixels(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Pixels:
-    return decode(body, geometry, limits).pixels
+    return decode(body, [geometry], limits).views[geometry]
 
 
 def inspect(body: bytes, geometry: Geometry, limits: PrepareLimits) -> Header:
-    with opened(body, geometry, limits) as (_, header):
+    with opened(body, [geometry], limits) as (_, header):
         return header
 
 

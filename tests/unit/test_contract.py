@@ -23,9 +23,15 @@ def labelled(labels: object) -> dict[str, str | None]:
     return {"labels": json.dumps(labels), "label_checksum": checksum}
 
 
+def seeing(model: ServedModel, geometry: Geometry) -> ServedModel:
+    size, short_side = geometry.input_size, geometry.resize_short_side
+    parameters = {**model.parameters, "input_size": str(size), "resize_short_side": str(short_side)}
+    return replace(model, input_dims=(size, size, 3), parameters=parameters)
+
+
 def test_models_that_fit_give_geometry_labels_versions_and_thresholds() -> None:
     agreed = contract.read(*served_models())
-    assert agreed.geometry == Geometry(input_size=32, resize_short_side=32)
+    assert agreed.geometries == dict.fromkeys(["photo_quality", "brand_logo"], Geometry(32, 32))
     assert agreed.brand_labels == BRANDS
     assert (agreed.good_threshold, agreed.brand_threshold) == (0.5, 0.6)
     assert agreed.models == {"photo_quality": "1", "brand_logo": "1"}
@@ -177,11 +183,32 @@ def test_a_model_version_that_has_no_rank_is_refused_at_start(position: int) -> 
     assert "1000" in refusal(*models)
 
 
-def test_models_that_need_differently_prepared_photos_are_refused_by_both_names() -> None:
-    quality, brand = served_models(brand={"resize_short_side": "40"})
-    text = refusal(quality, brand)
-    assert "photo_quality" in text
-    assert "brand_logo" in text
+@pytest.mark.parametrize(
+    ("quality", "brand", "pixel_bytes"),
+    [
+        (Geometry(96, 96), Geometry(224, 224), 3 * (96**2 + 224**2)),
+        (Geometry(224, 224), Geometry(160, 160), 3 * (224**2 + 160**2)),
+        (Geometry(224, 232), Geometry(224, 256), 3 * 2 * 224**2),
+        (Geometry(160, 160), Geometry(160, 160), 3 * 160**2),
+        (Geometry(1, 1024), Geometry(1024, 1024), 3 * (1 + 1024**2)),
+    ],
+)
+def test_each_model_has_its_own_geometry(quality: Geometry, brand: Geometry, pixel_bytes: int) -> None:
+    agreed = contract.read(*map(seeing, served_models(), (quality, brand)))
+    assert agreed.geometries == {"photo_quality": quality, "brand_logo": brand}
+    assert agreed.pixel_bytes == pixel_bytes
+
+
+@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize(
+    "absurd", [Geometry(0, 224), Geometry(225, 224), Geometry(224, 1025), Geometry(8192, 8192), Geometry(1, 10**9 - 1)]
+)
+def test_a_geometry_beyond_its_bounds_is_refused_with_what_to_do(position: int, absurd: Geometry) -> None:
+    models = list(served_models())
+    models[position] = seeing(models[position], absurd)
+    text = refusal(*models)
+    assert text.startswith(f"{models[position].name}: input_size {absurd.input_size} must be 1..resize_short_side")
+    assert "at most 1024: publish the model with a smaller input" in text
 
 
 def test_the_checksum_is_sha256_over_the_lines_without_a_final_newline() -> None:
@@ -217,3 +244,11 @@ def test_a_change_is_told_by_what_differs() -> None:
     told = contract.differences(before, now)
     assert told.startswith("photo_quality: version 1 is now 3; label_checksum ")
     assert contract.differences(before, before) == ""
+
+
+def test_a_change_of_one_models_input_names_that_model() -> None:
+    before = contract.read(*served_models())
+    told = contract.differences(before, replace(before, brand_geometry=Geometry(96, 104)))
+    assert told == "brand_logo: input 32² from a short side of 32 is now 96² from a short side of 104"
+    told = contract.differences(before, replace(before, quality_geometry=Geometry(32, 40)))
+    assert told == "photo_quality: input 32² from a short side of 32 is now 32² from a short side of 40"

@@ -2,17 +2,18 @@
 
 import asyncio
 import errno
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from consumer import resilience
 from consumer.errors import RecordRefused, Retryable
 from consumer.events import Record
 from consumer.kafka.headers import LONGEST_WAIT, retry_headers
 from consumer.resilience import RetrySchedule
+from consumer.shortage import is_shortage
 from tests.fakes import Fault, World, deleted_json, no_fault, record, uploaded_json
 from tests.harness import eventually
 from tests.unit.test_pipeline import Bench, failing, no_waiting_between_attempts
@@ -159,12 +160,42 @@ async def test_a_bug_in_the_deferral_costs_one_photo() -> None:
     assert bench.world.done == [one]
 
 
-async def test_a_record_is_done_even_where_its_count_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, one = Bench(), replace(record(), timestamp_ms=1)
-    monkeypatch.setattr(bench.metrics.event_age_seconds, "observe", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        await bench.handle(one)
+#: The ways to each kind of outcome: at which step what fails, how often, and the value.
+WAYS: dict[str, tuple[Exception, int, bytes | None]] = {
+    "tagged": (ZeroDivisionError(), 0, None),
+    "dead lettered": (ZeroDivisionError(), 0, b"{}"),
+    "deferred": (Retryable("http_5xx", "busy"), 9, None),
+    "after a shortage": (MemoryError(), 1, None),
+    "after a bug": (ZeroDivisionError(), 1, None),
+}
+
+
+class Broken:
+    """A metric that cannot be counted."""
+
+    def __getattr__(self, _: str) -> Any:
+        raise ZeroDivisionError
+
+    def __call__(self, _: str) -> Any:
+        raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("short_waits")
+@pytest.mark.parametrize(
+    "count", ["records", "dead_letters", "retries", "event_age_seconds", "stage", "brand_tags", "stuck"]
+)
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_record_is_done_even_where_its_count_fails(
+    monkeypatch: pytest.MonkeyPatch, way: str, count: str
+) -> None:
+    failure, times, value = WAYS[way]
+    world = World(failing("fetch", *[failure] * times))
+    bench, one = Bench(world, RetrySchedule(2, (60.0,))), replace(record(value), timestamp_ms=1)
+    monkeypatch.setattr(bench.metrics, count, Broken())
+    with suppress(ZeroDivisionError):
+        await asyncio.wait_for(bench.handle(one), 5)
     assert bench.world.done == [one]
+    assert len(bench.world.dead) <= 1
 
 
 async def test_each_step_says_what_its_record_waits_for() -> None:
@@ -221,7 +252,7 @@ SHORTAGES = [
 
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resilience, "_SHORTAGE_WAIT_S", 0.001)
+    monkeypatch.setattr("consumer.shortage._SHORTAGE_WAIT_S", 0.001)
 
 
 @pytest.mark.usefixtures("short_waits")
@@ -258,9 +289,9 @@ def test_what_came_of_a_lack_of_memory_is_one_and_other_failures_are_not(link: s
     for cause, expected in ((MemoryError(), True), (ValueError(), False)):
         failure = KeyError("x")
         setattr(failure, link, cause)
-        assert resilience.is_shortage(failure) is expected
-    assert not resilience.is_shortage(RuntimeError("no running event loop"))
-    assert not resilience.is_shortage(OSError(errno.EIO, "input/output error"))
+        assert is_shortage(failure) is expected
+    assert not is_shortage(RuntimeError("no running event loop"))
+    assert not is_shortage(OSError(errno.EIO, "input/output error"))
 
 
 @pytest.mark.usefixtures("short_waits")

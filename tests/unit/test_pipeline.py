@@ -428,6 +428,24 @@ async def test_a_rejection_counts_the_attempts_before_it_and_tags_name_the_first
     assert bench.world.stored["photo-1"].source == source_of(record(offset=7))
 
 
+async def test_a_record_that_steps_aside_waits_in_the_retry_topic_and_uses_up_no_round() -> None:
+    bench, one = Bench(), record(offset=7)
+    delivery = bench.world.delivery(one)
+    delivery.wait.steps_aside = True
+    assert await bench.pipeline.handle(delivery) == "deferred"
+    ((_, deferral),) = bench.world.deferred
+    assert (deferral.reason, deferral.round, deferral.attempt) == ("earlier_event", 0, 0)
+    assert (bench.world.published, bench.world.done) == ([], [one])
+
+
+async def test_a_record_that_steps_aside_and_is_too_large_for_the_retry_topic_is_processed() -> None:
+    bench, one = Bench(World(takes_retries=False)), record(offset=7)
+    delivery = bench.world.delivery(one)
+    delivery.wait.steps_aside = True
+    assert await bench.pipeline.handle(delivery) == "tagged"
+    assert (bench.world.deferred, bench.world.dead, bench.world.done) == ([], [], [one])
+
+
 async def test_a_record_that_the_retry_topic_cannot_take_is_a_dead_letter() -> None:
     busy = [Retryable("http_5xx", "busy")] * ATTEMPTS
     bench, one = Bench(World(failing("fetch", *busy), takes_retries=False), RetrySchedule(2, (60.0,))), record()

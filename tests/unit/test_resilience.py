@@ -262,6 +262,31 @@ async def test_answers_and_failures_from_before_the_edge_of_an_outage_do_not_mak
     assert [event for _, event, _ in log.lines] == ["dependency.lost", "dependency.recovered"]
 
 
+@pytest.mark.parametrize(
+    ("down", "stops"),
+    [
+        (DependencyDown("kafka", "refused"), True),
+        (DependencyDown("kafka", "refused", part="topic photo-tags"), True),
+        (DependencyDown("redis", "refused"), True),
+        (DependencyDown("triton", "refused"), True),
+        (DependencyDown("photos", "refused"), False),
+        (DependencyDown("photos", "refused", part="https://photos.example:443"), False),
+    ],
+)
+async def test_a_photo_host_that_is_down_does_not_stop_every_photo(
+    log: RecordingLog, metrics: Metrics, down: DependencyDown, stops: bool
+) -> None:
+    dependencies, told, failures = Dependencies(log, metrics), [], [down]
+
+    async def call() -> None:
+        told.append(dependencies.stop_every_photo)
+        if failures:
+            raise failures.pop()
+
+    await dependencies.retry_until_available(down.dependency, call)
+    assert (*told, dependencies.stop_every_photo) == (False, stops, False)
+
+
 async def test_what_is_lost_is_told_with_its_last_failure_until_it_is_back(log: RecordingLog, metrics: Metrics) -> None:
     dependencies, failures = Dependencies(log, metrics), ["refused", "a contract of other labels " + "x" * 10_000]
     told = []

@@ -33,7 +33,7 @@ def demo_models(
 
     console = PlainConsole()
     with explained():
-        published = make_models(repository, console, runs, steps, quick=quick)
+        published = make_models(repository, runs, steps, quick=quick)
     table = Table("model", "metric on held-out photos", "value", title="synthetic test set")
     for version in published:
         name = version.path.parent.name

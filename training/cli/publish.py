@@ -28,6 +28,7 @@ HeadPath = Annotated[Path, typer.Argument(help="Folder of a head, as `study` wri
 Repository = Annotated[Path, typer.Option(help="Triton model repository.")]
 Force = Annotated[bool, typer.Option("--force", help="Publish although the gate refuses; needs --reason.")]
 Reason = Annotated[str | None, typer.Option(help="Why; recorded in the manifest.")]
+Fp16 = Annotated[bool, typer.Option("--fp16", help="With model.fp16.onnx, which a GPU's engine is built from.")]
 
 
 def _target(precision: float, no_logo_rate: float) -> "Target":
@@ -76,12 +77,13 @@ def export_run(
 ) -> None:
     """Write the ONNX graphs (fp32, fp16, int8) that decide as torch does, and how far each one is from it."""
     from training.evaluation.run import evaluate  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.bundle import ALL_FILES  # noqa: PLC0415
     from training.publish.network import EXPORT, bundle_of  # noqa: PLC0415
     from training.publish.release import write_bundle  # noqa: PLC0415
     from training.runs.run import Run  # noqa: PLC0415
 
     with explained():
-        bundle = bundle_of(evaluate(Run.open(run), _target(precision, no_logo_rate), err))
+        bundle = bundle_of(evaluate(Run.open(run), _target(precision, no_logo_rate), err), ALL_FILES)
         files = write_bundle(bundle, out or run / EXPORT)
     _show_parity(bundle)
     result_line({"files": [str(path) for path in files], "cpu": bundle.cpu, "parity": bundle.parity_json()})
@@ -95,19 +97,23 @@ def publish_run(
     precision: Precision = 0.96,
     no_logo_rate: NoLogoRate = 0.005,
     *,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="With model.fp16.onnx, which a GPU's engine is built from.")
+    ] = False,
     force: Force = False,
     reason: Reason = None,
 ) -> None:
     """Evaluate, export, ask the gate, and publish the next version; exit code 7 when the gate refuses."""
     _check_reason(reason, force=force)
     from training.evaluation.run import evaluate  # noqa: PLC0415 - torch takes seconds to import
+    from training.publish.bundle import ALL_FILES, CPU_FILES  # noqa: PLC0415
     from training.publish.network import candidate_of  # noqa: PLC0415
     from training.publish.release import release  # noqa: PLC0415
     from training.runs.run import Run  # noqa: PLC0415
 
     with explained():
         found = evaluate(Run.open(run), _target(precision, no_logo_rate), err, name)
-        done = release(candidate_of(found), repository, reason)
+        done = release(candidate_of(found, ALL_FILES if fp16 else CPU_FILES), repository, reason)
     _show_figures(found.evaluation)
     _show_parity(done.bundle)
     _show_release(done, reason)

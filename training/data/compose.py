@@ -66,8 +66,8 @@ def placements(rng: np.random.Generator, count: int, look: Look) -> torch.Tensor
 
 def sizes(homographies: torch.Tensor) -> torch.Tensor:
     """Sides of marks as shares of the photo's side, before the perspective: float32 [N]."""
-    made: torch.Tensor = torch.linalg.det(homographies[:, :2, :2]).abs().rsqrt()
-    return made
+    areas: torch.Tensor = torch.linalg.det(homographies[:, :2, :2])
+    return areas.abs().rsqrt()
 
 
 def pixel_centres(size: int) -> torch.Tensor:

@@ -24,6 +24,8 @@ from training.errors import Unreadable
 
 #: Larger images are refused, which protects against decompression bombs.
 MAX_PIXELS: Final = 100_000_000
+#: As the service: larger profiles are ignored.
+_MAX_PROFILE_BYTES: Final = 4 * 1024 * 1024
 #: As the service: a JPEG is decoded at no less than this many times the wanted short side.
 _DRAFT_GAP: Final = 2
 _TURNS: Final = {
@@ -137,8 +139,8 @@ def _taken(image: Image.Image) -> float | None:
     """Seconds since 1970 as if the camera's clock, whose time zone is not known, were in UTC."""
     try:
         values = image.getexif().get_ifd(ExifTags.IFD.Exif)
-        text = values.get(ExifTags.Base.DateTimeOriginal) or values.get(ExifTags.Base.DateTimeDigitized)
-        return datetime.strptime(f"{str(text)[:19]} +0000", "%Y:%m:%d %H:%M:%S %z").timestamp()
+        text = values.get(ExifTags.Base.DateTimeOriginal) or values[ExifTags.Base.DateTimeDigitized]
+        return datetime.strptime(f"{text[:19]} +0000", "%Y:%m:%d %H:%M:%S %z").timestamp()
     except Exception:  # noqa: BLE001 - as above; and any bytes may stand for a time
         return None
 
@@ -150,7 +152,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         deep = np.clip(np.asarray(image), 0, 65_535)
         grey = np.where(deep == clear, 255, deep >> 8) if isinstance(clear, int) else deep >> 8
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode == "CMYK" and profile:
+    if image.mode == "CMYK" and profile and len(profile) <= _MAX_PROFILE_BYTES:
         return _from_cmyk(image, profile)
     if isinstance(clear, tuple) and max(clear) > 255:  # a 16-bit colour, decoded to 8
         image.info["transparency"] = tuple(value >> 8 for value in clear)

@@ -47,9 +47,10 @@ def _blur(_rng: np.random.Generator, photo: Image.Image, share: float) -> Image.
 def _motion(rng: np.random.Generator, photo: Image.Image, length: float) -> Image.Image:
     """Averages the photo over a straight line at any angle, as a moving camera does."""
     side, angle = min(photo.size), float(rng.uniform(0, np.pi))
+    shrink = min(1.0, 320 / side)
     small = photo.resize(
-        tuple(max(2, round(px * min(1.0, 320 / side))) for px in photo.size), Image.Resampling.BILINEAR
-    )  # type: ignore[arg-type]
+        (max(2, round(photo.width * shrink)), max(2, round(photo.height * shrink))), Image.Resampling.BILINEAR
+    )
     length *= min(small.size)
     reach = int(length / 2) + 1
     padded = np.pad(np.asarray(small, np.uint16), ((reach, reach), (reach, reach), (0, 0)), "edge")

@@ -81,9 +81,9 @@ def _close(
 ) -> set[Pair]:
     """Pairs of neighbours, in the order of their values, with equal keys and values that are `gap` apart at most."""
     pairs: set[Pair] = set()
-    for places in buckets(keys[index] for index in listed):
-        alike = (listed[place] for place in places)
-        ordered = sorted((value, index) for index in alike if (value := values[index]) is not None)
+    for places in buckets(keys[index] if values[index] is not None else None for index in listed):
+        found = ((values[listed[place]], listed[place]) for place in places)
+        ordered = sorted((value, index) for value, index in found if value is not None)
         pairs |= {(min(a, b), max(a, b)) for (x, a), (y, b) in pairwise(ordered) if y - x <= gap}
     return pairs
 

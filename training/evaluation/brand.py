@@ -61,8 +61,8 @@ class BrandView:
     @property
     def ordinary(self) -> Flags:
         """Whether a photo shows neither a brand nor a look-alike of one."""
-        plain: Flags = (self.labels == self.no_logo) & (self.origins != LOOK_ALIKE)
-        return plain
+        ordinary: Flags = (self.labels == self.no_logo) & (self.origins != LOOK_ALIKE)
+        return ordinary
 
     def take(self, which: Ints | Flags) -> "BrandView":
         """The rows at some indices."""

@@ -12,8 +12,9 @@ from training.heads.evaluation import LABELS
 from training.heads.folder import CARD, SavedHead, load
 from training.heads.served import joined
 from training.publish.bundle import Bundle, decider
+from training.publish.engines import ENGINES, ONNXRUNTIME, outputs_of
 from training.publish.manifest import Evidence
-from training.publish.parity import ENGINES, ONNXRUNTIME, compare, outputs_of
+from training.publish.parity import compare
 from training.publish.precisions import FP32_FILE
 from training.publish.release import Candidate, metrics_of
 from training.runs.run import QUALITY, spec_of

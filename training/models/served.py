@@ -82,7 +82,10 @@ def deployable(net: Net) -> Net:
             _fold_resnet(ours)
         with torch.no_grad():
             for parameter in ours.parameters():
-                parameter.copy_(parameter.half().float())
+                rounded = parameter.half().float()
+                # not where weights are beyond fp16's range, or all too small for its steps
+                if (rounded - parameter).abs().max() <= parameter.abs().max() * 2**-11:
+                    parameter.copy_(rounded)
     return copied
 
 

@@ -1,6 +1,6 @@
-"""The files of a version: the graph in every precision that decides as torch does, with the measured parity."""
+"""The files of a version: the graph in the precisions that are served and decide as torch does, with the parity."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,26 +12,24 @@ from training.evaluation import brand
 from training.evaluation.outcome import plain
 from training.models.served import ServedBrand, ServedQuality
 from training.models.spec import ModelSpec
-from training.publish.export import export
-from training.publish.parity import (
-    ENGINES,
-    ONNXRUNTIME,
-    OPENVINO,
-    TOLERANCES,
-    Parity,
-    compare,
-    outputs_of,
-    torch_engine,
-)
-from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, to_fp16, to_int8
+from training.publish.engines import ENGINES, ONNXRUNTIME, OPENVINO, OPENVINO_AVX2, outputs_of, outputs_on_avx2
+from training.publish.export import MAX_BATCH, export
+from training.publish.int8 import to_int8
+from training.publish.parity import TOLERANCES, Parity, compare, torch_engine
+from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights, rounded, stored_small, to_fp16
 from training.statistics import Ints
 
 #: Parity is measured on this many photos, int8 ranges on fewer.
 PARITY_PHOTOS: Final = 1000
 CALIBRATION_PHOTOS: Final = 256
 _TORCH_BATCH: Final = 64
-#: The engine that serves each file on a CPU, whose agreement decides; the others are recorded.
-_SERVED_BY: Final = {FP32_FILE: ONNXRUNTIME, FP16_FILE: ONNXRUNTIME, INT8_FILE: OPENVINO}
+#: What a CPU serves; a GPU's engine is built from `FP16_FILE`.
+CPU_FILES: Final = frozenset({INT8_FILE})
+ALL_FILES: Final = CPU_FILES | {FP16_FILE}
+#: The engine that serves each file on a CPU.
+_SERVED_BY: Final = {FP32_FILE: ONNXRUNTIME, INT8_FILE: OPENVINO}
+#: The engines that each other file must decide as torch in: int8 on CPUs with and without VNNI.
+_COMPARED_IN: Final = {FP16_FILE: (ONNXRUNTIME,), INT8_FILE: (OPENVINO, OPENVINO_AVX2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +65,15 @@ def decider(decision: Mapping[str, float]) -> Callable[[list[np.ndarray]], Ints]
     return lambda outputs: brand.decided(outputs[0], decision["threshold"])
 
 
-def make(
-    spec: ModelSpec, net: nn.Module, decision: Mapping[str, float], calibration: np.ndarray, photos: np.ndarray
+def make(  # noqa: PLR0917 - the parts of one export
+    spec: ModelSpec,
+    net: nn.Module,
+    decision: Mapping[str, float],
+    calibration: np.ndarray,
+    photos: np.ndarray,
+    wanted: Collection[str] = CPU_FILES,
 ) -> Bundle:
-    """Exports a network in every precision.
+    """Exports a network in float32, its weights rounded to fp16 numbers, and in other precisions.
 
     Args:
         spec: The model's contract.
@@ -78,24 +81,31 @@ def make(
         decision: Threshold and temperature.
         calibration: uint8 photos [N, S, S, 3] that int8 ranges are calibrated on; no test photos.
         photos: uint8 photos [N, S, S, 3] that parity is measured on.
+        wanted: Names of the files besides the float32 one.
 
     Raises:
         ExportError: The float32 graph differs from torch. Other precisions that do are left out instead.
     """
     served = (ServedQuality if len(spec.outputs) == 2 else ServedBrand)(net, decision["temperature"]).eval()
-    model = export(served, tuple(name for name, _ in spec.outputs), photos)
-    graphs = {
-        FP32_FILE: model,
-        FP16_FILE: to_fp16(model),
-        INT8_FILE: to_int8(model, calibration[:CALIBRATION_PHOTOS]),
-    }
-    expected = outputs_of(torch_engine(served), photos, _TORCH_BATCH)
-    decide = decider(decision)
-    rows = [
-        compare(file, engine, expected, outputs_of(ENGINES[engine](graph), photos), decide, TOLERANCES[file])
-        for file, graph in graphs.items()
-        for engine in (ONNXRUNTIME, OPENVINO)
-    ]
-    passed = {row.file for row in rows if row.passed and row.engine == _SERVED_BY[row.file]}
-    variants = {file: graph for file, graph in graphs.items() if file in passed and file != FP32_FILE}
+    exact = export(served, tuple(name for name, _ in spec.outputs), photos[:MAX_BATCH])
+    expected, decide = outputs_of(torch_engine(served), photos, _TORCH_BATCH), decider(decision)
+
+    def compared(file: str, graph: onnx.ModelProto, engine: str) -> Parity:
+        found = (
+            outputs_on_avx2(graph, photos) if engine == OPENVINO_AVX2 else outputs_of(ENGINES[engine](graph), photos)
+        )
+        return compare(file, engine, expected, found, decide, TOLERANCES[file])
+
+    model = stored_small(rounded(plain_weights(exact)))
+    first = compared(FP32_FILE, model, ONNXRUNTIME)
+    if not first.passed:
+        model = exact
+        first = compared(FP32_FILE, model, ONNXRUNTIME)
+    rows, variants = [first], {}
+    for file in sorted(wanted):
+        graph = to_int8(model, calibration[:CALIBRATION_PHOTOS]) if file == INT8_FILE else to_fp16(model)
+        found = [compared(file, graph, engine) for engine in _COMPARED_IN[file]]
+        rows += found
+        if all(row.passed for row in found):
+            variants[file] = graph
     return Bundle(model, variants, tuple(rows))

@@ -1,31 +1,31 @@
 """Exports a network to ONNX for serving, and checks the graph's nodes and its outputs against torch's.
 
-Weights that fp16 holds exactly are stored as fp16 with a Cast to float each, which halves the file. `deployable` rounds
-our own networks' weights in torch first, so storing them loses nothing more.
+Weights that fp16 holds exactly are stored as fp16 with a Cast to float each, which halves the file.
 """
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from training.errors import ExportError
-from training.publish.parity import TOLERANCES, difference, onnxruntime_engine, torch_engine
-from training.publish.precisions import FP32_FILE
+from training.publish.engines import onnxruntime_engine
+from training.publish.parity import difference, torch_engine
+from training.publish.precisions import stored_small
 
 OPSET = 20
+#: Largest difference of any output from torch's, which computes the same in another order.
+TOLERANCE = 1e-4
 OLDEST_OPSET = 18
 #: Largest batch of the exported graph; a TensorRT plan needs a bound.
 MAX_BATCH = 64
 #: Nodes that a dynamic batch must not leave in the graph: they prevent TensorRT's fusions.
 SHAPE_NODES = frozenset({"Shape", "Range", "Gather", "Size", "NonZero", "Loop", "If"})
-_SMALL_TENSOR = 64
 
 
 class _GlobalMean(TorchFunctionMode):
@@ -59,29 +59,6 @@ class _Exportable(nn.Module):
             return self.served(images)
 
 
-def stored_small(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose float32 weights are fp16 initializers followed by a Cast, wherever that is lossless."""
-    model = deepcopy(model)
-    graph, casts = model.graph, []
-    for tensor in graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _SMALL_TENSOR:
-            continue
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if not np.array_equal(half.astype(np.float32), values):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
-        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], f"{name}.cast", to=TensorProto.FLOAT))
-    shapes = [info for info in graph.value_info if info.name not in {cast.output[0] for cast in casts}]
-    nodes = [*casts, *graph.node]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    graph.value_info.extend(shapes)
-    return model
-
-
 def check_graph(model: onnx.ModelProto) -> None:
     """Checks the contract of every served graph.
 
@@ -112,7 +89,7 @@ def check_graph(model: onnx.ModelProto) -> None:
 
 
 def export(
-    served: nn.Module, outputs: tuple[str, ...], check: np.ndarray, tolerance: float = TOLERANCES[FP32_FILE]
+    served: nn.Module, outputs: tuple[str, ...], check: np.ndarray, tolerance: float = TOLERANCE
 ) -> onnx.ModelProto:
     """Exports a served model.
 

@@ -1,5 +1,6 @@
 """A run's evaluated network as a candidate for release: its files, their parity, and its evidence."""
 
+from collections.abc import Collection
 from typing import Final
 
 import numpy as np
@@ -8,7 +9,7 @@ from training.evaluation.decide import view_of
 from training.evaluation.run import CARD, DRIFT, FOLDER, Evaluated, write
 from training.models.served import deployable
 from training.publish import gate
-from training.publish.bundle import PARITY_PHOTOS, Bundle, make
+from training.publish.bundle import CPU_FILES, PARITY_PHOTOS, Bundle, make
 from training.publish.manifest import Evidence
 from training.publish.release import Candidate, metrics_of
 from training.runs.run import load_model
@@ -18,8 +19,8 @@ EXPORT: Final = "export"
 _TEXTS: Final = frozenset({CARD, DRIFT})
 
 
-def candidate_of(found: Evaluated) -> Candidate:
-    """The candidate; writes the evaluation into the run's folder."""
+def candidate_of(found: Evaluated, wanted: Collection[str] = CPU_FILES) -> Candidate:
+    """The candidate with the wanted files besides the float32 one; writes the evaluation into the run's folder."""
     written = write(found, found.run.path / FOLDER)
     evaluation, test = found.evaluation, found.splits.test
     values = evaluation.as_json()
@@ -43,12 +44,12 @@ def candidate_of(found: Evaluated) -> Candidate:
         view_of(evaluation.kind, test.answers, evaluation.decision),
         test.images,
         test.answers.groups,
-        lambda: bundle_of(found),
+        lambda: bundle_of(found, wanted),
         evidence,
     )
 
 
-def bundle_of(found: Evaluated) -> Bundle:
+def bundle_of(found: Evaluated, wanted: Collection[str] = CPU_FILES) -> Bundle:
     """The files of a version: int8 ranges from val photos, parity on test, foreign and val photos.
 
     They hold the weights of the final training, if the run has one; all else is of the network that was evaluated.
@@ -64,4 +65,4 @@ def bundle_of(found: Evaluated) -> Bundle:
     shuffled = np.random.default_rng(0).permutation(splits.val.images)
     final = found.run.final
     net = deployable(load_model(final)[0]) if final else found.net
-    return make(found.spec, net, found.evaluation.decision, shuffled, photos[chosen])
+    return make(found.spec, net, found.evaluation.decision, shuffled, photos[chosen], wanted)

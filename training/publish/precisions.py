@@ -1,23 +1,19 @@
-"""Lower precision variants of an exported graph: fp16 for GPUs, int8 (static QDQ) for CPUs."""
+"""Weights of an exported graph as fp16 numbers, and the graph that computes in fp16 on GPUs."""
 
-import tempfile
 from copy import deepcopy
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 #: Names of the files of a version directory.
 FP32_FILE, FP16_FILE, INT8_FILE = "model.onnx", "model.fp16.onnx", "model.int8.onnx"
-#: Operators quantised to int8: convolutions and those between them. Normalisation, the head and softmax stay float.
-_QUANTISED: Final = ["Conv", "Relu", "Clip", "MaxPool", "AveragePool", "Add", "Concat"]
-_CALIBRATION_BATCH: Final = 16
-#: The zero point of uint8 pixels that are used as quantised values without conversion, and their range.
-_CENTRE: Final = 114
-_PIXELS: Final = {"rmin": np.float32(-_CENTRE), "rmax": np.float32(255 - _CENTRE)}
+#: Smaller tensors stay as they are.
+_SMALL_TENSOR: Final = 64
+#: Largest error of a rounded weight, as a share of its tensor's largest: half a step of fp16.
+_ROUNDING: Final = 2.0**-11
 
 
 def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -37,14 +33,64 @@ def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in fp16: uint8 in, float32 out; normalisation and everything from the softmax on stay float32.
+def rounded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large weights are numbers that fp16 holds; tensors that fp16 does not suit stay as they are.
 
-    fp16 steps are 0.06 at 128: pixels must be normalised before anything is halved.
+    A channel whose weights are far below those of others may become zero: compare the decisions of both.
+    """
+    model = deepcopy(model)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= _SMALL_TENSOR and _suits_half(values):
+            tensor.CopyFrom(numpy_helper.from_array(_half(values), tensor.name))
+    return model
+
+
+def stored_small(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose float32 weights are fp16 initializers followed by a Cast, wherever that is lossless."""
+    model = deepcopy(model)
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < _SMALL_TENSOR:
+            continue
+        half = _half(values)
+        if not np.array_equal(half, values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half.astype(np.float16), f"{name}.fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], f"{name}.cast", to=TensorProto.FLOAT))
+    shapes = [info for info in graph.value_info if info.name not in {cast.output[0] for cast in casts}]
+    nodes = [*casts, *graph.node]
+    del graph.node[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.value_info.extend(shapes)
+    return model
+
+
+def _half(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest numbers of fp16; infinite beyond its range."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float16).astype(np.float32)
+
+
+def _suits_half(values: NDArray[np.float32]) -> bool:
+    """Whether fp16 rounds no weight by more than half a step of the largest.
+
+    Not so where a weight is beyond fp16's range, or all are so small that fp16 has few steps for them.
+    """
+    return bool((np.abs(_half(values) - values) <= _ROUNDING * np.abs(values).max()).all())
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in fp16: uint8 in, float32 out; what fp16 is too coarse or too small for stays float32.
+
+    That is the normalisation (steps are 0.06 at 128: pixels must be normalised before anything is halved), variances
+    (a small difference of large squares), weights beyond fp16's range, and everything from the softmax on.
     """
     made = plain_weights(model)
     graph = made.graph
-    kept = _before_the_network(made) | _after_softmax(made)
+    kept = _before_the_network(made) | _variances(made) | _unsuited(made) | _after_softmax(made)
     single = {name for node in graph.node if node.name in kept for name in node.output}
     half = {name for node in graph.node if node.name not in kept for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
@@ -85,6 +131,32 @@ def _before_the_network(model: onnx.ModelProto) -> set[str]:
     return found
 
 
+def _variances(model: onnx.ModelProto) -> set[str]:
+    """Nodes of deviations: from the root up to the means that it is computed from, and the squares of those."""
+    maker = {name: node for node in model.graph.node for name in node.output}
+    found: set[str] = set()
+    waiting = [node for node in model.graph.node if node.op_type == "Sqrt"]
+    while waiting:
+        node = waiting.pop()
+        found.add(node.name)
+        above = [maker[name] for name in node.input if name in maker]
+        if node.op_type == "ReduceMean":
+            found.update(part.name for part in above if part.op_type == "Mul" and len({*part.input}) == 1)
+        else:
+            waiting += [part for part in above if part.op_type in {"Clip", "Max", "Sub", "Add", "Mul", "ReduceMean"}]
+    return found
+
+
+def _unsuited(model: onnx.ModelProto) -> set[str]:
+    """Nodes with weights that fp16 does not suit."""
+    unsuited = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) and not _suits_half(numpy_helper.to_array(tensor))
+    }
+    return {node.name for node in model.graph.node if unsuited & set(node.input)}
+
+
 def _after_softmax(model: onnx.ModelProto) -> set[str]:
     """Nodes from the softmax to the outputs."""
     found: set[str] = set()
@@ -94,116 +166,3 @@ def _after_softmax(model: onnx.ModelProto) -> set[str]:
             found.add(node.name)
             reached.update(node.output)
     return found
-
-
-class _Photos(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
-    """Feeds photos to the calibration, a batch at a time."""
-
-    def __init__(self, images: np.ndarray) -> None:
-        self._parts = iter(np.split(images, range(_CALIBRATION_BATCH, len(images), _CALIBRATION_BATCH)))
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next batch, or None at the end."""
-        part = next(self._parts, None)
-        return None if part is None else {"images": part}
-
-
-def _centre_pixels(model: onnx.ModelProto) -> str | None:
-    """Folds the scale of the normalisation, and its means less `_CENTRE`, into the convolution that follows, in place.
-
-    The input of the convolution is then pixels less `_CENTRE`. Its zero padding now means this grey and not the mean of
-    each channel, which is at most 11 levels away.
-
-    Returns:
-        The name of the centred pixels; None, with the model unchanged, where another operator follows.
-    """
-    graph = model.graph
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    chain, name = [], "images"
-    for kind in ("Cast", "Transpose", "Sub", "Mul", "Conv"):
-        followers = [node for node in graph.node if name in node.input]
-        if [node.op_type for node in followers] != [kind]:
-            return None
-        chain.append(followers[0])
-        name = followers[0].output[0]
-    *_, minus, times, conv = chain
-    if not {minus.input[1], times.input[1], *conv.input[1:]} <= stored.keys():
-        return None
-    mean, scale, weight = (
-        numpy_helper.to_array(stored[key]) for key in (minus.input[1], times.input[1], conv.input[1])
-    )
-    weight = weight * scale.reshape(1, -1, 1, 1)
-    bias = numpy_helper.to_array(stored[conv.input[2]]) if len(conv.input) > 2 else 0
-    bias = bias - (weight * (mean.reshape(1, -1, 1, 1) - _CENTRE)).sum((1, 2, 3))
-    for key, values in (("centre", np.float32(_CENTRE)), ("centred.weight", weight), ("centred.bias", bias)):
-        graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), key))
-    minus.input[1] = "centre"
-    del conv.input[:]
-    conv.input.extend([minus.output[0], "centred.weight", "centred.bias"])
-    graph.node.remove(times)
-    _forget_unused(graph)
-    return str(minus.output[0])
-
-
-def _forget_unused(graph: onnx.GraphProto) -> None:
-    """Removes, in place, initializers that no node reads."""
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
-
-
-def _quantised_already(model: onnx.ModelProto, pixels: str) -> None:
-    """Removes, in place, the nodes that compute a quantised pixel from a pixel: they are the same number.
-
-    The transposition comes last, since OpenVINO otherwise runs the convolution in float.
-    """
-    graph = model.graph
-    cast, turn, minus = (
-        next(node for node in graph.node if node.op_type == kind) for kind in ("Cast", "Transpose", "Sub")
-    )
-    quantise = next(node for node in graph.node if node.input[0] == pixels)
-    back = next(node for node in graph.node if node.input[0] == quantise.output[0])
-    conv = next(node for node in graph.node if back.output[0] in node.input)
-    back.input[0] = cast.input[0]
-    turn.input[0], turn.output[0], conv.input[0] = back.output[0], pixels, pixels
-    for node in (cast, turn, minus, quantise):
-        graph.node.remove(node)
-    graph.node.insert(list(graph.node).index(conv), turn)
-    _forget_unused(graph)
-    del graph.value_info[:]
-
-
-def to_int8(model: onnx.ModelProto, photos: np.ndarray) -> onnx.ModelProto:
-    """The graph with int8 convolutions between QuantizeLinear and DequantizeLinear nodes, calibrated on photos.
-
-    Weights use 7 of their 8 bits: CPUs without VNNI add pairs of products in 16 bits, which would saturate, so that a
-    decision would depend on the CPU. Where one convolution follows the normalisation, its input is the pixels
-    themselves.
-
-    Args:
-        model: What `export` made.
-        photos: uint8 [N, S, S, 3], a few hundred real ones.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        source, made = Path(folder, "source.onnx"), Path(folder, "made.onnx")
-        plain = plain_weights(model)
-        pixels = _centre_pixels(plain)
-        onnx.save(plain, source)
-        quantize_static(
-            source,
-            made,
-            _Photos(photos),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_QUANTISED,
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options={"TensorQuantOverrides": {pixels: [_PIXELS]}} if pixels else {},
-        )
-        quantised = onnx.load(made)
-    if pixels:
-        _quantised_already(quantised, pixels)
-    onnx.checker.check_model(quantised, full_check=True)
-    return quantised

@@ -15,8 +15,8 @@ from training.evaluation.quality import QualityView
 from training.models.spec import ModelSpec
 from training.publish import gate
 from training.publish.bundle import Bundle
+from training.publish.engines import onnxruntime_engine, outputs_of
 from training.publish.manifest import Evidence, read_manifest
-from training.publish.parity import onnxruntime_engine, outputs_of
 from training.publish.precisions import FP32_FILE
 from training.publish.repository import publish, versions, write_graphs
 from training.statistics import Texts

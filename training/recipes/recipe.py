@@ -205,7 +205,9 @@ class Model(Part):
         description="resnet10, resnet10-w<width>, efficientnet_lite<0..2> (-stages: its head also sees every stage), a "
         "torchvision classifier, or timm/<name>",
     )
-    input_px: Count = Field(96, description="side of the network's input, in px")
+    input_px: Annotated[int, Field(ge=1, le=1024)] = Field(
+        96, description="side of the network's input, in px; the service takes no larger one"
+    )
     trainable: Literal["all", "head"] = Field(
         "all", description="head: all but the last layer are frozen, and their features of photos are computed once"
     )
@@ -301,8 +303,8 @@ class Train(Stage):
 
     @model_validator(mode="after")
     def _nothing_chosen_on_what_is_trained_on(self) -> Self:
-        patience = max(self.patience, self.second.patience if self.second else 0)
-        if self.final == "all" and (self.best != "last" or patience):
+        stages: tuple[Stage, ...] = (self, self.second) if self.second else (self,)
+        if self.final == "all" and (self.best != "last" or any(stage.patience for stage in stages)):
             raise ValueError("final: all leaves no photos to choose weights on: set best: last and patience: 0")
         return self
 

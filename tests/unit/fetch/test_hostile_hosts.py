@@ -117,7 +117,7 @@ async def test_every_case_ends_with_its_reason_in_time_and_holds_nothing(host: H
         except (PhotoRejected, Retryable) as error:
             outcome, text = error.reason, str(error)
         else:
-            said = explain(photo.body, Geometry(32, 32), PrepareLimits())
+            said = explain(photo.body, [Geometry(32, 32)], PrepareLimits())
             outcome, text = said.outcome, said.detail
             photo.drop()
         assert outcome in reasons

@@ -185,7 +185,11 @@ async def test_a_photo_keeps_its_place_only_while_no_other_host_answers_and_not_
     assert waits()
     await web.fetch(photo(OTHER))
     assert not waits()
-    assert not Web(HostLimits(max_wait_s=0.0)).hosts.patience(photo())()
+    hasty = Web(HostLimits(max_wait_s=0.0))
+    await hasty.fetch(photo())
+    assert not hasty.hosts.patience(photo())()
+    # Nor for a host that never answered.
+    assert not Web().hosts.patience(photo())()
 
 
 async def test_any_number_of_hosts_in_events_takes_bounded_memory() -> None:

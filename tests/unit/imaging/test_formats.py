@@ -157,7 +157,7 @@ def test_postscript_under_any_name_starts_no_program(
     path = tmp_path / name
     path.write_bytes(encoded(photo(64, 48), "EPS"))
     body = path.read_bytes()
-    assert explain(body, GEOMETRY, LIMITS).outcome == "unsupported_format"
+    assert explain(body, [GEOMETRY], LIMITS).outcome == "unsupported_format"
     assert thumbnail(body) is None
     assert partial_thumbnail(body) is None
     photos = [DemoPhoto("a", name, "", path)]
@@ -171,6 +171,6 @@ def test_postscript_under_any_name_starts_no_program(
 @pytest.mark.parametrize("name", ["WEBP", "GIF", "AVIF"])
 def test_fifty_megapixels_of_little_data_are_within_the_usual_limits(name: str) -> None:
     form = next(each for each in FORMATS if each.name == name)
-    cost = form.cost(None, Stored(10_000, 5_000, "RGB", "", False, 100_000, 1))
+    cost = form.cost(None, Stored(10_000, 5_000, "RGB", "", False, 100_000, 1, [224]))
     assert cost.memory_bytes <= LIMITS.max_decode_bytes
     assert cost.cpu_s <= LIMITS.max_decode_cpu_s

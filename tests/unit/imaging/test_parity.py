@@ -40,11 +40,11 @@ STORED: Final = {
 }
 
 
-def training_pixels(body: bytes) -> Pixels:
+def training_pixels(body: bytes, geometry: Geometry = GEOMETRY) -> Pixels:
     """What a model is trained and evaluated on: the whole photo, upright, `Resize` and `CenterCrop`."""
     transforms = pytest.importorskip("torchvision.transforms")
     rule = transforms.Compose(
-        [transforms.Resize(GEOMETRY.resize_short_side), transforms.CenterCrop(GEOMETRY.input_size)]
+        [transforms.Resize(geometry.resize_short_side), transforms.CenterCrop(geometry.input_size)]
     )
     with Image.open(io.BytesIO(body)) as image:
         return np.asarray(rule(ImageOps.exif_transpose(image).convert("RGB")))

@@ -30,7 +30,7 @@ def parts(draw: st.DrawFn) -> tuple[Image.Image, Box]:
     return PHOTO.crop((0, 0, width, height)), box
 
 
-@given(part=parts(), size=st.integers(1, 224), mode=st.sampled_from(["RGB", "L", "CMYK", "RGBa"]))
+@given(part=parts(), size=st.integers(1, 224), mode=st.sampled_from(["RGB", "L", "RGBa"]))
 def test_any_part_of_an_image_is_resized_as_pillow_does(part: tuple[Image.Image, Box], size: int, mode: str) -> None:
     image, box = part
     image = image.convert("RGBA").convert(mode) if mode == "RGBa" else image.convert(mode)
@@ -66,7 +66,7 @@ def test_modes_whose_layout_the_resizer_does_not_know_go_by_pillow(mode: str) ->
     )
 
 
-@pytest.mark.parametrize(("attribute", "value"), [("_size", (320, 240)), ("_mode", "CMYK")])
+@pytest.mark.parametrize(("attribute", "value"), [("_size", (320, 240)), ("_mode", "RGBa")])
 def test_an_image_whose_attributes_are_not_those_of_its_memory_goes_by_pillow(attribute: str, value: object) -> None:
     image, box = PHOTO.copy(), Box(0.0, 0.0, 480.0, 480.0)
     expected = image.resize((224, 224), Image.Resampling.BILINEAR, box).tobytes()

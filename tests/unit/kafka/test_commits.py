@@ -286,3 +286,18 @@ def test_while_commits_are_acknowledged_nothing_is_overdue_though_the_position_i
         bench.answer(TopicPartition(TOPIC, 0, offset), TopicPartition(TOPIC, 1, offset))
     bench.turn()
     assert bench.value("tagger_commit_overdue_seconds", topic=TOPIC) == 0
+
+
+def test_a_position_that_falls_back_to_what_is_committed_ends_the_age_of_what_was_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, now_s = Bench(), [10.0]
+    monkeypatch.setattr("consumer.kafka.commits.monotonic", lambda: now_s[0])
+    bench.read(A, 10)
+    bench.turn()
+    bench.tracker.assign(A, 10, topic_id=ID)
+    bench.turn()
+    now_s[0] += 500
+    bench.read(A, 10)
+    bench.turn()
+    assert bench.value("tagger_commit_overdue_seconds", topic=TOPIC) == 0

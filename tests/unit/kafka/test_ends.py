@@ -85,3 +85,20 @@ def test_an_answer_that_is_no_longer_wanted_is_not_told() -> None:
     assert ends.take() == {}
     ends.ask([A])
     assert len(client.questions) == 2
+
+
+def test_without_a_descriptor_or_a_thread_left_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, client, lacks = 100.0, Client(), [KafkaException(KafkaError(KafkaError._FAIL))]
+    monkeypatch.setattr(ends_module, "monotonic", lambda: now_s)
+
+    def connect() -> Client:
+        if lacks:
+            raise lacks.pop()
+        return client
+
+    ends = Ends(connect)  # type: ignore[arg-type]
+    ends.ask([A])
+    assert ends.take() == {}
+    ends.ask([A])
+    client.answer(7)
+    assert ends.take() == {A: 7}

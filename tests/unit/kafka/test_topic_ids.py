@@ -109,3 +109,41 @@ def test_no_topics_are_no_question() -> None:
     topic_ids = TopicIds(lambda: Client(ID))  # type: ignore[arg-type,return-value]
     topic_ids.ask([])
     assert not topic_ids.asking
+
+
+def test_without_a_descriptor_or_a_thread_left_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, lacks = Client(ID), [KafkaException(KafkaError(KafkaError._FAIL))]
+
+    def connect() -> Client:
+        if lacks:
+            raise lacks.pop()
+        return client
+
+    topic_ids = TopicIds(connect)  # type: ignore[arg-type]
+    topic_ids.ask(["t"])
+    assert (topic_ids.take(), topic_ids.asking) == (None, False)
+    with monkeypatch.context() as without:
+        without.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
+        topic_ids.ask(["t"])
+    assert (topic_ids.take(), topic_ids.asking) == (None, False)
+    topic_ids.ask(["t"])
+    assert taken(topic_ids.take).ids == {"t": ID}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_question_that_fails_by_itself_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(ID)
+    topic_ids = TopicIds(lambda: client)  # type: ignore[arg-type,return-value]
+    with monkeypatch.context() as without:
+        without.setattr(client, "describe_topics", raising(MemoryError()))
+        topic_ids.ask(["t"])
+        assert not taken(topic_ids.take).answered
+    topic_ids.ask(["t"])
+    assert taken(topic_ids.take).ids == {"t": ID}
+
+
+def raising(failure: Exception) -> Callable[..., None]:
+    def call(*_: object, **__: object) -> None:
+        raise failure
+
+    return call

@@ -6,6 +6,7 @@ import pytest
 from consumer.contract import Geometry
 from consumer.operations.check import Report, check
 from consumer.settings import Settings
+from tests.fake_triton import FakeTriton, serving
 from tests.harness import RED
 from tests.photo_host import Host, response
 
@@ -44,6 +45,13 @@ async def test_each_rule_that_refuses_a_uri_is_named_until_it_is_accepted(host: 
     report = await report_on(uri, {**schemes, "allow_addresses": rule})
     assert (report.outcome, report.setting, report.bytes) == ("accepted", None, len(RED))
     assert report.sizes.said_by == "the command line"
+
+
+async def test_it_takes_the_sizes_of_each_served_model(photo: Path) -> None:
+    async with serving(FakeTriton(brand_size=12)) as fake:
+        report = await check(Settings.model_validate({"triton": {"url": fake.url}}), str(photo))
+    assert (report.outcome, report.sizes.said_by) == ("accepted", f"Triton at {fake.url}")
+    assert report.sizes.models == {"photo_quality": Geometry(8, 8), "brand_logo": Geometry(12, 12)}
 
 
 async def test_a_redirect_to_where_it_may_not_go_is_told(host: Host) -> None:

@@ -58,12 +58,20 @@ def test_another_content_in_the_same_place_is_a_miss(one: bytes, other: bytes, p
         replace(CONTRACT, quality_version="4"),
         replace(CONTRACT, brand_version="8"),
         replace(CONTRACT, brand_model="other"),
-        replace(CONTRACT, geometry=Geometry(64, 64)),
+        replace(CONTRACT, quality_geometry=Geometry(32, 33)),
+        replace(CONTRACT, brand_geometry=Geometry(31, 32)),
+        replace(CONTRACT, quality_geometry=Geometry(64, 64), brand_geometry=Geometry(64, 64)),
         replace(CONTRACT, brand_labels=("azure", "crimson", "no_logo")),
     ],
 )
 def test_whatever_changes_the_scores_changes_the_fingerprint(other: ModelContract) -> None:
     assert fingerprint(other, LIMITS) != fingerprint(CONTRACT, LIMITS)
+
+
+def test_the_geometries_of_the_models_exchanged_are_another_fingerprint() -> None:
+    one = replace(CONTRACT, quality_geometry=Geometry(64, 64))
+    other = replace(CONTRACT, brand_geometry=Geometry(64, 64))
+    assert fingerprint(one, LIMITS) != fingerprint(other, LIMITS)
 
 
 def test_whatever_refuses_a_photo_changes_the_fingerprint() -> None:

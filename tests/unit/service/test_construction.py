@@ -1,10 +1,12 @@
 import asyncio
+from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from consumer.contract import Geometry
 from consumer.events import Pixels
 from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.kafka.plans import FixedRanges
@@ -14,7 +16,7 @@ from consumer.service.streams import Job, Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Metrics
 from tests.fake_triton import FakeTriton, Row, contract_of, honest, serving
-from tests.fakes import RecordingLog, World
+from tests.fakes import CONTRACT, RecordingLog, World
 
 HOSTS = {
     "failure_threshold": 7,
@@ -33,7 +35,7 @@ def host_limits(settings: Settings) -> HostLimits:
     """The limits that photo hosts are judged by in a pipeline of these settings."""
     nothing = cast("Any", None)
     runtime = Runtime(nothing, RecordingLog(), Metrics(), dependencies=nothing, stuck=nothing, failed=nothing)
-    return construction._pipeline_of(settings, World().steps(), runtime).hosts._limits
+    return construction._pipeline_of(settings, World().steps(), runtime, 64).hosts._limits
 
 
 def test_photo_hosts_are_judged_by_the_limits_of_the_settings() -> None:
@@ -45,6 +47,23 @@ def test_photos_are_fetched_within_the_limits_of_the_settings() -> None:
     assert construction.fetch_limits(Settings()) == FetchLimits()
     changed = {"schemes": ("file",), "stores": {"s3://abc": {}}, "max_bytes": 5, "total_timeout_s": 6.5}
     assert construction.fetch_limits(Settings.model_validate({"fetch": changed})) == FetchLimits(**changed)
+
+
+@pytest.mark.parametrize(
+    ("geometry", "expected"), [(Geometry(32, 32), 64), (Geometry(1024, 1024), 64), (Geometry(1000, 1024), 41)]
+)
+async def test_the_pixels_of_all_photos_in_flight_fit_into_the_bytes_in_flight(
+    geometry: Geometry, expected: int
+) -> None:
+    metrics, log = Metrics(), RecordingLog()
+    runtime = Runtime(
+        asyncio.get_running_loop(), log, metrics, Dependencies(log, metrics), StuckRecords(metrics), lambda _: None
+    )
+    settings = Settings.model_validate({"service": {"max_in_flight_bytes": 256 * 10**6}})
+    contract = replace(CONTRACT, quality_geometry=Geometry(1024, 1024), brand_geometry=geometry)
+    job = Job(FixedRanges({}, range(0)), "group", 64)
+    parts = construction.parts_of(settings, job, construction.connections_of(settings, runtime), contract, runtime)
+    assert parts.streams[0].source._backpressure._max_in_flight == expected
 
 
 @pytest.mark.parametrize(("yields", "expected"), [(True, 1), (False, 12)])
@@ -74,7 +93,7 @@ async def test_only_a_job_that_yields_leaves_a_triton_that_others_keep_busy(yiel
             models = construction.parts_of(settings, job, connections, contract, runtime).serving
 
             async def judge(count: int) -> None:
-                photos = [np.full((8, 8, 3), 7, np.uint8) for _ in range(count)]
+                photos = [{Geometry(8, 8): np.full((8, 8, 3), 7, np.uint8)} for _ in range(count)]
                 await asyncio.gather(*map(models.infer, photos))
 
             began_s = monotonic()

@@ -81,7 +81,15 @@ async def test_a_worker_that_ends_is_started_again_and_its_neighbour_is_left_alo
     assert crew.supervisor.metrics.workers._value.get() == 0
 
 
-async def test_a_worker_that_cannot_be_started_is_tried_again() -> None:
+@pytest.mark.parametrize("lack", [None, RuntimeError("can't start new thread"), MemoryError()])
+async def test_a_worker_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, lack: Exception | None
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise lack  # type: ignore[misc]
+
+    if lack is not None:
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", fails)
     log = RecordingLog()
     supervisor = Supervisor([{}], log=log, patience_s=1, command=["/nowhere/at/all"])
     running = asyncio.create_task(supervisor.run())

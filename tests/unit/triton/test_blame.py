@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from consumer import events
+from consumer.contract import Geometry, Views
 from consumer.events import Photo
-from consumer.events import Pixels as Array
 from consumer.fetch.hosts import Hosts
 from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
@@ -81,10 +81,10 @@ class Bench:
         return row if self.spoil is None else await self.spoil(model, pixels, row)
 
     @staticmethod
-    async def _prepare(photo: Photo) -> Array:
+    async def _prepare(photo: Photo) -> Views:
         pixels = np.zeros((_SIZE, _SIZE, 3), np.uint8)
         pixels[..., 0 if photo.photo_id.endswith("red") else 2] = 250
-        return pixels
+        return {Geometry(_SIZE, _SIZE): pixels}
 
 
 @asynccontextmanager

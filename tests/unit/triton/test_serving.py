@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from consumer.contract import Geometry, Views
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
-from consumer.events import Pixels
+from consumer.events import Scores
 from consumer.triton import batches, model
 from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
@@ -24,8 +25,8 @@ from tests.harness import eventually
 SWAPPED = ("azure", "crimson", "no_logo")
 
 
-def photo(value: int = 7) -> Pixels:
-    return np.full((8, 8, 3), value, np.uint8)
+def photo(value: int = 7) -> Views:
+    return {Geometry(8, 8): np.full((8, 8, 3), value, np.uint8)}
 
 
 @asynccontextmanager
@@ -58,9 +59,9 @@ async def until(check: Callable[[], Awaitable[bool]]) -> None:
         await asyncio.sleep(0.02)
 
 
-async def failure_of(models: Serving, pixels: Pixels | None = None) -> TaggerError:
+async def failure_of(models: Serving, views: Views | None = None) -> TaggerError:
     with pytest.raises(TaggerError) as caught:
-        await models.infer(photo() if pixels is None else pixels)
+        await models.infer(photo() if views is None else views)
     return caught.value
 
 
@@ -196,6 +197,20 @@ async def test_a_photo_is_blamed_where_the_model_works_on_another(status: str, r
         assert isinstance(failure, PhotoRejected | Retryable)
         assert failure.reason == reason
         await models.infer(photo(8))
+
+
+async def test_a_photo_that_was_refused_is_asked_for_again_before_it_is_blamed() -> None:
+    """The model refused everything, and works when it is asked for something good."""
+    refusals = 1
+
+    def fails(_: np.ndarray[Any, Any]) -> bool:
+        nonlocal refusals
+        refusals -= 1
+        return refusals >= 0
+
+    async with serving(FakeTriton(row=failing("INVALID_ARGUMENT", fails))) as fake, under_contract(fake) as models:
+        assert (await models.infer(photo(66))).brand_probs.argmax() == 0
+        assert refusals == -4, "three proofs, and the photo again"
 
 
 @pytest.mark.parametrize("status", ["INTERNAL", "UNKNOWN", "ABORTED", "DATA_LOSS", "INVALID_ARGUMENT"])
@@ -385,6 +400,48 @@ async def test_photos_do_not_wait_for_those_that_get_no_place(monkeypatch: pytes
     assert sorted(fake.requests) == [("brand_logo", 3), ("photo_quality", 3)]
 
 
+@pytest.mark.parametrize(("preparing", "size"), [(0, 1), (3, 1), (4, 2), (20, 6)])
+async def test_photos_wait_for_one_more_for_each_four_that_are_being_prepared(
+    preparing: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
+    monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
+    async with serving(FakeTriton()) as fake, under_contract(fake, preparing=preparing) as models:
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(models.infer(photo(number)) for number in range(size)))
+    assert sorted(fake.requests) == [("brand_logo", size), ("photo_quality", size)]
+
+
+async def test_small_requests_are_not_followed_by_small_ones_where_photos_wait_for_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
+    monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
+    go = {number: asyncio.Event() for number in range(16)}
+
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        if int(pixels[0]) in go:
+            await go[int(pixels[0])].wait()
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models, asyncio.timeout(30):
+        for each in (models._quality, models._brand):
+            each.concurrency._limit._doubles = False  # as after the first slow answer
+        judged = list[asyncio.Task[Scores]]()
+        for number in range(16):  # all that are allowed at first, each alone
+            judged.append(asyncio.create_task(models.infer(photo(number))))
+            await eventually(lambda number=number: len(fake.begun) == 2 * (number + 1))
+        judged += [asyncio.create_task(models.infer(photo(number))) for number in range(16, 32)]
+        await eventually(lambda: models._quality.concurrency.waiting == models._brand.concurrency.waiting == 16)
+        for number, one in go.items():
+            one.set()
+            await eventually(lambda number=number: judged[number].done())
+        await asyncio.gather(*judged)
+    later = fake.requests[32:]
+    assert sum(size for _, size in later) == 32
+    assert len(later) <= 8, "of two models: each answer lets one photo in"
+
+
 async def test_a_server_that_takes_no_request_of_several_photos_gets_its_work_done() -> None:
     """As behind a proxy that bounds the size of a message."""
 
@@ -465,6 +522,51 @@ async def test_it_waits_for_both_models_also_where_one_fails() -> None:
         assert fake.begun.count("brand_logo") == fake.ended.count("brand_logo") == 1
 
 
+async def test_each_model_is_asked_with_the_pixels_of_its_geometry() -> None:
+    asked: dict[str, np.ndarray[Any, Any]] = {}
+
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        asked[model] = pixels
+        return answer(model)
+
+    views = {Geometry(8, 8): np.full((8, 8, 3), 7, np.uint8), Geometry(12, 12): np.full((12, 12, 3), 9, np.uint8)}
+    async with serving(FakeTriton(brand_size=12, row=row)) as fake, under_contract(fake) as models:
+        assert (await models.infer(views)).quality_score == 0.75
+        assert {model: (pixels.size, pixels[0]) for model, pixels in asked.items()} == {
+            "photo_quality": (8 * 8 * 3, 7),
+            "brand_logo": (12 * 12 * 3, 9),
+        }
+
+
+@pytest.mark.parametrize("failing", ["photo_quality", "brand_logo"])
+async def test_with_two_geometries_a_kept_answer_lives_as_long_as_its_photo(failing: str) -> None:
+    async def row(model: str, _: object) -> Row:
+        if model == failing:
+            raise ValueError("UNAVAILABLE", "as told")
+        return answer(model)
+
+    async with serving(FakeTriton(brand_size=12, row=row)) as fake, under_contract(fake) as models:
+        views = {**photo(), Geometry(12, 12): np.zeros((12, 12, 3), np.uint8)}
+        for _ in range(3):
+            await failure_of(models, views)
+        (other,) = {"photo_quality", "brand_logo"} - {failing}
+        assert (fake.begun.count(other), len(models._kept)) == (1, 1)
+        del views
+        await asyncio.sleep(0)  # for the callbacks that refer to the last failure
+        gc.collect()
+        assert not models._kept
+
+
+async def test_another_input_size_of_one_model_is_told_by_its_name() -> None:
+    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        fake.brand_size = 12
+        assert "brand_logo: input 8² from a short side of 8 is now 12²" in (await failure_of(models)).args[0]
+        served = await models.changed()
+        assert served is not None
+        assert served.brand_geometry == Geometry(12, 12)
+
+
 async def test_what_one_model_answered_is_not_asked_again_while_the_other_fails() -> None:
     away = True
 
@@ -474,17 +576,17 @@ async def test_what_one_model_answered_is_not_asked_again_while_the_other_fails(
         return answer(model)
 
     async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models:
-        pixels = photo()
+        views = photo()
         for _ in range(5):
-            await failure_of(models, pixels)
+            await failure_of(models, views)
         assert fake.begun.count("photo_quality") == 1
         away = False
-        assert (await models.infer(pixels)).quality_score == 0.75
+        assert (await models.infer(views)).quality_score == 0.75
         assert fake.begun.count("photo_quality") == 1
         fake.labels = SWAPPED
-        await failure_of(models, pixels)
+        await failure_of(models, views)
         assert models._kept
-        del pixels
+        del views
         gc.collect()
         assert not models._kept
 

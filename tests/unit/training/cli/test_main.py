@@ -1,8 +1,11 @@
 """The commands as a user runs them, from nothing to files."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,33 @@ def test_demo_models_publishes_both_models_from_nothing(tmp_path: Path) -> None:
         assert manifest["forced"]
         assert (tmp_path / model / "1" / "card.md").read_text().startswith("# Model card")
         assert f"published {model} version 1" in done.stdout
+
+
+def test_an_interruption_ends_both_models(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "training.cli", "demo-models", "--quick"]
+    started = subprocess.Popen(
+        [*command, "--repository", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )  # fmt: skip
+    with started:
+        assert started.stdout is not None
+        assert started.stdout.readline().startswith(b"demo-")
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(120) != 0
+    deadline = time.monotonic() + 60
+    while _group_lives(started.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (tmp_path / "models").exists()
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

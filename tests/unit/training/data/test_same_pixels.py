@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from functools import cache
 
 import numpy as np
 import pytest
@@ -44,6 +45,7 @@ def lut_profile() -> bytes:
     return header.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
 
 
+@cache
 def unusual() -> dict[str, bytes]:
     """Photos of 96x80 pixels that the service reads by rules of its own."""
     image, xmp = photo(1, 0, (96, 80)), b'<x:xmpmeta tiff:Orientation="6"/>'
@@ -86,9 +88,10 @@ def unusual() -> dict[str, bytes]:
     }
 
 
+@pytest.mark.parametrize(("size", "short"), [(80, 80), (40, 40), (32, 60), (224, 256)])
 @pytest.mark.parametrize("kind", unusual())
-def test_training_sees_the_pixels_that_the_service_sees_of_unusual_files(kind: str) -> None:
+def test_training_sees_the_pixels_that_the_service_sees_of_unusual_files(kind: str, size: int, short: int) -> None:
     body = unusual()[kind]
-    served = to_pixels(body, ServedGeometry(80, 80), PrepareLimits())
-    trained = square(decode(body, 80), Geometry(80, 80))
+    served = to_pixels(body, ServedGeometry(size, short), PrepareLimits())
+    trained = square(decode(body, short), Geometry(size, short))
     assert np.abs(served.astype(int) - trained.astype(int)).mean() <= 1

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
+from torch import nn
 
 from training.errors import ExportError, GateRefused
 from training.evaluation import brand
@@ -21,11 +22,12 @@ from training.models.resnet10 import ResNet10
 from training.models.served import deployable
 from training.models.spec import ModelSpec
 from training.publish import gate
-from training.publish.bundle import Bundle, decider, make
-from training.publish.export import check_graph, stored_small
+from training.publish.bundle import ALL_FILES, Bundle, decider, make
+from training.publish.engines import ENGINES, outputs_of
+from training.publish.export import check_graph
 from training.publish.manifest import Evidence, read_manifest
-from training.publish.parity import ENGINES, compare, outputs_of
-from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights
+from training.publish.parity import compare
+from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights, stored_small
 from training.publish.release import Candidate, decide, release
 from training.publish.repository import versions
 from training.statistics import error_by_chance, softmax, top_reliability, wilson
@@ -50,23 +52,60 @@ def bundle() -> Bundle:
     with torch.no_grad():
         net(torch.randn(16, 3, 32, 32))
         net.head.weight.mul_(3)
-    return make(SPEC, deployable(net), DECISION, photos(32), photos(200))
+    return make(SPEC, deployable(net), DECISION, photos(32), photos(200), ALL_FILES)
 
 
 def row(bundle: Bundle, file: str, engine: str) -> dict[str, object]:
     return next(r for r in bundle.parity_json() if r["file"] == file and r["engine"] == engine)
 
 
-def test_every_precision_is_compared_in_every_engine(bundle: Bundle) -> None:
-    assert len(bundle.parity) == 6
+def test_every_file_is_compared_in_the_engines_that_serve_it(bundle: Bundle) -> None:
+    assert [(entry.file, entry.engine) for entry in bundle.parity] == [
+        (FP32_FILE, "onnxruntime"),
+        (FP16_FILE, "onnxruntime"),
+        (INT8_FILE, "openvino"),
+        (INT8_FILE, "openvino on AVX2"),
+    ]
     assert row(bundle, FP32_FILE, "onnxruntime")["max_abs_difference"] <= 1e-4  # type: ignore[operator]
     assert row(bundle, FP16_FILE, "onnxruntime")["max_abs_difference"] <= 2e-2  # type: ignore[operator]
     assert all(entry.photos == 200 for entry in bundle.parity)
 
 
+def test_a_file_that_is_not_wanted_is_not_made() -> None:
+    torch.manual_seed(0)
+    net = deployable(ResNet10(len(LABELS), (8, 8, 16, 16)))
+    made = make(SPEC, net, DECISION, photos(32), photos(40), ())
+    assert list(made.graphs) == [FP32_FILE]
+    assert {entry.file for entry in made.parity} == {FP32_FILE}
+
+
+class Uneven(nn.Module):
+    """Weights that fp16 makes zero, beside ordinary ones, and others that make up for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2, bias=False), nn.Conv2d(8, len(LABELS), 3, 2, bias=False)
+        with torch.no_grad():
+            self.first.weight[::2] *= 1e-8
+            self.second.weight[:, ::2] *= 1e8
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.second(self.first(images)).mean((2, 3))
+        return made
+
+
+def test_weights_whose_rounding_changes_decisions_stay_float32() -> None:
+    made = make(SPEC, Uneven(), DECISION, photos(32), photos(40), ())
+    (only,) = made.parity
+    assert only.passed
+    assert only.max_abs_difference <= 1e-4
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in made.model.graph.initializer}
+
+
 def test_only_variants_that_decide_as_torch_are_in_the_bundle(bundle: Bundle) -> None:
-    served = row(bundle, INT8_FILE, "openvino")
-    assert (INT8_FILE in bundle.variants) == (served["agreement"] >= 0.995)  # type: ignore[operator]
+    rows = [entry for entry in bundle.parity if entry.file == INT8_FILE]
+    assert (INT8_FILE in bundle.variants) == all(entry.agreement >= 0.995 for entry in rows)
     expected = {"engine": "openvino", "file": INT8_FILE} if INT8_FILE in bundle.variants else {}
     assert bundle.cpu == (expected or {"engine": "onnxruntime", "file": FP32_FILE})
 

@@ -13,8 +13,8 @@ from training.errors import RecipeError
 from training.evaluation.run import evaluate
 from training.evaluation.thresholds import Target
 from training.models.served import normalise
+from training.publish.engines import onnxruntime_engine
 from training.publish.network import bundle_of
-from training.publish.parity import onnxruntime_engine
 from training.recipes.files import load, parse
 from training.runs import start as starting
 from training.runs.run import Run, load_model
