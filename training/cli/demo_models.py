@@ -27,9 +27,7 @@ _QUICK: Final = {
     "demo-quality": {"scenes": 48, "train": 128, "held_out": 75},
 }
 _QUICK_STEPS: Final = 6
-_SHORT_REASON: Final = (
-    "trained from scratch in minutes, as a demo of every step; the version in service was trained longer"
-)
+_SHORT_REASON: Final = "trained in minutes, as a demo of every step; the version in service was trained longer"
 _QUICK_REASON: Final = "a quick run, as a test of every step; its models are useless"
 
 
