@@ -28,9 +28,7 @@ _QUICK: Final = {
 }
 _QUICK_STEPS: Final = 6
 _QUICK_PX: Final = 96
-_SHORT_REASON: Final = (
-    "trained from scratch in minutes, as a demo of every step; the version in service was trained longer"
-)
+_SHORT_REASON: Final = "trained in minutes, as a demo of every step; the version in service was trained longer"
 _QUICK_REASON: Final = "a quick run, as a test of every step; its models are useless"
 
 

@@ -127,6 +127,7 @@ def sections(
             (),
             tuple((name.replace("_", " "), interval_text(figure)) for name, figure in evaluation.figures.items()),
         ),
+        _apart(evaluation),
         Section("Alarms", evaluation.alarms or ("none",)),
         # the command names folders of the machine that it ran on
         Section("Environment", (), tuple((n, str(value)) for n, value in _flat(environment) if n != "command")),
@@ -232,6 +233,20 @@ def _decision_sentences(evaluation: Evaluation) -> tuple[str, ...]:
             f"recall {share_text(found.recall)}, {share_text(found.no_logo_rate)} of photos without a brand tagged."
         )
     return tuple(lines)
+
+
+def _apart(evaluation: Evaluation) -> Section:
+    title, found = "Test photos that share nothing with training", evaluation.apart
+    if found is None:
+        return Section(title, ("Not measured: code drew the test photos, or the splits are not known.",))
+    line = (
+        f"{found.sharing_photos} test photos share looks, moment, series or uploader with a training photo, "
+        f"{found.apart_photos} share nothing"
+        + ("; figures on the latter:" if found.apart else ", too few for figures.")
+    )
+    return Section(
+        title, (line,), tuple((name.replace("_", " "), interval_text(figure)) for name, figure in found.apart.items())
+    )
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -133,8 +133,8 @@ class EfficientNetLite(nn.Module):
         number: A key of `SIZES`.
         outputs: Width of the last layer.
         dropout: Before it.
-        stages: Whether the head also sees mean and deviation of every stage's channels: early stages tell of sharpness
-            and noise, which the top has learnt to overlook.
+        stages: Of so many stages the head also sees mean and deviation of the channels: early ones tell of sharpness
+            and noise, which the top has learnt to overlook. With fewer than all seven, what follows is left out.
         blocks: If not 0, only so many blocks are left, and the head sees mean and deviation of the channels of the stem
             and of every block, instead of the top.
         hidden: Units of a layer in the head; 0 for none.
@@ -144,7 +144,7 @@ class EfficientNetLite(nn.Module):
     """
 
     def __init__(
-        self, number: int, outputs: int, dropout: float = 0.0, *, stages: bool = False, blocks: int = 0, hidden: int = 0
+        self, number: int, outputs: int, dropout: float = 0.0, *, stages: int = 0, blocks: int = 0, hidden: int = 0
     ) -> None:
         super().__init__()
         wider, deeper, _ = SIZES[number]
@@ -164,11 +164,12 @@ class EfficientNetLite(nn.Module):
             self.ends.append(len(made) - 1)
         if blocks > len(made):
             raise ValueError(f"EfficientNet-Lite{number} has {len(made)} blocks, not {blocks}")
-        self._blocks = nn.ModuleList(made[: blocks or None])
-        #: Blocks, by index, whose moments the head sees; of the stem too, if the top is left out.
-        self.watched = frozenset(range(blocks) if blocks else self.ends if stages else ())
-        self.tops = not blocks
-        seen = 2 * sum(widths[index] for index in self.watched) + (_TOP if self.tops else 2 * _STEM)
+        left = blocks or (self.ends[stages - 1] + 1 if 0 < stages < len(self.ends) else 0)
+        self._blocks = nn.ModuleList(made[: left or None])
+        #: Blocks, by index, whose moments the head sees; whether it sees those of the stem, and the top.
+        self.watched = frozenset(range(blocks) if blocks else self.ends[:stages])
+        self.stem, self.tops = bool(blocks), not left
+        seen = 2 * sum(widths[index] for index in self.watched) + _TOP * self.tops + 2 * _STEM * self.stem
         if self.tops:
             self._conv_head, self._bn1 = _Conv(inputs, _TOP), _norm(_TOP)
         self._fc: nn.Module = Head(seen, outputs, hidden, dropout)
@@ -176,7 +177,7 @@ class EfficientNetLite(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of scaled pixels."""
         features = functional.relu6(self._bn0(self._conv_stem(pixels)))
-        seen = [] if self.tops else [*_moments(features)]
+        seen = [*_moments(features)] if self.stem else []
         for index, block in enumerate(self._blocks):
             features = block(features)
             if index in self.watched:

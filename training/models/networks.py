@@ -24,7 +24,7 @@ from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
 from training.recipes.recipe import Model
 
 _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
-_LITE: Final = re.compile(r"efficientnet_lite([012])(-stages|-blocks([1-9]\d?))?(?:-mlp([1-9]\d*))?")
+_LITE: Final = re.compile(r"efficientnet_lite([012])(?:-stages([1-7]?)|-blocks([1-9]\d?))?(?:-mlp([1-9]\d*))?")
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
 _LANES: Final = 8
 _TIMM: Final = "timm/"
@@ -103,7 +103,8 @@ def _bare(model: Model, outputs: int) -> nn.Module:
             + (", or use a package's with model.pretrained: package" if lite else "")
         )
     if lite:
-        stages, blocks, hidden = lite[2] == "-stages", int(lite[3] or 0), int(lite[4] or 0)
+        stages = 0 if lite[2] is None else int(lite[2] or 7)
+        blocks, hidden = int(lite[3] or 0), int(lite[4] or 0)
         try:
             net = EfficientNetLite(int(lite[1]), outputs, model.dropout, stages=stages, blocks=blocks, hidden=hidden)
         except ValueError as error:

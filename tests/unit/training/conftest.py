@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.photo_folders import TINY, brand_folders
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _settings_of_torch() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def torch_settings() -> Iterator[None]:
+    """Leaves torch as it was; for modules that train."""
+    import torch  # noqa: PLC0415 - most tests here do not need it
+
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

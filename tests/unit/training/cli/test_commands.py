@@ -16,6 +16,7 @@ from training.cli.main import app
 from training.models.packages import PACKAGES, Package
 
 ROOT = Path(__file__).parents[4]
+pytestmark = pytest.mark.usefixtures("torch_settings")
 
 
 def trainer(*arguments: object) -> Result:

@@ -291,6 +291,10 @@ def test_figures_stand_apart_on_photos_that_share_nothing_with_training() -> Non
     (alarm,) = [line for line in unknown.alarms if "training" in line]
     assert alarm.startswith("120 of 130 test photos share")
     assert "share nothing (100)" in html("t", "s", flattered, [])
+    card = markdown("Card", sections(flattered, {}, {}, {}))
+    strangers = card.partition("## Test photos that share nothing with training")[2].partition("\n## ")[0]
+    assert "120 test photos share" in strangers
+    assert f"{flattered.apart.apart['accuracy'].value:.3f}" in strangers
     assert json.loads(json.dumps(flattered.as_json()))["apart"]["shared"] == {"series": 120}
 
 

@@ -12,6 +12,8 @@ NAMES = [
     "demo-brand",
     "demo-quality",
     "head-only",
+    "my-brands",
+    "my-quality",
     "quality-cpu",
     "quality-rated",
     "resnet18-gpu",

@@ -18,6 +18,7 @@ from training.runs.start import new_run, train
 from training.runs.validate import scores
 
 QUIET = Console(quiet=True)
+pytestmark = pytest.mark.usefixtures("torch_settings")
 HEAD = ("model.trainable=head", "model.arch=efficientnet_lite0-stages", "model.pretrained=package", "train.views=2")
 
 

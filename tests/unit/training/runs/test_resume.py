@@ -21,6 +21,7 @@ from training.runs.run import Run, load_model, load_split
 from training.runs.start import new_run, start, train
 
 DEADLINE_S = 110
+pytestmark = pytest.mark.usefixtures("torch_settings")
 ROOT = Path(__file__).parents[4]
 
 
