@@ -16,7 +16,7 @@ from training.models.served import normalised
 from training.progress import task
 from training.recipes.recipe import Model, Recipe
 
-_NETWORK: Final = Model(arch="efficientnet_lite0-stages5", pretrained="package", input_px=96)
+_NETWORK: Final = Model(arch="efficientnet_lite0-blocks11", pretrained="package", input_px=96)
 _AT_ONCE: Final = 64
 
 

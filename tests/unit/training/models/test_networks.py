@@ -110,7 +110,7 @@ def test_a_frozen_backbone_is_the_same_after_a_step() -> None:
 
 
 def test_frozen_stages_are_the_same_after_a_step_and_the_others_are_not() -> None:
-    net = build(Model(arch="efficientnet_lite0-stages5", frozen_stages=3), 3)
+    net = build(Model(arch="efficientnet_lite0-blocks11", frozen_stages=3), 3)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     set_training(net)
     net(torch.rand(4, 3, 32, 32)).sum().backward()
@@ -123,7 +123,7 @@ def test_frozen_stages_are_the_same_after_a_step_and_the_others_are_not() -> Non
 
 
 def test_depthwise_convolutions_are_trained_in_float32_under_autocast() -> None:
-    net = build(Model(arch="efficientnet_lite0-stages5", frozen_stages=3), 3).train()
+    net = build(Model(arch="efficientnet_lite0-blocks11", frozen_stages=3), 3).train()
     seen: dict[str, torch.dtype] = {}
     for name, module in net.named_modules():
         if name.endswith("_depthwise_conv"):

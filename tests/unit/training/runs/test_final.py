@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.photo_folders import TINY, brand_folders
 from training.data.photos import FOREIGN, TRAIN
 from training.errors import RecipeError
-from training.evaluation.run import evaluate
+from training.evaluation.run import CARD, evaluate, write
 from training.evaluation.thresholds import Target
 from training.models.served import normalise
 from training.publish.engines import onnxruntime_engine
@@ -49,7 +49,9 @@ def test_the_final_weights_see_every_photo_but_foreign_ones(run: Run) -> None:
     assert run.final.result()["steps"] == run.result()["steps"]
 
 
-def test_a_report_measures_the_weights_that_were_chosen_and_a_version_holds_the_final_ones(run: Run) -> None:
+def test_a_report_measures_the_weights_that_were_chosen_and_a_version_holds_the_final_ones(
+    run: Run, tmp_path: Path
+) -> None:
     assert run.final is not None
     found = evaluate(run, Target(0.1, 1.0, ordinary_rate=1.0), QUIET)
     photos = normalise(torch.from_numpy(found.splits.test.images).permute(0, 3, 1, 2))
@@ -59,6 +61,8 @@ def test_a_report_measures_the_weights_that_were_chosen_and_a_version_holds_the_
     (served,) = onnxruntime_engine(bundle_of(found).model)(found.splits.test.images)
     softened = torch.softmax(final / found.evaluation.decision["temperature"], 1).detach().numpy()
     assert np.allclose(served, softened, atol=0.01)
+    write(found, tmp_path)
+    assert "The published weights were then trained alike on the photos of all splits" in (tmp_path / CARD).read_text()
 
 
 def test_a_final_training_that_was_cut_off_goes_on_and_the_first_one_is_not_repeated(
