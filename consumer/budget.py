@@ -52,6 +52,11 @@ class Budget:
         self.used = 0
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for their turn."""
+        return len(self._queue)
+
     async def acquire(self, amount: int) -> Permit:
         """Waits for a permit of `amount`, which the caller must release.
 

@@ -21,12 +21,10 @@ Rows = npt.NDArray[np.float32]
 #: One request: the rows for these photos, in their order.
 Send = Callable[[Sequence[Pixels]], Coroutine[Any, Any, Rows]]
 
-#: Photos wait for one more for each so many that are being prepared: they waited longer for their own turn. Where few
-#: are being prepared, as at low load, they wait for none.
-_FOR_ONE_MORE: Final = 4
-#: Decodes may hang or take long: the longest wait, for each photo that is being prepared and in all.
-_FOR_EACH_S: Final = 0.004
-_LONGEST_S: Final = 0.2
+#: What is expected may hang or take long: the longest wait, for each photo that is expected and in all. On a busy
+#: machine photos are 50 ms apart, and wait for a second to be decoded.
+_FOR_EACH_S: Final = 0.03
+_LONGEST_S: Final = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -44,14 +42,14 @@ class _Batch:
 class Batches:
     """Gathers photos, each of which has its place, into requests of one model. For one event loop.
 
-    A request is sent when it is full, when too few photos are being prepared to wait for, or when its first photo has
-    waited for its bound. `most` says how many photos fill it, `preparing` how many are being prepared.
+    A request is sent when it is full, when it has more photos than are still worth waiting for, or when its first photo
+    has waited for its bound. `most` says how many photos fill it, `expected` how many are worth waiting for.
     """
 
-    def __init__(self, send: Send, most: Callable[[], int], preparing: Callable[[], int]) -> None:
+    def __init__(self, send: Send, most: Callable[[], int], expected: Callable[[], int]) -> None:
         self._send = send
         self._most = most
-        self._preparing = preparing
+        self._expected = expected
         self._open: _Batch | None = None
 
     async def ask(self, pixels: Pixels) -> Row:
@@ -78,15 +76,15 @@ class Batches:
         batch = self._open = self._open or _Batch()
         row: asyncio.Future[Row] = loop.create_future()
         batch.photos[row] = pixels
-        ready, preparing = len(batch.photos), self._preparing()
+        ready, expected = len(batch.photos), self._expected()
         if ready >= self._most():
             self._begin(batch)
-        elif ready > preparing // _FOR_ONE_MORE and not batch.soon:
+        elif ready > expected and not batch.soon:
             # Not at once: photos that became ready, or got places, in the same turn of the loop join.
             batch.soon = True
             self._replace_step(batch, loop.call_soon(self._begin, batch))
         elif batch.step is None:
-            batch.step = loop.call_later(min(preparing * _FOR_EACH_S, _LONGEST_S), self._begin, batch)
+            batch.step = loop.call_later(min(expected * _FOR_EACH_S, _LONGEST_S), self._begin, batch)
         return batch, row
 
     def _begin(self, batch: _Batch) -> None:

@@ -92,6 +92,11 @@ class Concurrency:
         """The number of places."""
         return self._places.total
 
+    @property
+    def waiting(self) -> int:
+        """Photos that wait for a place."""
+        return self._places.waiting
+
     def silent_s(self) -> float:
         """For how long Triton has answered none of the photos that it has; 0 where it has none."""
         return monotonic() - self._heard_s if self._sent else 0.0

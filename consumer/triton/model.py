@@ -28,6 +28,9 @@ _CHECK: Final = 0.6
 _OVERTAKEN: Final = 2
 #: A request costs this process 0.34 ms with one photo, 0.61 with 8 and 0.77 with 16, which few are ready for at once.
 _MOST_PHOTOS: Final = 8
+#: Photos wait for one more for each so many that are being prepared: they waited longer for their own turn. Where few
+#: are being prepared, as at low load, they wait for none.
+_FOR_ONE_MORE: Final = 4
 
 
 class Model:
@@ -55,7 +58,8 @@ class Model:
         self._version = version
         self._output = output
         self._values = values
-        self._batches = Batches(self._judge, self._most_photos, preparing)
+        self._preparing = preparing
+        self._batches = Batches(self._judge, self._most_photos, self._expected)
         self._drawn = _gradient(input_size)
         self._good: Pixels | None = None
         #: Its last request failed for a reason that is not the photo's.
@@ -126,6 +130,14 @@ class Model:
         if self._doubted:  # what answers by chance, or nothing large, answers a lone photo sooner
             return 1
         return min(_MOST_PHOTOS, self._client.most_photos(self.name), self.concurrency.allowed)
+
+    def _expected(self) -> int:
+        """How many photos are worth waiting for.
+
+        Those that wait for a place are ready, and get theirs as others are answered: were they not waited for, a small
+        request would be followed by small ones for as long as Triton has all that it may have.
+        """
+        return self._preparing() // _FOR_ONE_MORE + self.concurrency.waiting
 
     async def require_working(self) -> None:
         """Returns at once unless the model failed on what it scored before; then it must work on that again.

@@ -28,14 +28,14 @@ class Server:
     """Answers each photo with its number, once it may; `refuses` are the numbers whose requests fail, and how."""
 
     most: int = 8
-    preparing: int = 0
+    expected: int = 0
     refuses: dict[int, TaggerError] = field(default_factory=dict)
     requests: list[list[int]] = field(default_factory=list)
     cancelled: list[list[int]] = field(default_factory=list)
     turn: Callable[[int], Awaitable[object]] = lambda _: asyncio.sleep(0)
 
     def batches(self) -> Batches:
-        return Batches(self.send, lambda: self.most, lambda: self.preparing)
+        return Batches(self.send, lambda: self.most, lambda: self.expected)
 
     async def send(self, photos: Sequence[Pixels]) -> Rows:
         numbers = [int(pixels[0, 0, 0]) for pixels in photos]
@@ -79,18 +79,18 @@ async def test_photos_that_are_ready_together_share_requests_in_their_order(phot
 
 
 async def test_a_server_that_takes_one_photo_gets_one() -> None:
-    server = Server(most=1, preparing=5)
+    server = Server(most=1, expected=5)
     assert await gathered(server.batches(), range(5)) == list(range(5))
     assert server.requests == [[0], [1], [2], [3], [4]]
 
 
-@pytest.mark.parametrize(("preparing", "size"), [(0, 1), (3, 1), (4, 2), (20, 6), (28, 8), (1000, 8)])
-async def test_photos_wait_for_one_more_for_each_four_that_are_being_prepared(
-    preparing: int, size: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("expected", "size"), [(0, 1), (1, 2), (5, 6), (7, 8), (1000, 8)])
+async def test_photos_wait_until_there_are_more_than_are_expected(
+    expected: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batches, "_FOR_EACH_S", DEADLINE_S)
     monkeypatch.setattr(batches, "_LONGEST_S", DEADLINE_S)
-    server = Server(preparing=preparing)
+    server = Server(expected=expected)
     shared, tasks = server.batches(), []
     for number in range(size):
         assert server.requests == []
@@ -100,26 +100,26 @@ async def test_photos_wait_for_one_more_for_each_four_that_are_being_prepared(
     assert await asyncio.gather(*tasks) == [[number] for number in range(size)]
 
 
-async def test_photos_do_not_wait_any_longer_once_few_are_being_prepared() -> None:
-    server = Server(preparing=1000)
+async def test_photos_do_not_wait_any_longer_once_few_are_expected() -> None:
+    server = Server(expected=1000)
     shared = server.batches()
     first = asyncio.create_task(gathered(shared, [1]))
     await turns(10)
-    server.preparing = 7
+    server.expected = 1
     assert await gathered(shared, [2]) == [2]
     assert await first == [1]
     assert server.requests == [[1, 2]]
 
 
-@pytest.mark.parametrize(("preparing", "bound_s"), [(5, 0.02), (1000, 0.2)])
+@pytest.mark.parametrize(("expected", "bound_s"), [(1, 0.03), (5, 0.15), (1000, 0.5)])
 async def test_no_photo_waits_longer_than_its_bound_for_those_that_do_not_come(
-    preparing: int, bound_s: float, monkeypatch: pytest.MonkeyPatch
+    expected: int, bound_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
     loop = asyncio.get_running_loop()
     call_later = loop.call_later
     monkeypatch.setattr(loop, "call_later", lambda delay, *rest: (waits.append(delay), call_later(delay, *rest))[1])
-    server = Server(preparing=preparing)
+    server = Server(expected=expected)
     assert await gathered(server.batches(), [1]) == [1]
     assert waits == [pytest.approx(bound_s)]
 
@@ -173,12 +173,12 @@ async def test_a_request_that_nobody_waits_for_is_given_up(unhandled: list[objec
 
 
 async def test_a_photo_that_is_given_up_before_its_request_is_not_sent() -> None:
-    server = Server(preparing=4)
+    server = Server(expected=4)
     shared = server.batches()
     task = asyncio.create_task(shared.ask(photo(1)))
     await asyncio.sleep(0)
     task.cancel()
-    server.preparing = 0
+    server.expected = 0
     assert await gathered(shared, [2]) == [2]
     assert server.requests == [[2]]
 
@@ -188,16 +188,16 @@ async def test_a_photo_that_is_given_up_before_its_request_is_not_sent() -> None
         st.tuples(st.integers(0, 4), st.sampled_from(["waits", "leaves", "bad"])), min_size=1, max_size=30
     ),
     most=st.integers(1, 8),
-    preparing=st.integers(0, 12),
+    expected=st.integers(0, 12),
     order=st.randoms(use_true_random=False),
 )
 def test_whatever_arrives_fails_or_leaves_each_photo_gets_its_own_answer(
-    arrivals: list[tuple[int, str]], most: int, preparing: int, order: Random
+    arrivals: list[tuple[int, str]], most: int, expected: int, order: Random
 ) -> None:
     failure = Retryable("inference_failed", "no")
 
     async def scene() -> None:
-        server = Server(most=most, preparing=preparing, turn=lambda _: turns(order.randint(0, 5)))
+        server = Server(most=most, expected=expected, turn=lambda _: turns(order.randint(0, 5)))
         server.refuses = {number: failure for number, (_, fate) in enumerate(arrivals) if fate == "bad"}
         shared = server.batches()
         told, tasks = told_of_this_loop(), []
@@ -208,7 +208,7 @@ def test_whatever_arrives_fails_or_leaves_each_photo_gets_its_own_answer(
             if fate == "leaves":
                 await turns(after)
                 task.cancel()
-        server.preparing = 0
+        server.expected = 0
         async with asyncio.timeout(DEADLINE_S):
             answers = await asyncio.gather(*tasks, return_exceptions=True)
         for number, (answer, (_, fate)) in enumerate(zip(answers, arrivals, strict=True)):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from consumer.errors import DependencyDown, PhotoRejected, Retryable, TaggerError
-from consumer.events import Pixels
+from consumer.events import Pixels, Scores
 from consumer.triton import batches, model
 from consumer.triton.failures import Unanswered
 from consumer.triton.inference import TritonClient
@@ -383,6 +383,46 @@ async def test_photos_do_not_wait_for_those_that_get_no_place(monkeypatch: pytes
             each.concurrency._places.total = 3
         await asyncio.gather(*(models.infer(photo(number)) for number in range(3)))
     assert sorted(fake.requests) == [("brand_logo", 3), ("photo_quality", 3)]
+
+
+@pytest.mark.parametrize(("preparing", "size"), [(0, 1), (3, 1), (4, 2), (20, 6)])
+async def test_photos_wait_for_one_more_for_each_four_that_are_being_prepared(
+    preparing: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
+    monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
+    async with serving(FakeTriton()) as fake, under_contract(fake, preparing=preparing) as models:
+        async with asyncio.timeout(30):
+            await asyncio.gather(*(models.infer(photo(number)) for number in range(size)))
+    assert sorted(fake.requests) == [("brand_logo", size), ("photo_quality", size)]
+
+
+async def test_small_requests_are_not_followed_by_small_ones_where_photos_wait_for_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
+    monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
+    go = {number: asyncio.Event() for number in range(16)}
+
+    async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
+        if int(pixels[0]) in go:
+            await go[int(pixels[0])].wait()
+        return answer(model)
+
+    async with serving(FakeTriton(row=row)) as fake, under_contract(fake) as models, asyncio.timeout(30):
+        judged = list[asyncio.Task[Scores]]()
+        for number in range(16):  # all that are allowed at first, each alone
+            judged.append(asyncio.create_task(models.infer(photo(number))))
+            await eventually(lambda number=number: len(fake.begun) == 2 * (number + 1))
+        judged += [asyncio.create_task(models.infer(photo(number))) for number in range(16, 32)]
+        await eventually(lambda: models._quality.concurrency.waiting == models._brand.concurrency.waiting == 16)
+        for number, one in go.items():
+            one.set()
+            await eventually(lambda number=number: judged[number].done())
+        await asyncio.gather(*judged)
+    later = fake.requests[32:]
+    assert sum(size for _, size in later) == 32
+    assert len(later) <= 12, "all but the first photos share requests"
 
 
 async def test_a_server_that_takes_no_request_of_several_photos_gets_its_work_done() -> None:
