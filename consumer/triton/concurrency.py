@@ -6,14 +6,13 @@ service that sends more than Triton can answer in time gets nothing done. Photos
 are counted one by one also where they share a request: eight in one take about as long as eight alone.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
 from typing import Final
 
-from consumer.budget import Budget
+from consumer.budget import Budget, Permit
 from consumer.errors import DependencyDown, TaggerError
 from consumer.triton.failures import Overloaded
 
@@ -101,47 +100,32 @@ class Concurrency:
         """For how long Triton has answered none of the photos that it has; 0 where it has none."""
         return monotonic() - self._heard_s if self._sent else 0.0
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place for one photo, which is sent when the place is free.
+    def place(self) -> AbstractAsyncContextManager[None]:
+        """A place for one photo, which is sent when the place is free; how the block ends adapts their number."""
+        return _Stay(self, waits=True)
 
-        Yields:
-            Nothing; how the block ends adapts the number of places.
+    def extra(self) -> AbstractAsyncContextManager[None]:
+        """As `place`, for a photo that waits for no place: whether Triton answers must be seen when all are taken."""
+        return _Stay(self, waits=False)
 
-        Raises:
-            TaggerError: as the block.
-        """
-        permit = await self._places.acquire(1)
-        try:
-            async with self.extra():
-                yield
-        finally:
-            permit.release()
+    async def _enter(self) -> Permit:
+        return await self._places.acquire(1)
 
-    @asynccontextmanager
-    async def extra(self) -> AsyncIterator[None]:
-        """As `place`, for a photo that waits for no place: whether Triton answers must be seen when all are taken.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            TaggerError: as the block.
-        """
+    def _begin(self) -> float:
         sent_s = monotonic()
         if not self._sent:
             self._heard_s = sent_s
         self._sent += 1
-        try:
-            yield
-        except TaggerError as failure:
+        return sent_s
+
+    def _end(self, failure: BaseException | None, sent_s: float) -> None:
+        if failure is None:
+            self._heard_s = now_s = monotonic()
+            self._limit.answered(sent_s, now_s, in_use=self._places.used >= self._places.total)
+        elif isinstance(failure, TaggerError):
             self._note_failure(failure, sent_s)
-            raise
-        else:
-            self._note_answer(sent_s)
-        finally:
-            self._sent -= 1
-            self._places.total = int(self._limit.allowed)
+        self._sent -= 1
+        self._places.total = int(self._limit.allowed)
 
     def _note_failure(self, failure: TaggerError, sent_s: float) -> None:
         if isinstance(failure, Overloaded):
@@ -152,6 +136,21 @@ class Concurrency:
             # Of this photo, not of how much Triton has to do: so a photo takes no places from the others.
             self._heard_s = monotonic()
 
-    def _note_answer(self, sent_s: float) -> None:
-        self._heard_s = now_s = monotonic()
-        self._limit.answered(sent_s, now_s, in_use=self._places.used >= self._places.total)
+
+class _Stay(AbstractAsyncContextManager[None]):
+    """One photo at Triton. Each photo has two: generators would cost three times as much."""
+
+    __slots__ = ("_concurrency", "_permit", "_sent_s", "_waits")
+
+    def __init__(self, concurrency: Concurrency, *, waits: bool) -> None:
+        self._concurrency = concurrency
+        self._waits = waits
+
+    async def __aenter__(self) -> None:
+        self._permit = await self._concurrency._enter() if self._waits else None  # noqa: SLF001 - one part
+        self._sent_s = self._concurrency._begin()  # noqa: SLF001 - as above
+
+    async def __aexit__(self, _: object, failure: BaseException | None, __: object) -> None:
+        self._concurrency._end(failure, self._sent_s)  # noqa: SLF001 - as above
+        if self._permit is not None:
+            self._permit.release()

@@ -16,8 +16,9 @@ from yarl import URL
 from consumer.budget import Budget
 from consumer.errors import PhotoHostDown, PhotoRejected, Retryable, TaggerError
 from consumer.fetch.attempt import Attempt, NotFound
+from consumer.fetch.below import OpenFile, open_below
 from consumer.fetch.fetcher import Fetcher
-from consumer.fetch.files import Files, OpenFile, open_below
+from consumer.fetch.files import Files
 from consumer.fetch.limits import FetchLimits
 from consumer.fetch.trail import Trail, following
 from tests.photo_host import BODY, event, failure, fetch, no_descriptor_left, rejected, until
