@@ -64,13 +64,17 @@ def test_the_head_with_stages_sees_mean_and_deviation_of_all_seven() -> None:
 
 def test_the_first_blocks_alone_see_what_they_see_in_the_whole_network() -> None:
     pixels, seen = torch.randn(2, 3, 64, 64), []
+    stems: list[torch.Tensor] = []
     for arch in ("efficientnet_lite0-stages", "efficientnet_lite0-blocks3-mlp8"):
         below = trunk(build(Model(arch=arch, pretrained="package"), 5)).eval()
+        below.get_submodule("net._blocks.0").register_forward_pre_hook(lambda _module, inputs: stems.append(inputs[0]))
         with torch.no_grad():
             seen.append(below(pixels))
     whole, first = seen
     stem, block0, _, block2 = (2 * channels for channels in (32, 16, 24, 24))
     assert first.shape == (2, stem + block0 + 2 * block2)
+    assert torch.allclose(first[:, : stem // 2], stems[-1].mean((2, 3)))
+    assert torch.allclose(first[:, stem // 2 : stem], stems[-1].std((2, 3), correction=0), atol=1e-3)
     assert torch.equal(first[:, stem : stem + block0], whole[:, 1280 : 1280 + block0])
     assert torch.equal(first[:, -block2:], whole[:, 1280 + block0 : 1280 + block0 + block2])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from training.models.networks import build
+from training.models.networks import build, trunk
 from training.models.served import deployable, normalised
 from training.recipes.files import read
 from training.recipes.recipe import Model, Recipe
@@ -97,9 +97,11 @@ def test_head_of_the_features_is_the_network_as_it_is_served(arch: str) -> None:
     net = build(Model(arch=arch), 3).eval()
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        whole = deployable(net)(normalised(images, torch.device("cpu")))
+        served, seen = deployable(net), normalised(images, torch.device("cpu"))
+        whole = served(seen)
         frozen = Frozen.of(net, bf16=False)
         assert frozen is not None
+        assert torch.allclose(frozen.features(images), trunk(served)(seen), atol=1e-5)
         assert torch.allclose(
             frozen.head(frozen.features(images)), whole, atol=5e-3
         )  # its own weights are rounded too when it is served
