@@ -98,7 +98,8 @@ async def test_another_server_behind_the_next_connection_is_not_believed(
             if noticed_by == "photo":
                 failure = await failure_of(models)
                 assert isinstance(failure, DependencyDown)
-                assert "is now" in failure.detail
+                # Or the connection is lost only while the photo is judged.
+                assert "is now" in failure.detail or "the connection or the models changed" in failure.detail
             served = await models.changed()
             assert served is not None
             assert served.brand_labels == second.labels
