@@ -24,7 +24,11 @@ def client(triton: Triton) -> Iterator[triton_grpc.InferenceServerClient]:
         yield connected
 
 
-def photos(count: int, side: int = 96) -> np.ndarray:
+def side_of(client: triton_grpc.InferenceServerClient, model: str) -> int:
+    return int(client.get_model_config(model).config.input[0].dims[0])
+
+
+def photos(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(count).integers(0, 256, (count, side, side, 3), np.uint8)
 
 
@@ -47,7 +51,8 @@ def test_triton_answers_what_the_published_graph_computes(
     manifest = json.loads((newest(model) / "MANIFEST.json").read_text())
     served = manifest.get("cpu", {"engine": "onnxruntime", "file": "model.onnx"})
     run = ENGINES[served["engine"]](onnx.load(newest(model) / served["file"]))
-    for got, want in zip(infer(client, model, photos(count)), run(photos(count)), strict=True):
+    images = photos(count, side_of(client, model))
+    for got, want in zip(infer(client, model, images), run(images), strict=True):
         assert got.dtype == np.float32
         assert np.allclose(got, want, atol=1e-4)
 
@@ -70,4 +75,4 @@ def test_photos_of_another_size_are_refused_and_the_next_ones_are_served(
 ) -> None:
     with pytest.raises(InferenceServerException):
         infer(client, model, photos(1, 64))
-    assert infer(client, model, photos(1))[0].shape[0] == 1
+    assert infer(client, model, photos(1, side_of(client, model)))[0].shape[0] == 1
