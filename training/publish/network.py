@@ -1,7 +1,7 @@
 """A run's evaluated network as a candidate for release: its files, their parity, and its evidence."""
 
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from training.publish import gate
 from training.publish.bundle import CPU_FILES, PARITY_PHOTOS, Bundle, make
 from training.publish.manifest import Evidence
 from training.publish.release import Candidate, metrics_of
-from training.runs.run import load_model
+from training.runs.run import Run, load_model
 
 #: Of a run's folder, where its graphs are written.
 EXPORT: Final = "export"
@@ -28,12 +28,7 @@ def candidate_of(found: Evaluated, wanted: Collection[str] = CPU_FILES) -> Candi
         found.run.data().sha256,
         {**metrics_of(values["figures"]), **{name: values[name] for name in ("foreign", "photos", "alarms", "apart")}},
         dict(evaluation.decision),
-        {
-            "run": found.run.name,
-            "recipe": found.run.recipe().model_dump(mode="json"),
-            "result": found.run.result(),
-            "environment": found.run.environment(),
-        },
+        _made_by(found.run),
         texts={path.name: path.read_text() for path in written if path.name in _TEXTS},
     )
     checks = tuple(gate.absolute(evaluation, found.run.data().leaks))
@@ -47,6 +42,17 @@ def candidate_of(found: Evaluated, wanted: Collection[str] = CPU_FILES) -> Candi
         lambda: bundle_of(found, wanted),
         evidence,
     )
+
+
+def _made_by(run: Run) -> dict[str, Any]:
+    """What made a run's weights, without the folders of the machine that it ran on: they would be published."""
+    result, environment = run.result(), run.environment()
+    return {
+        "run": run.name,
+        "recipe": run.recipe().model_dump(mode="json", exclude={"data": {"root", "cache"}}),
+        "result": {name: value for name, value in result.items() if name != "run"},
+        "environment": {name: value for name, value in environment.items() if name != "command"},
+    }
 
 
 def bundle_of(found: Evaluated, wanted: Collection[str] = CPU_FILES) -> Bundle:

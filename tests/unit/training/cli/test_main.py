@@ -31,7 +31,9 @@ def test_demo_models_publishes_both_models_from_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "accuracy_always_no_logo" in done.stdout
     for model in ("brand_logo", "photo_quality"):
-        manifest = json.loads((tmp_path / model / "1" / "MANIFEST.json").read_text())
+        text = (tmp_path / model / "1" / "MANIFEST.json").read_text()
+        assert str(tmp_path) not in text
+        manifest = json.loads(text)
         fp32 = [row for row in manifest["parity"] if row["file"] == "model.onnx" and row["engine"] == "onnxruntime"]
         assert fp32[0]["max_abs_difference"] <= 1e-4
         assert manifest["forced"]
