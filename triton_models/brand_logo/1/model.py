@@ -1,34 +1,91 @@
-"""Triton's python backend for one version directory: ONNX Runtime on the CPU, one run for a whole batch of requests.
+"""Triton's python backend for one version directory: OpenVINO or ONNX Runtime, one run for a whole batch of requests.
 
-Triton copies nothing: it executes this file from the version directory, so it may import only numpy and onnxruntime.
+Triton copies nothing: it executes this file from the version directory, so it may import only numpy and its engine.
 """
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-# Its wheels report usage over the network and leave files in the temporary folder unless told not to.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+#: uint8 [N, H, W, 3] to the outputs of the graph, in its order.
+Run = Callable[[np.ndarray], list[np.ndarray]]
+#: Batches that get a graph of their own, 17 % faster than the one of any size: a lone photo, and a full batch. More of
+#: them would cost a quarter of a second of CPU time each when an instance starts.
+_FREQUENT = (1, 8)
+
+
+def onnxruntime_run(path: Path, threads: int) -> tuple[list[str], Run]:
+    """Names of the outputs, and what computes them with ONNX Runtime."""
+    # Its wheels report usage over the network and leave files in the temporary folder unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime  # noqa: PLC0415 - a version needs one engine
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return names, lambda images: list(session.run(names, {"images": images}))
+
+
+def openvino_run(path: Path, threads: int) -> tuple[list[str], Run]:
+    """As `onnxruntime_run`, with OpenVINO."""
+    import openvino  # noqa: PLC0415 - a version needs one engine
+
+    core = openvino.Core()
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        # what is not int8 stays float32: bfloat16 on CPUs that have it would decide otherwise than the parity gate saw
+        "INFERENCE_PRECISION_HINT": "f32",
+        # instances would pin their thread to the same core
+        "ENABLE_CPU_PINNING": False,
+    }
+    model = core.read_model(str(path))
+    names = [output.get_any_name() for output in model.outputs]
+    sides = [side.get_length() for side in list(model.input(0).get_partial_shape())[1:]]
+    any_size = core.compile_model(model, "CPU", options).create_infer_request()
+    requests: dict[int, Any] = {}
+    for size in _FREQUENT:
+        sized = model.clone()
+        sized.reshape([size, *sides])
+        requests[size] = core.compile_model(sized, "CPU", options).create_infer_request()
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        request = requests.get(len(images), any_size)
+        # By tensors: a dictionary would cost 0.1 ms a call, a fifth of what one photo takes. A tensor only borrows the
+        # memory, so the pixels need a name until the end.
+        pixels = np.require(images, requirements=["C", "W"])
+        request.set_input_tensor(openvino.Tensor(pixels, shared_memory=True))
+        request.infer()
+        return [np.array(request.get_output_tensor(index).data) for index in range(len(names))]
+
+    return names, run
+
+
+_ENGINES = {"onnxruntime": onnxruntime_run, "openvino": openvino_run}
 
 
 class TritonPythonModel:
     """Serves `images` UINT8 [N, H, W, 3]; outputs are those of the ONNX graph, in its order."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Loads the graph named by the parameter MODEL_FILE with THREADS threads."""
+        """Loads what `engine.<version>` names, else MODEL_FILE in ENGINE, with THREADS threads."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = int(parameters.get("THREADS", "1"))
-        options.inter_op_num_threads = 1
-        path = Path(args["model_repository"]) / args["model_version"] / parameters.get("MODEL_FILE", "model.onnx")
-        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.outputs = [output.name for output in self.session.get_outputs()]
+        default = {
+            "engine": parameters.get("ENGINE", "onnxruntime"),
+            "file": parameters.get("MODEL_FILE", "model.onnx"),
+        }
+        chosen = json.loads(parameters.get(f"engine.{args['model_version']}", json.dumps(default)))
+        path = Path(args["model_repository"]) / args["model_version"] / chosen["file"]
+        self.outputs, self.run = _ENGINES[chosen["engine"]](path, int(parameters.get("THREADS", "1")))
         self.sides = tuple(config["input"][0]["dims"])
 
     def _images(self, request: object) -> np.ndarray:
@@ -47,7 +104,7 @@ class TritonPythonModel:
             except (ValueError, AttributeError) as error:
                 responses[index] = pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
         if good:
-            results = self.session.run(self.outputs, {"images": np.concatenate([images for _, images in good])})
+            results = self.run(np.concatenate([images for _, images in good]))
             start = 0
             for index, images in good:
                 stop = start + len(images)
