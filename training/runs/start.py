@@ -77,17 +77,15 @@ def train(run: Run, console: Console) -> dict[str, Any]:
     A finished run is left as it is. Under `torchrun` every process calls this; the leading one writes files and returns
     the result, the others return an empty one.
     """
-    recipe = run.recipe()  # the first process wrote it before it joined
-    whole = recipe.train.final == "all"
-    if run.finished and (not whole or Run(run.path / FINAL).finished):
-        return run.result()
     with joined() as process:
+        process.wait()  # the leading one wrote the recipe before
+        recipe = run.recipe()
         torch.set_num_threads(recipe.train.threads)
         if process.device.type == "cpu":
             torch.use_deterministic_algorithms(mode=True)
         console = console if process.leads else Console(quiet=True)
         result = _trained(run, recipe, process, console)
-        if whole:
+        if recipe.train.final == "all":
             _trained(_final_run(run, recipe, process), recipe, process, console)
     return result
 

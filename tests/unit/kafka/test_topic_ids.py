@@ -132,11 +132,13 @@ def test_without_a_descriptor_or_a_thread_left_it_is_asked_again(monkeypatch: py
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_question_that_fails_by_itself_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Client(ID)
+    client, before = Client(ID), set(threading.enumerate())
     topic_ids = TopicIds(lambda: client)  # type: ignore[arg-type,return-value]
     with monkeypatch.context() as without:
         without.setattr(client, "describe_topics", raising(MemoryError()))
         topic_ids.ask(["t"])
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)  # its failure is of this test, not of the next
         assert not taken(topic_ids.take).answered
     topic_ids.ask(["t"])
     assert taken(topic_ids.take).ids == {"t": ID}
