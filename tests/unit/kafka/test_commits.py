@@ -301,3 +301,10 @@ def test_a_position_that_falls_back_to_what_is_committed_ends_the_age_of_what_wa
     bench.read(A, 10)
     bench.turn()
     assert bench.value("tagger_commit_overdue_seconds", topic=TOPIC) == 0
+
+
+def test_the_end_of_an_empty_log_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    monkeypatch.setattr(bench, "get_watermark_offsets", lambda *_, **__: (0, 0))
+    bench.turn()
+    assert bench.commits.last_ends == {A: 0, B: 0}
