@@ -174,7 +174,6 @@ class OffsetTracker:
     def forget(self, partition: Partition) -> None:
         """A partition was revoked: its late completions will be dropped."""
         self._partitions.pop(partition, None)
-        self._taken.pop(partition, None)
 
     def add(self, partition: Partition, offset: int) -> int | None:
         """A record was delivered; returns the epoch to finish it with.
