@@ -341,3 +341,11 @@ def test_what_vanished_unread_is_counted_without_what_was_read_or_finished_befor
     assert tracker.window(A).unread_below(20) == 5
     assert tracker.window(A).unread_below(13) == 0
     assert OffsetTracker().window(A).unread_below(20) == 0
+
+
+def test_what_an_earlier_owner_finished_moves_the_position_as_soon_as_it_is_read_again() -> None:
+    tracker = OffsetTracker()
+    tracker.assign(A, 10, frozenset({10, 11}))
+    for offset in (10, 11):
+        assert tracker.add(A, offset) is None
+        assert tracker.window(A).position == offset + 1
