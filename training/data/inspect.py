@@ -11,23 +11,13 @@ from PIL import Image
 
 from training.data.decode import Decoded, decode
 from training.data.made import generator_sha256
-from training.data.photos import COMPOSED, SCENE, Photo
+from training.data.photos import Photo
 from training.data.read import read_bytes
 from training.errors import Unreadable
 
 _HASH_PX: Final = 8
 #: Photos with a shorter side, in px, are refused: they show too little.
 _LEAST_PX: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """A readable photo with its SHA-256, and its difference hash (`dhash`, 64 bits; 0 for photos drawn by code)."""
-
-    photo: Photo
-    dhash: int
-    #: `Decoded.taken`.
-    taken: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +48,11 @@ def _shape(photo: Decoded) -> dict[str, str]:
     }
 
 
-def inspect(photo: Photo) -> Inspected | Broken:
-    """Reads one photo."""
-    if photo.uri.startswith((SCENE, COMPOSED)):
+def inspect(photo: Photo) -> Photo | Broken:
+    """Reads one photo; returns it with its SHA-256, difference hash, time and shape."""
+    if photo.drawn:
         digest = photo.sha256 or hashlib.sha256(f"{generator_sha256()} {photo.uri}".encode()).hexdigest()
-        return Inspected(replace(photo, sha256=digest), 0)
+        return replace(photo, sha256=digest)
     try:
         body = read_bytes(photo.uri)
         decoded = decode(body, _HASH_PX * 4)
@@ -78,17 +68,16 @@ def inspect(photo: Photo) -> Inspected | Broken:
         image = image.crop((x0, y0, x1 + 1, y1 + 1))
     sha256, dhash = hashlib.sha256(body).hexdigest(), difference_hash(image)
     metadata = {**photo.metadata, **_shape(decoded)}
-    found = replace(photo, sha256=sha256, dhash=dhash, taken=decoded.taken, metadata=metadata)
-    return Inspected(found, dhash, decoded.taken)
+    return replace(photo, sha256=sha256, dhash=dhash, taken=decoded.taken, metadata=metadata)
 
 
 def inspect_all(
     photos: Sequence[Photo], workers: int, on_done: Callable[[int], None] = lambda _count: None
-) -> tuple[list[Inspected], list[Broken]]:
+) -> tuple[list[Photo], list[Broken]]:
     """`inspect` of all photos in order; calls `on_done(1)` after each."""
-    found: list[Inspected | Broken] = []
+    found: list[Photo | Broken] = []
     with ThreadPoolExecutor(workers) as pool:
         for result in pool.map(inspect, photos):
             found.append(result)
             on_done(1)
-    return [one for one in found if isinstance(one, Inspected)], [one for one in found if isinstance(one, Broken)]
+    return [one for one in found if isinstance(one, Photo)], [one for one in found if isinstance(one, Broken)]

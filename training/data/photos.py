@@ -55,6 +55,11 @@ class Photo:
     #: Properties that a report slices by.
     metadata: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether code drew the photo: it has no scene, no time and no uploader."""
+        return self.uri.startswith((SCENE, COMPOSED))
+
     def as_json(self) -> dict[str, Any]:
         """Plain values without the empty ones."""
         values = {name: getattr(self, name) for name in self.__slots__}

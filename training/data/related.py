@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data.photos import COMPOSED, SCENE, Photo
+from training.data.photos import Photo
 from training.data.scenes import numbered
 
 #: Difference hashes this close are of one scene, as a rule; a copy differs in 4 bits or fewer.
@@ -30,11 +30,6 @@ _AT_ONCE: Final = 256
 LOOKS, MOMENT, SERIES, PEOPLE = "looks", "moment", "series", "uploader"
 
 
-def drawn(photo: Photo) -> bool:
-    """Whether code drew the photo: it has no scene, no time and no uploader."""
-    return photo.uri.startswith((SCENE, COMPOSED))
-
-
 def related(photos: Sequence[Photo], trained_on: Sequence[Photo]) -> list[tuple[str, ...]]:
     """What each photo shares with any of those that were trained on; nothing for photos drawn by code.
 
@@ -42,14 +37,14 @@ def related(photos: Sequence[Photo], trained_on: Sequence[Photo]) -> list[tuple[
     folder, under names that differ in one number, by at most 3. PEOPLE: of one source, and of one group, or with an
     equal value in a column such as `uploader` or `album`.
     """
-    known = [photo for photo in trained_on if not drawn(photo)]
+    known = [photo for photo in trained_on if not photo.drawn]
     looks = _alike(photos, known)
     moments = _near(known, lambda photo: (photo.source, photo.taken), _MOMENT_S)
     series = _near(known, numbered, _SERIES_GAP)
     people = {key for photo in known for key in _people(photo)}
     return [
         ()
-        if drawn(photo)
+        if photo.drawn
         else tuple(
             name
             for name, shared in (

@@ -12,8 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from training.data.inspect import Inspected
-from training.data.photos import COMPOSED, SCENE, Photo
+from training.data.photos import Photo
 from training.errors import DataError
 from training.recipes.recipe import Splitting
 
@@ -35,7 +34,7 @@ def buckets(keys: Iterable[Hashable | None]) -> Iterator[list[int]]:
     return (indices for indices in found.values() if len(indices) > 1)
 
 
-def scene_pairs(found: Sequence[Inspected], rules: Splitting, features: Features | None) -> set[Pair]:
+def scene_pairs(found: Sequence[Photo], rules: Splitting, features: Features | None) -> set[Pair]:
     """Pairs of photos of one scene, as `rules.scenes` says; photos drawn by code have none.
 
     Args:
@@ -46,22 +45,22 @@ def scene_pairs(found: Sequence[Inspected], rules: Splitting, features: Features
     Raises:
         DataError: The rules compare looks, and there are no features.
     """
-    listed = [n for n, item in enumerate(found) if not item.photo.uri.startswith((SCENE, COMPOSED))]
-    folders = [_folder(item.photo) for item in found]
+    listed = [n for n, item in enumerate(found) if not item.drawn]
+    folders = [_folder(item) for item in found]
     pairs: set[Pair] = set()
     if "folder" in rules.scenes:
         pairs |= _close(listed, folders, [0.0] * len(found), 0.0)
     if "time" in rules.scenes:
         pairs |= _close(listed, folders, [item.taken for item in found], rules.gap_s)
     if "names" in rules.scenes:
-        series, numbers = zip(*(numbered(item.photo) for item in found), strict=True) if found else ((), ())
+        series, numbers = zip(*(numbered(item) for item in found), strict=True) if found else ((), ())
         pairs |= _close(listed, series, numbers, 1)
     if "look" in rules.scenes and listed:
         if features is None:
             raise DataError("scenes: look compares features of photos, which are not at hand here")
         pairs |= {
             (listed[left], listed[right])
-            for left, right in _alike(features([found[index].photo for index in listed]), rules.alike)
+            for left, right in _alike(features([found[index] for index in listed]), rules.alike)
         }
     return pairs
 

@@ -13,7 +13,6 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from training.data.inspect import Inspected
 from training.data.manifest import target_name
 from training.data.photos import FOREIGN, SCENE, TEST, TRAIN, VAL, Photo
 from training.data.scenes import Features, Pair, buckets, scene_pairs
@@ -50,16 +49,16 @@ def _chains(keys: Iterable[Hashable | None]) -> set[Pair]:
     return {pair for indices in buckets(keys) for pair in pairwise(indices)}
 
 
-def _exact_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
-    return [(item.photo.sha256, item.photo.box) for item in found]
+def _exact_keys(found: Sequence[Photo]) -> list[Hashable | None]:
+    return [(item.sha256, item.box) for item in found]
 
 
-def _group_keys(found: Sequence[Inspected]) -> list[Hashable | None]:
-    return [(item.photo.source, item.photo.group) if item.photo.group else None for item in found]
+def _group_keys(found: Sequence[Photo]) -> list[Hashable | None]:
+    return [(item.source, item.group) if item.group else None for item in found]
 
 
 def divide(
-    found: Sequence[Inspected], rules: Splitting, features: Features | None = None
+    found: Sequence[Photo], rules: Splitting, features: Features | None = None
 ) -> tuple[list[Photo], dict[str, Any]]:
     """Photos with their splits, and the leak report.
 
@@ -75,34 +74,30 @@ def divide(
         "group": _chains(_group_keys(found)),
         "scene": scene_pairs(found, rules, features),
     }
-    splits = _draw([item.photo for item in found], _connected(len(found), *alike.values()), rules)
+    splits = _draw(list(found), _connected(len(found), *alike.values()), rules)
     crossing = {
         kind: sorted(pair for pair in pairs if splits[pair[0]] != splits[pair[1]]) for kind, pairs in alike.items()
     }
     count = sum(len(pairs) for pairs in crossing.values())
     if count and rules.on_leak == "fail":
         left, right = next(pair for pairs in crossing.values() for pair in pairs)
-        raise DataError(
-            f"{count} pairs leak between splits, such as {found[left].photo.id} and {found[right].photo.id}"
-        )
+        raise DataError(f"{count} pairs leak between splits, such as {found[left].id} and {found[right].id}")
     dropped = _to_drop(alike, splits)
-    kept = [replace(i.photo, split=s) for n, (i, s) in enumerate(zip(found, splits, strict=True)) if n not in dropped]
+    kept = [replace(i, split=s) for n, (i, s) in enumerate(zip(found, splits, strict=True)) if n not in dropped]
     conflicts = [
-        (left, right)
-        for left, right in sorted(alike["exact"])
-        if target_name(found[left].photo) != target_name(found[right].photo)
+        (left, right) for left, right in sorted(alike["exact"]) if target_name(found[left]) != target_name(found[right])
     ]
     report = {
         "checked": len(found),
         "pairs": {kind: len(pairs) for kind, pairs in alike.items()},
         "between_splits": {kind: len(pairs) for kind, pairs in crossing.items()},
-        "dropped": [found[index].photo.id for index in sorted(dropped)],
+        "dropped": [found[index].id for index in sorted(dropped)],
         "left": 0,
         "examples": {
-            kind: [[found[left].photo.id, found[right].photo.id] for left, right in pairs[:_EXAMPLES]]
+            kind: [[found[left].id, found[right].id] for left, right in pairs[:_EXAMPLES]]
             for kind, pairs in crossing.items()
         },
-        "same_bytes_other_label": [[found[left].photo.id, found[right].photo.id] for left, right in conflicts],
+        "same_bytes_other_label": [[found[left].id, found[right].id] for left, right in conflicts],
     }
     return kept, report
 

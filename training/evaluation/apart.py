@@ -8,7 +8,6 @@ from typing import Final
 import numpy as np
 
 from training.data.photos import Photo
-from training.data.related import drawn
 from training.evaluation.answers import Figure
 from training.evaluation.slices import LEAST_PHOTOS
 from training.statistics import Ints
@@ -58,7 +57,7 @@ def divided(
         shared: What each shares with training (`related.related`); empty if it is not known.
         figures: The figures of the photos at some indices.
     """
-    real = [place for place, photo in enumerate(photos[: len(shared)]) if not drawn(photo)]
+    real = [place for place, photo in enumerate(photos[: len(shared)]) if not photo.drawn]
     if not real:
         return None
     parts = [np.array([place for place in real if bool(shared[place]) is some], np.int64) for some in (True, False)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.console import Console
 
-from training.data.inspect import Inspected, inspect_all
+from training.data.inspect import inspect_all
 from training.data.photos import Photo
 from training.errors import DataError
 from training.progress import task
@@ -41,7 +41,7 @@ class LabelledPhotos:
         return {name: found[name] for name in self.labels}
 
 
-def inspected(photos: Sequence[Photo], workers: int, console: Console) -> list[Inspected]:
+def inspected(photos: Sequence[Photo], workers: int, console: Console) -> list[Photo]:
     """The photos with their hashes, each read once.
 
     Raises:

@@ -74,7 +74,7 @@ def _by_row(source: RatingsSource, shares: Shares, seed: int, workers: int, cons
     test, val = round(len(found) * shares.test), round(len(found) * shares.val)
     names = np.full(len(found), TRAIN, dtype=object)
     names[order[:test]], names[order[test : test + val]] = TEST, VAL
-    kept = tuple(replace(item.photo, split=str(name)) for item, name in zip(found, names, strict=True))
+    kept = tuple(replace(item, split=str(name)) for item, name in zip(found, names, strict=True))
     unreadable = tuple(item.as_json() for item in broken)
     return Manifest("quality", LABELS, kept, unreadable, {"left": sum(crossing(kept).values()), **crossing(kept)})
 

@@ -103,7 +103,7 @@ def read(data: Path, way: Way, console: Console) -> LabelledPhotos:
     enough = [photo for photo in wanted if counts[photo.label] >= _LEAST]
     kept = sampled(enough, way.most)
     found = inspected(kept, way.workers, console)
-    photos = divided([item.photo for item in found], way.seed)
+    photos = divided(found, way.seed)
     twins = _twins([item.dhash for item in found], photos)
     notes = []
     if len(wanted) > len(enough):

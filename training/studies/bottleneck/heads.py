@@ -144,9 +144,9 @@ def guesses(reader: Reader, folder: Path) -> list[Guess]:
         raise DataError(f"no readable pictures in {folder}")
     made = []
     for item in found:
-        features = features_of(reader.source, stack([item.photo], reader.source.geometry, 1))
+        features = features_of(reader.source, stack([item], reader.source.geometry, 1))
         shares = reader.fitted.predict_proba(features)[0]
         best = np.argsort(-shares, kind="stable")[:_TOP]
         named = tuple((reader.labels[int(reader.fitted.classes_[index])], float(shares[index])) for index in best)
-        made.append(Guess(item.photo.id, named, flagged=named[0][1] < reader.limit))
+        made.append(Guess(item.id, named, flagged=named[0][1] < reader.limit))
     return made

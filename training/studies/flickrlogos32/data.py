@@ -10,7 +10,6 @@ import numpy as np
 from rich.console import Console
 
 from training.data.brands import flickr_logos, folders, grocery
-from training.data.inspect import Inspected
 from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.splits import divide, near_pairs
 from training.data.walk import photos_of
@@ -46,7 +45,7 @@ def read(data: Path, seed: int, workers: int, console: Console, *, made: bool = 
     found = inspected(listed, workers, console)
     notes: tuple[str, ...]
     if kind == "flickrlogos32":
-        photos, notes = [item.photo for item in found], (_near_note(found),)
+        photos, notes = found, (_near_note(found),)
     else:
         rules = Splitting(val=0.2, test=0.3, seed=seed, keep_given=False, near_bits=NEAR_BITS)
         photos, leaks = divide(found, rules)
@@ -87,9 +86,9 @@ def _description(counts: Mapping[str, int], classes: int, kind: str, origin: str
     return f"{part}: {classes - 1} brands and no-logo, {size}. Our figures cannot be compared with the published ones."
 
 
-def _near_note(found: Sequence[Inspected]) -> str:
+def _near_note(found: Sequence[Photo]) -> str:
     pairs = near_pairs([item.dhash for item in found], NEAR_BITS)
-    crossing = sum(found[left].photo.split != found[right].photo.split for left, right in pairs)
+    crossing = sum(found[left].split != found[right].split for left, right in pairs)
     return f"The data set's own splits are kept; {crossing} pairs of nearly equal photos lie in two of them."
 
 

@@ -106,10 +106,10 @@ def _split(listed: Sequence[Photo], wanted: Wanted) -> tuple[list[Photo], list[s
         DataError: Too few crops.
     """
     found, _ = inspect_all(listed, wanted.workers)
-    if {item.photo.label for item in found} != set(wanted.classes):
+    if {item.label for item in found} != set(wanted.classes):
         raise DataError(f"no crops of both {' and '.join(wanted.classes)}; `photo-trainer fetch-openimages` has photos")
     if wanted.as_published:
-        return [replace(item.photo, split=TRAIN) for item in found], []
+        return [replace(item, split=TRAIN) for item in found], []
     crops, leaks = divide(found, Splitting(val=0.15, test=0.15, seed=wanted.seed, keep_given=False))
     if {crop.split for crop in crops} != {TRAIN, VAL, TEST}:
         raise DataError(f"{len(crops)} crops are too few for train, val and test")

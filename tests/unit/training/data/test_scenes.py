@@ -8,7 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from tests.photo_folders import photo
-from training.data.inspect import Inspected, inspect
+from training.data.inspect import inspect
 from training.data.photos import COMPOSED, Photo
 from training.data.scenes import scene_pairs
 from training.data.splits import divide
@@ -16,11 +16,11 @@ from training.errors import DataError
 from training.recipes.recipe import Splitting
 
 
-def found(uri: str, taken: float | None = None, source: str = "s", split: str | None = None) -> Inspected:
-    return Inspected(Photo(uri, uri, source, label="acme", split=split, sha256=uri), 0, taken)
+def found(uri: str, taken: float | None = None, source: str = "s", split: str | None = None) -> Photo:
+    return Photo(uri, uri, source, label="acme", split=split, sha256=uri, taken=taken)
 
 
-def pairs(items: list[Inspected], *scenes: str, **rules: float) -> set[tuple[int, int]]:
+def pairs(items: list[Photo], *scenes: str, **rules: float) -> set[tuple[int, int]]:
     return scene_pairs(items, Splitting.model_validate({"scenes": scenes, **rules}), None)
 
 
@@ -93,7 +93,7 @@ def test_the_time_of_a_photo_is_that_of_the_exposure_and_not_of_a_change(
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = text
     photo(1, 0).save(tmp_path / "a.jpg", exif=exif)
     seen = inspect(Photo("a", str(tmp_path / "a.jpg"), "s"))
-    assert isinstance(seen, Inspected)
+    assert isinstance(seen, Photo)
     assert (seen.taken is not None) == known
     if text.startswith("2026"):
         assert seen.taken is not None

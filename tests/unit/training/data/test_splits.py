@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests.photo_folders import brand_folders, photo
 from training.data.assemble import assemble
-from training.data.inspect import Inspected, difference_hash
+from training.data.inspect import difference_hash
 from training.data.manifest import load_manifest
 from training.data.photos import FOREIGN, Photo
 from training.data.splits import divide, near_pairs
@@ -29,8 +29,8 @@ def recipe_of(folder: Path, **data: object) -> Recipe:
     return parse({"task": "brand", "data": values})
 
 
-def found(index: int, label: str = "acme", group: str = "", split: str | None = None, dhash: int = 0) -> Inspected:
-    return Inspected(Photo(str(index), "", "s", label=label, group=group, split=split, sha256=str(index)), dhash)
+def found(index: int, label: str = "acme", group: str = "", split: str | None = None, dhash: int = 0) -> Photo:
+    return Photo(str(index), "", "s", label=label, group=group, split=split, sha256=str(index), dhash=dhash)
 
 
 @settings(max_examples=40)
@@ -87,7 +87,7 @@ def test_copies_across_given_splits_leave_training_or_stop_it(tmp_path: Path) ->
     assert manifest.leaks["between_splits"]["exact"] >= 9
     assert len(manifest.of("train")) == 3 * 11
     assert len(manifest.of("test")) == 3
-    again, leaks = divide([Inspected(p, 0) for p in manifest.photos], Splitting(on_leak="fail"))
+    again, leaks = divide([replace(p, dhash=0) for p in manifest.photos], Splitting(on_leak="fail"))
     assert sum(leaks["between_splits"].values()) == 0
     assert len(again) == len(manifest.photos)
     with pytest.raises(DataError, match="leak between splits, such as"):

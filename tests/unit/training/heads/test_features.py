@@ -25,7 +25,7 @@ def listed(folder: Path, count: int, size: tuple[int, int] = (48, 40)) -> list[P
     for index in range(count):
         photo(index, index % 3, size).save(folder / f"{index}.jpg")
     found = [Photo(f"{index}", str(folder / f"{index}.jpg"), "made") for index in range(count)]
-    return [item.photo for item in inspect_all(found, 2)[0]]
+    return inspect_all(found, 2)[0]
 
 
 @pytest.fixture(scope="module")
