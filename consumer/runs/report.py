@@ -6,12 +6,16 @@ page shows the same report. Scores and shares are 0..1, times in milliseconds.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
+
+from pydantic import TypeAdapter
 
 from consumer.runs.comparison import Example
 from consumer.runs.figures import Share
 from consumer.runs.gates import Gates, Violation
 from consumer.tags import Brand, Quality
+
+DIFF: Final = "run.diff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +218,7 @@ class Report:
     not_judged: tuple[NotJudged, ...]
     latency: Latency | None
     photos_per_s: float | None
+
+
+#: Its JSON Schema is published.
+REPORT_ADAPTER: Final = TypeAdapter(Report)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from consumer.escape import printable
 from consumer.runs import report
 from consumer.runs.answers import Answer
 from consumer.runs.bounded import Named, Smallest
@@ -21,14 +22,14 @@ _QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def report_of(run: RunHeader, comparison: Comparison, limits: Gates) -> Report:
-    """The report of a run's comparison."""
+    """The report of a run's comparison; characters of the header that are not visible become escapes."""
     counts = comparison.counts
     violations = tuple(gates(comparison, limits))
     answers = counts["judged"] + counts["not_judged"]
     return Report(
-        kind="run.diff",
+        kind=report.DIFF,
         version=1,
-        run=run,
+        run=_printable(run),
         gates=report.GateState(not violations, limits, violations),
         photos=report.Photos(
             answers=answers,
@@ -49,6 +50,18 @@ def report_of(run: RunHeader, comparison: Comparison, limits: Gates) -> Report:
         not_judged=_not_judged(comparison),
         latency=_latency(comparison.took),
         photos_per_s=answers / run.seconds if run.seconds else None,
+    )
+
+
+def _printable(run: RunHeader) -> RunHeader:
+    return RunHeader(
+        run_id=printable(run.run_id),
+        candidate=printable(run.candidate),
+        release=printable(run.release),
+        photos=printable(run.photos),
+        started_at=run.started_at,
+        by=printable(run.by),
+        seconds=run.seconds,
     )
 
 
