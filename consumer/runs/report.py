@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from pydantic import TypeAdapter
 
+from consumer.releases import Decision, ModelVersion
 from consumer.runs.comparison import Example
 from consumer.runs.figures import Share
 from consumer.runs.gates import Gates, Violation
@@ -19,12 +20,28 @@ DIFF: Final = "run.diff"
 
 
 @dataclass(frozen=True, slots=True)
+class Judges:
+    """Which version of each model judges, and with which thresholds; `release` is the number of that decision.
+
+    It is None of a candidate, which has none until it is promoted.
+    """
+
+    release: int | None
+    quality: ModelVersion
+    brand: ModelVersion
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
 class RunHeader:
-    """What a run is: texts for a person, as the command line shows them; `seconds` is how long it worked, if known."""
+    """What a run is: its candidate, the release that was in force at its start, and who started it.
+
+    `photos` says for a person which ones it is over; `seconds` is how long it worked, if that is known.
+    """
 
     run_id: str
-    candidate: str
-    release: str
+    candidate: Judges
+    in_force: Judges
     photos: str
     started_at: datetime
     by: str
@@ -141,7 +158,7 @@ class Slices:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Verdict:
     """What tags say of a photo."""
 
     quality: Quality
@@ -159,8 +176,8 @@ class Change:
     photo_id: str
     uri: str | None
     size: float
-    before: Decision
-    after: Decision
+    before: Verdict
+    after: Verdict
 
 
 @dataclass(frozen=True, slots=True)

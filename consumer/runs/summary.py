@@ -1,6 +1,7 @@
 """The summary of a comparison: from its counts to the numbers of the report. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from consumer.escape import printable
@@ -54,15 +55,7 @@ def report_of(run: RunHeader, comparison: Comparison, limits: Gates) -> Report:
 
 
 def _printable(run: RunHeader) -> RunHeader:
-    return RunHeader(
-        run_id=printable(run.run_id),
-        candidate=printable(run.candidate),
-        release=printable(run.release),
-        photos=printable(run.photos),
-        started_at=run.started_at,
-        by=printable(run.by),
-        seconds=run.seconds,
-    )
+    return replace(run, run_id=printable(run.run_id), photos=printable(run.photos), by=printable(run.by))
 
 
 def _changes(comparison: Comparison) -> report.Changes:
@@ -169,14 +162,14 @@ def _largest(comparison: Comparison) -> report.Largest:
 def _listed(largest: Smallest[Answer]) -> tuple[report.Change, ...]:
     """The changes, whose sizes are their numbers with the other sign."""
     return tuple(
-        report.Change(answer.photo_id, answer.uri, -number, _decision(answer.before), _decision(answer.after))
+        report.Change(answer.photo_id, answer.uri, -number, _verdict(answer.before), _verdict(answer.after))
         for (number, _), answer in largest.kept
         if answer.before is not None and answer.after is not None
     )
 
 
-def _decision(tags: Tags) -> report.Decision:
-    return report.Decision(tags.quality, tags.brands)
+def _verdict(tags: Tags) -> report.Verdict:
+    return report.Verdict(tags.quality, tags.brands)
 
 
 def _not_judged(comparison: Comparison) -> tuple[report.NotJudged, ...]:

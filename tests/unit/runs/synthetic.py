@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from consumer.releases import Decision, ModelVersion
 from consumer.runs.answers import Answer
+from consumer.runs.report import Judges, RunHeader
 from consumer.tags import Brand, Quality, Source, Tags
 
 STARTED = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
+IN_FORCE = Judges(4, ModelVersion("photo_quality", "2"), ModelVersion("brand_logo", "3"), Decision(0.5, 0.5))
+CANDIDATE = Judges(None, ModelVersion("photo_quality", "3"), ModelVersion("brand_logo", "3"), Decision(0.5, 0.55))
+RUN = RunHeader("r1", CANDIDATE, IN_FORCE, "uploads of 2026", STARTED, "alex", 50.0)
 BRANDS = ("Aldera", "Bright", "Corvo", "Dunlin")
 FORMATS = ("jpeg", "jpeg", "jpeg", "png", "webp", None)
 

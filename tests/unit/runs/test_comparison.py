@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from consumer.runs.answers import Answer
 from consumer.runs.comparison import AGES, MOST_SHOWN, fold
 from consumer.runs.gates import Gates
-from consumer.runs.report import Report, RunHeader
+from consumer.runs.report import Report
 from consumer.runs.summary import BARS, OTHERS, report_of
-from tests.unit.runs.synthetic import STARTED, answer, plausible, tags
-
-RUN = RunHeader("r1", "photo_quality 3", "release 1", "all", STARTED, "alex", 50.0)
+from tests.unit.runs.synthetic import RUN, STARTED, answer, plausible, tags
 
 scores = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 brands = st.dictionaries(st.sampled_from("AB"), st.sampled_from([0.2, 0.7, 0.9]))

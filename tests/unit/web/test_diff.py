@@ -10,16 +10,16 @@ import orjson
 import pytest
 
 from consumer.errors import REASONS
+from consumer.releases import ModelVersion
 from consumer.runs.answers import Answer
 from consumer.runs.comparison import fold
 from consumer.runs.gates import Gates
 from consumer.runs.report import REPORT_ADAPTER, Report, RunHeader
 from consumer.runs.summary import report_of
 from consumer.web import charts, diff, thumbnails
-from tests.unit.runs.synthetic import STARTED, answer, plausible, tags
+from tests.unit.runs.synthetic import RUN, STARTED, answer, plausible, tags
 from tests.unit.web.test_gallery import HOSTILE, Page, encoded
 
-RUN = RunHeader("r1", "photo_quality 3", "release 4", "uploads of 2026", STARTED, "alex", 50.0)
 OPEN = Gates(min_photos=0, max_level_jumps=1, max_brands_lost=1, max_mean_shift=1, max_not_judged=1)
 #: Every element of the template; a hostile text that becomes an element is none of them.
 ALLOWED_TAGS = frozenset(
@@ -41,7 +41,8 @@ def everywhere(text: str) -> tuple[Report, dict[str, bytes | str]]:
         answer(tags(0.9), tags(0.1), f"{text} down"),
         answer(None, None, f"{text} gone", reason=text, detail=text, uri=text),
     )
-    return report(*answers, run=RunHeader(text, text, text, text, STARTED, text, None)), {text: text}
+    judges = replace(RUN.candidate, quality=ModelVersion(text, text), brand=ModelVersion(text, text))
+    return report(*answers, run=replace(RUN, run_id=text, candidate=judges, photos=text, by=text)), {text: text}
 
 
 @pytest.mark.parametrize("text", HOSTILE[:-1])
@@ -136,6 +137,13 @@ def test_brands_are_told_as_kept_gained_and_lost() -> None:
     assert "+C 60.0 % gained −A 90.0 % lost B 70.0 % kept" in text  # noqa: RUF001
 
 
+def test_levels_have_their_names() -> None:
+    found = report(answer(tags(0.0), tags(1.0)))
+    text = re.sub(r"\s+", " ", Page(diff.render(found, {})).text)
+    assert "before 0.000 unusable, not good after 1.000 excellent, good" in text
+    assert "keep all tags unusable1+1.0000 %" in text  # its slice
+
+
 def test_a_report_of_no_photos_is_a_page_too() -> None:
     text = Page(diff.render(report(limits=Gates()), {})).text
     assert "No photo could be compared" in text
@@ -184,12 +192,13 @@ def test_the_json_keeps_hostile_texts_as_they_are(text: str) -> None:
 
 
 def test_shares_are_never_rounded_to_none_or_all() -> None:
-    shares = [None, 0.0, 1e-7, 0.0123, 0.25, 0.99999, 1.0]
+    shares = [None, 0.0, 1e-7, 0.0123, 0.1, 0.25, 0.99999, 1.0]
     assert [diff._percent(share) for share in shares] == [
         "none",
         "0 %",
         "< 0.01 %",
         "1.23 %",
+        "10.0 %",
         "25.0 %",
         "> 99.99 %",
         "100 %",
@@ -202,5 +211,6 @@ def test_bars_fill_their_width_and_leave_out_nothing() -> None:
     assert charts.stacked([("down", "", 0)], 100) == []
     assert charts.outline([0, 2, 1], 2, 30, 10) == "M0 10V10H10V0H20V5H30V10"
     assert [charts.from_middle(value, 2, 100) for value in (-1, 1, -9, 0)] == [(25, 25), (50, 25), (0, 50), (50, 0)]
+    assert charts.from_middle(0.5, 1, 100) == (50, 25)
     assert charts.from_middle(0, 0, 100) == (50, 0)
     assert [charts.shade(count, 10) for count in (0, 1, 2, 9, 10)] == [0, 1, 2, 5, 5]
