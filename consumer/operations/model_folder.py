@@ -60,14 +60,21 @@ class ModelFolder:
 
     @property
     def models(self) -> list[str]:
-        """Names of the models that have this configuration."""
-        return sorted(each.name for each in self.path.iterdir() if self._config(each.name).is_file())
+        """Names of the models that have this configuration.
+
+        Raises:
+            NotFound: the folder cannot be read.
+        """
+        return sorted(each.name for each in _entries(self.path) if self._config(each.name).is_file())
 
     def versions(self, model: str) -> list[int]:
-        """Published versions, oldest first."""
+        """Published versions, oldest first; none of a model that is not there.
+
+        Raises:
+            NotFound: the folder cannot be read.
+        """
         folder = self.path / model
-        found = [int(each.name) for each in folder.iterdir() if _is_version(each)] if folder.is_dir() else []
-        return sorted(found)
+        return sorted(int(each.name) for each in _entries(folder) if _is_version(each)) if folder.is_dir() else []
 
     def config(self, model: str) -> str:
         """The text of a model's configuration.
@@ -142,6 +149,18 @@ def required_folder(settings: Settings) -> ModelFolder:
             "set it to the folder that Triton serves, such as /path/to/triton_models", setting="triton.repository"
         )
     return folder
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder.
+
+    Raises:
+        NotFound: it cannot be read.
+    """
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise NotFound(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def _is_version(path: Path) -> bool:

@@ -29,7 +29,7 @@ class Listed:
     #: As Triton's index has it, and why; `not loaded` where it is not in the index.
     state: str
     reason: str
-    created_at: str | None
+    published_at: str | None
     figures: dict[str, float] | None
     bytes: int | None
 
@@ -42,7 +42,7 @@ async def list_versions(settings: Settings) -> list[Listed]:
         SettingsError: Triton wants another admin key, or there is no such folder.
     """
     folder = folder_of(settings)
-    async with _client(settings) as client:
+    async with client_of(settings) as client:
         states = {(each.model, int(each.version)): each for each in await client.index() if each.version.isdecimal()}
     published = {(model, n) for model in folder.models for n in folder.versions(model)} if folder else set()
     return [
@@ -73,7 +73,7 @@ async def verify(settings: Settings, model: str, version: int) -> Verification:
         SettingsError: the settings name no folder.
     """
     folder = required_folder(settings)
-    async with _client(settings) as client:
+    async with client_of(settings) as client:
         return await verify_version(folder, client, construction.prepare_limits(settings), model, version)
 
 
@@ -90,7 +90,7 @@ async def load(settings: Settings, model: str, version: int) -> list[int]:
     if version not in (there := folder.versions(model)):
         found = f"there are {', '.join(map(str, there))}" if there else f"models there: {', '.join(folder.models)}"
         raise NotFound(f"no {model} {version} in {folder.path}; {found}")
-    async with _client(settings) as client:
+    async with client_of(settings) as client:
         loaded = await _loaded(client, model)
         if version not in loaded:
             await _serve(folder, client, model, {*loaded, version})
@@ -111,7 +111,7 @@ async def retire(settings: Settings, model: str, version: int, needed: Mapping[t
     folder = required_folder(settings)
     if why := needed.get((model, version)):
         raise Refused(f"{model} {version} stays loaded: it is {why}")
-    async with _client(settings) as client:
+    async with client_of(settings) as client:
         left = await _loaded(client, model)
         if version in left:
             left.discard(version)
@@ -168,7 +168,8 @@ async def _loaded(client: RepositoryClient, model: str) -> set[int]:
     return {number for number, each in (await _settled(client, model)).items() if each.state == READY}
 
 
-def _client(settings: Settings) -> RepositoryClient:
+def client_of(settings: Settings) -> RepositoryClient:
+    """A client for an operator's calls to Triton."""
     triton = settings.triton
     return RepositoryClient(
         triton.url,

@@ -64,6 +64,14 @@ class Verification:
         """Whether all files and all answers are as they were published."""
         return not self.damaged and all(each.within for each in self.comparisons)
 
+    @property
+    def summary(self) -> str:
+        """In words, how much of it is not."""
+        wrong = sum(not each.within for each in self.comparisons)
+        parts = [f"{wrong} of {len(self.comparisons)} answers differ"] if wrong else []
+        parts += [f"other files: {', '.join(self.damaged)}"] if self.damaged else []
+        return "; ".join(parts) or "all answers and files are as published"
+
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
