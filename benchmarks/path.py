@@ -26,8 +26,9 @@ from consumer.demo.photos import SAMPLES, SUFFIXES
 from consumer.embedded.paths import free_port, repository_root
 from consumer.embedded.servers import Stack, start_stack
 from consumer.kafka import clients
-from consumer.kafka.topics import TopicNames, create_topics
+from consumer.kafka.topics import create_topics
 from consumer.reader import TagReader
+from consumer.topic_names import TopicNames
 
 DEADLINE_S = 120.0
 

@@ -116,12 +116,13 @@ def read(quality: ServedModel, brand: ServedModel) -> ModelContract:
 
 
 def differences(before: ModelContract, now: ModelContract) -> str:
-    """What of a contract is another in `now`, for an operator: `photo_quality: version 1 is now 3; ...`."""
+    """What of the models is another in `now`, for an operator: `photo_quality: version 1 is now 3; ...`.
+
+    Not the thresholds: a release has its own.
+    """
     pairs = [
         (f"{before.quality_model}: version", before.quality_version, now.quality_version),
         (f"{before.brand_model}: version", before.brand_version, now.brand_version),
-        ("good_threshold", before.good_threshold, now.good_threshold),
-        ("brand_threshold", before.brand_threshold, now.brand_threshold),
         (f"{before.quality_model}: input", before.quality_geometry, now.quality_geometry),
         (f"{before.brand_model}: input", before.brand_geometry, now.brand_geometry),
         ("number of labels", len(before.brand_labels), len(now.brand_labels)),

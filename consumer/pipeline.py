@@ -11,7 +11,7 @@ from typing import Final
 
 from consumer import events
 from consumer.contract import Views
-from consumer.errors import PhotoHostDown, PhotoRejected, Reason, RecordRefused, Retryable
+from consumer.errors import DependencyDown, PhotoHostDown, PhotoRejected, Reason, RecordRefused, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Record, Scores, Tags
 from consumer.fetch.fetcher import UNFINISHED
 from consumer.fetch.hosts import Hosts
@@ -22,7 +22,7 @@ from consumer.order_watch import OrderWatch
 from consumer.redis.store import Written
 from consumer.resilience import Deferral, Dependencies, RetryingCaller, RetrySchedule, StuckRecords
 from consumer.shortage import HostResources, Shortage, is_shortage
-from consumer.steps import Steps, Tries
+from consumer.steps import Judgement, Steps, Tries
 from consumer.telemetry import Log, Metrics, Outcome
 
 _STUCK_RETRY_S: Final = 30.0
@@ -68,13 +68,7 @@ class Pipeline:
             self.order.read(delivery.record, event)
         if isinstance(event, PhotoDeleted):
             return await self._delete(event, delivery)
-        photo = await self._fetch(event, tries)
-        tries.wait.what = "a copy of it that is being judged, or the score cache"
-        try:
-            scores = await self.steps.score(photo, partial(self._judge, event=event, tries=tries))
-        finally:
-            photo.drop()
-        tags = self.steps.tag(event, scores, delivery.origin)
+        tags = await self._judged(event, delivery, tries)
         written = await self._write(tags, tries)
         if written.outcome == "superseded" or not isinstance(written.in_force, Tags):
             self.order.superseded(delivery.record, tags, written.in_force)
@@ -151,13 +145,41 @@ class Pipeline:
             fetch = partial(self.hosts.fetch, event, attempt, self.retry)
             return await self.dependencies.retry_until_available("photos", fetch, waits=self.hosts.patience(event))
 
-    async def _judge(self, photo: Photo, *, event: PhotoUploaded, tries: Tries) -> Scores:
-        """Pixels, then the scores of both models; the bytes are dropped before the wait for Triton."""
-        pixels = await self._prepare(photo, event, tries)
-        photo.drop()
-        return await self._infer(pixels, tries)
+    async def _judged(self, event: PhotoUploaded, delivery: Delivery, tries: Tries) -> Tags:
+        """The tags of a photo under the release that is in force once it is fetched.
 
-    async def _prepare(self, photo: Photo, event: PhotoUploaded, tries: Tries) -> Views:
+        Where Triton does not serve that one any more and another came into force, it begins again under the other.
+
+        Raises:
+            PhotoRejected: as `process`.
+            PhotoHostDown: as `process`.
+            Retryable: as `process`.
+        """
+        while True:
+            photo = await self._fetch(event, tries)
+            judgement = self.steps.judgement()
+            tries.wait.what = "a copy of it that is being judged, or the score cache"
+            try:
+                scores = await judgement.score(photo, partial(self._judge, judgement, event=event, tries=tries))
+                return judgement.tag(event, scores, delivery.origin)
+            except DependencyDown:
+                # Only Triton's is passed on, and only where it is not waited for.
+                tries.wait.what = "another release"
+            finally:
+                photo.drop()
+
+    async def _judge(self, judgement: Judgement, photo: Photo, *, event: PhotoUploaded, tries: Tries) -> Scores:
+        """Pixels, then the scores of both models; the bytes are dropped before the wait for Triton."""
+        tries.wait.what = "decode: room for its pixels"
+        room = await judgement.room()
+        try:
+            pixels = await self._prepare(judgement, photo, event, tries)
+            photo.drop()
+            return await self._infer(judgement, pixels, tries)
+        finally:
+            room.release()
+
+    async def _prepare(self, judgement: Judgement, photo: Photo, event: PhotoUploaded, tries: Tries) -> Views:
         """The pixels; what cannot be read while its upload may be under way is fetched again later.
 
         Raises:
@@ -168,7 +190,7 @@ class Pipeline:
         tries.wait.what = "decode: its memory and a thread"
         with self.metrics.stage("prepare"):
             try:
-                return await self.steps.prepare(photo)
+                return await judgement.prepare(photo)
             except PhotoRejected as rejected:
                 if rejected.reason not in UNFINISHED:
                     raise
@@ -181,10 +203,13 @@ class Pipeline:
                 tries.failed += 1
                 raise Retryable(rejected.reason, f"{rejected.detail}; {why}") from None
 
-    async def _infer(self, pixels: Views, tries: Tries) -> Scores:
-        infer = tries.counted(self.steps.infer, "infer at triton")
+    async def _infer(self, judgement: Judgement, pixels: Views, tries: Tries) -> Scores:
+        infer = tries.counted(judgement.infer, "infer at triton")
+        call = partial(self.retry, infer, pixels)
         with self.metrics.stage("infer"):
-            return await self.dependencies.retry_until_available("triton", partial(self.retry, infer, pixels))
+            return await self.dependencies.retry_until_available(
+                "triton", call, waits=lambda: judgement is self.steps.judgement()
+            )
 
     async def _write(self, tags: Tags, tries: Tries) -> Written:
         tries.wait.what = "write to redis"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from consumer import events
+from consumer.budget import Budget, Permit
 from consumer.contract import Views
 from consumer.errors import Reason, Retryable
 from consumer.events import Deletion, Photo, PhotoDeleted, PhotoUploaded, Record, Scores, Source, Tags
@@ -40,19 +41,35 @@ class ResultPublisher(Protocol):
         """Publishes the original record to the retry topic; False where it is too large for that."""
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """The steps of the path; `service/construction.py` builds the real ones, tests pass fakes."""
+async def _no_room() -> Permit:
+    return await Budget(0).acquire(0)
 
-    fetch: Callable[[PhotoUploaded], Awaitable[Photo]]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """The steps that judge photos under one release. They change together: a photo ends with those it began with."""
+
     prepare: Callable[[Photo], Awaitable[Views]]
     infer: Callable[[Views], Awaitable[Scores]]
     tag: Callable[[PhotoUploaded, Scores, Source], Tags]
+    #: The scores of a photo: from the cache, or from the judge that is passed in.
+    score: Callable[[Photo, Judge], Awaitable[Scores]] = judged
+    #: The memory of its pixels, held until it has its scores.
+    room: Callable[[], Awaitable[Permit]] = _no_room
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """The steps of the path; `service/construction.py` builds the real ones, tests pass fakes.
+
+    `judgement` is that of the release in force now.
+    """
+
+    fetch: Callable[[PhotoUploaded], Awaitable[Photo]]
+    judgement: Callable[[], Judgement]
     tombstone: Callable[[PhotoDeleted, Source], Deletion]
     store: TagStore
     publish: ResultPublisher
-    #: The scores of a photo: from the cache, or from the judge that is passed in.
-    score: Callable[[Photo, Judge], Awaitable[Scores]] = judged
     parse: Callable[[Record], events.Event] = events.parse
     #: Whether the upload of a photo may be under way, so that it becomes whole later.
     is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False

@@ -11,7 +11,14 @@ _PROBABILITY_DIGITS = 4
 
 
 def decide(
-    event: PhotoUploaded, scores: Scores, source: Source, contract: ModelContract, *, top_k: int, tagged_at: datetime
+    event: PhotoUploaded,
+    scores: Scores,
+    source: Source,
+    contract: ModelContract,
+    *,
+    release: int,
+    top_k: int,
+    tagged_at: datetime,
 ) -> Tags:
     """The tags of one photo: its quality, and at most `top_k` brands whose probability reaches the threshold.
 
@@ -27,15 +34,13 @@ def decide(
         if label != NO_LOGO and probability >= contract.brand_threshold
     ]
     seen.sort(key=lambda brand: (-brand.probability, brand.brand))
-    served = scores.models
-    rank = versions.model_rank(int(served[contract.quality_model]), int(served[contract.brand_model]))
     return Tags(
         photo_id=event.photo_id,
         quality=quality_of(scores.quality_score, contract.good_threshold),
         brands=tuple(seen[:top_k]),
         probabilities=probabilities,
-        models=dict(sorted(served.items())),
-        version=versions.version_of(event, rank),
+        models=dict(sorted(scores.models.items())),
+        version=versions.version_of(event, release),
         source=source,
         tagged_at=tagged_at,
     )

@@ -29,8 +29,6 @@ LogEvent = Literal[
     "breaker.opened",
     "breaker.probed",
     "commit.refused",
-    "contract.changed",
-    "contract.read",
     "decode.hung",
     "dead_letter.published",
     "dependency.lost",
@@ -53,6 +51,9 @@ LogEvent = Literal[
     "rebuild.record_incomplete",
     "rebuild.record_skipped",
     "rebuild.started",
+    "release.awaited",
+    "release.enforced",
+    "release.unreadable",
     "replay.finished",
     "replay.started",
     "record.waiting",
@@ -131,6 +132,7 @@ class Metrics:
         )
         self.stuck = gauge("tagger_stuck_records", "Records whose dead letter Kafka refuses, tried again for ever")
         self.registry.register(LINES_LOST)
+        self.release = gauge("tagger_release", "Number of the release that photos are judged under")
         self.in_flight = gauge("tagger_inflight_records", "Records without an outcome yet")
         self.in_flight_bytes = gauge("tagger_inflight_bytes", "Bytes of photos that are held or reserved")
         self.assigned = gauge("tagger_assigned_partitions", "Partitions assigned to this member")
@@ -151,7 +153,7 @@ class Metrics:
         for dependency in get_args(Dependency):
             self.dependency_up.labels(dependency).set(1)
         self.hosts_down = gauge("tagger_photo_hosts_down", "Photo hosts that are down and waited for")
-        self.brand_tags = counter("tagger_tags_total", "Brand tags written", ["label", "model_version"])
+        self.brand_tags = counter("tagger_tags_total", "Brand tags written", ["label", "release"])
         self.oldest_seconds = gauge(
             "tagger_oldest_unfinished_seconds",
             "Age of the oldest record of a topic without an outcome; of a retry, from its time on",

@@ -1,46 +1,40 @@
 """Versions: the order of all writes about one photo, as fixed-width text that is compared as text.
 
-`content_rev(13).model_rank(6).run_seq(13)`, all decimal digits. Text, because Lua's numbers are exact up to 2^53 only.
-The content decides before the models, the models before the run.
+`content_rev(13).release(6).run_seq(13)`, all decimal digits. Text, because Lua's numbers are exact up to 2^53 only.
+The content decides before the release, the release before the run. A release is named by its number: one that goes back
+to older models has a higher number, and wins.
 """
 
 from typing import Final
 
-from consumer.contract import MAX_MODEL_VERSION
 from consumer.events import EARLIEST, MAX_REVISION, PhotoDeleted, PhotoUploaded, milliseconds
 
-#: The run of live records and of replays with the served models: a duplicate or a replay has the same version, and so
-#: changes nothing.
+#: The run of live records and of replays: a duplicate has the same version, and so changes nothing.
 LIVE_RUN: Final = 0
 
-_TOP_RANK: Final = 999_999
+#: Above every release.
+_DELETED: Final = 999_999
 
 
-def model_rank(quality_version: int, brand_version: int) -> int:
-    """The rank of a pair of model versions, 0..999999; higher when one is higher and the other not lower.
-
-    Raises:
-        ValueError: a version is outside 0..999, the three digits that each model has.
-    """
-    for version in (quality_version, brand_version):
-        if not 0 <= version <= MAX_MODEL_VERSION:
-            raise ValueError(f"model version {version} is outside 0..{MAX_MODEL_VERSION}")
-    return quality_version * (MAX_MODEL_VERSION + 1) + brand_version
+def version_of(event: PhotoUploaded, release: int, run: int = LIVE_RUN) -> str:
+    """The version of an upload's tags under a release, by its number."""
+    return _format(content_revision(event.revision, milliseconds(event.uploaded_at)), release, run)
 
 
-def version_of(event: PhotoUploaded, rank: int, run: int = LIVE_RUN) -> str:
-    """The version of an upload's tags."""
-    return _format(content_revision(event.revision, milliseconds(event.uploaded_at)), rank, run)
+def release_in(version: str) -> int | None:
+    """The number of the release that tags were decided under; None for a deletion."""
+    release = int(version.split(".")[1])
+    return None if release == _DELETED else release
 
 
 def tombstone_of(event: PhotoDeleted) -> str:
     """The version of a deletion: above every rescoring of the contents that it deletes, below the next upload's."""
-    return _format(content_revision(event.revision, milliseconds(event.deleted_at)), _TOP_RANK, MAX_REVISION)
+    return _format(content_revision(event.revision, milliseconds(event.deleted_at)), _DELETED, MAX_REVISION)
 
 
 def above_rescorings(version: str) -> str:
     """The version of a deletion of the content that a version is of."""
-    return _format(int(version.partition(".")[0]), _TOP_RANK, MAX_REVISION)
+    return _format(int(version.partition(".")[0]), _DELETED, MAX_REVISION)
 
 
 def content_revision(revision: int | None, time_ms: int) -> int:
@@ -53,5 +47,5 @@ def is_of_a_time(version: str) -> bool:
     return int(version.partition(".")[0]) >= milliseconds(EARLIEST)
 
 
-def _format(content: int, rank: int, run: int) -> str:
-    return f"{content:013d}.{rank:06d}.{run:013d}"
+def _format(content: int, release: int, run: int) -> str:
+    return f"{content:013d}.{release:06d}.{run:013d}"

@@ -30,7 +30,7 @@ from consumer.events import (
 from consumer.kafka.headers import Delivery, Unread, retried_delivery_of
 from consumer.redis.store import Written
 from consumer.resilience import Deferral
-from consumer.steps import Steps
+from consumer.steps import Judgement, Steps
 from consumer.tags import say_the_same, supersedes
 
 MOMENT = datetime(2026, 11, 21, 10, 15, 0, 123_000, tzinfo=UTC)
@@ -186,11 +186,10 @@ class World:
 
     def steps(self) -> Steps:
         """The steps of the pipeline over this world."""
+        judgement = Judgement(prepare=self._prepare, infer=self._infer, tag=self._tag)
         return Steps(
             fetch=self._fetch,
-            prepare=self._prepare,
-            infer=self._infer,
-            tag=self._tag,
+            judgement=lambda: judgement,
             tombstone=self._tombstone,
             store=_Store(self),
             publish=_Publisher(self),

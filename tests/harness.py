@@ -24,10 +24,11 @@ from PIL import Image
 
 from consumer import events, telemetry
 from consumer.events import PhotoDeleted, PhotoUploaded
-from consumer.kafka.topics import TopicNames, create_topics
+from consumer.kafka.topics import create_topics
 from consumer.service.construction import live_job
 from consumer.service.run import Service
 from consumer.settings import Settings
+from consumer.topic_names import TopicNames
 
 DEADLINE_S = 30.0
 #: Of every topic of a world, but the dead letters'.

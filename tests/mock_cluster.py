@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import confluent_kafka
 
-from consumer.kafka.topics import TopicNames
+from consumer.topic_names import TopicNames
 from tests.harness import PARTITIONS
 
 #: Kafka's numbers of the requests that members of a group and producers send.

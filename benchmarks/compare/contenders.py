@@ -14,7 +14,7 @@ from consumer.contract import Geometry
 from consumer.embedded.paths import cache_folder, repository_root
 from consumer.embedded.process import GuardianClient, Server, ServerSpec
 from consumer.embedded.servers import Stack
-from consumer.kafka.topics import TopicNames
+from consumer.topic_names import TopicNames
 
 ROOT = repository_root() or Path.cwd()
 UV = Path(sys.executable).with_name("uv")

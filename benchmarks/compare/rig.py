@@ -19,8 +19,9 @@ from benchmarks.compare.contenders import Place
 from consumer import events
 from consumer.embedded.process import GuardianClient, Server
 from consumer.embedded.servers import Stack
-from consumer.kafka.topics import TopicNames, create_topics
+from consumer.kafka.topics import create_topics
 from consumer.reader import TagReader
+from consumer.topic_names import TopicNames
 
 #: Scores of one photo differ in the last digits with the batch that it is judged in.
 TOLERANCE = 2e-3

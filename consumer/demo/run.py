@@ -25,8 +25,8 @@ from consumer.embedded.photos import PhotoHost
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
 from consumer.embedded.servers import KafkaMode, start_stack
 from consumer.errors import TaggerError
-from consumer.kafka.topics import TopicNames
 from consumer.reader import TagReader
+from consumer.topic_names import TopicNames
 
 _PATIENCE_S: Final = 60.0
 _PROBLEMS_SHOWN: Final = 10

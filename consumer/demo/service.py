@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from consumer.embedded.paths import free_port
 from consumer.embedded.process import GuardianClient, Server, ServerSpec, responds_ok
 from consumer.embedded.servers import Stack
-from consumer.kafka.topics import TopicNames
+from consumer.topic_names import TopicNames
 
 _READY_TIMEOUT_S: Final = 60.0
 #: More than the service takes to finish the photos in work.

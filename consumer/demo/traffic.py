@@ -14,7 +14,8 @@ from consumer.kafka import clients
 from consumer.kafka.headers import cloud_event_headers, failure_of
 from consumer.kafka.scan import TopicReader
 from consumer.kafka.sender import NewRecord, Sender
-from consumer.kafka.topics import TopicNames, create_topics
+from consumer.kafka.topics import create_topics
+from consumer.topic_names import TopicNames
 
 _METADATA_TIMEOUT_S: Final = 10.0
 _SEND_TIMEOUT_S: Final = 30.0

@@ -60,10 +60,7 @@ class Preparer:
     its thread before it is decoded and waits for a larger one; no photo behind it in that queue overtakes it.
     """
 
-    def __init__(
-        self, geometries: Collection[Geometry], limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0
-    ) -> None:
-        self._geometries = frozenset(geometries)
+    def __init__(self, limits: PrepareLimits, *, threads: int = 2, timeout_s: float = 20.0) -> None:
         self._limits = limits
         self._timeout_s = timeout_s
         self._memory = Budget(limits.max_decode_bytes)
@@ -85,8 +82,8 @@ class Preparer:
         """Decodes that passed the time limit and still use a core: a thread cannot be stopped, a process can."""
         return self._threads.overdue
 
-    async def prepare(self, photo: Photo) -> Views:
-        """The pixels of a photo, for each distinct geometry.
+    async def prepare(self, geometries: frozenset[Geometry], photo: Photo) -> Views:
+        """The pixels of a photo, for each geometry.
 
         The time limit runs from the start of the decode, not from its place in the queue. A decode that fails for lack
         of memory is tried once more with nothing beside it.
@@ -98,30 +95,30 @@ class Preparer:
         """
         self.preparing += 1
         try:
-            return await self._views(photo)
+            return await self._views(geometries, photo)
         except PhotoRejected as rejected:
             forget_frames(rejected)
             raise
         finally:
             self.preparing -= 1
 
-    async def _views(self, photo: Photo) -> Views:
+    async def _views(self, geometries: frozenset[Geometry], photo: Photo) -> Views:
         try:
             try:
-                return await self._within(self._usual_bytes, photo)
+                return await self._within(self._usual_bytes, geometries, photo)
             except NeedsMemory as large:
-                return await self._within(large.memory_bytes, photo)
+                return await self._within(large.memory_bytes, geometries, photo)
         except MemoryError:
-            return await self._alone(photo)
+            return await self._alone(geometries, photo)
 
-    async def _alone(self, photo: Photo) -> Views:
+    async def _alone(self, geometries: frozenset[Geometry], photo: Photo) -> Views:
         try:
-            return await self._within(self._memory.total, photo)
+            return await self._within(self._memory.total, geometries, photo)
         except MemoryError:
             # A new one: the old one's frames hold the bytes of the photo.
             raise MemoryError(_NO_MEMORY) from None
 
-    async def _within(self, memory_bytes: int, photo: Photo) -> Views:
+    async def _within(self, memory_bytes: int, geometries: frozenset[Geometry], photo: Photo) -> Views:
         """Decodes once the memory is free, and then a thread; the decode holds its memory as long as it runs.
 
         Raises:
@@ -129,7 +126,7 @@ class Preparer:
             RuntimeError: this host has no thread left for it.
         """
         permit = await self._memory.acquire(memory_bytes)
-        work = partial(decode, photo.body, self._geometries, self._limits, memory_bytes)
+        work = partial(decode, photo.body, geometries, self._limits, memory_bytes)
         try:
             decoding = self._threads.start(work, permit.release)
         except RuntimeError:

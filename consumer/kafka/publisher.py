@@ -23,9 +23,9 @@ from consumer.kafka.headers import (
 )
 from consumer.kafka.outbox import Connect, Outbox
 from consumer.kafka.sender import NewRecord
-from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
 from consumer.telemetry import Log
+from consumer.topic_names import TopicNames
 
 _SOURCE: Final = "/photo-tagger"
 #: The longest detail of a dead letter that must fit in any topic.
@@ -62,9 +62,7 @@ class Publisher:
         Raises:
             DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
         """
-        names = self._topics
-        topics = (names.uploads, names.tags, names.retry, names.dead)
-        await asyncio.to_thread(require_topics, self._outbox.producer, bootstrap_servers, topics)
+        await asyncio.to_thread(require_topics, self._outbox.producer, bootstrap_servers, self._topics.required)
 
     async def result(self, decision: Tags | Deletion, delivery: Delivery) -> None:
         """Publishes `photo.tagged`, or for a deletion an empty value, after which compaction drops the photo's records.

@@ -11,7 +11,8 @@ from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]  
 from consumer.errors import DependencyDown
 from consumer.kafka import clients
 from consumer.kafka.reasons import REASONS
-from consumer.kafka.topics import KEPT_MS, TopicNames
+from consumer.kafka.topics import KEPT_MS, RELEASES
+from consumer.topic_names import TopicNames
 
 #: The settings of a topic, by name.
 Configuration = Mapping[str, str]
@@ -44,9 +45,7 @@ def review_topics(bootstrap_servers: str, names: TopicNames, extra: clients.Prop
     Raises:
         DependencyDown: the settings of none can be read: no answer, or no permission for it.
     """
-    resources = [
-        ConfigResource(ConfigResource.Type.TOPIC, name) for name in (names.uploads, names.tags, names.retry, names.dead)
-    ]
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names.required]
     found: dict[str, Configuration] = {}
     refusal: KafkaError | None = None
     admin = clients.admin_client(bootstrap_servers, extra)
@@ -71,6 +70,7 @@ def problems_of(names: TopicNames, found: Mapping[str, Configuration]) -> list[P
     uploads = found.get(names.uploads, {})
     tags, retry, dead = (found.get(name, {}) for name in (names.tags, names.retry, names.dead))
     return [
+        *_of_releases(names.releases, found.get(names.releases, {})),
         *_of_results(names.tags, tags),
         *_of_waiting(names.retry, retry, "records that wait for their next attempt"),
         *_of_waiting(names.dead, dead, "dead letters"),
@@ -87,6 +87,13 @@ def _of_results(topic: str, settings: Configuration) -> Iterator[Problem]:
     elif "compact" not in policy:
         grows = "no older result of a photo is ever dropped, so that the topic grows without end"
         yield Problem(topic, "cleanup.policy", policy, grows, "compact")
+
+
+def _of_releases(topic: str, settings: Configuration) -> Iterator[Problem]:
+    lost = "releases vanish, and with them what is in force and what to go back to"
+    for name, wanted in RELEASES.items():
+        if (value := settings.get(name, wanted)) != wanted:
+            yield Problem(topic, name, value, lost, wanted)
 
 
 def _of_waiting(topic: str, settings: Configuration, what: str) -> Iterator[Problem]:

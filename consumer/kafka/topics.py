@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
@@ -14,6 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 from consumer.errors import DependencyDown
 from consumer.kafka import clients
 from consumer.kafka.reasons import REASONS
+from consumer.topic_names import TopicNames
 
 _CREATE_TIMEOUT_S: Final = 15.0
 #: How often it is looked for reasons meanwhile; one address of several that fails at first is none.
@@ -21,17 +21,8 @@ _LOOK_S: Final = 1.0
 #: How long the retry and dead-letter topics keep records.
 KEPT_MS: Final = 90 * 24 * 3600 * 1000
 #: Tombstones stay for as long as an old upload may be replayed; Kafka's default is a day.
+RELEASES: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
-
-
-@dataclass(frozen=True, slots=True)
-class TopicNames:
-    """The names of the topics of one installation."""
-
-    uploads: str = "photo-uploads"
-    tags: str = "photo-tags"
-    dead: str = "photo-uploads.dead"
-    retry: str = "photo-uploads.retry"
 
 
 def create_topics(
@@ -46,7 +37,8 @@ def create_topics(
     """Creates the missing topics and returns their names; existing ones stay as they are.
 
     The result topic is compacted, so that Redis can be rebuilt from it, and keeps tombstones for 30 days; the retry and
-    dead-letter topics keep records for 90 days. While no broker can be used, `waits` is called with the reason.
+    dead-letter topics keep records for 90 days, and releases never expire. While no broker can be used, `waits` is
+    called with the reason.
 
     Raises:
         DependencyDown: the cluster does not answer, or refuses a topic.
@@ -57,6 +49,8 @@ def create_topics(
         NewTopic(names.tags, partitions, replication, config=_RESULTS),
         NewTopic(names.retry, partitions, replication, config={"retention.ms": str(KEPT_MS)}),
         NewTopic(names.dead, 1, replication, config={"retention.ms": str(KEPT_MS)}),
+        # One partition: the place of a release is its number. It is the history too, so nothing of it expires.
+        NewTopic(names.releases, 1, replication, config=RELEASES),
     ]
     created = []
     for name, future in admin.create_topics(wanted, operation_timeout=_CREATE_TIMEOUT_S).items():

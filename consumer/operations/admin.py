@@ -12,7 +12,7 @@ from consumer.kafka.headers import cloud_event_headers
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topic_review import Problem
 from consumer.kafka.topic_review import review_topics as problems_of_topics
-from consumer.kafka.topics import TopicNames, create_topics
+from consumer.kafka.topics import create_topics
 from consumer.reader import Found, TagReader, ignore
 from consumer.redis.failures import redis_failures
 from consumer.settings import Settings
@@ -35,7 +35,7 @@ def create_topics_patiently(
     Raises:
         DependencyDown: the cluster did not answer in time, or refuses a topic.
     """
-    kafka, names, deadline = settings.kafka, _names(settings), monotonic() + max(wait_s, _LEAST_WAIT_S)
+    kafka, names, deadline = settings.kafka, settings.kafka.topics, monotonic() + max(wait_s, _LEAST_WAIT_S)
 
     def waiting(reason: str) -> None:
         waits(reason)
@@ -65,7 +65,7 @@ def review_topics(settings: Settings) -> list[Problem]:
     Raises:
         DependencyDown: they cannot be read.
     """
-    return problems_of_topics(settings.kafka.bootstrap_servers, _names(settings), settings.kafka.extra)
+    return problems_of_topics(settings.kafka.bootstrap_servers, settings.kafka.topics, settings.kafka.extra)
 
 
 def send_event(settings: Settings, event: PhotoUploaded | PhotoDeleted) -> str:
@@ -112,11 +112,6 @@ def find_photos(
         DependencyDown: Redis does not answer.
     """
     return _with_reader(settings, unreadable, lambda reader: reader.find(brand, min_quality, limit=limit))
-
-
-def _names(settings: Settings) -> TopicNames:
-    kafka = settings.kafka
-    return TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
 
 
 def _with_reader(settings: Settings, unreadable: Callable[[str], None], read: Callable[[TagReader], T]) -> T:

@@ -37,7 +37,7 @@ _CHECKSUM_BYTES: Final = 4
 
 
 class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
-    """Scores by content in Redis, for one contract. An async context manager that owns the connections.
+    """Scores by content in Redis. An async context manager that owns the connections.
 
     An entry of another `fingerprint` (see that function) is a miss. Entries expire after `ttl_s`, or when another one
     takes their place among the `max_entries`.
@@ -46,8 +46,6 @@ class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
     def __init__(
         self,
         url: str,
-        contract: ModelContract,
-        fingerprint: str,
         *,
         ttl_s: int,
         max_entries: int,
@@ -56,8 +54,6 @@ class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
         cluster: bool = False,
     ) -> None:
         self._redis = AsyncLink(url, timeout_s, cluster=cluster)
-        self._contract = contract
-        self._fingerprint = fingerprint
         self._ttl_s = ttl_s
         self._max_entries = max_entries
         self._count = count
@@ -66,19 +62,19 @@ class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
     async def __aexit__(self, *_: object) -> None:
         await self._redis.aclose()
 
-    async def score(self, photo: Photo, judge: Judge) -> Scores:
-        """The scores of a photo, from `judge` where its bytes are new; concurrent copies are judged once.
+    async def score(self, contract: ModelContract, fingerprint: str, photo: Photo, judge: Judge) -> Scores:
+        """The scores of a photo under a contract, from `judge` where its bytes are new; copies are judged once.
 
         What `judge` raises passes through, for this photo alone; the cache itself raises nothing.
         """
-        identity = await _identity(self._fingerprint, photo.body)
+        identity = await _identity(fingerprint, photo.body)
         if identity in self._running and (scores := await asyncio.shield(self._running[identity])) is not None:
             self._count("shared")
             return scores
         ready: asyncio.Future[Scores | None] = asyncio.get_running_loop().create_future()
         self._running[identity] = ready
         try:
-            scores = await self._recalled_or_judged(identity, photo, judge)
+            scores = await self._recalled_or_judged(contract, identity, photo, judge)
             ready.set_result(scores)
             return scores
         finally:
@@ -87,7 +83,7 @@ class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
             if self._running.get(identity) is ready:
                 del self._running[identity]
 
-    async def _recalled_or_judged(self, identity: bytes, photo: Photo, judge: Judge) -> Scores:
+    async def _recalled_or_judged(self, contract: ModelContract, identity: bytes, photo: Photo, judge: Judge) -> Scores:
         key = key_of(identity, self._max_entries)
         try:
             (value,) = await self._redis.run([("GET", key)])
@@ -97,7 +93,7 @@ class ScoreCache(AbstractAsyncContextManager["ScoreCache"]):
             self._count("failed")
             # The write of the tags will notice an outage of Redis and wait.
             return await judge(photo)
-        scores = None if value is None else decode(value, identity, self._contract)
+        scores = None if value is None else decode(value, identity, contract)
         if scores is not None:
             self._count("hit")
             return scores

@@ -5,7 +5,8 @@ through an event that they share.
 """
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -24,18 +25,19 @@ from consumer.kafka import clients
 from consumer.kafka.plans import Subscription
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.starts import has_positions
-from consumer.kafka.topics import TopicNames
 from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.redis.score_cache import ScoreCache, fingerprint, judged
 from consumer.redis.store import Store
+from consumer.releases import Numbered
 from consumer.resilience import RetrySchedule, retry_within_budget
 from consumer.service.admission import Admission
 from consumer.service.breaker import BreakerLimits
 from consumer.service.heads import Heads
+from consumer.service.in_force import Bench, InForce
 from consumer.service.streams import Job, Runtime, Stream, retry_group, streams_of
 from consumer.settings import Settings
-from consumer.steps import Steps
+from consumer.steps import Judgement, Steps
 from consumer.telemetry import Metrics
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
@@ -55,15 +57,53 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts that process records under one contract. `streams` has the live topic first."""
+    """The parts that process records. `streams` has the live topic first."""
 
     fetcher: Fetcher
     preparer: Preparer
-    serving: Serving
+    in_force: InForce
     cache: ScoreCache | None
     admission: Admission
     streams: tuple[Stream, ...]
     heads: Heads
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What all releases share: client, threads, cache, and the memory of pixels."""
+
+    triton: TritonClient
+    preparer: Preparer
+    cache: ScoreCache | None
+    room: Budget
+    #: The settings of `prepare` that decide on pixels.
+    limits: Mapping[str, object]
+    top_k: int
+    yields: bool
+
+    def bench(self, release: Numbered, contract: ModelContract) -> Bench:
+        """What judges photos under a release."""
+        serving = Serving(self.triton, contract, lambda: self.preparer.preparing, yields=self.yields)
+
+        def tag(event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
+            now = datetime.now(UTC)
+            # Whole milliseconds: Redis keeps no more, and the result topic must agree.
+            at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+            return tagging.decide(
+                event, scores, origin, contract, release=release.number, top_k=self.top_k, tagged_at=at
+            )
+
+        known = judged
+        if self.cache is not None:
+            known = partial(self.cache.score, contract, fingerprint(contract, self.limits))
+        judgement = Judgement(
+            prepare=partial(self.preparer.prepare, frozenset(contract.geometries.values())),
+            infer=serving.infer,
+            tag=tag,
+            score=known,
+            room=partial(self.room.acquire, contract.pixel_bytes),
+        )
+        return Bench(release, judgement, serving)
 
 
 def connections_of(settings: Settings, runtime: Runtime) -> Connections:
@@ -71,7 +111,7 @@ def connections_of(settings: Settings, runtime: Runtime) -> Connections:
     kafka = settings.kafka
     publisher = Publisher(
         lambda special: clients.producer_client(kafka.bootstrap_servers, {**kafka.extra, **special}),
-        topic_names(settings),
+        kafka.topics,
         failed=partial(runtime.call_in_loop, runtime.failed),
         log=runtime.log,
     )
@@ -82,34 +122,28 @@ def connections_of(settings: Settings, runtime: Runtime) -> Connections:
     )
 
 
-def parts_of(
-    settings: Settings, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime
-) -> Parts:
-    """The parts of a service for one job, neither opened nor started."""
+def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Runtime) -> Parts:
+    """The parts of a service for one job, neither opened nor started; no release is in force yet."""
+    fetcher, prepare, service = _fetcher_of(settings, runtime.metrics), settings.prepare, settings.service
+    preparer = Preparer(prepare_limits(settings), threads=prepare.threads, timeout_s=prepare.timeout_s)
+    cache = _cache_of(settings, runtime.metrics) if settings.dedupe.enabled else None
     # While Triton is down, all photos in flight wait with their pixels.
-    most = max(1, settings.service.max_in_flight_bytes // contract.pixel_bytes)
-    job = replace(job, max_in_flight=min(job.max_in_flight, most))
-    fetcher, prepare = _fetcher_of(settings, runtime.metrics), settings.prepare
-    limits = prepare_limits(settings)
-    preparer = Preparer(contract.geometries.values(), limits, threads=prepare.threads, timeout_s=prepare.timeout_s)
-    serving = Serving(connections.triton, contract, lambda: preparer.preparing, yields=job.yields)
-    cache = _cache_of(settings, contract, runtime.metrics) if settings.dedupe.enabled else None
+    room = Budget(service.max_in_flight_bytes)
+    deciding = prepare.model_dump(exclude=set(_NOT_LIMITS))
+    shop = Workshop(connections.triton, preparer, cache, room, deciding, service.top_k, job.yields)
+    in_force = InForce(connections.triton, shop.bench, runtime.dependencies, runtime.log, runtime.metrics)
     steps = Steps(
-        parse=partial(events.parse, max_ahead_s=settings.service.max_clock_ahead_s),
+        parse=partial(events.parse, max_ahead_s=service.max_clock_ahead_s),
         fetch=fetcher.fetch,
         is_under_way=fetcher.is_under_way,
-        prepare=preparer.prepare,
-        infer=serving.infer,
-        tag=partial(_tag, contract, settings.service.top_k),
+        judgement=in_force.judgement,
         tombstone=tagging.decide_deletion,
         store=connections.store,
         publish=connections.publisher,
-        score=judged if cache is None else cache.score,
     )
-    suspended, service = threading.Event(), settings.service
-    places = min(service.max_in_flight, most)
+    suspended = threading.Event()
     admission = Admission(
-        _pipeline_of(settings, steps, runtime, places).handle,
+        _pipeline_of(settings, steps, runtime, service.max_in_flight).handle,
         BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
         suspended=suspended,
         log=runtime.log,
@@ -117,13 +151,7 @@ def parts_of(
     )
     streams = streams_of(settings, job, admission, connections.publisher, suspended=suspended, runtime=runtime)
     heads = Heads([stream.source for stream in streams], service.stuck_after_s, runtime.log, runtime.metrics)
-    return Parts(fetcher, preparer, serving, cache, admission, streams, heads)
-
-
-def topic_names(settings: Settings) -> TopicNames:
-    """The topics of this installation."""
-    kafka = settings.kafka
-    return TopicNames(kafka.uploads_topic, kafka.tags_topic, kafka.dead_topic, kafka.retry_topic)
+    return Parts(fetcher, preparer, in_force, cache, admission, streams, heads)
 
 
 def live_job(settings: Settings) -> Job:
@@ -143,7 +171,6 @@ def live_job(settings: Settings) -> Job:
         settings.service.max_in_flight,
         # No waiting record may be left out, whatever `first_position` is. Its first positions tell a first start.
         retries=subscription(kafka.retry_topic, "earliest", after=lambda: live.begun),
-        rereads=True,
     )
 
 
@@ -164,23 +191,12 @@ def _fetcher_of(settings: Settings, metrics: Metrics) -> Fetcher:
     return Fetcher(fetch_limits(settings), budget)
 
 
-def _cache_of(settings: Settings, contract: ModelContract, metrics: Metrics) -> ScoreCache:
-    """The score cache; entries of another contract or other limits are misses."""
+def _cache_of(settings: Settings, metrics: Metrics) -> ScoreCache:
     return ScoreCache(
-        contract=contract,
-        fingerprint=fingerprint(contract, settings.prepare.model_dump(exclude=set(_NOT_LIMITS))),
         **settings.dedupe.model_dump(exclude={"enabled"}),
         **settings.redis.model_dump(),
         count=lambda result: metrics.dedupe.labels(result).inc(),
     )
-
-
-def _tag(contract: ModelContract, top_k: int, event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
-    """The decision, taken now."""
-    now = datetime.now(UTC)
-    # Whole milliseconds: Redis keeps no more, and the result topic must agree.
-    tagged_at = now.replace(microsecond=now.microsecond // 1000 * 1000)
-    return tagging.decide(event, scores, origin, contract, top_k=top_k, tagged_at=tagged_at)
 
 
 def _pipeline_of(settings: Settings, steps: Steps, runtime: Runtime, places: int) -> Pipeline:

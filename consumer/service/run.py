@@ -5,27 +5,24 @@ import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from time import monotonic
 from typing import Final
 
 from prometheus_client import generate_latest
 
-from consumer.contract import ModelContract, differences
-from consumer.errors import (
-    ContractMismatch,
-    DecodeHangs,
-    ProducerFailed,
-    SettingsError,
-    SourceFailed,
-)
+from consumer.errors import DecodeHangs, ProducerFailed, SettingsError, SourceFailed
+from consumer.events import Record
 from consumer.imaging.preparer import Preparer
+from consumer.releases import Numbered
 from consumer.resilience import Dependencies, StuckRecords
-from consumer.service import construction, contract_watch
+from consumer.service import construction
 from consumer.service.construction import Connections, Parts
 from consumer.service.heads import Heads
 from consumer.service.health import Readiness, serve_health, waiting_for
+from consumer.service.release_log import Follower
 from consumer.service.signals import ignore_stop_signals, stop_on_signals
-from consumer.service.starting import StopRequested, await_dependencies, warn_of_topics
+from consumer.service.starting import StopRequested, await_dependencies, unless_stopped, warn_of_topics
 from consumer.service.streams import Job, Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
@@ -34,8 +31,6 @@ _CLOSE_TIMEOUT_S: Final = 10.0
 _WATCH_S: Final = 0.25
 #: Between two looks at the oldest records.
 _LOOK_S: Final = 1.0
-#: Photos in flight under a contract that is no longer served can hardly end; they are read again.
-_RENEWAL_DRAIN_S: Final = 1.0
 
 
 class Service:
@@ -45,7 +40,7 @@ class Service:
         self._settings = settings
         self._log = log
         self._loop = asyncio.get_running_loop()
-        #: None until the dependencies have answered: the parts need the contract of the models.
+        #: None until the dependencies have answered.
         self._parts: Parts | None = None
         #: None until they are all open.
         self._connections: Connections | None = None
@@ -53,10 +48,7 @@ class Service:
         self.dependencies = Dependencies(log, self.metrics)
         self.stuck = StuckRecords(self.metrics)
         self.stopping = asyncio.Event()
-        self.failure: SourceFailed | ProducerFailed | SettingsError | DecodeHangs | ContractMismatch | None = None
-        self._opened = AsyncExitStack()
-        #: Held while the parts are replaced.
-        self._renewing = asyncio.Lock()
+        self.failure: SourceFailed | ProducerFailed | SettingsError | DecodeHangs | None = None
 
     def live(self) -> bool:
         """Whether the service waits for its dependencies, or its Kafka threads poll."""
@@ -66,8 +58,8 @@ class Service:
         """What the service waits for; empty while photos can be tagged."""
         parts = self._parts
         sources = [] if parts is None else [stream.source for stream in parts.streams]
-        own = () if parts is None else (parts.admission.complaint, self.stuck.complaint, parts.heads.complaint)
-        complaints = (*(source.complaint for source in sources), *own)
+        own = () if parts is None else (parts.admission, self.stuck, parts.heads, parts.in_force)
+        complaints = [part.complaint for part in (*sources, *own)]
         lost = (*self.dependencies.losses, *(() if self._publishes else ("the producer's thread",)))
         return waiting_for(lost, sources, complaints, stopping=self.stopping.is_set())
 
@@ -107,71 +99,46 @@ class Service:
             connections = construction.connections_of(self._settings, runtime)
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)
-            contract = await await_dependencies(self._settings, connections, self.dependencies, self.stopping)
-            await warn_of_topics(self._settings.kafka, construction.topic_names(self._settings), self._log)
-            contract_watch.report(contract, self._log)
+            release = await await_dependencies(self._settings, connections, self.dependencies, self.stopping)
+            await warn_of_topics(self._settings.kafka, self._log)
             stack.enter_context(connections.publisher)
             self._connections = connections
-            await self._begin(job, connections, contract, runtime)
-            follow = self._loop.create_task(self._follow_contract(job, connections, contract, runtime))
-            follow.add_done_callback(self._followed)
+            parts = construction.parts_of(self._settings, job, connections, runtime)
+            await self._open(parts, release, stack)
+            self._start(parts, job, runtime, stack)
             try:
                 yield
             finally:
-                async with self._renewing:
-                    follow.cancel()
-                await self._end(self._settings.service.drain_timeout_s)
-                with suppress(asyncio.CancelledError):
-                    await follow
+                await self._drain(parts)
 
-    async def _begin(self, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime) -> None:
-        """Opens and starts the parts under a contract."""
-        parts = construction.parts_of(self._settings, job, connections, contract, runtime)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(parts.fetcher)
-            stack.enter_context(parts.preparer)
-            if parts.cache is not None:
-                await stack.enter_async_context(parts.cache)
-            self._parts = parts
-            for stream in parts.streams:
-                stream.source.start()
-            self._log.info("service.started", group_id=job.group_id, models=contract.models)
-            for watch in (self._watch_decodes(parts.preparer), self._watch_heads(parts.heads)):
-                stack.callback(self._loop.create_task(watch).cancel)
-            self._opened = stack.pop_all()
+    async def _open(self, parts: Parts, release: Numbered, stack: AsyncExitStack) -> None:
+        """Opens the parts and puts the release into force, once Triton serves it.
 
-    async def _end(self, drain_s: float) -> None:
-        """Drains the parts and closes them."""
-        async with self._opened:
-            if self._parts is not None:
-                await self._drain(self._parts, drain_s)
-
-    async def _follow_contract(
-        self, job: Job, connections: Connections, contract: ModelContract, runtime: Runtime
-    ) -> None:
-        """While Triton serves another contract than the one in force, nothing is judged; then it is taken over.
-
-        All parts are made anew: every photo is prepared, judged, cached and tagged under one contract. What has no
-        outcome yet is read again. A job that reads its records once ends instead.
+        Raises:
+            StopRequested: a stop was asked for first.
         """
-        while self._parts is not None and not self.stopping.is_set():
-            served = await contract_watch.next_contract(self._parts.serving, self.dependencies)
-            detail = differences(contract, served)
-            self._log.warning("contract.changed", detail=detail)
-            if not job.rereads:
-                self.failure = ContractMismatch(
-                    f"other models are served since this job began ({detail}); start it again"
-                )
-                return
-            async with self._renewing:
-                await self._end(min(_RENEWAL_DRAIN_S, self._settings.service.drain_timeout_s))
-                self._parts, contract = None, served
-                contract_watch.report(contract, self._log)
-                await self._begin(job, connections, contract, runtime)
+        await stack.enter_async_context(parts.fetcher)
+        stack.enter_context(parts.preparer)
+        if parts.cache is not None:
+            await stack.enter_async_context(parts.cache)
+        stack.callback(parts.in_force.close)
+        await unless_stopped(self._loop.create_task(parts.in_force.begin(release)), self.stopping)
 
-    def _followed(self, follow: asyncio.Task[None]) -> None:
-        if not follow.cancelled():
-            self.stop()
+    def _start(self, parts: Parts, job: Job, runtime: Runtime, stack: AsyncExitStack) -> None:
+        """Begins to read records and releases."""
+        self._parts = parts
+        seen = partial(runtime.call_in_loop, parts.in_force.seen)
+
+        def unreadable(record: Record, why: str) -> None:
+            runtime.call_in_loop(lambda found: parts.in_force.unreadable(*found), (record, why))
+
+        stack.enter_context(Follower(self._settings.kafka, seen, unreadable))
+        for stream in parts.streams:
+            stream.source.start()
+        self._log.info("service.started", group_id=job.group_id, release=parts.in_force.bench.release.number)
+        watches = (self._watch_decodes(parts.preparer), self._watch_heads(parts.heads), parts.in_force.watch())
+        for watch in watches:
+            stack.callback(self._loop.create_task(watch).cancel)
 
     def _fail(self, failure: SourceFailed | ProducerFailed | SettingsError) -> None:
         self.failure = self.failure or failure
@@ -197,7 +164,7 @@ class Service:
             heads.look()
             await asyncio.sleep(_LOOK_S)
 
-    async def _drain(self, parts: Parts, drain_s: float) -> None:
+    async def _drain(self, parts: Parts) -> None:
         """Finishes the records in flight before the deadline; the rest stay uncommitted and are read again."""
         for stream in parts.streams:
             stream.source.stop_delivery()
@@ -206,7 +173,7 @@ class Service:
         tasks = frozenset[asyncio.Task[None]]().union(*(stream.tasks.close() for stream in parts.streams))
         self._log.info("service.stopping", in_flight=len(tasks))
         if tasks:
-            await asyncio.wait(tasks, timeout=drain_s)
+            await asyncio.wait(tasks, timeout=self._settings.service.drain_timeout_s)
         left = [task for task in tasks if not task.done()]
         if left:
             self._log.warning("service.drain_timed_out", in_flight=len(left))

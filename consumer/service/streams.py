@@ -43,8 +43,6 @@ class Job:
     group_id: str
     max_in_flight: int
     retries: Plan | None = None
-    #: Whether the plans can begin again, with the records that have no outcome.
-    rereads: bool = False
     #: Whether it leaves Triton to others that use it.
     yields: bool = False
 

@@ -1,5 +1,6 @@
 """The sections of the settings: each setting with its type, default and meaning."""
 
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -24,6 +25,7 @@ from consumer.settings.values import (
     check_triton,
     checked_by,
 )
+from consumer.topic_names import TopicNames
 
 _BROKER_SIDE: Final = frozenset({"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"})
 
@@ -57,6 +59,7 @@ class KafkaSettings(Section):
     tags_topic: Topic = Field("photo-tags", description="results, compacted, keyed by photo id")
     dead_topic: Topic = Field("photo-uploads.dead", description="rejected events with their reason")
     retry_topic: Topic = Field("photo-uploads.retry", description="events that wait for their next attempts")
+    releases_topic: Topic = Field("photo-releases", description="which models and thresholds are in force, since when")
     first_position: Literal["earliest", "latest"] = Field(
         "earliest", description="where a group without committed offsets starts that never ran before"
     )
@@ -69,6 +72,11 @@ class KafkaSettings(Section):
     extra: Annotated[dict[str, str | int | float | bool], Properties] = Field(
         default_factory=dict, description="further librdkafka properties for every client (security, timeouts)"
     )
+
+    @property
+    def topics(self) -> TopicNames:
+        """The topics of this installation."""
+        return TopicNames(self.uploads_topic, self.tags_topic, self.dead_topic, self.retry_topic, self.releases_topic)
 
     @field_validator("extra")
     @classmethod
@@ -90,8 +98,7 @@ class KafkaSettings(Section):
 
     @model_validator(mode="after")
     def _reads_nothing_that_it_writes(self) -> Self:
-        names = {"uploads_topic": self.uploads_topic, "tags_topic": self.tags_topic}
-        names |= {"dead_topic": self.dead_topic, "retry_topic": self.retry_topic}
+        names = {f"{name}_topic": topic for name, topic in asdict(self.topics).items()}
         for one, other in combinations(names, 2):
             if names[one] == names[other]:
                 raise ValueError(f"{one} and {other} are the same, {names[one]}: each needs a topic of its own")

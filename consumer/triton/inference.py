@@ -1,8 +1,9 @@
 """The client of Triton: one channel, the description of the served models, and single requests."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import numpy as np
@@ -34,6 +35,14 @@ _CHANNEL: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What Triton serves, and the configurations that say so, by model name."""
+
+    contract: ModelContract
+    configs: Mapping[str, Any]
 
 
 class TritonClient(AbstractAsyncContextManager["TritonClient"]):
@@ -69,32 +78,33 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         await self._channel.close()
 
     async def read_contract(
-        self, quality_model: str, brand_model: str, pinned: ModelContract | None = None
+        self, quality_model: str, brand_model: str, versions: Mapping[str, str] | None = None
     ) -> ModelContract:
-        """The contract of the newest loaded version of both models; of those of `pinned` that are loaded.
+        """As `read`, the contract alone."""
+        return (await self.read(quality_model, brand_model, versions)).contract
+
+    async def read(self, quality_model: str, brand_model: str, versions: Mapping[str, str] | None = None) -> Served:
+        """The contract of these versions, by model name; of the newest loaded one of a model that has none there.
 
         Raises:
-            DependencyDown: Triton does not answer, or a model is not loaded.
+            DependencyDown: Triton does not answer, or a model, or that version of it, is not loaded.
             ContractMismatch: the models do not fit this service or each other.
         """
-        versions = {} if pinned is None else pinned.models
+        asked = versions or {}
         quality, brand = await asyncio.gather(
-            self._describe(quality_model, versions.get(quality_model)),
-            self._describe(brand_model, versions.get(brand_model)),
+            *(self._describe(model, asked.get(model)) for model in (quality_model, brand_model))
         )
-        return read(quality, brand)
+        configs = {quality_model: quality[1], brand_model: brand[1]}
+        return Served(read(quality[0], brand[0]), configs)
 
-    async def still_configured(self, models: Iterable[str]) -> bool:
-        """Whether these models have the configuration that was read last; half as costly as reading all.
+    async def still_configured(self, configs: Mapping[str, Any]) -> bool:
+        """Whether the models have these configurations, as they were read; half as costly as reading all.
 
         Raises:
             DependencyDown: Triton does not answer.
         """
         with outages(self._url):
-            return all(await asyncio.gather(*map(self._is_as_read, models)))
-
-    async def _is_as_read(self, model: str) -> bool:
-        return bool(await self._config_of(model) == self._configs.get(model))
+            return list(await asyncio.gather(*map(self._config_of, configs))) == list(configs.values())
 
     async def _config_of(self, model: str) -> Any:  # noqa: ANN401 - a generated class
         return await self._stub.ModelConfig(service_pb2.ModelConfigRequest(name=model), timeout=self.deadline_s)
@@ -134,7 +144,7 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
             raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")
         return rows.reshape(len(photos), values)
 
-    async def _describe(self, model: str, pinned: str | None) -> ServedModel:
+    async def _describe(self, model: str, wanted: str | None) -> tuple[ServedModel, Any]:
         with outages(self._url):
             asked = service_pb2.ModelMetadataRequest(name=model)
             metadata: Any = await self._stub.ModelMetadata(asked, timeout=self.deadline_s)
@@ -144,15 +154,19 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         versions: list[str] = [version for version in metadata.versions if version.isdecimal()]
         if not versions:
             raise DependencyDown("triton", f"{self._url}: model {model} has no loaded version")
-        newest = max(versions, key=lambda version: (len(version), version))
-        return ServedModel(
+        if wanted is not None and wanted not in versions:
+            load = f"load it: `photo-tagger models load {model} {wanted}`"
+            loaded = f"version {wanted} is not loaded, but {', '.join(versions)}"
+            raise DependencyDown("triton", f"{self._url}: of {model}, {loaded}; {load}")
+        described = ServedModel(
             name=model,
-            version=pinned if pinned is not None and pinned in versions else newest,
+            version=wanted or max(versions, key=lambda version: (len(version), version)),
             input_type=_type_name(config.input[0].data_type) if config.input else "no input",
             input_dims=tuple(config.input[0].dims) if config.input else (),
             output_dims={output.name: tuple(output.dims) for output in config.output},
             parameters={name: value.string_value for name, value in config.parameters.items()},
         )
+        return described, answer
 
     async def _count_losses(self) -> None:
         state = self._channel.get_state()

@@ -1,7 +1,7 @@
-"""Both models under one contract: scores are given only while Triton serves exactly this contract."""
+"""Both models under the contract of a release: scores are given only while Triton serves exactly that."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -44,8 +44,8 @@ class Serving:
     """The two models of a contract, for one event loop.
 
     The labels are not part of an answer, so the contract is read again before the first request over each connection,
-    after each failure, and after each answer: an answer is used if the contract was in force before and after it, over
-    one connection. Photos share these looks.
+    after each failure, and after each answer: an answer is used if the contract was served before and after it, over
+    one connection. Photos share these looks. The thresholds are the release's: those that Triton has do not count.
 
     `preparing` says how many photos are being prepared: those that are ready wait for some of them, to share a request.
     One that `yields` leaves Triton to others: it keeps no more photos there than are answered nearly at once.
@@ -83,7 +83,9 @@ class Serving:
         self._refuted = 0
         #: Answers to photos for which the other model failed, by the identity of their pixels.
         self._kept: dict[tuple[int, Model], _Answer] = {}
-        self._looking: asyncio.Task[ModelContract | None] | None = None
+        #: The configurations of the contract, as they were read last.
+        self._configs: Mapping[str, Any] = {}
+        self._looking: asyncio.Task[None] | None = None
         self._confirming: asyncio.Task[None] | None = None
         #: When the look began that found the contract in force last, and how long after it the next one may begin.
         self._looked_s = -inf
@@ -115,16 +117,14 @@ class Serving:
         await self._require_unchanged({quality.before, brand.before})
         return Scores(float(quality.row[0]), brand.row, self._contract.models)
 
-    async def changed(self) -> ModelContract | None:
-        """Looks whether the contract is in force and the models answer: None, or the contract that is served instead.
+    async def check(self) -> None:
+        """Looks whether the contract is served and the models answer.
 
         Raises:
-            DependencyDown: neither; its words say what is waited for.
+            DependencyDown: they do not; its words say what is waited for.
         """
-        served = await self._look()
-        if served is None:
-            await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
-        return served
+        await self._look()
+        await asyncio.gather(self._quality.require_recovered(), self._brand.require_recovered())
 
     def _keep(self, model: Model, pixels: Pixels, answer: _Answer | Exception) -> None:
         """Keeps what a model answered while the other one failed, until these pixels come again or are dropped."""
@@ -146,7 +146,7 @@ class Serving:
         except (PhotoRejected, Retryable) as suspicion:
             failure = suspicion
         # Triton may serve something else by now: that explains more than the failure does.
-        await self._require_in_force()
+        await self._look()
         if not isinstance(failure, DependencyDown):
             await model.require_innocent()
         if isinstance(failure, PhotoRejected):
@@ -157,7 +157,7 @@ class Serving:
     async def _answer(self, model: Model, pixels: Pixels) -> _Answer:
         async with model.concurrency.place():
             while self._confirmed != self._client.losses:
-                await self._require_in_force()
+                await self._look()
             before = self._changes
             return _Answer(await model.ask(pixels), before)
 
@@ -201,40 +201,39 @@ class Serving:
         pace_s = max(self._pace_s, min(self._preparing() * _FOR_EACH_S, _LONGEST_S))
         await asyncio.sleep(self._looked_s + pace_s - monotonic())
         losses, began_s = self._client.losses, monotonic()
-        if self._confirmed == losses and await self._client.still_configured(self._contract.models):
+        if self._confirmed == losses and await self._client.still_configured(self._configs):
             self._looked_s = began_s
             self._pace_s = min(_LOOKS_APART * (monotonic() - began_s), _PACE_S)
         else:
             await self._look()
 
-    async def _require_in_force(self) -> None:
-        served = await self._look()
-        if served is not None:
-            raise DependencyDown("triton", f"other models are served now: {differences(self._contract, served)}")
+    async def _look(self) -> None:
+        """As `check`, for the contract alone; concurrent callers share one look.
 
-    async def _look(self) -> ModelContract | None:
-        """As `changed`, for the contract alone; concurrent callers share one look."""
+        Raises:
+            DependencyDown: as `check`.
+        """
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._read())
             # Its callers may be cancelled before it fails.
             self._looking.add_done_callback(lambda look: look.cancelled() or look.exception())
-        return await asyncio.shield(self._looking)
+        await asyncio.shield(self._looking)
 
-    async def _read(self) -> ModelContract | None:
+    async def _read(self) -> None:
         known, losses, began_s = self._contract, self._client.losses, monotonic()
         try:
-            served = await self._client.read_contract(known.quality_model, known.brand_model, known)
+            served = await self._client.read(known.quality_model, known.brand_model, known.models)
         except DependencyDown:
             self._confirmed = _UNKNOWN
             raise
         except ContractMismatch as mismatch:
             self._refute()
             raise DependencyDown("triton", f"the served models do not fit any more: {mismatch}") from None
-        if served != known:
+        if other := differences(known, served.contract):
             self._refute()
-            return served
+            raise DependencyDown("triton", f"other models are served now: {other}")
+        self._configs = served.configs
         self._confirmed, self._looked_s = losses, began_s
-        return None
 
     def _refute(self) -> None:
         self._confirmed = _UNKNOWN

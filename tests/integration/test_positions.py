@@ -24,8 +24,8 @@ from consumer.kafka.plans import Subscription
 from consumer.kafka.scan import Scan
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import TopicIds
-from consumer.kafka.topics import TopicNames
 from consumer.telemetry import Metrics
+from consumer.topic_names import TopicNames
 from tests.fakes import RecordingLog
 from tests.harness import DEADLINE_S, committed_offsets
 from tests.mock_cluster import OFFSET_COMMIT, OFFSET_FETCH, MockCluster, mock_cluster

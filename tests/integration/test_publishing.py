@@ -19,8 +19,8 @@ from consumer.kafka import clients
 from consumer.kafka.headers import Delivery, failure_of
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.sender import NewRecord, Sender
-from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
+from consumer.topic_names import TopicNames
 from tests.fakes import MOMENT, RecordingLog, World, tags
 from tests.harness import eventually, read_topic
 from tests.mock_cluster import INIT_PRODUCER_ID, PRODUCE, MockCluster, mock_cluster

@@ -12,8 +12,8 @@ from consumer.errors import DependencyDown, RecordRefused
 from consumer.events import Deletion, Headers, Record, Source, Tags
 from consumer.kafka.headers import DEAD_HEADERS, RETRY_HEADERS, failure_of, retry_headers
 from consumer.kafka.publisher import Publisher
-from consumer.kafka.topics import TopicNames
 from consumer.resilience import Deferral
+from consumer.topic_names import TopicNames
 from tests.fakes import MOMENT, FakeProducer, Produced, RecordingLog, World, record, tags
 
 TRACE = (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", b"a=1"))

@@ -1,7 +1,7 @@
 import pytest
 
 from consumer.kafka.topic_review import Problem, problems_of
-from consumer.kafka.topics import TopicNames
+from consumer.topic_names import TopicNames
 
 NAMES = TopicNames("uploads", "tags", "dead", "retry")
 WEEK_MS = str(7 * 24 * 3600 * 1000)

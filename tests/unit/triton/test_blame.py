@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from consumer.service.contract_watch import next_contract
 
 from consumer import events
 from consumer.contract import Geometry, Views
@@ -20,7 +21,6 @@ from consumer.fetch.hosts import Hosts
 from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.resilience import Dependencies, RetrySchedule, StuckRecords, retry_within_budget
-from consumer.service.contract_watch import next_contract
 from consumer.telemetry import Metrics
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
