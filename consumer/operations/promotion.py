@@ -136,8 +136,8 @@ async def _wished(settings: Settings, wish: Wish, before: Numbered | None, reaso
         DependencyDown: Triton does not answer.
     """
     old = None if before is None else before.release
-    quality = wish.quality or (old and old.quality)
-    brand = wish.brand or (old and old.brand)
+    quality = wish.quality or (None if old is None else old.quality)
+    brand = wish.brand or (None if old is None else old.brand)
     served = await _served(settings, quality, brand)
     published = releases.release_of(served, reason=reason, by=release_log.author(), at=datetime.now(UTC))
     good, branded = published.decision.good_threshold, published.decision.brand_threshold
