@@ -8,7 +8,9 @@ from typing import Any
 
 import onnx
 import pytest
+from typer.testing import CliRunner
 
+from consumer.cli.main import app
 from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.kafka.topics import create_topics
@@ -46,36 +48,38 @@ def env(servers: Servers, kafka: Kafka, repository: Path) -> Iterator[dict[str, 
 
 
 def test_a_version_is_brought_in_and_out_again_and_a_broken_one_stays_out(
-    env: dict[str, str], repository: Path
+    env: dict[str, str], repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def rows(*arguments: str, code: int = 0) -> list[dict[str, Any]]:
-        ended = photo_tagger("models", *arguments, env=env)
-        assert ended.returncode == code, ended.stderr
-        assert KEY not in ended.stdout + ended.stderr
-        return [json.loads(line) for line in ended.stdout.splitlines()]
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
 
-    def listed() -> dict[tuple[str, int], tuple[str, str | None]]:
-        return {(row["model"], row["version"]): (row["state"], row["used"]) for row in rows("list")}
+    def rows(*arguments: str, code: int = 0) -> list[dict[str, Any]]:
+        ended = CliRunner().invoke(app, ["models", *arguments], catch_exceptions=False)
+        assert ended.exit_code == code, ended.output
+        assert KEY not in ended.output
+        return [json.loads(line) for line in ended.stdout.splitlines()]
 
     publish_quality(repository, 0.5)
     # What was tested and what arrived here are two files.
     broken = publish_quality(repository, 0.9)
     onnx.save(quality_graph(0.3), broken / "model.onnx")
-    (first,) = rows("promote", "--quality", "1", "--brand", "1", "--reason", "the start", "--force")[-1:]
+    *_, first = rows("promote", "--quality", "1", "--brand", "brand_logo/1", "--reason", "the start")
     assert (first["release"], first["appended"]) == (1, True)
 
     assert rows("load", "photo_quality", "2") == [{"model": "photo_quality", "loaded": [1, 2]}]
     *answers, summary = rows("verify", "photo_quality", "2")
     assert len(answers) == 16
     assert summary["passed"]
-    (second,) = rows("promote", "--quality", "2", "--reason", "sharper")[-1:]
+    *_, second = rows("promote", "--quality", "2", "--reason", "sharper")
     assert (second["release"], second["changed"]) == (2, "photo_quality 1 is now photo_quality 2")
 
     rows("load", "photo_quality", "3")
     *_, summary = rows("verify", "photo_quality", "3", code=1)
     assert (summary["passed"], summary["damaged"]) == (False, ["model.onnx"])
     assert rows("promote", "--quality", "3", "--reason", "hope", code=8) == []
-    assert listed() == {
+    ended = photo_tagger("models", "list", env=env)
+    assert [json.loads(line) for line in ended.stdout.splitlines()] == rows("list")
+    assert {(row["model"], row["version"]): (row["state"], row["used"]) for row in rows("list")} == {
         ("brand_logo", 1): ("READY", "in force"),
         ("photo_quality", 1): ("READY", "one step back"),
         ("photo_quality", 2): ("READY", "in force"),
@@ -87,3 +91,5 @@ def test_a_version_is_brought_in_and_out_again_and_a_broken_one_stays_out(
     (back,) = rows("rollback", "--reason", "worse at night")
     assert (back["release"], back["quality"]) == (3, {"model": "photo_quality", "version": "1"})
     assert [row["reason"] for row in rows("releases")] == ["the start", "sharper", "worse at night"]
+    for wrong in (["promote", "--quality", "0"], ["promote", "--brand", "x/1000"], ["rollback", "--reason"], ["load"]):
+        rows(*wrong, *(["--reason", "r"] if "--reason" not in wrong and "promote" in wrong else []), code=2)

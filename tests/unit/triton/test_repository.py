@@ -28,6 +28,11 @@ def test_the_configuration_differs_from_the_published_one_in_its_versions_alone(
     assert sent == parsed(published)
 
 
+def test_versions_that_a_configuration_names_itself_are_replaced() -> None:
+    sent = json.loads(config_json('name: "m" version_policy { specific { versions: [ 7 ] } }', {3}))
+    assert sent["version_policy"] == {"specific": {"versions": ["3"]}}
+
+
 def test_what_is_no_configuration_is_refused_in_words() -> None:
     with pytest.raises(ValueError, match="max_batch"):
         config_json("max_batch: 3", {1})
