@@ -3,6 +3,7 @@
 They are ONNX graphs without weights worth mentioning, so that they load in a second on the real Triton.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,33 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from consumer.embedded.servers import Servers
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
 from training.publish.manifest import Evidence
 from training.publish.repository import publish
 
+KEY = "only operators have it"
 SIZE = 32
 QUALITY = ModelSpec(
     "photo_quality", (("quality_score", 1), ("quality_levels", 5)), "quality_levels", ("1", "2", "3", "4", "5"), SIZE
 )
 BRAND = ModelSpec("brand_logo", (("brand_probs", 3),), "brand_probs", ("crimson", "azure", "no_logo"), SIZE)
+
+
+def start_operated(servers: Servers, repository: Path) -> dict[str, object]:
+    """Settings of a Triton that does nothing without its key, with two versions of each model, and two more models.
+
+    The thresholds of versions 1 and 2 are 0.51 and 0.52 for quality, 0.61 and 0.62 for brands.
+    """
+    for version, scale in ((1, 1.0), (2, 0.5)):
+        publish_quality(repository, scale, 0.5 + version / 100)
+        publish_brand(repository, scale, 0.6 + version / 100)
+    publish_brand(repository, spec=replace(BRAND, name="more_logos", labels=("cyan", "azure", "no_logo")))
+    publish_brand(repository, spec=replace(BRAND, name="odd_logos", labels=("crimson", "azure", "green")))
+    closed = f"--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:admin-key={KEY}"
+    triton = servers.start_triton(repository, name="operated", options=[closed])
+    return {"url": triton.grpc_url, "repository": repository, "admin_key": KEY}
 
 
 def publish_quality(repository: Path, scale: float = 1.0, threshold: float = 0.5) -> Path:

@@ -27,10 +27,21 @@ app = typer.Typer(
 
 #: A version of tags has three digits for it.
 _MOST: Final = 999
+#: Characters of a reason in a release.
+_LONGEST: Final = 1000
+
+
+def _reason(text: str) -> str:
+    """A reason as it stands in a release."""
+    shown = printable(text).strip()
+    if not 0 < len(shown) <= _LONGEST:
+        raise typer.BadParameter(f"say why, in at most {_LONGEST} characters")
+    return shown
+
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="model as Triton names it")]
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="its version", min=1, max=_MOST)]
-Reason = Annotated[str, typer.Option(help="why, for the history")]
+Reason = Annotated[str, typer.Option(help="why, for the history", callback=_reason)]
 Promoted = Annotated[str | None, typer.Option(metavar="VERSION", help="version, or NAME/VERSION of another model")]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="by default the one that the version came with")]
 
@@ -114,7 +125,7 @@ def promote(
             good_threshold,
             brand_threshold,
         )
-        change = asyncio.run(promotion.promote(loaded, wish, printable(reason), forced=force))
+        change = asyncio.run(promotion.promote(loaded, wish, reason, forced=force))
     for found in change.verifications:
         _tell_verified(found)
     _tell_change(change)
@@ -131,7 +142,7 @@ def rollback(
     from consumer.operations import promotion  # noqa: PLC0415 - as in `list_`
 
     with explained():
-        change = asyncio.run(promotion.rollback(settings.load(), printable(reason), to))
+        change = asyncio.run(promotion.rollback(settings.load(), reason, to))
     _tell_change(change)
 
 

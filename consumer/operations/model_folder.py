@@ -45,7 +45,8 @@ class Manifest:
     def test(self) -> dict[str, float]:
         """The figures that were measured on test photos."""
         found = self.metrics.get("test")
-        return found if isinstance(found, dict) else {}
+        pairs = found.items() if isinstance(found, dict) else ()
+        return {name: float(value) for name, value in pairs if isinstance(value, int | float)}
 
 
 _ADAPTER: Final = TypeAdapter(Manifest)

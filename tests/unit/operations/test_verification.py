@@ -141,7 +141,10 @@ def test_a_manifest_that_cannot_be_used_is_named(folder: ModelFolder, text: str 
 
 
 def test_a_version_that_was_published_without_golden_photos_can_be_read(folder: ModelFolder) -> None:
-    (folder.path / "m" / "12" / "MANIFEST.json").write_text('{"files": {}, "metrics": {"test": {"auc": 0.9}}}')
+    path = folder.path / "m" / "12" / "MANIFEST.json"
+    path.write_text('{"files": {}, "metrics": {"test": {"auc": 0.9, "srcc": null, "accuracy": "high"}}}')
     manifest = folder.manifest("m", 12)
     assert manifest.golden is None
     assert manifest.test == {"auc": 0.9}
+    path.write_text('{"files": {}, "metrics": {"test": 0.9}}')
+    assert folder.manifest("m", 12).test == {}
