@@ -52,8 +52,7 @@ async def photos() -> AsyncIterator[PhotoServer]:
 def changing(kafka: Kafka, redis_db: str, operated_triton: dict[str, object], photos: PhotoServer) -> World:
     """A world on the Triton that has versions to change between, as its operator sees it."""
     world = make_world(kafka.bootstrap_servers, redis_db, str(operated_triton["url"]), photos)
-    triton = world.settings.triton.model_copy(update=operated_triton)
-    world.settings = world.settings.model_copy(update={"triton": triton})
+    world.settings = world.settings.model_copy(update={"triton": Settings(triton=operated_triton).triton})
     return world
 
 

@@ -172,7 +172,7 @@ class Answers:
                 yield from records
 
 
-def _last_of(keys: array[int], offsets: array[int]) -> npt.NDArray[np.int64]:
+def _last_of(keys: "array[int]", offsets: "array[int]") -> npt.NDArray[np.int64]:
     """The offsets that are the last of their key, in order."""
     hashes, places = np.frombuffer(keys, np.int64), np.frombuffer(offsets, np.int64)
     # From the end: the first of each key is its last.
