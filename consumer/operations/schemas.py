@@ -1,4 +1,4 @@
-"""Published schemas, generated from the code: the JSON Schemas of the events, and the image formats.
+"""Published schemas, generated from the code: the JSON Schemas of the events and of a run's report; the image formats.
 
 Training reads the image formats from a copy in its own package.
 """
@@ -11,18 +11,20 @@ from pydantic import TypeAdapter
 
 from consumer import events
 from consumer.imaging import formats
+from consumer.runs import report
 
 _ADAPTERS: Final[dict[str, TypeAdapter[Any]]] = {
     events.UPLOADED: events.UPLOADED_ADAPTER,
     events.DELETED: events.DELETED_ADAPTER,
     events.TAGGED: events.TAGS_ADAPTER,
+    report.DIFF: report.REPORT_ADAPTER,
 }
 _MAJOR: Final = 1
 IMAGE_FORMATS: Final = "image-formats.json"
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """The JSON Schema of one kind of event; unknown fields are allowed, so that producers may add some."""
+    """The JSON Schema of one kind of event or report; unknown fields are allowed, so that some may be added."""
     schema = _ADAPTERS[kind].json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -33,7 +35,7 @@ def schema_of(kind: str) -> dict[str, Any]:
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Writes one file for each kind of event, and one of the image formats; returns their paths."""
+    """Writes one file for each kind of event and report, and one of the image formats; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {folder / f"{kind}.v{_MAJOR}.schema.json": schema_of(kind) for kind in _ADAPTERS}
     contents[folder / IMAGE_FORMATS] = formats.published()

@@ -5,24 +5,17 @@ pictures are data URIs, and its content security policy allows only the script w
 JavaScript every photo is shown and only the filters are missing.
 """
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
-import jinja2
-from markupsafe import Markup
-
 from consumer.events import Brand, Quality
-from consumer.web.reasons import in_words
+from consumer.web import pages
 
 #: Names of the levels 1 to 5; none is "good", which is a separate decision.
 LEVELS: Final = ("unusable", "weak", "fair", "fine", "excellent")
-_FOLDER: Final = Path(__file__).parent
 #: Only so many brands get a button.
 _MAX_BRAND_BUTTONS: Final = 14
 
@@ -68,16 +61,10 @@ class Summary:
 
 def render(photos: Sequence[TaggedPhoto], dead_letters: Sequence[DeadLetter], summary: Summary) -> str:
     """The page. Photos are shown best first, dead letters in the order given."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"in_words": in_words, "percent": _percent, "milliseconds": _milliseconds}
+    environment = pages.environment()
+    environment.filters |= {"percent": _percent, "milliseconds": _milliseconds}
     brands = _brands_of(photos)
-    script = _asset("gallery.js")
+    script = pages.asset("gallery.js")
     return environment.get_template("gallery.html").render(
         photos=sorted(photos, key=lambda photo: (-photo.quality.score, photo.name)),
         dead_letters=dead_letters,
@@ -87,10 +74,9 @@ def render(photos: Sequence[TaggedPhoto], dead_letters: Sequence[DeadLetter], su
         brand_buttons=brands[:_MAX_BRAND_BUTTONS],
         brand_numbers={brand: number for number, (brand, _) in enumerate(brands)},
         good=sum(photo.quality.good for photo in photos),
-        # Files of this package, not data: the only text on the page that is not escaped.
-        style=Markup(_asset("gallery.css")),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        script_hash=_policy_hash(script),
+        style=pages.asset("base.css") + pages.asset("gallery.css"),
+        script=script,
+        script_hash=pages.policy_hash(script),
     )
 
 
@@ -98,15 +84,6 @@ def _brands_of(photos: Iterable[TaggedPhoto]) -> list[tuple[str, int]]:
     """Every brand with the number of its photos, most photos first."""
     counts = Counter(brand.brand for photo in photos for brand in photo.brands)
     return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-
-
-def _asset(name: str) -> str:
-    return (_FOLDER / name).read_text(encoding="utf-8")
-
-
-def _policy_hash(script: str) -> str:
-    """The script's hash as a content policy names it."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def _percent(share: float) -> str:

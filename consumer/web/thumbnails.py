@@ -1,4 +1,4 @@
-"""Thumbnails for a page: encoded photo bytes in, a JPEG data URI out, or None if nothing can be shown.
+"""Thumbnails for a page: encoded photo bytes in, a JPEG or its data URI out, or None if nothing can be shown.
 
 No bytes make it raise: a gallery shows dead letters too, and those are the photos that do not decode. Photos are opened
 and converted as in the service, so that what it judged is shown, and no other plugin of Pillow, nor a program that a
@@ -30,6 +30,12 @@ _JPEG_END: Final = b"\xff\xd9"
 
 def thumbnail(body: bytes, side: int = SIDE) -> str | None:
     """A `data:image/jpeg` URI of at most `side` pixels, upright; None if the bytes are not a complete photo."""
+    picture = jpeg(body, side)
+    return None if picture is None else data_uri(picture)
+
+
+def jpeg(body: bytes, side: int = SIDE) -> bytes | None:
+    """The JPEG of `thumbnail`."""
     try:
         with opened(body, [Geometry(side, side)], _LIMITS) as (image, header):
             return _shrink(image, side) if all(check.holds for check in checks(header, _LIMITS)) else None
@@ -43,6 +49,11 @@ def partial_thumbnail(body: bytes, side: int = SIDE) -> str | None:
         return None
     # With an end marker the decoder fills the missing part; a file without it is an error.
     return thumbnail(body + _JPEG_END, side)
+
+
+def data_uri(picture: bytes) -> str:
+    """The `data:image/jpeg` URI of a JPEG."""
+    return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ class _Fitted:
         return small if turn is None else small.transpose(turn)
 
 
-def _shrink(image: ImageFile.ImageFile, side: int) -> str:
+def _shrink(image: ImageFile.ImageFile, side: int) -> bytes:
     # The JPEG decoder can reduce by up to 8 while it decodes; no effect for other formats.
     image.draft("RGB", (2 * side, 2 * side))
     frame = covered(image)
@@ -74,4 +85,4 @@ def _shrink(image: ImageFile.ImageFile, side: int) -> str:
     (small,) = to_rgb(image, [_Fitted(side, orientation_of(image))], _LIMITS.icc, frame)
     encoded = io.BytesIO()
     small.save(encoded, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.getvalue()).decode("ascii")
+    return encoded.getvalue()

@@ -9,11 +9,12 @@ import pytest
 from consumer import events
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.operations import schemas
+from consumer.runs.report import Report
 from tests.fakes import MOMENT, tags
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "docs" / "schemas"
-CLASSES = {"photo.uploaded": PhotoUploaded, "photo.deleted": PhotoDeleted, "photo.tagged": Tags}
+CLASSES = {"photo.uploaded": PhotoUploaded, "photo.deleted": PhotoDeleted, "photo.tagged": Tags, "run.diff": Report}
 JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,

@@ -1,0 +1,83 @@
+"""Figures of many photos: shares with their intervals, histograms and their quantiles."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Final, Self
+
+#: The quantile of the normal distribution for an interval of 95 %.
+_Z: Final = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """`count` of `of` photos, and the 95 % interval (Wilson's) of the share 0..1 that it is of photos like these."""
+
+    count: int
+    of: int
+    #: None of no photos, whose interval is 0..1.
+    share: float | None
+    low: float
+    high: float
+
+
+def share(count: int, of: int) -> Share:
+    """The share that `count` is of `of`."""
+    if of == 0:
+        return Share(count, of, None, 0.0, 1.0)
+    found, spread = count / of, _Z * _Z / of
+    middle = (found + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (found * (1 - found) + spread / 4)) / (1 + spread)
+    # At none and at all the interval ends there; rounding would leave a rest.
+    low = 0.0 if count == 0 else middle - half
+    high = 1.0 if count == of else middle + half
+    return Share(count, of, found, low, high)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many whole numbers fall into each bin of `width` around `first`, `first + width`, ..., and their exact sum.
+
+    A number beyond the ends counts in the last bin there.
+    """
+
+    first: int
+    width: int
+    counts: list[int]
+    total: int = field(default=0)
+
+    @classmethod
+    def over(cls, first: int, last: int, width: int) -> Self:
+        """An empty histogram whose bins are around `first` to `last`."""
+        return cls(first, width, [0] * ((last - first) // width + 1))
+
+    def add(self, value: int) -> None:
+        """Counts a number."""
+        place = (value - self.first + self.width // 2) // self.width
+        self.counts[min(max(place, 0), len(self.counts) - 1)] += 1
+        self.total += value
+
+    def merge(self, other: Self) -> None:
+        """Counts all that the other has.
+
+        Raises:
+            ValueError: its bins are others.
+        """
+        if (self.first, self.width, len(self.counts)) != (other.first, other.width, len(other.counts)):
+            raise ValueError("histograms of other bins cannot be merged")
+        self.counts = [one + another for one, another in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+    def mean(self) -> float | None:
+        """The exact mean; None of nothing."""
+        count = sum(self.counts)
+        return self.total / count if count else None
+
+    def quantiles(self, shares: Sequence[float]) -> list[int] | None:
+        """The middle of the bin with the number that the given share of all are at most, for each; None of nothing."""
+        below = list(accumulate(self.counts))
+        if not below[-1]:
+            return None
+        ranks = (max(math.ceil(share * below[-1]), 1) for share in shares)
+        return [self.first + self.width * next(i for i, count in enumerate(below) if count >= rank) for rank in ranks]
