@@ -33,7 +33,7 @@ _LONGEST: Final = 1000
 
 def _reason(text: str) -> str:
     """A reason as it stands in a release."""
-    shown = printable(text).strip()
+    shown = printable(text.strip())
     if not 0 < len(shown) <= _LONGEST:
         raise typer.BadParameter(f"say why, in at most {_LONGEST} characters")
     return shown
