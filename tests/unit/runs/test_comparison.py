@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.runs.answers import Answer
-from consumer.runs.comparison import AGES, MOST_SHOWN, fold
+from consumer.runs.comparison import AGES, MOST_SHOWN, UNKNOWN, fold
 from consumer.runs.gates import Gates
 from consumer.runs.report import Report
 from consumer.runs.summary import BARS, OTHERS, report_of
@@ -166,6 +166,10 @@ def test_every_reason_has_its_examples_and_long_texts_are_cut() -> None:
     ]
     assert (found[1].examples[0].uri, len(found[1].examples[0].detail)) == (None, 1000)
     assert {each.photo_id for each in found[0].examples} != {f"p{number}" for number in range(8)}
+
+
+def test_a_reason_without_a_name_is_unknown() -> None:
+    assert [row.reason for row in report(answer(reason="")).not_judged] == [UNKNOWN]
 
 
 def test_every_photo_that_is_shown_is_listed_once() -> None:

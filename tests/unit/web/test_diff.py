@@ -137,6 +137,16 @@ def test_brands_are_told_as_kept_gained_and_lost() -> None:
     assert "+C 60.0 % gained −A 90.0 % lost B 70.0 % kept" in text  # noqa: RUF001
 
 
+@pytest.mark.parametrize("count", [0, 60])
+def test_every_photo_is_in_one_part_of_each_bar(count: int) -> None:
+    swaps = [answer(tags(0.5, {"A": 0.9}), tags(0.5, {"B": 0.9}), f"swap {n}") for n in range(3)]
+    found = report(*plausible(count), *swaps, answer(tags(0.5, {"A": 0.9}), tags(0.5), "loses"))
+    bars = {name: [number for *_, number in parts] for name, parts in diff._directions(found)}
+    assert {name: sum(numbers) for name, numbers in bars.items()} == dict.fromkeys(bars, found.photos.compared)
+    if not count:
+        assert bars == {"Level": [0, 4, 0], "Good": [0, 4, 0], "Brands": [1, 3, 0, 0]}
+
+
 def test_levels_have_their_names() -> None:
     found = report(answer(tags(0.0), tags(1.0)))
     text = re.sub(r"\s+", " ", Page(diff.render(found, {})).text)
@@ -210,6 +220,8 @@ def test_bars_fill_their_width_and_leave_out_nothing() -> None:
     assert [(each.style, each.x, each.width) for each in segments] == [("down", 0, 25), ("up", 25, 75)]
     assert charts.stacked([("down", "", 0)], 100) == []
     assert charts.outline([0, 2, 1], 2, 30, 10) == "M0 10V10H10V0H20V5H30V10"
+    assert charts.outline([1], 1, 10, 10) == "M0 10V0H10V10"
+    assert charts.outline([0], 0, 10, 10) == "M0 10V10H10V10"
     assert [charts.from_middle(value, 2, 100) for value in (-1, 1, -9, 0)] == [(25, 25), (50, 25), (0, 50), (50, 0)]
     assert charts.from_middle(0.5, 1, 100) == (50, 25)
     assert charts.from_middle(0, 0, 100) == (50, 0)
