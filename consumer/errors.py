@@ -131,6 +131,14 @@ class SettingsError(TaggerError):
         self.detail = detail
 
 
+class NotFound(TaggerError):
+    """What a command names is not there, or lacks what the command needs."""
+
+
+class Refused(TaggerError):
+    """What a command asks for would hurt the service; nothing was changed."""
+
+
 class DecodeHangs(TaggerError):
     """A decode runs far beyond its timeout; a thread cannot be stopped, so the process exits to be replaced."""
 

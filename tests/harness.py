@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from io import BytesIO, StringIO
 from typing import Any
@@ -25,10 +25,13 @@ from PIL import Image
 from consumer import events, telemetry
 from consumer.events import PhotoDeleted, PhotoUploaded
 from consumer.kafka.topics import create_topics
+from consumer.releases import release_of
+from consumer.service import release_log
 from consumer.service.construction import live_job
 from consumer.service.run import Service
 from consumer.settings import Settings
 from consumer.topic_names import TopicNames
+from consumer.triton.inference import TritonClient
 
 DEADLINE_S = 30.0
 #: Of every topic of a world, but the dead letters'.
@@ -158,6 +161,14 @@ class World:
         """Every record of a topic, in order of partition and offset."""
         return read_topic(self.kafka, topic)
 
+    async def promote(self, settings: Settings | None = None, **changes: Any) -> int:
+        """Puts into force what Triton serves now, with changes; returns the number of the release."""
+        triton = (settings or self.settings).triton
+        async with TritonClient(triton.url, deadline_s=triton.deadline_s) as client:
+            contract = await client.read_contract(triton.quality_model, triton.brand_model)
+        release = replace(release_of(contract, reason="a test", by="tests", at=datetime.now(UTC)), **changes)
+        return (await asyncio.to_thread(release_log.append, self.settings.kafka, release)).number
+
     def tags(self) -> list[Message]:
         return self.read(self.settings.kafka.tags_topic)
 
@@ -200,7 +211,7 @@ def make_world(
 ) -> World:
     """A world whose names no other test uses, its topics made by `create`; Redis is the caller's to empty."""
     mark = uuid.uuid4().hex[:12]
-    names = TopicNames(f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}", f"retry-{mark}")
+    names = TopicNames(f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}", f"retry-{mark}", f"releases-{mark}")
     create(kafka, names)
     settings = Settings(
         kafka={
@@ -210,6 +221,7 @@ def make_world(
             "tags_topic": names.tags,
             "dead_topic": names.dead,
             "retry_topic": names.retry,
+            "releases_topic": names.releases,
             "extra": {"heartbeat.interval.ms": 500},
         },
         redis={"url": redis_url},

@@ -41,8 +41,9 @@ class MockCluster:
 
     def create_topics(self, _: str, names: TopicNames) -> None:
         """Creates the topics; the first argument is what real brokers are reached by."""
-        for name in (names.uploads, names.tags, names.dead, names.retry):
-            error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), PARTITIONS, 1)
+        for name in names.required:
+            count = 1 if name == names.releases else PARTITIONS
+            error = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), count, 1)
             assert error == 0, f"topic {name}: error {error}"
 
     def set_coordinator(self, group: str, broker: int) -> None:

@@ -1,5 +1,6 @@
 """A Triton with predictable models, Redis of several kinds, and a world of one's own for each test."""
 
+import uuid
 from collections.abc import AsyncIterator, Callable
 from functools import cache
 
@@ -8,6 +9,8 @@ import pytest
 from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
+from consumer.kafka.topics import create_topics
+from consumer.settings import Settings
 from tests.fake_models import write_repository
 from tests.harness import PhotoServer, World, make_world, photo_server
 from tests.harness_redis import KINDS, RedisPlace, start_place
@@ -18,6 +21,24 @@ from tests.photo_host import Host, hosting
 def predictable_triton(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Triton:
     """A real Triton over the models of `tests/fake_models.py`."""
     return servers.start_triton(write_repository(tmp_path_factory.mktemp("models")), name="predictable")
+
+
+@pytest.fixture(scope="session")
+def operated_triton(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Settings of a real Triton with versions to change between: retire those that you load; 1 and 2 are loaded."""
+    from tests.tiny_models import start_operated  # noqa: PLC0415 - training takes seconds to import
+
+    return start_operated(servers, tmp_path_factory.mktemp("operated"))
+
+
+@pytest.fixture
+def operated(kafka: Kafka, operated_triton: dict[str, object]) -> Settings:
+    """The settings of an operator of that Triton, with topics of its own."""
+    mark = uuid.uuid4().hex[:12]
+    names = {f"{kind}_topic": f"{kind}-{mark}" for kind in ("uploads", "tags", "dead", "retry", "releases")}
+    settings = Settings(kafka={"bootstrap_servers": kafka.bootstrap_servers, **names}, triton=operated_triton)
+    create_topics(kafka.bootstrap_servers, settings.kafka.topics, partitions=1)
+    return settings
 
 
 @pytest.fixture

@@ -18,7 +18,9 @@ from consumer.errors import (
     ContractMismatch,
     DecodeHangs,
     DependencyDown,
+    NotFound,
     ProducerFailed,
+    Refused,
     SettingsError,
     SourceFailed,
     TaggerError,
@@ -67,7 +69,9 @@ _CODES: Final[dict[type[TaggerError], Exit]] = {
     DependencyDown: Exit.DEPENDENCY,
     SourceFailed: Exit.DEPENDENCY,
     ProducerFailed: Exit.DEPENDENCY,
+    NotFound: Exit.NOT_FOUND,
     DecodeHangs: Exit.DECODE_HANGS,
+    Refused: Exit.REFUSED,
 }
 
 

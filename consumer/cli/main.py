@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, redis
+from consumer.cli import check, dlq, models, redis
 from consumer.cli.console import Exit, echo_json, err, explained, job_log, out, progress_bar
 from consumer.cli.times import parse_time
 from consumer.errors import DependencyDown
@@ -30,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(models.app, name="models")
 app.add_typer(redis.app)
 app.add_typer(check.app)
 

@@ -32,7 +32,7 @@ def prepare_topics(bootstrap_servers: str, names: TopicNames, *, is_mock: bool) 
         create_topics(bootstrap_servers, names)
         return
     producer = clients.producer_client(bootstrap_servers, {})
-    for name in (names.uploads, names.tags, names.dead, names.retry):
+    for name in names.required:
         producer.list_topics(name, timeout=_METADATA_TIMEOUT_S)
 
 

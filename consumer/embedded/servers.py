@@ -70,14 +70,21 @@ class Servers:
         return redis
 
     def start_triton(
-        self, repository: Path, config_name: str = "cpu", models: Sequence[str] | None = None, name: str = "triton"
+        self,
+        repository: Path,
+        config_name: str = "cpu",
+        models: Sequence[str] | None = None,
+        name: str = "triton",
+        *,
+        options: Sequence[str] = (),
     ) -> Triton:
         """Starts a Triton over a model repository, with the given models loaded (all by default).
 
         A model that fails to load makes the start fail. Others can be loaded and unloaded later, over Triton's API.
+        `options` are further arguments of its command line.
         """
         require_libraries()
-        triton = Triton(self._guardian, repository, config_name, models, name)
+        triton = Triton(self._guardian, repository, config_name, models, name, options=options)
         triton.start()
         return triton
 

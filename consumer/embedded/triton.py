@@ -25,8 +25,10 @@ class Triton(Server):
         config_name: str,
         models: Sequence[str] | None = None,
         name: str = "triton",
+        *,
+        options: Sequence[str] = (),
     ) -> None:
-        """Chooses free ports; `start` runs it with the given models loaded, all by default.
+        """Chooses free ports; `start` runs it with the given models loaded, all by default, and further `options`.
 
         `config_name` selects each model's `configs/<config_name>.pbtxt`. If a model fails to load, the start fails.
         """
@@ -34,7 +36,7 @@ class Triton(Server):
         self.grpc_url = f"127.0.0.1:{grpc_port}"
         server, stub = programs()
         shm_prefix = f"{guardian.folder.name}-{name}-"
-        options = {
+        values = {
             "model-repository": repository.absolute(),
             "model-config-name": config_name,
             "model-control-mode": "explicit",
@@ -52,7 +54,8 @@ class Triton(Server):
         argv = [
             str(server),
             "--disable-auto-complete-config",
-            *(f"--{key}={value}" for key, value in options.items()),
+            *(f"--{key}={value}" for key, value in values.items()),
+            *options,
             *(f"--load-model={model}" for model in (_models_in(repository, config_name) if models is None else models)),
             f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
             f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
@@ -148,6 +148,8 @@ def _masked(value: object) -> str:
         return ", ".join(f"{key}={entry}" if entry else key for key, entry in shown.items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
+    if isinstance(value, SecretStr):
+        return "***" if value.get_secret_value() else ""
     return "" if value is None else mask_url(str(value))
 
 

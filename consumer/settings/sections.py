@@ -5,7 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from consumer.events import MAX_CLOCK_AHEAD_S
@@ -19,6 +19,7 @@ from consumer.settings.values import (
     StoreOption,
     Stores,
     check_brokers,
+    check_key,
     check_redis,
     check_stores,
     check_triton,
@@ -132,6 +133,18 @@ class TritonSettings(Section):
     brand_model: str = Field("brand_logo", description="name of the brand model")
     deadline_s: Seconds = Field(
         5.0, description="in which a healthy Triton answers an inference; none for as long is an outage"
+    )
+    repository: Annotated[Path | None, EmptyIsNone] = Field(
+        None, description="folder of the model repository that Triton serves; `photo-tagger models` needs it"
+    )
+    config_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = Field(
+        "cpu", description="configuration that Triton was started with, its --model-config-name"
+    )
+    admin_key: Annotated[SecretStr, checked_by(check_key)] = Field(
+        SecretStr(""), description="key to load and retire models, Triton's TRITON_ADMIN_KEY (docs/real-stack.md)"
+    )
+    load_timeout_s: Seconds = Field(
+        300.0, description="longest load of a model version: an engine for a GPU takes minutes, others seconds"
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from consumer.fetch.addresses import check_store
 
@@ -51,6 +51,17 @@ def check_triton(value: str) -> None:
     """
     if not value or value.endswith("/") or re.match(r"(https?|grpcs?)://", value, re.IGNORECASE):
         raise ValueError("write host:port of the gRPC endpoint, without http:// and /")
+
+
+def check_key(value: SecretStr) -> None:
+    """A key that is sent as a header of gRPC.
+
+    Raises:
+        ValueError: headers cannot hold it.
+    """
+    key = value.get_secret_value()
+    if not (key.isascii() and key.isprintable()) or key != key.strip():
+        raise ValueError("a header cannot hold it: only printable ASCII, without blanks at its ends")
 
 
 def check_redis(value: str) -> None:

@@ -44,7 +44,7 @@ def outages(url: str) -> Iterator[None]:
     try:
         yield
     except AioRpcError as error:
-        raise DependencyDown("triton", _words(url, error)) from None
+        raise DependencyDown("triton", words(url, error)) from None
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def inference_failures(url: str) -> Iterator[None]:
     try:
         yield
     except AioRpcError as error:
-        status, detail = _status(error), _words(url, error)
+        status, detail = _status(error), words(url, error)
         if status == "DEADLINE_EXCEEDED":
             raise Unanswered("triton", detail) from None
         if status == "RESOURCE_EXHAUSTED" or (status in _DOWN and any(word in detail for word in _QUEUE_WORDS)):
@@ -77,5 +77,6 @@ def _status(error: AioRpcError) -> str:
     return str(error.code().name)
 
 
-def _words(url: str, error: AioRpcError) -> str:
+def words(url: str, error: AioRpcError) -> str:
+    """Who failed, with which status, and what it says."""
     return f"{url}: {_status(error)}: {error.details()}"

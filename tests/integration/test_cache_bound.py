@@ -24,11 +24,9 @@ class Bench:
 
     def __init__(self, place: RedisPlace, max_entries: int, fingerprint: str = "one") -> None:
         self.counted: Counter[str] = Counter()
-        self.place = place
+        self.place, self.fingerprint = place, fingerprint
         self.cache = ScoreCache(
             place.url,
-            CONTRACT,
-            fingerprint,
             ttl_s=60,
             max_entries=max_entries,
             timeout_s=5.0,
@@ -41,7 +39,7 @@ class Bench:
         self.counted.clear()
         for number in numbers:
             photo = Photo(f"photo-{number}", "https://photos.example/1.jpg", str(number).encode())
-            expected, given = await judge(photo), await self.cache.score(photo, judge)
+            expected, given = await judge(photo), await self.cache.score(CONTRACT, self.fingerprint, photo, judge)
             assert given.quality_score == expected.quality_score
             assert given.brand_probs.tobytes() == expected.brand_probs.tobytes()
         return self.counted

@@ -4,12 +4,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 import stamina
 
+from consumer.budget import Budget
+from consumer.contract import Views
 from consumer.errors import DependencyDown, PhotoRejected, Reason, Retryable
-from consumer.events import Record, source_of
+from consumer.events import Record, Scores, source_of
 from consumer.fetch.hosts import Hosts
 from consumer.kafka.headers import retry_headers
 from consumer.order_watch import OrderWatch
@@ -641,11 +645,54 @@ async def test_a_dead_letter_needs_no_readable_key(key: bytes | None) -> None:
     assert bench.world.done == [one]
 
 
-async def test_brands_are_counted_once_by_the_rank_of_the_models_that_saw_them() -> None:
+async def test_brands_are_counted_once_by_the_release_that_they_were_seen_under() -> None:
     bench = Bench()
     await bench.handle(record(), record(offset=1))
-    labels = {"label": "crimson", "model_version": "003007"}
+    labels = {"label": "crimson", "release": "003007"}
     assert bench.metrics.registry.get_sample_value("tagger_tags_total", labels) == 1
+
+
+@pytest.mark.parametrize("steps_first", ["score", "infer"])
+async def test_a_photo_whose_release_is_no_longer_served_begins_again_under_the_one_in_force(steps_first: str) -> None:
+    bench = Bench()
+    newer = bench.world.steps().judgement()
+    retired = replace(newer, tag=lambda *_: pytest.fail("tagged under a release that is not served"))
+
+    async def gone(*_: object) -> Any:
+        bench.world.judges = newer
+        raise DependencyDown("triton", "version 1 is not loaded, but 2")
+
+    bench.world.judges = replace(retired, **{steps_first: gone})
+    await bench.handle(record())
+    assert bench.outcomes() == {"tagged": 1}
+    assert bench.world.effects.count("fetch") == 2
+
+
+async def test_a_photo_ends_under_the_release_that_it_began_with() -> None:
+    bench = Bench()
+    older = bench.world.steps().judgement()
+
+    async def promoted(views: Views) -> Scores:
+        bench.world.judges = replace(older, tag=lambda *_: pytest.fail("tagged under another release"))
+        return await older.infer(views)
+
+    bench.world.judges = replace(older, infer=promoted)
+    await bench.handle(record())
+    assert bench.outcomes() == {"tagged": 1}
+    assert bench.world.effects.count("fetch") == 1
+
+
+async def test_the_memory_of_pixels_is_held_until_there_are_scores_and_given_back_whatever_becomes_of_them() -> None:
+    bench, room = Bench(), Budget(10)
+    held = list[int]()
+
+    async def infer(_: Views) -> Scores:
+        held.append(room.used)
+        raise PhotoRejected("inference_rejected", "as told")
+
+    bench.world.judges = replace(bench.world.steps().judgement(), infer=infer, room=partial(room.acquire, 7))
+    await bench.handle(record())
+    assert (held, room.used) == ([7], 0)
 
 
 #: A producer whose clock is ahead.

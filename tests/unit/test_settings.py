@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -364,6 +365,22 @@ def test_the_password_of_a_url_is_masked(url: str, monkeypatch: pytest.MonkeyPat
 def test_a_url_without_a_password_is_shown_as_it_is() -> None:
     assert settings.mask_url("redis://redis:6379/0") == "redis://redis:6379/0"
     assert settings.mask_url("unix:///run/redis.sock") == "unix:///run/redis.sock"
+
+
+def test_the_key_of_triton_is_masked_and_an_unset_one_is_seen_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown()["triton.admin_key"].value == ""
+    monkeypatch.setenv("TAGGER_TRITON__ADMIN_KEY", SECRET)
+    assert load().triton.admin_key.get_secret_value() == SECRET
+    assert shown()["triton.admin_key"].value == "***"
+    assert SECRET not in repr(load())
+
+
+@pytest.mark.parametrize("key", ["hunter2\n", " hunter2", "hünter2", "hunter2\x00"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str, bare: Path) -> None:
+    (bare / "tagger.toml").write_text(f"[triton]\nadmin_key = {json.dumps(key)}\n")
+    told = refusal()
+    assert "triton.admin_key (from tagger.toml): a header cannot hold it" in told
+    assert key.strip() not in told
 
 
 @pytest.mark.parametrize("name", ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"])

@@ -21,7 +21,7 @@ thresholds = st.floats(0, 1) | st.integers(0, 10_000).map(lambda tenths: tenths 
 def decide(probabilities: list[float], *, threshold: float = 0.6, top_k: int = 5, score: float = 0.5) -> Tags:
     scores = Scores(score, np.array(probabilities, np.float32), CONTRACT.models)
     contract = replace(WIDE if len(probabilities) == len(LABELS) else CONTRACT, brand_threshold=threshold)
-    return tagging.decide(EVENT, scores, SOURCE, contract, top_k=top_k, tagged_at=MOMENT)
+    return tagging.decide(EVENT, scores, SOURCE, contract, release=7, top_k=top_k, tagged_at=MOMENT)
 
 
 def test_brands_at_or_above_the_threshold_are_tagged_best_first() -> None:
@@ -46,7 +46,7 @@ def test_the_answer_says_who_asked_what_and_when() -> None:
     decided = decide([0.1, 0.2, 0.7])
     assert (decided.photo_id, decided.source, decided.tagged_at) == ("p", SOURCE, MOMENT)
     assert decided.models == {"photo_quality": "3", "brand_logo": "7"}
-    assert decided.version == versions.version_of(EVENT, versions.model_rank(3, 7))
+    assert decided.version == versions.version_of(EVENT, 7)
 
 
 def test_more_or_fewer_probabilities_than_labels_are_an_error() -> None:

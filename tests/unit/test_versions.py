@@ -1,6 +1,5 @@
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,10 +7,9 @@ from consumer import versions
 from consumer.events import MAX_REVISION, PhotoDeleted, PhotoUploaded
 
 contents = st.integers(0, MAX_REVISION)
-ranks = st.integers(0, 999_999)
+releases = st.integers(0, 999_998)
 runs = st.integers(0, MAX_REVISION)
-models = st.integers(0, versions.MAX_MODEL_VERSION)
-written = st.tuples(contents, ranks, runs)
+written = st.tuples(contents, releases, runs)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -23,12 +21,12 @@ def deletion(revision: int | None = None, time_ms: int = 0) -> PhotoDeleted:
     return PhotoDeleted("p", EPOCH + timedelta(milliseconds=time_ms), revision)
 
 
-def text_of(content: int, rank: int, run: int) -> str:
-    return versions.version_of(upload(content), rank, run)
+def text_of(content: int, release: int, run: int) -> str:
+    return versions.version_of(upload(content), release, run)
 
 
 @given(written, written)
-def test_the_order_of_the_texts_is_the_order_of_content_then_models_then_run(
+def test_the_order_of_the_texts_is_the_order_of_content_then_release_then_run(
     one: tuple[int, int, int], other: tuple[int, int, int]
 ) -> None:
     assert (text_of(*one) < text_of(*other)) == (one < other)
@@ -42,38 +40,25 @@ def test_every_version_has_the_same_length_and_only_digits_and_points(one: tuple
     assert [len(part) for part in text.split(".") if part.isdecimal() and part.isascii()] == [13, 6, 13]
 
 
-@given(models, models, models, models)
-def test_the_rank_rises_when_one_model_rises_and_the_other_does_not_fall(a: int, b: int, c: int, d: int) -> None:
-    if a <= c and b <= d and (a, b) != (c, d):
-        assert versions.model_rank(a, b) < versions.model_rank(c, d)
-    assert 0 <= versions.model_rank(a, b) <= 999_999
+@given(written)
+def test_a_version_names_its_release_and_a_deletion_none(one: tuple[int, int, int]) -> None:
+    assert versions.release_in(text_of(*one)) == one[1]
+    assert versions.release_in(versions.tombstone_of(deletion(one[0]))) is None
 
 
-@given(models, models, models, models)
-def test_different_pairs_of_models_have_different_ranks(a: int, b: int, c: int, d: int) -> None:
-    assert (versions.model_rank(a, b) == versions.model_rank(c, d)) == ((a, b) == (c, d))
-
-
-@pytest.mark.parametrize(("quality", "brand"), [(-1, 0), (0, -1), (1000, 0), (0, 1000)])
-def test_a_model_version_of_more_than_three_digits_is_refused(quality: int, brand: int) -> None:
-    with pytest.raises(ValueError, match=r"outside 0\.\.999"):
-        versions.model_rank(quality, brand)
-
-
-@given(st.integers(0, MAX_REVISION - 1), models, models, st.integers(0, MAX_REVISION - 1))
+@given(st.integers(0, MAX_REVISION - 1), releases, st.integers(0, MAX_REVISION - 1))
 def test_a_tombstone_is_above_every_rescoring_of_its_content_and_below_the_next_upload(
-    revision: int, quality: int, brand: int, run: int
+    revision: int, release: int, run: int
 ) -> None:
-    rank = versions.model_rank(quality, brand)
     tombstone = versions.tombstone_of(deletion(revision))
-    assert versions.version_of(upload(revision), rank, run) < tombstone
+    assert versions.version_of(upload(revision), release, run) < tombstone
     assert tombstone < versions.version_of(upload(revision + 1), 0)
 
 
-@given(st.integers(0, MAX_REVISION - 1), ranks)
-def test_without_revisions_the_time_of_deletion_decides_to_the_millisecond(time_ms: int, rank: int) -> None:
+@given(st.integers(0, MAX_REVISION - 1), releases)
+def test_without_revisions_the_time_of_deletion_decides_to_the_millisecond(time_ms: int, release: int) -> None:
     tombstone = versions.tombstone_of(deletion(time_ms=time_ms))
-    assert versions.version_of(upload(time_ms=time_ms), rank) < tombstone
+    assert versions.version_of(upload(time_ms=time_ms), release) < tombstone
     assert tombstone < versions.version_of(upload(time_ms=time_ms + 1), 0)
 
 
@@ -87,7 +72,7 @@ def test_revision_zero_is_a_revision() -> None:
     assert versions.version_of(upload(0, 5), 1).startswith("0000000000000.")
 
 
-def test_the_same_content_judged_by_the_same_models_has_the_same_version() -> None:
+def test_the_same_content_judged_under_the_same_release_has_the_same_version() -> None:
     assert versions.version_of(upload(7), 3_007) == "0000000000007.003007.0000000000000"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from training.environment import environment, git_commit
 from training.models.spec import ModelSpec
+from training.publish import golden
 from training.publish.bundle import Bundle
 
 MANIFEST = "MANIFEST.json"
@@ -49,7 +50,9 @@ def manifest_of(spec: ModelSpec, version: int, staged: Path, bundle: Bundle, evi
         "version": version,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(Path(__file__).parent),
-        "files": {entry.name: sha256(entry) for entry in sorted(staged.iterdir())},
+        "files": {
+            str(entry.relative_to(staged)): sha256(entry) for entry in sorted(staged.rglob("*")) if entry.is_file()
+        },
         "data_manifest_sha256": evidence.data_manifest_sha256,
         "environment": environment(),
         "labels": list(spec.labels),
@@ -59,6 +62,7 @@ def manifest_of(spec: ModelSpec, version: int, staged: Path, bundle: Bundle, evi
         "training": dict(evidence.training),
         "cpu": bundle.cpu,
         "parity": bundle.parity_json(),
+        "golden": golden.answers(spec, bundle),
         "gate": dict(evidence.gate),
         "forced": evidence.forced,
     }

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 
 from training.models.spec import ModelSpec
+from training.publish.precisions import PLAN_FILE
 
 #: Variants, picked for the whole server by `--model-config-name`.
 VARIANTS = ("gpu", "ort", "cpu")
@@ -65,7 +66,7 @@ def _gpu(spec: ModelSpec) -> list[str]:
     graph_input = f'input {{ key: "images" value {{ dim: [ {spec.input_px}, {spec.input_px}, 3 ] }} }}'
     return [
         'platform: "tensorrt_plan"',
-        'default_model_filename: "model.plan"',
+        f'default_model_filename: "{PLAN_FILE}"',
         f"max_batch_size: {_GPU_BATCH}",
         *_tensors(spec),
         'instance_group [ { kind: KIND_GPU count: 2 gpus: [ 0 ] profile: [ "0" ] } ]',

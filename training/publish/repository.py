@@ -16,6 +16,7 @@ import onnx
 
 from training.errors import PublishError
 from training.models.spec import ModelSpec
+from training.publish import golden
 from training.publish.bundle import Bundle
 from training.publish.manifest import MANIFEST, Evidence, manifest_of, read_manifest
 from training.publish.model_config import VARIANTS, config_text
@@ -105,9 +106,10 @@ def _stage(spec: ModelSpec, staged: Path, version: int, bundle: Bundle, evidence
     for name, text in evidence.texts.items():
         (staged / name).write_text(text)
     (staged / "model.py").write_bytes(files("training.serving").joinpath("model.py").read_bytes())
+    golden.write_photos(spec.input_px, staged)
     manifest = manifest_of(spec, version, staged, bundle, evidence)
     (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    for entry in (*staged.iterdir(), staged):
+    for entry in (*staged.rglob("*"), staged):
         _sync(entry)
 
 

@@ -83,6 +83,9 @@ def large_progressive(width: int, height: int, scans: int, scan_bytes: int) -> b
     return jpeg(frame(0xC2, width, height), first, *[scan([1], 1, 63, data=data)] * (scans - 1))
 
 
+WANTED = frozenset({GEOMETRY})
+
+
 class TestGeometry:
     def test_a_geometry_without_margin_takes_the_whole_short_side(self) -> None:
         image = photo(300, 200)
@@ -454,16 +457,16 @@ class TestGuards:
 class TestPreparer:
     async def test_photos_become_pixels_in_threads(self) -> None:
         bodies = [encoded(photo(300, 200, seed=seed), "JPEG") for seed in range(6)]
-        with Preparer([GEOMETRY], LIMITS, threads=2) as preparer:
-            found = await asyncio.gather(*(preparer.prepare(Photo("p", "u", body)) for body in bodies))
+        with Preparer(LIMITS, threads=2) as preparer:
+            found = await asyncio.gather(*(preparer.prepare(WANTED, Photo("p", "u", body)) for body in bodies))
         assert all(np.array_equal(views[GEOMETRY], pixels_of(body)) for views, body in zip(found, bodies, strict=True))
 
     async def test_photos_count_as_being_prepared_from_their_wait_for_a_thread_to_their_end_whatever_it_is(
         self,
     ) -> None:
-        with Preparer([GEOMETRY], LIMITS, threads=1) as preparer:
+        with Preparer(LIMITS, threads=1) as preparer:
             bodies = [encoded(photo(300, 200), "JPEG"), b"<html>", b""]
-            photos = [asyncio.create_task(preparer.prepare(Photo("p", "u", body))) for body in bodies]
+            photos = [asyncio.create_task(preparer.prepare(WANTED, Photo("p", "u", body))) for body in bodies]
             await asyncio.sleep(0)
             assert preparer.preparing == 3
             photos[2].cancel()
@@ -471,14 +474,14 @@ class TestPreparer:
             assert preparer.preparing == 0
 
     async def test_a_rejection_keeps_its_reason(self) -> None:
-        with Preparer([GEOMETRY], LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
-            await preparer.prepare(Photo("p", "u", b"<html>"))
+        with Preparer(LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
+            await preparer.prepare(WANTED, Photo("p", "u", b"<html>"))
         assert caught.value.reason == "unsupported_format"
 
     async def test_a_rejection_keeps_nothing_of_the_photo(self) -> None:
         cut = encoded(photo(300, 200), "JPEG")[:2000]
-        with Preparer([GEOMETRY], LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
-            await preparer.prepare(Photo("p", "u", cut))
+        with Preparer(LIMITS) as preparer, pytest.raises(PhotoRejected) as caught:
+            await preparer.prepare(WANTED, Photo("p", "u", cut))
         assert caught.value.reason == "corrupt_image"
         assert files_of(caught.value) <= {Path(__file__).name, "prepare.py"}
 
@@ -487,12 +490,12 @@ class TestPreparer:
         gc.collect()
         gc.disable()
         try:
-            with Preparer([GEOMETRY], replace(LIMITS, max_decode_bytes=memory)) as preparer:
+            with Preparer(replace(LIMITS, max_decode_bytes=memory)) as preparer:
                 for name, size in (("JPEG", (300, 200)), ("PNG", (2600, 2000)), ("BMP", (10, 10))):
                     before = Watched.gone
                     one = Photo("p", "u", Watched(encoded(photo(*size), name)))
                     with contextlib.suppress(PhotoRejected):
-                        await preparer.prepare(one)
+                        await preparer.prepare(WANTED, one)
                     one.drop()
                     await eventually(lambda before=before: Watched.gone == before + 1)
         finally:
@@ -507,13 +510,13 @@ class TestPreparer:
             return DECODED
 
         monkeypatch.setattr(preparing, "decode", decode)
-        with Preparer([GEOMETRY], LIMITS, threads=1, timeout_s=0.05) as preparer:
+        with Preparer(LIMITS, threads=1, timeout_s=0.05) as preparer:
             for overdue in (1, 2):
                 with pytest.raises(PhotoRejected) as caught:
-                    await preparer.prepare(Photo("p", "u", b"hangs"))
+                    await preparer.prepare(WANTED, Photo("p", "u", b"hangs"))
                 assert caught.value.reason == "decode_timeout"
                 assert preparer.overdue == overdue
-                assert (await preparer.prepare(Photo("p", "u", b"fine"))).keys() == {GEOMETRY}
+                assert (await preparer.prepare(WANTED, Photo("p", "u", b"fine"))).keys() == {GEOMETRY}
             release.set()
 
     async def test_waiting_for_a_thread_does_not_count_as_decoding(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -525,8 +528,8 @@ class TestPreparer:
         started = time.perf_counter()
         decode()
         one = time.perf_counter() - started
-        with Preparer([GEOMETRY], LIMITS, threads=1, timeout_s=one * 6 + 0.1) as preparer:
-            await asyncio.gather(*(preparer.prepare(Photo("p", "u", b"")) for _ in range(20)))
+        with Preparer(LIMITS, threads=1, timeout_s=one * 6 + 0.1) as preparer:
+            await asyncio.gather(*(preparer.prepare(WANTED, Photo("p", "u", b"")) for _ in range(20)))
 
 
 class TestMemory:
@@ -560,10 +563,10 @@ class TestMemory:
 
         async def stream(preparer: Preparer, bodies: list[bytes]) -> None:
             for body in bodies:
-                await preparer.prepare(Photo("p", "u", body))
+                await preparer.prepare(WANTED, Photo("p", "u", body))
                 order.append(body)
 
-        with Preparer([GEOMETRY], LIMITS, threads=4) as preparer:
+        with Preparer(LIMITS, threads=4) as preparer:
             streams = [[self.LARGE], [self.LARGE]] + [[self.SMALL] * 10] * 12
             await asyncio.gather(*(stream(preparer, bodies) for bodies in streams))
             assert preparer._memory.used == 0
@@ -574,8 +577,8 @@ class TestMemory:
     async def test_a_photo_beyond_all_memory_is_refused_by_its_header(self) -> None:
         limits = replace(LIMITS, max_decode_bytes=10 * MIB)
         body = encoded(photo(2000, 2000), "PNG")
-        with Preparer([GEOMETRY], limits) as preparer, pytest.raises(PhotoRejected, match="max_decode_bytes") as caught:
-            await preparer.prepare(Photo("p", "u", body))
+        with Preparer(limits) as preparer, pytest.raises(PhotoRejected, match="max_decode_bytes") as caught:
+            await preparer.prepare(WANTED, Photo("p", "u", body))
         assert caught.value.reason == "too_many_pixels"
 
     @pytest.mark.parametrize(("failures", "tagged"), [(1, True), (2, False)])
@@ -591,12 +594,12 @@ class TestMemory:
             return DECODED
 
         monkeypatch.setattr(preparing, "decode", decode)
-        with Preparer([GEOMETRY], LIMITS) as preparer:
+        with Preparer(LIMITS) as preparer:
             if tagged:
-                await preparer.prepare(Photo("p", "u", b""))
+                await preparer.prepare(WANTED, Photo("p", "u", b""))
             else:
                 with pytest.raises(MemoryError, match="not enough memory"):
-                    await preparer.prepare(Photo("p", "u", b""))
+                    await preparer.prepare(WANTED, Photo("p", "u", b""))
             assert preparer._memory.used == 0
         assert given == [preparing.USUAL_BYTES, LIMITS.max_decode_bytes]
 
@@ -622,8 +625,8 @@ class TestMemory:
             return DECODED
 
         monkeypatch.setattr(preparing, "decode", decode)
-        with Preparer([GEOMETRY], LIMITS) as preparer:
-            task = asyncio.ensure_future(preparer.prepare(Photo("p", "u", b"")))
+        with Preparer(LIMITS) as preparer:
+            task = asyncio.ensure_future(preparer.prepare(WANTED, Photo("p", "u", b"")))
             await asyncio.to_thread(started.wait, 30)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):

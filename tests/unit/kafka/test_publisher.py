@@ -17,7 +17,7 @@ from consumer.topic_names import TopicNames
 from tests.fakes import MOMENT, FakeProducer, Produced, RecordingLog, World, record, tags
 
 TRACE = (("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", b"a=1"))
-TOPICS = TopicNames("uploads", "tags", "dead", "retry")
+TOPICS = TopicNames("uploads", "tags", "dead", "retry", "releases")
 DELETION = Deletion("photo-1", "0000000000001.999999.9999999999999", Source("photo-uploads", 3, 7), MOMENT)
 
 delivered = World().delivery
@@ -276,7 +276,7 @@ class Listing(FakeProducer):
 
 
 async def test_every_topic_that_is_read_or_written_must_be_there() -> None:
-    names = ("uploads", "tags", "dead", "retry")
+    names = ("uploads", "tags", "dead", "retry", "releases")
     with publishing(Listing(*names)) as publisher:
         await publisher.require_topics("kafka:9092")
     for missing in names:

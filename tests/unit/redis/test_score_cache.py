@@ -82,6 +82,9 @@ def test_a_changed_threshold_needs_no_new_inference() -> None:
     assert fingerprint(replace(CONTRACT, brand_threshold=0.9), LIMITS) == fingerprint(CONTRACT, LIMITS)
 
 
+MARK = fingerprint(CONTRACT, LIMITS)
+
+
 class Bench:
     """A cache whose Redis is down, so that only copies in work at once are shared."""
 
@@ -91,8 +94,6 @@ class Bench:
         self.started, self.release = asyncio.Event(), asyncio.Event()
         self.cache = ScoreCache(
             "redis://127.0.0.1:1/0",
-            CONTRACT,
-            fingerprint(CONTRACT, LIMITS),
             ttl_s=60,
             max_entries=100,
             timeout_s=5.0,
@@ -112,8 +113,8 @@ async def test_a_cache_that_is_down_costs_nothing_but_the_work() -> None:
     bench = Bench()
     bench.release.set()
     async with bench.cache as known:
-        assert await known.score(PHOTO, bench.judge) is SCORES
-        assert await known.score(PHOTO, bench.judge) is SCORES
+        assert await known.score(CONTRACT, MARK, PHOTO, bench.judge) is SCORES
+        assert await known.score(CONTRACT, MARK, PHOTO, bench.judge) is SCORES
     assert bench.judged == 2
     assert bench.counted == {"failed": 2}
 
@@ -121,7 +122,10 @@ async def test_a_cache_that_is_down_costs_nothing_but_the_work() -> None:
 async def test_copies_in_work_at_once_are_judged_once() -> None:
     bench = Bench()
     async with bench.cache as known:
-        copies = [asyncio.create_task(known.score(replace(PHOTO, photo_id=f"p{n}"), bench.judge)) for n in range(20)]
+        copies = [
+            asyncio.create_task(known.score(CONTRACT, MARK, replace(PHOTO, photo_id=f"p{n}"), bench.judge))
+            for n in range(20)
+        ]
         await bench.started.wait()
         bench.release.set()
         assert all(scores is SCORES for scores in await asyncio.gather(*copies))
@@ -133,9 +137,9 @@ async def test_copies_in_work_at_once_are_judged_once() -> None:
 async def test_what_befalls_one_photo_is_not_its_copies_fault(cancelled: bool) -> None:
     bench = Bench()
     async with bench.cache as known:
-        first = asyncio.create_task(known.score(replace(PHOTO, photo_id="bad"), bench.judge))
+        first = asyncio.create_task(known.score(CONTRACT, MARK, replace(PHOTO, photo_id="bad"), bench.judge))
         await bench.started.wait()
-        copies = [asyncio.create_task(known.score(PHOTO, bench.judge)) for _ in range(3)]
+        copies = [asyncio.create_task(known.score(CONTRACT, MARK, PHOTO, bench.judge)) for _ in range(3)]
         await asyncio.sleep(0)
         if cancelled:
             first.cancel()
@@ -150,4 +154,4 @@ async def test_a_large_photo_has_the_same_key_as_a_small_one_would() -> None:
     bench = Bench()
     bench.release.set()
     async with bench.cache as known:
-        assert await known.score(replace(PHOTO, body=bytes(1 << 20)), bench.judge) is SCORES
+        assert await known.score(CONTRACT, MARK, replace(PHOTO, body=bytes(1 << 20)), bench.judge) is SCORES

@@ -6,18 +6,21 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from consumer.contract import Geometry
+from consumer import releases
+from consumer.contract import Geometry, ModelContract
 from consumer.events import Pixels
 from consumer.fetch.hosts import Hosts
 from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.kafka.plans import FixedRanges
+from consumer.releases import Numbered
 from consumer.resilience import Dependencies, StuckRecords
 from consumer.service import construction
+from consumer.service.construction import Connections, Parts
 from consumer.service.streams import Job, Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Metrics
 from tests.fake_triton import FakeTriton, Row, contract_of, honest, serving
-from tests.fakes import CONTRACT, RecordingLog, World
+from tests.fakes import CONTRACT, MOMENT, RecordingLog, World
 
 HOSTS = {
     "failure_threshold": 7,
@@ -54,29 +57,46 @@ def test_photos_are_fetched_within_the_limits_of_the_settings() -> None:
     assert construction.fetch_limits(Settings.model_validate({"fetch": changed})) == FetchLimits(**changed)
 
 
+def parts_of(settings: Settings, *, yields: bool = False) -> tuple[Connections, Parts]:
+    """The parts of a job that reads nothing."""
+    metrics, log = Metrics(), RecordingLog()
+    runtime = Runtime(
+        asyncio.get_running_loop(), log, metrics, Dependencies(log, metrics), StuckRecords(metrics), lambda _: None
+    )
+    connections = construction.connections_of(settings, runtime)
+    job = Job(FixedRanges({}, range(0)), "group", 64, yields=yields)
+    return connections, construction.parts_of(settings, job, connections, runtime)
+
+
+def release_of(contract: ModelContract) -> Numbered:
+    return Numbered(1, releases.release_of(contract, reason="", by="", at=MOMENT))
+
+
 @pytest.mark.parametrize(
-    ("geometry", "expected"), [(Geometry(32, 32), 64), (Geometry(1024, 1024), 64), (Geometry(1000, 1024), 41)]
+    ("geometry", "expected"), [(Geometry(32, 32), 81), (Geometry(1024, 1024), 81), (Geometry(1000, 1024), 41)]
 )
 async def test_the_pixels_of_all_photos_in_flight_fit_into_the_bytes_in_flight(
     geometry: Geometry, expected: int
 ) -> None:
-    metrics, log = Metrics(), RecordingLog()
-    runtime = Runtime(
-        asyncio.get_running_loop(), log, metrics, Dependencies(log, metrics), StuckRecords(metrics), lambda _: None
-    )
-    settings = Settings.model_validate({"service": {"max_in_flight_bytes": 256 * 10**6}})
+    """Under all releases together: a promotion may bring larger pixels."""
+    _, parts = parts_of(Settings.model_validate({"service": {"max_in_flight_bytes": 256 * 10**6}}))
+    small = parts.in_force._make(release_of(CONTRACT), CONTRACT).judgement
     contract = replace(CONTRACT, quality_geometry=Geometry(1024, 1024), brand_geometry=geometry)
-    job = Job(FixedRanges({}, range(0)), "group", 64)
-    parts = construction.parts_of(settings, job, construction.connections_of(settings, runtime), contract, runtime)
-    assert parts.streams[0].source._backpressure._max_in_flight == expected
+    large = parts.in_force._make(release_of(contract), contract).judgement
+    held, permit = 0, await small.room()
+    while True:
+        try:
+            async with asyncio.timeout(0):
+                await large.room()
+        except TimeoutError:
+            break
+        held += 1
+    assert held == expected
+    permit.release()
 
 
 @pytest.mark.parametrize(("yields", "expected"), [(True, 1), (False, 12)])
 async def test_only_a_job_that_yields_leaves_a_triton_that_others_keep_busy(yields: bool, expected: int) -> None:
-    metrics, log = Metrics(), RecordingLog()
-    runtime = Runtime(
-        asyncio.get_running_loop(), log, metrics, Dependencies(log, metrics), StuckRecords(metrics), lambda _: None
-    )
     slow_s, asked, most = 0.0, 0, 0
 
     async def row(model: str, pixels: Pixels) -> Row:
@@ -91,11 +111,10 @@ async def test_only_a_job_that_yields_leaves_a_triton_that_others_keep_busy(yiel
 
     async with serving(FakeTriton(row=row)) as fake:
         settings = Settings.model_validate({"triton": {"url": fake.url, "deadline_s": 30}})
-        connections = construction.connections_of(settings, runtime)
+        connections, parts = parts_of(settings, yields=yields)
         async with connections.triton:
             contract = await contract_of(connections.triton)
-            job = Job(FixedRanges({}, range(0)), "group", 64, yields=yields)
-            models = construction.parts_of(settings, job, connections, contract, runtime).serving
+            models = parts.in_force._make(release_of(contract), contract).serving
 
             async def judge(count: int) -> None:
                 photos = [{Geometry(8, 8): np.full((8, 8, 3), 7, np.uint8)} for _ in range(count)]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from consumer.service.contract_watch import next_contract
 
 from consumer import events
 from consumer.contract import Geometry, Views
@@ -40,7 +39,8 @@ class Bench:
         self.spoil: Spoil | None = None
         fake.row = self._row
         self.dependencies = Dependencies(self.log, metrics)
-        steps = replace(self.world.steps(), prepare=self._prepare, infer=models.infer)
+        judgement = replace(self.world.steps().judgement(), prepare=self._prepare, infer=models.infer)
+        steps = replace(self.world.steps(), judgement=lambda: judgement)
         self._pipeline = Pipeline(
             steps,
             hosts=Hosts(steps.fetch, self.log, metrics),
@@ -93,13 +93,19 @@ async def bench_with(deadline_s: float) -> AsyncIterator[Bench]:
     async with serving(FakeTriton(size=_SIZE)) as fake, TritonClient(fake.url, deadline_s=deadline_s) as client:
         models = Serving(client, await contract_of(client))
         bench = Bench(fake, models)
-        watch = asyncio.create_task(next_contract(models, bench.dependencies))
+        watch = asyncio.create_task(_watch(models, bench.dependencies))
         try:
             yield bench
         finally:
             for task in (watch, *bench.tasks):
                 task.cancel()
             await asyncio.gather(watch, *bench.tasks, return_exceptions=True)
+
+
+async def _watch(models: Serving, dependencies: Dependencies) -> None:
+    while True:
+        await dependencies.retry_until_available("triton", models.check)
+        await asyncio.sleep(1)
 
 
 def refused(status: str) -> Spoil:

@@ -5,10 +5,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from google.protobuf import text_format
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2
 
 from training.data.logos import BRANDS
@@ -29,11 +30,21 @@ BRAND = ModelSpec("brand_logo", (("brand_probs", len(BRANDS) + 1),), "brand_prob
 
 
 def fake_export(spec: ModelSpec, *variants: str) -> Bundle:
-    """Graphs with a spec's inputs and outputs that compute nothing."""
+    """Graphs with a spec's inputs and outputs that compute sums of the pixels' means."""
     side = spec.input_px
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", side, side, 3])
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in spec.outputs]
-    graph = helper.make_model(helper.make_graph([], spec.name, [images], outputs))
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "sides"], ["means"], keepdims=0),
+        *(helper.make_node("MatMul", ["means", f"{name}.weights"], [name]) for name, _ in spec.outputs),
+    ]
+    stored = [numpy_helper.from_array(np.array([1, 2]), "sides")] + [
+        numpy_helper.from_array(np.full((3, width), 1 / 765, np.float32), f"{name}.weights")
+        for name, width in spec.outputs
+    ]
+    made = helper.make_graph(nodes, spec.name, [images], outputs, stored)
+    graph = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     return Bundle(graph, dict.fromkeys(variants, graph))
 
 
@@ -54,8 +65,8 @@ def test_a_version_carries_its_files_and_a_true_manifest(tmp_path: Path) -> None
     path = publish(BRAND, tmp_path, fake_export(BRAND), evidence())
     assert path == tmp_path / "brand_logo" / "1"
     manifest = read_manifest(path.parent, 1)
-    assert sorted(entry.name for entry in path.iterdir()) == ["MANIFEST.json", "model.onnx", "model.py"]
-    assert manifest["files"] == {name: sha256(path / name) for name in ("model.onnx", "model.py")}
+    assert sorted(entry.name for entry in path.iterdir()) == ["MANIFEST.json", "golden", "model.onnx", "model.py"]
+    assert manifest["files"] == {name: digest for name, digest in tree(path).items() if name != "MANIFEST.json"}
     assert manifest["labels"] == [*BRANDS, "no_logo"]
     assert manifest["label_checksum"] == hashlib.sha256("\n".join(manifest["labels"]).encode()).hexdigest()
     assert manifest["version"] == 1
@@ -83,7 +94,8 @@ def test_each_version_serves_its_own_file_and_old_ones_keep_theirs(tmp_path: Pat
     assert parameters["MODEL_FILE"].string_value == "model.onnx"
     for variant in ("gpu", "ort"):
         assert "engine.2" not in parse((tmp_path / f"brand_logo/configs/{variant}.pbtxt").read_text()).parameters
-    assert set(read_manifest(tmp_path / "brand_logo", 2)["files"]) == {
+    files = read_manifest(tmp_path / "brand_logo", 2)["files"]
+    assert {name for name in files if not name.startswith("golden/")} == {
         "model.onnx",
         "model.fp16.onnx",
         "model.int8.onnx",
