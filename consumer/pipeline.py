@@ -64,6 +64,8 @@ class Pipeline:
         if events.says_nothing(delivery.record):
             return "skipped"
         event = self.steps.parse(delivery.record)
+        if not await self.dependencies.retry_until_available("redis", partial(self.steps.wants, event)):
+            return "skipped"
         if delivery.deferral is None:
             self.order.read(delivery.record, event)
         if isinstance(event, PhotoDeleted):

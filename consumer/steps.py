@@ -41,6 +41,20 @@ class ResultPublisher(Protocol):
         """Publishes the original record to the retry topic; False where it is too large for that."""
 
 
+class Sink(TagStore, ResultPublisher, Protocol):
+    """Where the answers of a run go in place of tags, and which photos it is over."""
+
+    async def wants(self, event: events.Event) -> bool:
+        """Whether the photo of an event is to be judged."""
+
+    def fetched(self, photo: Photo) -> None:
+        """A photo was fetched, and is judged now."""
+
+
+async def _every(_: events.Event) -> bool:
+    return True
+
+
 async def _no_room() -> Permit:
     return await Budget(0).acquire(0)
 
@@ -71,6 +85,8 @@ class Steps:
     store: TagStore
     publish: ResultPublisher
     parse: Callable[[Record], events.Event] = events.parse
+    #: Whether an event is processed at all; others are skipped.
+    wants: Callable[[events.Event], Awaitable[bool]] = _every
     #: Whether the upload of a photo may be under way, so that it becomes whole later.
     is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False
 

@@ -1,5 +1,6 @@
 """The decision: from scores to tags. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from consumer import versions
@@ -28,22 +29,27 @@ def decide(
         label: round(min(max(float(probability), 0.0), 1.0), _PROBABILITY_DIGITS)
         for label, probability in zip(contract.brand_labels, scores.brand_probs, strict=True)
     }
-    seen = [
-        Brand(label, probability)
-        for label, probability in probabilities.items()
-        if label != NO_LOGO and probability >= contract.brand_threshold
-    ]
-    seen.sort(key=lambda brand: (-brand.probability, brand.brand))
     return Tags(
         photo_id=event.photo_id,
         quality=quality_of(scores.quality_score, contract.good_threshold),
-        brands=tuple(seen[:top_k]),
+        brands=brands_of(probabilities, contract.brand_threshold, top_k),
         probabilities=probabilities,
         models=dict(sorted(scores.models.items())),
         version=versions.version_of(event, release),
         source=source,
         tagged_at=tagged_at,
     )
+
+
+def brands_of(probabilities: Mapping[str, float], threshold: float, top_k: int) -> tuple[Brand, ...]:
+    """The brands whose probability reaches the threshold, the likeliest first, at most `top_k`."""
+    seen = [
+        Brand(label, probability)
+        for label, probability in probabilities.items()
+        if label != NO_LOGO and probability >= threshold
+    ]
+    seen.sort(key=lambda brand: (-brand.probability, brand.brand))
+    return tuple(seen[:top_k])
 
 
 def decide_deletion(event: PhotoDeleted, source: Source) -> Deletion:

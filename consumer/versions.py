@@ -27,6 +27,16 @@ def release_in(version: str) -> int | None:
     return None if release == _DELETED else release
 
 
+def content_in(version: str) -> int:
+    """The content that a version is of, as `content_revision`."""
+    return int(version.partition(".")[0])
+
+
+def under(version: str, release: int) -> str:
+    """The version of the same content under another release."""
+    return _format(content_in(version), release, LIVE_RUN)
+
+
 def tombstone_of(event: PhotoDeleted) -> str:
     """The version of a deletion: above every rescoring of the contents that it deletes, below the next upload's."""
     return _format(content_revision(event.revision, milliseconds(event.deleted_at)), _DELETED, MAX_REVISION)
@@ -34,7 +44,7 @@ def tombstone_of(event: PhotoDeleted) -> str:
 
 def above_rescorings(version: str) -> str:
     """The version of a deletion of the content that a version is of."""
-    return _format(int(version.partition(".")[0]), _DELETED, MAX_REVISION)
+    return _format(content_in(version), _DELETED, MAX_REVISION)
 
 
 def content_revision(revision: int | None, time_ms: int) -> int:
@@ -44,7 +54,7 @@ def content_revision(revision: int | None, time_ms: int) -> int:
 
 def is_of_a_time(version: str) -> bool:
     """Whether the content of a version was ordered by a time, or by a revision: few pipelines count up to 1990."""
-    return int(version.partition(".")[0]) >= milliseconds(EARLIEST)
+    return content_in(version) >= milliseconds(EARLIEST)
 
 
 def _format(content: int, release: int, run: int) -> str:

@@ -211,7 +211,9 @@ def make_world(
 ) -> World:
     """A world whose names no other test uses, its topics made by `create`; Redis is the caller's to empty."""
     mark = uuid.uuid4().hex[:12]
-    names = TopicNames(f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}", f"retry-{mark}", f"releases-{mark}")
+    names = TopicNames(
+        f"uploads-{mark}", f"tags-{mark}", f"dead-{mark}", f"retry-{mark}", f"releases-{mark}", f"runs-{mark}"
+    )
     create(kafka, names)
     settings = Settings(
         kafka={
@@ -222,6 +224,7 @@ def make_world(
             "dead_topic": names.dead,
             "retry_topic": names.retry,
             "releases_topic": names.releases,
+            "runs_topic": names.runs,
             "extra": {"heartbeat.interval.ms": 500},
         },
         redis={"url": redis_url},

@@ -49,6 +49,15 @@ async def photos() -> AsyncIterator[PhotoServer]:
 
 
 @pytest.fixture
+def changing(kafka: Kafka, redis_db: str, operated_triton: dict[str, object], photos: PhotoServer) -> World:
+    """A world on the Triton that has versions to change between, as its operator sees it."""
+    world = make_world(kafka.bootstrap_servers, redis_db, str(operated_triton["url"]), photos)
+    triton = world.settings.triton.model_copy(update=operated_triton)
+    world.settings = world.settings.model_copy(update={"triton": triton})
+    return world
+
+
+@pytest.fixture
 def world(kafka: Kafka, redis_db: str, predictable_triton: Triton, photos: PhotoServer) -> World:
     """Fresh topics, a fresh group and an empty Redis on the session's servers."""
     return make_world(kafka.bootstrap_servers, redis_db, predictable_triton.grpc_url, photos)

@@ -1,7 +1,9 @@
 """Output, exit codes and errors that all commands share."""
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -87,6 +89,27 @@ def explained() -> Iterator[None]:
         for line in f"photo-tagger: {text}".splitlines():
             err.print(line, style="red")
         raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
+
+
+@contextmanager
+def leaving_hung_threads() -> Iterator[None]:
+    """Ends the process at once if a decode still hangs: the interpreter would wait for its thread.
+
+    Yields:
+        Nothing.
+    """
+    code = int(Exit.FAILED)
+    try:
+        yield
+        code = int(Exit.OK)
+    except typer.Exit as ended:
+        code = ended.exit_code
+        raise
+    finally:
+        if any(thread.name.startswith("decode") and thread.is_alive() for thread in threading.enumerate()):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
 
 
 @contextmanager

@@ -2,10 +2,6 @@
 
 import asyncio
 import os
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -15,8 +11,8 @@ import typer
 from rich.table import Table
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, models, redis
-from consumer.cli.console import Exit, echo_json, err, explained, job_log, out, progress_bar
+from consumer.cli import check, dlq, models, redis, runs
+from consumer.cli.console import Exit, echo_json, err, explained, job_log, leaving_hung_threads, out, progress_bar
 from consumer.cli.times import parse_time
 from consumer.errors import DependencyDown
 from consumer.events import Tags
@@ -31,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(models.app, name="models")
+app.add_typer(runs.app, name="runs")
 app.add_typer(redis.app)
 app.add_typer(check.app)
 
@@ -40,29 +37,8 @@ _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
 _STANDARD_ERROR: Final = 2
 
 
-@contextmanager
-def _leaving_hung_threads() -> Iterator[None]:
-    """Ends the process at once if a decode still hangs: the interpreter would wait for its thread.
-
-    Yields:
-        Nothing.
-    """
-    code = int(Exit.FAILED)
-    try:
-        yield
-        code = int(Exit.OK)
-    except typer.Exit as ended:
-        code = ended.exit_code
-        raise
-    finally:
-        if any(thread.name.startswith("decode") and thread.is_alive() for thread in threading.enumerate()):
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-
 @app.command()
-@_leaving_hung_threads()
+@leaving_hung_threads()
 def run(
     workers: Annotated[
         int | None, typer.Option(help="processes in one group; service.workers by default", min=1)
@@ -190,7 +166,7 @@ def find(
 
 
 @app.command()
-@_leaving_hung_threads()
+@leaving_hung_threads()
 def replay(
     since: Annotated[str, typer.Option("--from", help="2026-11-21T10:00:00Z, 2h (ago) or beginning")],
     until: Annotated[str, typer.Option("--to", help="the same forms, or now")] = "now",

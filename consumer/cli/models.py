@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumer.operations.models import Listed
-    from consumer.operations.promotion import Change, Use
+    from consumer.operations.promotion import Change, Use, Wish
     from consumer.operations.verification import Verification
     from consumer.releases import ModelVersion, Numbered
+    from consumer.settings import Settings
 
 app = typer.Typer(
     help="Change models: load a version beside the old one, verify it, promote it, go back, retire.",
@@ -119,12 +120,7 @@ def promote(
 
     with explained():
         loaded = settings.load()
-        wish = promotion.Wish(
-            _named(quality, loaded.triton.quality_model, "--quality"),
-            _named(brand, loaded.triton.brand_model, "--brand"),
-            good_threshold,
-            brand_threshold,
-        )
+        wish = wish_of(loaded, quality, brand, good_threshold, brand_threshold)
         change = asyncio.run(promotion.promote(loaded, wish, reason, forced=force))
     for found in change.verifications:
         _tell_verified(found)
@@ -177,6 +173,25 @@ def releases() -> None:
         when = events.format_time(now.at)
         table.add_row(str(each.number), when, *judges, *thresholds, now.by, now.reason, now.run or "")
     out.print(table)
+
+
+def wish_of(
+    loaded: "Settings",
+    quality: str | None,
+    brand: str | None,
+    good_threshold: float | None,
+    brand_threshold: float | None,
+) -> "Wish":
+    """What the options `--quality`, `--brand` and the thresholds ask for."""
+    from consumer.operations.promotion import Wish  # noqa: PLC0415 - as in `list_`
+
+    triton = loaded.triton
+    return Wish(
+        _named(quality, triton.quality_model, "--quality"),
+        _named(brand, triton.brand_model, "--brand"),
+        good_threshold,
+        brand_threshold,
+    )
 
 
 def _named(text: str | None, default: str, option: str) -> "ModelVersion | None":

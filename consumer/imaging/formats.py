@@ -207,6 +207,12 @@ def sniff(body: bytes, limits: PrepareLimits) -> Format[Any]:
     return found
 
 
+def format_of(body: bytes) -> str | None:
+    """The name of the format of a photo, `jpeg`; None for bytes in no known format."""
+    found = _recognised(body)
+    return None if found is None else found.name.lower()
+
+
 def ends_early(body: bytes) -> bool:
     """Whether a photo is truncated; False for bytes in no known format."""
     found = _recognised(body)

@@ -77,6 +77,7 @@ class Intake:
     ) -> Delivery | None:
         """The delivery of a record that `read` makes for its epoch; None if it is not wanted or finished already."""
         if not self._plan.accepts(partition, offset, written_ms):
+            self._tracker.window(partition).reach(offset + 1)  # it needs no outcome
             return None
         if (expected := self._tracker.window(partition).next) is not None and offset < expected:
             self._resets.went_back(consumer, partition, offset)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from consumer import events
 from consumer.errors import ProducerFailed, Reason, RecordRefused
@@ -30,6 +30,14 @@ from consumer.topic_names import TopicNames
 _SOURCE: Final = "/photo-tagger"
 #: The longest detail of a dead letter that must fit in any topic.
 _SHORT_DETAIL: Final = 100
+
+
+class Traced(Protocol):
+    """What a result is of: a delivery, or an answer of a run, which has no trace."""
+
+    @property
+    def trace(self) -> Headers:
+        """The sender's W3C trace context."""
 
 
 class Publisher:
@@ -64,7 +72,7 @@ class Publisher:
         """
         await asyncio.to_thread(require_topics, self._outbox.producer, bootstrap_servers, self._topics.required)
 
-    async def result(self, decision: Tags | Deletion, delivery: Delivery) -> None:
+    async def result(self, decision: Tags | Deletion, delivery: Traced) -> None:
         """Publishes `photo.tagged`, or for a deletion an empty value, after which compaction drops the photo's records.
 
         The headers of a deletion hold what Redis keeps of it, so that the topic can restore it. The id of the event is
@@ -103,6 +111,15 @@ class Publisher:
         """
         failure = Failure(reason, detail, attempt, delivery.origin, datetime.now(UTC))
         await self._send_first_taken(_letters(self._topics.dead, delivery, failure))
+
+    async def answer(self, topic: str, key: bytes, value: bytes) -> None:
+        """Publishes the answer of a run to its topic.
+
+        Raises:
+            DependencyDown: as `result`.
+            RecordRefused: the topic refuses it for good.
+        """
+        await self._outbox.send(NewRecord(topic, key, value, (("content-type", b"application/json"),)))
 
     async def retry(self, delivery: Delivery, deferral: Deferral) -> bool:
         """Publishes the original bytes, key and headers to the retry topic; False where it refuses them for good.

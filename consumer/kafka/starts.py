@@ -1,6 +1,6 @@
 """Where assigned partitions begin: at the position that their group committed, else where a group starts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Final
 
@@ -14,6 +14,8 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+
+from consumer.kafka.offsets import Partition
 
 _TIMEOUT_S: Final = 5.0
 
@@ -77,16 +79,41 @@ def has_positions(client: AdminClient, group_id: str) -> bool:
     Raises:
         KafkaException: there is no answer.
     """
+    return bool(positions_of(client, group_id))
+
+
+def positions_of(client: AdminClient, group_id: str) -> dict[Partition, int]:
+    """The committed positions of a group; none where there is no such group.
+
+    Raises:
+        KafkaException: there is no answer.
+    """
     asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group_id)], request_timeout=_TIMEOUT_S)
     try:
-        positions = asked[group_id].result(_TIMEOUT_S).topic_partitions or []
+        entries = asked[group_id].result(_TIMEOUT_S).topic_partitions or []
     except FutureTimeout:
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - it has no public name
     except KafkaException as error:
         if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return False
+            return {}
         raise
-    return any(entry.offset >= 0 for entry in positions)
+    return {(entry.topic, entry.partition): entry.offset for entry in entries if entry.offset >= 0}
+
+
+def commit_positions(client: AdminClient, group_id: str, positions: Mapping[Partition, int]) -> None:
+    """Commits positions of a group that has no members.
+
+    Raises:
+        KafkaException: there is no answer, or the group has members.
+    """
+    entries = [TopicPartition(*partition, offset) for partition, offset in positions.items()]
+    asked = client.alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(group_id, entries)], request_timeout=_TIMEOUT_S
+    )
+    try:
+        _checked(asked[group_id].result(_TIMEOUT_S).topic_partitions or [])
+    except FutureTimeout:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - as above
 
 
 def _offsets(consumer: Consumer, partitions: Sequence[TopicPartition], where: int) -> list[TopicPartition]:

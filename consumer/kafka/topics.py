@@ -22,6 +22,16 @@ _LOOK_S: Final = 1.0
 KEPT_MS: Final = 90 * 24 * 3600 * 1000
 #: Tombstones stay for as long as an old upload may be replayed; Kafka's default is a day.
 RELEASES: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+#: A run's definition may list many ids.
+_COMPACTED: Final = {"cleanup.policy": "compact", "max.message.bytes": str(16 * 1024 * 1024)}
+_DEFAULT: Final = -1
+_ABSENT: Final = frozenset(
+    {
+        KafkaError.GROUP_ID_NOT_FOUND,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's local errors have no public name
+    }
+)
 _RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
 
 
@@ -51,7 +61,49 @@ def create_topics(
         NewTopic(names.dead, 1, replication, config={"retention.ms": str(KEPT_MS)}),
         # One partition: the place of a release is its number. It is the history too, so nothing of it expires.
         NewTopic(names.releases, 1, replication, config=RELEASES),
+        NewTopic(names.runs, 1, replication, config=_COMPACTED),
     ]
+    return _created(admin, wanted, waits)
+
+
+def create_answers(bootstrap_servers: str, topic: str, partitions: int, extra: clients.Properties) -> None:
+    """Creates the topic of a run's answers, compacted, unless it is there.
+
+    Raises:
+        DependencyDown: as `create_topics`.
+    """
+    admin = clients.admin_client(bootstrap_servers, extra)
+    # As many copies as the cluster makes by default.
+    _created(admin, [NewTopic(topic, partitions, _DEFAULT, config=_COMPACTED)], str)
+
+
+def delete_run(bootstrap_servers: str, topic: str, group_id: str, extra: clients.Properties) -> None:
+    """Deletes the topic and the consumer group of a run; what is not there is no error.
+
+    Raises:
+        DependencyDown: the cluster does not answer, or refuses; the group has members while a worker is at it.
+    """
+    admin = clients.admin_client(bootstrap_servers, extra)
+    futures = {
+        **admin.delete_consumer_groups([group_id], request_timeout=_CREATE_TIMEOUT_S),
+        **admin.delete_topics([topic], operation_timeout=_CREATE_TIMEOUT_S),
+    }
+    for name, future in futures.items():
+        try:
+            future.result(timeout=_CREATE_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() not in _ABSENT:
+                raise DependencyDown("kafka", clients.explain(error.args[0], name)) from None
+        except FutureTimeout:
+            raise DependencyDown("kafka", f"{bootstrap_servers} did not answer") from None
+
+
+def _created(admin: AdminClient, wanted: list[NewTopic], waits: Callable[[str], object]) -> list[str]:
+    """Creates those that are missing, and returns their names.
+
+    Raises:
+        DependencyDown: as `create_topics`.
+    """
     created = []
     for name, future in admin.create_topics(wanted, operation_timeout=_CREATE_TIMEOUT_S).items():
         try:
@@ -62,9 +114,8 @@ def create_topics(
             admin.poll(0)  # hands over the reasons
             raise DependencyDown("kafka", clients.explain(error.args[0], f"topic {name}")) from None
         except FutureTimeout:
-            raise DependencyDown(
-                "kafka", str(REASONS) or f"{bootstrap_servers} did not answer in {_CREATE_TIMEOUT_S:.0f} s"
-            ) from None
+            silence = f"no answer in {_CREATE_TIMEOUT_S:.0f} s"
+            raise DependencyDown("kafka", str(REASONS) or silence) from None
         created.append(str(name))
     return created
 

@@ -80,7 +80,16 @@ async def promote(settings: Settings, wish: Wish, reason: str, *, forced: bool) 
     """
     chain = releases.in_force(await read_log(settings))
     before = chain[-1] if chain else None
-    release = await _wished(settings, wish, before, reason)
+    return await enforce(settings, await wished(settings, wish, before, reason), before, forced=forced)
+
+
+async def enforce(settings: Settings, release: Release, before: Numbered | None, *, forced: bool) -> Change:
+    """Appends a release, once the versions are verified that it does not share with the one in force `before`.
+
+    Raises:
+        Refused: a version is not as it was published, unless `forced`.
+        DependencyDown: Kafka or Triton does not answer.
+    """
     if before is not None and release.decides == before.release.decides:
         return Change(before, appended=False, changed="nothing: it is in force already")
     kept = () if before is None else (before.release.quality, before.release.brand)
@@ -111,8 +120,7 @@ async def rollback(settings: Settings, reason: str, to: int | None = None) -> Ch
     release = replace(back.release, reason=reason, by=release_log.author(), at=datetime.now(UTC), run=None)
     if release.decides == chain[-1].release.decides:
         return Change(chain[-1], appended=False, changed="nothing: it is in force already")
-    served = await _served(settings, release.quality, release.brand)
-    releases.contract_under(release, served)
+    await require_served(settings, release)
     return await _append(settings, release)
 
 
@@ -127,7 +135,7 @@ async def retire(settings: Settings, model: str, version: int) -> list[int]:
     return await models.retire(settings, model, version, needed(await read_log(settings)))
 
 
-async def _wished(settings: Settings, wish: Wish, before: Numbered | None, reason: str) -> Release:
+async def wished(settings: Settings, wish: Wish, before: Numbered | None, reason: str) -> Release:
     """The release that a wish makes of the one in force, or of the newest loaded versions where there is none.
 
     Raises:
@@ -149,6 +157,17 @@ async def _wished(settings: Settings, wish: Wish, before: Numbered | None, reaso
         branded if wish.brand_threshold is None else wish.brand_threshold,
     )
     return replace(published, decision=decision)
+
+
+async def require_served(settings: Settings, release: Release) -> None:
+    """Checks that Triton serves what a release was made for.
+
+    Raises:
+        NotFound: one of its versions is not loaded.
+        ContractMismatch: they are not what they were.
+        DependencyDown: Triton does not answer.
+    """
+    releases.contract_under(release, await _served(settings, release.quality, release.brand))
 
 
 async def _served(settings: Settings, quality: ModelVersion | None, brand: ModelVersion | None) -> ModelContract:

@@ -1,7 +1,7 @@
 """Replay: processes a time range of the upload topic again, by the same pipeline and version rule."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,13 +48,7 @@ async def replay(
         SourceFailed: Kafka refuses the consumer.
         ProducerFailed: no Kafka producer can be kept running.
     """
-    # Many bad events in a row must not stop a job that ends by itself.
-    unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
-    settings = settings.model_copy(update={"service": unbroken})
-    service = Service(settings, log)
     kafka = settings.kafka
-    group_id = f"{kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
-
     times_ms = _times_ms(since, until)
 
     def read_ranges() -> dict[Partition, range]:
@@ -63,9 +57,41 @@ async def replay(
         with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
             return reader.ranges(None if since <= _BEGINNING else since)
 
+    service = _service(settings, log)
     ranges = await service.dependencies.retry_until_available("kafka", partial(asyncio.to_thread, read_ranges))
-    plan = FixedRanges(ranges, times_ms)
-    log.info("replay.started", offsets=plan.total, since=since.isoformat(), until=until.isoformat())
+    log.info("replay.started", since=since.isoformat(), until=until.isoformat())
+    group_id = f"{kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
+    result = await _replayed(service, settings, FixedRanges(ranges, times_ms), group_id, progress)
+    log.info("replay.finished", outcomes=result.outcomes, complete=result.complete)
+    return result
+
+
+async def replay_ranges(
+    settings: Settings, log: Log, ranges: Mapping[Partition, range], name: str, progress: Callable[[int, int], None]
+) -> ReplayResult:
+    """As `replay`, for ranges of offsets of the upload topic; `name` is part of its group's.
+
+    Raises:
+        SourceFailed: as `replay`.
+        ProducerFailed: as `replay`.
+    """
+    group_id = f"{settings.kafka.group_id}-replay-{name}"
+    return await _replayed(_service(settings, log), settings, FixedRanges(ranges), group_id, progress)
+
+
+def _service(settings: Settings, log: Log) -> Service:
+    """A service that many bad events in a row do not stop: a job ends by itself."""
+    unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
+    return Service(settings.model_copy(update={"service": unbroken}), log)
+
+
+async def _replayed(
+    service: Service,
+    settings: Settings,
+    plan: FixedRanges,
+    group_id: str,
+    progress: Callable[[int, int], None],
+) -> ReplayResult:
     progress(0, plan.total)
     job = Job(plan, group_id, settings.service.replay_in_flight, yields=settings.service.replay_yields)
     if plan.total:
@@ -76,7 +102,6 @@ async def replay(
         raise service.failure
     outcomes = service.outcomes()
     complete = plan.finished and plan.intact and not service.stopping.is_set()
-    log.info("replay.finished", outcomes=outcomes, complete=complete)
     return ReplayResult(plan.total, outcomes, complete)
 
 

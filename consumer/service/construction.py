@@ -5,8 +5,8 @@ through an event that they share.
 """
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from consumer import events, tagging
 from consumer.budget import Budget
 from consumer.contract import ModelContract
-from consumer.events import PhotoUploaded, Scores, Tags
+from consumer.events import Photo, PhotoUploaded, Scores, Tags
 from consumer.events import Source as Origin
 from consumer.fetch.fetcher import Fetcher
 from consumer.fetch.hosts import Hosts
@@ -66,6 +66,19 @@ class Parts:
     admission: Admission
     streams: tuple[Stream, ...]
     heads: Heads
+
+
+def _told(
+    fetch: Callable[[PhotoUploaded], Awaitable[Photo]], tell: Callable[[Photo], None]
+) -> Callable[[PhotoUploaded], Awaitable[Photo]]:
+    """The fetch, which tells of each photo that it brings."""
+
+    async def fetched(event: PhotoUploaded) -> Photo:
+        photo = await fetch(event)
+        tell(photo)
+        return photo
+
+    return fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +154,9 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
         store=connections.store,
         publish=connections.publisher,
     )
+    if job.rescoring is not None:
+        sink = job.rescoring.sink_of(connections.store, connections.publisher)
+        steps = replace(steps, store=sink, publish=sink, wants=sink.wants, fetch=_told(fetcher.fetch, sink.fetched))
     suspended = threading.Event()
     admission = Admission(
         _pipeline_of(settings, steps, runtime, service.max_in_flight).handle,

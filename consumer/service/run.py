@@ -100,6 +100,8 @@ class Service:
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)
             release = await await_dependencies(self._settings, connections, self.dependencies, self.stopping)
+            if job.rescoring is not None:
+                release = job.rescoring.candidate
             await warn_of_topics(self._settings.kafka, self._log)
             stack.enter_context(connections.publisher)
             self._connections = connections
@@ -132,7 +134,8 @@ class Service:
         def unreadable(record: Record, why: str) -> None:
             runtime.call_in_loop(lambda found: parts.in_force.unreadable(*found), (record, why))
 
-        stack.enter_context(Follower(self._settings.kafka, seen, unreadable))
+        if job.rescoring is None:
+            stack.enter_context(Follower(self._settings.kafka, seen, unreadable))
         for stream in parts.streams:
             stream.source.start()
         self._log.info("service.started", group_id=job.group_id, release=parts.in_force.bench.release.number)

@@ -17,18 +17,29 @@ from consumer.kafka.plans import Plan
 from consumer.kafka.publisher import Publisher
 from consumer.kafka.source import Source
 from consumer.kafka.topic_ids import TopicIds
+from consumer.redis.store import Store
+from consumer.releases import Numbered
 from consumer.resilience import Dependencies, StuckRecords
 from consumer.service.admission import Admission
 from consumer.service.per_photo_order import PerPhotoOrder
 from consumer.service.waiting import Uses, WaitingRoom
 from consumer.service.waiting_limits import Load, WaitingLimits
 from consumer.settings import Settings
+from consumer.steps import Sink
 from consumer.telemetry import Log, Metrics
 
 T = TypeVar("T")
 
 #: One in so many photos in flight may be from the retry topic, and one may wait behind others that take long.
 _SHARE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rescoring:
+    """A candidate, and what becomes of its answers."""
+
+    candidate: Numbered
+    sink_of: Callable[[Store, Publisher], Sink]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,9 @@ class Job:
     retries: Plan | None = None
     #: Whether it leaves Triton to others that use it.
     yields: bool = False
+    #: What judges instead of the release in force, and where its answers go; without it, they are tags.
+    rescoring: Rescoring | None = None
+    read: DeliveryReader = delivery_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +135,7 @@ def streams_of(
         job.group_id,
         job.max_in_flight,
         suspended=suspended,
-        read=delivery_of,
+        read=job.read,
         tasks=PerPhotoOrder(admission.handle, most_behind=inf if job.retries is None else share, halted=halted),
         metrics=runtime.metrics,
     )

@@ -18,6 +18,7 @@ from consumer.errors import SettingsError
 from consumer.settings.sections import (
     DedupeSettings,
     FetchSettings,
+    GateSettings,
     HealthSettings,
     HostSettings,
     KafkaSettings,
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     redis: RedisSettings = RedisSettings()
     dedupe: DedupeSettings = DedupeSettings()
+    gates: GateSettings = GateSettings()
     triton: TritonSettings = TritonSettings()
     fetch: FetchSettings = FetchSettings()
     hosts: HostSettings = HostSettings()

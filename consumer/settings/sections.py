@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 from consumer.events import MAX_CLOCK_AHEAD_S
 from consumer.fetch.addresses import check_proxy, parse_allow_list
 from consumer.fetch.limits import FetchLimits, HostLimits, Scheme
+from consumer.runs.gates import Gates
 from consumer.settings.cores import default_threads, default_workers
 from consumer.settings.values import (
     CommaSeparated,
@@ -38,6 +39,7 @@ Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Share = Annotated[float, Field(gt=0, le=1)]
 _FETCH: Final = FetchLimits()
 _HOSTS: Final = HostLimits()
+_GATES: Final = Gates()
 
 
 class Section(BaseModel):
@@ -60,6 +62,7 @@ class KafkaSettings(Section):
     dead_topic: Topic = Field("photo-uploads.dead", description="rejected events with their reason")
     retry_topic: Topic = Field("photo-uploads.retry", description="events that wait for their next attempts")
     releases_topic: Topic = Field("photo-releases", description="which models and thresholds are in force, since when")
+    runs_topic: Topic = Field("photo-runs", description="rescoring runs; a run's answers are in <name>.<run>")
     first_position: Literal["earliest", "latest"] = Field(
         "earliest", description="where a group without committed offsets starts that never ran before"
     )
@@ -76,7 +79,8 @@ class KafkaSettings(Section):
     @property
     def topics(self) -> TopicNames:
         """The topics of this installation."""
-        return TopicNames(self.uploads_topic, self.tags_topic, self.dead_topic, self.retry_topic, self.releases_topic)
+        own = (self.uploads_topic, self.tags_topic, self.dead_topic, self.retry_topic)
+        return TopicNames(*own, self.releases_topic, self.runs_topic)
 
     @field_validator("extra")
     @classmethod
@@ -113,6 +117,18 @@ class RedisSettings(Section):
     )
     timeout_s: Seconds = Field(2.0, description="deadline of one command")
     cluster: bool = Field(default=False, description="the URL names a node of a Redis Cluster")
+
+
+class GateSettings(Section):
+    """What a run may change at most to be promoted without --force; shares of its photos."""
+
+    min_photos: PositiveInt = Field(_GATES.min_photos, description="photos that must be compared, at least")
+    max_level_jumps: Share = Field(_GATES.max_level_jumps, description="photos whose level changes by 2 or more")
+    max_brands_lost: Share = Field(
+        _GATES.max_brands_lost, description="photos with brands that lose all of them, of those"
+    )
+    max_mean_shift: Share = Field(_GATES.max_mean_shift, description="mean change of the score, up or down")
+    max_not_judged: Share = Field(_GATES.max_not_judged, description="photos that could not be judged")
 
 
 class DedupeSettings(Section):

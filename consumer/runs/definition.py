@@ -1,0 +1,154 @@
+"""Runs: a rescoring of chosen photos under a candidate, and how far it is. Pure.
+
+A record of the topic of runs, which is compacted, holds the newest state of a run under its id.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, ClassVar, Final, Literal
+
+import orjson
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from consumer.events import Moment
+from consumer.payloads import explain
+from consumer.releases import Numbered, Release
+from consumer.tags import Deletion, Tags
+
+State = Literal["started", "paused", "cancelled", "promoted", "rolled back"]
+Kind = Literal["rescore", "retag"]
+
+#: Most ids that a run may list: they stand in its record.
+MOST_IDS: Final = 50_000
+ID_FORM: Final = r"^[a-z0-9][a-z0-9-]{0,39}$"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which of the photos in the ranges are meant: those that fit each of these; an empty one fits all.
+
+    `brands` and `levels` are those of the tags in force.
+    """
+
+    ids: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = ()
+
+    def wants_id(self, photo_id: str, ids: Collection[str]) -> bool:
+        """Whether the photo is among the ids; `ids` are the selection's, quickly looked up."""
+        return not self.ids or photo_id in ids
+
+    def wants(self, tags: Tags | Deletion | None) -> bool:
+        """Whether a photo with these tags in force is meant."""
+        if not self.brands and not self.levels:
+            return True
+        if not isinstance(tags, Tags) or (self.levels and tags.quality.level not in self.levels):
+            return False
+        return not self.brands or any(brand.brand in self.brands for brand in tags.brands)
+
+    def __str__(self) -> str:
+        parts = (
+            f"{len(self.ids)} ids" if self.ids else "",
+            f"brand {', '.join(self.brands)}" if self.brands else "",
+            f"level {', '.join(map(str, self.levels))}" if self.levels else "",
+        )
+        return "; ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The offsets `start` to before `stop` of one partition; without an end where the run follows the topic."""
+
+    partition: Annotated[int, Field(ge=0)]
+    start: Annotated[int, Field(ge=0)]
+    stop: Annotated[int, Field(ge=0)] | None
+
+    def __len__(self) -> int:
+        return 0 if self.stop is None else max(0, self.stop - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run: fixed but for `state` and what follows it."""
+
+    __pydantic_config__: ClassVar = ConfigDict(strict=True)
+
+    run_id: Annotated[str, Field(pattern=ID_FORM)]
+    kind: Kind
+    candidate: Release
+    #: The release in force at its start, and its number.
+    base_number: int
+    base: Release
+    topic: str
+    spans: tuple[Span, ...]
+    #: Only records written at or after the first and before the second time.
+    since: Moment | None
+    until: Moment | None
+    selection: Selection
+    #: Photos in a second, of each worker.
+    rate: Annotated[float, Field(gt=0)] | None
+    by: str
+    at: Moment
+    reason: str
+    state: State = "started"
+    #: The number of the release that its answers were applied under, and of the one that took them back.
+    promoted: int | None = None
+    rolled_back: int | None = None
+    #: Where the upload topic ended when it was promoted: later photos were judged under the release.
+    promoted_at: tuple[Span, ...] = ()
+    history: tuple[str, ...] = field(default=())
+
+    @property
+    def follows(self) -> bool:
+        """Whether it goes on until it is stopped."""
+        return any(span.stop is None for span in self.spans)
+
+    @property
+    def total(self) -> int:
+        """Offsets of its ranges; 0 where it follows."""
+        return sum(map(len, self.spans))
+
+    @property
+    def judged_under(self) -> Numbered:
+        """The candidate as a release, whose number is 0 until it is promoted."""
+        return Numbered(0, self.candidate)
+
+    def group(self, live: str) -> str:
+        """The consumer group that reads its uploads."""
+        return f"{live}.run.{self.run_id}"
+
+
+_ADAPTER: Final = TypeAdapter(Run)
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text may name a run: it is part of a topic's name."""
+    return re.fullmatch(ID_FORM, text) is not None
+
+
+def encode(run: Run) -> bytes:
+    """The JSON form."""
+    return orjson.dumps(run, option=orjson.OPT_UTC_Z)
+
+
+def decode(value: bytes) -> Run:
+    """The run in a record.
+
+    Raises:
+        ValueError: it holds none; the message names the field.
+    """
+    try:
+        return _ADAPTER.validate_json(value)
+    except ValidationError as error:
+        raise ValueError(explain(error)) from None
+
+
+def age_of(moment: datetime, now: datetime) -> str:
+    """How long ago a moment was, for a person: `3 min`."""
+    seconds = max(0, int((now - moment).total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
