@@ -172,11 +172,6 @@ def test_a_reason_without_a_name_is_unknown() -> None:
     assert [row.reason for row in report(answer(reason="")).not_judged] == [UNKNOWN]
 
 
-def test_every_photo_that_is_shown_is_listed_once() -> None:
-    comparison = fold([answer(tags(0.1), tags(0.9, {"A": 0.9})), answer(tags(), tags(), "q")], STARTED)
-    assert [shown.photo_id for shown in comparison.shown()] == ["p"]
-
-
 def test_times_are_known_to_a_hundredth() -> None:
     took = [random.Random(3).lognormvariate(4, 1) for _ in range(1)] + [float(ms) for ms in range(1, 400)]
     latency = report(*(answer(None, tags(), f"p{n}", took_ms=ms) for n, ms in enumerate(took))).latency
