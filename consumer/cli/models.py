@@ -34,7 +34,7 @@ _LONGEST: Final = 1000
 
 def _reason(text: str) -> str:
     """A reason as it stands in a release."""
-    shown = printable(text).strip()
+    shown = printable(text.strip())
     if not 0 < len(shown) <= _LONGEST:
         raise typer.BadParameter(f"say why, in at most {_LONGEST} characters")
     return shown
@@ -253,7 +253,7 @@ def _tell_verified(found: "Verification") -> None:
         table.add_row(each.photo, f"{each.output}[{each.index}]", f"{each.expected:.6f}", got, difference, verdict)
     out.print(table)
     out.print(f"{found.model} {found.version}: {found.summary}", style="green" if found.passed else "red")
-    out.print(f"{found.file}, at most {found.tolerance:g} apart")
+    out.print(f"served from {found.file}, tolerance {found.tolerance:g}")
     if found.p50_ms is not None:
         out.print(f"{found.requests} requests, p50 {found.p50_ms:.1f} ms, p99 {found.p99_ms:.1f} ms")
 

@@ -114,7 +114,7 @@ async def verify(
     ]
     times = [each.took_ms for answers in asked.values() for each in answers if each.took_ms is not None]
     p50_ms, p99_ms = _percentiles(times)
-    requests = _ROUNDS * len(seen)
+    requests = sum(map(len, asked.values()))
     return Verification(
         model, version, loaded.file, tolerance, tuple(comparisons), tuple(damaged), requests, p50_ms, p99_ms
     )

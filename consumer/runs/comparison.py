@@ -188,11 +188,6 @@ class Comparison:
         for mine, theirs in zip(self.parts(), other.parts(), strict=True):
             mine.merge(theirs)
 
-    def shown(self) -> list[Answer]:
-        """The photos that the report has pictures of, each once."""
-        largest = (self.quality_up, self.quality_down, self.brands_gained, self.brands_lost)
-        return list({answer.photo_id: answer for each in largest for answer in each}.values())
-
     def parts(self) -> tuple[Mergeable, ...]:
         """What merges by itself, always in the same order."""
         return (

@@ -23,6 +23,9 @@ from consumer.web.gallery import LEVELS
 _MAX_BRANDS: Final = 50
 #: Characters of a text on the page.
 _MAX_TEXT: Final = 300
+_SMALLEST_SHARE: Final = 0.0001
+#: Smaller shares are shown with three significant digits, larger ones with one decimal.
+_FEW: Final = 0.1
 _LARGEST: Final = {
     "quality_up": ("Quality rises most", "by how far the score rises"),
     "quality_down": ("Quality falls most", "by how far the score falls"),
@@ -143,12 +146,11 @@ def _percent(share: float | None) -> str:
     """A share 0..1 in percent; neither 0 for some nor 100 for less than all."""
     if share is None:
         return "none"
-    smallest = 0.0001
-    if 0 < share < smallest:
+    if 0 < share < _SMALLEST_SHARE:
         return "< 0.01 %"
-    if 1 - smallest < share < 1:
+    if 1 - _SMALLEST_SHARE < share < 1:
         return "> 99.99 %"
-    return f"{share * 100:.3g} %" if share in {0, 1} or share < smallest * 1000 else f"{share * 100:.1f} %"
+    return f"{share * 100:.3g} %" if share < _FEW or share == 1 else f"{share * 100:.1f} %"
 
 
 def _when(moment: datetime) -> str:

@@ -20,7 +20,6 @@ def test_a_version_is_brought_in_and_out_again_and_a_broken_one_stays_out(
     assert repository is not None
     env = environment(
         operated,
-        TAGGER_KAFKA__RELEASES_TOPIC=operated.kafka.releases_topic,
         TAGGER_TRITON__REPOSITORY=str(repository),
         TAGGER_TRITON__ADMIN_KEY=KEY,
     )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.runs.answers import Answer
-from consumer.runs.comparison import AGES, MOST_SHOWN, fold
+from consumer.runs.comparison import AGES, MOST_SHOWN, UNKNOWN, fold
 from consumer.runs.gates import Gates
 from consumer.runs.report import Report
 from consumer.runs.summary import BARS, OTHERS, report_of
@@ -168,9 +168,8 @@ def test_every_reason_has_its_examples_and_long_texts_are_cut() -> None:
     assert {each.photo_id for each in found[0].examples} != {f"p{number}" for number in range(8)}
 
 
-def test_every_photo_that_is_shown_is_listed_once() -> None:
-    comparison = fold([answer(tags(0.1), tags(0.9, {"A": 0.9})), answer(tags(), tags(), "q")], STARTED)
-    assert [shown.photo_id for shown in comparison.shown()] == ["p"]
+def test_a_reason_without_a_name_is_unknown() -> None:
+    assert [row.reason for row in report(answer(reason="")).not_judged] == [UNKNOWN]
 
 
 def test_times_are_known_to_a_hundredth() -> None:
