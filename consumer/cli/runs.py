@@ -197,15 +197,12 @@ def diff(
     from consumer.web.thumbnails import jpeg  # noqa: PLC0415 - as in `start`
 
     with explained():
-        found = asyncio.run(compare(settings.load(), run_id))
-        pictures: dict[str, bytes | str] = {}
-        for photo_id, body in found.photos.items():
-            pictures[photo_id] = body if isinstance(body, str) else jpeg(body) or "it cannot be shown"
+        found = asyncio.run(compare(settings.load(), run_id, jpeg))
         html, numbers = output / f"{run_id}.html", output / f"{run_id}.json"
         try:
             output.mkdir(parents=True, exist_ok=True)
             numbers.write_bytes(page.as_json(found.report))
-            html.write_text(page.render(found.report, pictures), encoding="utf-8")
+            html.write_text(page.render(found.report, found.pictures), encoding="utf-8")
         except OSError as error:
             raise SettingsError(f"cannot write to {output}: {error.strerror}", setting="--output") from None
     report = found.report
