@@ -50,6 +50,7 @@ class Model:
         values: int,
         input_size: int,
         preparing: Callable[[], int],
+        beside: list[Batches] | None = None,
         yields: bool = False,
     ) -> None:
         self.name = name
@@ -59,7 +60,7 @@ class Model:
         self._output = output
         self._values = values
         self._preparing = preparing
-        self._batches = Batches(self._judge, self._most_photos, self._expected)
+        self._batches = Batches(self._judge, self._most_photos, self._expected, beside)
         self._drawn = _gradient(input_size)
         self._good: Pixels | None = None
         #: Its last request failed for a reason that is not the photo's.

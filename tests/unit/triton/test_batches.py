@@ -34,8 +34,8 @@ class Server:
     cancelled: list[list[int]] = field(default_factory=list)
     turn: Callable[[int], Awaitable[object]] = lambda _: asyncio.sleep(0)
 
-    def batches(self) -> Batches:
-        return Batches(self.send, lambda: self.most, lambda: self.expected)
+    def batches(self, beside: list[Batches] | None = None) -> Batches:
+        return Batches(self.send, lambda: self.most, lambda: self.expected, beside)
 
     async def send(self, photos: Sequence[Pixels]) -> Rows:
         numbers = [int(pixels[0, 0, 0]) for pixels in photos]
@@ -109,6 +109,85 @@ async def test_photos_do_not_wait_any_longer_once_few_are_expected() -> None:
     assert await gathered(shared, [2]) == [2]
     assert await first == [1]
     assert server.requests == [[1, 2]]
+
+
+class Gate:
+    """Holds every request until it is let through."""
+
+    def __init__(self) -> None:
+        self.held: list[asyncio.Future[None]] = []
+
+    async def turn(self, _: int) -> None:
+        self.held.append(asyncio.get_running_loop().create_future())
+        await self.held[-1]
+
+
+async def busy(shared: Batches, server: Server) -> list[asyncio.Task[list[object]]]:
+    """Three lone photos, each in a request that is not answered."""
+    asked = []
+    for number in range(3):
+        asked.append(asyncio.create_task(gathered(shared, [number])))
+        await turns(10)
+    assert server.requests == [[0], [1], [2]]
+    return asked
+
+
+async def test_photos_share_the_next_request_while_triton_has_enough_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", DEADLINE_S)
+    gate = Gate()
+    server = Server(turn=gate.turn)
+    shared = server.batches()
+    asked = await busy(shared, server)
+    for number in range(3, 8):
+        asked.append(asyncio.create_task(gathered(shared, [number])))
+        await turns(10)
+    assert len(server.requests) == 3
+    gate.held[1].set_result(None)
+    await turns(10)
+    assert server.requests[3:] == [[3, 4, 5, 6, 7]]
+    for held in gate.held:
+        held.done() or held.set_result(None)
+    assert await asyncio.gather(*asked) == [[number] for number in range(8)]
+
+
+async def test_a_full_request_waits_for_no_answer() -> None:
+    gate = Gate()
+    server = Server(turn=gate.turn)
+    shared = server.batches()
+    asked = await busy(shared, server)
+    asked.append(asyncio.create_task(gathered(shared, range(10, 18))))
+    await turns(10)
+    assert server.requests[3:] == [list(range(10, 18))]
+    for task in asked:
+        task.cancel()
+
+
+async def test_photos_wait_for_the_answers_of_another_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", DEADLINE_S)
+    gate, models = Gate(), list[Batches]()
+    slow, quick = Server(turn=gate.turn), Server()
+    others, shared = slow.batches(models), quick.batches(models)
+    asked = await busy(others, slow)
+    asked.append(asyncio.create_task(gathered(shared, [10, 11])))
+    await turns(10)
+    assert quick.requests == []
+    gate.held[0].set_result(None)
+    assert await asked[3] == [10, 11]
+    assert quick.requests == [[10, 11]]
+    for task in asked:
+        task.cancel()
+
+
+async def test_photos_do_not_wait_for_ever_for_answers_that_do_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "_LONGEST_S", 0.01)
+    gate = Gate()
+    server = Server(turn=gate.turn)
+    shared = server.batches()
+    asked = await busy(shared, server)
+    asked.append(asyncio.create_task(gathered(shared, [3])))
+    await eventually(lambda: server.requests[3:] == [[3]], deadline_s=DEADLINE_S)
+    for task in asked:
+        task.cancel()
 
 
 @pytest.mark.parametrize(("expected", "bound_s"), [(1, 0.03), (5, 0.15), (1000, 0.5)])

@@ -419,6 +419,7 @@ async def test_small_requests_are_not_followed_by_small_ones_where_photos_wait_f
 ) -> None:
     monkeypatch.setattr(batches, "_LONGEST_S", 1000.0)
     monkeypatch.setattr(batches, "_FOR_EACH_S", 1000.0)
+    monkeypatch.setattr(batches, "_ENOUGH", 1000)
     go = {number: asyncio.Event() for number in range(16)}
 
     async def row(model: str, pixels: np.ndarray[Any, Any]) -> Row:
