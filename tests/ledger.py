@@ -231,7 +231,7 @@ def _entry(message: Message) -> Entry:
         return Entry(origin, photo_id, None)
     if isinstance(event, PhotoDeleted):
         return Entry(origin, photo_id, versions.tombstone_of(event))
-    return Entry(origin, photo_id, versions.version_of(event, rank=0))
+    return Entry(origin, photo_id, versions.version_of(event, release=0))
 
 
 def _origin_in(message: Message) -> str:

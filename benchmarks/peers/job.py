@@ -104,6 +104,7 @@ class Job:
             Scores(float(quality[0]), brands, self.contract.models),
             source,
             self.contract,
+            release=1,
             top_k=TOP_K,
             tagged_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
         )

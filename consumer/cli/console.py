@@ -1,13 +1,15 @@
 """Output, exit codes and errors that all commands share."""
 
+import asyncio
 import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 import typer
@@ -31,6 +33,11 @@ from consumer.escape import json_printable, printable
 
 if TYPE_CHECKING:
     from consumer.telemetry import Log
+
+
+T = TypeVar("T")
+
+_AGAIN_S: Final = 0.5
 
 
 class PlainConsole(Console):
@@ -123,6 +130,25 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task(description, total=None)
         yield lambda finished, total: bar.update(task, completed=finished, total=total)
+
+
+async def patiently(call: Callable[[], Awaitable[T]], wait_s: float) -> T:
+    """The result of a call, repeated for so long while a dependency does not answer; why is said once.
+
+    Raises:
+        DependencyDown: it did not answer in time.
+    """
+    deadline, said = monotonic() + wait_s, False
+    while True:
+        try:
+            return await call()
+        except DependencyDown as down:
+            if monotonic() >= deadline:
+                raise
+            if not said:
+                err.print(f"waiting {wait_s:g} s: {down}", style="yellow")
+            said = True
+        await asyncio.sleep(_AGAIN_S)
 
 
 def echo_json(value: object, *, indent: bool = False) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,7 +12,17 @@ from rich.table import Table
 
 from consumer import __version__, events, settings
 from consumer.cli import check, dlq, models, redis, runs
-from consumer.cli.console import Exit, echo_json, err, explained, job_log, leaving_hung_threads, out, progress_bar
+from consumer.cli.console import (
+    Exit,
+    echo_json,
+    err,
+    explained,
+    job_log,
+    leaving_hung_threads,
+    out,
+    patiently,
+    progress_bar,
+)
 from consumer.cli.times import parse_time
 from consumer.errors import DependencyDown
 from consumer.events import Tags
@@ -170,18 +180,25 @@ def find(
 def replay(
     since: Annotated[str, typer.Option("--from", help="2026-11-21T10:00:00Z, 2h (ago) or beginning")],
     until: Annotated[str, typer.Option("--to", help="the same forms, or now")] = "now",
+    name: Annotated[str | None, typer.Option(help="id of the run that it is; by default its time")] = None,
+    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait for Kafka and Triton to answer")] = 30.0,
 ) -> None:
-    """Tag the events of a time range again, in a group of its own; only newer versions change a tag."""
+    """Tag the events of a time range again under the release in force; a run, which `runs work` goes on with."""
+    from consumer.operations import replay as replaying  # noqa: PLC0415 - as in `run`
     from consumer.operations.background import in_background  # noqa: PLC0415 - as in `run`
-    from consumer.operations.replay import replay as replay_range  # noqa: PLC0415 - as in `run`
 
     with explained():
         begin, end = parse_time(since, option="--from"), parse_time(until, option="--to")
         loaded = in_background(settings.load())
+        start = partial(replaying.begin, loaded, begin, end, name)
+        run = asyncio.run(patiently(start, wait_s))
+        err.print(
+            f"replay {run.run_id}; after an interruption, and on other hosts: photo-tagger runs work {run.run_id}"
+        )
         with progress_bar("replaying") as progress:
-            result = asyncio.run(replay_range(loaded, job_log(loaded), since=begin, until=end, progress=progress))
+            result = asyncio.run(replaying.resume(loaded, job_log(loaded), run, progress))
     if out.is_terminal:
-        parts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()))
+        parts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(result.outcomes.items()) if count)
         out.print(f"replayed {sum(result.outcomes.values())} of {result.total} records: {parts or 'nothing in range'}")
     else:
         echo_json(result)

@@ -86,6 +86,21 @@ class Letter:
         return redriven_from(self.sent, self.record.topic)
 
 
+def judged_dead(settings: Settings) -> frozenset[tuple[int, int]]:
+    """The partition and offset of each upload that has a dead letter.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
+    kafka, found = settings.kafka, set[tuple[int, int]]()
+    with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic) as scan:
+        for record in (record for records in scan for record in records):
+            failure = failure_of(record.headers)
+            if failure is not None and failure.origin.topic == kafka.uploads_topic:
+                found.add((failure.origin.partition, failure.origin.offset))
+    return frozenset(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A filter of dead letters; None matches all."""

@@ -1,17 +1,22 @@
-"""Replay: processes a time range of the upload topic again, by the same pipeline and version rule."""
+"""Replay: processes a part of the upload topic again under the release in force, by the same pipeline and version rule.
+
+It is a run whose answers are the tags: any number of hosts may work on it, and one that is killed loses nothing.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
-from consumer.events import milliseconds
+from consumer.errors import SettingsError
 from consumer.kafka.offsets import Partition
-from consumer.kafka.plans import NO_TIME_MS, FixedRanges
-from consumer.kafka.scan import TopicReader
+from consumer.kafka.plans import FixedRanges
+from consumer.operations import run_work, runs
+from consumer.operations.promotion import Wish
+from consumer.operations.runs import Plan
+from consumer.runs.definition import Run
 from consumer.service.run import Service
 from consumer.service.signals import stop_on_signals
 from consumer.service.starting import StopRequested
@@ -27,7 +32,7 @@ _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class ReplayResult:
     """Records in range, how many of them reached each outcome, and whether all did.
 
-    Not complete is a replay that was stopped, or whose records vanished from the topic before they were read.
+    Not complete is a replay that was stopped.
     """
 
     total: int
@@ -35,41 +40,62 @@ class ReplayResult:
     complete: bool
 
 
+async def begin(settings: Settings, since: datetime, until: datetime, name: str | None = None) -> Run:
+    """Writes the run of a replay of the records between two times, whose end offsets are fixed now.
+
+    Each record from the first one in the range of times on is looked at, since senders' clocks decide the times and not
+    the order of the log.
+
+    Raises:
+        SettingsError: the range ends before it begins.
+        ContractMismatch: no release is in force yet, and what is loaded makes none.
+        DependencyDown: Kafka or Triton does not answer.
+    """
+    if until <= since:
+        ends = f"the range ends at {until:%Y-%m-%d %H:%M:%S}, before it begins at {since:%Y-%m-%d %H:%M:%S}"
+        raise SettingsError(ends, setting="--to")
+    plan = Plan("replay", None if since <= _BEGINNING else since, until)
+    run = await runs.prepare(settings, Wish(), plan, "replay", name)
+    await asyncio.to_thread(runs.start, settings, run)
+    return run
+
+
 async def replay(
     settings: Settings, log: Log, *, since: datetime, until: datetime, progress: Callable[[int, int], None]
 ) -> ReplayResult:
-    """Processes every record of the upload topic between two times again.
+    """Processes every record of the upload topic between two times again; later records are left to the live service.
 
-    The end offsets are fixed at the start: later records are left to the live service. Each record from the first one
-    in the range of times to that end is looked at, since senders' clocks decide the times and not the order of the log.
-    `progress` is called with (finished, total) records; the total falls by those that are found to be of other times.
+    `progress` is called with (finished, total) offsets.
 
     Raises:
+        SettingsError: as `begin`.
         SourceFailed: Kafka refuses the consumer.
         ProducerFailed: no Kafka producer can be kept running.
+        DependencyDown: as `begin`.
     """
-    kafka = settings.kafka
-    times_ms = _times_ms(since, until)
+    run = await begin(settings, since, until)
+    return await resume(settings, log, run, progress)
 
-    def read_ranges() -> dict[Partition, range]:
-        if not times_ms:
-            return {}
-        with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-            return reader.ranges(None if since <= _BEGINNING else since)
 
-    service = _service(settings, log)
-    ranges = await service.dependencies.retry_until_available("kafka", partial(asyncio.to_thread, read_ranges))
-    log.info("replay.started", since=since.isoformat(), until=until.isoformat())
-    group_id = f"{kafka.group_id}-replay-{milliseconds(since)}-{milliseconds(until)}"
-    result = await _replayed(service, settings, FixedRanges(ranges, times_ms), group_id, progress)
-    log.info("replay.finished", outcomes=result.outcomes, complete=result.complete)
-    return result
+async def resume(settings: Settings, log: Log, run: Run, progress: Callable[[int, int], None]) -> ReplayResult:
+    """Works on a replay that has begun, maybe with others, as `replay`.
+
+    Raises:
+        SourceFailed: as `replay`.
+        ProducerFailed: as `replay`.
+        DependencyDown: as `replay`.
+    """
+    log.info("replay.started", run=run.run_id, offsets=run.total)
+    progress(0, run.total)
+    worked = await run_work.work(settings, log, run, lambda done: progress(done.done, done.total))
+    log.info("replay.finished", run=run.run_id, outcomes=worked.outcomes, complete=worked.complete)
+    return ReplayResult(run.total, worked.outcomes, worked.complete)
 
 
 async def replay_ranges(
     settings: Settings, log: Log, ranges: Mapping[Partition, range], name: str, progress: Callable[[int, int], None]
 ) -> ReplayResult:
-    """As `replay`, for ranges of offsets of the upload topic; `name` is part of its group's.
+    """As `replay`, for ranges of offsets of the upload topic, here alone; `name` is part of its group's.
 
     Raises:
         SourceFailed: as `replay`.
@@ -110,10 +136,3 @@ async def _until_done(service: Service, plan: FixedRanges, progress: Callable[[i
         with suppress(TimeoutError):
             await asyncio.wait_for(service.stopping.wait(), _PROGRESS_S)
         progress(min(sum(service.outcomes().values()), plan.total), plan.total)
-
-
-def _times_ms(since: datetime, until: datetime) -> range:
-    """The timestamps of records from one time on to before another; a record without one is of the beginning."""
-    # Timestamps are cut off to milliseconds: one of the same millisecond was written before `until`.
-    end_ms = milliseconds(until) + (1 if until.microsecond % 1000 else 0)
-    return range(NO_TIME_MS if since <= _BEGINNING else milliseconds(since), end_ms)

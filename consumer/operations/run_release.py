@@ -78,6 +78,8 @@ async def promote(
         DependencyDown: Kafka, Redis or Triton does not answer.
     """
     run = await asyncio.to_thread(run_log.read, settings.kafka, run_id)
+    if run.kind == "replay":
+        raise Refused(f"run {run_id} is a replay: its answers are the tags")
     chain = in_force(await promotion.read_log(settings))
     release = _of_run(chain, run_id)
     if release is None:

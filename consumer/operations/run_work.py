@@ -18,15 +18,17 @@ from consumer.kafka.plans import GroupRanges
 from consumer.kafka.scan import TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.operations import run_log
+from consumer.operations.dead_letters import judged_dead
 from consumer.operations.runs import times_ms
 from consumer.runs import answers
 from consumer.runs.answers import Answer
 from consumer.runs.definition import Run, State
+from consumer.service.replay_sink import ReplaySink
 from consumer.service.run import Service
 from consumer.service.run_sink import RunSink
 from consumer.service.signals import stop_on_signals
 from consumer.service.starting import StopRequested
-from consumer.service.streams import Job, Rescoring
+from consumer.service.streams import Job
 from consumer.settings import Settings
 from consumer.telemetry import Log
 
@@ -93,6 +95,8 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
         DependencyDown: Kafka does not say what becomes of the run.
     """
     run_log.require_open(run)
+    if not run.follows and not run.total:
+        return Worked(run, complete=True, outcomes={})
     if run.kind == "retag":
         return await asyncio.to_thread(_retag, settings, run, told)
     unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
@@ -106,9 +110,15 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
         run.group(kafka.group_id),
         settings.service.replay_in_flight,
         yields=settings.service.replay_yields,
-        rescoring=Rescoring(run.judged_under, lambda store, out: RunSink(run, topic, store, out, pace.turn)),
+        candidate=run.judged_under,
+        sink_of=lambda store, out: RunSink(run, topic, store, out, pace.turn),
         read=_letter_delivery if run.topic == kafka.dead_topic else delivery_of,
     )
+    if run.kind == "replay":
+        known = await service.dependencies.retry_until_available(
+            "kafka", partial(asyncio.to_thread, judged_dead, settings)
+        )
+        job = replace(job, candidate=None, sink_of=lambda store, out: ReplaySink(store, out, known))
     complete = False
     with stop_on_signals(service.stop), suppress(StopRequested):
         async with service.working(job):

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from consumer.errors import NotFound, Refused, SettingsError
+from consumer.errors import Refused, SettingsError
 from consumer.events import milliseconds
 from consumer.kafka import clients, starts, topics
 from consumer.kafka.offsets import Partition
 from consumer.kafka.scan import TopicReader
 from consumer.operations import promotion, run_log
 from consumer.operations.promotion import Wish
-from consumer.releases import in_force
+from consumer.releases import Numbered, in_force
 from consumer.runs.definition import Kind, Run, Selection, Span
 from consumer.service import release_log
 from consumer.settings import Settings
@@ -44,16 +44,17 @@ async def prepare(settings: Settings, wish: Wish, plan: Plan, reason: str, run_i
     """The run of a plan, with its ranges as they are now; nothing is written yet.
 
     Raises:
-        NotFound: a version is not loaded, or no release is in force yet.
+        NotFound: a version is not loaded.
         Refused: the candidate decides as the release in force, or a run for thresholds names other versions.
         SettingsError: the ranges contradict each other.
         DependencyDown: Kafka or Triton does not answer.
     """
-    chain = in_force(await promotion.read_log(settings))
-    if not chain:
-        raise NotFound("no release is in force yet: start the service first, photo-tagger run")
-    base = chain[-1]
-    candidate = await promotion.wished(settings, wish, base, reason)
+    base = await _base(settings)
+    candidate = base.release
+    if plan.kind != "replay":
+        candidate = await promotion.wished(settings, wish, base, reason)
+        if candidate.decides == base.release.decides:
+            raise Refused(f"this is what release {base.number} decides, which is in force")
     if plan.kind == "retag" and candidate.models != base.release.models:
         raise Refused("other versions need their own answers: use `runs start`; retag changes thresholds alone")
     kafka = settings.kafka
@@ -87,9 +88,9 @@ def start(settings: Settings, run: Run) -> None:
     kafka = settings.kafka
     if run.run_id in run_log.read_all(kafka):
         raise Refused(f"there is a run {run.run_id} already")
-    topics.create_answers(
-        kafka.bootstrap_servers, kafka.topics.answers(run.run_id), max(1, len(run.spans)), kafka.extra
-    )
+    if run.kind != "replay":
+        answers = kafka.topics.answers(run.run_id)
+        topics.create_answers(kafka.bootstrap_servers, answers, max(1, len(run.spans)), kafka.extra)
     with clients.kafka_failures():
         admin = clients.admin_client(kafka.bootstrap_servers, kafka.extra)
         begin = {(run.topic, span.partition): span.start for span in run.spans}
@@ -125,11 +126,25 @@ def delete(settings: Settings, run_id: str) -> None:
         DependencyDown: Kafka does not answer, or a worker is at it.
     """
     run = run_log.read(settings.kafka, run_id)
-    if run.state in {"started", "paused"}:
+    if run.state in {"started", "paused"} and run.kind != "replay":
         raise Refused(f"run {run_id} is {run.state}: cancel it first")
     if run.state == "promoted" and run.promoted == in_force(release_log.history(settings.kafka))[-1].number:
         raise Refused(f"run {run_id} is in force as release {run.promoted}: without its answers it cannot go back")
     run_log.forget(settings.kafka, run)
+
+
+async def _base(settings: Settings) -> Numbered:
+    """The release in force; where there is none, the first one, as the service would write it.
+
+    Raises:
+        ContractMismatch: the newest loaded versions do not fit this service or each other.
+        DependencyDown: Kafka or Triton does not answer.
+    """
+    chain = in_force(await promotion.read_log(settings))
+    if chain:
+        return chain[-1]
+    first = await promotion.wished(settings, Wish(), None, "first use: the newest loaded versions")
+    return await asyncio.to_thread(release_log.append, settings.kafka, first)
 
 
 def times_ms(run: Run) -> range | None:

@@ -18,7 +18,8 @@ from consumer.releases import Numbered, Release
 from consumer.tags import Deletion, Tags
 
 State = Literal["started", "paused", "cancelled", "promoted", "rolled back"]
-Kind = Literal["rescore", "retag"]
+#: A replay is a run under the release in force whose answers are the tags.
+Kind = Literal["rescore", "retag", "replay"]
 
 #: Most ids that a run may list: they stand in its record.
 MOST_IDS: Final = 50_000

@@ -154,8 +154,8 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
         store=connections.store,
         publish=connections.publisher,
     )
-    if job.rescoring is not None:
-        sink = job.rescoring.sink_of(connections.store, connections.publisher)
+    if job.sink_of is not None:
+        sink = job.sink_of(connections.store, connections.publisher)
         steps = replace(steps, store=sink, publish=sink, wants=sink.wants, fetch=_told(fetcher.fetch, sink.fetched))
     suspended = threading.Event()
     admission = Admission(

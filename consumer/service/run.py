@@ -100,8 +100,7 @@ class Service:
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)
             release = await await_dependencies(self._settings, connections, self.dependencies, self.stopping)
-            if job.rescoring is not None:
-                release = job.rescoring.candidate
+            release = job.candidate or release
             await warn_of_topics(self._settings.kafka, self._log)
             stack.enter_context(connections.publisher)
             self._connections = connections
@@ -134,7 +133,7 @@ class Service:
         def unreadable(record: Record, why: str) -> None:
             runtime.call_in_loop(lambda found: parts.in_force.unreadable(*found), (record, why))
 
-        if job.rescoring is None:
+        if job.candidate is None:
             stack.enter_context(Follower(self._settings.kafka, seen, unreadable))
         for stream in parts.streams:
             stream.source.start()

@@ -35,14 +35,6 @@ _SHARE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Rescoring:
-    """A candidate, and what becomes of its answers."""
-
-    candidate: Numbered
-    sink_of: Callable[[Store, Publisher], Sink]
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """Which records a service processes.
 
@@ -56,8 +48,10 @@ class Job:
     retries: Plan | None = None
     #: Whether it leaves Triton to others that use it.
     yields: bool = False
-    #: What judges instead of the release in force, and where its answers go; without it, they are tags.
-    rescoring: Rescoring | None = None
+    #: What judges instead of the release in force.
+    candidate: Numbered | None = None
+    #: Where answers go; without it, they are tags.
+    sink_of: Callable[[Store, Publisher], Sink] | None = None
     read: DeliveryReader = delivery_of
 
 

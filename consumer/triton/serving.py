@@ -23,8 +23,8 @@ _UNKNOWN: Final = -1
 #: the last one took: soon where nothing else is computed, and seldom where all are busy; and after this at the latest.
 _LOOKS_APART: Final = 4
 _PACE_S: Final = 0.05
-#: But it waits so long for each photo that is being prepared: those waited longer for their own turn, and what is
-#: answered meanwhile is written and published together.
+#: But it waits so long for each photo that is being prepared or judged: those waited longer for their own turn, and
+#: what is answered meanwhile is written and published together.
 _FOR_EACH_S: Final = 0.0025
 _LONGEST_S: Final = 0.2
 
@@ -62,7 +62,7 @@ class Serving:
         self._client = client
         self._contract = contract
         self._preparing = preparing
-        model = partial(Model, client, preparing=preparing, yields=yields)
+        model = partial(Model, client, preparing=preparing, beside=[], yields=yields)
         self._quality = model(
             contract.quality_model,
             contract.quality_version,
@@ -198,7 +198,8 @@ class Serving:
         await asyncio.shield(self._confirming)
 
     async def _compare(self) -> None:
-        pace_s = max(self._pace_s, min(self._preparing() * _FOR_EACH_S, _LONGEST_S))
+        photos = self._preparing() + self._quality.concurrency.sent
+        pace_s = max(self._pace_s, min(photos * _FOR_EACH_S, _LONGEST_S))
         await asyncio.sleep(self._looked_s + pace_s - monotonic())
         losses, began_s = self._client.losses, monotonic()
         if self._confirmed == losses and await self._client.still_configured(self._configs):
