@@ -25,6 +25,10 @@ SECOND = Wish(ModelVersion("photo_quality", "2"), ModelVersion("brand_logo", "2"
 SCALES = {"1": 1.0, "2": 0.5}
 
 
+def _colour(number: int) -> tuple[int, int, int]:
+    return 60 + 4 * (number % 40), 40, 30
+
+
 def with_gates(world: World, **gates: float) -> Settings:
     """The settings of the world with gates for few photos that change much."""
     loose = {"min_photos": 1, "max_level_jumps": 1.0, "max_brands_lost": 1.0, "max_mean_shift": 1.0, **gates}
@@ -43,7 +47,7 @@ class ChangeBench:
         """Photos whose brightness and redness are their own."""
         for _ in range(count):
             name = f"photo{self.sent}"
-            self.world.photos.answers[name] = jpeg((60 + 4 * (self.sent % 40), 40, 30))
+            self.world.photos.answers[name] = self.photo(self.sent)
             self.world.upload(name)
             self.sent += 1
 
@@ -69,6 +73,16 @@ class ChangeBench:
     def answers(self, run: Run) -> dict[str, Any]:
         return {answer.photo_id: answer for answer in run_log.Answers(self.settings.kafka, run)}
 
+    @staticmethod
+    def photo(number: int) -> bytes:
+        """A photo of its own colour."""
+        return jpeg(_colour(number))
+
+    @staticmethod
+    def expected(photo_id: str, version: str) -> float:
+        """The quality that a version gives a photo."""
+        return SCALES[version] * sum(_colour(int(photo_id.removeprefix("photo")))) / 765
+
     def check(self, number: int, version: str) -> None:
         """Every photo has the scores of one version offline, in Redis and in the result topic alike."""
         latest = {key: json.loads(message.value()) for key, message in by_key(self.world.tags()).items()}
@@ -76,9 +90,7 @@ class ChangeBench:
         with TagReader(self.settings.redis.url) as reader:
             held = reader.get_many(list(latest))
         for photo_id, value in latest.items():
-            colour = (60 + 4 * (int(photo_id.removeprefix("photo")) % 40), 40, 30)
-            expected = SCALES[version] * sum(colour) / 765
-            assert value["quality"]["score"] == pytest.approx(expected, abs=0.01), photo_id
+            assert value["quality"]["score"] == pytest.approx(self.expected(photo_id, version), abs=0.01), photo_id
             assert value["models"] == {"photo_quality": version, "brand_logo": version}
             assert value["version"].split(".")[1] == f"{number:06d}", photo_id
             assert value["version"] == held[photo_id].version

@@ -1,8 +1,10 @@
 """Where the answers of a run go: to its own topic, each beside the tags in force. Nothing else is written."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Final
 
 from consumer import events
 from consumer.errors import PhotoRejected, Reason
@@ -16,6 +18,10 @@ from consumer.runs import answers
 from consumer.runs.answers import Answer
 from consumer.runs.definition import Run
 from consumer.versions import content_in, content_revision
+
+#: For the tags of the live service, and between two looks for them.
+_PATIENCE_S: Final = 10.0
+_AGAIN_S: Final = 0.2
 
 
 @dataclass(slots=True)
@@ -69,10 +75,28 @@ class RunSink:
             judged.format = format_of(photo.body)
 
     async def write(self, decision: Tags | Deletion) -> Written:
-        """Writes nothing: the answer follows as `result`."""
-        if (judged := self._judged.get(decision.photo_id)) is not None:
+        """Writes nothing: the answer follows as `result`.
+
+        A run that follows the live topic may be faster than the service, whose tags it is to be compared with: it waits
+        for them a little.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        judged = self._judged.get(decision.photo_id)
+        if judged is not None and not judged.took_ms:
             judged.took_ms = (monotonic() - judged.began_s) * 1000
+        if judged is not None and judged.before is None:
+            judged.before = await self._tags_in_force(decision.photo_id)
         return Written("written", decision)
+
+    async def _tags_in_force(self, photo_id: str) -> Tags | None:
+        deadline = monotonic() + (_PATIENCE_S if self._run.follows else 0)
+        while True:
+            present = await self._store.in_force(photo_id)
+            if present is not None or monotonic() >= deadline:
+                return present if isinstance(present, Tags) else None
+            await asyncio.sleep(_AGAIN_S)
 
     async def newer(self, decision: Tags | Deletion) -> None:
         """Nothing overtakes an answer: of two about one photo, the later one counts."""

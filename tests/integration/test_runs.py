@@ -8,9 +8,9 @@ import pytest
 
 from consumer.errors import Refused
 from consumer.events import Tags
-from consumer.operations import run_diff, run_log, runs
+from consumer.operations import promotion, run_diff, run_log, runs
 from consumer.runs.definition import Selection
-from tests.change_bench import FIRST, ChangeBench, with_gates
+from tests.change_bench import FIRST, SECOND, ChangeBench, with_gates
 from tests.harness import by_key, dump, eventually
 
 
@@ -66,6 +66,29 @@ async def test_a_run_is_compared_promoted_and_taken_back_while_photos_come(chang
     stored = await asyncio.to_thread(run_log.read, change.settings.kafka, run.run_id)
     assert (stored.state, stored.promoted, stored.rolled_back) == ("rolled back", 2, 3)
     assert [line.split(": ")[1] for line in stored.history] == ["promoted as release 2", "rolled back by release 3"]
+
+
+async def test_promotions_under_traffic_fail_no_photo_and_mix_none(change: ChangeBench) -> None:
+    async with change.world.service(change.settings) as service:
+        for turn in range(5):
+            change.upload(15)
+            if turn:
+                await promotion.promote(change.settings, SECOND if turn % 2 else FIRST, "a turn", forced=True)
+            change.upload(15)
+        await change.tagged(service)
+        await eventually(lambda: not service.not_ready())
+        change.upload(5)
+        await change.tagged(service)
+        assert service.outcomes().keys() == {"tagged"}
+    judged = [json.loads(message.value()) for message in change.world.tags()]
+    for value in judged:
+        # By one release, whose versions and scores they are.
+        release = int(value["version"].split(".")[1])
+        version = "1" if release % 2 else "2"
+        assert value["models"] == {"photo_quality": version, "brand_logo": version}
+        assert value["quality"]["score"] == pytest.approx(change.expected(value["photo_id"], version), abs=0.01)
+    assert {int(value["version"].split(".")[1]) for value in judged} >= {1, 5}
+    assert change.world.dead() == change.world.waiting() == []
 
 
 async def test_workers_share_a_run(change: ChangeBench) -> None:
@@ -167,3 +190,42 @@ async def test_a_run_that_is_paused_waits_and_one_that_is_cancelled_ends(change:
         await change.work(worked.run)
     await asyncio.to_thread(runs.delete, change.settings, run.run_id)
     assert await asyncio.to_thread(run_log.read_all, change.settings.kafka) == {}
+
+
+async def test_dead_letters_are_judged_beside_what_became_of_them(change: ChangeBench) -> None:
+    async with change.world.service(change.settings) as service:
+        change.upload(3)
+        change.world.photos.answers["photo1"] = 404
+        await eventually(lambda: service.outcomes().get("dead_lettered") == 1)
+    change.world.photos.answers["photo1"] = change.photo(1)
+    run = await change.run(letters=True)
+    assert (await change.work(run)).complete
+    (answer,) = change.answers(run).values()
+    assert (answer.photo_id, answer.before) == ("photo1", None)
+    assert answer.source.topic == change.settings.kafka.uploads_topic
+    assert len(change.world.dead()) == 1
+
+
+async def test_a_run_that_follows_shadows_the_live_topic_until_it_is_stopped(change: ChangeBench) -> None:
+    async with change.world.service(change.settings) as service:
+        change.upload(5)
+        await change.tagged(service)
+        run = await change.run(follow=True)
+        assert run.follows
+        work = asyncio.create_task(change.work(run))
+        change.upload(10)
+        await change.tagged(service)
+        await eventually(lambda: len(change.answers(run)) == 10)
+        assert all(answer.before is not None for answer in change.answers(run).values())
+        await asyncio.to_thread(runs.move, change.settings, run.run_id, "cancel")
+        assert not (await work).complete
+        change.upload(3)
+        await change.tagged(service)
+        with pytest.raises(Refused, match="cancelled"):
+            await change.promote(run)
+        assert (await change.promote(run, forced=True)).written == 10
+    released = {
+        key: json.loads(each.value())["version"].split(".")[1] for key, each in by_key(change.world.tags()).items()
+    }
+    assert [released[f"photo{number}"] for number in range(5)] == ["000001"] * 5
+    assert {released[f"photo{number}"] for number in range(5, 18)} == {"000002"}
