@@ -64,6 +64,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         if self.server is not None:
             await self.server.stop(None)
 
+    async def ServerLive(self, _: Any, __: Any) -> Any:  # noqa: N802 - the protocol's name
+        return service_pb2.ServerLiveResponse(live=True)
+
     async def ModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's name
         await self._told(context)
         return service_pb2.ModelMetadataResponse(name=request.name, versions=self.versions)

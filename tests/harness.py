@@ -23,6 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its types l
 from PIL import Image
 
 from consumer import events, telemetry
+from consumer.errors import DependencyDown
 from consumer.events import PhotoDeleted, PhotoUploaded
 from consumer.kafka.topics import create_topics
 from consumer.releases import release_of
@@ -164,8 +165,15 @@ class World:
     async def promote(self, settings: Settings | None = None, **changes: Any) -> int:
         """Puts into force what Triton serves now, with changes; returns the number of the release."""
         triton = (settings or self.settings).triton
+        end = time.monotonic() + DEADLINE_S
         async with TritonClient(triton.url, deadline_s=triton.deadline_s) as client:
-            contract = await client.read_contract(triton.quality_model, triton.brand_model)
+            while True:
+                try:
+                    contract = await client.read_contract(triton.quality_model, triton.brand_model)
+                    break
+                except DependencyDown:  # it was started a moment ago
+                    assert time.monotonic() < end
+                    await asyncio.sleep(0.05)
         release = replace(release_of(contract, reason="a test", by="tests", at=datetime.now(UTC)), **changes)
         return (await asyncio.to_thread(release_log.append, self.settings.kafka, release)).number
 

@@ -25,7 +25,7 @@ class StopRequested(TaggerError):
 async def await_dependencies(
     settings: Settings, connections: Connections, dependencies: Dependencies, stopping: asyncio.Event
 ) -> Numbered:
-    """Waits until Redis answers, Kafka has the topics, and its log has a release; returns the one in force.
+    """Waits until Triton and Redis answer, Kafka has the topics, and its log a release; returns the one in force.
 
     Where the log is empty, the newest versions that Triton serves are its first release.
 
@@ -40,9 +40,9 @@ async def await_dependencies(
         await wait("kafka", require_topics)
         return await _release_in_force(settings, connections, dependencies)
 
-    answers = asyncio.gather(release(), wait("redis", connections.store.ping))
-    found, _ = await unless_stopped(answers, stopping)
-    return found
+    others = (wait("triton", connections.triton.ping), wait("redis", connections.store.ping))
+    answers = asyncio.gather(release(), *others)
+    return (await unless_stopped(answers, stopping))[0]
 
 
 async def _release_in_force(settings: Settings, connections: Connections, dependencies: Dependencies) -> Numbered:

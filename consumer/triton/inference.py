@@ -77,6 +77,15 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._channel.close()
 
+    async def ping(self) -> None:
+        """Checks that Triton answers.
+
+        Raises:
+            DependencyDown: it does not.
+        """
+        with outages(self._url):
+            await self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=self.deadline_s)
+
     async def read_contract(
         self, quality_model: str, brand_model: str, versions: Mapping[str, str] | None = None
     ) -> ModelContract:
