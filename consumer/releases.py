@@ -85,7 +85,9 @@ class Numbered:
     release: Release
 
 
-_ADAPTER: Final = TypeAdapter(Release)
+#: Its JSON Schema is published under this name.
+RELEASE: Final = "photo.release"
+RELEASE_ADAPTER: Final = TypeAdapter(Release)
 
 
 def release_of(contract: ModelContract, *, reason: str, by: str, at: datetime) -> Release:
@@ -133,7 +135,7 @@ def decode(record: Record) -> Numbered:
         ValueError: the record holds none.
     """
     try:
-        release = _ADAPTER.validate_json(record.value or b"")
+        release = RELEASE_ADAPTER.validate_json(record.value or b"")
     except ValidationError as error:
         raise ValueError(explain(error)) from None
     number = release.numbers_after + record.offset + 1

@@ -1,4 +1,4 @@
-"""Published schemas, generated from the code: the JSON Schemas of the events and of a run's report; the image formats.
+"""Published schemas, generated from the code: of events, releases, runs and their reports; and the image formats.
 
 Training reads the image formats from a copy in its own package.
 """
@@ -9,14 +9,17 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter
 
-from consumer import events
+from consumer import events, releases
 from consumer.imaging import formats
-from consumer.runs import report
+from consumer.runs import answers, definition, report
 
 _ADAPTERS: Final[dict[str, TypeAdapter[Any]]] = {
     events.UPLOADED: events.UPLOADED_ADAPTER,
     events.DELETED: events.DELETED_ADAPTER,
     events.TAGGED: events.TAGS_ADAPTER,
+    releases.RELEASE: releases.RELEASE_ADAPTER,
+    definition.RUN: definition.RUN_ADAPTER,
+    answers.ANSWER: answers.ANSWER_ADAPTER,
     report.DIFF: report.REPORT_ADAPTER,
 }
 _MAJOR: Final = 1
@@ -24,7 +27,7 @@ IMAGE_FORMATS: Final = "image-formats.json"
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """The JSON Schema of one kind of event or report; unknown fields are allowed, so that some may be added."""
+    """The JSON Schema of one kind; unknown fields are allowed, so that some may be added."""
     schema = _ADAPTERS[kind].json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

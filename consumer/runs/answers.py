@@ -53,7 +53,9 @@ class Answer:
             raise ValueError("it must have either after or reason")
 
 
-_ANSWER: Final = TypeAdapter(Answer)
+#: Its JSON Schema is published under this name.
+ANSWER: Final = "run.answer"
+ANSWER_ADAPTER: Final = TypeAdapter(Answer)
 
 
 def encode(answer: Answer) -> bytes:
@@ -72,7 +74,7 @@ def decode(value: bytes) -> Answer:
         ValueError: the value is not an answer; the message names the field.
     """
     try:
-        answer = _ANSWER.validate_json(value)
+        answer = ANSWER_ADAPTER.validate_json(value)
     except ValidationError as error:
         raise ValueError(payloads.explain(error)) from None
     for name, tags in (("before", answer.before), ("after", answer.after)):

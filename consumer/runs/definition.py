@@ -121,7 +121,9 @@ class Run:
         return f"{live}.run.{self.run_id}"
 
 
-_ADAPTER: Final = TypeAdapter(Run)
+#: Its JSON Schema is published under this name.
+RUN: Final = "run"
+RUN_ADAPTER: Final = TypeAdapter(Run)
 
 
 def is_run_id(text: str) -> bool:
@@ -141,7 +143,7 @@ def decode(value: bytes) -> Run:
         ValueError: it holds none; the message names the field.
     """
     try:
-        return _ADAPTER.validate_json(value)
+        return RUN_ADAPTER.validate_json(value)
     except ValidationError as error:
         raise ValueError(explain(error)) from None
 

@@ -33,7 +33,6 @@ _AGAIN_S: Final = 1.0
 _ANEW_S: Final = 30.0
 #: Of each partition of the result topic, whose last records have the highest number that was used.
 _LAST_RESULTS: Final = 200
-_EVENT_TYPE: Final = "photo.release"
 _EVENT_SOURCE: Final = "/photo-tagger/releases"
 
 
@@ -62,7 +61,7 @@ def append(kafka: KafkaSettings, release: Release) -> Numbered:
         known = list(_numbered(_to_the_end(reader, (topic, partition)), _ignore))
         after = known[-1].release.numbers_after if known else _highest_used(reader, kafka.tags_topic)
     release = replace(release, numbers_after=after)
-    headers = cloud_event_headers(_EVENT_TYPE, f"{release.at.isoformat()}/{release.by}", _EVENT_SOURCE)
+    headers = cloud_event_headers(releases.RELEASE, f"{release.at.isoformat()}/{release.by}", _EVENT_SOURCE)
     record = NewRecord(topic, None, releases.encode(release), headers, partition=partition)
     (stored,) = Sender(kafka.bootstrap_servers, kafka.extra, [topic]).send([record])
     return Numbered(after + stored.offset + 1, release)

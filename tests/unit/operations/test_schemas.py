@@ -9,12 +9,23 @@ import pytest
 from consumer import events
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.operations import schemas
+from consumer.releases import Release
+from consumer.runs.answers import Answer
+from consumer.runs.definition import Run
 from consumer.runs.report import Report
 from tests.fakes import MOMENT, tags
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "docs" / "schemas"
-CLASSES = {"photo.uploaded": PhotoUploaded, "photo.deleted": PhotoDeleted, "photo.tagged": Tags, "run.diff": Report}
+CLASSES = {
+    "photo.uploaded": PhotoUploaded,
+    "photo.deleted": PhotoDeleted,
+    "photo.tagged": Tags,
+    "photo.release": Release,
+    "run": Run,
+    "run.answer": Answer,
+    "run.diff": Report,
+}
 JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
