@@ -138,11 +138,6 @@ _KINDS: Final[dict[Damage, tuple[Callable[[np.random.Generator, Image.Image, flo
 }
 
 
-#: How often a kind is drawn, as against the others: a model is slowest to see these two.
-_OFTEN: Final = {Damage.NOISE: 2.0, Damage.BRIGHT: 2.0}
-_SHARES: Final = np.array([_OFTEN.get(kind, 1.0) for kind in Damage]) / sum(_OFTEN.get(kind, 1.0) for kind in Damage)
-
-
 def degrade(rng: np.random.Generator, photo: Image.Image, damage: Damage, severity: float) -> Image.Image:
     """An RGB photo with one kind of damage at a severity 0..4.
 
@@ -163,7 +158,7 @@ def draw_damage(rng: np.random.Generator, severity: float) -> list[tuple[Damage,
     Grades spread by up to 0.3 to each side, since photos do not come in five steps; grade 0 is untouched.
     """
     kinds = list(Damage)
-    first, second = (kinds[int(index)] for index in rng.choice(len(kinds), 2, replace=False, p=_SHARES))
+    first, second = (kinds[int(index)] for index in rng.choice(len(kinds), 2, replace=False))
     jitter = float(rng.uniform(-0.3, 0.3))
     if severity >= 2 and rng.random() < 0.3:
         return [(first, severity - 1 + jitter), (second, severity - 1 + jitter)]
