@@ -23,6 +23,7 @@ from training.statistics import (
 #: The slice with the kind of a photo without a brand: ordinary, clean (drawn), look-alike, foreign.
 ORIGIN: Final = "origin"
 LOOK_ALIKE: Final = "look-alike"
+DRAWN: Final = "clean"
 BASELINES: Final = ("always no_logo", "majority")
 
 
@@ -60,9 +61,13 @@ class BrandView:
 
     @property
     def ordinary(self) -> Flags:
-        """Whether a photo shows neither a brand nor a look-alike of one."""
-        ordinary: Flags = (self.labels == self.no_logo) & (self.origins != LOOK_ALIKE)
-        return ordinary
+        """Whether a photo shows neither a brand nor a look-alike of one; drawn ones count only where no others are.
+
+        Models claim real photos far more often than drawn ones, whose number would hide it.
+        """
+        plain: Flags = (self.labels == self.no_logo) & (self.origins != LOOK_ALIKE)
+        real: Flags = plain & (self.origins != DRAWN)
+        return real if real.any() else plain
 
     def take(self, which: Ints | Flags) -> "BrandView":
         """The rows at some indices."""

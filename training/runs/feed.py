@@ -3,7 +3,6 @@
 A batch depends only on the recipe's seed, the step and the process, so a resumed run sees the same batches.
 """
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,8 +92,9 @@ class Feed:
         px, marks = self._recipe.model.input_px, marks_name(source.marks, source.brands)
         made = brand_composer(TRAIN, marks, source.scenes, px)
         plain = [index for index, photo in enumerate(self._photos) if photo.label == NO_LOGO]
-        every = max(1, math.ceil(len(plain) / source.scenes))
-        return made.on(self._stored(plain[::every])) if plain else made
+        if len(plain) > source.scenes:
+            plain = [plain[index * len(plain) // source.scenes] for index in range(source.scenes)]
+        return made.on(self._stored(plain)) if plain else made
 
     def _stored(self, indices: list[int]) -> Tensor:
         """The stored squares of photos, uint8 [N, 3, stored_px, stored_px]: from memory, or decoded now."""

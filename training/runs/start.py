@@ -23,6 +23,7 @@ from training.runs.distributed import Process, joined
 from training.runs.feed import Feed, validation_set
 from training.runs.looks import looks
 from training.runs.loop import Trainer
+from training.runs.memory import keep_memory
 from training.runs.run import FINAL, Run, geometry_of
 from training.runs.track import NO_TRACKER, tracker
 
@@ -82,6 +83,7 @@ def train(run: Run, console: Console) -> dict[str, Any]:
         recipe = run.recipe()
         torch.set_num_threads(recipe.train.threads)
         if process.device.type == "cpu":
+            keep_memory()
             torch.use_deterministic_algorithms(mode=True)
         console = console if process.leads else Console(quiet=True)
         result = _trained(run, recipe, process, console)

@@ -170,6 +170,16 @@ def test_ordinary_photos_are_tagged_less_often_than_look_alikes_may_be() -> None
         assert (choice.met, choice.tagging.threshold) == (True, threshold)
 
 
+def test_drawn_photos_are_ordinary_only_where_there_are_no_real_ones() -> None:
+    labels = np.array([0, 1, 1, 1, 1])
+    drawn = np.array(["brand", "look-alike", "clean", "clean", "clean"])
+    for origins, ordinary in (
+        (drawn, [False, False, True, True, True]),
+        (np.array([*drawn[:3], "ordinary", ""]), [False, False, False, True, True]),
+    ):
+        assert brand.BrandView(np.eye(2)[labels], labels, origins, 0.5).ordinary.tolist() == ordinary
+
+
 def test_a_collapsed_model_raises_the_alarm(brands: Evaluation) -> None:
     assert not [alarm for alarm in brands.alarms if "never predicted" in alarm]
     labels = np.array([0, 1, 2, 2])
