@@ -194,18 +194,12 @@ def diff(
     """Write what a run would change: one page with the photos that change most, and the same numbers as JSON."""
     from consumer.operations.run_diff import diff as compare  # noqa: PLC0415 - as in `start`
     from consumer.web import diff as page  # noqa: PLC0415 - as in `start`
-    from consumer.web.thumbnails import jpeg  # noqa: PLC0415 - as in `start`
 
     with explained():
         found = asyncio.run(compare(settings.load(), run_id))
-        pictures: dict[str, bytes | str] = {}
-        for photo_id, body in found.photos.items():
-            pictures[photo_id] = body if isinstance(body, str) else jpeg(body) or "it cannot be shown"
-        html, numbers = output / f"{run_id}.html", output / f"{run_id}.json"
+        html = output / f"{run_id}.html"
         try:
-            output.mkdir(parents=True, exist_ok=True)
-            numbers.write_bytes(page.as_json(found.report))
-            html.write_text(page.render(found.report, pictures), encoding="utf-8")
+            numbers = page.write(found.report, found.photos, html)
         except OSError as error:
             raise SettingsError(f"cannot write to {output}: {error.strerror}", setting="--output") from None
     report = found.report

@@ -44,6 +44,15 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A link to another page: its address, relative to this one, what it says, and what stands before it."""
+
+    href: str
+    text: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The numbers above the photos; None if nothing was measured."""
 
@@ -54,9 +63,13 @@ class Summary:
     p95_ms: float | None
     #: Every version that scored a photo, by the model's name.
     models: Mapping[str, Sequence[str]]
+    #: The number of every release that tags were decided under.
+    releases: Sequence[int]
     #: One line for the reader, such as which substitute was used; may be empty.
     notice: str
     created_at: datetime
+    #: To the page on what the last change of the models changed.
+    change: Link | None = None
 
 
 def render(photos: Sequence[TaggedPhoto], dead_letters: Sequence[DeadLetter], summary: Summary) -> str:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -183,6 +184,20 @@ def rows_of(html: str) -> list[list[str]]:
         [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
         for row in rows
     ]
+
+
+def test_the_page_and_its_numbers_are_written_side_by_side_into_a_new_folder(tmp_path: Path) -> None:
+    found = report(
+        answer(tags(0.2), tags(0.9), "a"), answer(tags(0.9), tags(0.2), "b"), answer(tags(0.1), tags(0.9), "c")
+    )
+    photos = {"a": encoded((64, 48)), "b": b"no photo", "c": "http_4xx: gone"}
+    numbers = diff.write(found, photos, tmp_path / "new" / "run.html")
+    assert numbers == tmp_path / "new" / "run.json"
+    assert numbers.read_bytes() == diff.as_json(found)
+    page = Page((tmp_path / "new" / "run.html").read_text(encoding="utf-8"))
+    assert len([uri for uri in page.values("src", "img") if uri.startswith("data:image/jpeg")]) == 1
+    assert "it cannot be shown" in page.text
+    assert "http_4xx: gone" in page.text
 
 
 def test_a_report_of_no_photos_is_a_page_too() -> None:
