@@ -34,6 +34,7 @@ def environment(settings: Settings, **more: str) -> dict[str, str]:
         "TAGGER_KAFKA__DEAD_TOPIC": settings.kafka.dead_topic,
         "TAGGER_KAFKA__RETRY_TOPIC": settings.kafka.retry_topic,
         "TAGGER_KAFKA__RELEASES_TOPIC": settings.kafka.releases_topic,
+        "TAGGER_KAFKA__RUNS_TOPIC": settings.kafka.runs_topic,
         "TAGGER_RETRY__ROUNDS": str(settings.retry.rounds),
         "TAGGER_RETRY__DELAYS_S": ",".join(map(str, settings.retry.delays_s)),
         "TAGGER_REDIS__URL": settings.redis.url,

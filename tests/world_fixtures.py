@@ -10,7 +10,9 @@ from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 from consumer.kafka.topics import create_topics
+from consumer.operations import promotion
 from consumer.settings import Settings
+from tests.change_bench import FIRST, ChangeBench
 from tests.fake_models import write_repository
 from tests.harness import PhotoServer, World, make_world, photo_server
 from tests.harness_redis import KINDS, RedisPlace, start_place
@@ -54,6 +56,14 @@ def changing(kafka: Kafka, redis_db: str, operated_triton: dict[str, object], ph
     world = make_world(kafka.bootstrap_servers, redis_db, str(operated_triton["url"]), photos)
     world.settings = world.settings.model_copy(update={"triton": Settings(triton=operated_triton).triton})
     return world
+
+
+@pytest.fixture
+async def change(changing: World) -> ChangeBench:
+    """That world, in which the first versions judge."""
+    found = ChangeBench(changing)
+    await promotion.promote(found.settings, FIRST, "the first", forced=True)
+    return found
 
 
 @pytest.fixture

@@ -194,12 +194,13 @@ def diff(
     """Write what a run would change: one page with the photos that change most, and the same numbers as JSON."""
     from consumer.operations.run_diff import diff as compare  # noqa: PLC0415 - as in `start`
     from consumer.web import diff as page  # noqa: PLC0415 - as in `start`
+    from consumer.web.thumbnails import jpeg  # noqa: PLC0415 - as in `start`
 
     with explained():
-        found = asyncio.run(compare(settings.load(), run_id))
+        found = asyncio.run(compare(settings.load(), run_id, jpeg))
         html = output / f"{run_id}.html"
         try:
-            numbers = page.write(found.report, found.photos, html)
+            numbers = page.write(found.report, found.pictures, html)
         except OSError as error:
             raise SettingsError(f"cannot write to {output}: {error.strerror}", setting="--output") from None
     report = found.report

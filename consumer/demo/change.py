@@ -31,6 +31,7 @@ from consumer.settings import made_of
 from consumer.telemetry import Log, configure_logging
 from consumer.triton.repository import READY
 from consumer.web import diff as diff_page
+from consumer.web import thumbnails
 from consumer.web.gallery import Link
 
 #: Id of the run, and the name of its page and its report.
@@ -156,8 +157,8 @@ class ModelChange:
             if not (await run_work.work(settings, log, run, told)).complete:
                 raise KeyboardInterrupt  # the worker takes the signals for itself
         progressed()
-        found = await run_diff.diff(settings, NAME)
-        diff_page.write(found.report, found.photos, self._page)
+        found = await run_diff.diff(settings, NAME, thumbnails.jpeg)
+        diff_page.write(found.report, found.pictures, self._page)
         self._report = found.report
         self._reporter.step(f"a run judged them under {_judges(run.candidate)}: {_said(found.report)}")
         progressed()

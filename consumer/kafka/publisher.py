@@ -83,21 +83,9 @@ class Publisher:
             DependencyDown: the brokers did not acknowledge it.
             RecordRefused: they refuse it for good.
         """
-        photo_id, origin = decision.photo_id, events.format_source(decision.source)
-        kind = events.TAGGED if isinstance(decision, Tags) else events.DELETED
-        cloud_event = cloud_event_headers(kind, origin, _SOURCE, subject=photo_id)
-        headers = (*cloud_event, ("content-type", b"application/json"))
-        value = events.encode(decision) if isinstance(decision, Tags) else None
-        if isinstance(decision, Deletion):
-            kept = {
-                events.VERSION_HEADER: decision.version,
-                events.DELETED_AT_HEADER: events.format_time(decision.deleted_at),
-                events.SOURCE_HEADER: origin,
-            }
-            headers += tuple((name, text.encode()) for name, text in kept.items())
-        bare = NewRecord(self._topics.tags, photo_id.encode(), value, headers)
+        bare = result_record(self._topics.tags, decision)
         trace = delivery.trace
-        traced = replace(bare, headers=(*headers, *trace))
+        traced = replace(bare, headers=(*bare.headers, *trace))
         await self._send_first_taken((traced, bare) if trace else (bare,))
 
     async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:
@@ -167,6 +155,23 @@ class Publisher:
             else:
                 return
         raise refusal or RecordRefused("nothing to send")
+
+
+def result_record(topic: str, decision: Tags | Deletion) -> NewRecord:
+    """The record of a result, without a trace."""
+    photo_id, origin = decision.photo_id, events.format_source(decision.source)
+    kind = events.TAGGED if isinstance(decision, Tags) else events.DELETED
+    cloud_event = cloud_event_headers(kind, origin, _SOURCE, subject=photo_id)
+    headers = (*cloud_event, ("content-type", b"application/json"))
+    value = events.encode(decision) if isinstance(decision, Tags) else None
+    if isinstance(decision, Deletion):
+        kept = {
+            events.VERSION_HEADER: decision.version,
+            events.DELETED_AT_HEADER: events.format_time(decision.deleted_at),
+            events.SOURCE_HEADER: origin,
+        }
+        headers += tuple((name, text.encode()) for name, text in kept.items())
+    return NewRecord(topic, photo_id.encode(), value, headers)
 
 
 def _letters(topic: str, delivery: Delivery, failure: Failure) -> Iterator[NewRecord]:

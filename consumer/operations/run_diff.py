@@ -1,7 +1,7 @@
 """What a run would change: the report on its answers, and the photos that it shows."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -27,15 +27,17 @@ _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """The report of a run, and for each photo that it shows its bytes, or why they cannot be had any more."""
+    """The report of a run, and for each photo that it shows its picture, or why there is none."""
 
     run: Run
     report: Report
-    photos: dict[str, bytes | str]
+    pictures: dict[str, bytes | str]
 
 
-async def diff(settings: Settings, run_id: str) -> Diff:
+async def diff(settings: Settings, run_id: str, draw: Callable[[bytes], bytes | None] = lambda _: None) -> Diff:
     """Compares all answers of a run so far, and fetches the photos that change most.
+
+    `draw` makes a small picture of the bytes of a photo, which are dropped then; None where it cannot be shown.
 
     Raises:
         NotFound: there is no such run.
@@ -46,7 +48,7 @@ async def diff(settings: Settings, run_id: str) -> Diff:
     report = report_of(header_of(run), folded, limits(settings))
     largest = report.largest
     shown = (*largest.quality_up, *largest.quality_down, *largest.brands_gained, *largest.brands_lost)
-    return Diff(run, report, await _photos(settings, shown))
+    return Diff(run, report, await _pictures(settings, shown, draw))
 
 
 def header_of(run: Run) -> RunHeader:
@@ -74,18 +76,24 @@ def _judges(number: int | None, release: Release) -> Judges:
     return Judges(number, release.quality, release.brand, release.decision)
 
 
-async def _photos(settings: Settings, shown: Iterable[Change]) -> dict[str, bytes | str]:
+async def _pictures(
+    settings: Settings, shown: Iterable[Change], draw: Callable[[bytes], bytes | None]
+) -> dict[str, bytes | str]:
     places = asyncio.Semaphore(_AT_ONCE)
     async with Fetcher(construction.fetch_limits(settings)) as fetcher:
 
-        async def body(change: Change) -> bytes | str:
+        async def picture(change: Change) -> bytes | str:
             if change.uri is None:
                 return "its URI is not known"
             async with places:
-                return await _body(fetcher, change.photo_id, change.uri)
+                body = await _body(fetcher, change.photo_id, change.uri)
+                if isinstance(body, str):
+                    return body
+                drawn = await asyncio.to_thread(draw, body)
+                return "it cannot be shown" if drawn is None else drawn
 
         asked = {change.photo_id: change for change in shown}
-        found = await asyncio.gather(*map(body, asked.values()))
+        found = await asyncio.gather(*map(picture, asked.values()))
     return dict(zip(asked, found, strict=True))
 
 

@@ -4,6 +4,7 @@ Each step may be repeated after a crash: the release names the run, and tags are
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -13,14 +14,17 @@ from itertools import islice
 from typing import Final, Literal
 
 from consumer import versions
-from consumer.errors import PhotoRejected, Refused
+from consumer.errors import DependencyDown, Refused
 from consumer.events import Deletion, Headers, Tags
 from consumer.kafka import clients, starts
 from consumer.kafka.offsets import Partition
+from consumer.kafka.publisher import result_record
 from consumer.kafka.scan import TopicReader
+from consumer.kafka.sender import Sender
 from consumer.operations import promotion, run_log
 from consumer.operations.replay import ReplayResult, replay_ranges
 from consumer.operations.run_log import Answers
+from consumer.redis.store import Written
 from consumer.releases import Numbered, in_force
 from consumer.resilience import Dependencies, StuckRecords
 from consumer.runs import comparison
@@ -34,6 +38,8 @@ from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 
 _BATCH: Final = 500
+#: Batches: one is read, one written to Redis, one acknowledged by Kafka.
+_AT_ONCE: Final = 3
 #: In which every worker follows a release: what it began to judge later is judged under that.
 _FOLLOWED_S: Final = 2.5
 
@@ -166,15 +172,9 @@ async def _apply(settings: Settings, log: Log, run: Run, number: int, progress: 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(connections.store)
         stack.enter_context(connections.publisher)
-        writer, total = _Writer(connections, dependencies, log), 0
-        for_each = _batches(iter(Answers(settings.kafka, run)))
-        while batch := await asyncio.to_thread(next, for_each, ()):
-            tags = [_under(each, side, number) for each in batch]
-            outcomes = await writer.write([each for each in tags if each is not None])
-            for outcome in (*outcomes, *("left" for each in tags if each is None)):
-                counts[outcome] += 1
-            total += len(batch)
-            progress(total, total)
+        batches = _Batches(iter(Answers(settings.kafka, run)))
+        write = partial(_write_all, batches, side=side, number=number, counts=counts, progress=progress)
+        await asyncio.gather(*(write(_Writer(settings, connections, dependencies, log)) for _ in range(_AT_ONCE)))
     # From here on every worker judges under the release: what was written before may still be of the one before.
     await asyncio.sleep(_FOLLOWED_S)
     ranges = await asyncio.to_thread(_since, settings, run)
@@ -182,13 +182,39 @@ async def _apply(settings: Settings, log: Log, run: Run, number: int, progress: 
     return Applied(run, number, **counts, closing=closing)
 
 
+async def _write_all(
+    batches: "_Batches",
+    writer: "_Writer",
+    *,
+    side: Side,
+    number: int,
+    counts: dict[str, int],
+    progress: Progress,
+) -> None:
+    """Writes batches until none is left; several of these share them, so that one waits while another computes."""
+    while batch := await asyncio.to_thread(batches.take):
+        tags = [_under(each, side, number) for each in batch]
+        outcomes = await writer.write([each for each in tags if each is not None])
+        for outcome in (*outcomes, *("left" for each in tags if each is None)):
+            counts[outcome] += 1
+        progress(sum(counts.values()), 0)
+
+
 def _ignore(_: object) -> None:
     """A producer that fails for good shows in what is not acknowledged."""
 
 
-def _batches(answers: Iterator[Answer]) -> Iterator[Sequence[Answer]]:
-    while batch := tuple(islice(answers, _BATCH)):
-        yield batch
+class _Batches:
+    """The answers in batches, for several threads that take one at a time."""
+
+    def __init__(self, answers: Iterator[Answer]) -> None:
+        self._answers = answers
+        self._turn = threading.Lock()
+
+    def take(self) -> Sequence[Answer]:
+        """The next batch; empty at the end."""
+        with self._turn:
+            return tuple(islice(self._answers, _BATCH))
 
 
 def _under(answer: Answer, side: Side, number: int) -> Tags | None:
@@ -207,7 +233,9 @@ class _Untraced:
 class _Writer:
     """Writes tags as the service does: to Redis, then to the result topic, and then what overtook them there."""
 
-    def __init__(self, connections: Connections, dependencies: Dependencies, log: Log) -> None:
+    def __init__(self, settings: Settings, connections: Connections, dependencies: Dependencies, log: Log) -> None:
+        self._kafka = settings.kafka
+        self._sender: Sender | None = None
         self._store = connections.store
         self._publisher = connections.publisher
         self._wait = dependencies.retry_until_available
@@ -215,23 +243,36 @@ class _Writer:
 
     async def write(self, batch: Sequence[Tags]) -> list[str]:
         """The outcome of each."""
-        return await asyncio.gather(*map(self._one, batch))
+        written = await self._wait("redis", partial(self._store.write_each, batch))
+        found = [each for each in written if isinstance(each, Written)]
+        for refusal in (each for each in written if not isinstance(each, Written)):
+            self._log.warning("photo.failed", detail=str(refusal))
+        decided = [each.in_force for each in found if each.outcome != "superseded"]
+        news: list[Tags | Deletion] = [each for each in decided if isinstance(each, Tags)]
+        while news:
+            await self._publish(news)
+            news = [each for each in await self._wait("redis", partial(self._store.newer_each, news)) if each]
+        return [*map(_outcome, found), *["refused"] * (len(batch) - len(found))]
 
-    async def _one(self, tags: Tags) -> str:
+    async def _publish(self, decisions: Sequence[Tags | Deletion]) -> None:
+        """Publishes all at once; one by one, and for as long as it takes, where some were not taken."""
         try:
-            written = await self._wait("redis", partial(self._store.write, tags))
-        except PhotoRejected as refused:
-            self._log.warning("photo.failed", photo_id=tags.photo_id, detail=str(refused))
-            return "refused"
-        if written.outcome == "superseded" or not isinstance(written.in_force, Tags):
-            return "superseded"
-        decision: Tags | Deletion = written.in_force
-        while True:
-            await self._wait("kafka", partial(self._publisher.result, decision, _Untraced()))
-            newer = await self._wait("redis", partial(self._store.newer, decision))
-            if newer is None:
-                return "written" if written.outcome == "written" else "unchanged"
-            decision = newer
+            await asyncio.to_thread(self._send, decisions)
+        except DependencyDown:
+            for decision in decisions:
+                await self._wait("kafka", partial(self._publisher.result, decision, _Untraced()))
+
+    def _send(self, decisions: Sequence[Tags | Deletion]) -> None:
+        topic = self._kafka.tags_topic
+        if self._sender is None:
+            self._sender = Sender(self._kafka.bootstrap_servers, self._kafka.extra, [topic])
+        self._sender.send(result_record(topic, each) for each in decisions)
+
+
+def _outcome(written: Written) -> str:
+    if written.outcome == "superseded" or not isinstance(written.in_force, Tags):
+        return "superseded"
+    return "written" if written.outcome == "written" else "unchanged"
 
 
 def _since(settings: Settings, run: Run) -> dict[Partition, range]:

@@ -70,12 +70,23 @@ class Store(AbstractAsyncContextManager["Store"]):
             DependencyDown: Redis does not answer or cannot take writes now (out of memory, loading, read-only).
             PhotoRejected: `redis_key`, where a key of another type is in the place of the hash or of an index.
         """
-        written = await self._write(decision, "keep")
-        if written.in_force is decision:
-            return written
-        if written.in_force is None and written.outcome != "superseded":
-            written = await self._write(decision, "restore")
-        return replace(written, in_force=_with_probabilities(written.in_force, decision))
+        (answer,) = await self._run([decision], "keep")
+        return await self._concluded(decision, answer)
+
+    async def write_each(self, decisions: Sequence[Tags | Deletion]) -> list[Written | PhotoRejected]:
+        """As `write`, of many in one round trip; what `write` raises of one is its answer.
+
+        Raises:
+            DependencyDown: as `write`; some of them may have been written.
+        """
+        answers = await self._run(decisions, "keep")
+        found: list[Written | PhotoRejected] = []
+        for decision, answer in zip(decisions, answers, strict=True):
+            try:
+                found.append(await self._concluded(decision, answer))
+            except PhotoRejected as rejected:
+                found.append(rejected)
+        return found
 
     async def write_all(self, decisions: Sequence[Tags | Deletion]) -> list[WriteOutcome]:
         """Restores each in one round trip; each is atomic by itself, and all may be repeated.
@@ -105,8 +116,22 @@ class Store(AbstractAsyncContextManager["Store"]):
         Raises:
             DependencyDown: Redis does not answer.
         """
+        return (await self.newer_each([decision]))[0]
+
+    async def newer_each(self, decisions: Sequence[Tags | Deletion]) -> list[Tags | Deletion | None]:
+        """As `newer`, of many in one round trip, and one more for each that is not as it was decided.
+
+        Raises:
+            DependencyDown: Redis does not answer.
+        """
+        commands: list[Command] = [("HMGET", photo_key(each.photo_id), "ver", "src") for each in decisions]
         with redis_failures():
-            (present,) = await self._redis.run([("HMGET", photo_key(decision.photo_id), "ver", "src")])
+            found = await self._redis.run(commands)
+        return [await self._overtaken(*pair) for pair in zip(decisions, found, strict=True)]
+
+    async def _overtaken(
+        self, decision: Tags | Deletion, present: Sequence[bytes | None] | Exception
+    ) -> Tags | Deletion | None:
         if is_wrong_type(present) or present == [decision.version.encode(), format_source(decision.source).encode()]:
             return None
         now = await self.in_force(decision.photo_id)
@@ -129,16 +154,20 @@ class Store(AbstractAsyncContextManager["Store"]):
             for decision in decisions
         ]
 
-    async def _write(self, decision: Tags | Deletion, rule: _Rule) -> Written:
-        (answer,) = await self._run([decision], rule)
-        outcome = _outcome(answer)
-        if outcome == "wrong type":
-            key, kind = (part.decode(errors="replace") for part in answer[1:])
-            raise PhotoRejected("redis_key", f"key {key} is a {kind} that the tagger did not write")
-        if outcome == "written":
-            return Written(outcome, decision)
-        present = answer[1]
-        return Written(outcome, _readable(decision.photo_id, dict(zip(present[::2], present[1::2], strict=True))))
+    async def _concluded(self, decision: Tags | Deletion, answer: Sequence[Any]) -> Written:
+        """What the script's answer means, as `write`.
+
+        Raises:
+            DependencyDown: as `write`.
+            PhotoRejected: as `write`.
+        """
+        written = _written(decision, answer)
+        if written.in_force is decision:
+            return written
+        if written.in_force is None and written.outcome != "superseded":
+            (answer,) = await self._run([decision], "restore")
+            written = _written(decision, answer)
+        return replace(written, in_force=_with_probabilities(written.in_force, decision))
 
     async def _run(self, decisions: Sequence[Tags | Deletion], rule: _Rule) -> list[list[Any]]:
         """The script's answers; it is called again where a photo loses brands, which only Redis knows.
@@ -176,6 +205,23 @@ def _arguments(decision: Tags | Deletion, rule: _Rule) -> list[str | bytes]:
 def _index_keys(decision: Tags | Deletion) -> list[str]:
     prefix = index_prefix(bucket(decision.photo_id))
     return [prefix + brand.brand for brand in decision.brands] if isinstance(decision, Tags) else []
+
+
+def _written(decision: Tags | Deletion, answer: Sequence[Any]) -> Written:
+    """What the script did, and what it found.
+
+    Raises:
+        DependencyDown: it is no answer of this script.
+        PhotoRejected: a key of another type is in the way.
+    """
+    outcome = _outcome(answer)
+    if outcome == "wrong type":
+        key, kind = (part.decode(errors="replace") for part in answer[1:])
+        raise PhotoRejected("redis_key", f"key {key} is a {kind} that the tagger did not write")
+    if outcome == "written":
+        return Written(outcome, decision)
+    present = answer[1]
+    return Written(outcome, _readable(decision.photo_id, dict(zip(present[::2], present[1::2], strict=True))))
 
 
 def _outcome(answer: Sequence[Any]) -> WriteOutcome:

@@ -52,18 +52,12 @@ class _Chip:
     probability: float
 
 
-def write(report: Report, photos: Mapping[str, bytes | str], page: Path) -> Path:
-    """Writes the page and, beside it, the report as JSON, whose path it returns; makes their folder.
-
-    `photos` has for each photo id that the page shows its bytes, or why there are none.
+def write(report: Report, pictures: Mapping[str, bytes | str], page: Path) -> Path:
+    """Writes the page of `render` and, beside it, the report as JSON, whose path it returns; makes their folder.
 
     Raises:
         OSError: nothing can be written there.
     """
-    pictures = {
-        photo_id: body if isinstance(body, str) else thumbnails.jpeg(body) or "it cannot be shown"
-        for photo_id, body in photos.items()
-    }
     numbers = page.with_suffix(".json")
     page.parent.mkdir(parents=True, exist_ok=True)
     numbers.write_bytes(as_json(report))
