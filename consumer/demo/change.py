@@ -34,8 +34,9 @@ from consumer.web import diff as diff_page
 from consumer.web import thumbnails
 from consumer.web.gallery import Link
 
-#: Id of the run, and the name of its page and its report.
+#: The name of the page, and of the report and the log beside it.
 NAME: Final = "change"
+_RUN_ID: Final = "demo"
 _PATIENCE_S: Final = 60.0
 _FIRST: Final = "the demo begins with the versions before the newest"
 _ASKED: Final = "the demo: what would the newest versions change?"
@@ -139,7 +140,7 @@ class ModelChange:
         self, log: Log, progressed: _Progressed, newest: Wish, require_running: Callable[[], None]
     ) -> None:
         settings = self._settings
-        run = await runs.prepare(settings, newest, Plan(), _ASKED, NAME)
+        run = await runs.prepare(settings, newest, Plan(), _ASKED, _RUN_ID)
         await asyncio.to_thread(runs.start, settings, run)
         with self._reporter.progress("judging", run.total) as advance:
             judged = 0
@@ -157,7 +158,7 @@ class ModelChange:
             if not (await run_work.work(settings, log, run, told)).complete:
                 raise KeyboardInterrupt  # the worker takes the signals for itself
         progressed()
-        found = await run_diff.diff(settings, NAME, thumbnails.jpeg)
+        found = await run_diff.diff(settings, _RUN_ID, thumbnails.jpeg)
         diff_page.write(found.report, found.pictures, self._page)
         self._report = found.report
         self._reporter.step(f"a run judged them under {_judges(run.candidate)}: {_said(found.report)}")
@@ -179,7 +180,7 @@ class ModelChange:
             self._reporter.note(f"a demo promotes it all the same, as --force does: {'; '.join(against)}")
         lenient = settings.model_copy(update={"gates": settings.gates.model_copy(update=_OPEN_GATES)})
         applied = await run_release.promote(
-            lenient, log, NAME, _PROMOTED, lambda *_: progressed(), forced=bool(unverified)
+            lenient, log, _RUN_ID, _PROMOTED, lambda *_: progressed(), forced=bool(unverified)
         )
         self._release = applied.release
         self._reporter.step(f"release {applied.release} is in force: {_judges(run.candidate)}")

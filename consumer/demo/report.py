@@ -26,12 +26,12 @@ _NEXT_IN_A_CHECKOUT: Final = (
     ("make demo PHOTOS=dir", "tag your own photos"),
     ("docker compose up --build --wait", "the same on the real stack"),
     ("make models", "train both models and publish a new version"),
-    (".venv/bin/photo-tagger replay --help", "rescore what was tagged before"),
+    (".venv/bin/photo-tagger runs --help", "judge under other models, compare, promote, go back"),
 )
 _NEXT_INSTALLED: Final = (
     ("photo-tagger demo --photos dir", "tag your own photos"),
     ("photo-tagger config", "every setting, to run the service on your own servers"),
-    ("photo-tagger replay --help", "rescore what was tagged before"),
+    ("photo-tagger runs --help", "judge under other models, compare, promote, go back"),
 )
 
 
@@ -69,6 +69,7 @@ class Reporter:
         for line in (
             f"source {environment}",
             "photo-tagger find puma",
+            "photo-tagger models releases",
             "photo-tagger replay --from 1h",
             f"redis-cli -u {redis_url} --scan",
         ):

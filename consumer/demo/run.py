@@ -104,7 +104,8 @@ def _run(found: Found, output: Path, report: Reporter, kafka: KafkaMode, *, all_
         report.step(f"the service is ready after {time.monotonic() - began_s:.1f} s")
         problems = _show(_Running(servers, service, names, photos, report), change, output, all_tagged=all_tagged)
         if problems:
-            report.problem("\n".join([f"{len(problems)} things are wrong:", *problems[:_PROBLEMS_SHOWN]]))
+            count = "1 thing is wrong:" if len(problems) == 1 else f"{len(problems)} things are wrong:"
+            report.problem("\n".join([count, *problems[:_PROBLEMS_SHOWN]]))
         if keep:
             _hold(output / "env.sh", service.settings, report)
     return _FAILED if problems else _OK
@@ -185,8 +186,8 @@ def _prepare_output(output: Path, logs: Path) -> None:
     """
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        for old in (*logs.glob("*.log"), *output.glob(f"{CHANGE}.*")):
-            old.unlink()
+        for old in (*logs.glob("*.log"), *(output / f"{CHANGE}{suffix}" for suffix in (".html", ".json"))):
+            old.unlink(missing_ok=True)
     except OSError as error:
         raise BadFolder(f"cannot write into {output}: {error}") from error
 
