@@ -94,9 +94,9 @@ class ModelChange:
         """To the page, which says how many photos change; None where none was written."""
         if self._report is None:
             return None
-        about = "A newer release was tried on these photos:"
+        about = "Newer models were tried on these photos, and are not in force:"
         if self._release is not None:
-            about = f"Release {self._release} took the place of the one before at the end of the demo:"
+            about = f"Release {self._release} came into force at the end of the demo:"
         return Link(f"{NAME}.html", _said(self._report), about)
 
     def problems(

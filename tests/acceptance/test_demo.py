@@ -161,10 +161,7 @@ def test_the_demo_tags_every_sample_and_shows_why_the_others_failed(start: Calla
     (line,) = [line for line in demo.lines if line.startswith("change ")]
     assert (demo.output / "change.html").as_uri() in line
     assert said in line
-    assert (
-        f'Release 2 took the place of the one before at the end of the demo: <a href="change.html">{said}</a>'
-        in demo.page
-    )
+    assert f'Release 2 came into force at the end of the demo: <a href="change.html">{said}</a>' in demo.page
     assert "release <b>2</b>" in demo.page
     for model, (_, newest) in versions_published().items():
         assert f"{model} <b>v{newest}</b>" in demo.page
