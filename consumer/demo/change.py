@@ -5,7 +5,7 @@ newest beside that; the page of what would change is written, and the run is pro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,10 @@ from consumer.demo.ledger import Ledger, left_behind, problems_of
 from consumer.demo.photos import DemoPhoto
 from consumer.demo.report import Reporter
 from consumer.demo.traffic import DemoFailed
-from consumer.errors import TaggerError
+from consumer.errors import NotFound, TaggerError
 from consumer.events import Tags
 from consumer.operations import models, promotion, run_diff, run_release, run_work, runs
-from consumer.operations.model_folder import required_folder
+from consumer.operations.model_folder import ModelFolder, required_folder
 from consumer.operations.models import Listed
 from consumer.operations.promotion import Wish
 from consumer.operations.run_work import Progress
@@ -167,15 +167,10 @@ class ModelChange:
 
     async def _promote(self, log: Log, progressed: _Progressed, run: Run, closed_gates: int) -> None:
         settings = self._settings
-        folder = required_folder(settings)
-        unverified = [
-            str(each)
-            for each in (run.candidate.quality, run.candidate.brand)
-            if each not in (run.base.quality, run.base.brand)
-            and folder.manifest(each.model, int(each.version)).golden is None
-        ]
-        against = [f"{closed_gates} gates do not hold (the page says which)"] if closed_gates else []
-        against += [f"{' and '.join(unverified)} have no golden photos to verify"] if unverified else []
+        new = {run.candidate.quality, run.candidate.brand} - {run.base.quality, run.base.brand}
+        unverified = without_golden(required_folder(settings), new)
+        against = [f"{closed_gates} of its gates do not hold (the page says which)"] if closed_gates else []
+        against += [f"there are no golden photos to verify {' and '.join(unverified)} with"] if unverified else []
         if against:
             self._reporter.note(f"a demo promotes it all the same, as --force does: {'; '.join(against)}")
         lenient = settings.model_copy(update={"gates": settings.gates.model_copy(update=_OPEN_GATES)})
@@ -200,6 +195,19 @@ def wishes(listed: Sequence[Listed], quality_model: str, brand_model: str) -> tu
         return Wish(chosen(quality_model, back), chosen(brand_model, back))
 
     return wish(2), wish(1)
+
+
+def without_golden(folder: ModelFolder, versions: Iterable[ModelVersion]) -> list[str]:
+    """Those that nothing can verify: they were published before golden photos were, or by hand."""
+    found = []
+    for each in versions:
+        try:
+            golden = folder.manifest(each.model, int(each.version)).golden
+        except NotFound:
+            golden = None
+        if golden is None:
+            found.append(str(each))
+    return sorted(found)
 
 
 def _said(report: Report) -> str:

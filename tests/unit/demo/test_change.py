@@ -1,13 +1,15 @@
 """Which versions the demo changes between, and what it does where that fails: all without a server."""
 
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
-from consumer.demo.change import ModelChange, wishes
+from consumer.demo.change import ModelChange, wishes, without_golden
 from consumer.demo.ledger import Ledger
 from consumer.demo.report import Reporter
+from consumer.operations.model_folder import ModelFolder
 from consumer.operations.models import Listed
 from consumer.operations.promotion import Wish
 from consumer.releases import ModelVersion
@@ -40,6 +42,15 @@ def test_the_demo_changes_from_the_version_before_the_newest_that_is_served(
     found: list[Listed], before: Wish, newest: Wish
 ) -> None:
     assert wishes(found, "quality", "brand") == (before, newest)
+
+
+def test_versions_without_golden_photos_are_named(tmp_path: Path) -> None:
+    golden = {"photos": [{"file": "a.jpg", "outputs": {"quality_score": [0.5]}}], "tolerances": {"model.onnx": 0.01}}
+    for version, manifest in ((1, {"files": {}}), (2, {"files": {}, "golden": golden})):
+        (tmp_path / "quality" / str(version)).mkdir(parents=True)
+        (tmp_path / "quality" / str(version) / "MANIFEST.json").write_text(json.dumps(manifest))
+    folder = ModelFolder(tmp_path, "cpu")
+    assert without_golden(folder, [quality(2), brand(3), quality(1)]) == ["brand 3", "quality 1"]
 
 
 def test_a_change_that_fails_is_one_line_and_raises_nothing(
