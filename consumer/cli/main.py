@@ -218,6 +218,7 @@ def schemas(
 
 
 @app.command()
+@leaving_hung_threads()
 def demo(
     photos: Annotated[Path | None, typer.Option(help="a folder of your own photos")] = None,
     output: Annotated[Path, typer.Option(help="where the gallery and the logs go")] = Path("demo-output"),

@@ -198,11 +198,9 @@ def diff(
 
     with explained():
         found = asyncio.run(compare(settings.load(), run_id, jpeg))
-        html, numbers = output / f"{run_id}.html", output / f"{run_id}.json"
+        html = output / f"{run_id}.html"
         try:
-            output.mkdir(parents=True, exist_ok=True)
-            numbers.write_bytes(page.as_json(found.report))
-            html.write_text(page.render(found.report, found.pictures), encoding="utf-8")
+            numbers = page.write(found.report, found.pictures, html)
         except OSError as error:
             raise SettingsError(f"cannot write to {output}: {error.strerror}", setting="--output") from None
     report = found.report

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from consumer.demo.photos import DemoPhoto
 from consumer.events import Tags
 from consumer.kafka.headers import Failure
+from consumer.versions import release_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,15 @@ class Ledger:
             self.contradictions.append(f"{photo_id}: an outcome without an event")
         elif type(first.result) is not type(outcome.result):
             self.contradictions.append(f"{photo_id}: both tags and a dead letter")
+
+    def after(self, results: Mapping[str, Tags]) -> "Ledger":
+        """The same events with later results in place of their tags; a dead letter stays one."""
+        later = {
+            photo_id: replace(outcome, result=results.get(photo_id, outcome.result))
+            for photo_id, outcome in self.outcomes.items()
+            if isinstance(outcome.result, Tags)
+        }
+        return Ledger(self.published_ms, {**self.outcomes, **later}, self.contradictions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,21 @@ def problems_of(
             continue
         found.extend(_expectation(photo, outcome, all_tagged=all_tagged))
         found.extend(_disagreement(photo, outcome, stored.get(photo.photo_id)))
+    return found
+
+
+def releases_of(stored: Mapping[str, Tags]) -> list[int]:
+    """The numbers of the releases that tags were decided under."""
+    return sorted({number for tags in stored.values() if (number := release_in(tags.version)) is not None})
+
+
+def left_behind(photos: Sequence[DemoPhoto], stored: Mapping[str, Tags], release: int) -> list[str]:
+    """A line for each photo whose tags in Redis are of another release."""
+    found = []
+    for photo in photos:
+        tags = stored.get(photo.photo_id)
+        if tags is not None and (number := release_in(tags.version)) != release:
+            found.append(f"{photo.name}: its tags are of release {number}, and {release} is in force")
     return found
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from consumer.demo.ledger import Ledger, numbers_of
+from consumer.demo.ledger import Ledger, numbers_of, releases_of
 from consumer.demo.photos import DemoPhoto
 from consumer.events import Tags
 from consumer.kafka.headers import Failure
@@ -25,16 +25,16 @@ def write(
     path: Path,
     photos: Sequence[DemoPhoto],
     ledger: Ledger,
+    pictures: Mapping[str, str | None],
     stored: Mapping[str, Tags],
     *,
     notice: str,
-    advance: Callable[[], None],
+    change: gallery.Link | None = None,
 ) -> tuple[list[gallery.TaggedPhoto], list[gallery.DeadLetter]]:
     """Writes the page, atomically, and returns what it shows: tags from Redis, dead letters from the topic.
 
-    The planned dead letters come first; `advance` is called for each photo.
+    The planned dead letters come first; `change` leads to the page of a change of the models.
     """
-    pictures = _draw(photos, ledger, advance)
     tagged, dead = [], []
     for photo in sorted(photos, key=lambda photo: photo.must_fail is None):
         failure, picture = _failure(photo, ledger), pictures[photo.photo_id]
@@ -43,13 +43,13 @@ def write(
         elif tags := stored.get(photo.photo_id):
             tagged.append(gallery.TaggedPhoto(photo.photo_id, photo.name, tags.quality, tuple(tags.brands), picture))
     draft = path.with_suffix(".draft")
-    draft.write_text(gallery.render(tagged, dead, _summary(ledger, stored, notice)), encoding="utf-8")
+    draft.write_text(gallery.render(tagged, dead, _summary(ledger, stored, notice, change)), encoding="utf-8")
     draft.replace(path)
     return tagged, dead
 
 
-def _draw(photos: Sequence[DemoPhoto], ledger: Ledger, advance: Callable[[], None]) -> dict[str, str | None]:
-    """The thumbnail of each photo by its id, None if it cannot be drawn."""
+def draw(photos: Sequence[DemoPhoto], ledger: Ledger, advance: Callable[[], None]) -> dict[str, str | None]:
+    """The thumbnail of each photo by its id, None if it cannot be drawn; `advance` is called for each."""
     side = thumbnails.SIDE if len(photos) <= _MANY else _SMALL_SIDE
 
     def thumbnail(photo: DemoPhoto) -> str | None:
@@ -72,14 +72,23 @@ def _failure(photo: DemoPhoto, ledger: Ledger) -> Failure | None:
     return outcome.result if outcome is not None and isinstance(outcome.result, Failure) else None
 
 
-def _summary(ledger: Ledger, stored: Mapping[str, Tags], notice: str) -> gallery.Summary:
+def _summary(ledger: Ledger, stored: Mapping[str, Tags], notice: str, change: gallery.Link | None) -> gallery.Summary:
     numbers = numbers_of(ledger)
     versions: dict[str, set[str]] = defaultdict(set)
     for tags in stored.values():
         for model, version in tags.models.items():
             versions[model].add(version)
     models = {model: sorted(found) for model, found in versions.items()}
-    return gallery.Summary(numbers.photos_per_s, numbers.p50_ms, numbers.p95_ms, models, notice, datetime.now(UTC))
+    return gallery.Summary(
+        photos_per_s=numbers.photos_per_s,
+        p50_ms=numbers.p50_ms,
+        p95_ms=numbers.p95_ms,
+        models=models,
+        releases=releases_of(stored),
+        notice=notice,
+        created_at=datetime.now(UTC),
+        change=change,
+    )
 
 
 def _thumbnail(path: Path | None, side: int, *, partial: bool) -> str | None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from consumer.demo.ledger import Numbers
 from consumer.embedded.paths import repository_root
 from consumer.escape import printable
-from consumer.web.gallery import LEVELS, DeadLetter, TaggedPhoto
+from consumer.web.gallery import LEVELS, DeadLetter, Link, TaggedPhoto
 
 _EXAMPLES: Final = 6
 _DEAD_LETTERS_SHOWN: Final = 6
@@ -26,12 +26,12 @@ _NEXT_IN_A_CHECKOUT: Final = (
     ("make demo PHOTOS=dir", "tag your own photos"),
     ("docker compose up --build --wait", "the same on the real stack"),
     ("make models", "train both models and publish a new version"),
-    (".venv/bin/photo-tagger replay --help", "rescore what was tagged before"),
+    (".venv/bin/photo-tagger runs --help", "judge under other models, compare, promote, go back"),
 )
 _NEXT_INSTALLED: Final = (
     ("photo-tagger demo --photos dir", "tag your own photos"),
     ("photo-tagger config", "every setting, to run the service on your own servers"),
-    ("photo-tagger replay --help", "rescore what was tagged before"),
+    ("photo-tagger runs --help", "judge under other models, compare, promote, go back"),
 )
 
 
@@ -69,6 +69,7 @@ class Reporter:
         for line in (
             f"source {environment}",
             "photo-tagger find puma",
+            "photo-tagger models releases",
             "photo-tagger replay --from 1h",
             f"redis-cli -u {redis_url} --scan",
         ):
@@ -113,8 +114,8 @@ class Reporter:
         if len(letters) > _DEAD_LETTERS_SHOWN:
             self._line(Text(f"and {len(letters) - _DEAD_LETTERS_SHOWN} more dead letters"))
 
-    def summary(self, numbers: Numbers, gallery: Path, logs: Path) -> None:
-        """Prints the numbers, where the gallery is, and what to try next."""
+    def summary(self, numbers: Numbers, gallery: Path, change: Link | None, logs: Path) -> None:
+        """Prints the numbers, where the pages are, and what to try next; `change` is a page beside the gallery."""
         parts = [f"tagged {numbers.tagged}", f"dead-lettered {numbers.dead_lettered}"]
         if numbers.photos_per_s is not None:
             parts.append(f"{numbers.photos_per_s:.1f} photos/s")
@@ -122,6 +123,9 @@ class Reporter:
             parts.append(f"event to tag p50 {numbers.p50_ms:.0f} ms, p95 {numbers.p95_ms:.0f} ms (all sent at once)")
         self._line(Text(" · ".join(parts), "bold"))
         self._line(Text.assemble("gallery  ", (gallery.resolve().as_uri(), "underline")))
+        if change is not None:
+            page = gallery.resolve().with_name(change.href)
+            self._line(Text.assemble("change   ", (page.as_uri(), "underline"), f"  {change.text}"))
         self._line(Text(f"logs     {printable(str(logs))}"))
         self._line(Text("next:", "bold"))
         commands = _NEXT_IN_A_CHECKOUT if repository_root() else _NEXT_INSTALLED

@@ -1,4 +1,4 @@
-"""The demo from end to end: servers, topics, service, events, outcomes, tags in Redis, gallery."""
+"""The demo from end to end: servers, topics, service, events, outcomes, tags in Redis, a change of models, gallery."""
 
 import contextlib
 import os
@@ -8,11 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from consumer.demo import page, traffic
+from consumer.demo.change import NAME as CHANGE
+from consumer.demo.change import ModelChange
 from consumer.demo.failing import write_failing
 from consumer.demo.ledger import Ledger, numbers_of, problems_of
 from consumer.demo.photos import SAMPLES, BadFolder, DemoPhoto, Found, find_photos, plan
@@ -23,8 +26,9 @@ from consumer.embedded.mock_kafka import MockKafka
 from consumer.embedded.paths import model_repository
 from consumer.embedded.photos import PhotoHost
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
-from consumer.embedded.servers import KafkaMode, start_stack
+from consumer.embedded.servers import KafkaMode, Stack, start_stack
 from consumer.errors import TaggerError
+from consumer.events import Tags
 from consumer.reader import TagReader
 from consumer.topic_names import TopicNames
 
@@ -35,6 +39,9 @@ _OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
 
 def run_demo(photos: Path | None, output: Path, kafka: KafkaMode = "auto", *, keep: bool = False) -> int:
     """Tags photos end to end on embedded servers and writes `gallery.html` and `logs/` into `output`.
+
+    Where the repository has several versions of a model, the newest takes the place of the one before it at the end, by
+    a run that is compared and promoted: `change.html` and `change.json` say what that changes.
 
     Leaves nothing else behind, also when it is interrupted or killed: every process runs under a guardian.
 
@@ -87,39 +94,69 @@ def _run(found: Found, output: Path, report: Reporter, kafka: KafkaMode, *, all_
         traffic.prepare_topics(servers.kafka.bootstrap_servers, names, is_mock=servers.kafka.is_mock)
         report.step(f"topics {names.uploads}, {names.tags}, {names.dead}")
         service = Service(guardian, servers, names, [host.base_url, failing_host.base_url])
+        change = ModelChange(service.settings, output, report)
+        if servers.kafka.is_mock:
+            report.note("no change of models is shown: it needs the groups and the compaction of a real Kafka")
+        else:
+            change.begin()
         began_s = time.monotonic()
         service.start()
         report.step(f"the service is ready after {time.monotonic() - began_s:.1f} s")
-        ledger = _tag(servers.kafka.bootstrap_servers, names, service, photos, report)
-        with TagReader(servers.redis.url) as reader:
-            stored = reader.get_many(photo.photo_id for photo in photos)
-        report.step(f"read the tags of {len(stored)} photos back from Redis")
-        page_path = output / "gallery.html"
-        with report.progress("drawing", len(photos)) as advance:
-            tagged, dead = page.write(page_path, photos, ledger, stored, notice=servers.kafka.notice, advance=advance)
-        report.results(tagged, dead)
-        report.summary(numbers_of(ledger), page_path, logs)
-        problems = problems_of(photos, ledger, stored, all_tagged=all_tagged)
+        problems = _show(_Running(servers, service, names, photos, report), change, output, all_tagged=all_tagged)
         if problems:
-            report.problem("\n".join([f"{len(problems)} things are wrong:", *problems[:_PROBLEMS_SHOWN]]))
+            count = "1 thing is wrong:" if len(problems) == 1 else f"{len(problems)} things are wrong:"
+            report.problem("\n".join([count, *problems[:_PROBLEMS_SHOWN]]))
         if keep:
             _hold(output / "env.sh", service.settings, report)
     return _FAILED if problems else _OK
 
 
-def _tag(kafka: str, names: TopicNames, service: Service, photos: list[DemoPhoto], report: Reporter) -> Ledger:
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What runs, and what it is to tag."""
+
+    servers: Stack
+    service: Service
+    names: TopicNames
+    photos: list[DemoPhoto]
+    report: Reporter
+
+
+def _show(running: _Running, change: ModelChange, output: Path, *, all_tagged: bool) -> list[str]:
+    """Tags the photos, changes the models, and shows what is in force then; returns what is wrong, a line each."""
+    servers, photos, report = running.servers, running.photos, running.report
+    ledger = _tag(running)
+    stored = _read_tags(servers.redis.url, photos)
+    report.step(f"read the tags of {len(stored)} photos back from Redis")
+    problems = problems_of(photos, ledger, stored, all_tagged=all_tagged)
+    page_path = output / "gallery.html"
+    with report.progress("drawing", len(photos)) as advance:
+        pictures = page.draw(photos, ledger, advance)
+    write = partial(page.write, page_path, photos, ledger, pictures, notice=servers.kafka.notice)
+    # Whatever becomes of the change, there is a gallery; it is written again with the tags in force after it.
+    write(stored)
+    change.carry_out(running.service.require_running)
+    stored = _read_tags(servers.redis.url, photos)
+    tagged, dead = write(stored, change=change.link)
+    report.results(tagged, dead)
+    report.summary(numbers_of(ledger), page_path, change.link, output / "logs")
+    return list(dict.fromkeys([*problems, *change.problems(photos, ledger, stored, all_tagged=all_tagged)]))
+
+
+def _tag(running: _Running) -> Ledger:
     """Publishes the events and waits for their outcomes."""
-
-    def require_running() -> None:
-        if not service.running:
-            raise traffic.DemoFailed(f"the service has ended; its log is {service.log_path}")
-
+    kafka, names, photos = running.servers.kafka.bootstrap_servers, running.names, running.photos
     ledger = Ledger()
-    with report.progress("tagging", len(photos)) as advance:
+    with running.report.progress("tagging", len(photos)) as advance:
         traffic.publish(kafka, names, photos, ledger)
-        for _ in traffic.watch(kafka, names, ledger, _PATIENCE_S, require_running):
+        for _ in traffic.watch(kafka, names, ledger, _PATIENCE_S, running.service.require_running):
             advance()
     return ledger
+
+
+def _read_tags(redis_url: str, photos: list[DemoPhoto]) -> dict[str, Tags]:
+    with TagReader(redis_url) as reader:
+        return reader.get_many(photo.photo_id for photo in photos)
 
 
 def _hold(environment: Path, settings: Mapping[str, str], report: Reporter) -> None:
@@ -142,15 +179,15 @@ def _report_line(report: Reporter, line: str) -> None:
 
 
 def _prepare_output(output: Path, logs: Path) -> None:
-    """Creates the folders; servers append to their logs, so those of an earlier run are deleted.
+    """Creates the folders, and deletes what a demo before left: logs are appended to, and not every one has a change.
 
     Raises:
         BadFolder: Nothing can be written there.
     """
     try:
         logs.mkdir(parents=True, exist_ok=True)
-        for old in logs.glob("*.log"):
-            old.unlink()
+        for old in (*logs.glob("*.log"), *(output / f"{CHANGE}{suffix}" for suffix in (".html", ".json"))):
+            old.unlink(missing_ok=True)
     except OSError as error:
         raise BadFolder(f"cannot write into {output}: {error}") from error
 

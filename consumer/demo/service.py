@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from consumer.embedded.paths import free_port
+from consumer.demo.traffic import DemoFailed
+from consumer.embedded.paths import free_port, model_repository
 from consumer.embedded.process import GuardianClient, Server, ServerSpec, responds_ok
 from consumer.embedded.servers import Stack
 from consumer.topic_names import TopicNames
@@ -41,6 +42,8 @@ class Service(Server):
             "TAGGER_FETCH__NOT_FOUND_GRACE_S": "0",
             "TAGGER_REDIS__URL": stack.redis.url,
             "TAGGER_TRITON__URL": stack.triton.grpc_url,
+            # For operators: the service itself reads no folder.
+            "TAGGER_TRITON__REPOSITORY": str(model_repository()),
             "TAGGER_FETCH__SCHEMES": "http",
             "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
         }
@@ -58,3 +61,12 @@ class Service(Server):
         argv = [sys.executable, "-m", "consumer.cli", "run"]
         answers = partial(responds_ok, health_port, "/ready")
         super().__init__(guardian, ServerSpec("service", argv, env, answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))
+
+    def require_running(self) -> None:
+        """Looks whether it still runs.
+
+        Raises:
+            DemoFailed: It has ended.
+        """
+        if not self.running:
+            raise DemoFailed(f"the service has ended; its log is {self.log_path}")

@@ -9,10 +9,10 @@ from typing import Final
 from consumer.demo.ledger import Ledger, Outcome
 from consumer.demo.photos import DemoPhoto
 from consumer.errors import TaggerError
-from consumer.events import UPLOADED, PhotoUploaded, Record, decode_tags, encode, milliseconds
+from consumer.events import UPLOADED, PhotoUploaded, Record, Tags, decode_tags, encode, milliseconds
 from consumer.kafka import clients
 from consumer.kafka.headers import cloud_event_headers, failure_of
-from consumer.kafka.scan import TopicReader
+from consumer.kafka.scan import Scan, TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topics import create_topics
 from consumer.topic_names import TopicNames
@@ -93,6 +93,23 @@ def watch(
                 raise DemoFailed(
                     f"no outcome for {patience_s:.0f} s; {len(missing)} photos wait, the first is {missing[0]}"
                 )
+
+
+def newest_results(bootstrap_servers: str, names: TopicNames) -> dict[str, Tags]:
+    """The last result of each photo in the result topic, by photo id.
+
+    Raises:
+        DemoFailed: One does not follow the schema.
+        DependencyDown: Kafka does not answer.
+    """
+    found = {}
+    with Scan(bootstrap_servers, {}, names.tags) as scan:
+        for record in (record for records in scan for record in records):
+            photo_id = (record.key or b"").decode(errors="replace")
+            result = _outcome(record, photo_id, names).result
+            if isinstance(result, Tags):
+                found[photo_id] = result
+    return found
 
 
 def _outcome(record: Record, photo_id: str, names: TopicNames) -> Outcome:

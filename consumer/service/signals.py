@@ -14,18 +14,21 @@ _STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """While the context lasts, SIGTERM, SIGINT and SIGHUP call `stop`; one that is ignored, as under nohup, stays so.
 
+    Then they do again what they did before.
+
     Yields:
         Nothing.
     """
     loop = asyncio.get_running_loop()
-    numbers = [number for number in _STOP if signal.getsignal(number) != signal.SIG_IGN]
-    for number in numbers:
+    before = {number: handler for number in _STOP if (handler := signal.getsignal(number)) != signal.SIG_IGN}
+    for number in before:
         loop.add_signal_handler(number, stop)
     try:
         yield
     finally:
-        for number in numbers:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 the one in `TAGGER_CONFIG`. Unknown keys are errors: a misspelt setting must not mean its default.
 """
 
-from consumer.settings.loading import Row, Settings, load, located, mask_url, rows, variable_of
+from consumer.settings.loading import Row, Settings, load, located, made_of, mask_url, rows, variable_of
 from consumer.settings.sections import FetchSettings, HealthSettings, KafkaSettings, ServiceSettings
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Settings",
     "load",
     "located",
+    "made_of",
     "mask_url",
     "rows",
     "variable_of",

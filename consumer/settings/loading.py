@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,22 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+class _Given(Settings):
+    """Settings of what they are made with, and of nothing around them."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the base class passes everything
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What it is made with."""
+        return (init_settings,)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One setting, for `photo-tagger config`."""
@@ -101,6 +118,21 @@ def load() -> Settings:
         names = (name for name, value in environ.items() if value == text and name.upper().startswith(PREFIX))
         faults = [f"{next(names, PREFIX + '*')}: it is no JSON: {error.__cause__}"]
     raise SettingsError("settings are wrong:\n  " + "\n  ".join(dict.fromkeys(faults)))
+
+
+def made_of(variables: Mapping[str, str]) -> Settings:
+    """The settings that these variables make, whatever this process has in its environment and its file.
+
+    For values that are no tables.
+
+    Raises:
+        ValidationError: a name or a value is wrong.
+    """
+    sections = defaultdict[str, Any](dict)
+    for variable, value in variables.items():
+        section, _, name = variable.removeprefix(PREFIX).lower().partition("__")
+        sections[section][name] = value
+    return _Given(**sections)
 
 
 def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Row]:

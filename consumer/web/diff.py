@@ -8,6 +8,7 @@ policy allows only those and the style whose hash it contains.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import orjson
@@ -49,6 +50,19 @@ class _Chip:
     sign: str
     brand: str
     probability: float
+
+
+def write(report: Report, pictures: Mapping[str, bytes | str], page: Path) -> Path:
+    """Writes the page of `render` and, beside it, the report as JSON, whose path it returns; makes their folder.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    numbers = page.with_suffix(".json")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    numbers.write_bytes(as_json(report))
+    page.write_text(render(report, pictures), encoding="utf-8")
+    return numbers
 
 
 def as_json(report: Report) -> bytes:

@@ -44,6 +44,15 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A link to another page: its address, relative to this one, what it says, and what stands before it."""
+
+    href: str
+    text: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The numbers above the photos; None if nothing was measured."""
 
@@ -54,15 +63,19 @@ class Summary:
     p95_ms: float | None
     #: Every version that scored a photo, by the model's name.
     models: Mapping[str, Sequence[str]]
+    #: The number of every release that tags were decided under.
+    releases: Sequence[int]
     #: One line for the reader, such as which substitute was used; may be empty.
     notice: str
     created_at: datetime
+    #: To the page on what the last change of the models changed.
+    change: Link | None = None
 
 
 def render(photos: Sequence[TaggedPhoto], dead_letters: Sequence[DeadLetter], summary: Summary) -> str:
     """The page. Photos are shown best first, dead letters in the order given."""
     environment = pages.environment()
-    environment.filters |= {"percent": _percent, "milliseconds": _milliseconds}
+    environment.filters["percent"] = _percent
     brands = _brands_of(photos)
     script = pages.asset("gallery.js")
     return environment.get_template("gallery.html").render(
@@ -89,8 +102,3 @@ def _brands_of(photos: Iterable[TaggedPhoto]) -> list[tuple[str, int]]:
 def _percent(share: float) -> str:
     """A share 0..1 in whole percent, never 100 for less than all."""
     return f"{min(round(share * 100), 99) if share < 1 else 100}"
-
-
-def _milliseconds(value_ms: float) -> str:
-    """A duration as a person reads it: `85 ms`, `1.2 s`."""
-    return f"{value_ms:.0f} ms" if value_ms < 1000 else f"{value_ms / 1000:.1f} s"  # noqa: PLR2004 (ms per s)

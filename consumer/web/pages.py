@@ -22,13 +22,18 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["in_words"] = in_words
+    made.filters |= {"in_words": in_words, "milliseconds": _milliseconds}
     return made
 
 
 def asset(name: str) -> Markup:
     """A file of this package, not data: the only text on a page that is not escaped."""
     return Markup((_FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704
+
+
+def _milliseconds(value_ms: float) -> str:
+    """A duration as a person reads it: `85 ms`, `1.2 s`."""
+    return f"{value_ms:.0f} ms" if value_ms < 1000 else f"{value_ms / 1000:.1f} s"  # noqa: PLR2004 (ms per s)
 
 
 def policy_hash(text: str) -> str:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -82,6 +83,12 @@ class Demo:
     def page(self) -> str:
         return (self.output / "gallery.html").read_text(encoding="utf-8")
 
+    @property
+    def change(self) -> dict[str, Any]:
+        """What the page of the change says, as numbers."""
+        found: dict[str, Any] = json.loads((self.output / "change.json").read_bytes())
+        return found
+
     def wait(self, timeout_s: float = TIMEOUT_S) -> int:
         code = self.process.wait(timeout_s)
         self._reader.join(5)
@@ -148,6 +155,29 @@ def test_the_demo_tags_every_sample_and_shows_why_the_others_failed(start: Calla
     assert (demo.output / "logs" / "service.log").is_file()
     assert demo.left_behind([]) == []
 
+    share = demo.change["changes"]["any"]
+    said = f"{share['count']} of {share['of']} photos change"
+    assert share["of"] == len(samples)
+    (line,) = [line for line in demo.lines if line.startswith("change ")]
+    assert (demo.output / "change.html").as_uri() in line
+    assert said in line
+    assert f'Release 2 came into force at the end of the demo: <a href="change.html">{said}</a>' in demo.page
+    assert "release <b>2</b>" in demo.page
+    for model, (_, newest) in versions_published().items():
+        assert f"{model} <b>v{newest}</b>" in demo.page
+    page = (demo.output / "change.html").read_text(encoding="utf-8")
+    assert said in page
+    assert "data:image/jpeg" in page
+
+
+def versions_published() -> dict[str, tuple[str, str]]:
+    """Of each model in git the version before the newest, and the newest."""
+    found = {}
+    for model in ("brand_logo", "photo_quality"):
+        numbers = sorted(int(each.name) for each in (ROOT / "triton_models" / model).iterdir() if each.name.isdecimal())
+        found[model] = (str(numbers[-2]), str(numbers[-1]))
+    return found
+
 
 def test_photos_with_odd_names_are_tagged_on_the_mock_broker_which_is_said(
     start: Callable[..., Demo], tmp_path: Path
@@ -162,6 +192,8 @@ def test_photos_with_odd_names_are_tagged_on_the_mock_broker_which_is_said(
     assert demo.wait() == 0, demo.said
     assert sorted(photos_in(demo.page)) == sorted(ODD_NAMES)
     assert reasons_in(demo.page) == {**REASONS, "broken": "corrupt_image"}
+    assert sum("no change of models is shown" in line for line in demo.lines) == 1
+    assert not list(demo.output.glob("change.*"))
     (notice,) = [line for line in demo.lines if "mock broker" in line]
     assert INSTALL_COMMAND in notice
     assert INSTALL_COMMAND in demo.page
@@ -179,9 +211,13 @@ def test_a_folder_without_photos_is_an_error_that_names_it(
     assert not demo.output.exists()
 
 
-@pytest.mark.parametrize("moment", ["Redis answers", "the service is ready"])
-def test_ctrl_c_ends_it_within_30_s_and_nothing_is_left(start: Callable[..., Demo], moment: str) -> None:
-    demo = start("--kafka", "mock")
+@pytest.mark.parametrize(
+    ("kafka", "moment"),
+    # The last one is in the change of models, whose run takes the signals for itself.
+    [("mock", "Redis answers"), ("mock", "the service is ready"), ("real", "drawing 32/32")],
+)
+def test_ctrl_c_ends_it_within_30_s_and_nothing_is_left(start: Callable[..., Demo], kafka: str, moment: str) -> None:
+    demo = start("--kafka", kafka)
     until(lambda: moment in demo.said or demo.process.poll() is not None, TIMEOUT_S, lambda: demo.said)
     runs = demo.runs()
     assert runs
@@ -189,6 +225,24 @@ def test_ctrl_c_ends_it_within_30_s_and_nothing_is_left(start: Callable[..., Dem
     assert demo.wait(30) == 130, demo.said
     assert "Traceback" not in demo.said
     assert demo.left_behind(runs) == []
+
+
+def test_a_change_that_fails_loses_nothing_else(start: Callable[..., Demo], tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "a.jpg").write_bytes(jpeg("teal"))
+    demo = start("--kafka", "real", "--photos", str(mine))
+    until(lambda: "Redis answers" in demo.said or demo.process.poll() is not None, TIMEOUT_S, lambda: demo.said)
+    (demo.output / "change.json").mkdir()  # where a file is to be written
+    assert demo.wait() == 1, demo.said
+    assert photos_in(demo.page) == ["a.jpg"]
+    assert reasons_in(demo.page) == REASONS
+    assert "release <b>1</b>" in demo.page
+    assert "change.html" not in demo.page
+    (line,) = [line for line in demo.lines if "failed" in line]
+    assert str(demo.output / "change.json") in line
+    assert "Traceback" not in demo.said
+    assert demo.left_behind([]) == []
 
 
 def test_sigkill_leaves_nothing(start: Callable[..., Demo]) -> None:
@@ -218,10 +272,11 @@ def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(st
     settings = {name: value for name, value in pairs if name.startswith("TAGGER_")}
     kafka, redis_url = settings["TAGGER_KAFKA__BOOTSTRAP_SERVERS"], settings["TAGGER_REDIS__URL"]
 
-    published = {
-        message.key().decode(): json.loads(message.value())
+    results = [
+        (message.key().decode(), json.loads(message.value()))
         for message in read_topic(kafka, settings["TAGGER_KAFKA__TAGS_TOPIC"])
-    }
+    ]
+    first, published = dict(reversed(results)), dict(results)
     dead = {
         message.key().decode(): headers_of(message)["reason"]
         for message in read_topic(kafka, settings["TAGGER_KAFKA__DEAD_TOPIC"])
@@ -237,6 +292,14 @@ def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(st
         assert tags["quality"]["score"] == float(fields["q"]) == score
         assert [brand["brand"] for brand in tags["brands"]] == json.loads(fields["brands"]) == brands
 
+    before_it, newest = ({model: pair[at] for model, pair in versions_published().items()} for at in (0, 1))
+    for tags, number, models in [(first, 1, before_it), (published, 2, newest)]:
+        assert {(each["version"].split(".")[1], *sorted(each["models"].items())) for each in tags.values()} == {
+            (f"{number:06d}", *sorted(models.items()))
+        }
+    changed = [photo_id for photo_id in published if verdict(first[photo_id]) != verdict(published[photo_id])]
+    assert demo.change["changes"]["any"]["count"] == len(changed) > 0
+
     ended = photo_tagger("replay", "--from", "1h", env={**os.environ, **settings})
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout)["outcomes"] == {"unchanged": len(shown), "dead_lettered": len(REASONS)}
@@ -247,6 +310,10 @@ def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(st
     assert demo.wait(30) == 0, demo.said
     assert not environment.exists()
     assert demo.left_behind(runs) == []
+
+
+def verdict(tags: dict[str, Any]) -> tuple[int, bool, set[str]]:
+    return tags["quality"]["level"], tags["quality"]["good"], {brand["brand"] for brand in tags["brands"]}
 
 
 def raw_dump(redis_url: str) -> dict[bytes, bytes]:

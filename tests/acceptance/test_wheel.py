@@ -66,7 +66,8 @@ def test_the_demo_runs_from_another_folder_in_an_empty_environment(wheel: Path, 
     said = must(run(python.with_name("photo-tagger"), "demo", cwd=elsewhere, env=shared))
     assert "tagged 28 \u00b7 dead-lettered 4" in said
     assert "make " not in said
-    assert (elsewhere / "demo-output" / "gallery.html").is_file()
+    for page in ("gallery.html", "change.html"):
+        assert (elsewhere / "demo-output" / page).is_file()
     assert [entry.name for entry in elsewhere.iterdir()] == ["demo-output"]
 
 

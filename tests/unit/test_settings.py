@@ -52,6 +52,28 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     assert loaded.kafka.tags_topic == "photo-tags"
 
 
+def test_settings_can_be_made_of_variables_whatever_environment_and_file_say(
+    bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "tagger.toml").write_text('[kafka]\nuploads_topic = "of-the-file"\n')
+    monkeypatch.setenv("TAGGER_KAFKA__GROUP_ID", "of-the-environment")
+    monkeypatch.setenv("TAGGER_REDIS__URL", "redis://of-the-environment:1")
+    made = settings.made_of(
+        {
+            "TAGGER_REDIS__URL": "redis://given:2",
+            "TAGGER_RETRY__ROUNDS": "0",
+            "TAGGER_FETCH__SCHEMES": "http,https",
+            "TAGGER_FETCH__ALLOW_ADDRESSES": "127.0.0.1:1,127.0.0.1:2",
+        }
+    )
+    assert (made.redis.url, made.retry.rounds, made.fetch.schemes) == ("redis://given:2", 0, ("http", "https"))
+    assert made.fetch.allow_addresses == ("127.0.0.1:1", "127.0.0.1:2")
+    monkeypatch.undo()
+    assert made.kafka == Settings().kafka
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        settings.made_of({"TAGGER_REDIS__URI": "redis://given:2"})
+
+
 def test_the_origin_of_each_value_is_shown(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (bare / "tagger.toml").write_text('[kafka]\ngroup_id = "a"\nuploads_topic = "b"\n')
     monkeypatch.setenv("TAGGER_KAFKA__GROUP_ID", "c")

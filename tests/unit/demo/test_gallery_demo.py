@@ -11,7 +11,7 @@ from PIL import Image
 
 from consumer.demo import photos
 from consumer.demo.failing import write_failing
-from consumer.demo.ledger import Ledger, Outcome, numbers_of, problems_of
+from consumer.demo.ledger import Ledger, Outcome, left_behind, numbers_of, problems_of, releases_of
 from consumer.demo.photos import BadFolder, DemoPhoto, find_photos, plan
 from consumer.events import UPLOADED_ADAPTER, Brand, PhotoUploaded, Quality, Source, Tags, encode
 from consumer.kafka.headers import Failure
@@ -185,6 +185,32 @@ def test_a_right_outcome_is_no_problem() -> None:
 )
 def test_every_disagreement_is_a_problem(result: Tags | Failure | None, stored: Tags | None) -> None:
     assert judge(PHOTO, result, stored)
+
+
+def of_release(number: int, tags: Tags = TAGS) -> Tags:
+    return replace(tags, version=f"{7:013d}.{number:06d}.{0:013d}")
+
+
+def test_a_later_result_takes_the_place_of_tags_and_never_of_a_dead_letter() -> None:
+    ledger = Ledger({"a": 1, "b": 1, "c": 1}, contradictions=["of before"])
+    for photo_id, result in (("a", TAGS), ("b", dead("http_4xx", "")), ("c", TAGS)):
+        ledger.enter(photo_id, Outcome(result, 2))
+    later = ledger.after({"a": of_release(2), "b": of_release(2)})
+    assert {key: outcome.result for key, outcome in later.outcomes.items()} == {
+        "a": of_release(2),
+        "b": dead("http_4xx", ""),
+        "c": TAGS,
+    }
+    assert (later.published_ms, later.contradictions) == (ledger.published_ms, ["of before"])
+    assert ledger.outcomes["a"].result == TAGS
+
+
+def test_tags_of_another_release_than_the_one_in_force_are_named() -> None:
+    photos = [replace(PHOTO, photo_id=name, name=f"{name}.jpg") for name in "abc"]
+    stored = {"a": of_release(2), "b": of_release(1)}
+    assert left_behind(photos, stored, 2) == ["b.jpg: its tags are of release 1, and 2 is in force"]
+    assert left_behind(photos, {}, 2) == []
+    assert releases_of(stored) == [1, 2]
 
 
 @pytest.mark.parametrize("result", [TAGS, dead("corrupt_image", "")])

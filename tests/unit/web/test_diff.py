@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -105,7 +106,7 @@ def test_the_page_says_first_how_many_photos_change_and_whether_the_gates_hold()
     changed = (answer(tags(0.4), tags(0.9), "a"), answer(tags(0.4), tags(0.4), "b"), answer(tags(0.4), None, "c"))
     for limits, state in (
         (OPEN, "All gates hold: the run may be promoted."),
-        (replace(OPEN, min_photos=3), "1 gate does not hold: the run is not promoted without a reason."),
+        (replace(OPEN, min_photos=3), "1 gate does not hold: it is promoted by --force alone."),
         (replace(OPEN, min_photos=3, max_not_judged=0), "2 gates do not hold"),
     ):
         found = report(*changed, limits=limits)
@@ -183,6 +184,23 @@ def rows_of(html: str) -> list[list[str]]:
         [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
         for row in rows
     ]
+
+
+def test_the_page_and_its_numbers_are_written_side_by_side_into_a_new_folder(tmp_path: Path) -> None:
+    found = report(answer(tags(0.2), tags(0.9), "a"), answer(tags(0.9), tags(0.2), "b"))
+    pictures = {"a": encoded((64, 48)), "b": "http_4xx: gone"}
+    numbers = diff.write(found, pictures, tmp_path / "new" / "run.html")
+    assert numbers == tmp_path / "new" / "run.json"
+    assert numbers.read_bytes() == diff.as_json(found)
+    assert (tmp_path / "new" / "run.html").read_text(encoding="utf-8") == diff.render(found, pictures)
+
+
+def test_latencies_are_told_as_a_person_reads_them() -> None:
+    found = report(
+        *(answer(tags(), tags(), f"p{number}", took_ms=took_ms) for number, took_ms in enumerate([90, 2_510]))
+    )
+    shown = re.findall(r"<dd>([^<]*)</dd><dt>(p\d\d)", diff.render(found, {}))
+    assert [(name, value) for value, name in shown] == [("p50", "90 ms"), ("p95", "2.5 s"), ("p99", "2.5 s")]
 
 
 def test_a_report_of_no_photos_is_a_page_too() -> None:

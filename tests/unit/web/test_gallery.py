@@ -33,7 +33,7 @@ HOSTILE = (
 ALLOWED_TAGS = frozenset(
     {"html", "head", "meta", "title", "link", "style", "body", "header", "main", "section", "div", "h1", "h2", "h3"}
     | {"p", "b", "i", "dl", "dd", "dt", "ul", "li", "img", "span", "code", "label", "select", "option", "output"}
-    | {"button", "script", "svg", "rect", "path", "circle"}
+    | {"button", "script", "svg", "rect", "path", "circle", "a"}
 )
 
 
@@ -69,9 +69,15 @@ class Page(HTMLParser):
 
 
 def render(
-    photos: Iterable[gallery.TaggedPhoto] = (), dead: Iterable[gallery.DeadLetter] = (), notice: str = ""
+    photos: Iterable[gallery.TaggedPhoto] = (),
+    dead: Iterable[gallery.DeadLetter] = (),
+    notice: str = "",
+    releases: Iterable[int] = (7,),
+    change: gallery.Link | None = None,
 ) -> str:
-    summary = gallery.Summary(12.5, 80.0, 1_250.0, {"photo_quality": ["3"]}, notice, datetime(2026, 1, 2, tzinfo=UTC))
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    models = {"photo_quality": ["3"]}
+    summary = gallery.Summary(12.5, 80.0, 1_250.0, models, list(releases), notice, at, change)
     return gallery.render(list(photos), list(dead), summary)
 
 
@@ -137,8 +143,30 @@ def test_the_content_policy_names_the_one_script() -> None:
     assert f"script-src 'sha256-{digest}'" in policy
 
 
+@pytest.mark.parametrize(
+    ("releases", "said"), [([], "UTC · photo"), ([2], "· release 2 ·"), ([1, 2], "· releases 1, 2 ·")]
+)
+def test_the_page_says_which_releases_the_tags_are_of(releases: list[int], said: str) -> None:
+    assert said in Page(render([photo()], releases=releases)).text
+
+
+def test_the_page_leads_to_that_of_a_change() -> None:
+    page = Page(render([photo()], change=gallery.Link("change.html", "1 of 2 photos change", "Release 2:")))
+    assert page.values("href", "a") == ["change.html"]
+    assert "Release 2: 1 of 2 photos change" in page.text
+    assert not Page(render([photo()])).values("href", "a")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_link_with_hostile_texts_is_one_link(text: str) -> None:
+    page = Page(render(change=gallery.Link("change.html", text, text)))
+    assert {tag for tag, _ in page.tags} <= ALLOWED_TAGS
+    assert page.values("href", "a") == ["change.html"]
+    assert page.text.count(text) == 2
+
+
 def test_without_photos_the_page_says_so() -> None:
-    page = Page(gallery.render([], [], gallery.Summary(None, None, None, {}, "", datetime(2026, 1, 2, tzinfo=UTC))))
+    page = Page(gallery.render([], [], gallery.Summary(None, None, None, {}, [], "", datetime(2026, 1, 2, tzinfo=UTC))))
     assert "No photo was tagged." in page.text
     assert "none: every photo was tagged" in page.text
     assert not page.values("data-photo")
