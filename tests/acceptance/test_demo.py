@@ -41,7 +41,7 @@ ODD_NAMES = (
     "<b>.jpg",
     "sub dir/x+y.PNG",
 )
-TIMEOUT_S = 110
+TIMEOUT_S = 150
 
 pytestmark = pytest.mark.timeout(240)
 
