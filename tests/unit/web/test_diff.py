@@ -106,7 +106,7 @@ def test_the_page_says_first_how_many_photos_change_and_whether_the_gates_hold()
     changed = (answer(tags(0.4), tags(0.9), "a"), answer(tags(0.4), tags(0.4), "b"), answer(tags(0.4), None, "c"))
     for limits, state in (
         (OPEN, "All gates hold: the run may be promoted."),
-        (replace(OPEN, min_photos=3), "1 gate does not hold: it is promoted by --force alone."),
+        (replace(OPEN, min_photos=3), "1 gate does not hold: only --force promotes the run."),
         (replace(OPEN, min_photos=3, max_not_judged=0), "2 gates do not hold"),
     ):
         found = report(*changed, limits=limits)
