@@ -213,12 +213,17 @@ def test_a_folder_without_photos_is_an_error_that_names_it(
 
 @pytest.mark.parametrize(
     ("kafka", "moment"),
-    # The last one is in the change of models, whose run takes the signals for itself.
-    [("mock", "Redis answers"), ("mock", "the service is ready"), ("real", "drawing 32/32")],
+    # The last one is in the change of models: the worker of a run takes the signals for itself.
+    [("mock", "Redis answers"), ("mock", "the service is ready"), ("real", "service.started")],
 )
 def test_ctrl_c_ends_it_within_30_s_and_nothing_is_left(start: Callable[..., Demo], kafka: str, moment: str) -> None:
     demo = start("--kafka", kafka)
-    until(lambda: moment in demo.said or demo.process.poll() is not None, TIMEOUT_S, lambda: demo.said)
+    log = demo.output / "logs" / "change.log"
+
+    def reached() -> bool:
+        return moment in demo.said or (log.is_file() and moment in log.read_text(encoding="utf-8"))
+
+    until(lambda: reached() or demo.process.poll() is not None, TIMEOUT_S, lambda: demo.said)
     runs = demo.runs()
     assert runs
     demo.process.send_signal(signal.SIGINT)
