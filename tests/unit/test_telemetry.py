@@ -99,7 +99,7 @@ def test_label_values_are_distinct_snake_case_words(kinds: tuple[str, ...], word
 
 
 def test_every_metric_has_our_prefix_a_help_and_no_label_that_names_a_photo_or_a_person() -> None:
-    allowed = {"outcome", "reason", "result", "stage", "dependency", "label", "model_version", "topic", "partition"}
+    allowed = {"outcome", "reason", "result", "stage", "dependency", "label", "release", "topic", "partition"}
     families = list(Metrics().registry.collect())
     assert families
     for family in families:
