@@ -64,8 +64,9 @@ schemas: ## regenerate docs/schemas, and training's copies of the image formats 
 	@$(BIN)/photo-tagger schemas --output docs/schemas
 	@cp docs/schemas/image-formats.json consumer/imaging/metadata.py training/data/
 
-picture: ## regenerate the README's picture from the demo's gallery (needs Chromium)
+picture: ## regenerate the pictures of README and docs from the demo's pages (needs Chromium)
 	@scripts/picture
+	@scripts/picture demo-output/change.html docs/change.png
 
 clean: ## remove environments, caches and outputs
 	rm -rf .venv .venv-servers .cache demo-output profile.svg fuzz-findings .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -141,7 +141,7 @@ def show(run_id: Id) -> None:
     for key, value in row.items():
         lines = value if isinstance(value, list) else [value]
         for line in lines:
-            out.print(f"{key:12}{line}")
+            out.print(f"{key:14}{line}")
 
 
 @app.command()

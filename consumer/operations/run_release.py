@@ -4,8 +4,7 @@ Each step may be repeated after a crash: the release names the run, and tags are
 """
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,9 +36,7 @@ from consumer.service.streams import Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 
-_BATCH: Final = 500
-#: Batches: one is read, one written to Redis, one acknowledged by Kafka.
-_AT_ONCE: Final = 3
+_BATCH: Final = 1000
 #: In which every worker follows a release: what it began to judge later is judged under that.
 _FOLLOWED_S: Final = 2.5
 
@@ -174,9 +171,14 @@ async def _apply(settings: Settings, log: Log, run: Run, number: int, progress: 
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(connections.store)
         stack.enter_context(connections.publisher)
-        batches = _Batches(iter(Answers(settings.kafka, run)))
-        write = partial(_write_all, batches, side=side, number=number, counts=counts, progress=progress)
-        await asyncio.gather(*(write(_Writer(settings, connections, dependencies, log)) for _ in range(_AT_ONCE)))
+        writer, answers = _Writer(settings, connections, dependencies, log), iter(Answers(settings.kafka, run))
+        # One batch after the other: with several at once, threads wait for each other.
+        while batch := await asyncio.to_thread(tuple, islice(answers, _BATCH)):
+            tags = [_under(each, side, number) for each in batch]
+            outcomes = await writer.write([each for each in tags if each is not None])
+            for outcome in (*outcomes, *("left" for each in tags if each is None)):
+                counts[outcome] += 1
+            progress(sum(counts.values()), 0)
     # From here on every worker judges under the release: what was written before may still be of the one before.
     await asyncio.sleep(_FOLLOWED_S)
     ranges = await asyncio.to_thread(_since, settings, run)
@@ -184,39 +186,8 @@ async def _apply(settings: Settings, log: Log, run: Run, number: int, progress: 
     return Applied(run, number, **counts, closing=closing)
 
 
-async def _write_all(
-    batches: "_Batches",
-    writer: "_Writer",
-    *,
-    side: Side,
-    number: int,
-    counts: dict[str, int],
-    progress: Progress,
-) -> None:
-    """Writes batches until none is left; several of these share them, so that one waits while another computes."""
-    while batch := await asyncio.to_thread(batches.take):
-        tags = [_under(each, side, number) for each in batch]
-        outcomes = await writer.write([each for each in tags if each is not None])
-        for outcome in (*outcomes, *("left" for each in tags if each is None)):
-            counts[outcome] += 1
-        progress(sum(counts.values()), 0)
-
-
 def _ignore(_: object) -> None:
     """A producer that fails for good shows in what is not acknowledged."""
-
-
-class _Batches:
-    """The answers in batches, for several threads that take one at a time."""
-
-    def __init__(self, answers: Iterator[Answer]) -> None:
-        self._answers = answers
-        self._turn = threading.Lock()
-
-    def take(self) -> Sequence[Answer]:
-        """The next batch; empty at the end."""
-        with self._turn:
-            return tuple(islice(self._answers, _BATCH))
 
 
 def _under(answer: Answer, side: Side, number: int) -> Tags | None:

@@ -17,6 +17,8 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 #: Batches that get a graph of their own, 17 % faster than the one of any size: a lone photo, and a full batch. More of
 #: them would cost a quarter of a second of CPU time each when an instance starts.
 _FREQUENT = (1, 8)
+#: Images in one run of ONNX Runtime: eight of 256 px leave the cache of a core, and take 9 % more time each.
+_AT_ONCE = 4
 
 
 def onnxruntime_run(path: Path, threads: int) -> tuple[list[str], Run]:
@@ -30,7 +32,13 @@ def onnxruntime_run(path: Path, threads: int) -> tuple[list[str], Run]:
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return names, lambda images: list(session.run(names, {"images": images}))
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        starts = range(0, len(images), _AT_ONCE)
+        parts = [session.run(names, {"images": images[start : start + _AT_ONCE]}) for start in starts]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    return names, run
 
 
 def openvino_run(path: Path, threads: int) -> tuple[list[str], Run]:
