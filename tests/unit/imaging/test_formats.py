@@ -160,8 +160,9 @@ def test_postscript_under_any_name_starts_no_program(
     assert explain(body, [GEOMETRY], LIMITS).outcome == "unsupported_format"
     assert thumbnail(body) is None
     assert partial_thumbnail(body) is None
-    photos = [DemoPhoto("a", name, "", path)]
-    page.write(tmp_path / "gallery.html", photos, Ledger({"a": 1}), {}, notice="", advance=lambda: None)
+    photos, ledger = [DemoPhoto("a", name, "", path)], Ledger({"a": 1})
+    pictures = page.draw(photos, ledger, lambda: None)
+    page.write(tmp_path / "gallery.html", photos, ledger, pictures, {}, notice="")
     assert not ran.exists()
     with Image.open(path) as image, contextlib.suppress(OSError):
         image.load()
