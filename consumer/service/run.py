@@ -99,10 +99,11 @@ class Service:
             connections = construction.connections_of(self._settings, runtime)
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)
+            # Started first, since a producer that is refused for good ends the service, whatever is waited for.
+            stack.enter_context(connections.publisher)
             release = await await_dependencies(self._settings, connections, self.dependencies, self.stopping)
             release = job.candidate or release
             await warn_of_topics(self._settings.kafka, self._log)
-            stack.enter_context(connections.publisher)
             self._connections = connections
             parts = construction.parts_of(self._settings, job, connections, runtime)
             await self._open(parts, release, stack)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -146,8 +147,12 @@ async def test_replay_prints_one_result_line_and_changes_nothing(world: World, t
 
 
 def policies_of(pid: int) -> list[int]:
-    """The scheduling policy of each thread of a process."""
-    return [os.sched_getscheduler(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()]
+    """The scheduling policy of each thread of a process that does not end meanwhile."""
+    policies = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):
+            policies.append(os.sched_getscheduler(int(task.name)))
+    return policies
 
 
 def rank_of(pid: int) -> str:

@@ -19,7 +19,6 @@ from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
 from consumer.redis.store import Store
 from consumer.resilience import Dependencies, RetrySchedule, StuckRecords, retry_within_budget
-from consumer.service.construction import topic_names
 from consumer.telemetry import Metrics
 from tests import fakes
 from tests.fakes import RecordingLog, deleted_json, record, uploaded_json
@@ -31,7 +30,7 @@ class HeldPublisher(Publisher):
 
     def __init__(self, world: World) -> None:
         connect = partial(clients.producer_client, world.kafka)
-        super().__init__(connect, topic_names(world.settings), failed=pytest.fail, log=RecordingLog())
+        super().__init__(connect, world.settings.kafka.topics, failed=pytest.fail, log=RecordingLog())
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def _hold(self) -> None:

@@ -15,7 +15,6 @@ from consumer import events
 from consumer.embedded.paths import free_port
 from consumer.kafka import offset_map
 from consumer.kafka.topics import create_topics
-from consumer.service.construction import topic_names
 from consumer.settings import Settings
 from tests.harness import BRIGHT, World, by_key, eventually
 from tests.harness_process import running_tagger
@@ -126,7 +125,7 @@ async def test_a_topic_that_is_not_there_yet_is_waited_for_and_named(world: Worl
         (line, *_) = world.events_logged("dependency.lost")
         assert elsewhere.kafka.uploads_topic in line["detail"]
         assert "photo-tagger topics" in line["detail"]
-        create_topics(world.kafka, topic_names(elsewhere))
+        create_topics(world.kafka, elsewhere.kafka.topics)
         await waiting
 
 
