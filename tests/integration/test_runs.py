@@ -11,7 +11,7 @@ from consumer.events import Tags
 from consumer.operations import promotion, run_diff, run_log, runs
 from consumer.runs.definition import Selection
 from tests.change_bench import FIRST, SECOND, ChangeBench, with_gates
-from tests.harness import by_key, dump, eventually
+from tests.harness import PARTITIONS, by_key, dump, eventually
 
 
 def verdict(tags: Tags) -> tuple[int, bool, set[str]]:
@@ -96,7 +96,15 @@ async def test_workers_share_a_run(change: ChangeBench) -> None:
         change.upload(60)
         await change.tagged(service)
     run = await change.run(rate=40)
-    shares = await asyncio.gather(change.work(run), change.work(run))
+    # Neither gets far before both have partitions.
+    await asyncio.to_thread(runs.move, change.settings, run.run_id, "pause")
+    work = asyncio.gather(change.work(run), change.work(run))
+    half = PARTITIONS // 2
+    await eventually(
+        lambda: any(len(line["partitions"]) == half for line in change.world.events_logged("assignment.received"))
+    )
+    await asyncio.to_thread(runs.move, change.settings, run.run_id, "resume")
+    shares = await work
     assert all(worked.complete for worked in shares)
     assert sum(worked.outcomes["tagged"] for worked in shares) >= 60
     assert len(change.answers(run)) == 60
