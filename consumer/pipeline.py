@@ -64,7 +64,8 @@ class Pipeline:
         if events.says_nothing(delivery.record):
             return "skipped"
         event = self.steps.parse(delivery.record)
-        if not await self.dependencies.retry_until_available("redis", partial(self.steps.wants, event)):
+        wants = self.steps.wants
+        if wants and not await self.dependencies.retry_until_available("redis", partial(wants, event)):
             return "skipped"
         if delivery.deferral is None:
             self.order.read(delivery.record, event)

@@ -51,10 +51,6 @@ class Sink(TagStore, ResultPublisher, Protocol):
         """A photo was fetched, and is judged now."""
 
 
-async def _every(_: events.Event) -> bool:
-    return True
-
-
 async def _no_room() -> Permit:
     return await Budget(0).acquire(0)
 
@@ -85,8 +81,8 @@ class Steps:
     store: TagStore
     publish: ResultPublisher
     parse: Callable[[Record], events.Event] = events.parse
-    #: Whether an event is processed at all; others are skipped.
-    wants: Callable[[events.Event], Awaitable[bool]] = _every
+    #: Whether an event is processed at all, others are skipped; without it, every one is.
+    wants: Callable[[events.Event], Awaitable[bool]] | None = None
     #: Whether the upload of a photo may be under way, so that it becomes whole later.
     is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False
 

@@ -236,12 +236,13 @@ class Scan(AbstractContextManager["Scan"]):
         topic: str,
         *,
         since: datetime | None = None,
+        ranges: Mapping[Partition, range] | None = None,
         silence_s: float = _SILENCE_S,
     ) -> None:
         """Connects and fixes the ends.
 
-        With `since`, only records written at or after it are read. `silence_s` is how long `read` may wait in all
-        without progress.
+        With `since`, only records written at or after it are read; with `ranges`, those offsets alone. `silence_s` is
+        how long `read` may wait in all without progress.
 
         Raises:
             DependencyDown: the cluster does not answer, or the topic is missing.
@@ -249,7 +250,8 @@ class Scan(AbstractContextManager["Scan"]):
         self._reader = TopicReader(bootstrap_servers, extra, [topic])
         self._silence_s, self._waited_s = silence_s, 0.0
         try:
-            ranges = {partition: offsets for partition, offsets in self._reader.ranges(since).items() if offsets}
+            wanted = self._reader.ranges(since) if ranges is None else ranges
+            ranges = {partition: offsets for partition, offsets in wanted.items() if offsets}
             self._reader.start({partition: offsets.start for partition, offsets in ranges.items()})
         except DependencyDown:
             self.close()

@@ -101,23 +101,8 @@ async def replay_ranges(
         SourceFailed: as `replay`.
         ProducerFailed: as `replay`.
     """
+    service, plan = run_work.job_service(settings, log), FixedRanges(ranges)
     group_id = f"{settings.kafka.group_id}-replay-{name}"
-    return await _replayed(_service(settings, log), settings, FixedRanges(ranges), group_id, progress)
-
-
-def _service(settings: Settings, log: Log) -> Service:
-    """A service that many bad events in a row do not stop: a job ends by itself."""
-    unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
-    return Service(settings.model_copy(update={"service": unbroken}), log)
-
-
-async def _replayed(
-    service: Service,
-    settings: Settings,
-    plan: FixedRanges,
-    group_id: str,
-    progress: Callable[[int, int], None],
-) -> ReplayResult:
     progress(0, plan.total)
     job = Job(plan, group_id, settings.service.replay_in_flight, yields=settings.service.replay_yields)
     if plan.total:

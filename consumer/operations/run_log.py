@@ -103,10 +103,18 @@ def done(kafka: KafkaSettings, run: Run) -> int:
     """
     if run.kind == "retag":
         return 0
+    at = positions(kafka, run.group(kafka.group_id))
+    return sum(_done(at.get((run.topic, span.partition), span.start), span) for span in run.spans)
+
+
+def positions(kafka: KafkaSettings, group_id: str) -> dict[Partition, int]:
+    """The committed positions of a group; none where there is no such group.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
     with clients.kafka_failures():
-        admin = clients.admin_client(kafka.bootstrap_servers, kafka.extra)
-        positions = starts.positions_of(admin, run.group(kafka.group_id))
-    return sum(_done(positions.get((run.topic, span.partition), span.start), span) for span in run.spans)
+        return starts.positions_of(clients.admin_client(kafka.bootstrap_servers, kafka.extra), group_id)
 
 
 def _done(position: int, span: definition.Span) -> int:
@@ -133,11 +141,9 @@ class Answers:
     def __init__(self, kafka: KafkaSettings, run: Run) -> None:
         self._kafka = kafka
         self._topic = kafka.topics.answers(run.run_id)
-        #: Records that are no answers.
-        self.unreadable = 0
 
     def __iter__(self) -> Iterator[Answer]:
-        """Reads the topic twice.
+        """Reads the topic twice; what is no answer is passed over.
 
         Yields:
             The answers, in the order of each partition.
@@ -151,9 +157,10 @@ class Answers:
             if record.offset >= ends.get(partition, 0) or not _is_in(last[partition], record.offset):
                 continue
             try:
-                yield answers.decode(record.value or b"")
+                answer = answers.decode(record.value or b"")
             except ValueError:
-                self.unreadable += 1
+                continue
+            yield answer
 
     def _last(self) -> tuple[dict[Partition, npt.NDArray[np.int64]], dict[Partition, int]]:
         """The offset of the last record of each key, by partition, in order; and the end of each partition."""

@@ -15,7 +15,6 @@ from typing import Final, Literal
 from consumer import versions
 from consumer.errors import DependencyDown, Refused
 from consumer.events import Deletion, Headers, Tags
-from consumer.kafka import clients, starts
 from consumer.kafka.offsets import Partition
 from consumer.kafka.publisher import result_record
 from consumer.kafka.scan import TopicReader
@@ -270,7 +269,4 @@ def _stops(settings: Settings, run: Run) -> dict[Partition, int]:
     """
     if not run.follows:
         return {(run.topic, span.partition): span.stop or 0 for span in run.spans}
-    kafka = settings.kafka
-    with clients.kafka_failures():
-        admin = clients.admin_client(kafka.bootstrap_servers, kafka.extra)
-        return starts.positions_of(admin, run.group(kafka.group_id))
+    return run_log.positions(settings.kafka, run.group(settings.kafka.group_id))

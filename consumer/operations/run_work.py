@@ -10,12 +10,11 @@ from time import monotonic
 from typing import Final
 
 from consumer import events, tagging, versions
-from consumer.errors import DependencyDown, NotFound
+from consumer.errors import NotFound
 from consumer.events import Record, Tags
-from consumer.kafka import clients, starts
 from consumer.kafka.headers import Delivery, Owner, delivery_of, failure_of
 from consumer.kafka.plans import GroupRanges
-from consumer.kafka.scan import TopicReader
+from consumer.kafka.scan import Scan, TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.operations import run_log
 from consumer.operations.dead_letters import judged_dead
@@ -34,8 +33,6 @@ from consumer.telemetry import Log
 
 _LOOK_S: Final = 1.0
 _SEND_S: Final = 60.0
-_READ_S: Final = 0.5
-_SILENCE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +96,7 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
         return Worked(run, complete=True, outcomes={})
     if run.kind == "retag":
         return await asyncio.to_thread(_retag, settings, run, told)
-    unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
-    settings = settings.model_copy(update={"service": unbroken})
-    service, pace = Service(settings, log), Pace(run.rate)
+    service, pace = job_service(settings, log), Pace(run.rate)
     kafka = settings.kafka
     stops = {(run.topic, span.partition): span.stop for span in run.spans}
     topic = kafka.topics.answers(run.run_id)
@@ -126,6 +121,12 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
     if service.failure is not None:
         raise service.failure
     return Worked(run, complete, service.outcomes())
+
+
+def job_service(settings: Settings, log: Log) -> Service:
+    """A service that many bad events in a row do not stop: a job ends by itself."""
+    unbroken = settings.service.model_copy(update={"dead_letter_limit": 0.0})
+    return Service(settings.model_copy(update={"service": unbroken}), log)
 
 
 async def _until_done(settings: Settings, service: Service, pace: Pace, run: Run, told: Told) -> tuple[bool, Run]:
@@ -163,9 +164,7 @@ def _look(settings: Settings, run: Run) -> tuple[int, Run | None, int]:
 def _lag(settings: Settings) -> int:
     """Records of the upload topic that the live group has not committed; 0 where it never ran."""
     kafka = settings.kafka
-    with clients.kafka_failures():
-        admin = clients.admin_client(kafka.bootstrap_servers, kafka.extra)
-        positions = starts.positions_of(admin, kafka.group_id)
+    positions = run_log.positions(kafka, kafka.group_id)
     with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
         ends = {key: each.stop for key, each in reader.ranges().items()}
     return sum(max(0, ends[key] - position) for key, position in positions.items() if key in ends)
@@ -222,24 +221,11 @@ def _results(settings: Settings, run: Run) -> Iterator[list[Record]]:
         DependencyDown: Kafka does not answer.
     """
     kafka = settings.kafka
-    ends = {(run.topic, span.partition): span.stop or 0 for span in run.spans if len(span)}
+    ranges = {(run.topic, span.partition): range(span.start, span.stop or 0) for span in run.spans}
     times = times_ms(run)
-    with TopicReader(kafka.bootstrap_servers, kafka.extra, [run.topic]) as reader:
-        reader.start({(run.topic, span.partition): span.start for span in run.spans if len(span)})
-        deadline_s = monotonic() + _SILENCE_S
-        while any(reader.positions[key] < end for key, end in ends.items()):
-            before = dict(reader.positions)
-            found = [
-                record
-                for record in reader.read(_READ_S)
-                if record.offset < ends.get((record.topic, record.partition), 0)
-                and (times is None or record.timestamp_ms in times)
-            ]
-            if reader.positions != before:
-                deadline_s = monotonic() + _SILENCE_S
-            elif monotonic() > deadline_s:
-                raise DependencyDown("kafka", f"{run.topic}: no answer in {_SILENCE_S:g} s")
-            if found:
+    with Scan(kafka.bootstrap_servers, kafka.extra, run.topic, ranges=ranges) as scan:
+        for records in scan:
+            if found := [record for record in records if times is None or record.timestamp_ms in times]:
                 yield found
 
 

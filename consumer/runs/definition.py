@@ -5,8 +5,7 @@ A record of the topic of runs, which is compacted, holds the newest state of a r
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
 import orjson
@@ -97,9 +96,7 @@ class Run:
     #: The number of the release that its answers were applied under, and of the one that took them back.
     promoted: int | None = None
     rolled_back: int | None = None
-    #: Where the upload topic ended when it was promoted: later photos were judged under the release.
-    promoted_at: tuple[Span, ...] = ()
-    history: tuple[str, ...] = field(default=())
+    history: tuple[str, ...] = ()
 
     @property
     def follows(self) -> bool:
@@ -146,12 +143,3 @@ def decode(value: bytes) -> Run:
         return RUN_ADAPTER.validate_json(value)
     except ValidationError as error:
         raise ValueError(explain(error)) from None
-
-
-def age_of(moment: datetime, now: datetime) -> str:
-    """How long ago a moment was, for a person: `3 min`."""
-    seconds = max(0, int((now - moment).total_seconds()))
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

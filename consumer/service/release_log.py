@@ -15,8 +15,7 @@ from consumer import releases
 from consumer.errors import DependencyDown
 from consumer.events import Record
 from consumer.kafka.headers import cloud_event_headers
-from consumer.kafka.offsets import Partition
-from consumer.kafka.scan import TopicReader
+from consumer.kafka.scan import Scan, TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.releases import Numbered, Release
 from consumer.settings.sections import KafkaSettings
@@ -25,6 +24,8 @@ from consumer.versions import release_in
 #: Called with a record of the log that is no release, and why.
 Unreadable = Callable[[Record, str], object]
 
+#: The only one of the log; those that another tool added are not read.
+_PARTITION: Final = 0
 _POLL_S: Final = 0.2
 #: Without a record for so long before the end, the log cannot be read.
 _SILENCE_S: Final = 10.0
@@ -46,8 +47,9 @@ def history(kafka: KafkaSettings, unreadable: Unreadable = _ignore) -> list[Numb
     Raises:
         DependencyDown: the log cannot be read, or is missing.
     """
-    with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.releases_topic]) as reader:
-        return list(_numbered(_to_the_end(reader, _partition(kafka)), unreadable))
+    with Scan(kafka.bootstrap_servers, kafka.extra, kafka.releases_topic, silence_s=_SILENCE_S) as scan:
+        records = [record for records in scan for record in records if record.partition == _PARTITION]
+    return list(_numbered(records, unreadable))
 
 
 def append(kafka: KafkaSettings, release: Release) -> Numbered:
@@ -56,14 +58,12 @@ def append(kafka: KafkaSettings, release: Release) -> Numbered:
     Raises:
         DependencyDown: the log cannot be read, or did not take it.
     """
-    topic, partition = _partition(kafka)
-    with TopicReader(kafka.bootstrap_servers, kafka.extra, [topic, kafka.tags_topic]) as reader:
-        known = list(_numbered(_to_the_end(reader, (topic, partition)), _ignore))
-        after = known[-1].release.numbers_after if known else _highest_used(reader, kafka.tags_topic)
+    known = history(kafka)
+    after = known[-1].release.numbers_after if known else _highest_used(kafka)
     release = replace(release, numbers_after=after)
     headers = cloud_event_headers(releases.RELEASE, f"{release.at.isoformat()}/{release.by}", _EVENT_SOURCE)
-    record = NewRecord(topic, None, releases.encode(release), headers, partition=partition)
-    (stored,) = Sender(kafka.bootstrap_servers, kafka.extra, [topic]).send([record])
+    record = NewRecord(kafka.releases_topic, None, releases.encode(release), headers, partition=_PARTITION)
+    (stored,) = Sender(kafka.bootstrap_servers, kafka.extra, [record.topic]).send([record])
     return Numbered(after + stored.offset + 1, release)
 
 
@@ -105,17 +105,12 @@ class Follower:
                 self._stopping.wait(_AGAIN_S)
 
     def _follow(self) -> None:
-        partition, end_s = _partition(self._kafka), monotonic() + _ANEW_S
-        with TopicReader(self._kafka.bootstrap_servers, self._kafka.extra, [partition[0]]) as reader:
-            reader.start({partition: 0})
+        topic, end_s = self._kafka.releases_topic, monotonic() + _ANEW_S
+        with TopicReader(self._kafka.bootstrap_servers, self._kafka.extra, [topic]) as reader:
+            reader.start({(topic, _PARTITION): 0})
             while not self._stopping.is_set() and monotonic() < end_s:
                 for release in _numbered(reader.read(_POLL_S), self._unreadable):
                     self._seen(release)
-
-
-def _partition(kafka: KafkaSettings) -> Partition:
-    """The only one of the log; those that another tool added are not read."""
-    return kafka.releases_topic, 0
 
 
 def _numbered(records: list[Record], unreadable: Unreadable) -> Iterator[Numbered]:
@@ -126,48 +121,21 @@ def _numbered(records: list[Record], unreadable: Unreadable) -> Iterator[Numbere
             unreadable(record, str(error))
 
 
-def _to_the_end(reader: TopicReader, partition: Partition) -> list[Record]:
-    """The records of a partition up to the end that it has now.
-
-    Raises:
-        DependencyDown: Kafka does not answer.
-    """
-    offsets = reader.ranges()[partition]
-    return _read(reader, partition, offsets)
-
-
-def _read(reader: TopicReader, partition: Partition, offsets: range) -> list[Record]:
-    """The records of a range.
-
-    Raises:
-        DependencyDown: Kafka does not answer.
-    """
-    records = list[Record]()
-    if not offsets:
-        return records
-    reader.start({partition: offsets.start})
-    deadline = monotonic() + _SILENCE_S
-    while reader.positions[partition] < offsets.stop:
-        found = [record for record in reader.read(_POLL_S) if record.offset < offsets.stop]
-        records += found
-        deadline = monotonic() + _SILENCE_S if found else deadline
-        if monotonic() > deadline:
-            raise DependencyDown("kafka", f"{partition[0]}[{partition[1]}]: no answer in {_SILENCE_S:g} s")
-    reader.stop(partition)
-    return records
-
-
-def _highest_used(reader: TopicReader, results: str) -> int:
+def _highest_used(kafka: KafkaSettings) -> int:
     """The highest number of a release under which a result was published lately; 0 where there is none.
 
     Where the log of releases is gone, or older versions of tags have other numbers, a new log must continue above them.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
     """
-    highest = 0
-    for partition, offsets in reader.ranges().items():
-        if partition[0] == results:
-            last = range(max(offsets.start, offsets.stop - _LAST_RESULTS), offsets.stop)
-            highest = max([highest, *map(_release_used, _read(reader, partition, last))])
-    return highest
+    topic = kafka.tags_topic
+    with TopicReader(kafka.bootstrap_servers, kafka.extra, [topic]) as reader:
+        last = {
+            key: range(max(held.start, held.stop - _LAST_RESULTS), held.stop) for key, held in reader.ranges().items()
+        }
+    with Scan(kafka.bootstrap_servers, kafka.extra, topic, ranges=last, silence_s=_SILENCE_S) as scan:
+        return max((_release_used(record) for records in scan for record in records), default=0)
 
 
 def _release_used(result: Record) -> int:
