@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import DependencyDown, SettingsError
-from consumer.events import Headers, Record
+from consumer.events import Headers, Record, Source
 from consumer.kafka.offsets import Partition
 from consumer.kafka.reasons import BLIND, REASONS
 
@@ -203,6 +203,17 @@ def explain(error: KafkaError, about: str = "") -> str:
     if error.code() in BLIND and (reasons := str(REASONS)):
         return f"{reasons} ({error.name()})"
     return ": ".join(filter(None, (about, error.name(), error.str())))
+
+
+def answer_of(error: KafkaError | None, message: Message) -> Source | KafkaError:
+    """Where the brokers stored a record, or why it may not be stored.
+
+    An acknowledgement without an offset is none: librdkafka gives it to a batch that it has to send again once one
+    behind it was stored. A broker that does not know the producer yet stores that one though the first is missing.
+    """
+    if error is None and message.offset() is None:
+        return KafkaError(KafkaError.UNKNOWN, "acknowledged without an offset, so it may not be stored")
+    return error or Source(*coordinates(message))
 
 
 def coordinates(message: Message) -> tuple[str, int, int]:

@@ -20,8 +20,8 @@ from consumer.kafka.accumulator import Accumulator
 from consumer.kafka.clients import (
     FOR_THE_RECORD,
     Properties,
+    answer_of,
     await_answers,
-    coordinates,
     explain,
     kafka_failures,
 )
@@ -176,8 +176,9 @@ class Lane:
         future: asyncio.Future[Source] = self._loop.create_future()
 
         def delivered(error: KafkaError | None, message: Message) -> None:
-            answer = Source(*coordinates(message)) if error is None else _meaning(error, record.topic)
-            self._answers.append((accumulator, future, answer))
+            answer = answer_of(error, message)
+            meaning = answer if isinstance(answer, Source) else _meaning(answer, record.topic)
+            self._answers.append((accumulator, future, meaning))
             if not self._woken:
                 self._woken = True
                 self._loop.call_soon_threadsafe(self._resolve)

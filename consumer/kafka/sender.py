@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from consumer.errors import DependencyDown
 from consumer.events import Headers, Source
 from consumer.kafka import clients
-from consumer.kafka.clients import coordinates
 from consumer.kafka.reasons import REASONS
 
 _TIMEOUT_S: Final = 10.0
@@ -77,10 +76,11 @@ class Sender:
         refusals: list[KafkaError] = []
 
         def delivered(number: int, error: KafkaError | None, message: Message) -> None:
-            if error is None:
-                stored[number] = Source(*coordinates(message))
+            answer = clients.answer_of(error, message)
+            if isinstance(answer, Source):
+                stored[number] = answer
             else:
-                refusals.append(error)
+                refusals.append(answer)
 
         count, faults = 0, list[KafkaError]()
         try:

@@ -203,6 +203,8 @@ async def publish(publisher: Publisher, photo_id: str) -> None:
             await asyncio.sleep(0.05)
 
 
+#: Each record is a batch, so that several are on their way at once.
+ALONE = {"batch.num.messages": 1, "linger.ms": 0}
 OUT_OF_ORDER, INVALID_EPOCH, UNKNOWN_PRODUCER, NOT_ALLOWED = 45, 47, 59, 31
 
 
@@ -216,10 +218,7 @@ OUT_OF_ORDER, INVALID_EPOCH, UNKNOWN_PRODUCER, NOT_ALLOWED = 45, 47, 59, 31
 )
 async def test_every_result_is_published_though_producers_end(brokers: MockCluster, errors: tuple[int, ...]) -> None:
     failures, log = list[ProducerFailed](), RecordingLog()
-    # One request at a time: a broker refuses what comes behind a batch that it did not take, by its sequence number.
-    # The mock takes it, and librdkafka then believes that it has the first one too.
-    one = {"max.in.flight": 1}
-    with publisher_of(brokers.bootstrap_servers, TopicNames(), failures, log, **one) as publisher:
+    with publisher_of(brokers.bootstrap_servers, TopicNames(), failures, log) as publisher:
         await publisher.require_topics(brokers.bootstrap_servers)
         for broker in (1, 2):
             brokers.fail_next(broker, PRODUCE, errors)
@@ -229,6 +228,31 @@ async def test_every_result_is_published_though_producers_end(brokers: MockClust
     assert published == {b"p%d" % number for number in range(50)}
     assert not failures
     assert OUT_OF_ORDER not in errors or log.named("producer.rebuilt")
+
+
+NOT_LEADER = 6
+
+
+async def test_a_batch_that_a_new_leader_refused_is_stored_though_the_next_was_stored_first(
+    brokers: MockCluster,
+) -> None:
+    failures = list[ProducerFailed]()
+    with publisher_of(brokers.bootstrap_servers, TopicNames(), failures, RecordingLog(), **ALONE) as publisher:
+        await publisher.require_topics(brokers.bootstrap_servers)
+        for broker in (1, 2):
+            brokers.fail_next(broker, PRODUCE, [NOT_LEADER])
+        await asyncio.gather(*(publish(publisher, f"p{number}") for number in range(50)))
+    published = {message.key() for message in read_topic(brokers.bootstrap_servers, TopicNames().tags)}
+    assert published == {b"p%d" % number for number in range(50)}
+
+
+def test_a_sender_takes_no_acknowledgement_without_an_offset(brokers: MockCluster) -> None:
+    sender = Sender(brokers.bootstrap_servers, ALONE, [TopicNames().dead])
+    for broker in (1, 2):
+        brokers.fail_next(broker, PRODUCE, [NOT_LEADER])
+    records = [NewRecord(TopicNames().dead, b"%d" % number, b"v") for number in range(20)]
+    with pytest.raises(DependencyDown, match="without an offset"):
+        sender.send(records)
 
 
 async def test_a_producer_that_is_not_allowed_to_write_ends_with_a_reason(brokers: MockCluster) -> None:
