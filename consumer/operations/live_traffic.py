@@ -18,12 +18,14 @@ class LiveTraffic:
     """The traffic of the live group of consumers. Blocking; for one thread at a time.
 
     Attributes:
-        present: Set while uploads come, or the live group works them off, and some seconds longer.
+        present: Set while uploads come, or the live group works them off, and some seconds longer; and until the second
+            look, which says so.
         lag: Records of the upload topic that the live group has not committed; 0 where it never ran.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.present = threading.Event()
+        self.present.set()
         self.lag = 0
         self._kafka = settings.kafka
         self._seen: object = None
@@ -42,10 +44,11 @@ class LiveTraffic:
         with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
             ends = {key: each.stop for key, each in reader.ranges().items()}
         self.lag = sum(max(0, ends[key] - position) for key, position in positions.items() if key in ends)
-        if self._seen is not None and self._seen != (positions, ends):
+        known = self._seen is not None
+        if known and self._seen != (positions, ends):
             self._moved_s = now_s
         self._seen, self._looked_s = (positions, ends), now_s
-        if positions and now_s < self._moved_s + _EXPECTED_S:
+        if positions and (not known or now_s < self._moved_s + _EXPECTED_S):
             self.present.set()
         else:
             self.present.clear()
