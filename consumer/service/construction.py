@@ -144,7 +144,7 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
     # While Triton is down, all photos in flight wait with their pixels.
     room = Budget(service.max_in_flight_bytes)
     deciding = prepare.model_dump(exclude=set(_NOT_LIMITS))
-    turns = None if job.yields is None else Turns(job.yields)
+    turns = None if job.yields is None else Turns(job.yields.is_set)
     shop = Workshop(connections.triton, preparer, cache, room, deciding, service.top_k, turns)
     in_force = InForce(connections.triton, shop.bench, runtime.dependencies, runtime.log, runtime.metrics)
     steps = Steps(

@@ -63,7 +63,7 @@ class Serving:
         self._client = client
         self._contract = contract
         self._turns = turns
-        self._preparing = preparing if turns is None else lambda: 0 if turns.yielding else preparing()
+        self._preparing = preparing if turns is None else lambda: 0 if turns.yielding() else preparing()
         model = partial(Model, client, preparing=self._preparing, beside=[], yields=turns is not None)
         self._quality = model(
             contract.quality_model,

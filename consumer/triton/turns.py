@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, TypeVar
 
-from consumer.kafka.backpressure import Flag
-
 T = TypeVar("T")
 
 #: A photo in work delays a live one by as much as it takes, so few live photos may find one: one in about so many.
@@ -16,24 +14,19 @@ _LONGEST_REST_S: Final = 2.0
 
 
 class Turns:
-    """One photo after the other, with rests between them, while `others` holds; else as many as come. For one loop."""
+    """One photo after the other, with rests between them, while `yielding` says so; else as many as come. For one loop."""
 
-    def __init__(self, others: Flag) -> None:
-        self._others = others
+    def __init__(self, yielding: Callable[[], bool]) -> None:
+        self.yielding = yielding
         self._one = asyncio.Lock()
         self._next_s = 0.0
 
-    @property
-    def yielding(self) -> bool:
-        """Whether photos go one by one now."""
-        return self._others.is_set()
-
     async def taken(self, judge: Callable[[], Awaitable[T]]) -> T:
         """Judges a photo when it is its turn."""
-        if not self.yielding:
+        if not self.yielding():
             return await judge()
         async with self._one:
-            if self.yielding:
+            if self.yielding():
                 await asyncio.sleep(self._next_s - monotonic())
             began_s = monotonic()
             try:

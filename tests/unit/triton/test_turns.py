@@ -34,7 +34,7 @@ async def judged(clock: Clock, took_s: float) -> float:
 async def test_while_live_photos_come_a_photo_goes_alone_and_rests_by_what_it_took(clock: Clock) -> None:
     live = Event()
     live.set()
-    order = Turns(live)
+    order = Turns(live.is_set)
     took = [0.02, 0.04, 0.03]
     assert await asyncio.gather(*(order.taken(lambda each=each: judged(clock, each)) for each in took)) == took
     assert clock.rests == [0, pytest.approx(0.1), pytest.approx(0.2)]
@@ -43,7 +43,7 @@ async def test_while_live_photos_come_a_photo_goes_alone_and_rests_by_what_it_to
 async def test_a_slow_or_failing_triton_is_asked_again_within_seconds(clock: Clock) -> None:
     live = Event()
     live.set()
-    order = Turns(live)
+    order = Turns(live.is_set)
 
     async def fails() -> None:
         await judged(clock, 60)
@@ -57,7 +57,7 @@ async def test_a_slow_or_failing_triton_is_asked_again_within_seconds(clock: Clo
 
 async def test_without_live_photos_all_are_judged_at_once_and_those_that_waited_rest_no_more() -> None:
     live, together, most = Event(), 0, 0
-    order = Turns(live)
+    order = Turns(live.is_set)
     gate = asyncio.Event()
 
     async def judge() -> None:
@@ -69,7 +69,7 @@ async def test_without_live_photos_all_are_judged_at_once_and_those_that_waited_
 
     asking = [asyncio.create_task(order.taken(judge)) for _ in range(5)]
     await asyncio.sleep(0)
-    assert (together, order.yielding) == (5, False)
+    assert (together, order.yielding()) == (5, False)
     gate.set()
     await asyncio.gather(*asking)
 
@@ -78,7 +78,7 @@ async def test_without_live_photos_all_are_judged_at_once_and_those_that_waited_
     asking = [asyncio.create_task(order.taken(judge)) for _ in range(5)]
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (together, order.yielding) == (1, True)
+    assert (together, order.yielding()) == (1, True)
     live.clear()
     gate.set()
     await asyncio.wait_for(asyncio.gather(*asking), 5)
