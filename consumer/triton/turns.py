@@ -14,7 +14,7 @@ _LONGEST_REST_S: Final = 2.0
 
 
 class Turns:
-    """One photo after the other, with rests between them, while `yielding` says so; else as many as come. For one loop."""
+    """Photos one by one, with rests between them, while `yielding` says so; else as many as come. For one loop."""
 
     def __init__(self, yielding: Callable[[], bool]) -> None:
         self.yielding = yielding
