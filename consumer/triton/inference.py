@@ -27,10 +27,11 @@ _PATIENCE: Final = 12
 _CHANNEL: Final = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Without keepalive, a dead connection looks like a slow answer for ever.
+    # Without keepalive, a dead connection looks like a slow answer for ever. Where nothing is asked, Triton allows no
+    # pings, and ends the connection after three.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_permit_without_calls", 0),
     # By default, a Triton that was away for long is looked for every two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
