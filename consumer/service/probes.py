@@ -18,7 +18,9 @@ _PATIENCE_S: Final = 3.0
 Ping = Callable[[], Awaitable[object]]
 
 
-def probes(kafka: KafkaSettings, connections: Connections, dependencies: Dependencies) -> Iterator[Coroutine[None, None, None]]:
+def probes(
+    kafka: KafkaSettings, connections: Connections, dependencies: Dependencies
+) -> Iterator[Coroutine[None, None, None]]:
     """What asks each server for ever.
 
     Yields:

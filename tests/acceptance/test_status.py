@@ -1,0 +1,78 @@
+"""What an operator is told of one photo, and of how far the service is behind."""
+
+import asyncio
+import json
+import subprocess
+from typing import Any
+
+from tests.harness import RED, World, eventually
+from tests.harness_process import environment, photo_tagger
+
+
+async def tagger(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(photo_tagger, *arguments, env=environment(world.settings))
+
+
+async def status(world: World, photo_id: str, code: int = 0) -> dict[str, Any]:
+    ended = await tagger(world, "status", photo_id)
+    assert ended.returncode == code, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+async def test_each_photo_says_where_it_is_and_why(world: World) -> None:
+    world.photos.answers.update({"fine": RED, "again": RED, "gone": RED, "busy": 503})
+    hourly = world.settings.retry.model_copy(update={"rounds": 5, "delays_s": (3600.0,)})
+    async with world.service(world.settings.model_copy(update={"retry": hourly})) as service:
+        for name in ("fine", "again", "gone", "busy", "missing"):
+            world.upload(name)
+        await eventually(lambda: service.outcomes() == {"tagged": 3, "deferred": 1, "dead_lettered": 1})
+        world.delete("gone")
+        await eventually(lambda: service.outcomes().get("deleted") == 1)
+        # It stands behind the record that waits, so that it looks unread; its tags say that it is not.
+        fine = await status(world, "fine")
+        assert (fine["state"], fine["release"], fine["waiting"], fine["queued"]) == ("tagged", 1, [], [])
+        assert fine["in_force"]["quality"]["score"] > 0
+        busy = await status(world, "busy")
+        (wait,) = busy["waiting"]
+        assert (busy["state"], wait["reason"], wait["attempts"]) == ("waiting", "http_5xx", 2)
+        assert wait["until"] > wait["sent_at"]
+        missing = await status(world, "missing")
+        (letter,) = missing["letters"]
+        assert (missing["state"], letter["reason"], letter["state"]) == ("dead_letter", "http_4xx", "waiting")
+        gone = await status(world, "gone")
+        assert (gone["state"], gone["release"]) == ("deleted", None)
+    world.upload("again")
+    again = await status(world, "again")
+    assert (again["state"], len(again["queued"]), again["in_force"]["photo_id"]) == ("queued", 1, "again")
+    for nothing in ("never", "", "x" * 1000, "\udcff/\n\x1b[31m"):
+        assert (await status(world, nothing, code=6))["state"] == "not_seen"
+
+
+async def test_the_lag_counts_what_has_no_outcome_and_tells_its_age(world: World) -> None:
+    world.photos.answers["fine"] = RED
+    async with world.service() as service:
+        world.upload("fine")
+        await eventually(lambda: service.outcomes() == {"tagged": 1})
+    for number in range(5):
+        world.upload(f"late{number}", "fine")
+    ended = await tagger(world, "lag")
+    assert ended.returncode == 0, ended.stderr
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    kafka = world.settings.kafka
+    assert {row["topic"] for row in rows} == {kafka.uploads_topic, kafka.retry_topic}
+    behind = [row for row in rows if row["lag"]]
+    assert sum(row["lag"] for row in behind) == 5
+    assert all(row["group"] == kafka.group_id for row in behind)
+    assert all(row["end"] - row["committed"] == row["lag"] and 0 <= row["oldest_age_s"] < 60 for row in behind)
+    assert all(row["oldest_at"] is None for row in rows if not row["lag"])
+
+
+async def test_a_kafka_that_does_not_answer_is_one_line(world: World) -> None:
+    env = environment(world.settings, TAGGER_KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:1")
+    for command in (("lag",), ("status", "a")):
+        ended = await asyncio.to_thread(photo_tagger, *command, env=env)
+        assert ended.returncode == 5
+        assert ended.stdout == ""
+        (line,) = ended.stderr.splitlines()
+        assert "127.0.0.1:1" in line
