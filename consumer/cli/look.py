@@ -1,19 +1,27 @@
-"""`photo-tagger lag` and `status`: how far the service is behind, and everything about one photo."""
+"""`photo-tagger ready`, `lag`, `status`: whether the service tags, how far behind it is, all about one photo."""
 
+import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.table import Table
 
 from consumer import events, settings
-from consumer.cli.console import Exit, echo_json, explained, out
+from consumer.cli.console import Exit, echo_json, err, explained, out
+from consumer.errors import SettingsError
 from consumer.events import Tags
 
 if TYPE_CHECKING:
     from consumer.operations.status import Status, Unfinished
 
 app = typer.Typer()
+
+_ASKED_S: Final = 5.0
+_AGAIN_S: Final = 0.5
+#: Where a service that listens on every address is reached from its own machine.
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - it is compared
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON also on a terminal")]
 
@@ -36,6 +44,46 @@ def lag(*, as_json: AsJson = False) -> None:
         table.add_row(row.topic, str(row.partition), committed, str(row.end), str(row.lag), oldest)
     out.print(table)
     out.print(f"{sum(row.lag for row in rows):,} records behind, group {rows[0].group}")
+
+
+@app.command()
+def ready(
+    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until it is")] = 0.0,
+) -> None:
+    """Ask the service on this machine whether it can tag photos now. Exit code 5 if not, with what it waits for."""
+    with explained():
+        health = settings.load().health
+        if not health.enabled:
+            raise SettingsError("it is false: nothing answers", setting="health.enabled")
+        host = _LOOPBACK.get(health.host, health.host)
+    why = asyncio.run(_not_ready(f"http://{_bracketed(host)}:{health.port}/ready", wait_s))
+    if why is not None:
+        err.print(f"not ready: {why}", style="yellow")
+        raise typer.Exit(Exit.DEPENDENCY)
+    out.print("ready")
+
+
+async def _not_ready(url: str, wait_s: float) -> str | None:
+    """What the service still waits for after some seconds; None as soon as it waits for nothing."""
+    import aiohttp  # noqa: PLC0415 - as in `lag`
+
+    deadline_s, timeout = monotonic() + wait_s, aiohttp.ClientTimeout(total=_ASKED_S)
+    while True:
+        try:
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
+                found = await answer.json()
+            if not (waiting := [str(each) for each in found["waiting_for"]]):
+                return None
+            why = "; ".join(waiting)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError) as error:
+            why = f"{url} gives no answer of a service: {error or type(error).__name__}"
+        if monotonic() >= deadline_s:
+            return why
+        await asyncio.sleep(_AGAIN_S)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 @app.command()

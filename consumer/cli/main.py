@@ -33,7 +33,7 @@ app = typer.Typer(
     help="Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(models.app, name="models")
@@ -46,6 +46,12 @@ app.add_typer(look.app)
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
 
 _STANDARD_ERROR: Final = 2
+
+
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.command()
@@ -240,6 +246,16 @@ def demo(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out."""
 
 
 def _warn(detail: str) -> None:

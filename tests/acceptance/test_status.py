@@ -3,10 +3,12 @@
 import asyncio
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
+from consumer.embedded.paths import free_port
 from tests.harness import RED, World, eventually
-from tests.harness_process import environment, photo_tagger
+from tests.harness_process import environment, photo_tagger, running_tagger
 
 
 async def tagger(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,3 +78,22 @@ async def test_a_kafka_that_does_not_answer_is_one_line(world: World) -> None:
         assert ended.stdout == ""
         (line,) = ended.stderr.splitlines()
         assert "127.0.0.1:1" in line
+
+
+async def test_ready_says_what_the_service_waits_for(world: World, tmp_path: Path) -> None:
+    with running_tagger(world.settings, tmp_path, port=free_port()) as service:
+        await asyncio.to_thread(service.wait_ready)
+        env = environment(world.settings, TAGGER_HEALTH__PORT=str(service.port))
+        ended = await asyncio.to_thread(photo_tagger, "ready", "--wait", "5", env=env)
+        assert (ended.returncode, ended.stdout) == (0, "ready\n")
+    ended = await asyncio.to_thread(photo_tagger, "ready", env=env)
+    assert (ended.returncode, ended.stdout) == (5, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(f"not ready: http://127.0.0.1:{service.port}/ready gives no answer")
+
+
+def test_help_and_version_are_where_people_look() -> None:
+    helped, version = photo_tagger("-h"), photo_tagger("--version")
+    assert "lag " in helped.stdout
+    assert version.stdout == photo_tagger("version").stdout
+    assert photo_tagger("runs", "start", "-h").returncode == helped.returncode == version.returncode == 0
