@@ -301,7 +301,7 @@ class Pipeline:
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
         await self._bury(delivery, partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt))
         delivery.wait.rejected = reason
-        self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
+        self.log.warning(self.steps.rejection, **_keyed_place(delivery.record), reason=reason, detail=detail)
         return "dead_lettered"
 
     async def _bury(self, delivery: Delivery, letter: Callable[[], Awaitable[None]]) -> None:

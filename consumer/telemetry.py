@@ -41,6 +41,7 @@ LogEvent = Literal[
     "offsets.reset",
     "photo.deferred",
     "photo.failed",
+    "photo.not_judged",
     "photo.retried",
     "photo.tagged",
     "photo.deleted",

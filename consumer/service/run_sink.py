@@ -17,6 +17,7 @@ from consumer.resilience import Deferral
 from consumer.runs import answers
 from consumer.runs.answers import Answer
 from consumer.runs.definition import Run
+from consumer.telemetry import LogEvent
 from consumer.versions import content_in, content_revision
 
 #: For the tags of the live service, and between two looks for them.
@@ -41,6 +42,8 @@ class RunSink:
     `pace` is awaited before each photo. Photos whose content is older than what is in force, or that were deleted, are
     skipped: nobody will read an answer about them.
     """
+
+    rejection: LogEvent = "photo.not_judged"
 
     def __init__(
         self, run: Run, topic: str, store: Store, publisher: Publisher, pace: Callable[[], Awaitable[None]]

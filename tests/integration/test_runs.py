@@ -174,6 +174,8 @@ async def test_what_cannot_be_judged_is_an_answer_and_no_dead_letter(change: Cha
     }
     assert answers["photo1"].before is not None
     assert change.world.dead() == change.world.waiting() == []
+    assert change.world.events_logged("dead_letter.published") == []
+    assert change.world.events_logged("photo.not_judged")
 
 
 async def test_a_run_is_over_the_photos_that_were_chosen(change: ChangeBench) -> None:
