@@ -13,7 +13,8 @@ from consumer.errors import SettingsError
 PREFIX: Final = "TAGGER_"
 #: Before the name of a property of librdkafka.
 EXTRA: Final = f"{PREFIX}KAFKA__EXTRA__"
-_FILE: Final = "_FILE"
+#: Behind a variable: it names a file that holds the value.
+FILE: Final = "_FILE"
 
 
 def variable_of(name: str) -> str:
@@ -29,7 +30,7 @@ def is_setting(variable: str, known: Collection[str]) -> bool:
 def set_by(variable: str, known: Collection[str]) -> str:
     """The variable whose value this one gives, in upper case: itself, or that of which it names a file."""
     name = variable.upper()
-    setting = name.removesuffix(_FILE)
+    setting = name.removesuffix(FILE)
     return setting if name not in known and is_setting(setting, known) else name
 
 
