@@ -13,10 +13,9 @@ from itertools import islice
 from typing import Final
 
 from consumer.redis.commands import Script
-from consumer.redis.failures import is_wrong_type, redis_failures
+from consumer.redis.failures import Failures, is_wrong_type
 from consumer.redis.schema import BUCKETS, index_prefix, names_in
 from consumer.redis.thread_link import ThreadLink
-from consumer.redis.urls import server_of
 
 _BATCH: Final = 500
 _INDEX_KEY: Final = re.compile(r"b:\{([0-9]{2})\}:(.*)", re.DOTALL)
@@ -59,7 +58,7 @@ def sweep(
     """
     entries, orphans, outcomes = 0, 0, Counter[str]()
     script = Script("sweep.lua")
-    with redis_failures(server_of(url)), closing(ThreadLink(url, timeout_s, cluster=cluster)) as link:
+    with Failures(url).mapped(), closing(ThreadLink(url, timeout_s, cluster=cluster)) as link:
         for batch in _batches(_entries(link)):
             entries += len(batch)
             wrong = _wrong(link, batch)
