@@ -1,5 +1,6 @@
 """A real Kafka with a listener for each way of logging in, where only known users may do anything."""
 
+import re
 from dataclasses import dataclass
 
 import orjson
@@ -78,7 +79,7 @@ class SecureKafka:
                 pattern,
                 principal,
                 "*",
-                AclOperation[operation.upper()],
+                AclOperation[re.sub(r"(?<!^)(?=[A-Z])", "_", operation).upper()],
                 AclPermissionType.ALLOW,
             )
             for operation in operations
