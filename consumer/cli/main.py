@@ -270,6 +270,8 @@ def _tags_table(rows: list[Tags]) -> Table:
 def main() -> None:
     """The console script."""
     _hold_standard_descriptors()
+    # gRPC reads it when it is imported; by default it writes failed handshakes beside the line that says what is wrong.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app()
 
 

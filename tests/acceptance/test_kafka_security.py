@@ -12,7 +12,7 @@ from consumer.kafka import clients
 from consumer.kafka.clients import Properties
 from consumer.kafka.reasons import REASONS
 from tests.harness_process import ROOT, photo_tagger
-from tests.secure_kafka import PASSWORD, STRANGER, SecureKafka, variables
+from tests.secure_kafka import PASSWORD, SecureKafka, variables
 
 DEPENDENCY = 5
 SETTINGS = 3

@@ -1,9 +1,10 @@
-"""All of it locked: Kafka, Redis and Triton over TLS. The service works with the documented rights and tells no secret."""
+"""Kafka, Redis and Triton are locked: the service works with the documented rights, and no secret is told."""
 
+import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,14 +219,44 @@ async def told(triton: Triton, tls: Tls | None, host: str = "localhost") -> str:
     return down.value.detail
 
 
+@pytest.mark.parametrize(
+    ("tls_of", "host", "said"),
+    [
+        (lambda _: None, "localhost", "; perhaps Triton wants TLS (triton.tls)"),
+        (lambda _: Tls(), "localhost", "; Triton's certificate is signed by none of triton.tls_ca"),
+        (lambda own: Tls(own.other), "localhost", "; Triton's certificate is signed by none of triton.tls_ca"),
+        (lambda own: Tls(own.authority), "127.0.0.1", "; Triton's certificate is of another name"),
+        (lambda own: Tls(own.authority, own.client, own.server_key), "localhost", "; triton.tls_key is not the key of"),
+    ],
+)
 async def test_what_does_not_fit_a_triton_over_tls_is_said(
-    triton: Triton, certificates: Certificates, capfd: pytest.CaptureFixture[str]
+    tls_of: Callable[[Certificates], Tls | None], host: str, said: str, triton: Triton, certificates: Certificates
 ) -> None:
-    for tls, host in (
-        (None, "localhost"),
-        (Tls(), "localhost"),
-        (Tls(certificates.other), "localhost"),
-        (Tls(certificates.authority), "127.0.0.1"),
-    ):
-        print(await told(triton, tls, host))
-    print(capfd.readouterr().err)
+    line = await told(triton, tls_of(certificates), host)
+    assert said in line
+    assert "\n" not in line
+
+
+async def test_a_triton_that_does_not_speak_tls_is_said(certificates: Certificates) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"localhost:{server.sockets[0].getsockname()[1]}"
+    async with server, TritonClient(url, deadline_s=5, tls=Tls(certificates.authority)) as client:
+        with pytest.raises(
+            DependencyDown, match=f"^triton: {url}: .*; Triton does not speak TLS there: triton.tls=false"
+        ):
+            await client.ping()
+
+
+def test_a_command_ends_with_one_line_about_a_triton_that_does_not_fit(stack: Stack) -> None:
+    ended = stack.run("models", "list", TAGGER_TRITON__TLS_CA=str(stack.kafka.certificates.other))
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (DEPENDENCY, "", 1)
+    assert "; Triton's certificate is signed by none of triton.tls_ca, or expired\n" in ended.stderr
+    ended = stack.run("models", "list", TAGGER_TRITON__TLS_CA="/none.pem")
+    assert ended.returncode == SETTINGS
+    assert ended.stderr == (
+        "photo-tagger: triton.tls_ca (from TAGGER_TRITON__TLS_CA): cannot read /none.pem: No such file or directory\n"
+    )
