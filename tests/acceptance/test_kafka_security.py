@@ -2,17 +2,22 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 
 import pytest
 from confluent_kafka import KafkaException
 
+from consumer.errors import DependencyDown
 from consumer.kafka import clients
 from consumer.kafka.clients import Properties
 from consumer.kafka.reasons import REASONS
+from consumer.kafka.sender import NewRecord, Sender
+from consumer.kafka.topics import create_topics
+from consumer.topic_names import TopicNames
 from tests.harness_process import ROOT, photo_tagger
-from tests.secure_kafka import PASSWORD, SecureKafka, variables
+from tests.secure_kafka import PASSWORD, STRANGER, SecureKafka, variables
 
 DEPENDENCY = 5
 SETTINGS = 3
@@ -105,6 +110,31 @@ def test_what_fits_is_answered(
 ) -> None:
     client = clients.producer_client(secure_kafka.addresses[listener], properties_of(secure_kafka))
     assert client.list_topics(timeout=DEADLINE_S).brokers
+
+
+def test_a_user_without_rights_is_told_what_it_lacks(secure_kafka: SecureKafka) -> None:
+    servers, login = secure_kafka.addresses["secure"], secure_kafka.secure(user=STRANGER)
+    names = TopicNames(*(f"{name}-of-nobody" for name in asdict(TopicNames()).values()))
+    lacks = f"kafka: {servers}: topic {names.uploads}: TOPIC_AUTHORIZATION_FAILED: .*; docs/security.md lists"
+    with pytest.raises(DependencyDown, match=lacks):
+        create_topics(servers, names, extra=login)
+    create_topics(secure_kafka.addresses["plain"], names)
+    with pytest.raises(DependencyDown, match=f"^kafka: {servers}: no topic {names.dead}; .*, or let this user see it$"):
+        Sender(servers, login, [names.dead])
+    secure_kafka.allow(f"User:{STRANGER}", "topic", names.dead, "Describe")
+
+    def refusal() -> str:
+        with pytest.raises(DependencyDown) as down:
+            Sender(servers, login, [names.dead]).send([NewRecord(names.dead, b"k", b"v")])
+        return down.value.detail
+
+    deadline = monotonic() + DEADLINE_S
+    while "no topic" in (told := refusal()):  # the broker hears of the rule a little later
+        assert monotonic() < deadline
+    # Whoever may write to no topic is refused an idempotent producer first.
+    assert servers in told
+    assert "AUTHORIZATION_FAILED: " in told
+    assert "; docs/security.md lists the permissions" in told
 
 
 def test_a_command_ends_with_one_line_that_says_it(secure_kafka: SecureKafka, tmp_path: Path) -> None:
