@@ -26,6 +26,7 @@ _READER: Final[Mapping[str, object]] = {
     # A scan is fast: with the service's small prefetch it would wait a second whenever that is full.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 65_536,
+    "fetch.message.max.bytes": 1_048_576,
     "fetch.queue.backoff.ms": 20,
 }
 
@@ -70,6 +71,8 @@ def consumer_client(
             "auto.offset.reset": "error",
             "queued.max.messages.kbytes": 8_192,
             "queued.min.messages": 1_000,
+            # Of each partition at once, compressed: a MiB of small events alike becomes 20 of them in memory.
+            "fetch.message.max.bytes": 65_536,
             **extra,
             **special,
         },

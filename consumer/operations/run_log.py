@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -138,9 +138,11 @@ class Answers:
     one has its key. That is found by the hashes of the keys, which a first pass reads.
     """
 
-    def __init__(self, kafka: KafkaSettings, run: Run) -> None:
+    def __init__(self, kafka: KafkaSettings, run: Run, ranges: Mapping[Partition, range] | None = None) -> None:
+        """Those in ranges of some partitions, or in all."""
         self._kafka = kafka
         self._topic = kafka.topics.answers(run.run_id)
+        self._ranges = ranges
 
     def __iter__(self) -> Iterator[Answer]:
         """Reads the topic twice; what is no answer is passed over.
@@ -174,7 +176,7 @@ class Answers:
         return lasts, {partition: max(each) + 1 for partition, each in offsets.items()}
 
     def _records(self) -> Iterator[Record]:
-        with Scan(self._kafka.bootstrap_servers, self._kafka.extra, self._topic) as scan:
+        with Scan(self._kafka.bootstrap_servers, self._kafka.extra, self._topic, ranges=self._ranges) as scan:
             for records in scan:
                 yield from records
 

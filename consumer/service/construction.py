@@ -42,6 +42,7 @@ from consumer.telemetry import Metrics
 from consumer.triton.channel import Tls
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
+from consumer.triton.turns import Turns
 
 #: Settings of `prepare` on the duration and place of a decode, which do not change its pixels.
 _NOT_LIMITS: Final = frozenset({"threads", "timeout_s", "overdue_grace_s"})
@@ -93,11 +94,11 @@ class Workshop:
     #: The settings of `prepare` that decide on pixels.
     limits: Mapping[str, object]
     top_k: int
-    yields: bool
+    turns: Turns | None
 
     def bench(self, release: Numbered, contract: ModelContract) -> Bench:
         """What judges photos under a release."""
-        serving = Serving(self.triton, contract, lambda: self.preparer.preparing, yields=self.yields)
+        serving = Serving(self.triton, contract, lambda: self.preparer.preparing, self.turns)
 
         def tag(event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
             now = datetime.now(UTC)
@@ -160,7 +161,8 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
     # While Triton is down, all photos in flight wait with their pixels.
     room = Budget(service.max_in_flight_bytes)
     deciding = prepare.model_dump(exclude=set(_NOT_LIMITS))
-    shop = Workshop(connections.triton, preparer, cache, room, deciding, service.top_k, job.yields)
+    turns = None if job.yields is None else Turns(job.yields.is_set)
+    shop = Workshop(connections.triton, preparer, cache, room, deciding, service.top_k, turns)
     in_force = InForce(connections.triton, shop.bench, runtime.dependencies, runtime.log, runtime.metrics)
     steps = Steps(
         parse=partial(events.parse, max_ahead_s=service.max_clock_ahead_s),

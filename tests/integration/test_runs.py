@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import multiprocessing
 from dataclasses import replace
+from multiprocessing.connection import Connection
 
 import pytest
 
 from consumer.errors import Refused
 from consumer.events import Tags
-from consumer.operations import promotion, run_diff, run_log, runs
+from consumer.operations import promotion, run_diff, run_log, run_processes, runs
 from consumer.runs.definition import Selection
 from tests.change_bench import FIRST, SECOND, ChangeBench, with_gates
 from tests.harness import PARTITIONS, by_key, dump, eventually
@@ -66,6 +68,34 @@ async def test_a_run_is_compared_promoted_and_taken_back_while_photos_come(chang
     stored = await asyncio.to_thread(run_log.read, change.settings.kafka, run.run_id)
     assert (stored.state, stored.promoted, stored.rolled_back) == ("rolled back", 2, 3)
     assert [line.split(": ")[1] for line in stored.history] == ["promoted as release 2", "rolled back by release 3"]
+
+
+async def test_large_runs_are_applied_by_processes_that_end_with_each_other(
+    change: ChangeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_processes, "_WORTH_SHARING", 10)
+    monkeypatch.setattr(run_processes, "cores", lambda: 2)
+    counts, look = list[int](), run_processes.wait
+
+    def watched(connections: list[Connection], timeout_s: float) -> object:
+        counts.append(len(multiprocessing.active_children()))
+        if len(counts) == 1:
+            multiprocessing.active_children()[0].kill()
+        return look(connections, timeout_s)
+
+    monkeypatch.setattr(run_processes, "wait", watched)
+    async with change.world.service(change.settings) as service:
+        change.upload(30)
+        await change.tagged(service)
+        run = await change.run()
+        await change.work(run)
+        with pytest.raises(Refused, match="repeat the command"):
+            await change.promote(run)
+        assert multiprocessing.active_children() == []
+        applied = await change.promote(run)
+        assert applied.written + applied.unchanged == 30
+        assert max(counts) == 2
+        change.check(2, "2")
 
 
 async def test_promotions_under_traffic_fail_no_photo_and_mix_none(change: ChangeBench) -> None:
