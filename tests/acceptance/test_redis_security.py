@@ -23,6 +23,8 @@ WRONG = "another-word"
 
 async def test_the_documented_users_do_their_work(secure_redis: SecureRedis) -> None:
     url = secure_redis.url()
+    with redis.Redis.from_url(secure_redis.plain) as operator:
+        operator.flushall()
     async with Store(url, timeout_s=5) as store:
         await store.ping()
         assert (await store.write(make_tags("p", 1, ("puma",)))).outcome == "written"
