@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -127,14 +128,16 @@ def topics(
 @app.command()
 def send(
     uri: Annotated[str, typer.Argument(help="where the photo is: https://..., file:///...")],
-    photo_id: Annotated[str | None, typer.Option("--id", help="photo id; the URI's last part by default")] = None,
+    photo_id: Annotated[
+        str | None, typer.Option("--id", help="photo id; the last part of the URI's path by default")
+    ] = None,
     *,
     delete: Annotated[bool, typer.Option("--delete", help="send photo.deleted for this id instead")] = False,
 ) -> None:
     """Publish one photo.uploaded event, as the upload pipeline would."""
     from consumer.operations.admin import send_event  # noqa: PLC0415 - as in `run`
 
-    name = photo_id or uri.rstrip("/").rsplit("/", 1)[-1]
+    name = photo_id or _name_in(uri)
     now = datetime.now(UTC)
     event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
     with explained():
@@ -258,6 +261,12 @@ def options(
     """Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out."""
 
 
+def _name_in(uri: str) -> str:
+    """The last part of a URI's path. A query may be a signature, and is not one of a photo's name."""
+    path = uri if uri[:5].lower() == "file:" else re.split("[?#]", uri, maxsplit=1)[0]
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
 def _warn(detail: str) -> None:
     err.print(f"unreadable: {detail}", style="yellow")
 
@@ -278,6 +287,8 @@ def _tags_table(rows: list[Tags]) -> Table:
 def main() -> None:
     """The console script."""
     _hold_standard_descriptors()
+    # gRPC reads it when it is imported; by default it writes failed handshakes beside the line that says what is wrong.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app()
 
 

@@ -14,7 +14,7 @@ from consumer.kafka.topic_review import Problem
 from consumer.kafka.topic_review import review_topics as problems_of_topics
 from consumer.kafka.topics import create_topics
 from consumer.reader import Found, TagReader, ignore
-from consumer.redis.failures import redis_failures
+from consumer.redis.failures import Failures
 from consumer.settings import Settings
 
 T = TypeVar("T")
@@ -115,5 +115,8 @@ def find_photos(
 
 
 def _with_reader(settings: Settings, unreadable: Callable[[str], None], read: Callable[[TagReader], T]) -> T:
-    with redis_failures(), TagReader(**settings.redis.model_dump(), unreadable=unreadable) as reader:
+    with (
+        Failures(settings.redis.url).mapped(),
+        TagReader(**settings.redis.model_dump(), unreadable=unreadable) as reader,
+    ):
         return read(reader)

@@ -8,13 +8,14 @@ from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from grpc import ChannelConnectivity, aio
+from grpc import ChannelConnectivity
 from tritonclient.grpc import InferResult, model_config_pb2, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from consumer.contract import ModelContract, ServedModel, read
 from consumer.errors import DependencyDown, Retryable
 from consumer.events import Pixels
+from consumer.triton.channel import Tls, channel_to
 from consumer.triton.failures import inference_failures, outages
 
 _INPUT: Final = "images"
@@ -52,8 +53,8 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
     `deadline_s` is the time in which a healthy Triton answers. A request is given up only after a multiple of it.
     """
 
-    def __init__(self, url: str, *, deadline_s: float) -> None:
-        self._channel = aio.insecure_channel(url, options=_CHANNEL)
+    def __init__(self, url: str, *, deadline_s: float, tls: Tls | None = None) -> None:
+        self._channel = channel_to(url, tls, _CHANNEL)
         self._stub = GRPCInferenceServiceStub(self._channel)
         # As the stub's ModelInfer, of a message that is encoded already.
         self._infer: Any = self._channel.unary_unary(
