@@ -97,3 +97,11 @@ def test_help_and_version_are_where_people_look() -> None:
     assert "lag " in helped.stdout
     assert version.stdout == photo_tagger("version").stdout
     assert photo_tagger("runs", "start", "-h").returncode == helped.returncode == version.returncode == 0
+
+
+def test_a_rate_becomes_cores_and_bytes_without_any_server() -> None:
+    found = json.loads(photo_tagger("sizing", "--photos-per-s", "1000", "--triton-ms", "2").stdout)
+    assert {need["what"]: need["amount"] for need in found["needs"]}["workers"] == 6
+    refused = photo_tagger("sizing", "--photos-per-s", "0")
+    assert refused.returncode == 3
+    assert refused.stderr.startswith("photo-tagger: the rate must be above 0")
