@@ -152,19 +152,22 @@ def tags(
     wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until all have tags")] = 0.0,
 ) -> None:
     """Show the tags of photos; JSON lines in a pipe. Exit code 6 if one has none."""
-    from consumer.operations.admin import read_tags  # noqa: PLC0415 - as in `run`
+    from consumer.operations.status import await_tags  # noqa: PLC0415 - as in `run`
 
     with explained():
-        found = read_tags(settings.load(), photo_ids, wait_s, cache(_warn))
+        found, rejected = await_tags(settings.load(), photo_ids, wait_s, cache(_warn))
     if out.is_terminal:
         out.print(_tags_table([found[photo_id] for photo_id in photo_ids if photo_id in found]))
     else:
         for photo_id in photo_ids:
             if photo_id in found:
                 echo_json(found[photo_id])
+    for photo_id, why in rejected.items():
+        err.print(f"no tags, but a dead letter: {photo_id}: {why}", style="yellow")
     missing = [photo_id for photo_id in photo_ids if photo_id not in found]
+    if unknown := [photo_id for photo_id in missing if photo_id not in rejected]:
+        err.print(f"no tags: {', '.join(unknown)}; why: photo-tagger status ID", style="yellow")
     if missing:
-        err.print(f"no tags: {', '.join(missing)}", style="yellow")
         raise typer.Exit(Exit.NOT_FOUND)
 
 

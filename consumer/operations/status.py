@@ -1,22 +1,28 @@
 """Everything about one photo: what is in force, and which of its records wait, failed, or were not read yet."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import inf
-from typing import Literal
+from time import monotonic
+from typing import Final, Literal
 
 from consumer import events, versions
-from consumer.errors import PhotoRejected
+from consumer.errors import DependencyDown, PhotoRejected
 from consumer.events import Deletion, Event, PhotoDeleted, Record, Tags
 from consumer.kafka.headers import deferral_of
 from consumer.kafka.scan import Scan, TopicReader
 from consumer.operations import run_log
+from consumer.operations.admin import read_tags
 from consumer.operations.dead_letters import Query, State, list_letters
 from consumer.redis.store import Store
 from consumer.service.streams import retry_group
 from consumer.settings import Settings
+
+_LOOK_S: Final = 1.0
+#: Who waits for tags sent the photo a moment before, and its dead letter may be there already.
+_SENT_BEFORE: Final = timedelta(seconds=10)
 
 #: `waiting` in the retry topic, `queued` behind what the service has read; the last letter has no tags after it.
 PhotoState = Literal["tagged", "deleted", "waiting", "queued", "dead_letter", "not_seen"]
@@ -87,6 +93,41 @@ def status(settings: Settings, photo_id: str) -> Status:
     state = _state(present, waiting, queued, letters)
     release = versions.release_in(present.version) if isinstance(present, Tags) else None
     return Status(photo_id, state, present, release, waiting, queued, letters)
+
+
+def await_tags(
+    settings: Settings, photo_ids: Sequence[str], wait_s: float, unreadable: Callable[[str], None]
+) -> tuple[dict[str, Tags], dict[str, str]]:
+    """The tags of photos, waiting until each has some or a new dead letter; and why those that have one were rejected.
+
+    Who may read Redis alone learns of no dead letter.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+    """
+    began, deadline_s, looked_s = datetime.now(UTC), monotonic() + wait_s, -inf
+    rejected: dict[str, str] = {}
+    while True:
+        found = read_tags(settings, photo_ids, min(_LOOK_S, max(0.0, deadline_s - monotonic())), unreadable)
+        missing = [photo_id for photo_id in photo_ids if photo_id not in found]
+        if missing and wait_s and monotonic() >= looked_s + _LOOK_S:
+            looked_s = monotonic()
+            try:
+                rejected |= _rejected(settings, missing, began - _SENT_BEFORE)
+            except DependencyDown:
+                looked_s = inf
+        if rejected.keys() >= set(missing) or monotonic() >= deadline_s:
+            return found, {photo_id: why for photo_id, why in rejected.items() if photo_id in missing}
+
+
+def _rejected(settings: Settings, photo_ids: Sequence[str], since: datetime) -> dict[str, str]:
+    """Why photos have a dead letter since a time; nothing of the others."""
+    wanted = set(photo_ids)
+    return {
+        each.letter.photo_id: f"{each.letter.failure.reason}: {each.letter.failure.detail}"
+        for each in list_letters(settings, Query(since=since)).letters
+        if each.letter.photo_id in wanted
+    }
 
 
 def _state(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,23 @@ async def test_each_photo_says_where_it_is_and_why(world: World) -> None:
     assert (again["state"], len(again["queued"]), again["in_force"]["photo_id"]) == ("queued", 1, "again")
     for nothing in ("never", "", "x" * 1000, "\udcff/\n\x1b[31m"):
         assert (await status(world, nothing, code=6))["state"] == "not_seen"
+
+
+async def test_who_waits_for_tags_is_told_at_once_that_there_will_be_none(world: World) -> None:
+    world.photos.answers["fine"] = RED
+    async with world.service() as service:
+        world.upload("missing")
+        await eventually(lambda: service.outcomes() == {"dead_lettered": 1})
+        began_s = time.monotonic()
+        waiting = asyncio.create_task(tagger(world, "tags", "missing", "fine", "--wait", "60"))
+        world.upload("fine")
+        ended = await waiting
+        assert (ended.returncode, time.monotonic() - began_s < 30) == (6, True)
+        assert json.loads(ended.stdout)["photo_id"] == "fine"
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("no tags, but a dead letter: missing: http_4xx: ")
+    ended = await tagger(world, "tags", "never")
+    assert (ended.returncode, ended.stderr) == (6, "no tags: never; why: photo-tagger status ID\n")
 
 
 async def test_the_lag_counts_what_has_no_outcome_and_tells_its_age(world: World) -> None:
