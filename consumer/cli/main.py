@@ -178,10 +178,14 @@ def find(
     limit: Annotated[int, typer.Option(help="most photos", min=1)] = 20,
 ) -> None:
     """List the best photos that show a brand."""
-    from consumer.operations.admin import find_photos  # noqa: PLC0415 - as in `run`
+    from consumer.operations.admin import brands_like, find_photos  # noqa: PLC0415 - as in `run`
 
     with explained():
-        photos = find_photos(settings.load(), brand, min_quality, limit, _warn)
+        loaded = settings.load()
+        photos = find_photos(loaded, brand, min_quality, limit, _warn)
+    if not photos:
+        like = asyncio.run(brands_like(loaded, brand))
+        err.print(_none_found(brand, min_quality, like), style="yellow")
     for photo in photos:
         if out.is_terminal:
             out.print(f"{photo.quality:.3f}  {photo.photo_id}")
@@ -269,6 +273,15 @@ def _name_in(uri: str) -> str:
     """The last part of a URI's path. A query may be a signature, and is not one of a photo's name."""
     path = uri if uri[:5].lower() == "file:" else re.split("[?#]", uri, maxsplit=1)[0]
     return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _none_found(brand: str, min_quality: float, like: list[str] | None) -> str:
+    """Why there is no photo of a brand."""
+    least = f" of a quality of {min_quality:g} or more" if min_quality else ""
+    if like is None or like == [brand]:
+        return f"no photo{least} shows {brand}"
+    names = f", but {', '.join(like)}" if like else ""
+    return f"no photo shows {brand}: the served model does not know this brand{names}"
 
 
 def _warn(detail: str) -> None:

@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from functools import cache, partial
+from functools import partial
 from typing import Final
 
 from consumer.errors import Dependency, DependencyDown
-from consumer.kafka import clients
 from consumer.resilience import Dependencies
 from consumer.service.construction import Connections
-from consumer.settings.sections import KafkaSettings
 
 _APART_S: Final = 1.0
 #: A server that is stopped is named within five seconds: this, the pause, and the start of the next question.
@@ -18,22 +16,14 @@ _PATIENCE_S: Final = 3.0
 Ping = Callable[[], Awaitable[object]]
 
 
-def probes(
-    kafka: KafkaSettings, connections: Connections, dependencies: Dependencies
-) -> Iterator[Coroutine[None, None, None]]:
+def probes(connections: Connections, dependencies: Dependencies) -> Iterator[Coroutine[None, None, None]]:
     """What asks each server for ever.
 
     Yields:
         A coroutine for each.
     """
-    admin = cache(partial(clients.admin_client, kafka.bootstrap_servers, kafka.extra))
-
-    def cluster() -> None:
-        with clients.kafka_failures():
-            admin().describe_cluster(request_timeout=_PATIENCE_S).result(_PATIENCE_S)
-
     pings: dict[Dependency, Ping] = {
-        "kafka": partial(asyncio.to_thread, cluster),
+        "kafka": partial(connections.publisher.ping, _PATIENCE_S),
         "redis": connections.store.ping,
         "triton": connections.triton.ping,
     }

@@ -142,7 +142,7 @@ class Service:
         self._log.info("service.started", group_id=job.group_id, release=parts.in_force.bench.release.number)
         watches = [self._watch_decodes(parts.preparer), self._watch_heads(parts.heads), parts.in_force.watch()]
         if job.yields is None and self._connections is not None:  # one that yields has no core for that at times
-            watches += probes(self._settings.kafka, self._connections, self.dependencies)
+            watches += probes(self._connections, self.dependencies)
         for watch in watches:
             stack.callback(self._loop.create_task(watch).cancel)
 

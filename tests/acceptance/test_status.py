@@ -117,6 +117,19 @@ def test_help_and_version_are_where_people_look() -> None:
     assert photo_tagger("runs", "start", "-h").returncode == helped.returncode == version.returncode == 0
 
 
+async def test_a_brand_that_nobody_shows_is_told_from_one_that_is_not_known(world: World) -> None:
+    async def found(brand: str, **env: str) -> tuple[int, str, str]:
+        named = environment(world.settings, **env)
+        ended = await asyncio.to_thread(photo_tagger, "find", brand, env=named)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    assert await found("azure") == (0, "", "no photo shows azure\n")
+    unknown = "no photo shows {}: the served model does not know this brand{}\n"
+    assert await found("AZUR") == (0, "", unknown.format("AZUR", ", but azure"))
+    assert await found("no_logo_at_all") == (0, "", unknown.format("no_logo_at_all", ""))
+    assert await found("AZUR", TAGGER_TRITON__URL="127.0.0.1:1") == (0, "", "no photo shows AZUR\n")
+
+
 def test_a_rate_becomes_cores_and_bytes_without_any_server() -> None:
     found = json.loads(photo_tagger("sizing", "--photos-per-s", "1000", "--triton-ms", "2").stdout)
     assert {need["what"]: need["amount"] for need in found["needs"]}["workers"] == 6
