@@ -176,7 +176,7 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
     if job.sink_of is not None:
         sink = job.sink_of(connections.store, connections.publisher)
         fetch = _told(fetcher.fetch, sink.fetched)
-        steps = replace(steps, store=sink, publish=sink, wants=sink.wants, fetch=fetch, rejection=sink.rejection)
+        steps = replace(steps, store=sink, publish=sink, wants=sink.wants, fetch=fetch, letters=sink.letters)
     suspended = threading.Event()
     admission = Admission(
         _pipeline_of(settings, steps, runtime, service.max_in_flight).handle,

@@ -9,13 +9,12 @@ from consumer.kafka.headers import Delivery
 from consumer.kafka.publisher import Publisher
 from consumer.redis.store import Store, Written
 from consumer.resilience import Deferral
-from consumer.telemetry import LogEvent
 
 
 class ReplaySink:
     """Tags go where the service's go; `known` are the places of uploads (partition, offset) with a dead letter."""
 
-    rejection: LogEvent = "photo.not_judged"
+    letters = True
 
     def __init__(self, store: Store, publisher: Publisher, known: Container[tuple[int, int]]) -> None:
         self._store = store

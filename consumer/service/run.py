@@ -80,9 +80,9 @@ class Service:
         return self._parts is not None and self._parts.streams[0].source.in_flight == 0
 
     def outcomes(self) -> dict[str, int]:
-        """The number of records by outcome."""
+        """The number of records by outcome, of those outcomes that there were."""
         samples = next(iter(self.metrics.records.collect())).samples
-        return {entry.labels["outcome"]: int(entry.value) for entry in samples if entry.name.endswith("_total")}
+        return {entry.labels["outcome"]: int(entry.value) for entry in samples if entry.value}
 
     def stop(self) -> None:
         """Asks the service to drain and stop."""

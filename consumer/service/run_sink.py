@@ -17,7 +17,6 @@ from consumer.resilience import Deferral
 from consumer.runs import answers
 from consumer.runs.answers import Answer
 from consumer.runs.definition import Run
-from consumer.telemetry import LogEvent
 from consumer.versions import content_in, content_revision
 
 #: For the tags of the live service, and between two looks for them.
@@ -43,7 +42,7 @@ class RunSink:
     skipped: nobody will read an answer about them.
     """
 
-    rejection: LogEvent = "photo.not_judged"
+    letters = False
 
     def __init__(
         self, run: Run, topic: str, store: Store, publisher: Publisher, pace: Callable[[], Awaitable[None]]
