@@ -3,7 +3,7 @@
 import inspect
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.kustomization import Object, containers, pod_of
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "app.kubernetes.io/name"
 #: What docs/kubernetes.md tells to make by hand.
-SECRETS = {"consumer-secrets", "triton-admin"}
+SECRETS = {"consumer-secrets", "consumer-files", "triton-admin"}
 #: Settings that are passwords, or URLs with one.
 SECRET_SETTINGS = {
     variable_of(name) for name in ("redis.url", "triton.admin_key", "fetch.stores", "fetch.proxy", "kafka.extra")
@@ -80,11 +80,6 @@ def loaded(variables: dict[str, str]) -> Settings:
         return load()
 
 
-def probes(container: Object) -> Iterator[tuple[str, Object]]:
-    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
-        yield name, container[name]["httpGet"]
-
-
 def selectors_match_what_they_are_for(objects: Objects) -> None:
     for deployment in of_kind(objects, "Deployment").values():
         assert selects(deployment["spec"]["selector"], labels_of(deployment))
@@ -130,7 +125,8 @@ def settings_exist(objects: Objects) -> None:
 def probes_ask_for_what_is_served(objects: Objects) -> None:
     for name, served, live in (("consumer", OURS, "/live"), ("triton", TRITONS, "/v2/health/live")):
         _, container = workload(objects, name)
-        paths = {probe: asked["path"] for probe, asked in probes(container)}
+        paths = {name: value["httpGet"]["path"] for name, value in container.items() if name.endswith("Probe")}
+        assert paths.keys() == {"startupProbe", "livenessProbe", "readinessProbe"}
         assert set(paths.values()) <= served
         assert paths["livenessProbe"] == live
         assert paths["readinessProbe"] != live
@@ -145,6 +141,7 @@ def what_is_mounted_or_referred_to_exists(objects: Objects) -> None:
         for volume in volumes.values():
             assert volume.get("persistentVolumeClaim", {}).get("claimName", "models") in claims
             assert volume.get("configMap", {}).get("name", "install-models") in maps
+            assert volume.get("secret", {}).get("secretName", "consumer-files") in SECRETS
         for container in containers(deployment):
             for source in container.get("envFrom", []):
                 assert source.get("configMapRef", {}).get("name", "consumer-settings") in maps
