@@ -155,10 +155,27 @@ BROKEN: list[tuple[Check, tuple[str, str], tuple[Any, ...], object]] = [
     (checks.only_what_is_needed_can_be_reached, ("NetworkPolicy", "triton"), ("spec", "egress"), [{}]),
     (checks.only_what_is_needed_can_be_reached, ("NetworkPolicy", "closed"), ("spec", "policyTypes"), ["Ingress"]),
     (
-        checks.brokers_can_be_reached,
+        checks.brokers_names_and_triton_can_be_reached,
         ("ConfigMap", "consumer-settings"),
         ("data", "TAGGER_KAFKA__BOOTSTRAP_SERVERS"),
         "broker.streaming.svc:9092",
     ),
-    (checks.brokers_can_be_reached, ("NetworkPolicy", "consumer"), ("spec", "egress", 0, "ports"), [{"port": 5353}]),
+    (
+        checks.brokers_names_and_triton_can_be_reached,
+        ("NetworkPolicy", "consumer"),
+        ("spec", "egress", 0, "ports"),
+        [{"port": 5353}],
+    ),
+    (
+        checks.brokers_names_and_triton_can_be_reached,
+        ("NetworkPolicy", "consumer"),
+        ("spec", "egress", 3, "ports"),
+        [{"port": 8000}],
+    ),
+    (
+        checks.no_secret_is_in_the_clear,
+        ("ConfigMap", "consumer-settings"),
+        ("data", "TAGGER_KAFKA__EXTRA__SASL__PASSWORD"),
+        "1234",
+    ),
 ]

@@ -22,9 +22,7 @@ NAME = "app.kubernetes.io/name"
 #: What docs/kubernetes.md tells to make by hand.
 SECRETS = {"consumer-secrets", "consumer-files", "triton-admin"}
 #: Settings that are passwords, or URLs with one.
-SECRET_SETTINGS = {
-    variable_of(name) for name in ("redis.url", "triton.admin_key", "fetch.stores", "fetch.proxy", "kafka.extra")
-}
+SECRET_SETTINGS = tuple(variable_of(name) for name in ("redis.url", "triton.admin_key", "fetch.stores", "fetch.proxy"))
 OURS = set(re.findall(r'web\.get\("(/\w+)"', (ROOT / "consumer/service/health.py").read_text()))
 #: The HTTP endpoints of the KServe protocol that Triton serves.
 TRITONS = {"/v2/health/live", "/v2/health/ready"}
@@ -210,8 +208,8 @@ def no_secret_is_in_the_clear(objects: Objects) -> None:
     for deployment in of_kind(objects, "Deployment").values():
         values += [pair for container in containers(deployment) for pair in env_of(container).items()]
     for name, value in values:
-        assert not name.startswith(tuple(SECRET_SETTINGS)), name
-        assert not re.search(r"PASSWORD|SECRET|TOKEN|_KEY$", name), name
+        assert not name.startswith(SECRET_SETTINGS), name
+        assert not re.search(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|JAAS|_KEY$", name), name
         assert not re.search(r"://[^/\s]*@", value), name
 
 
@@ -257,7 +255,7 @@ def only_what_is_needed_can_be_reached(objects: Objects) -> None:
             assert not [f"{network} ({kind})" for network, kind in refused if reaches(block, network)]
 
 
-def brokers_can_be_reached(objects: Objects) -> None:
+def brokers_names_and_triton_can_be_reached(objects: Objects) -> None:
     _, container = workload(objects, "consumer")
     host, _, port = settings_of(objects, container)["TAGGER_KAFKA__BOOTSTRAP_SERVERS"].partition(":")
     namespace = host.split(".")[1]
@@ -266,6 +264,9 @@ def brokers_can_be_reached(objects: Objects) -> None:
     assert [rule for rule in egress if peer in rule["to"] and {"port": int(port)} in rule["ports"]]
     names = [rule for rule in egress if {"port": 53, "protocol": "UDP"} in rule["ports"]]
     assert names, "no name is resolved"
+    (triton,) = (rule for rule in egress if any("podSelector" in peer and len(peer) == 1 for peer in rule["to"]))
+    assert selected(objects, triton["to"][0]["podSelector"]) == [of_kind(objects, "Deployment")["triton"]]
+    assert triton["ports"] == [{"port": 8001}]
 
 
 def reaches(block: Object, network: Any) -> bool:
@@ -293,5 +294,5 @@ CHECKS: list[Callable[[Objects], None]] = [
     images_carry_the_version_of_the_project,
     triton_is_started_as_compose_does,
     only_what_is_needed_can_be_reached,
-    brokers_can_be_reached,
+    brokers_names_and_triton_can_be_reached,
 ]
