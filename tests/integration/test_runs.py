@@ -40,6 +40,8 @@ async def test_a_run_is_compared_promoted_and_taken_back_while_photos_come(chang
             assert (answer.before.version.split(".")[1], answer.after.version.split(".")[1]) == ("000001", "000000")
             assert answer.format == "jpeg"
         report = (await run_diff.diff(change.settings, run.run_id)).report
+        assert report.latency is not None
+        assert report.photos_per_s == pytest.approx(30 / report.run.seconds)
         assert (report.photos.compared, report.quality.mean_shift) == (30, pytest.approx(-0.13, abs=0.02))
         changed = sum(verdict(each.before) != verdict(each.after) for each in answers.values())
         assert report.changes.any.count == changed > 0
@@ -172,6 +174,8 @@ async def test_what_cannot_be_judged_is_an_answer_and_no_dead_letter(change: Cha
     }
     assert answers["photo1"].before is not None
     assert change.world.dead() == change.world.waiting() == []
+    assert change.world.events_logged("dead_letter.published") == []
+    assert change.world.events_logged("photo.not_judged")
 
 
 async def test_a_run_is_over_the_photos_that_were_chosen(change: ChangeBench) -> None:
@@ -205,6 +209,7 @@ async def test_thresholds_alone_are_decided_anew_without_a_photo(change: ChangeB
     assert len(change.world.photos.requests) == asked
     assert all(answer.after.quality.good for answer in answers.values() if answer.before.quality.score >= 0.2)
     assert any(answer.after.brands and not answer.before.brands for answer in answers.values())
+    assert (await run_diff.diff(change.settings, run.run_id)).report.latency is None
     applied = await change.promote(run)
     assert (applied.release, applied.written) == (2, 40)
     change.check(2, "1")
