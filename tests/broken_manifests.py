@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests import kubernetes_checks as checks
+from tests.kubernetes_objects import NAME
 from tests.kustomization import Object
 
 Check = Callable[[list[Object]], None]
@@ -12,18 +13,18 @@ Check = Callable[[list[Object]], None]
 POD = ("spec", "template", "spec")
 MAIN = (*POD, "containers", 0)
 BROKEN: list[tuple[Check, tuple[str, str], tuple[Any, ...], object]] = [
-    (checks.selectors_match_what_they_are_for, ("Service", "triton"), ("spec", "selector"), {checks.NAME: "tritons"}),
+    (checks.selectors_match_what_they_are_for, ("Service", "triton"), ("spec", "selector"), {NAME: "tritons"}),
     (
         checks.selectors_match_what_they_are_for,
         ("PodDisruptionBudget", "consumer"),
         ("spec", "selector", "matchLabels"),
-        {checks.NAME: "consumers"},
+        {NAME: "consumers"},
     ),
     (
         checks.selectors_match_what_they_are_for,
         ("Deployment", "consumer"),
         ("spec", "template", "metadata", "labels"),
-        {checks.NAME: "tagger"},
+        {NAME: "tagger"},
     ),
     (
         checks.ports_that_are_named_exist,
@@ -69,8 +70,14 @@ BROKEN: list[tuple[Check, tuple[str, str], tuple[Any, ...], object]] = [
     (
         checks.what_is_mounted_or_referred_to_exists,
         ("Deployment", "consumer"),
-        (*MAIN, "envFrom", 1, "secretRef", "name"),
+        (*POD, "volumes", 1, "secret", "secretName"),
         "unheard-of",
+    ),
+    (
+        checks.what_is_mounted_or_referred_to_exists,
+        ("ConfigMap", "consumer-settings"),
+        ("data", "TAGGER_REDIS__URL_FILE"),
+        "/run/secrets/redis-url",
     ),
     (checks.a_pod_may_finish_what_it_does, ("Deployment", "consumer"), (*POD, "terminationGracePeriodSeconds"), 20),
     (

@@ -7,75 +7,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from consumer import __version__
 from consumer.fetch import addresses
 from consumer.kafka.topics import create_topics
 from consumer.service.run import _CLOSE_TIMEOUT_S
-from consumer.settings import Settings, load, variable_of
+from consumer.settings import variable_of
+from tests.kubernetes_objects import (
+    NAME,
+    Objects,
+    env_of,
+    labels_of,
+    loaded,
+    of_kind,
+    ports_of,
+    selected,
+    selects,
+    settings_of,
+    workload,
+)
 from tests.kustomization import Object, containers, pod_of
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME = "app.kubernetes.io/name"
 #: What docs/kubernetes.md tells to make by hand.
-SECRETS = {"consumer-secrets", "consumer-files", "triton-admin"}
+SECRETS = {"consumer-secrets", "triton-admin"}
 #: Settings that are passwords, or URLs with one.
 SECRET_SETTINGS = tuple(variable_of(name) for name in ("redis.url", "triton.admin_key", "fetch.stores", "fetch.proxy"))
 OURS = set(re.findall(r'web\.get\("(/\w+)"', (ROOT / "consumer/service/health.py").read_text()))
 #: The HTTP endpoints of the KServe protocol that Triton serves.
 TRITONS = {"/v2/health/live", "/v2/health/ready"}
-
-Objects = list[Object]
-
-
-def of_kind(objects: Objects, kind: str) -> dict[str, Object]:
-    return {made["metadata"]["name"]: made for made in objects if made["kind"] == kind}
-
-
-def workload(objects: Objects, name: str) -> tuple[Object, Object]:
-    """The specification of a Deployment, and its main container."""
-    spec = of_kind(objects, "Deployment")[name]["spec"]
-    return spec, spec["template"]["spec"]["containers"][0]
-
-
-def labels_of(deployment: Object) -> dict[str, str]:
-    return deployment["spec"]["template"]["metadata"]["labels"]
-
-
-def selects(selector: Object, labels: dict[str, str]) -> bool:
-    by_expression = all(
-        rule["operator"] == "In" and labels.get(rule["key"]) in rule["values"]
-        for rule in selector.get("matchExpressions", [])
-    )
-    return by_expression and selector.get("matchLabels", {}).items() <= labels.items()
-
-
-def selected(objects: Objects, selector: Object) -> list[Object]:
-    return [made for made in of_kind(objects, "Deployment").values() if selects(selector, labels_of(made))]
-
-
-def ports_of(deployment: Object) -> set[str]:
-    return {port["name"] for container in containers(deployment) for port in container.get("ports", [])}
-
-
-def env_of(container: Object) -> dict[str, str]:
-    return {entry["name"]: entry["value"] for entry in container.get("env", []) if "value" in entry}
-
-
-def settings_of(objects: Objects, container: Object) -> dict[str, str]:
-    """The variables of a container that are not secret."""
-    maps = of_kind(objects, "ConfigMap")
-    named = [source["configMapRef"]["name"] for source in container["envFrom"] if "configMapRef" in source]
-    return {name: value for each in named for name, value in maps[each]["data"].items()} | env_of(container)
-
-
-def loaded(variables: dict[str, str]) -> Settings:
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in variables.items():
-            environment.setenv(name, value)
-        return load()
 
 
 def selectors_match_what_they_are_for(objects: Objects) -> None:
@@ -139,11 +100,16 @@ def what_is_mounted_or_referred_to_exists(objects: Objects) -> None:
         for volume in volumes.values():
             assert volume.get("persistentVolumeClaim", {}).get("claimName", "models") in claims
             assert volume.get("configMap", {}).get("name", "install-models") in maps
-            assert volume.get("secret", {}).get("secretName", "consumer-files") in SECRETS
+            assert volume.get("secret", {}).get("secretName", "consumer-secrets") in SECRETS
         for container in containers(deployment):
+            secrets = {mount["mountPath"] for mount in container["volumeMounts"] if "secret" in volumes[mount["name"]]}
+            files = {
+                name: Path(path) for name, path in settings_of(objects, container).items() if name.endswith("_FILE")
+            }
+            assert {str(path.parent) for path in files.values()} <= secrets, files
             for source in container.get("envFrom", []):
                 assert source.get("configMapRef", {}).get("name", "consumer-settings") in maps
-                assert source.get("secretRef", {}).get("name", "consumer-secrets") in SECRETS
+                assert source.keys() == {"configMapRef"}
             for entry in container.get("env", []):
                 assert entry.get("valueFrom", {}).get("secretKeyRef", {}).get("name", "triton-admin") in SECRETS
 
@@ -208,7 +174,7 @@ def no_secret_is_in_the_clear(objects: Objects) -> None:
     for deployment in of_kind(objects, "Deployment").values():
         values += [pair for container in containers(deployment) for pair in env_of(container).items()]
     for name, value in values:
-        assert not name.startswith(SECRET_SETTINGS), name
+        assert not name.startswith(SECRET_SETTINGS) or name.endswith("_FILE"), name
         assert not re.search(r"PASSWORD|SECRET|TOKEN|CREDENTIAL|JAAS|_KEY$", name), name
         assert not re.search(r"://[^/\s]*@", value), name
 

@@ -17,7 +17,8 @@ from consumer.errors import SettingsError
 from consumer.service.health import Readiness, serve_health
 from tests import kubernetes_checks as checks
 from tests.broken_manifests import BROKEN, Check
-from tests.kubernetes_checks import CHECKS, OURS, of_kind, workload
+from tests.kubernetes_checks import CHECKS, OURS
+from tests.kubernetes_objects import loaded, of_kind, settings_of, workload
 from tests.kustomization import Object, built, identity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,9 +129,13 @@ def test_the_overlay_of_the_page_brings_its_registry_brokers_and_network(tmp_pat
         fits(made)
     for name in ("consumer", "triton"):
         assert workload(objects, name)[1]["image"].startswith("registry.example.org/photo-tagger/")
-    settings = checks.loaded(checks.settings_of(objects, workload(objects, "consumer")[1]))
+    settings = loaded(settings_of(objects, workload(objects, "consumer")[1]))
     assert settings.kafka.bootstrap_servers == "broker.example.org:9093"
     assert settings.kafka.extra["security.protocol"] == "sasl_ssl"
+    # Each file that a setting names is made a key of the Secret by the page.
+    named = " ".join(settings_of(objects, workload(objects, "consumer")[1]).values())
+    keys = set(re.findall(r"/run/secrets/photo-tagger/(\S+)", named))
+    assert set(re.findall(r"--from-file=(\S+)", page)) == keys
     kafka = of_kind(objects, "NetworkPolicy")["consumer"]["spec"]["egress"][1]
     assert kafka == {"to": [{"ipBlock": {"cidr": "10.20.0.0/16"}}], "ports": [{"port": 9092}, {"port": 9093}]}
 
