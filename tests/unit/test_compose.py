@@ -15,6 +15,8 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 ONE_SHOT = {"topics"}
 LONG_RUNNING = sorted(SERVICES.keys() - ONE_SHOT)
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
+#: Built for Kubernetes alone, with triton_models/ as its context.
+MODELS = ROOT / "deploy/models.Dockerfile"
 
 #: What `tritonserver --help` of 2.51 lists, less the deprecated ones.
 TRITON_FLAGS = """
@@ -56,7 +58,7 @@ def test_every_image_is_pinned_to_a_release() -> None:
             "${PYTHON_IMAGE}",
             "${TRITON_IMAGE}",
         }
-    assert len(named) == 4
+    assert len(named) == 5
     for image in named:
         assert re.search(r":v?\d+\.\d+[\w.-]*$", image), f"{image} is not pinned"
 
@@ -244,9 +246,18 @@ def test_the_build_context_leaves_out(path: str) -> None:
 
 
 def test_the_build_context_holds_all_that_is_copied() -> None:
-    for dockerfile in DOCKERFILES:
+    for dockerfile in set(DOCKERFILES) - {MODELS}:
         for source in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile.read_text(), re.MULTILINE):
             assert in_context(f"{source}/cli.py" if (ROOT / source).is_dir() else source), source
+
+
+def test_the_image_of_the_models_shares_the_base_of_the_consumers() -> None:
+    bases = [
+        re.findall(r"^ARG PYTHON_IMAGE=.*$", path.read_text(), re.MULTILINE) for path in (MODELS, *DOCKERFILES[:1])
+    ]
+    assert DOCKERFILES[0].name == "consumer.Dockerfile"
+    assert bases[0] == bases[1]
+    assert f"-t photo-tagger/models:{__version__} triton_models\n" in MODELS.read_text()
 
 
 def in_context(path: str) -> bool:
