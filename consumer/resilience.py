@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -76,6 +77,9 @@ class _Need:
     def __str__(self) -> str:
         return f"{self.dependency} ({self.part})" if self.part else self.dependency
 
+    def is_part(self) -> bool:
+        return bool(self.part)
+
 
 class Dependencies:
     """Which dependencies are down, and calls that wait for them; logs each loss, reminders and the recovery.
@@ -92,6 +96,8 @@ class Dependencies:
         self._details: dict[_Need, str] = {}
         self._reminded_s: dict[_Need, float] = {}
         self._recovered_s: dict[_Need, float] = {}
+        #: Calls that failed and will be made again.
+        self._waiting: Counter[_Need] = Counter()
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -119,7 +125,7 @@ class Dependencies:
         Raises:
             DependencyDown: it is down and `waits` returns false.
         """
-        wait_s, parts = _FIRST_WAIT_S, set[_Need]()
+        wait_s, needs = _FIRST_WAIT_S, set[_Need]()
         try:
             while True:
                 began_s = monotonic()
@@ -130,11 +136,12 @@ class Dependencies:
                         raise
                     need = _Need(error.dependency, error.part)
                     self._note_loss(need, error.detail, began_s)
-                    if need.part:
-                        parts.add(need)
+                    self._waiting[need] += need not in needs
+                    needs.add(need)
                 else:
                     # Of each photo five calls come here, and nearly never is anything lost.
-                    for need in (_Need(dependency), *parts) if self._lost_s else ():
+                    recovered = (_Need(dependency), *filter(_Need.is_part, needs)) if self._lost_s else ()
+                    for need in recovered:
                         self._note_recovery(need, began_s)
                     return result
                 # Jitter, so that the photos in flight do not all call a server at once that just came back.
@@ -142,8 +149,21 @@ class Dependencies:
                 wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
         finally:
             # Given up, as at a stop: if others wait for a part, they will say so again.
-            for need in parts:
-                self._forget(need)
+            for need in needs:
+                self._waiting[need] -= 1
+                if need.part:
+                    self._forget(need)
+
+    async def probe(self, dependency: Dependency, ping: Callable[[], Awaitable[object]]) -> None:
+        """Asks a server whether it answers; that it does ends no loss whose end a call waits for: that asks more."""
+        need, began_s = _Need(dependency), monotonic()
+        try:
+            await ping()
+        except DependencyDown as down:
+            self._note_loss(need, down.detail, began_s)
+        else:
+            if not self._waiting[need]:
+                self._note_recovery(need, began_s)
 
     def _note_loss(self, need: _Need, detail: str, began_s: float) -> None:
         if began_s < self._recovered_s.get(need, 0.0):

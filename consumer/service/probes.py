@@ -33,7 +33,7 @@ def probes(connections: Connections, dependencies: Dependencies) -> Iterator[Cor
 
 async def _probe(dependencies: Dependencies, dependency: Dependency, ping: Ping) -> None:
     while True:
-        await dependencies.retry_until_available(dependency, partial(_in_time, dependency, ping))
+        await dependencies.probe(dependency, partial(_in_time, dependency, ping))
         await asyncio.sleep(_APART_S)
 
 

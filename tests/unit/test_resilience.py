@@ -79,6 +79,43 @@ async def test_what_is_waited_for_is_known_while_it_is_down(log: RecordingLog, m
     assert metrics.registry.get_sample_value("tagger_dependency_up", {"dependency": "triton"}) == 1
 
 
+async def test_a_probe_names_what_no_call_asks_and_ends_no_loss_that_a_call_waits_for(
+    log: RecordingLog, metrics: Metrics
+) -> None:
+    dependencies, full = Dependencies(log, metrics), [True]
+
+    async def answers() -> None:
+        pass
+
+    async def silent() -> None:
+        raise DependencyDown("redis", "no answer")
+
+    async def write() -> None:
+        if full[0]:
+            raise DependencyDown("redis", "out of memory")
+
+    await dependencies.probe("redis", silent)
+    assert dependencies.losses == ("redis: no answer",)
+    await dependencies.probe("redis", answers)
+    assert dependencies.lost == ()
+
+    writing = asyncio.create_task(dependencies.retry_until_available("redis", write))
+    await asyncio.sleep(0)
+    await dependencies.probe("redis", answers)
+    assert dependencies.losses == ("redis: out of memory",)
+    full[0] = False
+    await writing
+    assert dependencies.lost == ()
+
+    full[0] = True
+    writing = asyncio.create_task(dependencies.retry_until_available("redis", write))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    await dependencies.probe("redis", answers)
+    assert dependencies.lost == (), "nobody waits any more"
+
+
 async def test_dependencies_are_lost_and_found_apart(log: RecordingLog, metrics: Metrics) -> None:
     dependencies, release = Dependencies(log, metrics), asyncio.Event()
 
