@@ -128,7 +128,7 @@ class Head(nn.Linear):
             seen = functional.relu(self.hidden(seen))
         seen = functional.dropout(seen, self.dropout, self.training)
         if self.training and self.members > 1:
-            parts, weights = (tensor.unflatten(1, (self.members, -1)) for tensor in (seen, self.weight))
+            parts, weights = (tensor.view(len(tensor), self.members, -1) for tensor in (seen, self.weight))
             return (torch.einsum("nmh,omh->nmo", parts, weights) + self.bias).flatten(0, 1)
         return super().forward(seen / self.members if self.members > 1 else seen)
 
