@@ -301,7 +301,11 @@ class Pipeline:
     async def _reject(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> Outcome:
         await self._bury(delivery, partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt))
         delivery.wait.rejected = reason
-        self.log.warning("dead_letter.published", **_keyed_place(delivery.record), reason=reason, detail=detail)
+        about = {**_keyed_place(delivery.record), "reason": reason, "detail": detail}
+        if self.steps.letters:
+            self.log.warning("dead_letter.published", **about)
+        else:
+            self.log.warning("photo.not_judged", **about)
         return "dead_lettered"
 
     async def _bury(self, delivery: Delivery, letter: Callable[[], Awaitable[None]]) -> None:

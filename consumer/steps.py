@@ -44,6 +44,9 @@ class ResultPublisher(Protocol):
 class Sink(TagStore, ResultPublisher, Protocol):
     """Where the answers of a run go in place of tags, and which photos it is over."""
 
+    #: Whether a photo that is rejected becomes a dead letter.
+    letters: bool
+
     async def wants(self, event: events.Event) -> bool:
         """Whether the photo of an event is to be judged."""
 
@@ -83,6 +86,8 @@ class Steps:
     parse: Callable[[Record], events.Event] = events.parse
     #: Whether an event is processed at all, others are skipped; without it, every one is.
     wants: Callable[[events.Event], Awaitable[bool]] | None = None
+    #: Whether a photo that is rejected becomes a dead letter; an answer of a run otherwise.
+    letters: bool = True
     #: Whether the upload of a photo may be under way, so that it becomes whole later.
     is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False
 

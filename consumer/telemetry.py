@@ -6,6 +6,7 @@ A misspelt log event is a type error; a metric is an attribute. No photo or user
 import io
 import json
 import logging
+import platform
 import sys
 from collections.abc import MutableMapping
 from contextlib import AbstractContextManager
@@ -16,9 +17,18 @@ from typing import Any, Final, Literal, Protocol, TextIO, cast, get_args
 
 import orjson
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
-from consumer.errors import Dependency
+from consumer import __version__
+from consumer.errors import Dependency, PermanentReason, TransientReason
 from consumer.escape import json_printable, printable
 from consumer.lines import UnblockingLines
 
@@ -41,6 +51,7 @@ LogEvent = Literal[
     "offsets.reset",
     "photo.deferred",
     "photo.failed",
+    "photo.not_judged",
     "photo.retried",
     "photo.tagged",
     "photo.deleted",
@@ -81,6 +92,9 @@ Stage = Literal["fetch", "prepare", "infer", "write", "publish"]
 #: Of the process, as the configuration of structlog is.
 LINES_LOST: Final = Counter("tagger_log_lines_lost_total", "Log lines that could not be written", registry=None)
 
+# A time of creation beside each counter says what `process_start_time_seconds` says.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
 _LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _AGE_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400)
 
@@ -111,6 +125,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
         histogram = partial(Histogram, registry=self.registry)
+        ProcessCollector(registry=self.registry)
+        Info("tagger_build", "Version of the service and of Python", registry=self.registry).info(
+            {"version": __version__, "python": platform.python_version()}
+        )
         self.records = counter("tagger_records_total", "Records by outcome", ["outcome"])
         self.dead_letters = counter("tagger_dead_letters_total", "Dead letters by reason", ["reason"])
         self.disordered = counter(
@@ -125,6 +143,13 @@ class Metrics:
         self.stage_seconds = histogram(
             "tagger_stage_duration_seconds", "Time of one stage for one photo", ["stage"], buckets=_LATENCY_BUCKETS
         )
+        # What never happened yet is 0, not missing: the first case of a reason is an increase then.
+        for name in get_args(Outcome):
+            self.records.labels(name)
+        for name in (*get_args(PermanentReason), *get_args(TransientReason)):
+            self.dead_letters.labels(name)
+        for name in get_args(TransientReason):
+            self.retries.labels(name)
         # Looked up once: of each photo five stages are timed.
         self._stages: dict[Stage, Histogram] = {name: self.stage_seconds.labels(name) for name in get_args(Stage)}
         self.event_age_seconds = histogram(

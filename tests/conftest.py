@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("shared")
 # A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.world_fixtures"]
+pytest_plugins = ["tests.secure_fixtures", "tests.world_fixtures"]
 
 
 @pytest.fixture(scope="session")

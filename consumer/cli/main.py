@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 from rich.table import Table
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, models, redis, runs
+from consumer.cli import check, dlq, look, models, redis, runs, size
 from consumer.cli.console import (
     Exit,
     echo_json,
@@ -33,18 +34,26 @@ app = typer.Typer(
     help="Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(redis.app)
 app.add_typer(check.app)
+app.add_typer(look.app)
+app.add_typer(size.app)
 
 #: A worker that ends with one of these is not restarted; the supervisor ends with the same code.
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
 
 _STANDARD_ERROR: Final = 2
+
+
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - as typer calls it
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @app.command()
@@ -120,14 +129,16 @@ def topics(
 @app.command()
 def send(
     uri: Annotated[str, typer.Argument(help="where the photo is: https://..., file:///...")],
-    photo_id: Annotated[str | None, typer.Option("--id", help="photo id; the URI's last part by default")] = None,
+    photo_id: Annotated[
+        str | None, typer.Option("--id", help="photo id; the last part of the URI's path by default")
+    ] = None,
     *,
     delete: Annotated[bool, typer.Option("--delete", help="send photo.deleted for this id instead")] = False,
 ) -> None:
     """Publish one photo.uploaded event, as the upload pipeline would."""
     from consumer.operations.admin import send_event  # noqa: PLC0415 - as in `run`
 
-    name = photo_id or uri.rstrip("/").rsplit("/", 1)[-1]
+    name = photo_id or _name_in(uri)
     now = datetime.now(UTC)
     event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
     with explained():
@@ -141,19 +152,22 @@ def tags(
     wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until all have tags")] = 0.0,
 ) -> None:
     """Show the tags of photos; JSON lines in a pipe. Exit code 6 if one has none."""
-    from consumer.operations.admin import read_tags  # noqa: PLC0415 - as in `run`
+    from consumer.operations.status import await_tags  # noqa: PLC0415 - as in `run`
 
     with explained():
-        found = read_tags(settings.load(), photo_ids, wait_s, cache(_warn))
+        found, rejected = await_tags(settings.load(), photo_ids, wait_s, cache(_warn))
     if out.is_terminal:
         out.print(_tags_table([found[photo_id] for photo_id in photo_ids if photo_id in found]))
     else:
         for photo_id in photo_ids:
             if photo_id in found:
                 echo_json(found[photo_id])
+    for photo_id, why in rejected.items():
+        err.print(f"no tags, but a dead letter: {photo_id}: {why}", style="yellow")
     missing = [photo_id for photo_id in photo_ids if photo_id not in found]
+    if unknown := [photo_id for photo_id in missing if photo_id not in rejected]:
+        err.print(f"no tags: {', '.join(unknown)}; why: photo-tagger status ID", style="yellow")
     if missing:
-        err.print(f"no tags: {', '.join(missing)}", style="yellow")
         raise typer.Exit(Exit.NOT_FOUND)
 
 
@@ -164,10 +178,14 @@ def find(
     limit: Annotated[int, typer.Option(help="most photos", min=1)] = 20,
 ) -> None:
     """List the best photos that show a brand."""
-    from consumer.operations.admin import find_photos  # noqa: PLC0415 - as in `run`
+    from consumer.operations.admin import brands_like, find_photos  # noqa: PLC0415 - as in `run`
 
     with explained():
-        photos = find_photos(settings.load(), brand, min_quality, limit, _warn)
+        loaded = settings.load()
+        photos = find_photos(loaded, brand, min_quality, limit, _warn)
+    if not photos:
+        like = asyncio.run(brands_like(loaded, brand))
+        err.print(_none_found(brand, min_quality, like), style="yellow")
     for photo in photos:
         if out.is_terminal:
             out.print(f"{photo.quality:.3f}  {photo.photo_id}")
@@ -241,6 +259,31 @@ def version() -> None:
     typer.echo(__version__)
 
 
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_tell_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out."""
+
+
+def _name_in(uri: str) -> str:
+    """The last part of a URI's path. A query may be a signature, and is not one of a photo's name."""
+    path = uri if uri[:5].lower() == "file:" else re.split("[?#]", uri, maxsplit=1)[0]
+    return path.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _none_found(brand: str, min_quality: float, like: list[str] | None) -> str:
+    """Why there is no photo of a brand."""
+    least = f" of a quality of {min_quality:g} or more" if min_quality else ""
+    if like is None or like == [brand]:
+        return f"no photo{least} shows {brand}"
+    names = f", but {', '.join(like)}" if like else ""
+    return f"no photo shows {brand}: the served model does not know this brand{names}"
+
+
 def _warn(detail: str) -> None:
     err.print(f"unreadable: {detail}", style="yellow")
 
@@ -261,6 +304,8 @@ def _tags_table(rows: list[Tags]) -> Table:
 def main() -> None:
     """The console script."""
     _hold_standard_descriptors()
+    # gRPC reads it when it is imported; by default it writes failed handshakes beside the line that says what is wrong.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     app()
 
 

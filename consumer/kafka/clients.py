@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from consumer.errors import DependencyDown, SettingsError
 from consumer.events import Headers, Record, Source
 from consumer.kafka.offsets import Partition
-from consumer.kafka.reasons import BLIND, REASONS
+from consumer.kafka.reasons import BLIND, FORBIDDEN, REASONS
 
 Properties = Mapping[str, str | int | float | bool]
 Client = TypeVar("Client")
@@ -26,6 +26,7 @@ _READER: Final[Mapping[str, object]] = {
     # A scan is fast: with the service's small prefetch it would wait a second whenever that is full.
     "queued.min.messages": 20_000,
     "queued.max.messages.kbytes": 65_536,
+    "fetch.message.max.bytes": 1_048_576,
     "fetch.queue.backoff.ms": 20,
 }
 
@@ -70,6 +71,8 @@ def consumer_client(
             "auto.offset.reset": "error",
             "queued.max.messages.kbytes": 8_192,
             "queued.min.messages": 1_000,
+            # Of each partition at once, compressed: a MiB of small events alike becomes 20 of them in memory.
+            "fetch.message.max.bytes": 65_536,
             **extra,
             **special,
         },
@@ -134,6 +137,7 @@ def _made(make: Callable[..., Client], properties: Mapping[str, object]) -> Clie
         SettingsError: librdkafka refuses a property, or all together.
         KafkaException: the host has no thread or descriptor left for it.
     """
+    REASONS.servers = str(properties["bootstrap.servers"])
     given = {name: str(value).lower() for name, value in properties.items()}
     tokens = "oauthbearer" in {given.get("sasl.mechanism"), given.get("sasl.mechanisms")}
     if (
@@ -174,11 +178,14 @@ def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: 
     missing = [topic for topic in wanted if topic not in known]
     if missing:
         raise DependencyDown(
-            "kafka", f"{bootstrap_servers}: no topic {', '.join(missing)}; create it with `photo-tagger topics`"
+            "kafka",
+            # Of a topic that a user may not describe, brokers do not say whether it is there.
+            f"{bootstrap_servers}: no topic {', '.join(missing)}; create it with `photo-tagger topics`, "
+            f"or let this user see it",
         )
     for topic in wanted:
         if (refusal := known[topic].error) is not None:
-            raise DependencyDown("kafka", f"{bootstrap_servers}: topic {topic}: {explain(refusal)}")
+            raise DependencyDown("kafka", explain(refusal, f"{bootstrap_servers}: topic {topic}"))
     return [(topic, partition) for topic in wanted for partition in sorted(known[topic].partitions)]
 
 
@@ -199,10 +206,17 @@ def kafka_failures() -> Iterator[None]:
 
 
 def explain(error: KafkaError, about: str = "") -> str:
-    """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text, behind `about`."""
+    """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text, behind `about`.
+
+    What a user may not do is told with the servers, and where its permissions are listed.
+    """
     if error.code() in BLIND and (reasons := str(REASONS)):
         return f"{reasons} ({error.name()})"
-    return ": ".join(filter(None, (about, error.name(), error.str())))
+    text = ": ".join(filter(None, (about, error.name(), error.str())))
+    if error.code() not in FORBIDDEN:
+        return text
+    servers = "" if REASONS.servers in text else f"{REASONS.servers}: "
+    return f"{servers}{text.rstrip('.')}; docs/security.md lists the permissions"
 
 
 def answer_of(error: KafkaError | None, message: Message) -> Source | KafkaError:

@@ -133,11 +133,18 @@ def delivery_of(record: Record, owner: Owner) -> Delivery:
 
 def retried_delivery_of(record: Record, owner: Owner) -> Delivery:
     """A record of the retry topic; one without valid retry headers is taken as if it had been sent there."""
-    try:
-        deferral = _deferral(_last(record.headers, RETRY_HEADERS))
-    except ValueError:
+    deferral = deferral_of(record.headers)
+    if deferral is None:
         return delivery_of(record, owner)
     return Delivery(record, owner, deferral.origin, record.headers[: -len(RETRY_HEADERS)], deferral)
+
+
+def deferral_of(headers: Headers) -> Deferral | None:
+    """What the headers of a record of the retry topic say; None where they are not valid."""
+    try:
+        return _deferral(_last(headers, RETRY_HEADERS))
+    except ValueError:
+        return None
 
 
 def retry_headers(sent: Headers, deferral: Deferral) -> Headers:

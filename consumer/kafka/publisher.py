@@ -9,7 +9,7 @@ from typing import Final, Protocol, Self
 from consumer import events
 from consumer.errors import ProducerFailed, Reason, RecordRefused
 from consumer.events import Deletion, Headers, Record, Source, Tags
-from consumer.kafka.clients import require_topics
+from consumer.kafka.clients import kafka_failures, require_topics
 from consumer.kafka.headers import (
     VALUE_OMITTED,
     VALUE_SHA256,
@@ -71,6 +71,17 @@ class Publisher:
             DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
         """
         await asyncio.to_thread(require_topics, self._outbox.producer, bootstrap_servers, self._topics.required)
+
+    async def ping(self, patience_s: float) -> None:
+        """Checks that the cluster answers.
+
+        By a question for one topic: librdkafka 2.16 ends the process when a description of the cluster is not answered.
+
+        Raises:
+            DependencyDown: it does not.
+        """
+        with kafka_failures():
+            await asyncio.to_thread(self._outbox.producer.list_topics, self._topics.tags, timeout=patience_s)
 
     async def result(self, decision: Tags | Deletion, delivery: Traced) -> None:
         """Publishes `photo.tagged`, or for a deletion an empty value, after which compaction drops the photo's records.

@@ -28,6 +28,14 @@ BLIND: Final = frozenset(
         KafkaError._MSG_TIMED_OUT,  # noqa: SLF001 - as above
     }
 )
+#: What brokers answer to a user that may not do something.
+FORBIDDEN: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
 #: The facilities of lines about what keeps a client from any broker, and how long they are true after they were logged:
 #: the provider of SASL's tokens, and an address with a protocol that is not `security.protocol`, which is logged once.
 _BEFORE_ANY: Final = {"OIDC": 0.0, "BROKER": float("inf")}
@@ -47,9 +55,14 @@ _ADVICE: Final = {
 
 
 class Reasons:
-    """What librdkafka said last of each broker, for a minute. The logger of clients; for any thread."""
+    """What librdkafka said last of each broker, for a minute. The logger of clients; for any thread.
+
+    Attributes:
+        servers: Where the last client was told to begin.
+    """
 
     def __init__(self) -> None:
+        self.servers = ""
         self._of: dict[str, tuple[float, str]] = {}
 
     def log(self, _level: int, _form: str, facility: str, _client: str, text: str) -> None:

@@ -127,7 +127,7 @@ class TopicReader(AbstractContextManager["TopicReader"]):
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
                 self._advance((topic, partition), offset)
             elif error.fatal() or error.code() in _PERMANENT:
-                raise DependencyDown("kafka", f"{topic}[{partition}]: {clients.explain(error)}")
+                raise DependencyDown("kafka", clients.explain(error, f"{topic}[{partition}]"))
             else:
                 self.last_error = clients.explain(error)
                 records += self._passed_over((topic, partition), error)

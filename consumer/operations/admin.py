@@ -1,12 +1,14 @@
 """Single actions of the command line: creating topics, sending an event, reading tags."""
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from time import monotonic, sleep
 from typing import Final, TypeVar
 from uuid import uuid4
 
 from consumer import events
-from consumer.errors import DependencyDown, SettingsError
+from consumer.contract import NO_LOGO
+from consumer.errors import ContractMismatch, DependencyDown, SettingsError
 from consumer.events import PhotoDeleted, PhotoUploaded, Tags
 from consumer.kafka.headers import cloud_event_headers
 from consumer.kafka.sender import NewRecord, Sender
@@ -14,7 +16,7 @@ from consumer.kafka.topic_review import Problem
 from consumer.kafka.topic_review import review_topics as problems_of_topics
 from consumer.kafka.topics import create_topics
 from consumer.reader import Found, TagReader, ignore
-from consumer.redis.failures import redis_failures
+from consumer.redis.failures import Failures
 from consumer.settings import Settings
 
 T = TypeVar("T")
@@ -114,6 +116,28 @@ def find_photos(
     return _with_reader(settings, unreadable, lambda reader: reader.find(brand, min_quality, limit=limit))
 
 
+async def brands_like(settings: Settings, brand: str) -> list[str] | None:
+    """The brands that the served model knows and whose names are most like this one; None where Triton does not say.
+
+    A brand that it knows is alone in the list.
+    """
+    from consumer.service import construction  # noqa: PLC0415 - reading tags must not load what calls Triton
+
+    triton = settings.triton
+    try:
+        async with construction.triton_client(settings) as client:
+            contract = await client.read_contract(triton.quality_model, triton.brand_model)
+    except (DependencyDown, ContractMismatch):
+        return None
+    if brand in contract.brand_labels:
+        return [brand]
+    names = {name.lower(): name for name in contract.brand_labels if name != NO_LOGO}
+    return [names[found] for found in get_close_matches(brand.lower(), names, n=3, cutoff=0.5)]
+
+
 def _with_reader(settings: Settings, unreadable: Callable[[str], None], read: Callable[[TagReader], T]) -> T:
-    with redis_failures(), TagReader(**settings.redis.model_dump(), unreadable=unreadable) as reader:
+    with (
+        Failures(settings.redis.url).mapped(),
+        TagReader(**settings.redis.model_dump(), unreadable=unreadable) as reader,
+    ):
         return read(reader)

@@ -17,7 +17,6 @@ from consumer.imaging.preparer import Explanation, explain
 from consumer.operations.places import Place, place_of
 from consumer.service import construction
 from consumer.settings import Settings, variable_of
-from consumer.triton.inference import TritonClient
 
 T = TypeVar("T")
 
@@ -131,7 +130,7 @@ async def _sizes(settings: Settings, geometry: Geometry | None) -> Sizes:
     if geometry is not None:
         return Sizes(dict.fromkeys(names, geometry), "the command line")
     try:
-        async with asyncio.timeout(_TRITON_S), TritonClient(triton.url, deadline_s=triton.deadline_s) as client:
+        async with asyncio.timeout(_TRITON_S), construction.triton_client(settings) as client:
             served = await client.read_contract(*names)
     except (DependencyDown, TimeoutError):
         silent = f"default, for Triton at {triton.url} does not answer"

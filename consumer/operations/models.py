@@ -176,4 +176,5 @@ def client_of(settings: Settings) -> RepositoryClient:
         admin_key=triton.admin_key.get_secret_value(),
         deadline_s=triton.deadline_s,
         load_timeout_s=triton.load_timeout_s,
+        tls=construction.triton_tls(settings),
     )

@@ -13,9 +13,8 @@ from consumer.events import Record
 from consumer.operations import models
 from consumer.operations.verification import Verification
 from consumer.releases import Decision, ModelVersion, Numbered, Release
-from consumer.service import release_log
+from consumer.service import construction, release_log
 from consumer.settings import Settings
-from consumer.triton.inference import TritonClient
 
 IN_FORCE: Final = "in force"
 ONE_STEP_BACK: Final = "one step back"
@@ -183,7 +182,7 @@ async def _served(settings: Settings, quality: ModelVersion | None, brand: Model
         for each in wanted:
             await client.describe(each.model, each.version)
     names = (quality.model if quality else triton.quality_model, brand.model if brand else triton.brand_model)
-    async with TritonClient(triton.url, deadline_s=triton.deadline_s) as client:
+    async with construction.triton_client(settings) as client:
         return await client.read_contract(*names, {each.model: each.version for each in wanted})
 
 

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from consumer.errors import SettingsError
 from consumer.kafka.offsets import Partition
 from consumer.kafka.plans import FixedRanges
 from consumer.operations import run_work, runs
+from consumer.operations.live_traffic import LiveTraffic
 from consumer.operations.promotion import Wish
 from consumer.operations.runs import Plan
 from consumer.runs.definition import Run
@@ -104,11 +106,13 @@ async def replay_ranges(
     service, plan = run_work.job_service(settings, log), FixedRanges(ranges)
     group_id = f"{settings.kafka.group_id}-replay-{name}"
     progress(0, plan.total)
-    job = Job(plan, group_id, settings.service.replay_in_flight, yields=settings.service.replay_yields)
+    live = LiveTraffic(settings)
+    yields = live.present if settings.service.replay_yields else None
+    job = Job(plan, group_id, settings.service.replay_in_flight, yields=yields)
     if plan.total:
         with stop_on_signals(service.stop), suppress(StopRequested):
             async with service.working(job):
-                await _until_done(service, plan, progress)
+                await _until_done(service, plan, live, progress)
     if service.failure is not None:
         raise service.failure
     outcomes = service.outcomes()
@@ -116,8 +120,12 @@ async def replay_ranges(
     return ReplayResult(plan.total, outcomes, complete)
 
 
-async def _until_done(service: Service, plan: FixedRanges, progress: Callable[[int, int], None]) -> None:
+async def _until_done(
+    service: Service, plan: FixedRanges, live: LiveTraffic, progress: Callable[[int, int], None]
+) -> None:
+    look = partial(asyncio.to_thread, live.look)
     while not service.stopping.is_set() and not (plan.finished and service.idle):
         with suppress(TimeoutError):
             await asyncio.wait_for(service.stopping.wait(), _PROGRESS_S)
+        await service.dependencies.retry_until_available("kafka", look)
         progress(min(sum(service.outcomes().values()), plan.total), plan.total)

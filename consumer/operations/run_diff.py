@@ -44,14 +44,15 @@ async def diff(settings: Settings, run_id: str, draw: Callable[[bytes], bytes | 
         DependencyDown: Kafka does not answer.
     """
     run = await asyncio.to_thread(run_log.read, settings.kafka, run_id)
-    folded = await asyncio.to_thread(comparison.fold, Answers(settings.kafka, run), run.at)
-    report = report_of(header_of(run), folded, limits(settings))
+    answers = Answers(settings.kafka, run)
+    folded = await asyncio.to_thread(comparison.fold, answers, run.at)
+    report = report_of(header_of(run, answers.span.seconds), folded, limits(settings))
     largest = report.largest
     shown = (*largest.quality_up, *largest.quality_down, *largest.brands_gained, *largest.brands_lost)
     return Diff(run, report, await _pictures(settings, shown, draw))
 
 
-def header_of(run: Run) -> RunHeader:
+def header_of(run: Run, seconds: float | None) -> RunHeader:
     """What the report says of the run."""
     return RunHeader(
         run_id=run.run_id,
@@ -60,7 +61,7 @@ def header_of(run: Run) -> RunHeader:
         photos=photos_of(run),
         started_at=run.at,
         by=run.by,
-        seconds=None,
+        seconds=seconds,
     )
 
 

@@ -2,7 +2,7 @@
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -18,6 +18,7 @@ from consumer.kafka.sender import NewRecord, Sender
 from consumer.runs import answers, definition
 from consumer.runs.answers import Answer
 from consumer.runs.definition import Run, State
+from consumer.runs.figures import WorkSpan
 from consumer.service import release_log
 from consumer.settings.sections import KafkaSettings
 
@@ -136,11 +137,17 @@ class Answers:
 
     Compaction leaves older answers for a while, and a worker that was killed repeats some: an answer counts if no later
     one has its key. That is found by the hashes of the keys, which a first pass reads.
+
+    Attributes:
+        span: The time in which they were written, once they were read.
     """
 
-    def __init__(self, kafka: KafkaSettings, run: Run) -> None:
+    def __init__(self, kafka: KafkaSettings, run: Run, ranges: Mapping[Partition, range] | None = None) -> None:
+        """Those in ranges of some partitions, or in all."""
         self._kafka = kafka
         self._topic = kafka.topics.answers(run.run_id)
+        self._ranges = ranges
+        self.span = WorkSpan()
 
     def __iter__(self) -> Iterator[Answer]:
         """Reads the topic twice; what is no answer is passed over.
@@ -164,17 +171,19 @@ class Answers:
 
     def _last(self) -> tuple[dict[Partition, npt.NDArray[np.int64]], dict[Partition, int]]:
         """The offset of the last record of each key, by partition, in order; and the end of each partition."""
+        self.span = WorkSpan()
         keys: dict[Partition, array[int]] = {}
         offsets: dict[Partition, array[int]] = {}
         for record in self._records():
             partition = (record.topic, record.partition)
+            self.span.add(record.timestamp_ms)
             keys.setdefault(partition, array("q")).append(hash(record.key))
             offsets.setdefault(partition, array("q")).append(record.offset)
         lasts = {partition: _last_of(keys[partition], offsets[partition]) for partition in keys}
         return lasts, {partition: max(each) + 1 for partition, each in offsets.items()}
 
     def _records(self) -> Iterator[Record]:
-        with Scan(self._kafka.bootstrap_servers, self._kafka.extra, self._topic) as scan:
+        with Scan(self._kafka.bootstrap_servers, self._kafka.extra, self._topic, ranges=self._ranges) as scan:
             for records in scan:
                 yield from records
 

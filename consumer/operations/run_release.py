@@ -4,43 +4,28 @@ Each step may be repeated after a crash: the release names the run, and tags are
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
-from itertools import islice
-from typing import Final, Literal
+from typing import Final
 
-from consumer import versions
-from consumer.errors import DependencyDown, Refused
-from consumer.events import Deletion, Headers, Tags
+from consumer.errors import Refused
 from consumer.kafka.offsets import Partition
-from consumer.kafka.publisher import result_record
 from consumer.kafka.scan import TopicReader
-from consumer.kafka.sender import Sender
-from consumer.operations import promotion, run_log
+from consumer.operations import promotion, run_log, run_processes
 from consumer.operations.replay import ReplayResult, replay_ranges
+from consumer.operations.run_apply import Progress, Side, Task
 from consumer.operations.run_log import Answers
-from consumer.redis.store import Written
 from consumer.releases import Numbered, in_force
-from consumer.resilience import Dependencies, StuckRecords
 from consumer.runs import comparison
-from consumer.runs.answers import Answer
 from consumer.runs.definition import Run
 from consumer.runs.gates import Gates, gates
-from consumer.service import construction, release_log
-from consumer.service.construction import Connections
-from consumer.service.streams import Runtime
+from consumer.service import release_log
 from consumer.settings import Settings
-from consumer.telemetry import Log, Metrics
+from consumer.telemetry import Log
 
-_BATCH: Final = 1000
 #: In which every worker follows a release: what it began to judge later is judged under that.
 _FOLLOWED_S: Final = 2.5
-
-Side = Literal["before", "after"]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,89 +147,12 @@ async def _apply(settings: Settings, log: Log, run: Run, number: int, progress: 
         DependencyDown: Kafka does not answer.
     """
     side: Side = "before" if run.state == "rolled back" else "after"
-    counts = dict.fromkeys(("written", "unchanged", "superseded", "left", "refused"), 0)
-    metrics = Metrics()
-    dependencies = Dependencies(log, metrics)
-    runtime = Runtime(asyncio.get_running_loop(), log, metrics, dependencies, StuckRecords(metrics), _ignore)
-    connections = construction.connections_of(settings, runtime)
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(connections.store)
-        stack.enter_context(connections.publisher)
-        writer, answers = _Writer(settings, connections, dependencies, log), iter(Answers(settings.kafka, run))
-        # One batch after the other: with several at once, threads wait for each other.
-        while batch := await asyncio.to_thread(tuple, islice(answers, _BATCH)):
-            tags = [_under(each, side, number) for each in batch]
-            outcomes = await writer.write([each for each in tags if each is not None])
-            for outcome in (*outcomes, *("left" for each in tags if each is None)):
-                counts[outcome] += 1
-            progress(sum(counts.values()), 0)
+    counts = await run_processes.apply(settings, log, Task(run, side, number), progress)
     # From here on every worker judges under the release: what was written before may still be of the one before.
     await asyncio.sleep(_FOLLOWED_S)
     ranges = await asyncio.to_thread(_since, settings, run)
     closing = await replay_ranges(settings, log, ranges, f"{run.run_id}-{number}", progress)
     return Applied(run, number, **counts, closing=closing)
-
-
-def _ignore(_: object) -> None:
-    """A producer that fails for good shows in what is not acknowledged."""
-
-
-def _under(answer: Answer, side: Side, number: int) -> Tags | None:
-    """The tags of one side of an answer under a release."""
-    tags = answer.before if side == "before" else answer.after
-    return None if tags is None else replace(tags, version=versions.under(tags.version, number))
-
-
-@dataclass(frozen=True, slots=True)
-class _Untraced:
-    """Of the answers of a run, whose events are not at hand."""
-
-    trace: Headers = ()
-
-
-class _Writer:
-    """Writes tags as the service does: to Redis, then to the result topic, and then what overtook them there."""
-
-    def __init__(self, settings: Settings, connections: Connections, dependencies: Dependencies, log: Log) -> None:
-        self._kafka = settings.kafka
-        self._sender: Sender | None = None
-        self._store = connections.store
-        self._publisher = connections.publisher
-        self._wait = dependencies.retry_until_available
-        self._log = log
-
-    async def write(self, batch: Sequence[Tags]) -> list[str]:
-        """The outcome of each."""
-        written = await self._wait("redis", partial(self._store.write_each, batch))
-        found = [each for each in written if isinstance(each, Written)]
-        for refusal in (each for each in written if not isinstance(each, Written)):
-            self._log.warning("photo.failed", detail=str(refusal))
-        decided = [each.in_force for each in found if each.outcome != "superseded"]
-        news: list[Tags | Deletion] = [each for each in decided if isinstance(each, Tags)]
-        while news:
-            await self._publish(news)
-            news = [each for each in await self._wait("redis", partial(self._store.newer_each, news)) if each]
-        return [*map(_outcome, found), *["refused"] * (len(batch) - len(found))]
-
-    async def _publish(self, decisions: Sequence[Tags | Deletion]) -> None:
-        """Publishes all at once; one by one, and for as long as it takes, where some were not taken."""
-        try:
-            await asyncio.to_thread(self._send, decisions)
-        except DependencyDown:
-            for decision in decisions:
-                await self._wait("kafka", partial(self._publisher.result, decision, _Untraced()))
-
-    def _send(self, decisions: Sequence[Tags | Deletion]) -> None:
-        topic = self._kafka.tags_topic
-        if self._sender is None:
-            self._sender = Sender(self._kafka.bootstrap_servers, self._kafka.extra, [topic])
-        self._sender.send(result_record(topic, each) for each in decisions)
-
-
-def _outcome(written: Written) -> str:
-    if written.outcome == "superseded" or not isinstance(written.in_force, Tags):
-        return "superseded"
-    return "written" if written.outcome == "written" else "unchanged"
 
 
 def _since(settings: Settings, run: Run) -> dict[Partition, range]:

@@ -14,10 +14,11 @@ from consumer.errors import NotFound
 from consumer.events import Record, Tags
 from consumer.kafka.headers import Delivery, Owner, delivery_of, failure_of
 from consumer.kafka.plans import GroupRanges
-from consumer.kafka.scan import Scan, TopicReader
+from consumer.kafka.scan import Scan
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.operations import run_log
 from consumer.operations.dead_letters import judged_dead
+from consumer.operations.live_traffic import LiveTraffic
 from consumer.operations.runs import times_ms
 from consumer.runs import answers
 from consumer.runs.answers import Answer
@@ -67,7 +68,8 @@ class Worked:
 class Pace:
     """At most so many photos a second, and none while the live service lags or the run is paused."""
 
-    def __init__(self, rate: float | None) -> None:
+    def __init__(self, rate: float | None, live: LiveTraffic) -> None:
+        self.live = live
         self._apart_s = 0.0 if rate is None else 1 / rate
         self._next_s = monotonic()
         #: Set while photos may begin.
@@ -96,7 +98,7 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
         return Worked(run, complete=True, outcomes={})
     if run.kind == "retag":
         return await asyncio.to_thread(_retag, settings, run, told)
-    service, pace = job_service(settings, log), Pace(run.rate)
+    service, pace = job_service(settings, log), Pace(run.rate, LiveTraffic(settings))
     kafka = settings.kafka
     stops = {(run.topic, span.partition): span.stop for span in run.spans}
     topic = kafka.topics.answers(run.run_id)
@@ -104,7 +106,7 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
         GroupRanges(run.topic, stops, times_ms(run)),
         run.group(kafka.group_id),
         settings.service.replay_in_flight,
-        yields=settings.service.replay_yields,
+        yields=pace.live.present if settings.service.replay_yields else None,
         candidate=run.judged_under,
         sink_of=lambda store, out: RunSink(run, topic, store, out, pace.turn),
         read=_letter_delivery if run.topic == kafka.dead_topic else delivery_of,
@@ -131,10 +133,10 @@ def job_service(settings: Settings, log: Log) -> Service:
 
 async def _until_done(settings: Settings, service: Service, pace: Pace, run: Run, told: Told) -> tuple[bool, Run]:
     """Watches over the work; returns whether nothing is left, and the run as it was last."""
-    began_s, look = monotonic(), partial(asyncio.to_thread, _look, settings, run)
+    began_s, look = monotonic(), partial(asyncio.to_thread, _look, settings, run, pace.live)
     wait = service.dependencies.retry_until_available
     while not service.stopping.is_set():
-        done, state, lag = await wait("kafka", look)
+        done, state = await wait("kafka", look)
         outcomes = service.outcomes()
         rate = sum(outcomes.values()) / max(monotonic() - began_s, _LOOK_S)
         told(Progress(done, run.total, round(rate, 1), outcomes))
@@ -144,7 +146,9 @@ async def _until_done(settings: Settings, service: Service, pace: Pace, run: Run
         if not run.follows and done >= run.total:
             return True, run
         # Live photos come first: a backlog of them is worked off before this goes on.
-        held = run.state == "paused" or (settings.service.replay_yields and lag > settings.service.max_in_flight)
+        held = run.state == "paused" or (
+            settings.service.replay_yields and pace.live.lag > settings.service.max_in_flight
+        )
         (pace.open.clear if held else pace.open.set)()
         with suppress(TimeoutError):
             await asyncio.wait_for(service.stopping.wait(), _LOOK_S)
@@ -152,22 +156,14 @@ async def _until_done(settings: Settings, service: Service, pace: Pace, run: Run
     return False, run
 
 
-def _look(settings: Settings, run: Run) -> tuple[int, Run | None, int]:
-    """How many offsets are done, the run as it is now (None where it was deleted), and how far the live group lags."""
+def _look(settings: Settings, run: Run, live: LiveTraffic) -> tuple[int, Run | None]:
+    """Looks at live traffic; how many offsets are done, and the run as it is now: None where it was deleted."""
+    live.look()
     try:
         now: Run | None = run_log.read(settings.kafka, run.run_id)
     except NotFound:
         now = None
-    return run_log.done(settings.kafka, run), now, _lag(settings)
-
-
-def _lag(settings: Settings) -> int:
-    """Records of the upload topic that the live group has not committed; 0 where it never ran."""
-    kafka = settings.kafka
-    positions = run_log.positions(kafka, kafka.group_id)
-    with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-        ends = {key: each.stop for key, each in reader.ranges().items()}
-    return sum(max(0, ends[key] - position) for key, position in positions.items() if key in ends)
+    return run_log.done(settings.kafka, run), now
 
 
 def _letter_delivery(record: Record, owner: Owner) -> Delivery:

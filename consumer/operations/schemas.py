@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from consumer import events, releases
 from consumer.imaging import formats
+from consumer.operations import reference
 from consumer.runs import answers, definition, report
 
 _ADAPTERS: Final[dict[str, TypeAdapter[Any]]] = {
@@ -38,10 +39,12 @@ def schema_of(kind: str) -> dict[str, Any]:
 
 
 def write_schemas(folder: Path) -> list[Path]:
-    """Writes one file for each kind of event and report, and one of the image formats; returns their paths."""
+    """Writes a file for each kind of event and report, the image formats, the page of metrics; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     contents = {folder / f"{kind}.v{_MAJOR}.schema.json": schema_of(kind) for kind in _ADAPTERS}
     contents[folder / IMAGE_FORMATS] = formats.published()
     for path, content in contents.items():
         path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    return list(contents)
+    page = folder / reference.PAGE
+    page.write_text(reference.page(), encoding="utf-8")
+    return [*contents, page]

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Final
 
 from consumer.redis.commands import Script
-from consumer.redis.failures import is_wrong_type, redis_failures
+from consumer.redis.failures import Failures, is_wrong_type
 from consumer.redis.schema import BUCKETS, index_prefix, names_in
 from consumer.redis.thread_link import ThreadLink
 
@@ -58,7 +58,7 @@ def sweep(
     """
     entries, orphans, outcomes = 0, 0, Counter[str]()
     script = Script("sweep.lua")
-    with redis_failures(), closing(ThreadLink(url, timeout_s, cluster=cluster)) as link:
+    with Failures(url).mapped(), closing(ThreadLink(url, timeout_s, cluster=cluster)) as link:
         for batch in _batches(_entries(link)):
             entries += len(batch)
             wrong = _wrong(link, batch)

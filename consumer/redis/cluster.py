@@ -37,6 +37,7 @@ from consumer.redis.commands import (
     slot_of,
 )
 from consumer.redis.failures import FAILURES, is_wrong_type
+from consumer.redis.urls import DEFAULT_PORT
 
 #: How often commands follow redirections, and how long they wait in between where a slot is split between two nodes.
 ROUNDS: Final = 6
@@ -47,7 +48,6 @@ _ASKED_NODES: Final = 3
 _ASKING: Final[Command] = ("ASKING",)
 _CLUSTER_SLOTS: Final[Command] = ("CLUSTER", "SLOTS")
 _PING: Final[Command] = ("PING",)
-_DEFAULT_PORT: Final = 6379
 #: What a node reports as a host that it does not know, its own included: use the host that it was reached at.
 _SAME_HOST: Final = frozenset({"", "?"})
 
@@ -241,7 +241,7 @@ def owners_of(ranges: Sequence[Sequence[Any]], told_by: Address) -> dict[int, Ad
 def seed_of(url: str) -> Address:
     """The node that a URL names."""
     parts = urlsplit(url)
-    return Address(parts.hostname or "localhost", parts.port or _DEFAULT_PORT)
+    return Address(parts.hostname or "localhost", parts.port or DEFAULT_PORT)
 
 
 def url_at(url: str, node: Address | None) -> str:

@@ -9,7 +9,7 @@ from consumer.errors import DependencyDown, PhotoRejected
 from consumer.events import Deletion, Tags
 from consumer.redis.async_link import AsyncLink
 from consumer.redis.commands import Command, Script
-from consumer.redis.failures import is_wrong_type, redis_failures
+from consumer.redis.failures import Failures, is_wrong_type
 from consumer.redis.schema import bucket, decision_of, fields_of, index_prefix, photo_key
 from consumer.tags import format_source, say_the_same, supersedes
 
@@ -45,6 +45,7 @@ class Store(AbstractAsyncContextManager["Store"]):
 
     def __init__(self, url: str, *, timeout_s: float, cluster: bool = False) -> None:
         self._redis = AsyncLink(url, timeout_s, cluster=cluster)
+        self._failures = Failures(url)
         self._script = Script("write_tags.lua")
 
     async def __aexit__(self, *_: object) -> None:
@@ -56,7 +57,7 @@ class Store(AbstractAsyncContextManager["Store"]):
         Raises:
             DependencyDown: it does not.
         """
-        with redis_failures():
+        with self._failures.mapped():
             await self._redis.ping()
 
     async def write(self, decision: Tags | Deletion) -> Written:
@@ -106,7 +107,7 @@ class Store(AbstractAsyncContextManager["Store"]):
         Raises:
             DependencyDown: Redis does not answer.
         """
-        with redis_failures():
+        with self._failures.mapped():
             (present,) = await self._redis.run([("HGETALL", photo_key(photo_id))])
         return None if is_wrong_type(present) else _with_probabilities(_readable(photo_id, present), None)
 
@@ -125,7 +126,7 @@ class Store(AbstractAsyncContextManager["Store"]):
             DependencyDown: Redis does not answer.
         """
         commands: list[Command] = [("HMGET", photo_key(each.photo_id), "ver", "src") for each in decisions]
-        with redis_failures():
+        with self._failures.mapped():
             found = await self._redis.run(commands)
         return [await self._overtaken(*pair) for pair in zip(decisions, found, strict=True)]
 
@@ -147,7 +148,7 @@ class Store(AbstractAsyncContextManager["Store"]):
         for decision in decisions:
             commands.append(("HGETALL", photo_key(decision.photo_id)))
             commands += (("ZSCORE", key, decision.photo_id) for key in _index_keys(decision))
-        with redis_failures():
+        with self._failures.mapped():
             replies = iter(await self._redis.run(commands))
         return [
             _difference(decision, next(replies), [next(replies) for _ in _index_keys(decision)])
@@ -182,7 +183,7 @@ class Store(AbstractAsyncContextManager["Store"]):
         calls = list(range(len(decisions)))
         for _ in range(_ROUNDS):
             commands = [self._script.call(keys[place], _arguments(decisions[place], rule)) for place in calls]
-            with redis_failures():
+            with self._failures.mapped():
                 for place, answer in zip(calls, await self._redis.run(commands, self._script), strict=True):
                     answers[place] = answer
             # Repeated more than once only if another writer changed the photo meanwhile.

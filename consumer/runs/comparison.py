@@ -167,7 +167,8 @@ class Comparison:
             self.not_judged.of(answer.reason or UNKNOWN).add(answer)
             return
         self.counts["judged"] += 1
-        self.took.add(round(DECADE * math.log10(max(answer.took_ms, _SHORTEST_MS))))
+        if answer.took_ms:  # nothing was fetched for thresholds alone
+            self.took.add(round(DECADE * math.log10(max(answer.took_ms, _SHORTEST_MS))))
         if answer.before is None:
             self.counts["not_tagged_before"] += 1
         elif int(answer.before.version.partition(".")[0]) != answer.content_rev:

@@ -8,6 +8,9 @@ from typing import Final, Self
 
 #: The quantile of the normal distribution for an interval of 95 %.
 _Z: Final = 1.959963984540054
+_PIECE_MS: Final = 10_000
+#: Some months of work: more are not told apart.
+_MOST_PIECES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +84,25 @@ class Histogram:
             return None
         ranks = (max(math.ceil(share * below[-1]), 1) for share in shares)
         return [self.first + self.width * next(i for i, count in enumerate(below) if count >= rank) for rank in ranks]
+
+
+class WorkSpan:
+    """The time in which something was written again and again, without pauses of ten seconds and more."""
+
+    def __init__(self) -> None:
+        self._pieces: set[int] = set()
+        self._first_ms, self._last_ms = math.inf, -math.inf
+
+    def add(self, at_ms: int) -> None:
+        """It was written at that time; the order does not matter."""
+        self._first_ms, self._last_ms = min(self._first_ms, at_ms), max(self._last_ms, at_ms)
+        if len(self._pieces) < _MOST_PIECES:
+            self._pieces.add(at_ms // _PIECE_MS)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long that was; None where it was never written, or once."""
+        if self._last_ms <= self._first_ms:
+            return None
+        unused_ms = self._first_ms % _PIECE_MS + _PIECE_MS - self._last_ms % _PIECE_MS
+        return (len(self._pieces) * _PIECE_MS - unused_ms) / 1000

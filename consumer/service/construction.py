@@ -39,8 +39,10 @@ from consumer.service.streams import Job, Runtime, Stream, retry_group, streams_
 from consumer.settings import Settings
 from consumer.steps import Judgement, Steps
 from consumer.telemetry import Metrics
+from consumer.triton.channel import Tls
 from consumer.triton.inference import TritonClient
 from consumer.triton.serving import Serving
+from consumer.triton.turns import Turns
 
 #: Settings of `prepare` on the duration and place of a decode, which do not change its pixels.
 _NOT_LIMITS: Final = frozenset({"threads", "timeout_s", "overdue_grace_s"})
@@ -92,11 +94,11 @@ class Workshop:
     #: The settings of `prepare` that decide on pixels.
     limits: Mapping[str, object]
     top_k: int
-    yields: bool
+    turns: Turns | None
 
     def bench(self, release: Numbered, contract: ModelContract) -> Bench:
         """What judges photos under a release."""
-        serving = Serving(self.triton, contract, lambda: self.preparer.preparing, yields=self.yields)
+        serving = Serving(self.triton, contract, lambda: self.preparer.preparing, self.turns)
 
         def tag(event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
             now = datetime.now(UTC)
@@ -129,10 +131,26 @@ def connections_of(settings: Settings, runtime: Runtime) -> Connections:
         log=runtime.log,
     )
     return Connections(
-        TritonClient(settings.triton.url, deadline_s=settings.triton.deadline_s),
+        triton_client(settings),
         Store(**settings.redis.model_dump()),
         publisher,
     )
+
+
+def triton_client(settings: Settings) -> TritonClient:
+    """A client for inference, not connected yet.
+
+    Raises:
+        SettingsError: a file of TLS cannot be read.
+    """
+    triton = settings.triton
+    return TritonClient(triton.url, deadline_s=triton.deadline_s, tls=triton_tls(settings))
+
+
+def triton_tls(settings: Settings) -> Tls | None:
+    """What a channel to Triton needs for TLS; None where it is in the clear."""
+    triton = settings.triton
+    return Tls(triton.tls_ca, triton.tls_certificate, triton.tls_key) if triton.tls else None
 
 
 def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Runtime) -> Parts:
@@ -143,7 +161,8 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
     # While Triton is down, all photos in flight wait with their pixels.
     room = Budget(service.max_in_flight_bytes)
     deciding = prepare.model_dump(exclude=set(_NOT_LIMITS))
-    shop = Workshop(connections.triton, preparer, cache, room, deciding, service.top_k, job.yields)
+    turns = None if job.yields is None else Turns(job.yields.is_set)
+    shop = Workshop(connections.triton, preparer, cache, room, deciding, service.top_k, turns)
     in_force = InForce(connections.triton, shop.bench, runtime.dependencies, runtime.log, runtime.metrics)
     steps = Steps(
         parse=partial(events.parse, max_ahead_s=service.max_clock_ahead_s),
@@ -156,7 +175,8 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
     )
     if job.sink_of is not None:
         sink = job.sink_of(connections.store, connections.publisher)
-        steps = replace(steps, store=sink, publish=sink, wants=sink.wants, fetch=_told(fetcher.fetch, sink.fetched))
+        fetch = _told(fetcher.fetch, sink.fetched)
+        steps = replace(steps, store=sink, publish=sink, wants=sink.wants, fetch=fetch, letters=sink.letters)
     suspended = threading.Event()
     admission = Admission(
         _pipeline_of(settings, steps, runtime, service.max_in_flight).handle,

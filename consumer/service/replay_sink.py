@@ -14,6 +14,8 @@ from consumer.resilience import Deferral
 class ReplaySink:
     """Tags go where the service's go; `known` are the places of uploads (partition, offset) with a dead letter."""
 
+    letters = True
+
     def __init__(self, store: Store, publisher: Publisher, known: Container[tuple[int, int]]) -> None:
         self._store = store
         self._publisher = publisher

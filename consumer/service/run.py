@@ -20,6 +20,7 @@ from consumer.service import construction
 from consumer.service.construction import Connections, Parts
 from consumer.service.heads import Heads
 from consumer.service.health import Readiness, serve_health, waiting_for
+from consumer.service.probes import probes
 from consumer.service.release_log import Follower
 from consumer.service.signals import ignore_stop_signals, stop_on_signals
 from consumer.service.starting import StopRequested, await_dependencies, unless_stopped, warn_of_topics
@@ -79,9 +80,9 @@ class Service:
         return self._parts is not None and self._parts.streams[0].source.in_flight == 0
 
     def outcomes(self) -> dict[str, int]:
-        """The number of records by outcome."""
+        """The number of records by outcome, of those outcomes that there were."""
         samples = next(iter(self.metrics.records.collect())).samples
-        return {entry.labels["outcome"]: int(entry.value) for entry in samples if entry.name.endswith("_total")}
+        return {entry.labels["outcome"]: int(entry.value) for entry in samples if entry.value}
 
     def stop(self) -> None:
         """Asks the service to drain and stop."""
@@ -139,7 +140,9 @@ class Service:
         for stream in parts.streams:
             stream.source.start()
         self._log.info("service.started", group_id=job.group_id, release=parts.in_force.bench.release.number)
-        watches = (self._watch_decodes(parts.preparer), self._watch_heads(parts.heads), parts.in_force.watch())
+        watches = [self._watch_decodes(parts.preparer), self._watch_heads(parts.heads), parts.in_force.watch()]
+        if job.yields is None and self._connections is not None:  # one that yields has no core for that at times
+            watches += probes(self._connections, self.dependencies)
         for watch in watches:
             stack.callback(self._loop.create_task(watch).cancel)
 

@@ -42,6 +42,8 @@ class RunSink:
     skipped: nobody will read an answer about them.
     """
 
+    letters = False
+
     def __init__(
         self, run: Run, topic: str, store: Store, publisher: Publisher, pace: Callable[[], Awaitable[None]]
     ) -> None:

@@ -46,8 +46,8 @@ class Job:
     group_id: str
     max_in_flight: int
     retries: Plan | None = None
-    #: Whether it leaves Triton to others that use it.
-    yields: bool = False
+    #: It leaves Triton to others, most of all while this is set: live photos come. Without it, it competes with them.
+    yields: Flag | None = None
     #: What judges instead of the release in force.
     candidate: Numbered | None = None
     #: Where answers go; without it, they are tags.

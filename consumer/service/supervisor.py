@@ -24,6 +24,7 @@ from consumer.service import worker, worker_metrics
 from consumer.service.health import Readiness, serve_health
 from consumer.service.signals import ignore_stop_signals, stop_on_signals
 from consumer.settings import Settings, variable_of
+from consumer.settings.environment import FILE
 from consumer.telemetry import Log, SupervisorMetrics
 
 COMMAND: Final = (sys.executable, "-m", "consumer.cli", "run")
@@ -240,7 +241,8 @@ def environment_of(settings: Settings, number: int, environ: Mapping[str, str]) 
     if settings.kafka.instance_id:
         own["kafka.instance_id"] = f"{settings.kafka.instance_id}-{number}"
     changed = {variable_of(name): value for name, value in own.items()}
-    return {name: value for name, value in environ.items() if name.upper() not in changed} | changed
+    kept = {name: value for name, value in environ.items() if name.upper().removesuffix(FILE) not in changed}
+    return kept | changed
 
 
 async def _page(port: int | None, path: str) -> tuple[int, str]:

@@ -40,13 +40,18 @@ def join_supervisor(environ: Mapping[str, str] = os.environ) -> Worker | None:
     if told is None:
         return None
     number, supervisor_pid = map(int, told.split(":"))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != supervisor_pid:
-        os._exit(_ORPHANED)
+    end_with(supervisor_pid)
     channel = socket.socket(fileno=os.dup(0))
     threading.Thread(target=_end_with_supervisor, args=(channel,), name="supervisor-watch", daemon=True).start()
     return Worker(number, channel)
+
+
+def end_with(parent_pid: int) -> None:
+    """Makes this process end with its parent: at once on Linux, elsewhere if that has ended before this call."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(_ORPHANED)
 
 
 def _end_with_supervisor(channel: socket.socket) -> None:

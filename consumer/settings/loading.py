@@ -6,16 +6,18 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
 
 from consumer.errors import SettingsError
+from consumer.settings.environment import PREFIX, is_setting, set_by, variable_of, with_files
 from consumer.settings.sections import (
     DedupeSettings,
     FetchSettings,
@@ -32,12 +34,15 @@ from consumer.settings.sections import (
 )
 from consumer.settings.values import by_whole_names
 
-PREFIX: Final = "TAGGER_"
 CONFIG_VARIABLE: Final = "TAGGER_CONFIG"
 DEFAULT_FILE: Final = Path("tagger.toml")
 #: Variables with this prefix that are not settings: the file, the embedded servers, and the mark of a worker.
 _OTHER_VARIABLES: Final = frozenset(
     {CONFIG_VARIABLE, "TAGGER_SERVERS_ENV", "TAGGER_CACHE_DIR", "TAGGER_EMBEDDED_RUN", "TAGGER_WORKER"}
+)
+#: The names of properties and options whose values are secrets; a place of a file is none.
+_SECRET: Final = re.compile(
+    r"(password|secret|key|token|credential|jaas|authorization)(?!.*\.location$)", re.IGNORECASE
 )
 
 
@@ -45,7 +50,12 @@ class Settings(BaseSettings):
     """All settings. Build one with `load`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        hide_input_in_errors=True,
     )
 
     kafka: KafkaSettings = KafkaSettings()
@@ -71,6 +81,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment over what `load` passes in from the file; no .env file, no secrets folder."""
+        if isinstance(env_settings, EnvSettingsSource):
+            given = with_files(os.environ, _known())
+            env_settings.env_vars = {name.lower(): value for name, value in given.items()}
         return env_settings, init_settings
 
 
@@ -115,7 +128,8 @@ def load() -> Settings:
     except UnreadableVariable as error:
         # Its own words name no variable; that of the value that is no JSON is found by the value.
         text = getattr(error.__cause__, "doc", None)
-        names = (name for name, value in environ.items() if value == text and name.upper().startswith(PREFIX))
+        texts = with_files(environ, _known())
+        names = (name for name in environ if name.upper().startswith(PREFIX) and _text(name, texts) == text)
         faults = [f"{next(names, PREFIX + '*')}: it is no JSON: {error.__cause__}"]
     raise SettingsError("settings are wrong:\n  " + "\n  ".join(dict.fromkeys(faults)))
 
@@ -141,9 +155,8 @@ def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Ro
     shown = []
     for section_name, section in settings:
         for name, field in type(section).model_fields.items():
-            variable = variable_of(f"{section_name}.{name}")
-            if _variables(variable, environ):
-                origin = f"environment {variable}"
+            if variables := _variables(variable_of(f"{section_name}.{name}"), environ):
+                origin = f"environment {', '.join(map(str.upper, variables))}"
             elif name in from_file.get(section_name, {}):
                 origin = f"file {path}"
             else:
@@ -151,11 +164,6 @@ def rows(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Ro
             value = _masked(getattr(section, name))
             shown.append(Row(f"{section_name}.{name}", value, origin, field.description or ""))
     return shown
-
-
-def variable_of(name: str) -> str:
-    """The environment variable of a setting such as `kafka.group_id`."""
-    return PREFIX + name.upper().replace(".", "__")
 
 
 def located(setting: str, detail: str, environ: Mapping[str, str] = os.environ) -> str:
@@ -169,14 +177,13 @@ def located(setting: str, detail: str, environ: Mapping[str, str] = os.environ) 
 
 def mask_url(url: str) -> str:
     """The URL with its password hidden, for logs."""
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", re.sub(r"(://[^/@:]*:).*@", r"\1***@", url))
+    return re.sub(r"([?&][^=&]*password=)[^&]*", r"\1***", re.sub(r"(://[^/@:]*:).*@", r"\1***@", url))
 
 
 def _masked(value: object) -> str:
     if isinstance(value, dict):
-        secret = re.compile("password|secret|key|token|credential|jaas", re.IGNORECASE)
         shown = {
-            key: "***" if secret.search(key) and not isinstance(entry, dict) else _masked(entry)
+            key: "***" if _SECRET.search(key) and not isinstance(entry, dict) else _masked(entry)
             for key, entry in value.items()
         }
         return ", ".join(f"{key}={entry}" if entry else key for key, entry in shown.items())
@@ -201,16 +208,22 @@ def _from_file(environ: Mapping[str, str]) -> tuple[Path | None, dict[str, Any]]
 
 
 def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = {
+    known = _known()
+    for variable in map(str.upper, environ):
+        if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES:
+            continue
+        if not is_setting(set_by(variable, known), known):
+            raise SettingsError(f"unknown setting {variable} in the environment; `photo-tagger config` lists all")
+
+
+@cache
+def _known() -> frozenset[str]:
+    """The variables of all settings."""
+    return frozenset(
         variable_of(f"{section}.{name}")
         for section, field in Settings.model_fields.items()
         for name in getattr(field.annotation, "model_fields", ())
-    }
-    for variable in map(str.upper, environ):
-        if not variable.startswith(PREFIX) or variable in _OTHER_VARIABLES or variable in known:
-            continue
-        if not variable.startswith(f"{PREFIX}KAFKA__EXTRA__"):
-            raise SettingsError(f"unknown setting {variable} in the environment; `photo-tagger config` lists all")
+    )
 
 
 def _fault(entry: ErrorDetails, environ: Mapping[str, str]) -> str:
@@ -230,15 +243,22 @@ def _places(path: Sequence[str], detail: str, environ: Mapping[str, str]) -> str
     for part in path[:2]:
         given = given.get(part) if isinstance(given, dict) else None
     variable = variable_of(".".join(path[:2]))
-    found = {
-        name: {key} if (key := name[len(variable) + 2 :].lower().replace("__", ".")) else _keys(environ[name])
-        for name in _variables(variable, environ)
-    }
+    texts = with_files(environ, _known())
+    found = {}
+    for name in _variables(variable, environ):
+        setting = set_by(name, _known())
+        key = setting[len(variable) + 2 :].lower().replace("__", ".")
+        found[name] = {key} if key else _keys(_text(name, texts))
     # Tables of the file and of the environment are put together; of anything else the environment counts.
     if given is not None and (isinstance(given, dict) or not found):
         found[str(file)] = _names(given)
     wanted = path[2:3] or [key for keys in found.values() for key in keys if key in detail]
     return ", ".join([place for place, keys in found.items() if keys.intersection(wanted)] or found) or "the defaults"
+
+
+def _text(variable: str, texts: Mapping[str, str]) -> str:
+    """What a variable gives to its setting: its value, or what the file says that it names."""
+    return texts.get(variable) or texts.get(set_by(variable, _known()), "")
 
 
 def _keys(text: str) -> set[str]:
@@ -256,4 +276,5 @@ def _names(table: object) -> set[str]:
 
 def _variables(variable: str, environ: Mapping[str, str]) -> list[str]:
     """The variables that set a setting or parts of it; case does not matter."""
-    return [name for name in environ if name.upper() == variable or name.upper().startswith(f"{variable}__")]
+    known = _known()
+    return [name for name in environ if f"{set_by(name, known)}__".startswith(f"{variable}__")]

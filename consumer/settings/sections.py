@@ -45,7 +45,7 @@ _GATES: Final = Gates()
 class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class KafkaSettings(Section):
@@ -159,9 +159,27 @@ class TritonSettings(Section):
     admin_key: Annotated[SecretStr, checked_by(check_key)] = Field(
         SecretStr(""), description="key to load and retire models, Triton's TRITON_ADMIN_KEY (docs/real-stack.md)"
     )
+    tls: bool = Field(default=False, description="Triton's gRPC endpoint speaks TLS (docs/security.md)")
+    tls_ca: Annotated[Path | None, EmptyIsNone] = Field(
+        None, description="PEM file of the authorities that sign Triton's certificate; else those that gRPC carries"
+    )
+    tls_certificate: Annotated[Path | None, EmptyIsNone] = Field(
+        None, description="PEM file of this client's certificate, where Triton wants one"
+    )
+    tls_key: Annotated[Path | None, EmptyIsNone] = Field(None, description="PEM file of its private key")
     load_timeout_s: Seconds = Field(
         300.0, description="longest load of a model version: an engine for a GPU takes minutes, others seconds"
     )
+
+    @model_validator(mode="after")
+    def _uses_its_files(self) -> Self:
+        files = {name: getattr(self, name) for name in ("tls_ca", "tls_certificate", "tls_key")}
+        given = next((name for name, path in files.items() if path is not None), None)
+        if given is not None and not self.tls:
+            raise ValueError(f"{given} is for TLS: set triton.tls=true, or leave it out")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together: set both, or none")
+        return self
 
 
 class FetchSettings(Section):

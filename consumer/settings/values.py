@@ -71,11 +71,12 @@ def check_redis(value: str) -> None:
         ValueError: it is none.
     """
     scheme, _, place = value.partition("://")
-    # The password may hold anything.
     place = place.rpartition("@")[2]
     fits = place.startswith("/") if scheme == "unix" else scheme in {"redis", "rediss"} and _is_database(place)
     if not fits:
         raise ValueError("not redis://host:port/number, rediss:// with TLS, or unix:///path of a socket")
+    if not _ends_password_at_host(value):
+        raise ValueError("percent-encode what is special in the password: / ? # [ ] are %2F %3F %23 %5B %5D")
 
 
 def check_stores(value: dict[str, dict[str, str]]) -> None:
@@ -140,6 +141,17 @@ def _is_database(place: str) -> bool:
     """Whether it is an address, perhaps with the number of a database and options; the client reads no number as 0."""
     address, _, number = place.partition("?")[0].partition("/")
     return _is_address(address) and (not number or number.isdecimal())
+
+
+def _ends_password_at_host(url: str) -> bool:
+    """Whether clients find the host behind the password: with a `/`, `?` or `#` in it, it ends there for them."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - parsed on access
+    except ValueError:
+        return False
+    options = "" if "=" in parts.query.partition("@")[0] else parts.query
+    return parts.scheme == "unix" or "@" not in parts.path + options + parts.fragment
 
 
 def _is_address(text: str) -> bool:

@@ -22,6 +22,15 @@ _DOWN: Final = frozenset(
         "UNIMPLEMENTED",
     }
 )
+#: What else to say of a connection that failed with this text.
+_ADVICE: Final = {
+    "CERTIFICATE_VERIFY_FAILED": "Triton's certificate is signed by none of triton.tls_ca, or expired",
+    "Hostname Verification Check failed": "Triton's certificate is of another name",
+    "WRONG_VERSION_NUMBER": "Triton does not speak TLS there: triton.tls=false",
+    "Failed to create security handshaker": "triton.tls_key is not the key of triton.tls_certificate, or is damaged",
+    "Socket closed": "perhaps Triton wants TLS (triton.tls), or a certificate of this client (triton.tls_certificate)",
+}
+_NOT_CONNECTED: Final = "failed to connect"
 #: Of a full queue of Triton, with status UNAVAILABLE.
 _QUEUE_WORDS: Final = ("maximum queue size", "timeout expired")
 
@@ -78,5 +87,7 @@ def _status(error: AioRpcError) -> str:
 
 
 def words(url: str, error: AioRpcError) -> str:
-    """Who failed, with which status, and what it says."""
-    return f"{url}: {_status(error)}: {error.details()}"
+    """Who failed, with which status, what it says, and what that may mean of a connection that was never made."""
+    text = f"{url}: {_status(error)}: {error.details()}"
+    advice = [told for sign, told in _ADVICE.items() if sign in text] if _NOT_CONNECTED in text else []
+    return "; ".join([text, *advice])

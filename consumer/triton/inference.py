@@ -8,13 +8,14 @@ from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
-from grpc import ChannelConnectivity, aio
+from grpc import ChannelConnectivity
 from tritonclient.grpc import InferResult, model_config_pb2, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from consumer.contract import ModelContract, ServedModel, read
 from consumer.errors import DependencyDown, Retryable
 from consumer.events import Pixels
+from consumer.triton.channel import Tls, channel_to
 from consumer.triton.failures import inference_failures, outages
 
 _INPUT: Final = "images"
@@ -27,10 +28,11 @@ _PATIENCE: Final = 12
 _CHANNEL: Final = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
-    # Without keepalive, a dead connection looks like a slow answer for ever.
+    # Without keepalive, a dead connection looks like a slow answer for ever. Where nothing is asked, Triton allows no
+    # pings, and ends the connection after three.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_permit_without_calls", 0),
     # By default, a Triton that was away for long is looked for every two minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
@@ -51,8 +53,8 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
     `deadline_s` is the time in which a healthy Triton answers. A request is given up only after a multiple of it.
     """
 
-    def __init__(self, url: str, *, deadline_s: float) -> None:
-        self._channel = aio.insecure_channel(url, options=_CHANNEL)
+    def __init__(self, url: str, *, deadline_s: float, tls: Tls | None = None) -> None:
+        self._channel = channel_to(url, tls, _CHANNEL)
         self._stub = GRPCInferenceServiceStub(self._channel)
         # As the stub's ModelInfer, of a message that is encoded already.
         self._infer: Any = self._channel.unary_unary(

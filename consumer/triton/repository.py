@@ -18,6 +18,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from consumer.errors import ContractMismatch, DependencyDown, NotFound, Retryable, SettingsError, TaggerError
 from consumer.events import Pixels
+from consumer.triton.channel import Tls, channel_to
 from consumer.triton.failures import inference_failures, words
 
 #: As `deploy/serve-models` names the key; Triton puts `triton-grpc-protocol-` before the name.
@@ -77,9 +78,11 @@ class RepositoryClient(AbstractAsyncContextManager["RepositoryClient"]):
     `deadline_s` is for each call but a load, which has `load_timeout_s`.
     """
 
-    def __init__(self, url: str, *, admin_key: str, deadline_s: float, load_timeout_s: float) -> None:
+    def __init__(
+        self, url: str, *, admin_key: str, deadline_s: float, load_timeout_s: float, tls: Tls | None = None
+    ) -> None:
         self._url = url
-        self._channel = aio.insecure_channel(url, options=[("grpc.max_receive_message_length", -1)])
+        self._channel = channel_to(url, tls, [("grpc.max_receive_message_length", -1)])
         self._stub = GRPCInferenceServiceStub(self._channel)
         self._metadata = ((ADMIN_HEADER, admin_key),) if admin_key else ()
         self._deadline_s = deadline_s

@@ -17,6 +17,7 @@ from consumer.errors import ContractMismatch, DependencyDown, PhotoRejected, Ret
 from consumer.events import Pixels, Scores
 from consumer.triton.inference import TritonClient
 from consumer.triton.model import Model
+from consumer.triton.turns import Turns
 
 _UNKNOWN: Final = -1
 #: A look on behalf of answers costs 2 ms of computing here and at Triton. The next one begins after so many times what
@@ -48,7 +49,8 @@ class Serving:
     one connection. Photos share these looks. The thresholds are the release's: those that Triton has do not count.
 
     `preparing` says how many photos are being prepared: those that are ready wait for some of them, to share a request.
-    One that `yields` leaves Triton to others: it keeps no more photos there than are answered nearly at once.
+    With `turns` it leaves Triton to others: it keeps no more photos there than are answered nearly at once, and they go
+    one by one while live ones come.
     """
 
     def __init__(
@@ -56,13 +58,13 @@ class Serving:
         client: TritonClient,
         contract: ModelContract,
         preparing: Callable[[], int] = lambda: 0,
-        *,
-        yields: bool = False,
+        turns: Turns | None = None,
     ) -> None:
         self._client = client
         self._contract = contract
-        self._preparing = preparing
-        model = partial(Model, client, preparing=preparing, beside=[], yields=yields)
+        self._turns = turns
+        self._preparing = preparing if turns is None else lambda: 0 if turns.yielding() else preparing()
+        model = partial(Model, client, preparing=self._preparing, beside=[], yields=turns is not None)
         self._quality = model(
             contract.quality_model,
             contract.quality_version,
@@ -102,6 +104,19 @@ class Serving:
             PhotoRejected: `inference_rejected`, Triton refuses these pixels and takes others.
             Retryable: `inference_failed`, a model failed on them and not on others.
         """
+        judge = partial(self._both, views)
+        quality, brand = await (judge() if self._turns is None else self._turns.taken(judge))
+        await self._require_unchanged({quality.before, brand.before})
+        return Scores(float(quality.row[0]), brand.row, self._contract.models)
+
+    async def _both(self, views: Views) -> tuple[_Answer, _Answer]:
+        """The answers of quality and brand model, as `infer`.
+
+        Raises:
+            DependencyDown: as `infer`.
+            PhotoRejected: as `infer`.
+            Retryable: as `infer`.
+        """
         good, branded = views[self._contract.quality_geometry], views[self._contract.brand_geometry]
         beside = asyncio.create_task(_settled(self._ask(self._brand, branded)))
         try:
@@ -114,8 +129,7 @@ class Serving:
             failures = [answer for answer in (quality, brand) if isinstance(answer, Exception)]
             worst = next((failure for failure in failures if isinstance(failure, DependencyDown)), failures[0])
             raise worst
-        await self._require_unchanged({quality.before, brand.before})
-        return Scores(float(quality.row[0]), brand.row, self._contract.models)
+        return quality, brand
 
     async def check(self) -> None:
         """Looks whether the contract is served and the models answer.

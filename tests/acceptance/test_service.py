@@ -37,7 +37,7 @@ async def test_one_event_sent_becomes_tags_that_the_command_line_shows(world: Wo
         found = await run("find", "crimson", world=world)
         assert json.loads(found.stdout)["photo_id"] == "red"
         missing = await run("tags", "never-sent", world=world)
-        assert (missing.returncode, missing.stderr) == (6, "no tags: never-sent\n")
+        assert (missing.returncode, missing.stderr) == (6, "no tags: never-sent; why: photo-tagger status ID\n")
         assert tagger.get("/live")[0] == 200
         assert 'tagger_records_total{outcome="tagged"} 1.0' in tagger.get("/metrics")[1]
 

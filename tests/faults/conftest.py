@@ -3,12 +3,22 @@
 import json
 import os
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import redis
 
+from consumer.embedded.kafka import Kafka
+from consumer.embedded.redis import Redis
+from consumer.embedded.servers import Servers
+from consumer.embedded.triton import Triton
+from tests.fake_models import write_repository
 from tests.faults.experiment import Experiment
+from tests.harness import RED, PhotoServer, World, make_world
+
+Server = Kafka | Redis | Triton
 
 SEED = int(os.environ.get("FAULT_SEED", "1"))
 FULL = os.environ.get("FAULT_FULL", "") == "1"
@@ -55,3 +65,29 @@ def _last_line(report: pytest.TestReport) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
     text = crash.message if crash is not None else str(report.longrepr)
     return text.strip().splitlines()[0][:300].replace("|", "/") if text.strip() else "failed"
+
+
+@pytest.fixture(scope="module")
+def breakable(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """Servers of this module's own, to kill."""
+    started = {
+        "kafka": servers.start_kafka("real", name="kafka-to-kill"),
+        "redis": servers.start_redis(name="redis-to-kill"),
+        "triton": servers.start_triton(write_repository(tmp_path_factory.mktemp("models")), name="triton-to-kill"),
+    }
+    yield started
+    for server in started.values():
+        server.kill()
+
+
+@pytest.fixture
+def fragile(breakable: dict[str, Server], photos: PhotoServer) -> World:
+    """A world on the servers that may be killed; all of them run."""
+    for server in breakable.values():
+        if not server.running:
+            server.start()
+    kafka, store, triton = breakable["kafka"], breakable["redis"], breakable["triton"]
+    with redis.Redis.from_url(store.url) as client:
+        client.flushall()
+    photos.answers["photo"] = RED
+    return make_world(kafka.bootstrap_servers, store.url, triton.grpc_url, photos)

@@ -2,55 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
-from consumer.embedded.kafka import Kafka
 from consumer.embedded.paths import free_port
-from consumer.embedded.redis import Redis
-from consumer.embedded.servers import Servers
-from consumer.embedded.triton import Triton
-from tests.fake_models import write_repository
+from tests.faults.conftest import Server
 from tests.faults.experiment import Experiment
-from tests.harness import RED, PhotoServer, World, eventually, make_world
+from tests.harness import World, eventually
 from tests.harness_process import running_tagger
 from tests.ledger import Ledger
 
-Server = Kafka | Redis | Triton
 #: A service that waits needs no more memory than one that works; the rest is the allocator's.
 MOST_GROWTH_BYTES = 48 * 1024 * 1024
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture(scope="module")
-def breakable(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
-    """Servers of this module's own, to kill."""
-    started = {
-        "kafka": servers.start_kafka("real", name="kafka-to-kill"),
-        "redis": servers.start_redis(name="redis-to-kill"),
-        "triton": servers.start_triton(write_repository(tmp_path_factory.mktemp("models")), name="triton-to-kill"),
-    }
-    yield started
-    for server in started.values():
-        server.kill()
-
-
-@pytest.fixture
-def fragile(breakable: dict[str, Server], photos: PhotoServer) -> World:
-    """A world on the servers that may be killed; all of them run."""
-    for server in breakable.values():
-        if not server.running:
-            server.start()
-    kafka, store, triton = breakable["kafka"], breakable["redis"], breakable["triton"]
-    with redis.Redis.from_url(store.url) as client:
-        client.flushall()
-    photos.answers["photo"] = RED
-    return make_world(kafka.bootstrap_servers, store.url, triton.grpc_url, photos)
 
 
 def send(ledger: Ledger, prefix: str, count: int) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -37,9 +38,9 @@ class Command:
         self._env = environment(change.settings, **more)
         self._arguments = arguments
 
-    def start(self) -> "subprocess.Popen[bytes]":
+    def start(self, *program: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", "consumer.cli", "runs", *self._arguments],
+            [sys.executable, *(program or ("-m", "consumer.cli")), "runs", *self._arguments],
             env=self._env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -101,3 +102,30 @@ async def test_a_run_that_is_killed_at_any_moment_is_finished_by_the_next_comman
         assert len(release_log.history(change.settings.kafka)) == 3
     stored = await asyncio.to_thread(run_log.read, change.settings.kafka, run.run_id)
     assert (stored.state, stored.promoted, stored.rolled_back) == ("rolled back", 2, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent at once")
+async def test_the_processes_of_a_promotion_that_is_killed_end_with_it(change: ChangeBench) -> None:
+    async with change.world.service(change.settings) as service:
+        change.upload(8)
+        await change.tagged(service)
+        run = await change.run()
+        await change.work(run)
+        shared = "from consumer.operations import run_processes as p; p._WORTH_SHARING = 1; p.cores = lambda: 2"
+        command = Command(change, "promote", run.run_id, "--reason", "a test", "--force")
+        process = command.start("-c", f"{shared}; from consumer.cli.main import main; main()")
+        await eventually(lambda: len(workers_of(process.pid)) == 2 or process.poll() is not None)
+        workers = workers_of(process.pid)
+        process.kill()
+        await asyncio.to_thread(process.communicate)
+        assert len(workers) == 2
+        await eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers), deadline_s=5)
+        await command.completed()
+        change.check(2, "2")
+
+
+def workers_of(parent: int) -> list[int]:
+    """The processes that a promotion has started."""
+    found = Path(f"/proc/{parent}/task/{parent}/children")
+    children = list(map(int, found.read_text().split())) if found.exists() else []
+    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import multiprocessing
 from dataclasses import replace
+from multiprocessing.connection import Connection
 
 import pytest
 
 from consumer.errors import Refused
 from consumer.events import Tags
-from consumer.operations import promotion, run_diff, run_log, runs
+from consumer.operations import promotion, run_diff, run_log, run_processes, runs
 from consumer.runs.definition import Selection
 from tests.change_bench import FIRST, SECOND, ChangeBench, with_gates
 from tests.harness import PARTITIONS, by_key, dump, eventually
@@ -38,6 +40,8 @@ async def test_a_run_is_compared_promoted_and_taken_back_while_photos_come(chang
             assert (answer.before.version.split(".")[1], answer.after.version.split(".")[1]) == ("000001", "000000")
             assert answer.format == "jpeg"
         report = (await run_diff.diff(change.settings, run.run_id)).report
+        assert report.latency is not None
+        assert report.photos_per_s == pytest.approx(30 / report.run.seconds)
         assert (report.photos.compared, report.quality.mean_shift) == (30, pytest.approx(-0.13, abs=0.02))
         changed = sum(verdict(each.before) != verdict(each.after) for each in answers.values())
         assert report.changes.any.count == changed > 0
@@ -66,6 +70,34 @@ async def test_a_run_is_compared_promoted_and_taken_back_while_photos_come(chang
     stored = await asyncio.to_thread(run_log.read, change.settings.kafka, run.run_id)
     assert (stored.state, stored.promoted, stored.rolled_back) == ("rolled back", 2, 3)
     assert [line.split(": ")[1] for line in stored.history] == ["promoted as release 2", "rolled back by release 3"]
+
+
+async def test_large_runs_are_applied_by_processes_that_end_with_each_other(
+    change: ChangeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_processes, "_WORTH_SHARING", 10)
+    monkeypatch.setattr(run_processes, "cores", lambda: 2)
+    counts, look = list[int](), run_processes.wait
+
+    def watched(connections: list[Connection], timeout_s: float) -> object:
+        counts.append(len(multiprocessing.active_children()))
+        if len(counts) == 1:
+            multiprocessing.active_children()[0].kill()
+        return look(connections, timeout_s)
+
+    monkeypatch.setattr(run_processes, "wait", watched)
+    async with change.world.service(change.settings) as service:
+        change.upload(30)
+        await change.tagged(service)
+        run = await change.run()
+        await change.work(run)
+        with pytest.raises(Refused, match="repeat the command"):
+            await change.promote(run)
+        assert multiprocessing.active_children() == []
+        applied = await change.promote(run)
+        assert applied.written + applied.unchanged == 30
+        assert max(counts) == 2
+        change.check(2, "2")
 
 
 async def test_promotions_under_traffic_fail_no_photo_and_mix_none(change: ChangeBench) -> None:
@@ -142,6 +174,8 @@ async def test_what_cannot_be_judged_is_an_answer_and_no_dead_letter(change: Cha
     }
     assert answers["photo1"].before is not None
     assert change.world.dead() == change.world.waiting() == []
+    assert change.world.events_logged("dead_letter.published") == []
+    assert change.world.events_logged("photo.not_judged")
 
 
 async def test_a_run_is_over_the_photos_that_were_chosen(change: ChangeBench) -> None:
@@ -175,6 +209,7 @@ async def test_thresholds_alone_are_decided_anew_without_a_photo(change: ChangeB
     assert len(change.world.photos.requests) == asked
     assert all(answer.after.quality.good for answer in answers.values() if answer.before.quality.score >= 0.2)
     assert any(answer.after.brands and not answer.before.brands for answer in answers.values())
+    assert (await run_diff.diff(change.settings, run.run_id)).report.latency is None
     applied = await change.promote(run)
     assert (applied.release, applied.written) == (2, 40)
     change.check(2, "1")

@@ -61,7 +61,7 @@ class Bench:
 
     def outcomes(self) -> dict[str, int]:
         samples = next(iter(self.metrics.records.collect())).samples
-        return {entry.labels["outcome"]: int(entry.value) for entry in samples if entry.name.endswith("_total")}
+        return {entry.labels["outcome"]: int(entry.value) for entry in samples if entry.value}
 
 
 def failing(at: str, *failures: Exception) -> Callable[[str], Awaitable[None]]:

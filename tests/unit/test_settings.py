@@ -290,6 +290,23 @@ def test_a_url_that_is_no_redis_is_refused_without_its_password(value: str, monk
     assert SECRET not in refusal()
 
 
+@pytest.mark.parametrize("url", ["redis://:{}/a@h", "rediss://u:1?{}@h:1/0", "redis://:1#{}@h", "redis://u:[{}@h:1"])
+def test_a_password_that_no_url_can_hold_is_refused_without_a_piece_of_it(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAGGER_REDIS__URL", url.format(SECRET))
+    assert "redis.url (from TAGGER_REDIS__URL): percent-encode what is special in the password" in refusal()
+    assert SECRET not in refusal()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://u:p%2Fa@h:1/0", "redis://u:p@q@h", "redis://h?password=a@b", "unix://u:p@/run/a.sock"]
+)
+def test_a_password_in_a_url_may_hold_anything_as_clients_read_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_REDIS__URL", url)
+    assert load().redis.url == url
+
+
 def test_a_wrong_entry_of_a_list_is_an_error_that_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAGGER_FETCH__SCHEMES", "https,ftp")
     assert "TAGGER_FETCH__SCHEMES" in refusal()
@@ -368,13 +385,13 @@ def test_a_byte_order_mark_is_no_part_of_the_file_and_another_encoding_is_named(
         f"redis://:{SECRET}@redis:6379/0",
         f"rediss://tagger:{SECRET}@redis:6379/0",
         f"unix://tagger:{SECRET}@/run/redis.sock",
-        f"redis://tagger:a/{SECRET}@redis",
         pytest.param(
             f"redis://tagger:p@{SECRET}@redis:6379/0",
         ),
         pytest.param(
             f"redis://redis:6379/0?password={SECRET}",
         ),
+        f"rediss://redis:6379/0?ssl_keyfile=/k&ssl_password={SECRET}&db=1",
     ],
 )
 def test_the_password_of_a_url_is_masked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,3 +553,75 @@ def test_a_delay_that_no_record_can_wait_is_refused(delays_s: tuple[float, ...])
     with pytest.raises(ValidationError, match="delays_s"):
         RetrySettings(delays_s=delays_s)
     RetrySettings(delays_s=(LONGEST_WAIT.total_seconds(),))
+
+
+def test_a_variable_may_name_the_file_that_holds_a_value(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "url").write_text(f"redis://:{SECRET}@redis:1\n")
+    (bare / "password").write_text(SECRET)
+    (bare / "stores").write_text(f'{{"s3://abc": {{"secret_access_key": "{SECRET}"}}}}\r\n')
+    monkeypatch.setenv("TAGGER_REDIS__URL_FILE", "url")
+    monkeypatch.setenv("TAGGER_KAFKA__EXTRA__SASL__PASSWORD_FILE", str(bare / "password"))
+    monkeypatch.setenv("tagger_fetch__stores_file", "stores")
+    monkeypatch.setenv("TAGGER_KAFKA__EXTRA", '{"sasl.username": "me"}')
+    loaded = load()
+    assert loaded.redis.url == f"redis://:{SECRET}@redis:1"
+    assert loaded.kafka.extra == {"sasl.username": "me", "sasl.password": SECRET}
+    assert loaded.fetch.stores == {"s3://abc": {"secret_access_key": SECRET}}
+    url = shown()["redis.url"]
+    assert (url.value, url.origin) == ("redis://:***@redis:1", "environment TAGGER_REDIS__URL_FILE")
+    assert SECRET not in str(shown())
+
+
+@pytest.mark.parametrize("variable", ["TAGGER_FETCH__STORES_FILE", "TAGGER_KAFKA__EXTRA_FILE"])
+def test_what_a_file_holds_is_named_by_its_variable_and_not_shown(
+    variable: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "value").write_text(f'{{"sasl.password": "{SECRET}"')
+    monkeypatch.setenv(variable, str(bare / "value"))
+    assert f"{variable}" in refusal()
+    assert SECRET not in refusal()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "TAGGER_TRITON__ADMIN_KEY_FILE: cannot read key: No such file or directory"),
+        (b"\n", "TAGGER_TRITON__ADMIN_KEY_FILE: the file key is empty"),
+        (b"hunter2\xff", "TAGGER_TRITON__ADMIN_KEY_FILE: the file key is not UTF-8"),
+        (b"h\xc3\xbcnter2", "triton.admin_key (from TAGGER_TRITON__ADMIN_KEY_FILE): a header cannot hold it"),
+    ],
+)
+def test_a_file_that_holds_no_value_is_named(
+    content: bytes | None, told: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (bare / "key").write_bytes(content)
+    monkeypatch.setenv("TAGGER_TRITON__ADMIN_KEY_FILE", "key")
+    assert told in refusal()
+
+
+def test_a_value_and_a_file_for_it_are_too_many(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "url").write_text("redis://a")
+    monkeypatch.setenv("TAGGER_REDIS__URL_FILE", "url")
+    monkeypatch.setenv("tagger_redis__url", "redis://b")
+    assert refusal() == "tagger_redis__url and TAGGER_REDIS__URL_FILE are both set: leave one of them out"
+
+
+def test_a_file_for_no_setting_is_an_unknown_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_REDIS__URI_FILE", "url")
+    assert "unknown setting TAGGER_REDIS__URI_FILE" in refusal()
+
+
+def test_an_error_of_pydantic_itself_repeats_no_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings.made_of({"TAGGER_REDIS__URL": f"http://:{SECRET}@h"})
+    assert SECRET not in str(caught.value)
+
+
+def test_the_files_of_a_channel_over_tls_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGGER_TRITON__TLS_CA", "/ca.pem")
+    assert "tls_ca is for TLS: set triton.tls=true" in refusal()
+    monkeypatch.setenv("TAGGER_TRITON__TLS", "true")
+    assert load().triton.tls_ca == Path("/ca.pem")
+    monkeypatch.setenv("TAGGER_TRITON__TLS_KEY", "/key.pem")
+    assert "tls_certificate and tls_key go together" in refusal()

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from prometheus_client import generate_latest
 
-from consumer import errors
+from consumer import __version__, errors
 from consumer.telemetry import LogEvent, Metrics, Outcome, Stage, configure_logging
 
 CONSUMER = Path(__file__).resolve().parents[2] / "consumer"
@@ -100,10 +100,11 @@ def test_label_values_are_distinct_snake_case_words(kinds: tuple[str, ...], word
 
 def test_every_metric_has_our_prefix_a_help_and_no_label_that_names_a_photo_or_a_person() -> None:
     allowed = {"outcome", "reason", "result", "stage", "dependency", "label", "release", "topic", "partition"}
+    allowed |= {"version", "python"}
     families = list(Metrics().registry.collect())
     assert families
     for family in families:
-        assert family.name.startswith("tagger_")
+        assert family.name.startswith(("tagger_", "process_"))
         assert family.documentation
     for collector in set(Metrics().registry._names_to_collectors.values()):
         assert set(collector._labelnames) <= allowed
@@ -113,7 +114,7 @@ def test_two_services_in_one_process_count_apart() -> None:
     one, other = Metrics(), Metrics()
     one.records.labels("tagged").inc()
     assert one.registry.get_sample_value("tagger_records_total", {"outcome": "tagged"}) == 1
-    assert other.registry.get_sample_value("tagger_records_total", {"outcome": "tagged"}) is None
+    assert other.registry.get_sample_value("tagger_records_total", {"outcome": "tagged"}) == 0
 
 
 def test_a_stage_that_fails_is_timed_too() -> None:
@@ -121,6 +122,14 @@ def test_a_stage_that_fails_is_timed_too() -> None:
     with pytest.raises(ZeroDivisionError), metrics.stage("fetch"):
         raise ZeroDivisionError
     assert metrics.registry.get_sample_value("tagger_stage_duration_seconds_count", {"stage": "fetch"}) == 1
+
+
+def test_what_never_happened_is_zero_and_no_time_of_creation_is_told() -> None:
+    page = generate_latest(Metrics().registry).decode()
+    assert "_created" not in page
+    for line in ('tagger_dead_letters_total{reason="http_4xx"} 0.0', 'tagger_records_total{outcome="skipped"} 0.0'):
+        assert line in page.splitlines()
+    assert f'version="{__version__}"' in page
 
 
 def test_metrics_can_be_scraped() -> None:

@@ -175,11 +175,19 @@ def test_the_last_reasons_of_three_brokers_are_told_for_a_minute(
 
 
 def test_an_error_that_says_nothing_of_the_brokers_is_told_by_their_reasons(known: Reasons) -> None:
-    blind, own = KafkaError(KafkaError._ALL_BROKERS_DOWN), KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    blind = KafkaError(KafkaError._ALL_BROKERS_DOWN)
     assert explain(blind, "b:9092") == f"b:9092: _ALL_BROKERS_DOWN: {blind.str()}"
     said(known, "refused")
     assert explain(blind, "b:9092") == "b:9092: refused (_ALL_BROKERS_DOWN)"
-    assert explain(own, "topic t") == f"topic t: TOPIC_AUTHORIZATION_FAILED: {own.str()}"
+    assert explain(KafkaError(KafkaError.TOPIC_EXCEPTION), "topic t").startswith("topic t: TOPIC_EXCEPTION: ")
+
+
+@pytest.mark.parametrize("about", ["topic t", f"{NOWHERE}: topic t"])
+def test_what_a_user_may_not_do_is_told_with_the_servers_and_where_its_rights_are_listed(about: str) -> None:
+    clients.producer_client(NOWHERE, {})
+    own = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    told = f"TOPIC_AUTHORIZATION_FAILED: {own.str()}; docs/security.md lists the permissions"
+    assert explain(own, about) == f"{NOWHERE}: topic t: {told}"
 
 
 def test_a_port_where_nothing_listens_is_named_by_every_client(known: Reasons, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -331,7 +331,9 @@ def test_a_scan_that_cannot_begin_closes_its_client() -> None:
 
 def test_a_missing_topic_is_named_with_what_creates_it() -> None:
     consumer = FakeConsumer({0: full(1)})
-    with pytest.raises(DependencyDown, match=r"nowhere:9092: no topic other; create it with `photo-tagger topics`"):
+    with pytest.raises(
+        DependencyDown, match=r"nowhere:9092: no topic other; create it with `photo-tagger topics`, or let"
+    ):
         reader_of(consumer, "other")
     assert consumer.closed
 

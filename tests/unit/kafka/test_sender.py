@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from consumer.errors import DependencyDown
 from consumer.events import Source
 from consumer.kafka import clients
+from consumer.kafka.reasons import REASONS
 from consumer.kafka.sender import NewRecord, Sender
 
 REFUSED = KafkaError(KafkaError.NOT_ENOUGH_REPLICAS)
@@ -61,6 +62,12 @@ class FakeProducer:
 
     def purge(self) -> None:
         self.purged = True
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What librdkafka said of the brokers of another test counts for a minute."""
+    monkeypatch.setattr(REASONS, "_of", {})
 
 
 def sender_of(producer: FakeProducer, *topics: str) -> Sender:

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from consumer.errors import Refused
 from consumer.operations import run_log
+from consumer.operations.live_traffic import LiveTraffic
 from consumer.operations.run_work import Pace, Progress
+from consumer.settings import Settings
 from tests.unit.runs.test_definition import RUN
 
 
@@ -54,7 +56,7 @@ async def test_photos_begin_one_after_the_other_at_their_rate(monkeypatch: pytes
 
     monkeypatch.setattr("consumer.operations.run_work.monotonic", lambda: now_s)
     monkeypatch.setattr("consumer.operations.run_work.asyncio.sleep", sleep)
-    pace = Pace(4.0)
+    pace = Pace(4.0, LiveTraffic(Settings()))
     for _ in range(9):
         await pace.turn()
         now_s += random.Random(1).uniform(0, 0.1)

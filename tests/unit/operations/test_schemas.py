@@ -71,7 +71,7 @@ def follows(value: Any, schema: dict[str, Any], root: dict[str, Any]) -> bool:
 
 def test_the_published_files_are_what_the_code_generates(tmp_path: Path) -> None:
     written = {path.name: path.read_bytes() for path in schemas.write_schemas(tmp_path / "new")}
-    published = {path.name: path.read_bytes() for path in PUBLISHED.glob("*.json")}
+    published = {path.name: path.read_bytes() for path in PUBLISHED.iterdir()}
     assert written == published, "run: make schemas"
     copies = ROOT / "training" / "data"
     assert (copies / schemas.IMAGE_FORMATS).read_bytes() == written[schemas.IMAGE_FORMATS], "run: make schemas"

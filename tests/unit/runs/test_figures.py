@@ -1,11 +1,13 @@
+import random
 import statistics
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from consumer.runs.figures import Histogram, share
+from consumer.runs.figures import Histogram, WorkSpan, share
 
 values = st.lists(st.integers(-50, 1_050), max_size=40)
 
@@ -72,3 +74,29 @@ def test_of_nothing_there_is_neither_mean_nor_quantile() -> None:
 def test_histograms_of_other_bins_do_not_merge() -> None:
     with pytest.raises(ValueError, match="other bins"):
         counted([], 1).merge(counted([], 2))
+
+
+def span_of(times_ms: list[int]) -> float | None:
+    span = WorkSpan()
+    for each in times_ms:
+        span.add(each)
+    return span.seconds
+
+
+@given(st.integers(0, 2**40), st.lists(st.integers(1, 9_999), min_size=1, max_size=80), st.randoms())
+def test_work_without_pauses_takes_from_the_first_to_the_last(
+    start: int, gaps: list[int], chance: random.Random
+) -> None:
+    times = list(accumulate(gaps, initial=start))
+    chance.shuffle(times)
+    assert span_of(times) == pytest.approx(sum(gaps) / 1000)
+
+
+def test_a_night_between_two_hours_of_work_does_not_count() -> None:
+    evening = range(1_000_000, 4_600_000, 5_000)
+    morning = [each + 40_000_000 for each in evening]
+    assert span_of([*evening, *morning]) == pytest.approx(2 * 3600, abs=20)
+
+
+def test_of_one_moment_no_time_is_known() -> None:
+    assert (span_of([]), span_of([7, 7])) == (None, None)

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from threading import Event
 from time import monotonic
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from consumer.contract import Geometry, ModelContract
 from consumer.events import Pixels
 from consumer.fetch.hosts import Hosts
 from consumer.fetch.limits import FetchLimits, HostLimits
+from consumer.kafka.backpressure import Flag
 from consumer.kafka.plans import FixedRanges
 from consumer.releases import Numbered
 from consumer.resilience import Dependencies, StuckRecords
@@ -57,7 +59,7 @@ def test_photos_are_fetched_within_the_limits_of_the_settings() -> None:
     assert construction.fetch_limits(Settings.model_validate({"fetch": changed})) == FetchLimits(**changed)
 
 
-def parts_of(settings: Settings, *, yields: bool = False) -> tuple[Connections, Parts]:
+def parts_of(settings: Settings, *, yields: Flag | None = None) -> tuple[Connections, Parts]:
     """The parts of a job that reads nothing."""
     metrics, log = Metrics(), RecordingLog()
     runtime = Runtime(
@@ -95,8 +97,8 @@ async def test_the_pixels_of_all_photos_in_flight_fit_into_the_bytes_in_flight(
     permit.release()
 
 
-@pytest.mark.parametrize(("yields", "expected"), [(True, 1), (False, 12)])
-async def test_only_a_job_that_yields_leaves_a_triton_that_others_keep_busy(yields: bool, expected: int) -> None:
+@pytest.mark.parametrize(("yields", "expected"), [(Event(), 1), (None, 12)])
+async def test_only_a_job_that_yields_leaves_a_triton_that_others_keep_busy(yields: Flag | None, expected: int) -> None:
     slow_s, asked, most = 0.0, 0, 0
 
     async def row(model: str, pixels: Pixels) -> Row:

@@ -151,6 +151,7 @@ async def test_a_stop_during_the_back_off_starts_nothing_more(tmp_path: Path) ->
 def test_a_worker_has_its_own_loopback_endpoint_and_its_own_name_in_the_group() -> None:
     settings = Settings(kafka=KafkaSettings(instance_id="host7"))
     ours = {"PATH": "/bin", "tagger_health__port": "9400", "TAGGER_SERVICE__WORKERS": "3", "TAGGER_REDIS__URL": "u"}
+    ours |= {"TAGGER_HEALTH__HOST_FILE": "/run/host"}
     assert environment_of(settings, 2, ours) == {
         "PATH": "/bin",
         "TAGGER_REDIS__URL": "u",
