@@ -77,14 +77,22 @@ class _Block(nn.Module):
         self._depthwise_conv, self._bn1 = _Conv(inner, inner, stage.kernel, stride, groups=inner), _norm(inner)
         self._project_conv, self._bn2 = _Conv(inner, outputs), _norm(outputs)
         self.expands, self.adds = inner != inputs, stride == 1 and inputs == outputs
+        #: Channels of what `widen` makes.
+        self.inner = inner
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.project(self.widen(features), features)
+
+    def widen(self, features: Tensor) -> Tensor:
+        """The features between expansion and projection, up to six times as many channels."""
         inner = functional.relu6(self._bn0(self._expand_conv(features))) if self.expands else features
         if self.training and inner.requires_grad:
             with torch.autocast(inner.device.type, enabled=False):  # in bf16, its backward pass is slow on a CPU
-                inner = self._spread(inner.float())
-        else:
-            inner = self._spread(inner)
+                return self._spread(inner.float())
+        return self._spread(inner)
+
+    def project(self, inner: Tensor, features: Tensor) -> Tensor:
+        """The block's output, of what `widen` made of its input."""
         made: Tensor = self._bn2(self._project_conv(inner))
         return made + features if self.adds else made
 
@@ -100,25 +108,35 @@ class Head(nn.Linear):
         outputs: Width of the last layer.
         hidden: Units of a layer between; 0 for none.
         dropout: Before the last layer.
+        members: Parts of the layer between, of `hidden` units each, that learn to answer alone; the mean of their
+            answers, which is served, errs less than one of them.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: int = 0, dropout: float = 0.0) -> None:
-        super().__init__(hidden or inputs, outputs)
-        self.inputs, self.dropout = inputs, dropout
+    def __init__(self, inputs: int, outputs: int, hidden: int = 0, dropout: float = 0.0, members: int = 1) -> None:
+        super().__init__(hidden * members or inputs, outputs)
+        with torch.no_grad():  # a member begins as a layer of its own width does
+            self.weight.mul_(members**0.5)
+        self.inputs, self.dropout, self.members = inputs, dropout, members
         # a feature that hardly varied in training must not decide alone where it does
         self.norm: nn.Module = nn.BatchNorm1d(inputs, eps=1e-4, affine=False)
-        self.hidden = nn.Linear(inputs, hidden) if hidden else None
+        self.hidden = nn.Linear(inputs, hidden * members) if hidden else None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as above
-        """[N, inputs] to [N, outputs]."""
+        """[N, inputs] to [N, outputs]; while training to [N x members, outputs], every member's answers."""
         seen = self.norm(input)
         if self.hidden is not None:
             seen = functional.relu(self.hidden(seen))
-        return super().forward(functional.dropout(seen, self.dropout, self.training))
+        seen = functional.dropout(seen, self.dropout, self.training)
+        if self.training and self.members > 1:
+            parts, weights = (tensor.view(len(tensor), self.members, -1) for tensor in (seen, self.weight))
+            return (torch.einsum("nmh,omh->nmo", parts, weights) + self.bias).flatten(0, 1)
+        return super().forward(seen / self.members if self.members > 1 else seen)
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Puts the norm, with its statistics, into the layer behind it, in place."""
+        """Puts the norm, with its statistics, into the layer behind it, and the mean into the last, in place."""
+        self.weight.div_(self.members)
+        self.members = 1
         norm, first = cast("nn.BatchNorm1d", self.norm), self.hidden or self
         mean, variance = (cast("Tensor", value) for value in (norm.running_mean, norm.running_var))
         first.weight.mul_((variance + norm.eps).rsqrt())
@@ -137,14 +155,26 @@ class EfficientNetLite(nn.Module):
             and noise, which the top has learnt to overlook. With fewer than all seven, what follows is left out.
         blocks: If not 0, only so many blocks are left, and the head sees mean and deviation of the channels of the stem
             and of every block, instead of the top.
+        inner: With `blocks`, the head also sees the means of the channels inside every block, before they are projected
+            to a sixth of them: they hold more of what people look at, and are computed anyway.
         hidden: Units of a layer in the head; 0 for none.
+        members: Such layers, whose answers are averaged.
 
     Raises:
         ValueError: There are fewer blocks.
     """
 
     def __init__(
-        self, number: int, outputs: int, dropout: float = 0.0, *, stages: int = 0, blocks: int = 0, hidden: int = 0
+        self,
+        number: int,
+        outputs: int,
+        dropout: float = 0.0,
+        *,
+        stages: int = 0,
+        blocks: int = 0,
+        inner: bool = False,
+        hidden: int = 0,
+        members: int = 1,
     ) -> None:
         super().__init__()
         wider, deeper, _ = SIZES[number]
@@ -168,18 +198,24 @@ class EfficientNetLite(nn.Module):
         self._blocks = nn.ModuleList(made[: left or None])
         #: Blocks, by index, whose moments the head sees; whether it sees those of the stem, and the top.
         self.watched = frozenset(range(blocks) if blocks else self.ends[:stages])
-        self.stem, self.tops = bool(blocks), not left
+        self.stem, self.inner, self.tops = bool(blocks), inner, not left
         seen = 2 * sum(widths[index] for index in self.watched) + _TOP * self.tops + 2 * _STEM * self.stem
+        seen += sum(made[index].inner for index in self.watched) if inner else 0
         if self.tops:
             self._conv_head, self._bn1 = _Conv(inputs, _TOP), _norm(_TOP)
-        self._fc: nn.Module = Head(seen, outputs, hidden, dropout)
+        self._fc: nn.Module = Head(seen, outputs, hidden, dropout, members)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits of scaled pixels."""
         features = functional.relu6(self._bn0(self._conv_stem(pixels)))
         seen = [*_moments(features)] if self.stem else []
         for index, block in enumerate(self._blocks):
-            features = block(features)
+            if self.inner and index in self.watched:
+                inside = cast("_Block", block).widen(features)
+                seen.append(inside.float().mean((2, 3)))
+                features = cast("_Block", block).project(inside, features)
+            else:
+                features = block(features)
             if index in self.watched:
                 seen += _moments(features)
         if self.tops:

@@ -24,7 +24,9 @@ from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
 from training.recipes.recipe import Model
 
 _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
-_LITE: Final = re.compile(r"efficientnet_lite([012])(?:-stages([1-7]?)|-blocks([1-9]\d?))?(?:-mlp([1-9]\d*))?")
+_LITE: Final = re.compile(
+    r"efficientnet_lite([012])(?:-stages([1-7]?)|-blocks([1-9]\d?)(-inner)?)?(?:-mlp([1-9]\d*)(?:x([1-9]\d*))?)?"
+)
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
 _LANES: Final = 8
 _TIMM: Final = "timm/"
@@ -104,9 +106,18 @@ def _bare(model: Model, outputs: int) -> nn.Module:
         )
     if lite:
         stages = 0 if lite[2] is None else int(lite[2] or 7)
-        blocks, hidden = int(lite[3] or 0), int(lite[4] or 0)
+        blocks, inner, hidden, members = int(lite[3] or 0), bool(lite[4]), int(lite[5] or 0), int(lite[6] or 1)
         try:
-            net = EfficientNetLite(int(lite[1]), outputs, model.dropout, stages=stages, blocks=blocks, hidden=hidden)
+            net = EfficientNetLite(
+                int(lite[1]),
+                outputs,
+                model.dropout,
+                stages=stages,
+                blocks=blocks,
+                inner=inner,
+                hidden=hidden,
+                members=members,
+            )
         except ValueError as error:
             raise RecipeError(f"{model.arch}: {error}") from None
         return Renormalised(net, efficientnet_lite.MEAN, efficientnet_lite.DEVIATION)
@@ -126,7 +137,7 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
     if model.arch not in torchvision.models.list_models(module=torchvision.models):
         raise RecipeError(
             f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2> with or without "
-            "-stages or -blocks<n> and -mlp<units>, timm/<name>, or one of torchvision's"
+            "-stages or -blocks<n>[-inner] and -mlp<units>[x<members>], timm/<name>, or one of torchvision's"
         )
     download = model.pretrained == "download"
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not download else {}

@@ -164,7 +164,8 @@ class Trainer:
             seen = functional.dropout(seen, self.recipe.model.dropout)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.trained(seen)
-        loss = self.objective(logits.float(), targets.to(device))
+        answers = len(logits) // len(targets)  # of several members, for each photo
+        loss = self.objective(logits.float(), targets.to(device).repeat_interleave(answers, 0))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.train.clip:

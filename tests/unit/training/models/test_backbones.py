@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from training.errors import DataError, RecipeError, ToolMissing, WeightsError
+from training.models.efficientnet_lite import Head
 from training.models.imagenet import accuracy, labelled
 from training.models.networks import build, natural_px, trunk
 from training.models.packages import PACKAGES, Package, weights_file
@@ -79,9 +80,49 @@ def test_the_first_blocks_alone_see_what_they_see_in_the_whole_network() -> None
     assert torch.equal(first[:, -block2:], whole[:, 1280 + block0 : 1280 + block0 + block2])
 
 
-@pytest.mark.parametrize("arch", ["efficientnet_lite0-stages8", "efficientnet_lite0-mlp0", "efficientnet_lite3"])
+def test_inner_shows_the_head_what_every_block_projects() -> None:
+    pixels, projected = torch.randn(2, 3, 64, 64), []
+    plain, both = (
+        trunk(build(Model(arch=f"efficientnet_lite0-blocks3{inner}-mlp8", pretrained="package"), 5)).eval()
+        for inner in ("", "-inner")
+    )
+    for number in range(3):
+        project = both.get_submodule(f"net._blocks.{number}._project_conv")
+        project.register_forward_pre_hook(lambda _module, inputs: projected.append(inputs[0]))
+    with torch.no_grad():
+        outputs, seen = plain(pixels), both(pixels)
+    inside = [made.mean((2, 3)) for made in projected]
+    assert [part.shape[1] for part in inside] == [32, 96, 144]
+    at = 2 * 32
+    parts, ends = [outputs[:, :at]], (16, 24, 24)
+    for part, width in zip(inside, ends, strict=True):
+        parts += [part, outputs[:, at : at + 2 * width]]
+        at += 2 * width
+    assert torch.allclose(seen, torch.cat(parts, 1), atol=2e-3)
+
+
+def test_the_members_of_a_head_answer_alone_in_training_and_their_mean_is_served() -> None:
+    torch.manual_seed(0)
+    head, seen = Head(6, 3, hidden=4, members=5), torch.randn(7, 6)
+    head.train().norm.eval()
+    alone = head(seen).view(7, 5, 3)
+    head.eval()
+    assert torch.allclose(head(seen), alone.mean(1), atol=1e-6)
+    before = alone[:, 1:].clone()
+    with torch.no_grad():
+        head.hidden.weight[:4] += 1  # type: ignore[union-attr]  # of the first member
+        head.train().norm.eval()
+        after = head(seen).view(7, 5, 3)
+    assert torch.equal(after[:, 1:], before)
+    assert not torch.allclose(after[:, 0], alone[:, 0])
+
+
+@pytest.mark.parametrize(
+    "arch",
+    ["efficientnet_lite0-stages8", "efficientnet_lite0-stages-inner", "efficientnet_lite0-mlp0", "efficientnet_lite3"],
+)
 def test_a_network_that_lite_is_not_is_refused(arch: str) -> None:
-    with pytest.raises(RecipeError, match="-blocks<n> and -mlp<units>"):
+    with pytest.raises(RecipeError, match=r"-blocks<n>\[-inner\] and -mlp<units>\[x<members>\]"):
         build(Model(arch=arch), 5)
 
 

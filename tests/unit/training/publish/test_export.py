@@ -125,7 +125,10 @@ def test_an_export_that_differs_from_torch_is_refused() -> None:
         export(ServedBrand(deployable(tiny_net(11)), 1.0), ("brand_probs",), photos(2), tolerance=-1.0)
 
 
-@pytest.mark.parametrize("arch", ["efficientnet_lite0-stages", "efficientnet_lite0-blocks11-mlp16"])
+@pytest.mark.parametrize(
+    "arch",
+    ["efficientnet_lite0-stages", "efficientnet_lite0-blocks11-mlp16", "efficientnet_lite0-blocks4-inner-mlp8x3"],
+)
 def test_a_backbone_of_a_package_is_served_with_its_norms_folded(arch: str) -> None:
     torch.manual_seed(0)
     net = build(Model(arch=arch, pretrained="package"), 5).eval()

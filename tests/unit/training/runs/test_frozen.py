@@ -51,6 +51,11 @@ def test_only_the_head_is_another_after_training(run: Run) -> None:
     assert all(name.startswith("net._fc.") for name in changed)
 
 
+def test_members_of_a_head_learn_each_photos_own_label(folder: Path) -> None:
+    made = new_run(recipe_of(folder, "model.arch=efficientnet_lite0-blocks2-inner-mlp8x3"), "members", folder)
+    assert train(made, QUIET)["val"]["accuracy"] > 0.8
+
+
 def test_a_run_that_goes_on_from_its_checkpoint_ends_with_equal_weights(run: Run) -> None:
     before = torch.load(run.model_file, weights_only=True)["state_dict"]
     run.model_file.unlink()
