@@ -24,10 +24,10 @@ models: ## compose data, train both models, publish a new version into triton_mo
 	@scripts/setup models
 	@$(BIN)/photo-trainer demo-models --repository triton_models
 
-# Three workers for two cores, each with its own servers, since most tests wait for servers. One compute thread for each,
+# Two workers, each with its own servers, since most tests wait for servers. One compute thread for each,
 # since two thread pools on two cores slow each other down.
 test: test-setup lint ## set up and run all checks and tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: test-setup
 test-setup:
