@@ -181,12 +181,24 @@ async def test_a_producer_that_ends_is_replaced_and_every_photo_has_its_outcome(
 async def test_a_thread_of_acknowledgements_that_ended_is_noticed_by_the_probes(
     brokers: MockCluster, mocked: World
 ) -> None:
+    released = asyncio.Event()
+
+    async def held() -> web.StreamResponse:
+        await released.wait()
+        return web.Response(body=RED)
+
+    mocked.photos.answers["held"] = held
     async with mocked.service() as service:
+        mocked.upload("first", "red/first")
+        mocked.upload("second", "held/second")
+        await eventually(lambda: service.outcomes() == {"tagged": 1} and len(mocked.photos.requests) == 2)
         await eventually(lambda: service.not_ready() == [])
         assert service.live()
-    for broker in (1, 2):
-        brokers.fail_next(broker, INIT_PRODUCER_ID, [NOT_ALLOWED] * 500)
-    async with mocked.service() as service:
+        # Only now, so that they hit the service's producer and not the one that uploads; nor is any new one let in.
+        for broker in (1, 2):
+            brokers.fail_next(broker, INIT_PRODUCER_ID, [NOT_ALLOWED] * 500)
+            brokers.fail_next(broker, PRODUCE, [OUT_OF_ORDER])
+        released.set()
         await eventually(lambda: service.failure is not None)
         await eventually(lambda: not service.live())
         assert "the producer's thread" in service.not_ready()
