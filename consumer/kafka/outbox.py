@@ -49,6 +49,8 @@ _FOR_THE_TOPIC: Final = frozenset(
         KafkaError.INVALID_REQUIRED_ACKS,
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's local errors have no public name
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - as above
+        # The connection of a leader goes with the last topic that it leads.
+        KafkaError._DESTROY,  # noqa: SLF001 - as above
     }
 )
 

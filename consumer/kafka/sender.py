@@ -119,5 +119,6 @@ class Sender:
 
 
 def _reason(errors: list[KafkaError], timeout_s: float) -> str:
-    """Why a record is not stored, as far as known."""
-    return clients.explain(errors[0]) if errors else str(REASONS) or f"no acknowledgement within {timeout_s:g} s"
+    """Why a record is not stored, as far as known: a producer that has ended says so without its reason."""
+    told = [error for error in errors if error.code() != KafkaError._FATAL] or errors  # noqa: SLF001 - it has no public name
+    return clients.explain(told[0]) if told else str(REASONS) or f"no acknowledgement within {timeout_s:g} s"
