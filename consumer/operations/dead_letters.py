@@ -134,6 +134,11 @@ class Listed:
     state: State
 
 
+def written_at(record: Record) -> datetime:
+    """The timestamp of a record; the nearest time that a date can say, where a sender gave it another one."""
+    return datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LAST_MS) / 1000, UTC)
+
+
 def letters_of(records: Iterable[Record]) -> list[Letter]:
     """The letters among the records of the dead-letter topic, oldest first, with what became of them."""
     redriven: dict[str, datetime] = {}
@@ -145,7 +150,7 @@ def letters_of(records: Iterable[Record]) -> list[Letter]:
             letter = Letter(record, failure)
             letters[letter.letter_id] = letter
         elif letter_id and record.value is None:
-            redriven[letter_id] = datetime.fromtimestamp(min(max(record.timestamp_ms, 0), _LAST_MS) / 1000, UTC)
+            redriven[letter_id] = written_at(record)
     letters = dict(sorted(letters.items(), key=lambda named: named[1].failure.failed_at))
     roots: dict[str, str] = {}
     for letter_id, letter in letters.items():

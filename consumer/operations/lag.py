@@ -9,6 +9,7 @@ from typing import Final
 from consumer.kafka.offsets import Partition
 from consumer.kafka.scan import TopicReader
 from consumer.operations import run_log
+from consumer.operations.dead_letters import written_at
 from consumer.service.streams import retry_group
 from consumer.settings import Settings
 
@@ -50,7 +51,7 @@ def _lag(settings: Settings, group: str, topic: str) -> list[PartitionLag]:
     kafka = settings.kafka
     with TopicReader(kafka.bootstrap_servers, kafka.extra, [topic]) as reader:
         held, positions = reader.ranges(), run_log.positions(kafka, group)
-        unread = {key: range(max(each.start, positions.get(key, 0)), each.stop) for key, each in held.items()}
+        unread = behind(held, positions)
         times = _first_times(reader, {key: each.start for key, each in unread.items() if each})
     now = datetime.now(UTC)
     return [
@@ -68,6 +69,11 @@ def _lag(settings: Settings, group: str, topic: str) -> list[PartitionLag]:
     ]
 
 
+def behind(held: Mapping[Partition, range], positions: Mapping[Partition, int]) -> dict[Partition, range]:
+    """The offsets of each partition that a group with these positions has not committed; all where it has none."""
+    return {key: range(max(each.start, positions.get(key, 0)), each.stop) for key, each in held.items()}
+
+
 def _first_times(reader: TopicReader, starts: Mapping[Partition, int]) -> dict[Partition, datetime]:
     """The time of the first record at or after each of these offsets; none where there is no record."""
     found: dict[Partition, datetime] = {}
@@ -79,6 +85,6 @@ def _first_times(reader: TopicReader, starts: Mapping[Partition, int]) -> dict[P
         for record in reader.read(_POLL_S):
             key = record.topic, record.partition
             if key not in found:
-                found[key] = datetime.fromtimestamp(max(0, record.timestamp_ms) / 1000, UTC)
+                found[key] = written_at(record)
                 reader.stop(key)
     return found

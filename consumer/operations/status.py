@@ -10,12 +10,13 @@ from typing import Final, Literal
 
 from consumer import events, versions
 from consumer.errors import DependencyDown, PhotoRejected
-from consumer.events import Deletion, Event, PhotoDeleted, Record, Tags
+from consumer.events import Deletion, Event, PhotoDeleted, Record, Tags, source_of
 from consumer.kafka.headers import deferral_of
 from consumer.kafka.scan import Scan, TopicReader
 from consumer.operations import run_log
 from consumer.operations.admin import read_tags
-from consumer.operations.dead_letters import Query, State, list_letters
+from consumer.operations.dead_letters import Query, State, list_letters, written_at
+from consumer.operations.lag import behind
 from consumer.redis.store import Store
 from consumer.service.streams import retry_group
 from consumer.settings import Settings
@@ -76,7 +77,7 @@ def status(settings: Settings, photo_id: str) -> Status:
     present = asyncio.run(_in_force(settings, photo_id))
     waiting = tuple(_waiting(settings, photo_id, present))
     queued = tuple(
-        Unfinished(_place(record), _sent_at(record))
+        Unfinished(_place(record), written_at(record))
         for record in _unread(settings, kafka.uploads_topic, kafka.group_id, photo_id)
         if _is_newer(record, present)
     )
@@ -162,7 +163,7 @@ def _waiting(settings: Settings, photo_id: str, present: Tags | Deletion | None)
         if deferral is not None and _is_newer(record, present):
             last[events.format_source(deferral.origin)] = Unfinished(
                 _place(record),
-                _sent_at(record),
+                written_at(record),
                 deferral.reason,
                 deferral.detail,
                 deferral.not_before,
@@ -182,8 +183,7 @@ def _unread(settings: Settings, topic: str, group: str, photo_id: str) -> Iterat
     """
     kafka = settings.kafka
     with TopicReader(kafka.bootstrap_servers, kafka.extra, [topic]) as reader:
-        held, positions = reader.ranges(), run_log.positions(kafka, group)
-    unread = {key: range(max(each.start, positions.get(key, 0)), each.stop) for key, each in held.items()}
+        unread = behind(reader.ranges(), run_log.positions(kafka, group))
     with Scan(kafka.bootstrap_servers, kafka.extra, topic, ranges=unread) as scan:
         yield from (record for records in scan for record in records if _names(record, photo_id))
 
@@ -212,8 +212,4 @@ def _event(record: Record) -> Event | None:
 
 
 def _place(record: Record) -> str:
-    return f"{record.topic}/{record.partition}/{record.offset}"
-
-
-def _sent_at(record: Record) -> datetime:
-    return datetime.fromtimestamp(max(0, record.timestamp_ms) / 1000, UTC)
+    return events.format_source(source_of(record))
