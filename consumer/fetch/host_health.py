@@ -71,10 +71,12 @@ class HostHealth:
             host.good, host.through = good, ways.get(name, ())
         host.ended_s = host.answered_s
 
-    def is_hopeless(self, failure: Retryable, suspects: Sequence[str]) -> bool:
-        """Whether another attempt in place would only hold the place: a host is down, or hangs for all its photos."""
-        if any(self.is_down(self.hosts[name]) for name in suspects):
-            return True
+    def any_down(self, names: Sequence[str]) -> bool:
+        """Whether photos wait for one of these hosts."""
+        return any(self.is_down(self.hosts[name]) for name in names)
+
+    def is_hopeless(self, failure: Retryable) -> bool:
+        """Whether another attempt in place would only hold the place: a host hangs for all its photos."""
         if failure.origin is None or failure.reason != "fetch_timeout":
             return False
         host = self.hosts[failure.origin]

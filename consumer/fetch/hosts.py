@@ -25,10 +25,11 @@ _NOT_ASKED: Final = frozenset({"url_not_allowed", "address_not_allowed"})
 
 
 class _Enough(Exception):
-    """A failure after which another attempt in place would only hold the place."""
+    """A failure after which another attempt in place would only hold the place; for its host, which `down` says."""
 
-    def __init__(self, failure: Retryable) -> None:
+    def __init__(self, failure: Retryable, *, down: bool) -> None:
         self.failure = failure
+        self.down = down
 
 
 class _Visit(Trail):
@@ -127,8 +128,8 @@ class _Visit(Trail):
                 self._health.crowd.failed(self._at.room, self)
             suspects = () if failure.origin is None else self.suspects(failure.origin)
             self._health.answered(*(name for name in self.answered if name not in suspects))
-            if self._health.is_hopeless(failure, suspects):
-                raise _Enough(failure) from None
+            if (down := self._health.any_down(suspects)) or self._health.is_hopeless(failure):
+                raise _Enough(failure, down=down) from None
             raise
         self._health.served(event, self.answered or [self.name], self.ways)
         return photo
@@ -159,7 +160,23 @@ class Hosts:
             PhotoRejected: as the fetch.
             Retryable: as the fetch; no host is the cause, or none that is known to work.
         """
-        visit = _Visit(self._health, origin_of(event.uri))
+        photo = await self._fetch(event, attempt, retry)
+        if photo is None:
+            # Cut short for a host that came back meanwhile: what happened says nothing about the photo yet.
+            photo = await self._fetch(event, attempt, retry)
+        if photo is None:
+            raise PhotoHostDown("connect_failed", f"{origin_of(event.uri)} comes and goes")
+        return photo
+
+    async def _fetch(self, event: PhotoUploaded, attempt: Fetch, retry: RetryingCaller) -> Photo | None:
+        """As `fetch`; None where the photo had a single attempt since a host was down, and it answers by now.
+
+        Raises:
+            PhotoHostDown: as `fetch`.
+            PhotoRejected: as `fetch`.
+            Retryable: as `fetch`.
+        """
+        visit, down = _Visit(self._health, origin_of(event.uri)), False
         try:
             with following(visit):
                 async with visit.within():
@@ -169,13 +186,15 @@ class Hosts:
         except Retryable as spent:
             failure = spent
         except _Enough as enough:
-            failure = enough.failure
+            failure, down = enough.failure, enough.down
         finally:
             visit.leave()
         for suspect in () if failure.origin is None else visit.suspects(failure.origin):
             if await self._health.down_after(suspect, event, failure, reached=visit.reached):
                 self._hosts[visit.name].waits_for = suspect
                 raise PhotoHostDown(failure.reason, failure.detail) from None
+        if down:
+            return None
         raise failure from None
 
     def _sent_away(self, visit: _Visit) -> Retryable:

@@ -129,9 +129,9 @@ async def test_a_name_server_that_is_slow_for_all_delays_only_the_first_lookup_o
     began_s = time.monotonic()
     await asyncio.gather(*(address(lookup, name) for name in names.answers))
     assert 0.3 <= time.monotonic() - began_s < 1.5
-    again_s = time.monotonic()
+    names.delay_s, again_s = 1.5, time.monotonic()
     assert await asyncio.gather(*(address(lookup, name) for name in names.answers)) == ["1.1.1.1"] * 16
-    assert time.monotonic() - again_s < 0.28
+    assert time.monotonic() - again_s < 1.4
 
 
 async def test_a_silent_name_fails_in_time_and_at_once_while_it_is_still_silent(names: NameServers) -> None:

@@ -160,6 +160,42 @@ async def test_a_host_that_is_down_is_knocked_at_once_by_each_photo() -> None:
     assert web.asked.count(second.photo_id) == 1
 
 
+async def test_a_photo_whose_single_attempt_failed_as_its_host_came_back_is_attempted_again() -> None:
+    web = Web()
+    await web.fetch(photo())
+    web.failing[GOOD] = "http_5xx"
+    assert PhotoHostDown in await web.fails(*(photo() for _ in range(5)))
+    late = photo()
+
+    async def last_to_fail(event: PhotoUploaded) -> Photo:
+        first = late.photo_id not in web.asked
+        try:
+            return await web.attempt(event)
+        finally:
+            if first:
+                web.failing.clear()
+
+    await web.hosts.fetch(late, last_to_fail, web.retry)  # type: ignore[arg-type]
+    assert web.asked.count(late.photo_id) == 2
+
+
+async def test_a_host_that_comes_and_goes_uses_up_no_round_of_a_photo() -> None:
+    web = Web()
+    await web.fetch(photo())
+    late = photo()
+
+    async def flap(event: PhotoUploaded) -> Photo:
+        web.failing = {GOOD: "http_5xx"}
+        assert PhotoHostDown in await web.fails(*(photo() for _ in range(5)))
+        try:
+            return await web.attempt(event)
+        finally:
+            web.failing.clear()
+
+    with pytest.raises(PhotoHostDown, match="comes and goes"):
+        await web.hosts.fetch(late, flap, web.retry)  # type: ignore[arg-type]
+
+
 async def test_many_photos_that_suspect_a_host_ask_it_once_together() -> None:
     web = Web(HostLimits(probe_interval_s=3600.0))
     good = photo()
