@@ -141,12 +141,11 @@ def test_grafana_finds_what_is_provisioned() -> None:
     (provider,) = yaml.safe_load((grafana / "provisioning/dashboards/files.yml").read_text())["providers"]
     inside = Path(provider["options"]["path"]).relative_to("/etc/grafana")
     assert {path.stem for path in (grafana / inside).glob("*.json")} >= {"overview"}
-    home = re.search(
-        r"^default_home_dashboard_path = /etc/grafana/(\S+)$", (grafana / "grafana.ini").read_text(), re.MULTILINE
-    )
+    ini = (grafana / "grafana.ini").read_text()
+    home = re.search(r"^default_home_dashboard_path = /etc/grafana/(\S+)$", ini, re.MULTILINE)
     assert home is not None
     assert (grafana / home[1]).is_file()
-    assert "disable_initial_admin_creation = true" in (grafana / "grafana.ini").read_text()
+    assert "disable_initial_admin_creation = true" in ini
 
 
 def test_prometheus_asks_services_that_are_there() -> None:
