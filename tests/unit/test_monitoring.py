@@ -145,3 +145,9 @@ def test_the_alert_on_memory_knows_the_limit_of_the_container() -> None:
     assert compose["services"]["consumer"]["mem_limit"] == "2g"
     (rule,) = [rule for rule in rules() if rule["alert"] == "TaggerMemoryHigh"]
     assert "* 2 * 1024 * 1024 * 1024" in rule["expr"]
+
+
+def test_every_alert_has_a_case_in_which_it_fires() -> None:
+    cases = yaml.safe_load((ROOT / "tests/prometheus/rules_test.yml").read_text(encoding="utf-8"))["tests"]
+    fired = {case["alertname"] for group in cases for case in group["alert_rule_test"] if case["exp_alerts"]}
+    assert fired == {rule["alert"] for rule in rules()}

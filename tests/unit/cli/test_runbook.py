@@ -45,5 +45,5 @@ def test_the_page_has_commands() -> None:
     "line", ["photo-tagger lags", "photo-tagger lag --all", "photo-tagger dlq retry --execute --reason"]
 )
 def test_a_command_that_there_is_not_is_found(line: str) -> None:
-    with pytest.raises(Exception, match="(?i)no such|requires"):
+    with pytest.raises(Exception, match=r"(?i)no such|requires"):
         parse(line)
