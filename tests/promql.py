@@ -9,14 +9,13 @@ from typing import Any
 
 import promql_parser
 import yaml
-from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[1]
 DASHBOARDS = sorted((ROOT / "deploy/grafana/dashboards").glob("*.json"))
 #: What Prometheus adds to every series that it reads, and makes itself.
 TARGET = {"job", "instance"}
 OWN = {"up": TARGET, "ALERTS": TARGET | {"alertname", "alertstate", "severity"}}
-_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total", ""), "summary": ("_sum", "_count", "")}
+_SUFFIXES = {"histogram": ("_bucket", "_sum", "_count")}
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,15 @@ def jobs() -> Series:
 
 
 def exposed(text: str) -> Series:
-    """What a `/metrics` shows; a family without samples is declared only."""
+    """What a `/metrics` shows, by the names that Prometheus gives them; a family without samples is declared only."""
     found = Series()
-    for family in text_string_to_metric_families(text):
-        found.declared |= {family.name, *(family.name + suffix for suffix in _SUFFIXES.get(family.type, ()))}
-        for sample in family.samples:
-            found.labels.setdefault(sample.name, set()).update(sample.labels)
-            for label, value in sample.labels.items():
-                found.values.setdefault((sample.name, label), set()).add(value)
+    for name, kind in re.findall(r"^# TYPE (\S+) (\w+)$", text, re.MULTILINE):
+        found.declared |= {name + suffix for suffix in _SUFFIXES.get(kind, ("",))}
+    for name, labels in re.findall(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$", text, re.MULTILINE):
+        found.labels.setdefault(name, set())
+        for label, value in re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels):
+            found.labels[name].add(label)
+            found.values.setdefault((name, label), set()).add(value)
     return found
 
 

@@ -4,6 +4,8 @@ import asyncio
 import urllib.request
 from pathlib import Path
 
+from aiohttp import web
+
 from consumer.embedded.paths import free_port
 from consumer.embedded.triton import Triton
 from tests.harness import RED, World, eventually
@@ -25,16 +27,26 @@ def shown(triton: Triton) -> Series:
 
 
 async def test_every_panel_and_alert_has_its_series(world: World, predictable_triton: Triton, tmp_path: Path) -> None:
-    world.photos.answers["red"] = RED
+    released = asyncio.Event()
+
+    async def slowly() -> web.Response:
+        await released.wait()
+        return web.Response(body=RED)
+
+    world.photos.answers.update(red=RED, slow=slowly)
     with running_tagger(world.settings, tmp_path, port=free_port(), TAGGER_SERVICE__WORKERS="2") as tagger:
         await tagger.all_at_work()
         for number in range(8):
             world.upload(f"photo{number}", "red")
         world.upload("missing")
         await eventually(lambda: len(world.tags()) == 8 and len(world.dead()) == 1)
-        # The lag is asked for once in a while.
-        await eventually(lambda: 'tagger_consumer_lag_records{partition="' in tagger.get("/metrics")[1])
+        # One that does not end: a record has an age until it has its outcome.
+        world.upload("slow")
+        # Both are asked for once in a while.
+        late = {"tagger_consumer_lag_records", "tagger_oldest_unfinished_seconds"}
+        await eventually(lambda: late <= exposed(tagger.get("/metrics")[1]).labels.keys())
         tagger_shows = exposed(tagger.get("/metrics")[1])
+        released.set()
     triton_shows = await asyncio.to_thread(shown, predictable_triton)
 
     known = jobs() | tagger_shows | triton_shows
