@@ -1,5 +1,6 @@
--- Writes one photo's tags or tombstone, and keeps the brand indexes in step, if the version allows it.
--- KEYS[1] the photo's hash, then the brand indexes: those of the new brands, and those that the caller was told of.
+-- Writes one photo's tags or tombstone, and keeps the indexes in step, if the version allows it.
+-- KEYS[1] the photo's hash, then the index of good photos, then the brand indexes and the set of names: those of the new
+-- brands, and those that the caller was told of.
 -- ARGV: photo id, index prefix, "keep" or "restore" (what an equal version does with a hash that has other content),
 -- then the hash's fields and values.
 -- Returns {outcome, {fields and values in force}}: "written" (with none, they are those of the call), "unchanged" (the
@@ -13,7 +14,9 @@
 local key, photo_id, index_prefix, restores = KEYS[1], ARGV[1], ARGV[2], ARGV[3] == 'restore'
 local FIELDS = {'ver', 'del', 'q', 'qc', 'qg', 'brands', 'bs', 'm', 't', 'src'}
 local DECIDED = {'del', 'q', 'qc', 'qg', 'brands', 'bs', 'm'}
-local FORM = '^' .. ('%d'):rep(13) .. '%.' .. ('%d'):rep(6) .. '%.' .. ('%d'):rep(13) .. '$'
+local FORM = '^%d%d%d%d%d%d%d%d%d%d%d%d%d%.%d%d%d%d%d%d%.%d%d%d%d%d%d%d%d%d%d%d%d%d$'
+-- Such as "q:{15}", and the names of the brands that have an index in this bucket: "n:{15}".
+local good_index, name_set = KEYS[2], 'n' .. string.sub(index_prefix, 2, -2)
 
 local function type_of(name)
     return redis.call('TYPE', name).ok
@@ -108,8 +111,11 @@ local declared, stays, undeclared = {}, {}, {'undeclared'}
 for place = 2, #KEYS do
     declared[KEYS[place]] = true
 end
+if score and holds.qg == '1' then
+    stays[good_index] = good_index
+end
 for _, brand in ipairs(score and brands_in(holds.brands) or {}) do
-    stays[index_prefix .. brand] = true
+    stays[index_prefix .. brand] = brand
 end
 for _, brand in ipairs(brands_in(old.brands)) do
     if not declared[index_prefix .. brand] then
@@ -119,13 +125,27 @@ end
 if #undeclared > 1 then
     return undeclared
 end
-local gone = {}
+-- A name is noted with the first entry of its index, and by what restores: so that costs nothing later on.
+local declares_names = declared[name_set]
+declared[name_set] = nil
+local gone, names = {}, {}
 for index in pairs(declared) do
-    local kind = type_of(index)
+    -- A photo without a hash has no entries.
+    local kind = (stays[index] or exists) and type_of(index) or 'none'
     if stays[index] and kind ~= 'zset' and kind ~= 'none' then
         return {'wrong type', index, kind}
     elseif not stays[index] and kind == 'zset' then
         table.insert(gone, index)
+    elseif stays[index] and index ~= good_index and (kind == 'none' or restores) then
+        table.insert(names, stays[index])
+    end
+end
+if #names > 0 then
+    local kind = declares_names and type_of(name_set) or 'none'
+    if not declares_names then
+        return {'undeclared', name_set}
+    elseif kind ~= 'set' and kind ~= 'none' then
+        return {'wrong type', name_set, kind}
     end
 end
 
@@ -140,6 +160,12 @@ local mended = outcome == 'unchanged' and 'mended' or outcome
 for index in pairs(stays) do
     if rewrites or tonumber(redis.call('ZSCORE', index, photo_id) or '') ~= tonumber(score) then
         redis.call('ZADD', index, score, photo_id)
+        outcome = mended
+    end
+end
+for _, name in ipairs(names) do
+    if redis.call('SISMEMBER', name_set, name) == 0 then
+        redis.call('SADD', name_set, name)
         outcome = mended
     end
 end
