@@ -12,8 +12,8 @@ T = TypeVar("T")
 
 _VERSION: Final = "version"
 _DELETED_AT: Final = "deleted_at"
-#: The last millisecond of the calendar: a producer may stamp a record with any number.
-_LAST_MS: Final = 253_402_300_799_999
+#: The last second of the calendar: a producer may stamp a record with any number.
+_LAST_MS: Final = 253_402_300_799_000
 
 
 class WatchError(Exception):

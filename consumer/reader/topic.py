@@ -75,8 +75,7 @@ class ResultTopic:
         self._reason = ""
         # It would write to standard error otherwise; the reasons come by `error_cb`.
         silent = logging.getLogger("consumer.reader.silent")
-        silent.addHandler(logging.NullHandler())
-        silent.propagate = False
+        silent.setLevel(logging.CRITICAL + 1)
         shared = {"bootstrap.servers": bootstrap_servers, "client.id": "photo-tagger-reader", **properties}
         own = {"group.id": "photo-tagger-reader", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
         try:
