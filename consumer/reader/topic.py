@@ -76,11 +76,16 @@ class ResultTopic:
         # It would write to standard error otherwise; the reasons come by `error_cb`.
         silent = logging.getLogger("consumer.reader.silent")
         silent.setLevel(logging.CRITICAL + 1)
-        shared = {"bootstrap.servers": bootstrap_servers, "client.id": "photo-tagger-reader", **properties}
+        shared: dict[str, object] = {
+            "bootstrap.servers": bootstrap_servers,
+            "client.id": "photo-tagger-reader",
+            **properties,
+            "error_cb": self._failed,
+        }
         own = {"group.id": "photo-tagger-reader", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
         try:
-            self._admin = AdminClient({**shared, "error_cb": self._failed}, logger=silent)
-            self._consumer = Consumer({**shared, **own, "error_cb": self._failed}, logger=silent)
+            self._admin = AdminClient(shared, logger=silent)
+            self._consumer = Consumer({**shared, **own}, logger=silent)
         except KafkaException as error:
             raise WatchError(f"{error.args[0].str()}") from None
         self._next: dict[int, int] = {}

@@ -24,7 +24,10 @@ end
 
 -- The names in a field; none where it cannot be read, and then the sweep finds what they left in the indexes.
 local function brands_in(text)
-    local readable, names = pcall(cjson.decode, text or '[]')
+    if not text or text == '[]' then
+        return {}
+    end
+    local readable, names = pcall(cjson.decode, text)
     local found = {}
     for _, name in ipairs(readable and type(names) == 'table' and names or {}) do
         if type(name) == 'string' then
@@ -34,10 +37,10 @@ local function brands_in(text)
     return found
 end
 
--- The score of a photo in the indexes, as text; nil where it has none.
+-- The score of a photo in the indexes; nil where it has none.
 local function score_in(text)
     local score = tonumber(text or '')
-    return score and score >= 0 and score <= 1 and string.format('%.17g', score) or nil
+    return score and score >= 0 and score <= 1 and score or nil
 end
 
 local function place_in(text)
@@ -157,9 +160,10 @@ if rewrites and exists then
     redis.call('HSET', key, 'ver', old.ver or '')
 end
 local mended = outcome == 'unchanged' and 'mended' or outcome
+local member = next(stays) and string.format('%.17g', score)
 for index in pairs(stays) do
-    if rewrites or tonumber(redis.call('ZSCORE', index, photo_id) or '') ~= tonumber(score) then
-        redis.call('ZADD', index, score, photo_id)
+    if rewrites or tonumber(redis.call('ZSCORE', index, photo_id) or '') ~= score then
+        redis.call('ZADD', index, member, photo_id)
         outcome = mended
     end
 end
@@ -175,9 +179,10 @@ for _, index in ipairs(gone) do
     end
 end
 -- Another program may have set a lifetime, which would end a photo in silence. Like HDEL, PERSIST is no first write;
--- where it has nothing to do, it is not asked for: a repeat needs no right to write.
+-- where it has nothing to do, it is not asked for: a repeat needs no right to write. The index of good photos is looked
+-- at when a photo is written again: for a new one that would be a tenth of the cost.
 for index in pairs(stays) do
-    if redis.call('PTTL', index) >= 0 and redis.call('PERSIST', index) == 1 then
+    if (exists or index ~= good_index) and redis.call('PTTL', index) >= 0 and redis.call('PERSIST', index) == 1 then
         outcome = mended
     end
 end
@@ -187,10 +192,15 @@ end
 if rewrites then
     -- Written anew, so that no old field stays and the stored bytes depend on the newest version alone, not on what
     -- was there before: a Redis that was rebuilt from the result topic is the same, byte for byte.
+    local fields = {}
     for _, field in ipairs(exists and redis.call('HKEYS', key) or {}) do
         if field ~= 'ver' then
-            redis.call('HDEL', key, field)
+            table.insert(fields, field)
         end
+    end
+    -- Lua has room for some thousand arguments; a hash of another program may have more fields.
+    for first = 1, #fields, 1000 do
+        redis.call('HDEL', key, unpack(fields, first, math.min(first + 999, #fields)))
     end
     redis.call('HSET', key, unpack(ARGV, 4))
     return {outcome, outcome == 'written' and {} or present(new)}
