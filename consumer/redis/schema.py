@@ -69,6 +69,15 @@ def bucket_names() -> list[str]:
     return [f"{number:02d}" for number in range(BUCKETS)]
 
 
+def keys_of(decision: Tags | Deletion) -> list[str]:
+    """The keys that the writing script is called with; where the photo has other brands, it asks for theirs."""
+    name = bucket(decision.photo_id)
+    prefix = index_prefix(name)
+    brands = decision.brands if isinstance(decision, Tags) else ()
+    names = [names_key(name)] if brands else []
+    return [photo_key(decision.photo_id), quality_key(name), *(prefix + each.brand for each in brands), *names]
+
+
 def fields_of(decision: Tags | Deletion) -> dict[str, str]:
     """The hash fields of a photo.
 

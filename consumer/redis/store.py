@@ -10,7 +10,7 @@ from consumer.events import Deletion, Tags
 from consumer.redis.async_link import AsyncLink
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import Failures, is_wrong_type
-from consumer.redis.schema import bucket, decision_of, fields_of, index_prefix, names_key, photo_key, quality_key
+from consumer.redis.schema import bucket, decision_of, fields_of, index_prefix, keys_of, photo_key, quality_key
 from consumer.tags import format_source, say_the_same, supersedes
 
 #: `mended`: the same was there, but its hash or an index was damaged. `wrong type`: somebody else's key is in the way,
@@ -176,7 +176,7 @@ class Store(AbstractAsyncContextManager["Store"]):
         Raises:
             DependencyDown: as `write`, or the script asks for ever.
         """
-        keys: list[list[str | bytes]] = [list(_keys(decision)) for decision in decisions]
+        keys: list[list[str | bytes]] = [list(keys_of(decision)) for decision in decisions]
         answers: list[list[Any]] = [[]] * len(decisions)
         calls = list(range(len(decisions)))
         for _ in range(_ROUNDS):
@@ -199,15 +199,6 @@ def _arguments(decision: Tags | Deletion, rule: _Rule) -> list[str | bytes]:
     for name, value in fields_of(decision).items():
         arguments += (name, value)
     return arguments
-
-
-def _keys(decision: Tags | Deletion) -> list[str]:
-    """The keys of the script's first call."""
-    name = bucket(decision.photo_id)
-    brands = decision.brands if isinstance(decision, Tags) else ()
-    prefix = index_prefix(name)
-    names = [names_key(name)] if brands else []
-    return [photo_key(decision.photo_id), quality_key(name), *(prefix + each.brand for each in brands), *names]
 
 
 def _index_keys(decision: Tags | Deletion) -> list[str]:
