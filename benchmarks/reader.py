@@ -1,6 +1,6 @@
 """What reading tags costs, and what their indexes do: `.venv/bin/python -m benchmarks.reader`.
 
-On a Redis of its own with photos whose tags are made by code: one in five shows one of 34 brands, two in three are good.
+On a Redis of its own with photos that code tags: one in five shows one of 34 brands, two in three are good.
 It prints the bytes of a photo with and without the index of good photos, for ids of 13 and of 32 characters; Redis' CPU
 time of a write, by the writing script of this version and, in turns, by that of another commit (`--before COMMIT`); p50
 and p99 of the calls of both readers; and the rate of `watch` on a Kafka of its own.

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import methodcaller
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -76,7 +76,7 @@ class ResultTopic:
         # It would write to standard error otherwise; the reasons come by `error_cb`.
         silent = logging.getLogger("consumer.reader.silent")
         silent.setLevel(logging.CRITICAL + 1)
-        shared: dict[str, object] = {
+        shared: dict[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
             "client.id": "photo-tagger-reader",
             **properties,
