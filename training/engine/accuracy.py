@@ -56,10 +56,11 @@ def check_answers(source: Source, answer: Answer) -> dict[str, float]:
     decide = decider(source.manifest["calibration"])
     worst = 0.0
     for found in _answers(images, answer, source.recipe.batches[-1]):
-        if missing := [name for name in names if name not in found]:
-            raise GateRefused(f"the engine of {source.name} has no output {', '.join(missing)}")
+        for name, want in zip(names, expected, strict=True):
+            if name not in found or found[name].shape != want.shape:
+                raise GateRefused(f"the engine of {source.name} has no output {name} of {want.shape[1]} values")
         got = [found[name].astype(np.float64) for name in names]
-        apart = max(float(np.abs(want - has).max()) for want, has in zip(expected, got, strict=True))
+        apart = float(np.max([np.abs(want - has).max() for want, has in zip(expected, got, strict=True)]))
         # NaN is no number that a bound could hold, and no comparison with it is true.
         if not apart <= tolerance:
             raise GateRefused(

@@ -1,4 +1,4 @@
-"""Every name of TensorRT that the code uses is one of the real bindings, of 10.15 as of 11.2; removed ones are not used.
+"""Every name of TensorRT that the code uses is one of the real bindings, of 10.15 as of 11.2; removed ones are not.
 
 The names were read from the bindings by scripts/tensorrt-names, which also reads those of newer versions.
 """
@@ -16,8 +16,8 @@ NAMES: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("te
 #: Gone in 11; their use would not fail in a test without a GPU.
 REMOVED = {
     "FP16", "BF16", "INT8", "FP8", "INT4", "FP4", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS",
-    "EXPLICIT_BATCH", "int8_calibrator", "algorithm_selector", "device_memory_size", "build_engine", "build_cuda_engine",
-    "max_workspace_size", "max_batch_size",
+    "EXPLICIT_BATCH", "int8_calibrator", "algorithm_selector", "device_memory_size", "build_engine",
+    "build_cuda_engine", "max_workspace_size", "max_batch_size",
 }  # fmt: skip
 
 
