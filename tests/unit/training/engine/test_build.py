@@ -142,9 +142,9 @@ def test_a_decision_that_changes_is_refused_even_within_the_bound(published: Pat
     manifest["calibration"]["threshold"] = best
     (published / MODEL / "2/MANIFEST.json").write_text(json.dumps(manifest))
     trt, source = FakeTensorRT(published, shift=-0.001), source_of(published, MODEL, 2, FP16)
-    with trt.load(trt.build(source.graph(), (1, 32, 64), b"", print).plan, 64) as answer:
-        with pytest.raises(GateRefused, match=r"decides as published on 87\.5%"):
-            check_answers(source, answer)
+    plan = trt.build(source.graph(), (1, 32, 64), b"", print).plan
+    with trt.load(plan, 64) as answer, pytest.raises(GateRefused, match=r"decides as published on 87\.5%"):
+        check_answers(source, answer)
 
 
 def test_a_kill_between_plan_and_record_is_seen_and_mended(published: Path, engines: Path) -> None:
