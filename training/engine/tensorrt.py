@@ -222,6 +222,10 @@ class Engine:
         if not self._context.execute_async_v3(self._memory.stream):
             raise EngineError(f"the engine cannot compute: {self._logger.reason}")
 
+    def wait(self) -> None:
+        """Returns when all that was started is computed."""
+        self._memory.wait()
+
 
 @contextmanager
 def loaded(trt: Any, plan: bytes, most: int) -> Iterator[Engine]:  # noqa: ANN401 - the module
