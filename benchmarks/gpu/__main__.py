@@ -1,8 +1,9 @@
 """The whole check of a GPU in one go, within ten minutes: `scripts/gpu-check [--output DIR] [--repository DIR]`.
 
 Where TensorRT is installed it builds the engines of the newest versions, compares their answers with the published
-ones, and measures them; else it does the same with torch on the GPU, in the same fp16 graph. Beside them stands the CPU. It
-writes DIR/gpu-check.json and prints rows for docs/performance.md. Exit code 8 without a GPU, 7 if answers are refused.
+ones, and measures them; else it does the same with torch on the GPU, in the same fp16 graph. Beside them stands the
+CPU. It writes DIR/gpu-check.json and prints rows for docs/performance.md. Exit code 8 without a GPU, 7 if answers are
+refused.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def by_tensorrt(sources: list[Source], arguments: argparse.Namespace, shop: buil
 
 
 def by_torch(sources: list[Source], arguments: argparse.Namespace, device: str) -> Iterator[Row]:
-    """The graph that an engine would be built from, in torch.
+    """On a GPU the graph that an engine would be built from; on a CPU, which is slow in fp16, the float32 one.
 
     Yields:
         The rows of each version.
@@ -61,17 +62,25 @@ def by_torch(sources: list[Source], arguments: argparse.Namespace, device: str) 
 
     torch.backends.cudnn.benchmark = True
     for source in sources:
+        if device == "cpu":
+            graph = TorchGraph((source.folder / FP32_FILE).read_bytes(), device)
+            name = f"torch {torch.__version__} fp32 on {os.cpu_count()} cores"
+            yield measured(for_cpu(source), name, graph, CPU_BATCH, arguments.seconds)
+            continue
         graph = TorchGraph(source.graph(), device)
-        for batch in BATCHES if device == "cuda" else (CPU_BATCH,):
+        for batch in BATCHES:
 
             def compute(images, graph=graph):  # noqa: ANN001, ANN202
                 there = torch.from_numpy(images).to(device)
                 return lambda: graph.compute(there), torch.cuda.synchronize
 
-            yield measured(
-                source, f"torch {torch.__version__} fp16 on {device}", graph, batch, arguments.seconds,
-                compute if device == "cuda" else None,
-            )  # fmt: skip
+            name = f"torch {torch.__version__} fp16 on {device}"
+            yield measured(source, name, graph, batch, arguments.seconds, compute)
+
+
+def for_cpu(source: Source) -> Source:
+    """Compared in the batches that CPUs serve."""
+    return replace(source, recipe=replace(source.recipe, batches=(1, CPU_BATCH, CPU_BATCH)))
 
 
 def on_cpu(sources: list[Source], arguments: argparse.Namespace) -> Iterator[Row]:
@@ -93,9 +102,8 @@ def on_cpu(sources: list[Source], arguments: argparse.Namespace) -> Iterator[Row
         def answer(images, session=session, names=names):  # noqa: ANN001, ANN202
             return dict(zip(names, session.run(names, {"images": images}), strict=True))
 
-        small = replace(source, recipe=replace(source.recipe, batches=(1, CPU_BATCH, CPU_BATCH)))
         name = f"ONNX Runtime {onnxruntime.__version__} fp32 on {os.cpu_count()} cores"
-        yield measured(small, name, answer, CPU_BATCH, arguments.seconds)
+        yield measured(for_cpu(source), name, answer, CPU_BATCH, arguments.seconds)
 
 
 def rows(arguments: argparse.Namespace) -> Iterator[Row]:
