@@ -4,11 +4,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from training.engine.record import Recipe, sha256_of
-from training.errors import DataError
+from training.errors import DataError, ToolMissing
 from training.serving.files import FP16_FILE, FP32_FILE, INT8_FILE, MANIFEST, PLAN_FILE, TOLERANCES
 
 #: The configuration whose plans are built here.
@@ -45,11 +46,16 @@ class Source:
         """The ONNX graph for TensorRT: the published one, or the float32 one brought to fp16.
 
         Raises:
-            DataError: It cannot be read.
-            ToolMissing: It must be brought to fp16, and onnx is missing.
+            DataError: It cannot be read, or is an int8 graph that only CPUs take.
+            ToolMissing: It must be changed or looked into, and onnx is missing.
         """
         body = _read(self.folder / self.recipe.file)
-        return body if self.recipe.file != FP32_FILE else in_fp16(body)
+        if self.recipe.file == INT8_FILE and (zeros := zero_points(body)):
+            raise DataError(
+                f"{self.folder / INT8_FILE} is for CPUs: {zeros} of its tensors have zero points, TensorRT takes "
+                f"symmetric int8 only; build with --precision {FP16}"
+            )
+        return in_fp16(body) if self.recipe.file == FP32_FILE else body
 
 
 def in_fp16(body: bytes) -> bytes:
@@ -58,16 +64,40 @@ def in_fp16(body: bytes) -> bytes:
     Raises:
         ToolMissing: onnx is missing.
     """
-    from training.errors import ToolMissing  # noqa: PLC0415 - beside what may be missing
+    onnx = _onnx()
+    from training.publish.precisions import to_fp16  # noqa: PLC0415 - imports onnx
 
-    try:
-        import onnx  # noqa: PLC0415 - only versions that were published without an fp16 file need it
-
-        from training.publish.precisions import to_fp16  # noqa: PLC0415 - as above
-    except ImportError:
-        raise ToolMissing(f"to bring {FP32_FILE} to fp16, onnx is needed: pip install onnx") from None
     made: bytes = to_fp16(onnx.load_model_from_string(body)).SerializeToString(deterministic=True)
     return made
+
+
+def zero_points(body: bytes) -> int:
+    """How many quantised tensors of a graph are not symmetric int8.
+
+    Raises:
+        ToolMissing: onnx is missing.
+    """
+    onnx = _onnx()
+    graph = onnx.load_model_from_string(body).graph
+    stored = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    quantised = [node for node in graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
+    zeros = {node.input[2] for node in quantised if len(node.input) > 2}
+    # Without a zero point the quantised type is uint8.
+    bare = sum(len(node.input) < 3 and node.op_type == "QuantizeLinear" for node in quantised)
+    shifted = [name for name in zeros if name not in stored or stored[name].dtype != "int8" or stored[name].any()]
+    return bare + len(shifted)
+
+
+def _onnx() -> Any:  # noqa: ANN401 - a module
+    """The package onnx, which only versions without an fp16 file, and int8, need.
+
+    Raises:
+        ToolMissing: It is not installed.
+    """
+    try:
+        return import_module("onnx")
+    except ImportError:
+        raise ToolMissing("onnx is needed to prepare the graph: pip install onnx") from None
 
 
 def models_of(repository: Path, chosen: Sequence[str]) -> list[str]:
