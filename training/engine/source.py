@@ -83,7 +83,7 @@ def zero_points(body: bytes) -> int:
     quantised = [node for node in graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
     zeros = {node.input[2] for node in quantised if len(node.input) > 2}
     # Without a zero point the quantised type is uint8.
-    bare = sum(len(node.input) < 3 and node.op_type == "QuantizeLinear" for node in quantised)
+    bare: int = sum(len(node.input) < 3 and node.op_type == "QuantizeLinear" for node in quantised)
     shifted = [name for name in zeros if name not in stored or stored[name].dtype != "int8" or stored[name].any()]
     return bare + len(shifted)
 
