@@ -163,8 +163,7 @@ def features_of(
 
     `px` is the input size, 0 for what the network was designed for.
     """
-    ours = arch.startswith("resnet10")  # has no weights to download
-    source = backbone(model_of(arch, replace(options, pretrained=False) if ours else options), options.seed, px or None)
+    source = backbone(model_of(arch, options), options.seed, px or None)
     photos = {split: manifest.of(split) for split in SPLITS}
     cached = all(cache_file(source, some, options.cache).is_file() for some in photos.values())
     with task(console, arch, len(manifest.photos)) as done:

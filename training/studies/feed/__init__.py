@@ -3,7 +3,7 @@
 from typing import Final
 
 from training.studies import backbones
-from training.studies.study import Mistake, Published, Study
+from training.studies.study import Article, Mistake, Published, Study
 
 _ARTICLE: Final = "the study's article"
 
@@ -11,6 +11,7 @@ _ARTICLE: Final = "the study's article"
 STUDY: Final = Study(
     name="feed",
     title="Choosing photos for the feed",
+    article=Article("", "a team that chooses photos for a feed by transfer learning with ResNet-50 and SVMs"),
     origin=(
         "An article of a team that chooses users' photos for the feed of an app: a frozen ResNet-50 with a new last "
         "layer, then features with PCA and an SVM, then a one-class SVM, and at last operators who judge what it picks."
