@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -133,11 +134,16 @@ def _chroma(image: Image.Image) -> str:
 
 def _exif(image: Image.Image) -> dict[str, str]:
     exif = image.getexif()
-    parts = ((_CAMERA, exif), (_EXPOSURE, exif.get_ifd(ExifTags.IFD.Exif)))
-    found = {
-        name: _tolerant(lambda p=part, t=tag, r=read: r(p[t])) for table, part in parts for name, tag, read in table
-    }
-    return {**found, **_place(exif.get_ifd(ExifTags.IFD.GPSInfo))}
+    camera, exposure = _values(_CAMERA, exif), _values(_EXPOSURE, exif.get_ifd(ExifTags.IFD.Exif))
+    return {**camera, **exposure, **_place(exif.get_ifd(ExifTags.IFD.GPSInfo))}
+
+
+def _values(table: Sequence[tuple[str, int, Callable[[Any], str]]], part: Mapping[int, Any]) -> dict[str, str]:
+    return {name: _tolerant(partial(_value, read, part, tag)) for name, tag, read in table}
+
+
+def _value(read: Callable[[Any], str], part: Mapping[int, Any], tag: int) -> str:
+    return read(part[tag])
 
 
 def _place(values: Mapping[int, Any]) -> dict[str, str]:
