@@ -113,14 +113,14 @@ class Result:
     tables: Mapping[str, Table] = field(default_factory=dict)
     #: PNG files, by caption.
     pictures: Mapping[str, bytes] = field(default_factory=dict)
-    #: Those that show photos, which a page without photos leaves out.
-    photos: Mapping[str, bytes] = field(default_factory=dict)
     #: By the name that `Published.figure` uses for the same thing.
     figures: Mapping[str, Figure] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    #: PNG files that show photos of the data, by caption; a page without photos leaves them out.
+    photos: Mapping[str, bytes] = field(default_factory=dict)
     #: What differs from the article's data, network and weights, by name of the figure; under "", for all others.
     differs: Mapping[str, str] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,16 +74,21 @@ def trainer(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=400)
 
 
-@pytest.fixture(scope="module")
-def study_rows() -> ModuleType:
-    """`scripts/study-rows` as a module."""
-    loader = SourceFileLoader("study_rows", str(ROOT / "scripts" / "study-rows"))
+def script(file: str) -> ModuleType:
+    """A script as a module."""
+    loader = SourceFileLoader(file.replace("-", "_"), str(ROOT / "scripts" / file))
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
     sys.modules[loader.name] = module  # where dataclasses look a class's module up
     loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def study_rows() -> ModuleType:
+    """`scripts/study-rows` as a module."""
+    return script("study-rows")
 
 
 def test_settings_are_the_defaults_under_a_quick_run_under_the_users_values(tmp_path: Path) -> None:
@@ -262,3 +267,27 @@ def test_a_pages_command_names_no_folder_of_this_machine(tmp_path: Path) -> None
     text = page.command(study(), made)
     assert str(tmp_path) not in text
     assert """--set 'outside="DIR"' --set epochs=3 --set 'nets=["a"]'""" in text
+
+
+def test_the_table_of_breaks_lists_every_break_and_who_caught_it() -> None:
+    mutants = script("study-mutants")
+    found = mutants.breaks()
+    text = mutants.PAGE.read_text()
+    assert {study for study, _ in found} >= {"grades", "feed"}
+    for study, broken in found:
+        line = f"| {broken.row} | {study} | {broken.what} | `{broken.module}` | `{broken.check.partition('::')[2]}` |"
+        assert line in text.splitlines(), f"run scripts/study-mutants: {line}"
+    assert "NOT CAUGHT" not in text
+    assert "NOT CAUGHT" in mutants.page(found, set())
+
+
+def test_a_committed_page_was_made_by_the_command_that_makes_pages(tmp_path: Path) -> None:
+    pages = script("study-pages")
+    for name in pages.settings():
+        made = pages.command(name, "DATA", tmp_path)
+        told = json.loads((pages.PAGES / f"{name}.json").read_text())
+        settings = [argument for argument in made[made.index("--about") + 2 :] if argument != "--set"]
+        for argument in settings:
+            assert argument in told["command"], f"run scripts/study-pages {name}=DIR"
+        assert told["data"].startswith(" ".join(made[made.index("--about") + 1].split()))
+    assert set(pages.older()) <= set(STUDIES)
