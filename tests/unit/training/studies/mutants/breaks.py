@@ -116,8 +116,8 @@ def _replace(module: ModuleType, name: str, new: Any, patch: pytest.MonkeyPatch)
         for attribute, value in _methods(new).items():
             patch.setattr(old, attribute, value)
     else:
-        for other in [each for each in sys.modules.values() if each is module or vars(each).get(name) is old]:
-            if str(getattr(other, "__name__", "")).startswith(("training.", "tests.")):
+        for place, other in list(sys.modules.items()):
+            if place.startswith(("training.", "tests.")) and vars(other).get(name) is old:
                 patch.setattr(other, name, new)
 
 
