@@ -286,6 +286,9 @@ def test_a_committed_page_was_made_by_the_command_that_makes_pages(tmp_path: Pat
     for name in pages.settings():
         made = pages.command(name, "DATA", tmp_path)
         told = json.loads((pages.PAGES / f"{name}.json").read_text())
+        if "command" not in told:  # older than this script: `--check` names it
+            assert name in pages.older()
+            continue
         settings = [argument for argument in made[made.index("--about") + 2 :] if argument != "--set"]
         for argument in settings:
             assert argument in told["command"], f"run scripts/study-pages {name}=DIR"
