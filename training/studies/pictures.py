@@ -28,19 +28,20 @@ _STYLE: Final[Any] = {  # its keys' type is a list of every setting's name
 }
 #: Decorates every function that makes a plot: artists read the style when they are created.
 styled: Final = mpl.rc_context(_STYLE)
-#: A plot with more colours than this holds a colour bar or a photo, which few colours would break into bands.
-_COLOURS: Final = 512
-_PALETTE: Final = 128
+_COLOURS: Final = 64
 
 
 def png(axes: Axes) -> bytes:
-    """The plot that the axes are in, as a small PNG; equal for equal data. Lines and bars get a palette."""
+    """The plot that the axes are in, as a small PNG of few colours; equal for equal data.
+
+    One with a colour bar keeps all of its colours: few would break the bar into bands.
+    """
     canvas, stream = axes.get_figure(root=True), io.BytesIO()
     assert canvas is not None  # noqa: S101 - `subplots` made it
     canvas.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
     drawn = Image.open(stream, formats=("PNG",)).convert("RGB")
-    plain = drawn.getcolors(_COLOURS) is not None
-    return encoded(drawn.quantize(_PALETTE, dither=Image.Dither.NONE) if plain else drawn, "PNG", optimize=True)
+    barred = any(image.colorbar for plot in canvas.axes for image in plot.images)
+    return encoded(drawn if barred else drawn.quantize(_COLOURS, dither=Image.Dither.NONE), "PNG", optimize=True)
 
 
 def photo_png(image: Image.Image) -> bytes:

@@ -203,7 +203,7 @@ def test_plots_are_small_png_files() -> None:
     counts, names = np.arange(81).reshape(9, 9), [f"row {index}" for index in range(9)]
     body = confusion(counts, names)
     assert Image.open(io.BytesIO(body)).format == "PNG"
-    assert len(body) < 30_000
+    assert len(body) < 15_000
     assert body == confusion(counts, names)
 
 
