@@ -235,6 +235,7 @@ def test_correlations_find_the_feature_that_goes_with_the_rating(manifest: Manif
 def test_no_user_and_no_near_duplicate_crosses_the_splits(by_row: Manifest, data: Path, tmp_path: Path) -> None:
     manifest = photos_of(source_of(data, BROUGHT)[0], SHARES, 0, 2, QUIET, by_row=False)
     assert crossing(manifest.photos) == {"users_in_several_splits": 0, "files_in_several_splits": 0}
+    assert all(photo.group for photo in manifest.photos)  # without users none could cross
     assert crossing(by_row.photos)["users_in_several_splits"] > 30
     assert {split: len(manifest.of(split)) > 20 for split in SPLITS} == dict.fromkeys(SPLITS, True)
     shutil.copytree(data / "photos", tmp_path / "photos")

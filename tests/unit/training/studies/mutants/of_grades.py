@@ -87,6 +87,13 @@ BREAKS: Final = (
         "RMSprop(parameters, SECOND_RATE, alpha=0.5)",
     ),
     Break("0.10", "SGD instead of Adam", _TUNED, "torch.optim.Adam(parameters", "torch.optim.SGD(parameters"),
-    Break("0.10", "the last weights instead of the best", _FIT, '    if plan.keep == "best":', "    if False:"),
+    Break(
+        "0.10",
+        "the last weights instead of the best",
+        _FIT,
+        '    if plan.keep == "best":',
+        "    if False:",
+        "tests/unit/training/studies/test_fit.py::test_the_best_epochs_weights_are_kept_alone_and_restored",
+    ),
     Break("0.10", "no macro recall", _TUNED, 'f"{stage.macro_recall:.3f}"', '""'),
 )
