@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from matplotlib.figure import Figure as Canvas
 
 from training.data.decode import Geometry
 from training.data.photos import TRAIN, VAL
 from training.data.pixels import photo_pixels
-from training.evaluation.figures import BLUE, ORANGE, Canvas, subplots
+from training.evaluation.figures import BLUE, ORANGE, subplots
 from training.studies.bottleneck.heads import Guess
 from training.studies.labelled import LabelledPhotos
 from training.studies.pictures import captioned, png, styled
