@@ -48,7 +48,6 @@ BREAKS: Final = (
     Break("3.7", "micro for macro", _REPORT, "found[MICRO] = ", 'found["macro avg"] = found[MICRO] = ', _AVERAGES),
     Break("3.7", "no split by default", _DATA, "    if wanted.as_published:\n", "    if True:\n", _PHOTO),
     Break("3.8", "metrics are not compared", _REBUILD, '"settings", "metrics")', '"metrics")'),
-    Break("3.8", "metrics without decimals", _REBUILD, "_DECIMALS: Final = 6", "_DECIMALS: Final = 0"),
     Break("3.8", "five commands", _REBUILD, '"scripts/setup models",', '"scripts/setup models", "",'),
     Break("3.8", "changed crops are taken", _PACKAGE, 'sha256(file) != entry["sha256"]', "False", _PACKED),
 )
