@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import RED, World, eventually
+from tests.harness import RED, World, eventually, headers_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it reads its own version by a deprecated call
@@ -96,3 +96,15 @@ async def test_the_line_of_the_page_sends_an_event_with_kcat(world: World, tmp_p
         sent = await run(command("printf", world, f"{world.photos.url}/red"), tmp_path)
         assert (sent.returncode, sent.stderr) == (0, "")
         await eventually(lambda: service.outcomes() == {"tagged": 1})
+
+
+async def test_an_event_behind_the_number_of_a_registrys_schema_is_tagged_and_avro_is_named(world: World) -> None:
+    world.photos.answers["red"] = RED
+    event = {"photo_id": "red", "uri": f"{world.photos.url}/red", "uploaded_at": "2026-11-21T10:15:00Z"}
+    number = b"\0" + (7).to_bytes(4)
+    world.send("red", number + json.dumps(event).encode(), "photo.uploaded")
+    world.send("avro", number + b"\x06red\x20https://h/red", "photo.uploaded")
+    async with world.service() as service:
+        await eventually(lambda: service.outcomes() == {"tagged": 1, "dead_lettered": 1})
+    (letter,) = world.dead()
+    assert "Confluent's wire format with schema 7" in headers_of(letter)["detail"]
