@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, look, models, redis, runs, size
+from consumer.cli import check, dlq, doctor, look, models, redis, runs, size
 from consumer.cli.console import (
     Exit,
     echo_json,
@@ -41,6 +41,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(redis.app)
 app.add_typer(check.app)
+app.add_typer(doctor.app)
 app.add_typer(look.app)
 app.add_typer(size.app)
 
