@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
 import typer
-from rich.table import Table
 
 from consumer import events, settings
-from consumer.cli.console import Exit, echo_json, err, explained, out, progress_bar
+from consumer.cli.asking import asks
+from consumer.cli.console import Exit, columns, echo_json, err, explained, out, progress_bar
 from consumer.cli.times import parse_time
 from consumer.errors import REASONS, SettingsError
 from consumer.service.signals import noted_stop_signals
@@ -29,6 +29,7 @@ Until = Annotated[str | None, typer.Option(help="only before this time, in the s
 
 
 @app.command(name="list")
+@asks
 def list_(
     reason: Reason = None,
     photo: Photo = None,
@@ -49,7 +50,7 @@ def list_(
         for each in listing.letters:
             echo_json(_fields(each))
         return
-    table = Table("id", "time", "photo", "reason", "detail", "attempts", "state", box=None, header_style="bold")
+    table = columns("id", "time", "photo", "reason", "detail", "attempts", "state")
     for each in listing.letters:
         failure = each.letter.failure
         when = events.format_time(failure.failed_at)
@@ -61,6 +62,7 @@ def list_(
 
 
 @app.command()
+@asks
 def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `dlq list` shows it")],
 ) -> None:
@@ -82,6 +84,7 @@ def show(
 
 
 @app.command()
+@asks
 def retry(
     reason: Reason = None,
     photo: Photo = None,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -13,8 +14,11 @@ from rich.table import Table
 
 from consumer import __version__, events, settings
 from consumer.cli import check, dlq, doctor, look, models, redis, runs, size
+from consumer.cli.asking import AsJson, asks
+from consumer.cli.commands import Commands
 from consumer.cli.console import (
     Exit,
+    columns,
     echo_json,
     err,
     explained,
@@ -24,6 +28,7 @@ from consumer.cli.console import (
     patiently,
     progress_bar,
 )
+from consumer.cli.helps import add_helps
 from consumer.cli.times import parse_time
 from consumer.errors import DependencyDown
 from consumer.events import Tags
@@ -34,7 +39,11 @@ app = typer.Typer(
     help="Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Commands,
+    # Plain helps: typer's boxes cut the names of variables at 80 columns.
+    rich_markup_mode=None,
+    # Settings begin with TAGGER_, of which none that is unknown is taken: options have another prefix.
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PHOTO_TAGGER"},
 )
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(models.app, name="models")
@@ -86,15 +95,15 @@ def run(
 
 
 @app.command()
-def config() -> None:
-    """Print every setting with its value and where it comes from; secrets are masked."""
+def config(*, as_json: AsJson = False) -> None:
+    """Print every setting with its value and where it comes from; secrets are masked. JSON lines in a pipe."""
     with explained():
         rows = settings.rows(settings.load())
-    if not out.is_terminal:
+    if as_json or not out.is_terminal:
         for row in rows:
             echo_json(row)
         return
-    table = Table("setting", "value", "from", "meaning", box=None, header_style="bold")
+    table = columns("setting", "value", "from", "meaning")
     for row in rows:
         table.add_row(row.name, row.value, row.origin, row.description)
     out.print(table)
@@ -103,10 +112,11 @@ def config() -> None:
 
 
 @app.command()
+@asks
 def topics(
     partitions: Annotated[int, typer.Option(help="partitions of the upload and result topics", min=1)] = 4,
     replication: Annotated[int, typer.Option(help="copies of each partition", min=1)] = 1,
-    wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not up yet")] = 30.0,
+    wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not up yet", min=0)] = 30.0,
 ) -> None:
     """Create the topics that are missing; existing ones stay as they are, and those that lose records are named."""
     from consumer.operations.admin import create_topics_patiently, review_topics  # noqa: PLC0415 - as in `run`
@@ -115,11 +125,15 @@ def topics(
         loaded = settings.load()
         waits = cache(lambda reason: err.print(f"waiting {wait_s:g} s for kafka: {reason}", style="yellow"))
         created = create_topics_patiently(loaded, partitions, replication, wait_s, waits)
-    out.print(f"created {', '.join(created)}" if created else "all topics exist")
+    if not out.as_json:
+        out.print(f"created {', '.join(created)}" if created else "all topics exist")
     try:
         problems = review_topics(loaded)
     except DependencyDown as unread:
-        out.print(f"their settings cannot be read: {unread.detail}")
+        problems = []
+        err.print(f"their settings cannot be read: {unread.detail}")
+    if out.as_json:
+        echo_json({"created": created, "problems": [{**asdict(each), "mend": each.mend} for each in problems]})
         return
     for problem in problems:
         err.print(f"{problem.topic}: {problem.setting}={problem.value}: {problem.detail}", style="yellow")
@@ -128,6 +142,7 @@ def topics(
 
 
 @app.command()
+@asks
 def send(
     uri: Annotated[str, typer.Argument(help="where the photo is: https://..., file:///...")],
     photo_id: Annotated[
@@ -144,13 +159,19 @@ def send(
     event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
     with explained():
         place = send_event(settings.load(), event)
-    out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}")
+    if out.as_json:
+        echo_json({"photo_id": name, "record": place})
+    else:
+        out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}")
 
 
 @app.command()
+@asks
 def tags(
     photo_ids: Annotated[list[str], typer.Argument(help="one id or many")],
-    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until all have tags")] = 0.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", "--wait", help="seconds to wait until all have tags", min=0)
+    ] = 0.0,
 ) -> None:
     """Show the tags of photos; JSON lines in a pipe. Exit code 6 if one has none."""
     from consumer.operations.status import await_tags  # noqa: PLC0415 - as in `run`
@@ -173,6 +194,7 @@ def tags(
 
 
 @app.command()
+@asks
 def find(
     brand: Annotated[str, typer.Argument(help="brand as the model names it")],
     min_quality: Annotated[float, typer.Option(help="least quality score", min=0, max=1)] = 0.0,
@@ -195,12 +217,15 @@ def find(
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def replay(
     since: Annotated[str, typer.Option("--from", help="2026-11-21T10:00:00Z, 2h (ago) or beginning")],
     until: Annotated[str, typer.Option("--to", help="the same forms, or now")] = "now",
     name: Annotated[str | None, typer.Option(help="id of the run that it is; by default its time")] = None,
-    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait for Kafka and Triton to answer")] = 30.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", "--wait", help="seconds to wait for Kafka and Triton to answer", min=0)
+    ] = 30.0,
 ) -> None:
     """Tag the events of a time range again under the release in force; a run, which `runs work` goes on with."""
     from consumer.operations import replay as replaying  # noqa: PLC0415 - as in `run`
@@ -268,6 +293,10 @@ def options(
     ] = False,
 ) -> None:
     """Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out."""
+
+
+app.command(name="retag")(runs.retag)
+add_helps(app)
 
 
 def _name_in(uri: str) -> str:

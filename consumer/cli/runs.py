@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from consumer import settings
-from consumer.cli.console import Exit, echo_json, explained, job_log, leaving_hung_threads, out, progress_bar
+from consumer.cli.asking import asks
+from consumer.cli.console import Exit, columns, echo_json, explained, job_log, leaving_hung_threads, out, progress_bar
 from consumer.cli.models import Promoted, Reason, Threshold, wish_of
 from consumer.cli.run_options import (
     Brands,
@@ -42,6 +42,7 @@ app = typer.Typer(
 
 
 @app.command()
+@asks
 def start(
     *,
     reason: Reason,
@@ -81,6 +82,7 @@ def start(
 
 
 @app.command()
+@asks
 def retag(
     *,
     reason: Reason,
@@ -105,6 +107,7 @@ def retag(
 
 
 @app.command(name="list")
+@asks
 def list_() -> None:
     """List the runs; JSON lines in a pipe."""
     from consumer.operations import run_log  # noqa: PLC0415 - as in `start`
@@ -116,7 +119,7 @@ def list_() -> None:
         for run in runs:
             echo_json(_row(run))
         return
-    table = Table("run", "state", "kind", "candidate", "over", "by", "why", box=None)
+    table = columns("run", "state", "kind", "candidate", "over", "by", "why")
     for run in runs:
         row = _row(run)
         table.add_row(*(str(row[key]) for key in ("run", "state", "kind", "candidate", "over", "by", "reason")))
@@ -124,6 +127,7 @@ def list_() -> None:
 
 
 @app.command()
+@asks
 def show(run_id: Id) -> None:
     """Show one run: what it is over, how far it is, and what became of it."""
     from consumer.operations import run_log  # noqa: PLC0415 - as in `start`
@@ -145,6 +149,7 @@ def show(run_id: Id) -> None:
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def work(run_id: Id) -> None:
     """Judge the photos of a run until none is left; any number of hosts may work on one. Exit code 1 if stopped."""
@@ -169,24 +174,28 @@ def work(run_id: Id) -> None:
 
 
 @app.command()
+@asks
 def pause(run_id: Id) -> None:
     """Let the workers of a run wait."""
     _move(run_id, "pause")
 
 
 @app.command()
+@asks
 def resume(run_id: Id) -> None:
     """Let the workers of a run go on."""
     _move(run_id, "resume")
 
 
 @app.command()
+@asks
 def cancel(run_id: Id) -> None:
     """End a run; its answers stay until it is deleted."""
     _move(run_id, "cancel")
 
 
 @app.command()
+@asks
 def diff(
     run_id: Id,
     output: Annotated[Path, typer.Option(help="folder for RUN.html and RUN.json")] = Path("runs"),
@@ -216,6 +225,7 @@ def diff(
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def promote(
     run_id: Id,
@@ -234,6 +244,7 @@ def promote(
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def rollback(run_id: Id, reason: Reason) -> None:
     """Put back into force what was before a run, under a newer release, with the tags of then."""
@@ -247,13 +258,17 @@ def rollback(run_id: Id, reason: Reason) -> None:
 
 
 @app.command()
+@asks
 def delete(run_id: Id) -> None:
     """Delete a run, its answers and its positions; what was applied of it stays."""
     from consumer.operations import runs  # noqa: PLC0415 - as in `start`
 
     with explained():
         runs.delete(settings.load(), run_id)
-    out.print(f"run {run_id} is deleted")
+    if out.as_json:
+        echo_json({"run": run_id, "state": "deleted"})
+    else:
+        out.print(f"run {run_id} is deleted")
 
 
 def _start(loaded: "Settings", plan: "Plan", wish: "Wish", reason: str, name: str | None, *, dry_run: bool) -> None:
@@ -281,7 +296,10 @@ def _move(run_id: str, action: str) -> None:
 
     with explained():
         run = runs.move(settings.load(), run_id, action)
-    out.print(f"run {run_id} is {run.state}")
+    if out.as_json:
+        echo_json({"run": run_id, "state": run.state})
+    else:
+        out.print(f"run {run_id} is {run.state}")
 
 
 def _row(run: "Run") -> dict[str, Any]:

@@ -89,4 +89,6 @@ def _read_release(settings: Settings, release: InForce) -> None:
     except (DependencyDown, SettingsError):
         pass
     finally:
-        release.set_result(newest)
+        # Who waited for it may have given up, which cancels it.
+        if release.set_running_or_notify_cancel():
+            release.set_result(newest)

@@ -2,7 +2,6 @@
 
 import asyncio
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from time import monotonic
 from typing import Final
 
@@ -36,19 +35,8 @@ def examine(settings: Settings, until: Until, in_force: InForce) -> Findings:
     Raises:
         DependencyDown: it does not answer.
     """
-    version = asyncio.run(_version(settings))
-    yield ok("triton", "answer", f"{settings.triton.url} answers")
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if numbers < _OLDEST:
-        advice = "nobody tried it with one so old; use a newer one"
-        yield warning("triton", "version", f"Triton {version}: older than {'.'.join(map(str, _OLDEST))}", advice)
-    else:
-        yield ok("triton", "version", f"Triton {version}")
-    try:
-        release = in_force.result(timeout=max(0.1, until.left_s - _KEPT_S))
-    except FutureTimeout:
-        release = None
-    yield from asyncio.run(_models(settings, release))
+    # In one loop: the channels of gRPC outlive theirs, and complain.
+    yield from asyncio.run(_look(settings, until, in_force))
 
 
 def advice(_detail: str) -> str:
@@ -56,33 +44,49 @@ def advice(_detail: str) -> str:
     return _ALIVE
 
 
-async def _version(settings: Settings) -> str:
+async def _look(settings: Settings, until: Until, in_force: InForce) -> list[Finding]:
     async with construction.triton_client(settings) as client:
-        return await client.server_version()
+        version = await client.server_version()
+        found = [ok("triton", "answer", f"{settings.triton.url} answers"), _version(version)]
+        try:
+            async with asyncio.timeout(max(0.1, until.left_s - _KEPT_S)):
+                release = await asyncio.wrap_future(in_force)
+        except TimeoutError:
+            release = None
+        return [*found, *await _models(client, settings, release)]
 
 
-async def _models(settings: Settings, release: Numbered | None) -> list[Finding]:
+def _version(version: str) -> Finding:
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        return warning(
+            "triton", "version", f"Triton {version}: older than {oldest}", "nobody tried it; use a newer one"
+        )
+    return ok("triton", "version", f"Triton {version}")
+
+
+async def _models(client: TritonClient, settings: Settings, release: Numbered | None) -> list[Finding]:
     """The models of a release, else the newest ones that are loaded."""
     triton = settings.triton
     names = (triton.quality_model, triton.brand_model)
     if release is not None:
         names = (release.release.quality.model, release.release.brand.model)
-    async with construction.triton_client(settings) as client:
-        try:
-            served = await client.read_contract(*names, None if release is None else release.release.models)
-            if release is not None:
-                served = contract_under(release.release, served)
-        except DependencyDown as missing:
-            return [failure("triton", "models", missing.detail, _LOADS)]
-        except ContractMismatch as mismatch:
-            advice = "serve what was published, or go back: `photo-tagger models rollback`"
-            return [failure("triton", "contract", str(mismatch), advice)]
-        found = [_release(release, served), _contract(served)]
-        outputs = {
-            served.quality_model: ("quality_score", 1),
-            served.brand_model: ("brand_probs", len(served.brand_labels)),
-        }
-        return [*found, *[await _answer(client, served, model, *output) for model, output in outputs.items()]]
+    try:
+        served = await client.read_contract(*names, None if release is None else release.release.models)
+        if release is not None:
+            served = contract_under(release.release, served)
+    except DependencyDown as missing:
+        return [failure("triton", "models", missing.detail, _LOADS)]
+    except ContractMismatch as mismatch:
+        advice = "serve what was published, or go back: `photo-tagger models rollback`"
+        return [failure("triton", "contract", str(mismatch), advice)]
+    found = [_release(release, served), _contract(served)]
+    outputs = {
+        served.quality_model: ("quality_score", 1),
+        served.brand_model: ("brand_probs", len(served.brand_labels)),
+    }
+    return [*found, *[await _answer(client, served, model, *output) for model, output in outputs.items()]]
 
 
 def _release(release: Numbered | None, served: ModelContract) -> Finding:

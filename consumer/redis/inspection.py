@@ -1,6 +1,7 @@
 """What a Redis says of itself, and whether this user may do what the service does; nothing is written. Blocking."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, time
 from types import TracebackType
@@ -84,7 +85,7 @@ class Inspection:
         Raises:
             DependencyDown: it does not.
         """
-        with self._failures.mapped():
+        with self._failures.mapped(), suppress(NoPermissionError):
             self._client.execute_command("PING")
 
     def info(self) -> Mapping[str, str] | None:
