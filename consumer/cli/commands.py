@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import typer
 from typer.core import TyperGroup
@@ -11,8 +11,7 @@ from typer.core import TyperGroup
 from consumer.cli.console import Exit, err
 
 #: What typer raises of a wrong call, and of anything else that it tells the user: it exports no name for them.
-_WRONG_CALL: Final = typer.BadParameter.__mro__[1]
-_TOLD: Final = typer.BadParameter.__mro__[2]
+_WRONG_CALL, _TOLD = cast("tuple[type[Exception], type[Exception]]", typer.BadParameter.__mro__[1:3])
 _NAME: Final = "photo-tagger"
 
 

@@ -159,7 +159,9 @@ def explained() -> Iterator[None]:
             text = settings.located(error.setting, error.detail)
         for line in f"photo-tagger: {text}".splitlines():
             err.print(line, style="red")
-        raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
+        raise typer.Exit(
+            next((code for kind, code in _CODES.items() if isinstance(error, kind)), Exit.FAILED)
+        ) from None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 from consumer import events, settings
 from consumer.cli.asking import asks
 from consumer.cli.console import Exit, columns, echo_json, err, explained, out, progress_bar
-from consumer.cli.times import parse_time
+from consumer.cli.times import check_range, parse_time
 from consumer.errors import REASONS, SettingsError
 from consumer.service.signals import noted_stop_signals
 
@@ -136,6 +136,7 @@ def _query(reason: str | None, photo: str | None, since: str | None, until: str 
         raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}", setting="--reason")
     begin = None if since is None else parse_time(since, option="--since")
     end = None if until is None else parse_time(until, option="--until")
+    check_range(begin, end, option="--until")
     return Query(reason, photo, begin, end)
 
 

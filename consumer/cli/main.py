@@ -30,7 +30,7 @@ from consumer.cli.console import (
 )
 from consumer.cli.helps import add_helps
 from consumer.cli.times import parse_time
-from consumer.errors import DependencyDown
+from consumer.errors import DependencyDown, SettingsError
 from consumer.events import Tags
 from consumer.service import worker
 
@@ -257,7 +257,12 @@ def schemas(
     """Write the JSON Schemas of the events, and the image formats that are read."""
     from consumer.operations.schemas import write_schemas  # noqa: PLC0415 - as in `run`
 
-    for path in write_schemas(output):
+    with explained():
+        try:
+            paths = write_schemas(output)
+        except OSError as error:
+            raise SettingsError(f"cannot write to {output}: {error.strerror}", setting="--output") from None
+    for path in paths:
         out.print(str(path))
 
 
@@ -266,6 +271,9 @@ def schemas(
 def demo(
     photos: Annotated[Path | None, typer.Option(help="a folder of your own photos")] = None,
     output: Annotated[Path, typer.Option(help="where the gallery and the logs go")] = Path("demo-output"),
+    own_models: Annotated[
+        Path | None, typer.Option("--models", help="another model repository, as training publishes it")
+    ] = None,
     kafka: Annotated[
         Literal["auto", "real", "mock"], typer.Option(help="auto: the real one if Java and Maven are installed")
     ] = "auto",
@@ -276,7 +284,7 @@ def demo(
     from consumer.demo.run import run_demo  # noqa: PLC0415 - as in `run`
 
     with explained():
-        raise typer.Exit(run_demo(photos, output, kafka=kafka, keep=keep))
+        raise typer.Exit(run_demo(photos, output, kafka=kafka, models=own_models, keep=keep))
 
 
 @app.command()

@@ -22,9 +22,9 @@ from consumer.cli.run_options import (
     Since,
     Until,
     offsets_of,
+    range_of,
     selection_of,
     telling,
-    time_of,
 )
 from consumer.errors import SettingsError
 
@@ -68,8 +68,7 @@ def start(
     with explained():
         plan = Plan(
             "rescore",
-            time_of(since, "--from"),
-            time_of(until, "--to"),
+            *range_of(since, until),
             offsets_of(offsets),
             selection_of(ids, brands, levels),
             letters=letters,
@@ -100,7 +99,7 @@ def retag(
     from consumer.operations.runs import Plan  # noqa: PLC0415 - as in `start`
 
     with explained():
-        plan = Plan("retag", time_of(since, "--from"), time_of(until, "--to"), None, selection_of(ids, brands, levels))
+        plan = Plan("retag", *range_of(since, until), None, selection_of(ids, brands, levels))
         loaded = settings.load()
         wish = wish_of(loaded, None, None, good_threshold, brand_threshold)
         _start(loaded, plan, wish, reason, name, dry_run=dry_run)

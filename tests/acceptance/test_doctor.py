@@ -179,7 +179,7 @@ async def test_a_user_of_kafka_is_told_what_it_may_not_do_and_nothing_is_written
             in seen.get(("kafka", f"rights to {names.tags}"), Finding("kafka", "", "ok", "")).detail
         )
 
-    await eventually(looked, 60)
+    await eventually(looked, deadline_s=60)
     bad = wrong(seen, "kafka")
     assert bad[f"rights to {names.releases}"] == "failure"
     assert bad[f"rights to {names.uploads}"] == "warning"
@@ -202,7 +202,7 @@ async def test_the_documented_permissions_of_kafka_suffice(secure_kafka: SecureK
         failures[:] = [about for about, verdict in wrong(doctor(settings), "kafka").items() if verdict == "failure"]
         return not failures
 
-    await eventually(none_fails, 60)
+    await eventually(none_fails, deadline_s=60)
 
 
 @pytest.fixture
