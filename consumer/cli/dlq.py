@@ -45,7 +45,11 @@ def list_(
 
     with explained():
         most = (_SCREEN if out.is_terminal else 0) if limit is None else limit
-        listing = list_letters(settings.load(), _query(reason, photo, since, until), most)
+        loaded = settings.load()
+        listing = list_letters(loaded, _query(reason, photo, since, until), most)
+    if not listing.letters:
+        chosen = " like these" if any((reason, photo, since, until)) else ""
+        err.print(f"no dead letters{chosen} in {loaded.kafka.dead_topic}", style="yellow")
     if not out.is_terminal:
         for each in listing.letters:
             echo_json(_fields(each))

@@ -31,7 +31,11 @@ def lag() -> None:
     from consumer.operations.lag import lag as lag_of  # noqa: PLC0415 - `--help` must not load Kafka
 
     with explained():
-        rows = lag_of(settings.load())
+        loaded = settings.load()
+        rows = lag_of(loaded)
+    if all(row.committed is None for row in rows):
+        told = f"group {loaded.kafka.group_id} has committed nothing: it never ran here, or kafka.group_id is another"
+        err.print(told, style="yellow")
     if not out.is_terminal:
         for row in rows:
             echo_json(row)

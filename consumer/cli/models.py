@@ -167,7 +167,11 @@ def releases() -> None:
     from consumer.releases import in_force  # noqa: PLC0415 - as in `list_`
 
     with explained():
-        chain = in_force(asyncio.run(promotion.read_log(settings.load())))
+        loaded = settings.load()
+        chain = in_force(asyncio.run(promotion.read_log(loaded)))
+    if not chain:
+        told = f"no releases in {loaded.kafka.releases_topic}: the service makes the first one when it starts"
+        err.print(told, style="yellow")
     if not out.is_terminal:
         for each in chain:
             echo_json(_release(each))

@@ -8,7 +8,17 @@ import typer
 
 from consumer import settings
 from consumer.cli.asking import asks
-from consumer.cli.console import Exit, columns, echo_json, explained, job_log, leaving_hung_threads, out, progress_bar
+from consumer.cli.console import (
+    Exit,
+    columns,
+    echo_json,
+    err,
+    explained,
+    job_log,
+    leaving_hung_threads,
+    out,
+    progress_bar,
+)
 from consumer.cli.models import Promoted, Reason, Threshold, wish_of
 from consumer.cli.run_options import (
     Brands,
@@ -114,6 +124,8 @@ def list_() -> None:
     with explained():
         loaded = settings.load()
         runs = list(run_log.read_all(loaded.kafka).values())
+    if not runs:
+        err.print(f"no runs in {loaded.kafka.runs_topic}; begin one: photo-tagger runs start --help", style="yellow")
     if not out.is_terminal:
         for run in runs:
             echo_json(_row(run))

@@ -29,6 +29,7 @@ from consumer.topic_names import TopicNames
 from tests.fake_models import write_repository
 from tests.harness import World, eventually
 from tests.harness_process import environment, photo_tagger
+from tests.harness_redis import RedisPlace
 from tests.secure_fixtures import SecureRedis, documented_permissions
 from tests.secure_kafka import STRANGER, SecureKafka
 
@@ -235,6 +236,16 @@ def test_a_redis_that_evicts_is_full_or_keeps_nothing_is_named(tuned: tuple[Sett
     found = doctor(settings, 8)
     assert wrong(found, "redis") == {"memory": "failure", "writes": "failure", "persistence": "warning"}
     assert operator.dbsize() == before
+
+
+def test_every_kind_of_redis_is_understood_and_keeps_what_it_has(place: RedisPlace) -> None:
+    redis = {"url": place.url, "cluster": place.cluster is not None, "timeout_s": 5}
+    found = doctor(Settings(kafka={"bootstrap_servers": NOBODY}, redis=redis, triton={"url": NOBODY}), 12)
+    assert "failure" not in wrong(found, "redis").values(), found
+    assert found["redis", "rights"].verdict == "ok"
+    assert found["redis", "version"].detail.split()[0] in {"Redis", "Valkey"}
+    with place.masters() as masters:
+        assert sum(master.dbsize() for master in masters) == 0
 
 
 def test_a_cluster_that_is_none_is_named(redis_db: str) -> None:
