@@ -48,10 +48,11 @@ class PlainConsole(Console):
     A line break in a text is shown as an escape, too: it would forge a line.
     """
 
+    #: Whether JSON is wanted, whatever this is; rich asks while it is made.
+    as_json = False
+
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
-        #: Whether JSON is wanted, whatever this is.
-        self.as_json = False
 
     @property
     def is_terminal(self) -> bool:
