@@ -1,6 +1,7 @@
 """The demo's output: styled on a terminal, plain lines elsewhere."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ _NEXT_IN_A_CHECKOUT: Final = (
     ("docker compose up --build --wait", "the same on the real stack"),
     ("make models", "train both models and publish a new version"),
     (".venv/bin/photo-tagger runs --help", "judge under other models, compare, promote, go back"),
+    ('export PATH="$PWD/.venv/bin:$PATH"', "lets photo-tagger be found, as the docs write it"),
 )
 _NEXT_INSTALLED: Final = (
     ("photo-tagger demo --photos dir", "tag your own photos"),
@@ -67,7 +69,7 @@ class Reporter:
         """Prints commands for another terminal while everything keeps running."""
         self.title("everything stays up until Ctrl-C; in another terminal:")
         for line in (
-            f"source {environment}",
+            f"source {shlex.quote(str(environment))}",
             "photo-tagger find puma",
             "photo-tagger models releases",
             "photo-tagger replay --from 1h",

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from consumer.demo.traffic import DemoFailed
-from consumer.embedded.paths import free_port, model_repository
+from consumer.embedded.paths import free_port
 from consumer.embedded.process import GuardianClient, Server, ServerSpec, responds_ok
 from consumer.embedded.servers import Stack
 from consumer.topic_names import TopicNames
@@ -22,7 +22,14 @@ _STOP_TIMEOUT_S: Final = 15.0
 class Service(Server):
     """The service under a guardian; it ends with the demo."""
 
-    def __init__(self, guardian: GuardianClient, stack: Stack, names: TopicNames, photo_hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        guardian: GuardianClient,
+        stack: Stack,
+        names: TopicNames,
+        photo_hosts: Sequence[str],
+        repository: Path,
+    ) -> None:
         """Chooses a free port for the probes; `start` runs it and waits until it is ready.
 
         `photo_hosts` are the base URLs on loopback that photos may be fetched from.
@@ -43,7 +50,7 @@ class Service(Server):
             "TAGGER_REDIS__URL": stack.redis.url,
             "TAGGER_TRITON__URL": stack.triton.grpc_url,
             # For operators: the service itself reads no folder.
-            "TAGGER_TRITON__REPOSITORY": str(model_repository()),
+            "TAGGER_TRITON__REPOSITORY": str(repository),
             "TAGGER_FETCH__SCHEMES": "http",
             "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
         }

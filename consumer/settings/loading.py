@@ -131,7 +131,7 @@ def load() -> Settings:
         texts = with_files(environ, _known())
         names = (name for name in environ if name.upper().startswith(PREFIX) and _text(name, texts) == text)
         faults = [f"{next(names, PREFIX + '*')}: it is no JSON: {error.__cause__}"]
-    raise SettingsError("settings are wrong:\n  " + "\n  ".join(dict.fromkeys(faults)))
+    raise SettingsError(f"settings are wrong: {'; '.join(dict.fromkeys(faults))}")
 
 
 def made_of(variables: Mapping[str, str]) -> Settings:

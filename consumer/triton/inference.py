@@ -88,6 +88,16 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         with outages(self._url):
             await self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=self.deadline_s)
 
+    async def server_version(self) -> str:
+        """The version of the server, such as 2.51.0.
+
+        Raises:
+            DependencyDown: it does not answer.
+        """
+        with outages(self._url):
+            answer: Any = await self._stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=self.deadline_s)
+        return str(answer.version)
+
     async def read_contract(
         self, quality_model: str, brand_model: str, versions: Mapping[str, str] | None = None
     ) -> ModelContract:
