@@ -109,8 +109,8 @@ class Demo:
 def start(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     demos: list[Demo] = []
 
-    def starter(*options: str) -> Demo:
-        demos.append(Demo(tmp_path, *options))
+    def starter(*options: str, background: bool = False) -> Demo:
+        demos.append(Demo(tmp_path, *options, background=background))
         return demos[-1]
 
     yield starter
