@@ -38,6 +38,8 @@ LogEvent = Literal[
     "breaker.closed",
     "breaker.opened",
     "breaker.probed",
+    "collector.lost",
+    "collector.recovered",
     "commit.refused",
     "decode.hung",
     "dead_letter.published",
@@ -77,6 +79,8 @@ LogEvent = Literal[
     "service.stopping",
     "topic.misconfigured",
     "topics.unread",
+    "tracing.started",
+    "tracing.unavailable",
     "worker.ended",
     "worker.hung",
     "worker.killed",
@@ -154,6 +158,9 @@ class Metrics:
         self._stages: dict[Stage, Histogram] = {name: self.stage_seconds.labels(name) for name in get_args(Stage)}
         self.event_age_seconds = histogram(
             "tagger_event_age_seconds", "From the record's timestamp to its outcome", buckets=_AGE_BUCKETS
+        )
+        self.spans_lost = counter(
+            "tagger_spans_lost_total", "Spans of traces that no collector got, by reason", ["reason"]
         )
         self.stuck = gauge("tagger_stuck_records", "Records whose dead letter Kafka refuses, tried again for ever")
         self.registry.register(LINES_LOST)
