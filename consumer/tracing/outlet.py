@@ -73,7 +73,9 @@ class Outlet(SpanProcessor):
         return True
 
     def close(self, patience_s: float) -> None:
-        """Sends what is left, for as long as that; then gives it up."""
+        """Sends what is left, for as long as that; then gives it up. A second call does nothing."""
+        if self._closing:
+            return
         self._closing = True
         self._wake.set()
         self._thread.join(patience_s)
