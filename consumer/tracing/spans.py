@@ -92,4 +92,6 @@ def fail(span: Span, failure: BaseException) -> None:
 def said(span: Span, kind: str, detail: str = "") -> None:
     """Marks a span as failed, of a kind that is one of few."""
     span.set_attribute(ERROR_TYPE, kind)
-    span.set_status(Status(StatusCode.ERROR, detail[:_SHOWN] or None))
+    # It may quote a name that is not Unicode, which would cost the spans that are sent with this one as well.
+    unicode = detail[:_SHOWN].encode(errors="backslashreplace").decode()
+    span.set_status(Status(StatusCode.ERROR, unicode or None))

@@ -151,6 +151,12 @@ async def test_a_step_that_fails_says_why(
     assert f'"trace_id":"{TRACE}"' in bench.log.getvalue()
 
 
+async def test_a_failure_that_quotes_what_is_not_unicode_costs_no_spans(bench: Bench) -> None:
+    failing(bench.world, "fetch", PhotoRejected("corrupt_image", "a\udcff.jpg"))
+    spans = await bench.spans(record(headers=SENT))
+    assert named(spans, "fetch").message == "corrupt_image: a\\udcff.jpg"
+
+
 async def test_rounds_of_a_retry_are_linked(bench: Bench) -> None:
     one = record(headers=SENT)
     failing(bench.world, "fetch", Retryable("http_5xx", "503"))
