@@ -23,6 +23,22 @@ class Quality:
     good: bool
 
 
+def level_of(score: float) -> int:
+    """The nearest of the five levels, 1 (0) to 5 (1); half way between two, the higher one."""
+    return 1 + int(score * 4 + 0.5)
+
+
+def scores_of(level: int) -> tuple[float, float]:
+    """The lowest score of a level, and the lowest one above it.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    if level not in range(1, 6):
+        raise ValueError(f"level {level} is not 1 to 5")
+    return max(0.0, (level - 1.5) / 4), (level - 0.5) / 4
+
+
 @dataclass(frozen=True, slots=True)
 class Brand:
     """A brand in the photo, with its probability 0..1."""
