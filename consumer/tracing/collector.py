@@ -14,6 +14,7 @@ from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVI
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.util.re import parse_env_headers
+from requests import RequestException
 
 from consumer import __version__
 from consumer.tracing.outlet import OutletLimits
@@ -45,7 +46,7 @@ class Session(requests.Session):
         """
         try:
             response = super().send(request, **options)
-        except requests.RequestException as failure:
+        except RequestException as failure:
             self.last = type(failure).__name__
             raise
         self.last = f"HTTP {response.status_code}"

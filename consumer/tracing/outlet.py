@@ -4,14 +4,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from consumer.telemetry import Log
-
-Lost = Literal["queue_full", "not_delivered"]
+from consumer.telemetry import Log, SpanLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Outlet(SpanProcessor):
         exporter: SpanExporter,
         limits: OutletLimits,
         *,
-        lost: Callable[[Lost, int], None],
+        lost: Callable[[SpanLoss, int], None],
         why: Callable[[], str],
         log: Log,
     ) -> None:
