@@ -30,6 +30,7 @@ from consumer.settings.sections import (
     RedisSettings,
     RetrySettings,
     ServiceSettings,
+    TracingSettings,
     TritonSettings,
 )
 from consumer.settings.values import by_whole_names
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     retry: RetrySettings = RetrySettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -20,6 +20,7 @@ from consumer.settings.values import (
     StoreOption,
     Stores,
     check_brokers,
+    check_collector,
     check_key,
     check_redis,
     check_stores,
@@ -346,3 +347,20 @@ class LogSettings(Section):
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else JSON lines"
     )
+
+
+class TracingSettings(Section):
+    """Traces of photos, sent to an OpenTelemetry collector."""
+
+    endpoint: Annotated[str, checked_by(lambda value: value and check_collector(value))] = Field(
+        "",
+        description="collector that takes OTLP over HTTP, http://host:4318; needs the extra otel (docs/tracing.md); "
+        "without it, as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that there are no traces",
+    )
+    headers: Annotated[SecretStr, checked_by(check_key)] = Field(
+        SecretStr(""), description="headers for the collector, name=value,name=value; else OTEL_EXPORTER_OTLP_HEADERS"
+    )
+    sample_ratio: Annotated[Annotated[float, Field(ge=0, le=1)] | None, EmptyIsNone] = Field(
+        None, description="share of the traces that begin here that is recorded; else OTEL_TRACES_SAMPLER, else all"
+    )
+    service_name: str = Field("", description="service.name of the traces; else OTEL_SERVICE_NAME, else photo-tagger")
