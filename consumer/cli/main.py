@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, look, models, redis, runs, size
+from consumer.cli import check, dlq, look, models, redis, runs, size, web
 from consumer.cli.console import (
     Exit,
     echo_json,
@@ -43,6 +43,7 @@ app.add_typer(redis.app)
 app.add_typer(check.app)
 app.add_typer(look.app)
 app.add_typer(size.app)
+app.add_typer(web.app)
 
 #: A worker that ends with one of these is not restarted; the supervisor ends with the same code.
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})

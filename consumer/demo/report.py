@@ -15,7 +15,8 @@ from rich.text import Text
 from consumer.demo.ledger import Numbers
 from consumer.embedded.paths import repository_root
 from consumer.escape import printable
-from consumer.web.gallery import LEVELS, DeadLetter, Link, TaggedPhoto
+from consumer.web.gallery import DeadLetter, Link, TaggedPhoto
+from consumer.web.pages import LEVELS
 
 _EXAMPLES: Final = 6
 _DEAD_LETTERS_SHOWN: Final = 6

@@ -31,6 +31,7 @@ from consumer.settings.sections import (
     RetrySettings,
     ServiceSettings,
     TritonSettings,
+    WebSettings,
 )
 from consumer.settings.values import by_whole_names
 
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     retry: RetrySettings = RetrySettings()
     health: HealthSettings = HealthSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
