@@ -64,8 +64,9 @@ class Reporter:
         """Prints a heading."""
         self._line(Text(printable(text), "bold"))
 
-    def holding(self, environment: Path, redis_url: str) -> None:
-        """Prints commands for another terminal while everything keeps running."""
+    def holding(self, environment: Path, redis_url: str, web: str) -> None:
+        """Prints where the web page is, and commands for another terminal while everything keeps running."""
+        self._line(Text.assemble("web page ", (web, "underline"), "  photos, dead letters, runs, how the service does"))
         self.title("everything stays up until Ctrl-C; in another terminal:")
         for line in (
             f"source {environment}",
