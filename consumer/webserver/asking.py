@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 #: Answers that are kept, of all questions together: that of a run has pictures.
 _MOST_KEPT: Final = 32
+#: Questions at once; each may wait for its turn in vain.
+_MOST_ASKED: Final = 64
 DEADLINE_S: Final = 6.0
 
 
@@ -38,13 +40,15 @@ class Asker:
         """The answer of a job, which may be up to `keep_s` old; `key` names the question. Raises what the job raises.
 
         Raises:
-            NotYet: there is none within `deadline_s`; the job goes on.
+            NotYet: there is none within `deadline_s`, and the job goes on; or too many are asked.
         """
         now_s = asyncio.get_running_loop().time()
         if key in self._kept and self._kept[key][0] > now_s:
             return cast("T", self._kept[key][1])
         flight = self._flights.get(key)
         if flight is None:
+            if len(self._flights) >= _MOST_ASKED:
+                raise NotYet("too many questions wait for an answer; try again in a moment")
             flight = self._flights[key] = asyncio.create_task(self._fly(key, job, keep_s))
             # Who asked may have gone before it fails.
             flight.add_done_callback(_look_at_failure)

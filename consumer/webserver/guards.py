@@ -33,6 +33,7 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
+    "Server": "photo-tagger",
 }
 _SAFE: Final = frozenset({"GET", "HEAD"})
 TOKEN_FIELD: Final = "form"  # noqa: S105 - the name of a field

@@ -77,6 +77,16 @@ async def test_no_more_threads_are_busy_than_there_are_places(asker: Asker) -> N
     assert max(most) <= 2
 
 
+async def test_questions_do_not_pile_up(asker: Asker) -> None:
+    go = threading.Event()
+    asked = [asyncio.create_task(asker.ask(number, lambda: go.wait(30))) for number in range(64)]
+    await asyncio.sleep(0)
+    with pytest.raises(NotYet, match="too many"):
+        await asker.ask("one more", lambda: None)
+    go.set()
+    await asyncio.gather(*asked)
+
+
 async def test_a_failure_reaches_who_asked_and_is_not_kept(asker: Asker) -> None:
     def fail() -> None:
         raise DependencyDown("redis", "refused")
