@@ -34,7 +34,7 @@ def test_the_newest_come_first_whatever_partition_they_are_in() -> None:
 
 def test_of_each_photo_the_result_in_force_is_kept() -> None:
     newest = Newest(10)
-    newest.add([record("a", 0, release=2), record("a", 1, release=1), record("a", 2, release=3, seconds_ago=1)])
+    newest.add([record("a", 0, release=2), record("a", 1, release=3, seconds_ago=1), record("a", 2, release=1)])
     (found,) = newest.results()
     assert found.tags.version == "0000000000001.000003.0000000000000"
     newest.add([Record("tags", 0, 3, b"a", None)])
