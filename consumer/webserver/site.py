@@ -1,6 +1,6 @@
 """What all pages share: where they ask, what stands on each of them, and how one is made."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from consumer.errors import NotFound, TaggerError
 from consumer.escape import printable
 from consumer.events import Source, format_source
 from consumer.fetch.urls import parsed, shown
+from consumer.operations.dead_letters import State
 from consumer.settings import Settings
 from consumer.telemetry import Log
 from consumer.web import pages
@@ -26,6 +27,12 @@ from consumer.webserver.records import Records
 T = TypeVar("T")
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
+_LETTER_STATES: Final[Mapping[State, str]] = {
+    "waiting": "not sent again",
+    "redriven": "sent again, without an outcome yet",
+    "failed_again": "sent again, and refused again",
+    "succeeded": "tagged since",
+}
 #: No photo has a longer id; a longer address would be refused.
 MOST_ID: Final = 1000
 
@@ -34,6 +41,7 @@ def environment() -> jinja2.Environment:
     """The templates of the pages."""
     made = pages.environment(TEMPLATES)
     made.filters |= {"number": "{:,}".format, "time": _time, "photo_page": photo_page, "ago": _ago}
+    made.filters["letter_state"] = _LETTER_STATES.__getitem__
     return made
 
 
