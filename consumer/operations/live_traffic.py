@@ -7,6 +7,7 @@ from typing import Final
 
 from consumer.kafka.scan import TopicReader
 from consumer.operations import run_log
+from consumer.operations.lag import behind
 from consumer.settings import Settings
 
 _APART_S: Final = 0.9
@@ -42,8 +43,9 @@ class LiveTraffic:
             return
         positions = run_log.positions(kafka, kafka.group_id)
         with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-            ends = {key: each.stop for key, each in reader.ranges().items()}
-        self.lag = sum(max(0, ends[key] - position) for key, position in positions.items() if key in ends)
+            held = reader.ranges()
+        ends = {key: each.stop for key, each in held.items()}
+        self.lag = sum(len(each) for key, each in behind(held, positions).items() if key in positions)
         known = self._seen is not None
         if known and self._seen != (positions, ends):
             self._moved_s = now_s

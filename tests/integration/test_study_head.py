@@ -108,7 +108,7 @@ def test_the_manifest_holds_the_proof_and_why_the_gate_was_overruled(served: Ser
     assert {row["engine"] for row in manifest["parity"]} == {"onnxruntime", "openvino"}
     assert all(row["passed"] and row["max_abs_difference"] < 1e-3 for row in manifest["parity"])
     assert manifest["labels"] == list(LABELS)
-    assert manifest["cpu"] == {"engine": "onnxruntime", "file": "model.onnx"}
+    assert manifest["cpu"] == {"engine": "openvino", "file": "model.onnx"}
     assert manifest["forced"] == REASON
     assert "PCA(n_components=12" in manifest["training"]["estimator"]
     card = (served.repository / "photo_quality" / "1" / "card.md").read_text()

@@ -62,6 +62,7 @@ def row(bundle: Bundle, file: str, engine: str) -> dict[str, object]:
 def test_every_file_is_compared_in_the_engines_that_serve_it(bundle: Bundle) -> None:
     assert [(entry.file, entry.engine) for entry in bundle.parity] == [
         (FP32_FILE, "onnxruntime"),
+        (FP32_FILE, "openvino"),
         (FP16_FILE, "onnxruntime"),
         (INT8_FILE, "openvino"),
         (INT8_FILE, "openvino on AVX2"),
@@ -97,17 +98,22 @@ class Uneven(nn.Module):
 
 def test_weights_whose_rounding_changes_decisions_stay_float32() -> None:
     made = make(SPEC, Uneven(), DECISION, photos(32), photos(40), ())
-    (only,) = made.parity
-    assert only.passed
-    assert only.max_abs_difference <= 1e-4
+    assert {row.engine for row in made.parity} == {"onnxruntime", "openvino"}
+    assert all(row.passed and row.max_abs_difference <= 1e-4 for row in made.parity)
     assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in made.model.graph.initializer}
 
 
 def test_only_variants_that_decide_as_torch_are_in_the_bundle(bundle: Bundle) -> None:
     rows = [entry for entry in bundle.parity if entry.file == INT8_FILE]
     assert (INT8_FILE in bundle.variants) == all(entry.agreement >= 0.995 for entry in rows)
-    expected = {"engine": "openvino", "file": INT8_FILE} if INT8_FILE in bundle.variants else {}
-    assert bundle.cpu == (expected or {"engine": "onnxruntime", "file": FP32_FILE})
+    assert bundle.cpu == {"engine": "openvino", "file": INT8_FILE if INT8_FILE in bundle.variants else FP32_FILE}
+
+
+def test_a_graph_that_openvino_computes_otherwise_is_served_by_onnx_runtime(bundle: Bundle) -> None:
+    rows = [entry for entry in bundle.parity if entry.file == FP32_FILE]
+    assert Bundle(bundle.model, {}, tuple(rows)).cpu == {"engine": "openvino", "file": FP32_FILE}
+    spoilt = tuple(replace(entry, passed=entry.engine != "openvino") for entry in rows)
+    assert Bundle(bundle.model, {}, spoilt).cpu == {"engine": "onnxruntime", "file": FP32_FILE}
 
 
 def test_a_variant_that_decides_otherwise_is_left_out() -> None:

@@ -89,7 +89,7 @@ def test_each_version_serves_its_own_file_and_old_ones_keep_theirs(tmp_path: Pat
     publish(BRAND, tmp_path, fake_export(BRAND), evidence())
     publish(BRAND, tmp_path, fake_export(BRAND, "model.fp16.onnx", "model.int8.onnx"), evidence())
     parameters = parse((tmp_path / "brand_logo/configs/cpu.pbtxt").read_text()).parameters
-    assert json.loads(parameters["engine.1"].string_value) == {"engine": "onnxruntime", "file": "model.onnx"}
+    assert json.loads(parameters["engine.1"].string_value) == {"engine": "openvino", "file": "model.onnx"}
     assert json.loads(parameters["engine.2"].string_value) == {"engine": "openvino", "file": "model.int8.onnx"}
     assert parameters["MODEL_FILE"].string_value == "model.onnx"
     for variant in ("gpu", "ort"):

@@ -38,8 +38,8 @@ class Backend(Protocol):
 
 
 @pytest.fixture
-def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """A loaded backend whose graph returns the first pixel of each photo, as float."""
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The file as Triton loads it."""
     utils = SimpleNamespace(
         Tensor=Tensor,
         InferenceResponse=Response,
@@ -50,11 +50,18 @@ def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backend:
     specification = importlib.util.spec_from_file_location("served_model", SERVED)
     assert specification is not None
     assert specification.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    loaded: ModuleType = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def backend(tmp_path: Path, module: ModuleType, request: pytest.FixtureRequest) -> Backend:
+    """A loaded backend whose graph returns the first pixel of each photo, as float."""
     write_graph(tmp_path / "3" / "model.onnx")
     loaded: Backend = module.TritonPythonModel()
-    config = {"input": [{"dims": ["2", "2", "3"]}], "parameters": {"THREADS": {"string_value": "1"}}}
+    parameters = {"THREADS": {"string_value": "1"}, "ENGINE": {"string_value": request.param}}
+    config = {"input": [{"dims": ["2", "2", "3"]}], "parameters": parameters}
     loaded.initialize({"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "3"})
     return loaded
 
@@ -76,21 +83,33 @@ def write_graph(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
 
 
-def request(*values: int) -> dict[str, Tensor]:
+def of(*values: int) -> dict[str, Tensor]:
     pixels = np.zeros((len(values), 2, 2, 3), np.uint8)
     pixels[:, 0, 0, 0] = values
     return {"images": Tensor("images", pixels)}
 
 
 def test_every_request_of_a_batch_gets_its_own_rows(backend: Backend) -> None:
-    answers = backend.execute([request(7), request(8, 9), request(10)])
+    answers = backend.execute([of(7), of(8, 9), of(10)])
     assert [answer.output_tensors[0].value[:, 0].tolist() for answer in answers] == [[7], [8, 9], [10]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 20])
+def test_a_batch_of_any_size_is_answered_in_order(backend: Backend, count: int) -> None:
+    (answer,) = backend.execute([of(*range(count))])
+    assert answer.output_tensors[0].value.shape == (count, 1)
+    assert answer.output_tensors[0].value[:, 0].tolist() == list(range(count))
+
+
+@pytest.mark.parametrize(("side", "images"), [(32, 8), (96, 4), (128, 4), (160, 2), (224, 1), (256, 1), (1024, 1)])
+def test_a_run_takes_as_many_images_as_a_cache_holds(module: ModuleType, side: int, images: int) -> None:
+    assert module._at_once(side, side) == images
 
 
 def test_a_bad_request_gets_an_error_and_its_neighbours_their_answers(backend: Backend) -> None:
     wrong = {"images": Tensor("images", np.zeros((1, 5, 5, 3), np.uint8))}
     floats = {"images": Tensor("images", np.zeros((1, 2, 2, 3), np.float32))}
-    answers = backend.execute([wrong, request(4), floats, {}])
+    answers = backend.execute([wrong, of(4), floats, {}])
     assert [answer.error is None for answer in answers] == [False, True, False, False]
     assert "UINT8" in str(answers[0].error)
     assert answers[1].output_tensors[0].value.tolist() == [[4]]
