@@ -1,7 +1,6 @@
 """The page of the service: what answers, how fast results come, how far it is behind, which release is in force."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -14,6 +13,7 @@ from consumer.redis.store import Store
 from consumer.service import construction
 from consumer.settings import Settings, mask_url
 from consumer.web import charts
+from consumer.webserver.asking import DEADLINE_S, NotYet
 from consumer.webserver.newest import MINUTES
 from consumer.webserver.site import SITE, Part, Site, part
 
@@ -25,8 +25,8 @@ async def state(request: web.Request) -> web.Response:
     """The state of the service."""
     site = request.app[SITE]
     redis, triton, behind = await asyncio.gather(
-        part(_asked(site, "redis", _ping_redis)),
-        part(_asked(site, "triton", _ping_triton)),
+        part(site.asker.ask("redis", partial(_ping_redis, site.settings), keep_s=2.0)),
+        part(_ping_triton(site.settings)),
         part(site.asker.ask("lag", partial(lag, site.settings), keep_s=2.0)),
     )
     minutes = site.feed.newest.by_minute(milliseconds(datetime.now(UTC)))
@@ -57,20 +57,29 @@ def _answers(
     ]
 
 
-async def _asked(site: Site, name: str, ask: Callable[[Settings], Awaitable[None]]) -> None:
-    """Asks a dependency in a thread, so that many readers ask once. Raises as `Asker.ask`, and `DependencyDown`."""
+def _ping_redis(settings: Settings) -> None:
+    """Checks that Redis answers.
 
-    async def answer() -> None:
-        await ask(site.settings)
+    Raises:
+        DependencyDown: it does not.
+    """
 
-    await site.asker.ask(name, lambda: asyncio.run(answer()), keep_s=2.0)
+    async def ping() -> None:
+        async with Store(**settings.redis.model_dump()) as store:
+            await store.ping()
 
-
-async def _ping_redis(settings: Settings) -> None:
-    async with Store(**settings.redis.model_dump()) as store:
-        await store.ping()
+    asyncio.run(ping())
 
 
 async def _ping_triton(settings: Settings) -> None:
-    async with construction.triton_client(settings) as client:
-        await client.ping()
+    """Checks that Triton answers; in this event loop, since gRPC's clients of several loops disturb each other.
+
+    Raises:
+        DependencyDown: it does not.
+        NotYet: nor does it refuse.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE_S), construction.triton_client(settings) as client:
+            await client.ping()
+    except TimeoutError:
+        raise NotYet(f"Triton gave no answer in {DEADLINE_S:g} s") from None

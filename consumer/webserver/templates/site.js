@@ -10,7 +10,8 @@
     form.addEventListener("formdata", ({ formData }) => {
       // Short addresses: what is as usual is not said.
       for (const [name, value] of [...formData]) {
-        if (value === "" || (name !== "hours" && value === "0") || (name === "level" && value === "1")) formData.delete(name);
+        const usual = name !== "hours" && form.elements[name].options?.[0].value;
+        if (value === usual) formData.delete(name);
       }
     });
   }
@@ -29,6 +30,14 @@
   const refresh = (old, fresh) => {
     if (old.isEqualNode(fresh)) return;
     const list = old.querySelector(":scope > ul"), newer = fresh.querySelector(":scope > ul");
+    // Nobody's choice is taken from under the hand.
+    if (old.closest("form")?.contains(document.activeElement)) return;
+    if (old instanceof HTMLSelectElement) {
+      // Options that are moved one by one change which of them is chosen.
+      old.replaceWith(document.importNode(fresh, true));
+      return;
+    }
+    document.adoptNode(fresh);
     const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     if (list && newer) {
       const kept = new Map([...list.children].map((item) => [item.dataset.photo, item]));
@@ -52,7 +61,7 @@
     const page = new DOMParser().parseFromString(text, "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(part.id);
-      if (fresh) refresh(part, document.adoptNode(fresh));
+      if (fresh) refresh(part, fresh);
     }
   };
 
