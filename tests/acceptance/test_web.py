@@ -95,6 +95,7 @@ async def test_a_person_filters_opens_a_photo_and_sees_new_ones_come(world: Worl
         with web(world) as address:
             await page.open(address)
             await page.until(shown("p0", "p1", "p2", "p3"))
+            await page.until("document.querySelector('[value=crimson]') !== null")
             await page.click("[value=crimson]", loads=True)
             await page.until(shown("p0"))
             assert await page.run("location.search") == "?brand=crimson"
@@ -116,7 +117,7 @@ async def test_a_person_filters_opens_a_photo_and_sees_new_ones_come(world: Worl
             text = await page.text()
             assert "http_4xx" in text
             assert "The photo host says that there is no such photo." in text
-    assert page.complaints == []
+            assert page.complaints == []
 
 
 async def test_a_dead_letter_is_sent_again_by_two_clicks(world: World, browser: Browser) -> None:
@@ -131,7 +132,7 @@ async def test_a_dead_letter_is_sent_again_by_two_clicks(world: World, browser: 
             await eventually(lambda: service.outcomes().get("tagged") == 1)
             await page.open(address + "dead-letters")
             assert "tagged since" in await page.text()
-        assert page.complaints == []
+            assert page.complaints == []
         with web(world) as address:
             await page.open(address + "dead-letters")
             assert await page.run("document.querySelectorAll('[name=letter], button.strong').length") == 0
