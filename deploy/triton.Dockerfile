@@ -12,5 +12,7 @@ RUN chmod 755 /usr/local/bin/serve-models \
 # The Python backend takes its packages from the `python3` that it finds on PATH, and ignores PYTHONPATH.
 # ONNX Runtime reports usage over the network unless it is told not to.
 ENV PATH=/opt/models-python/bin:$PATH ORT_DISABLE_TELEMETRY=1
+# A new volume that is mounted here belongs to whom this folder belongs to: the builder of engines.
+RUN install -d -o 1000 -g 1000 /engines
 USER 1000:1000
 CMD ["serve-models", "--model-repository=/models"]

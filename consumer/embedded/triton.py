@@ -34,6 +34,7 @@ class Triton(Server):
         """
         http_port, grpc_port, metrics_port = free_port(), free_port(), free_port()
         self.grpc_url = f"127.0.0.1:{grpc_port}"
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         server, stub = programs()
         shm_prefix = f"{guardian.folder.name}-{name}-"
         values = {
