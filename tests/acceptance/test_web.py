@@ -76,7 +76,9 @@ async def tagged(world: World, *photo_ids: str) -> AsyncIterator[Service]:
         world.upload("missing")
         world.upload("broken")
         await eventually(
-            lambda: (service.outcomes().get("tagged"), service.outcomes().get("dead_lettered")) == (len(photo_ids), 2)
+            lambda: (
+                (service.outcomes().get("tagged", 0), service.outcomes().get("dead_lettered")) == (len(photo_ids), 2)
+            )
         )
         yield service
 
