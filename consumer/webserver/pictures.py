@@ -106,7 +106,7 @@ class Pictures:
         try:
             body = photo.body
             loop = asyncio.get_running_loop()
-            jpeg = await loop.run_in_executor(self._drawing, thumbnails.jpeg, body, _SIDE)
+            jpeg = await loop.run_in_executor(self._drawing, _drawn, body)
         finally:
             photo.drop()
         return Picture(jpeg) if jpeg else Picture(why="its bytes cannot be shown")
@@ -120,6 +120,11 @@ class Pictures:
         while self._kept_bytes > _KEPT_BYTES:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._kept_bytes -= _size(dropped)
+
+
+def _drawn(body: bytes) -> bytes | None:
+    """The picture of a photo, or of the part that there is of one that breaks off."""
+    return thumbnails.jpeg(body, _SIDE) or thumbnails.partial_jpeg(body, _SIDE)
 
 
 def _size(picture: Picture) -> int:

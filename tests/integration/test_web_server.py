@@ -215,7 +215,7 @@ async def test_brands_of_all_times_come_from_redis_where_the_newest_results_have
             world.upload(f"later{number}", f"bright/{number}")
         await eventually(lambda: service.outcomes() == {"tagged": 6})
         async with site(world.settings, photos=2) as pages:
-            await pages.until("/", "later4")
+            await pages.until("/", "among the newest 2 results")
             assert "first" not in await pages.get("/?brand=crimson")
             assert 'data-photo="first"' in await pages.get("/?brand=crimson&scope=index")
             found = await pages.get("/photo?id=first")
