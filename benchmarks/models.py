@@ -22,7 +22,7 @@ from benchmarks import machine
 from benchmarks.engine import backend
 from benchmarks.networks import NETWORKS, exported, photos
 from training.publish.int8 import to_int8
-from training.publish.precisions import FP32_FILE, INT8_FILE
+from training.serving.files import FP32_FILE, INT8_FILE
 
 BATCHES = (1, 8)
 KINDS = {FP32_FILE: "fp32", INT8_FILE: "int8"}

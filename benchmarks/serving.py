@@ -26,8 +26,8 @@ from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
 from training.publish.int8 import to_int8
 from training.publish.manifest import Evidence
-from training.publish.precisions import INT8_FILE
 from training.publish.repository import publish
+from training.serving.files import INT8_FILE
 
 BATCHES = (1, 8)
 ENGINE = Path(__file__).with_name("engine.py")

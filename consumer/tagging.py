@@ -6,6 +6,7 @@ from datetime import datetime
 from consumer import versions
 from consumer.contract import NO_LOGO, ModelContract
 from consumer.events import Brand, Deletion, PhotoDeleted, PhotoUploaded, Quality, Scores, Source, Tags
+from consumer.tags import level_of
 
 _SCORE_DIGITS = 6
 _PROBABILITY_DIGITS = 4
@@ -60,4 +61,4 @@ def decide_deletion(event: PhotoDeleted, source: Source) -> Deletion:
 def quality_of(score: float, good_threshold: float) -> Quality:
     """The quality of a score 0..1: the nearest of the five levels, and whether it reaches the threshold."""
     rounded = round(min(max(float(score), 0.0), 1.0), _SCORE_DIGITS)
-    return Quality(score=rounded, level=1 + int(rounded * 4 + 0.5), good=rounded >= good_threshold)
+    return Quality(score=rounded, level=level_of(rounded), good=rounded >= good_threshold)

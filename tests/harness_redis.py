@@ -61,19 +61,31 @@ class RedisPlace:
 
     def index(self) -> set[tuple[str, str, float]]:
         """Every entry of every brand index: brand, photo, score."""
+        return self._entries("b:*", "}:")
+
+    def good(self) -> set[tuple[str, float]]:
+        """Every entry of the index of good photos: photo, score."""
+        return {(photo_id, score) for _, photo_id, score in self._entries("q:*", "}")}
+
+    def names(self) -> set[str]:
+        """The brands whose names are noted."""
+        with self.masters() as masters:
+            return {name for master in masters for key in master.keys("n:*") for name in master.smembers(key)}
+
+    def _entries(self, pattern: str, before: str) -> set[tuple[str, str, float]]:
         entries = set()
         with self.masters() as masters:
             for master in masters:
-                for key in master.keys("b:*"):
-                    brand = key.split("}:", 1)[1]
+                for key in master.keys(pattern):
+                    brand = key.split(before, 1)[1]
                     found = master.zrange(key, 0, -1, withscores=True)
                     entries |= {(brand, photo_id, score) for photo_id, score in found}
         return entries
 
     def dump(self) -> dict[bytes, bytes]:
-        """Photos and indexes with their serialised values, without TTL."""
+        """Photos and sorted indexes with their serialised values, without TTL."""
         with self.masters(decode=False) as masters:
-            return {key: master.dump(key) for master in masters for key in master.keys("[pb]:*")}
+            return {key: master.dump(key) for master in masters for key in master.keys("[pbq]:*")}
 
 
 def valkey_binary() -> Path | None:

@@ -190,7 +190,7 @@ def triton_is_started_as_compose_does(objects: Objects) -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["triton"]["command"]
     gpu = "nvidia.com/gpu" in container["resources"]["limits"]
     changed = {
-        "--model-config-name=cpu": "--model-config-name=ort",
+        "--model-config-name=cpu": "--model-config-name=gpu",
         "--allow-gpu-metrics=false": "--allow-gpu-metrics=true",
     }
     assert args == [changed.get(arg, arg) if gpu else arg for arg in compose]

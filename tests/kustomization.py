@@ -14,7 +14,13 @@ Object = dict[str, Any]
 
 _KNOWN = {"apiVersion", "kind", "namespace", "resources", "labels", "images", "configMapGenerator", "patches"}
 #: What tells the entries of a list apart in a strategic merge; other lists are replaced.
-_MERGED_BY = {"containers": "name", "initContainers": "name", "env": "name", "volumes": "name"}
+_MERGED_BY = {
+    "containers": "name",
+    "initContainers": "name",
+    "env": "name",
+    "volumes": "name",
+    "volumeMounts": "mountPath",
+}
 _CLUSTER_WIDE = {"Namespace"}
 
 

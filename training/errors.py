@@ -30,7 +30,7 @@ class RunError(TrainerError):
 
 
 class ToolMissing(TrainerError):
-    """An optional package is missing; the message names the extra that installs it."""
+    """An optional package, or a GPU, is missing; the message says what installs it."""
 
 
 class GateRefused(TrainerError):
@@ -43,3 +43,11 @@ class ExportError(TrainerError):
 
 class PublishError(TrainerError):
     """The version does not match the model's other versions, or another process published its number first."""
+
+
+class EngineError(TrainerError):
+    """An engine could not be built, or its file could not be written."""
+
+
+class EngineUnfit(TrainerError):
+    """An engine is missing, or was built for another GPU, driver, TensorRT or graph; the message says what to run."""

@@ -25,7 +25,7 @@ from consumer.contract import ModelContract, ServedModel
 from consumer.events import PhotoUploaded, Pixels, Scores, Source, Tags
 from consumer.imaging.decode import decode
 from consumer.imaging.limits import PrepareLimits
-from consumer.redis.schema import bucket, fields_of, index_prefix, photo_key
+from consumer.redis.schema import bucket, fields_of, index_prefix, keys_of
 
 PEER = json.loads(os.environ["BENCH_PEER"])
 CONSUMER = {
@@ -58,8 +58,7 @@ def read_file(uri: str) -> bytes:
 def script_call(tags: Tags) -> tuple[list[str], list[str]]:
     """Keys and arguments of the Redis script."""
     prefix = index_prefix(bucket(tags.photo_id))
-    keys = [photo_key(tags.photo_id), *(prefix + brand.brand for brand in tags.brands)]
-    return keys, [tags.photo_id, prefix, "keep", *chain.from_iterable(fields_of(tags).items())]
+    return keys_of(tags), [tags.photo_id, prefix, "keep", *chain.from_iterable(fields_of(tags).items())]
 
 
 def tensor_of(kind: type, batch: Pixels) -> object:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, look, models, redis, runs, size, web
+from consumer.cli import check, dlq, look, models, read, redis, runs, size, web
 from consumer.cli.console import (
     Exit,
     echo_json,
@@ -26,7 +26,6 @@ from consumer.cli.console import (
 )
 from consumer.cli.times import parse_time
 from consumer.errors import DependencyDown
-from consumer.events import Tags
 from consumer.service import worker
 
 app = typer.Typer(
@@ -42,6 +41,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(redis.app)
 app.add_typer(check.app)
 app.add_typer(look.app)
+app.add_typer(read.app)
 app.add_typer(size.app)
 app.add_typer(web.app)
 
@@ -148,53 +148,6 @@ def send(
 
 
 @app.command()
-def tags(
-    photo_ids: Annotated[list[str], typer.Argument(help="one id or many")],
-    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until all have tags")] = 0.0,
-) -> None:
-    """Show the tags of photos; JSON lines in a pipe. Exit code 6 if one has none."""
-    from consumer.operations.status import await_tags  # noqa: PLC0415 - as in `run`
-
-    with explained():
-        found, rejected = await_tags(settings.load(), photo_ids, wait_s, cache(_warn))
-    if out.is_terminal:
-        out.print(_tags_table([found[photo_id] for photo_id in photo_ids if photo_id in found]))
-    else:
-        for photo_id in photo_ids:
-            if photo_id in found:
-                echo_json(found[photo_id])
-    for photo_id, why in rejected.items():
-        err.print(f"no tags, but a dead letter: {photo_id}: {why}", style="yellow")
-    missing = [photo_id for photo_id in photo_ids if photo_id not in found]
-    if unknown := [photo_id for photo_id in missing if photo_id not in rejected]:
-        err.print(f"no tags: {', '.join(unknown)}; why: photo-tagger status ID", style="yellow")
-    if missing:
-        raise typer.Exit(Exit.NOT_FOUND)
-
-
-@app.command()
-def find(
-    brand: Annotated[str, typer.Argument(help="brand as the model names it")],
-    min_quality: Annotated[float, typer.Option(help="least quality score", min=0, max=1)] = 0.0,
-    limit: Annotated[int, typer.Option(help="most photos", min=1)] = 20,
-) -> None:
-    """List the best photos that show a brand."""
-    from consumer.operations.admin import brands_like, find_photos  # noqa: PLC0415 - as in `run`
-
-    with explained():
-        loaded = settings.load()
-        photos = find_photos(loaded, brand, min_quality, limit, _warn)
-    if not photos:
-        like = asyncio.run(brands_like(loaded, brand))
-        err.print(_none_found(brand, min_quality, like), style="yellow")
-    for photo in photos:
-        if out.is_terminal:
-            out.print(f"{photo.quality:.3f}  {photo.photo_id}")
-        else:
-            echo_json(photo)
-
-
-@app.command()
 @leaving_hung_threads()
 def replay(
     since: Annotated[str, typer.Option("--from", help="2026-11-21T10:00:00Z, 2h (ago) or beginning")],
@@ -274,32 +227,6 @@ def _name_in(uri: str) -> str:
     """The last part of a URI's path. A query may be a signature, and is not one of a photo's name."""
     path = uri if uri[:5].lower() == "file:" else re.split("[?#]", uri, maxsplit=1)[0]
     return path.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _none_found(brand: str, min_quality: float, like: list[str] | None) -> str:
-    """Why there is no photo of a brand."""
-    least = f" of a quality of {min_quality:g} or more" if min_quality else ""
-    if like is None or like == [brand]:
-        return f"no photo{least} shows {brand}"
-    names = f", but {', '.join(like)}" if like else ""
-    return f"no photo shows {brand}: the served model does not know this brand{names}"
-
-
-def _warn(detail: str) -> None:
-    err.print(f"unreadable: {detail}", style="yellow")
-
-
-def _tags_table(rows: list[Tags]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for column in ("photo", "quality", "good", "brands", "models", "tagged at"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        brands = " · ".join(f"{brand.brand} {brand.probability:.2f}" for brand in row.brands) or "none"
-        models = ", ".join(f"{name} {number}" for name, number in row.models.items())
-        quality = f"{row.quality.level}/5 ({row.quality.score:.2f})"
-        good = "yes" if row.quality.good else "no"
-        table.add_row(row.photo_id, quality, good, brands, models, events.format_time(row.tagged_at))
-    return table
 
 
 def main() -> None:

@@ -49,14 +49,16 @@ def sweep(
         bool, typer.Option("--execute", help="remove or repair wrong entries; without it they are only listed")
     ] = False,
 ) -> None:
-    """Find entries of the brand indexes that contradict their photo's tags, also while the service runs."""
+    """Find entries of the indexes that contradict their photo's tags, also while the service runs."""
     from consumer.operations.sweep import sweep as sweep_indexes  # noqa: PLC0415 - as above
 
     with explained():
         result = sweep_indexes(
             **settings.load().redis.model_dump(),
             execute=execute,
-            found=lambda entry: err.print(f"wrong: {entry.brand}  {entry.photo_id}"),
+            found=lambda entry: err.print(
+                f"wrong: {'good photos' if entry.brand is None else entry.brand}  {entry.photo_id}"
+            ),
         )
     if out.is_terminal:
         done = ", ".join(f"{count} {outcome}" for outcome, count in result.outcomes.items())

@@ -96,7 +96,8 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
             "client.id": "photo-tagger",
             "enable.idempotence": True,
             "linger.ms": 5,
-            "compression.type": "lz4",
+            # The compression that every client reads by itself; the others need packages in some languages.
+            "compression.type": "gzip",
             # A dead letter is an event and more headers: what the topic's limit lets in must fit out again.
             "message.max.bytes": 16 * 1024 * 1024,
             **extra,

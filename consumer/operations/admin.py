@@ -1,6 +1,7 @@
 """Single actions of the command line: creating topics, sending an event, reading tags."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from difflib import get_close_matches
 from time import monotonic, sleep
 from typing import Final, TypeVar
@@ -15,7 +16,7 @@ from consumer.kafka.sender import NewRecord, Sender
 from consumer.kafka.topic_review import Problem
 from consumer.kafka.topic_review import review_topics as problems_of_topics
 from consumer.kafka.topics import create_topics
-from consumer.reader import Found, TagReader, ignore
+from consumer.reader import Page, TagReader, ignore
 from consumer.redis.failures import Failures
 from consumer.settings import Settings
 
@@ -106,14 +107,41 @@ def read_tags(
 
 
 def find_photos(
-    settings: Settings, brand: str, min_quality: float, limit: int, unreadable: Callable[[str], None] = ignore
-) -> list[Found]:
-    """The best photos of a brand; `unreadable` as of `TagReader`.
+    settings: Settings,
+    brands: Sequence[str],
+    min_quality: float = 0.0,
+    *,
+    level: int | None = None,
+    since: datetime | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+    unreadable: Callable[[str], None] = ignore,
+) -> Page:
+    """The best photos of any of the brands; without one, the best of the good photos. As `TagReader.find`.
+
+    Raises:
+        DependencyDown: Redis does not answer.
+        SettingsError: it is no cursor.
+    """
+    try:
+        return _with_reader(
+            settings,
+            unreadable,
+            lambda reader: reader.find(
+                brands or None, min_quality, level=level, since=since, limit=limit, cursor=cursor
+            ),
+        )
+    except ValueError as error:
+        raise SettingsError(str(error), setting="--cursor") from None
+
+
+def count_brands(settings: Settings, unreadable: Callable[[str], None] = ignore) -> dict[str, int]:
+    """The brands that photos in Redis show, with their numbers of photos; as `TagReader.brands`.
 
     Raises:
         DependencyDown: Redis does not answer.
     """
-    return _with_reader(settings, unreadable, lambda reader: reader.find(brand, min_quality, limit=limit))
+    return _with_reader(settings, unreadable, TagReader.brands)
 
 
 async def brands_like(settings: Settings, brand: str) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""Sweep: finds entries of the brand indexes that do not agree with their photo's hash, and removes or repairs them.
+"""Sweep: finds entries of the indexes that do not agree with their photo's hash, and removes or repairs them.
 
 The writing script keeps hash and index consistent, so orphans come from outside: a hash that expired or was deleted by
 hand, a restored backup. It scans in bounded steps, between which Redis serves other clients.
@@ -14,26 +14,27 @@ from typing import Final
 
 from consumer.redis.commands import Script
 from consumer.redis.failures import Failures, is_wrong_type
-from consumer.redis.schema import BUCKETS, index_prefix, names_in
+from consumer.redis.schema import BUCKETS, index_prefix, names_in, quality_key
 from consumer.redis.thread_link import ThreadLink
 
 _BATCH: Final = 500
-_INDEX_KEY: Final = re.compile(r"b:\{([0-9]{2})\}:(.*)", re.DOTALL)
+_INDEX_KEY: Final = re.compile(r"(?:b:\{([0-9]{2})\}:(.*)|q:\{([0-9]{2})\})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a brand index."""
+    """One entry of the index of a brand, or of the good photos: `brand` is None there."""
 
     bucket: str
-    brand: str
+    brand: str | None
     photo_id: str
     score: float
 
     @property
     def keys(self) -> tuple[str, str]:
         """The photo's hash in the bucket of the index, and the index: an entry in a wrong bucket has no photo."""
-        return f"p:{{{self.bucket}}}:{self.photo_id}", index_prefix(self.bucket) + self.brand
+        index = quality_key(self.bucket) if self.brand is None else index_prefix(self.bucket) + self.brand
+        return f"p:{{{self.bucket}}}:{self.photo_id}", index
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class SweepResult:
 def sweep(
     url: str, *, timeout_s: float, execute: bool, found: Callable[[Entry], None], cluster: bool = False
 ) -> SweepResult:
-    """Checks every entry of every brand index; with `execute`, also removes or repairs wrong ones.
+    """Checks every entry of every index; with `execute`, also removes or repairs wrong ones.
 
     `found` is called with each wrong entry. An entry that is written concurrently may be reported, but is not changed:
     the script checks again. While a cluster moves slots, entries of those may be missed.
@@ -76,12 +77,13 @@ def _entries(link: ThreadLink) -> Iterator[Entry]:
     Yields:
         Every entry, some twice; SCAN and ZSCAN miss none that exists throughout.
     """
-    for key in link.scan("b:{*", "zset", _BATCH):
+    for key in link.scan("[bq]:{*", "zset", _BATCH):
         parts = _INDEX_KEY.fullmatch(key)
-        if parts is None or int(parts[1]) >= BUCKETS:
+        bucket = parts and (parts[1] or parts[3])
+        if parts is None or not bucket or int(bucket) >= BUCKETS:
             continue
         for photo_id, score in _members(link, key):
-            yield Entry(parts[1], parts[2], photo_id, float(score))
+            yield Entry(bucket, parts[2], photo_id, float(score))
 
 
 def _members(link: ThreadLink, key: str) -> Iterator[tuple[str, float]]:
@@ -100,22 +102,24 @@ def _batches(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
 
 
 def _wrong(link: ThreadLink, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries whose hash is gone, no hash, a tombstone, without that brand, or of another quality."""
-    hashes = link.run([("HMGET", entry.keys[0], "q", "brands", "del") for entry in entries])
+    """The entries whose hash is gone, no hash, a tombstone, without that brand or not good, or of another quality."""
+    hashes = link.run([("HMGET", entry.keys[0], "q", "brands", "del", "qg") for entry in entries])
     return [entry for entry, fields in zip(entries, hashes, strict=True) if not _agrees(entry, fields)]
 
 
 def _agrees(entry: Entry, fields: Sequence[str | None] | Exception) -> bool:
     if isinstance(fields, Exception):
         return False
-    quality, brands, deleted = fields
+    quality, brands, deleted, good = fields
     if quality is None or brands is None or deleted == "1":
         return False
     try:
-        return entry.brand in names_in(brands) and float(quality) == entry.score
+        names = names_in(brands)
+        return (good == "1" if entry.brand is None else entry.brand in names) and float(quality) == entry.score
     except ValueError:
         return False
 
 
 def _repair(link: ThreadLink, script: Script, entries: Sequence[Entry]) -> list[str]:
-    return link.run([script.call(entry.keys, [entry.photo_id, entry.brand]) for entry in entries], script)
+    calls = [script.call(each.keys, [each.photo_id, *([] if each.brand is None else [each.brand])]) for each in entries]
+    return link.run(calls, script)

@@ -14,11 +14,13 @@ from consumer.redis.wire import Wire
 class AsyncLink:
     """One server, or a cluster of which the URL names a node; close it. A caller may be cancelled at any time.
 
-    Callers share the round trips to a node; every wait for one ends after two `timeout_s` at most.
+    Callers share the round trips to a node; every wait for one ends after two `timeout_s` at most. Replies are bytes;
+    with `text`, as those of `ThreadLink`.
     """
 
-    def __init__(self, url: str, timeout_s: float, *, cluster: bool) -> None:
+    def __init__(self, url: str, timeout_s: float, *, cluster: bool, text: bool = False) -> None:
         self._url = readable(url)
+        self._text = text
         self._timeout_s = timeout_s
         self._cluster = cluster
         self._server = Cluster(seed_of(url)) if cluster else Server()
@@ -69,7 +71,7 @@ class AsyncLink:
     def _answer(self, node: Address | None, commands: Sequence[Command]) -> Awaitable[Answer]:
         wire = self._wires.get(node)
         if wire is None:
-            wire = self._wires[node] = Wire(url_at(self._url, node), self._timeout_s)
+            wire = self._wires[node] = Wire(url_at(self._url, node), self._timeout_s, text=self._text)
         return wire.ask(commands)
 
     async def _forget(self, nodes: Iterable[Address | None]) -> None:

@@ -63,6 +63,14 @@ def _is_ranking(reply: object) -> bool:
     return all(isinstance(pair, list) and list(map(type, pair))[1:] == [float] and _is_text(pair[0]) for pair in reply)
 
 
+def _are_members(reply: object) -> bool:
+    return isinstance(reply, list | set) and all(map(_is_text, reply))
+
+
+def _is_count(reply: object) -> bool:
+    return isinstance(reply, int)
+
+
 def _is_page(reply: object) -> bool:
     return isinstance(reply, tuple) and len(reply) == 2 and isinstance(reply[1], list)  # noqa: PLR2004 - cursor, page
 
@@ -89,6 +97,8 @@ _SHAPES: Final[Mapping[object, Callable[[object], bool]]] = {
     "HGET": _is_text_or_none,
     "HGETALL": _is_hash,
     "HMGET": _are_fields,
+    "SMEMBERS": _are_members,
+    "ZCARD": _is_count,
     "ZSCORE": _is_score_or_none,
     "ZREVRANGEBYSCORE": _is_ranking,
     "ZSCAN": _is_page,

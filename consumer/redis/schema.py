@@ -1,8 +1,9 @@
 """The keys and fields of tags in Redis, which readers in any language may rely on. Pure.
 
-`p:{bb}:<photo_id>` is a hash, `b:{bb}:<brand>` a sorted set of photo ids by quality; `bb` is CRC-32 of the photo id
-modulo 64 in two digits. The braces are Redis Cluster's hash tag: a photo and its index entries share a slot, so that
-one script changes both.
+`p:{bb}:<photo_id>` is a hash; `b:{bb}:<brand>` and `q:{bb}` are sorted sets of photo ids by quality, of the photos that
+show a brand and of the good ones; `n:{bb}` is a set of the names of brands. `bb` is CRC-32 of the photo id modulo 64 in
+two digits. The braces are Redis Cluster's hash tag: a photo and its index entries share a slot, so that one script
+changes both.
 """
 
 import json
@@ -45,9 +46,40 @@ def index_prefix(bucket_name: str) -> str:
     return f"b:{{{bucket_name}}}:"
 
 
+def quality_key(bucket_name: str) -> str:
+    """The sorted set of the good photos of one bucket.
+
+    Of the good ones alone: an entry takes half as much memory as a photo's hash, and nobody looks for the others.
+    """
+    return f"q:{{{bucket_name}}}"
+
+
+def names_key(bucket_name: str) -> str:
+    """The set of the brands that photos of one bucket show, or once showed."""
+    return f"n:{{{bucket_name}}}"
+
+
 def brand_keys(brand: str) -> list[str]:
     """The sorted sets that together hold every photo of a brand."""
-    return [index_prefix(f"{number:02d}") + brand for number in range(BUCKETS)]
+    return [index_prefix(each) + brand for each in bucket_names()]
+
+
+def bucket_names() -> list[str]:
+    """All buckets."""
+    return [f"{number:02d}" for number in range(BUCKETS)]
+
+
+def keys_of(decision: Tags | Deletion) -> list[str]:
+    """The keys that the writing script is called with; what else the photo is in, only that knows, and asks for it.
+
+    As few as can be: while a slot moves in a cluster, what has one key alone does not wait.
+    """
+    name = bucket(decision.photo_id)
+    prefix = index_prefix(name)
+    brands = decision.brands if isinstance(decision, Tags) else ()
+    names = [names_key(name)] if brands else []
+    good = [quality_key(name)] if isinstance(decision, Tags) and decision.quality.good else []
+    return [photo_key(decision.photo_id), *good, *(prefix + each.brand for each in brands), *names]
 
 
 def fields_of(decision: Tags | Deletion) -> dict[str, str]:

@@ -10,7 +10,7 @@ from consumer.events import Deletion, Tags
 from consumer.redis.async_link import AsyncLink
 from consumer.redis.commands import Command, Script
 from consumer.redis.failures import Failures, is_wrong_type
-from consumer.redis.schema import bucket, decision_of, fields_of, index_prefix, photo_key
+from consumer.redis.schema import bucket, decision_of, fields_of, index_prefix, keys_of, photo_key, quality_key
 from consumer.tags import format_source, say_the_same, supersedes
 
 #: `mended`: the same was there, but its hash or an index was damaged. `wrong type`: somebody else's key is in the way,
@@ -176,9 +176,7 @@ class Store(AbstractAsyncContextManager["Store"]):
         Raises:
             DependencyDown: as `write`, or the script asks for ever.
         """
-        keys: list[list[str | bytes]] = [
-            [photo_key(decision.photo_id), *_index_keys(decision)] for decision in decisions
-        ]
+        keys: list[list[str | bytes]] = [list(keys_of(decision)) for decision in decisions]
         answers: list[list[Any]] = [[]] * len(decisions)
         calls = list(range(len(decisions)))
         for _ in range(_ROUNDS):
@@ -204,8 +202,13 @@ def _arguments(decision: Tags | Deletion, rule: _Rule) -> list[str | bytes]:
 
 
 def _index_keys(decision: Tags | Deletion) -> list[str]:
-    prefix = index_prefix(bucket(decision.photo_id))
-    return [prefix + brand.brand for brand in decision.brands] if isinstance(decision, Tags) else []
+    """The indexes that a photo is in."""
+    if isinstance(decision, Deletion):
+        return []
+    name = bucket(decision.photo_id)
+    prefix = index_prefix(name)
+    good = [quality_key(name)] if decision.quality.good else []
+    return [*(prefix + brand.brand for brand in decision.brands), *good]
 
 
 def _written(decision: Tags | Deletion, answer: Sequence[Any]) -> Written:

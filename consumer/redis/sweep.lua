@@ -1,6 +1,6 @@
--- Brings one entry of a brand index in line with its photo's hash. Atomic, as every writer is: whoever wrote last is
--- looked at, and no entry of a concurrent writer is lost.
--- KEYS[1] the photo's hash, KEYS[2] the brand index. ARGV: photo id, brand.
+-- Brings one entry of an index in line with its photo's hash. Atomic, as every writer is: whoever wrote last is looked
+-- at, and no entry of a concurrent writer is lost.
+-- KEYS[1] the photo's hash, KEYS[2] the index. ARGV: photo id, and the brand of the index; none for that of good photos.
 -- Returns "removed", "repaired" (the score), "fine" (meanwhile) or "unreadable" (no hash that a tagger wrote).
 local kind = redis.call('TYPE', KEYS[1]).ok
 if redis.call('TYPE', KEYS[2]).ok ~= 'zset' then
@@ -8,7 +8,7 @@ if redis.call('TYPE', KEYS[2]).ok ~= 'zset' then
 elseif kind ~= 'hash' and kind ~= 'none' then
     return 'unreadable'
 end
-local hash = redis.call('HMGET', KEYS[1], 'q', 'brands', 'del')
+local hash = redis.call('HMGET', KEYS[1], 'q', 'brands', 'del', 'qg')
 local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not score then
     return 'fine'
@@ -22,6 +22,7 @@ if hash[2] and hash[3] ~= '1' then
     for _, brand in ipairs(brands) do
         listed = listed or brand == ARGV[2]
     end
+    listed = listed or (not ARGV[2] and hash[4] == '1')
 end
 if not listed then
     redis.call('ZREM', KEYS[2], ARGV[1])

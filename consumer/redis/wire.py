@@ -26,8 +26,9 @@ class Wire:
     Every wait ends after two `timeout_s`: for the round trips under way, and for its own.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        pool = ConnectionPool.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    def __init__(self, url: str, timeout_s: float, *, text: bool = False) -> None:
+        decoding = {"decode_responses": True, "encoding_errors": "surrogateescape"} if text else {}
+        pool = ConnectionPool.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, **decoding)
         self._client: Any = Redis.from_pool(pool)
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[_Request, asyncio.Future[Answer]]] = []

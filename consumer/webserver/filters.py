@@ -41,7 +41,7 @@ class Filter:
     release: int = 0
     within: int = 0
     order: Order = "newest"
-    #: `index`: the best of these brands in Redis, of all times.
+    #: `index`: the best of these brands, or of all good photos, in Redis, of all times.
     scope: Scope = "newest"
     page: int = 1
 
@@ -85,7 +85,7 @@ def filter_of(query: Query) -> Filter:
         release=_number(query.get("release", ""), lambda release: release >= 0, 0),
         within=_number(query.get("within", ""), TIMES.__contains__, 0),
         order=cast("Order", _one_of(query.get("order", ""), get_args(Order))),
-        scope=cast("Scope", _one_of(query.get("scope", ""), get_args(Scope))) if brands else "newest",
+        scope=cast("Scope", _one_of(query.get("scope", ""), get_args(Scope))),
         page=_number(query.get("page", ""), lambda page: page >= 1, 1),
     )
 

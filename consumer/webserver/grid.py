@@ -1,4 +1,4 @@
-"""The grid of photos: the newest results, or the best of some brands in the index of Redis."""
+"""The grid of photos: the newest results, or the best of all times by the index in Redis."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,7 @@ from consumer.web.gallery import TaggedPhoto
 from consumer.webserver.filters import PAGE, TIMES, Filter, filter_of
 from consumer.webserver.site import SITE, Part, Site, part, photo_page, picture_of
 
-#: Of each brand, best first.
+#: The best of any of the brands, or of the good photos.
 _FROM_INDEX: Final = 300
 _BRANDS_SHOWN: Final = 16
 
@@ -68,14 +68,14 @@ async def _candidates(site: Site, wanted: Filter, newest: Sequence[Tags]) -> Par
     return await part(site.asker.ask(question, partial(_best, site.settings, wanted.brands), keep_s=5.0))
 
 
-def _best(settings: Settings, brands: Iterable[str]) -> Sequence[Tags]:
-    """The best photos of some brands, newest first.
+def _best(settings: Settings, brands: Sequence[str]) -> Sequence[Tags]:
+    """The best photos of some brands, or of all good ones; newest first.
 
     Raises:
         DependencyDown: Redis does not answer.
     """
-    ids = dict.fromkeys(photo.photo_id for brand in brands for photo in find_photos(settings, brand, 0.0, _FROM_INDEX))
-    return sorted(read_tags(settings, list(ids), 0.0).values(), key=lambda tags: tags.tagged_at, reverse=True)
+    ids = [photo.photo_id for photo in find_photos(settings, brands, limit=_FROM_INDEX)]
+    return sorted(read_tags(settings, ids, 0.0).values(), key=lambda tags: tags.tagged_at, reverse=True)
 
 
 def _brands(newest: Iterable[Tags], wanted: Filter) -> list[tuple[str, int]]:

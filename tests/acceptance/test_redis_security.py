@@ -31,7 +31,7 @@ async def test_the_documented_users_do_their_work(secure_redis: SecureRedis) -> 
         assert await store.differences([make_tags("p", 1, ("puma",))]) == [None]
     settings = Settings(redis={"url": url, "timeout_s": 5})
     assert list(read_tags(settings, ["p"], 0)) == ["p"]
-    assert [found.photo_id for found in find_photos(settings, "puma", 0.0, 5)] == ["p"]
+    assert [found.photo_id for found in find_photos(settings, ["puma"], limit=5)] == ["p"]
     found = sweep(url, timeout_s=5, execute=True, found=lambda _: None)
     assert (found.entries, found.orphans) == (1, 0)
     with TagReader(secure_redis.url("reader"), timeout_s=5) as reader:

@@ -86,6 +86,8 @@ def test_the_reader_works_where_only_redis_is_installed(reader_python: Path, red
         "get photo-1 0.75 crimson",
         "get_many photo-1 photo-2",
         "find photo-2 0.75 photo-1 0.75",
+        "watch needs confluent_kafka",
+        "async photo-2 photo-1",
         "refused ConnectionError",
     ]
 

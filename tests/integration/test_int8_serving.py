@@ -15,8 +15,8 @@ from training.publish.bundle import Bundle
 from training.publish.engines import ENGINES, outputs_of
 from training.publish.int8 import to_int8
 from training.publish.manifest import Evidence
-from training.publish.precisions import INT8_FILE
 from training.publish.repository import publish
+from training.serving.files import INT8_FILE
 
 SPEC = ModelSpec("toy", (("brand_probs", 3),), "brand_probs", ("acme", "bolt", "no_logo"), 32)
 

@@ -4,11 +4,14 @@ import re
 import subprocess
 import sys
 from fnmatch import fnmatch
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from consumer import __version__
 from consumer.settings import HealthSettings, ServiceSettings, load
@@ -167,6 +170,25 @@ def test_models_run_on_the_versions_that_they_were_tested_with() -> None:
     assert image.items() <= tested.items()
 
 
+def test_engines_are_built_with_the_versions_that_training_is_tested_with() -> None:
+    image, tested = pins("deploy/engine-requirements.txt"), pins("requirements/training.txt")
+    assert {"numpy", "onnx", "pillow", "typer"} <= image.keys()
+    assert image.items() <= tested.items()
+    assert not {"torch", "onnxruntime", "openvino"} & image.keys()
+
+
+def test_the_builder_of_engines_has_all_that_its_packages_need() -> None:
+    pinned = pins("deploy/engine-requirements.txt").keys()
+    for package in pinned:
+        needed = [Requirement(text) for text in requires(package) or []]
+        missing = {
+            canonicalize_name(each.name)
+            for each in needed
+            if each.marker is None or each.marker.evaluate({"extra": "", "python_version": "3.12"})
+        } - pinned
+        assert not missing, package
+
+
 def triton_flags() -> list[str]:
     started = SERVICES["triton"]["command"]
     assert started[0] == "serve-models"
@@ -227,7 +249,7 @@ def test_data_outlives_the_container(service: str) -> None:
         "consumer/embedded/samples/a.jpg",
         "tagger.env",
         "tests/conftest.py",
-        "training/cli.py",
+        "training_data/photo.jpg",
         "triton_models/brand_logo/1/model.onnx",
     ],
 )

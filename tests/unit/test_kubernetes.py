@@ -94,6 +94,46 @@ def test_only_the_gpu_overlay_asks_for_a_gpu() -> None:
     assert limits["gpu"]["nvidia.com/gpu"] == "1"
 
 
+def builds_what_triton_serves(objects: list[Object]) -> None:
+    """Engines are built by the image, on the GPU and into the volume that serve, after the models were installed."""
+    spec, triton = workload(objects, "triton")
+    install, build = spec["template"]["spec"]["initContainers"]
+    assert (install["name"], build["name"]) == ("install-models", "build-engines")
+    assert build["image"] == triton["image"]
+    assert build["resources"]["limits"]["nvidia.com/gpu"] == triton["resources"]["limits"]["nvidia.com/gpu"]
+    mounts = [{each["mountPath"]: each for each in container["volumeMounts"]} for container in (build, triton, install)]
+    options = dict(zip(build["command"][2::2], build["command"][3::2], strict=True))
+    assert build["command"][:2] == ["photo-trainer", "engine"]
+    assert options.keys() == {"--repository", "--engines"}
+    assert mounts[0][options["--engines"]]["name"] == mounts[1]["/models"]["name"] == "engines"
+    assert mounts[0][options["--repository"]]["name"] == mounts[2]["/repository"]["name"] == "models"
+    assert mounts[0][options["--repository"]]["readOnly"] is True
+    assert mounts[1]["/models"]["readOnly"] is True
+    assert "--model-repository=/models" in triton["args"]
+
+
+def test_the_gpu_overlay_builds_the_engines_that_it_serves() -> None:
+    builds_what_triton_serves(OVERLAYS["gpu"])
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("initContainers", 1, "image"), "photo-tagger/triton:0.0.9"),
+        (("initContainers", 1, "resources", "limits"), {"memory": "8Gi", "nvidia.com/gpu": "2"}),
+        (("initContainers", 1, "command", 5), "/repository"),
+        (("initContainers", 1, "command", 2), "--models"),
+        (("containers", 0, "volumeMounts", 0, "name"), "models"),
+        (("initContainers", 0, "name"), "build-engines"),
+    ],
+)
+def test_an_overlay_that_serves_other_engines_is_noticed(place: tuple[Any, ...], value: object) -> None:
+    objects = deepcopy(OVERLAYS["gpu"])
+    put(workload(objects, "triton")[0]["template"]["spec"], place, value)
+    with pytest.raises(AssertionError):
+        builds_what_triton_serves(objects)
+
+
 async def test_the_service_answers_on_the_paths_of_its_probes() -> None:
     async def readiness() -> Readiness:
         return Readiness([])

@@ -13,7 +13,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from training.errors import DataError, GateRefused, RecipeError, RunError, ToolMissing, TrainerError, WeightsError
+from training.errors import (
+    DataError,
+    EngineUnfit,
+    GateRefused,
+    RecipeError,
+    RunError,
+    ToolMissing,
+    TrainerError,
+    WeightsError,
+)
 
 
 class PlainConsole(Console):
@@ -44,6 +53,7 @@ class Exit(IntEnum):
     RUN = 6
     REFUSED = 7
     TOOL_MISSING = 8
+    ENGINE_UNFIT = 9
 
 
 _CODES: Final[dict[type[TrainerError], Exit]] = {
@@ -53,6 +63,7 @@ _CODES: Final[dict[type[TrainerError], Exit]] = {
     RunError: Exit.RUN,
     GateRefused: Exit.REFUSED,
     ToolMissing: Exit.TOOL_MISSING,
+    EngineUnfit: Exit.ENGINE_UNFIT,
 }
 
 

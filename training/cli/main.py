@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from training.cli import backbones, data, publish, runs, study, trial
+from training.cli import backbones, data, engine, publish, runs, study, trial
 from training.cli.console import PlainConsole, explained
 
 app = typer.Typer(
@@ -69,6 +69,7 @@ app.add_typer(study.app)
 app.add_typer(publish.head_app, name="head")
 app.add_typer(trial.trial_app, name="trial")
 app.add_typer(publish.app)
+app.add_typer(engine.app)
 
 
 def main() -> None:

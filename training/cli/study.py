@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -25,11 +25,17 @@ def study(  # noqa: PLR0917 - each is an option of its own
         list[str] | None, typer.Option(help="NETWORK=FILE: a state dict to start from; repeatable")
     ] = None,
     about: Annotated[str, typer.Option(help="description of your data, for the page")] = "",
+    pretrained: Annotated[
+        Literal["package", "download"] | None,
+        typer.Option(
+            help="start from ImageNet weights: of an installed package (photo-trainer backbones), or download"
+        ),
+    ] = None,
     *,
     made: Annotated[bool, typer.Option("--made", help="use small data made by code instead of --data")] = False,
     as_published: Annotated[bool, typer.Option("--as-published", help="reproduce the study's known mistakes")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="a run of seconds; its figures are meaningless")] = False,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="download pretrained weights")] = False,
+    photos: Annotated[bool, typer.Option(help="show photos of the data on the page")] = True,
     listed: Annotated[bool, typer.Option("--list", help="list the studies")] = False,
 ) -> None:
     """Run a published study and write its page: published and measured figures, mistakes named and corrected."""
@@ -40,7 +46,7 @@ def study(  # noqa: PLR0917 - each is an option of its own
             raise RecipeError("name a study, or see --list")
         else:
             files = {network: Path(str(path)) for network, path in _pairs(weights).items()}
-            switches = {"as_published": as_published, "quick": quick, "pretrained": pretrained, "made": made}
+            switches = {"as_published": as_published, "quick": quick, "photos": photos, "made": made}
             _run(
                 name,
                 data,
@@ -50,6 +56,7 @@ def study(  # noqa: PLR0917 - each is an option of its own
                 overrides=_pairs(overrides),
                 weights=files,
                 about=about,
+                pretrained=pretrained or False,
                 **switches,
             )
 
@@ -83,7 +90,7 @@ def _run(name: str, data: Path | None, **chosen: Any) -> None:  # noqa: ANN401 -
         if data is None:
             found.make(Path(folder), chosen["seed"])
         options = Options(data=data or Path(folder), **chosen)
-        for mistake in found.mistakes if options.as_published else ():
+        for mistake in (*found.mistakes, *found.left_open) if options.as_published else ():
             err.print(f"as published: {mistake.name}: {mistake.what}", highlight=False)
         result = found.run(options, err)
     for path in write(found, options, result):
@@ -98,7 +105,15 @@ def _list() -> None:
     if not out.is_terminal:
         for entry in STUDIES.values():
             published = {figure.figure: figure.value for figure in entry.published}
-            result_line({"study": entry.name, "title": entry.title, "data": entry.data, "published": published})
+            result_line(
+                {
+                    "study": entry.name,
+                    "title": entry.title,
+                    "article": entry.article.text,
+                    "data": entry.data,
+                    "published": published,
+                }
+            )
         return
     table = Table("study", "title", "data", "published", box=None, header_style="bold")
     for entry in STUDIES.values():

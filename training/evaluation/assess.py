@@ -16,6 +16,7 @@ from training.evaluation.outcome import Calibration, Evaluation, Mistake
 from training.evaluation.predict import SplitPredictions, files_of, logits_of
 from training.evaluation.slices import Part, parts
 from training.evaluation.thresholds import Choice, Target, sweep, tagging
+from training.serving.decision import decided
 from training.statistics import Flags, Ints, brier, error_by_chance, softmax, top_reliability, wilson
 
 _ROBUSTNESS_PHOTOS: Final = 300
@@ -56,7 +57,7 @@ def assess_brand(net: nn.Module, labels: tuple[str, ...], splits: Splits, target
         splits,
         seen.decided == seen.labels,
         test.labels,
-        lambda images: brand.decided(softmax(logits_of(net, images), temperature), threshold),
+        lambda images: decided(softmax(logits_of(net, images), temperature), threshold),
     )
     return replace(
         common,

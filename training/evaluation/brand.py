@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from training.evaluation.answers import Answers, Figure, measured
+from training.serving.decision import decided
 from training.statistics import (
     Flags,
     Floats,
@@ -72,13 +73,6 @@ class BrandView:
     def take(self, which: Ints | Flags) -> "BrandView":
         """The rows at some indices."""
         return BrandView(self.probabilities[which], self.labels[which], self.origins[which], self.threshold)
-
-
-def decided(probabilities: Floats, threshold: float) -> Ints:
-    """The tag of each row [N, brands + no_logo]: the best brand where it reaches the threshold, else no_logo."""
-    brands = probabilities[:, :-1]
-    tags: Ints = np.where(brands.max(1) >= threshold, brands.argmax(1), brands.shape[1])
-    return tags
 
 
 def view(answers: Answers, temperature: float, threshold: float) -> BrandView:

@@ -14,7 +14,7 @@ from training.data.photos import VAL
 from training.data.read import read_bytes
 from training.data.walk import LeftOut, text_of, walk
 from training.errors import DataError, Unreadable
-from training.evaluation import brand, quality
+from training.evaluation import quality
 from training.evaluation.decide import decision_of
 from training.evaluation.predict import logits_of, predict_split
 from training.evaluation.run import FOLDER, METRICS
@@ -22,6 +22,7 @@ from training.evaluation.thresholds import Target
 from training.models.served import deployable
 from training.progress import task
 from training.runs.run import BRAND, Run, load_model, load_split
+from training.serving.decision import decided as tags_of
 from training.statistics import softmax
 
 _TOP: Final = 3
@@ -101,7 +102,7 @@ def judge(run: Run, photos: Sequence[Path], decided: Mapping[str, float]) -> Ite
         shares = softmax(logits_of(net, pixels[None]), decided["temperature"])
         score = None if is_brand else float(quality.score_of(shares)[0])
         if score is None:
-            said = spec.labels[brand.decided(shares, decided["threshold"])[0]]
+            said = spec.labels[tags_of(shares, decided["threshold"])[0]]
         else:
             said = "good" if score >= decided["good_threshold"] else "poor"
         order = np.argsort(-shares[0], kind="stable")[:_TOP] if is_brand else range(len(spec.labels))

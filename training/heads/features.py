@@ -70,10 +70,11 @@ def backbone(model: Model, seed: int = 0, px: int | None = None, device: str = "
     net = net.to(torch.device(device)).to(memory_format=torch.channels_last)
     with torch.no_grad():
         width = _forward(net, torch.zeros((1, 3, side, side), dtype=torch.uint8)).shape[1]
-    return Backbone(model.arch, net, Geometry(side, side), width, digest, _origin(model, seed))
+    return Backbone(model.arch, net, Geometry(side, side), width, digest, origin_of(model, seed))
 
 
-def _origin(model: Model, seed: int) -> str:
+def origin_of(model: Model, seed: int) -> str:
+    """Where a network's weights come from: a file, a package, the library, or the seed of random ones."""
     if model.weights:
         return model.weights.name
     if model.pretrained == "package":

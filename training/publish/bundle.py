@@ -1,6 +1,6 @@
 """The files of a version: the graph in the precisions that are served and decide as torch does, with the parity."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,16 +8,16 @@ import numpy as np
 import onnx
 from torch import nn
 
-from training.evaluation import brand
 from training.evaluation.outcome import plain
 from training.models.served import ServedBrand, ServedQuality
 from training.models.spec import ModelSpec
 from training.publish.engines import ENGINES, ONNXRUNTIME, OPENVINO, OPENVINO_AVX2, outputs_of, outputs_on_avx2
 from training.publish.export import MAX_BATCH, export
 from training.publish.int8 import to_int8
-from training.publish.parity import TOLERANCES, Parity, compare, torch_engine
-from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights, rounded, stored_small, to_fp16
-from training.statistics import Ints
+from training.publish.parity import Parity, compare, torch_engine
+from training.publish.precisions import plain_weights, rounded, stored_small, to_fp16
+from training.serving.decision import decider
+from training.serving.files import FP16_FILE, FP32_FILE, INT8_FILE, TOLERANCES
 
 #: Parity is measured on this many photos, int8 ranges on fewer.
 PARITY_PHOTOS: Final = 1000
@@ -55,13 +55,6 @@ class Bundle:
         """Every comparison, for the manifest."""
         rows: list[dict[str, Any]] = plain(self.parity)
         return rows
-
-
-def decider(decision: Mapping[str, float]) -> Callable[[list[np.ndarray]], Ints]:
-    """The service's decision of a model's outputs: a brand's index or the last for none, or 1 for good."""
-    if "good_threshold" in decision:
-        return lambda outputs: (outputs[0][:, 0] >= decision["good_threshold"]).astype(np.int64)
-    return lambda outputs: brand.decided(outputs[0], decision["threshold"])
 
 
 def make(  # noqa: PLR0917 - the parts of one export

@@ -12,8 +12,7 @@ from training.environment import environment, git_commit
 from training.models.spec import ModelSpec
 from training.publish import golden
 from training.publish.bundle import Bundle
-
-MANIFEST = "MANIFEST.json"
+from training.serving.files import MANIFEST
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 
 from training.models.spec import ModelSpec
-from training.publish.precisions import PLAN_FILE
+from training.serving.files import PLAN_FILE
 
 #: Variants, picked for the whole server by `--model-config-name`.
 VARIANTS = ("gpu", "ort", "cpu")

@@ -2,21 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
 from torch import nn
 
 from training.publish.engines import Engine
-from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE
+from training.serving.files import LEAST_AGREEMENT
 from training.statistics import Ints
 
-#: Share of photos on which a variant must decide as torch does.
-LEAST_AGREEMENT: Final = 0.995
-#: Largest difference of any output from torch's, by file: weights of the first are rounded, the second is computed with
-#: such numbers. int8 changes single probabilities a lot where two classes are close; its decisions count.
-TOLERANCES: Final = {FP32_FILE: 1e-2, FP16_FILE: 2e-2, INT8_FILE: float("inf")}
 #: Outputs of a graph to one class index a photo.
 Decide = Callable[[list[np.ndarray]], Ints]
 

@@ -8,10 +8,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-#: Names of the files of a version directory.
-FP32_FILE, FP16_FILE, INT8_FILE = "model.onnx", "model.fp16.onnx", "model.int8.onnx"
-#: The engine that a GPU's machine builds from `FP16_FILE`.
-PLAN_FILE: Final = "model.plan"
 #: Smaller tensors stay as they are.
 _SMALL_TENSOR: Final = 64
 #: Largest error of a rounded weight, as a share of its tensor's largest: half a step of fp16.

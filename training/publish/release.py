@@ -17,8 +17,8 @@ from training.publish import gate
 from training.publish.bundle import Bundle
 from training.publish.engines import onnxruntime_engine, outputs_of
 from training.publish.manifest import Evidence, read_manifest
-from training.publish.precisions import FP32_FILE
 from training.publish.repository import publish, versions, write_graphs
+from training.serving.files import FP32_FILE
 from training.statistics import Texts
 
 _OVERRULED: Final = "--force needs --reason: the manifest keeps why a version was published in spite of the gate"

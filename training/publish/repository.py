@@ -18,9 +18,9 @@ from training.errors import PublishError
 from training.models.spec import ModelSpec
 from training.publish import golden
 from training.publish.bundle import Bundle
-from training.publish.manifest import MANIFEST, Evidence, manifest_of, read_manifest
+from training.publish.manifest import Evidence, manifest_of, read_manifest
 from training.publish.model_config import VARIANTS, config_text
-from training.publish.precisions import FP32_FILE
+from training.serving.files import FP32_FILE, MANIFEST
 
 _HIDDEN = "."
 Manifests = Mapping[int, Mapping[str, Any]]

@@ -1,1 +1,1 @@
-"""Files that are copied into a published version and run inside Triton."""
+"""What a published version is made of: the backend that Triton runs, names and bounds of files, the decision."""

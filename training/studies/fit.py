@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import Parameter, functional
 
+from training.models.packages import PACKAGES
 from training.recipes.recipe import Model
 from training.runs import checkpoint
 from training.statistics import Floats, Ints
@@ -50,10 +51,16 @@ def in_memory(
 
 
 def model_of(arch: str, options: Options, trainable: Literal["all", "head"] = "all") -> Model:
-    """A network with the weights that the options name for it, or the library's own, or random ones."""
+    """A network with the weights that the options name for it, or pretrained ones, or random ones where none exist."""
     weights = options.weights.get(arch)
-    download = options.pretrained and weights is None
-    return Model(arch=arch, weights=weights, pretrained="download" if download else False, trainable=trainable)
+    pretrained = False if weights is not None or not _has_weights(arch, options) else options.pretrained
+    return Model(arch=arch, weights=weights, pretrained=pretrained, trainable=trainable)
+
+
+def _has_weights(arch: str, options: Options) -> bool:
+    """Whether the source of weights that the options name has those of a network."""
+    own, packed = arch.startswith("resnet10"), arch.partition("-")[0] in PACKAGES
+    return packed if options.pretrained == "package" else not (own or packed)
 
 
 def seeded(seed: int, make: Callable[[], T]) -> T:

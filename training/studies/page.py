@@ -1,6 +1,7 @@
 """A study's page, self-contained HTML, and its summary in Markdown."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
@@ -10,9 +11,12 @@ from typing import Any
 
 from jinja2 import Environment
 
-from training.studies.study import Figure, Options, Result, Study, Table
+from training.studies.study import Figure, Mistake, Options, Published, Result, Study, Table
 
-_HEAD = ("figure", "published", "here", "95 % interval", "where it was published")
+_HEAD = ("figure", "published", "here", "95 % interval", "ours is", "what differs", "where it was published")
+_CLAIMS = ("the article found", "found here", "")
+_MISTAKES = ("what", "what the article did", "what is done instead")
+_VERDICTS = {True: "agrees", False: "CONTRADICTS the article", None: "not tested here"}
 
 
 def write(study: Study, options: Options, result: Result) -> list[Path]:
@@ -20,8 +24,10 @@ def write(study: Study, options: Options, result: Result) -> list[Path]:
     options.out.mkdir(parents=True, exist_ok=True)
     figures = {name: [figure.value, figure.low, figure.high] for name, figure in result.figures.items()}
     found = {
-        "study": study.name, "data": at_hand(options, result), "as_published": options.as_published,
-        "seed": options.seed, "figures": figures, "notes": list(result.notes),
+        "study": study.name, "article": study.article.text, "data": at_hand(options, result),
+        "as_published": options.as_published, "seed": options.seed, "figures": figures,
+        "claims": [[claim.said, claim.here, claim.agrees] for claim in result.claims],
+        "notes": list(_notes(options, result)), "command": command(study, options), "code_sha256": code_sha256(study),
     }  # fmt: skip
     texts = {
         ".html": html(study, options, result),
@@ -35,10 +41,20 @@ def write(study: Study, options: Options, result: Result) -> list[Path]:
     return written
 
 
+def code_sha256(study: Study) -> str:
+    """A hash of the code of a study and of what all studies share: a page with another is older than the code."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted((*folder.glob("*.*"), *(folder / study.name).glob("*.py"))):
+        digest.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def command(study: Study, options: Options) -> str:
     """The command that makes the page, without the folders of this machine."""
     source = "--made" if options.made else "--data DIR"
     flags = [flag for flag, on in (("--as-published", options.as_published), ("--quick", options.quick)) if on]
+    flags += [f"--pretrained {options.pretrained}"] if options.pretrained else []
+    flags += [] if options.photos else ["--no-photos"]
     chosen = [f"--set {quote(f'{name}={json.dumps(_shown(value))}')}" for name, value in options.overrides.items()]
     chosen += [f"--weights {name}=FILE" for name in options.weights]
     chosen += ["--about TEXT"] if options.about else []
@@ -59,22 +75,41 @@ def html(study: Study, options: Options, result: Result) -> str:
             result=result,
             at_hand=at_hand(options, result),
             tables=_tables(study, options, result),
-            pictures={caption: base64.b64encode(body).decode() for caption, body in result.pictures.items()},
+            pictures={caption: base64.b64encode(body).decode() for caption, body in _shown_on(options, result).items()},
+            notes=_notes(options, result),
             command=command(study, options),
         )
         + "\n"
     )
 
 
+def _shown_on(options: Options, result: Result) -> dict[str, bytes]:
+    """Pictures by caption; photos only where they may be shown."""
+    return {**result.pictures, **(result.photos if options.photos else {})}
+
+
+def _notes(options: Options, result: Result) -> tuple[str, ...]:
+    if options.photos or not result.photos:
+        return result.notes
+    return (*result.notes, f"Made without photos (--no-photos), which would show: {'; '.join(result.photos)}.")
+
+
 def _tables(study: Study, options: Options, result: Result) -> dict[str, Table]:
-    """By title: published figures beside ours, the mistakes, and the tables of the run."""
-    mistakes = tuple((m.name, m.what, m.corrected) for m in study.mistakes)
+    """By title: published figures beside ours, the article's findings, its mistakes, and the tables of the run."""
     state = "reproduced in this run" if options.as_published else "corrected in this run"
-    return {
-        "Published, and measured here": Table(_HEAD, tuple(beside(study, result))),
-        f"Known mistakes, {state}": Table(("mistake", "what the study did", "what is done instead"), mistakes),
-        **result.tables,
-    }
+    tables = {"Published, and measured here": Table(_HEAD, tuple(beside(study, options, result)))}
+    if result.claims:
+        claims = tuple((claim.said, claim.here, _VERDICTS[claim.agrees]) for claim in result.claims)
+        tables["What the article found, and what this run found"] = Table(_CLAIMS, claims)
+    tables[f"Known mistakes, {state}"] = _listed(study.mistakes)
+    if study.left_open:
+        read = "read plainly in this run" if options.as_published else "done carefully in this run"
+        tables[f"What the article leaves open, {read}"] = _listed(study.left_open)
+    return {**tables, **result.tables}
+
+
+def _listed(mistakes: Iterable[Mistake]) -> Table:
+    return Table(_MISTAKES, tuple((mistake.name, mistake.what, mistake.corrected) for mistake in mistakes))
 
 
 def at_hand(options: Options, result: Result) -> str:
@@ -82,16 +117,36 @@ def at_hand(options: Options, result: Result) -> str:
     return f"{options.about.strip()} {result.data}".strip()
 
 
-def beside(study: Study, result: Result) -> list[tuple[str, ...]]:
-    """Published figures with ours of the same name, then ours without a published one."""
+def beside(study: Study, options: Options, result: Result) -> list[tuple[str, ...]]:
+    """Published figures with ours of the same name and what differs, then ours without a published one."""
     rows: list[tuple[str, ...]] = []
     for published in study.published:
         ours = result.figures.get(published.figure)
         value = number(published.value) if isinstance(published.value, float) else str(published.value)
-        rows.append((published.figure, value, *_ours(ours), published.source))
+        line = (_compared(published, ours), _differs(published, options, result), published.source)
+        rows.append((published.figure, value, *_ours(ours), *line))
     named = {published.figure for published in study.published}
-    rows += [(name, "-", *_ours(figure), "") for name, figure in result.figures.items() if name not in named]
+    rows += [(name, "-", *_ours(figure), "", "", "") for name, figure in result.figures.items() if name not in named]
     return rows
+
+
+def _compared(published: Published, ours: Figure | None) -> str:
+    """Where a published number lies: within our interval, or on which side of it; without one, of our figure."""
+    if ours is None or not isinstance(published.value, float):
+        return ""
+    low, high = (ours.value if bound is None else bound for bound in (ours.low, ours.high))
+    if low <= published.value <= high:
+        return "equal" if low == high else "equal within its interval"
+    return "lower" if published.value > high else "higher"
+
+
+def _differs(published: Published, options: Options, result: Result) -> str:
+    """What differs from the article, in one line: always, and in this run."""
+    weights = {"package": "ImageNet weights of a package", "download": "the library's ImageNet weights"}
+    used = weights.get(str(options.pretrained), "weights from a file" if options.weights else "no pretrained weights")
+    default = f"{'drawings by code' if options.made else 'other photos'}; {used}"
+    run = result.differs.get(published.figure, result.differs.get("", default))
+    return "; ".join(text for text in (published.differs, run) if text)
 
 
 def number(value: float) -> str:
@@ -111,6 +166,7 @@ def markdown(study: Study, options: Options, result: Result) -> str:
     """The summary: everything but the pictures, which are on the page."""
     parts = [
         f"# {study.title}",
+        f"After {study.article.text}.",
         study.origin,
         f"**Data at hand.** {at_hand(options, result)}",
         f"**The study's own data.** {study.data}",
@@ -118,8 +174,8 @@ def markdown(study: Study, options: Options, result: Result) -> str:
     ]
     for title, table in _tables(study, options, result).items():
         parts += [f"## {title}", table_text(table.header, table.rows)]
-    if result.notes:
-        parts += ["## Notes", "\n".join(f"- {note}" for note in result.notes)]
+    if notes := _notes(options, result):
+        parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     parts += ["## What we would do today", "\n".join(f"- {line}" for line in study.today)]
     return "\n\n".join(parts) + "\n"
 

@@ -32,12 +32,16 @@ _COLOURS: Final = 64
 
 
 def png(axes: Axes) -> bytes:
-    """The plot that the axes are in, as PNG of few colours; equal for equal data."""
+    """The plot that the axes are in, as a small PNG of few colours; equal for equal data.
+
+    One with a colour bar keeps all of its colours: few would break the bar into bands.
+    """
     canvas, stream = axes.get_figure(root=True), io.BytesIO()
     assert canvas is not None  # noqa: S101 - `subplots` made it
     canvas.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
-    drawn = Image.open(stream, formats=("PNG",)).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
-    return encoded(drawn, "PNG", optimize=True)
+    drawn = Image.open(stream, formats=("PNG",)).convert("RGB")
+    barred = any(image.colorbar for plot in canvas.axes for image in plot.images)
+    return encoded(drawn if barred else drawn.quantize(_COLOURS, dither=Image.Dither.NONE), "PNG", optimize=True)
 
 
 def photo_png(image: Image.Image) -> bytes:

@@ -151,7 +151,8 @@ class FrozenFeatures:
 
     def save_head(self, folder: Path, estimator: Any, photos: Sequence[Photo], options: Options, *remarks: str) -> None:  # noqa: ANN401 - scikit-learn ships no types
         """Saves a head, fitted on some photos of train, so that it can be published; raises as `heads.folder.save`."""
-        val, test = (SplitFeatures(self.photos[split], self.features[split]) for split in (VAL, TEST))
+        chosen_on = VAL if self.photos[VAL] else TEST  # as published there is no val
+        val, test = (SplitFeatures(self.photos[split], self.features[split]) for split in (chosen_on, TEST))
         trained = Trained(folder.name, self.source, estimator, tuple(photos), (*remarks, *remarks_of(options)))
         save(folder, trained, val, test)
 
@@ -163,13 +164,15 @@ def features_of(
 
     `px` is the input size, 0 for what the network was designed for.
     """
-    ours = arch.startswith("resnet10")  # has no weights to download
-    source = backbone(model_of(arch, replace(options, pretrained=False) if ours else options), options.seed, px or None)
+    source = backbone(model_of(arch, options), options.seed, px or None)
     photos = {split: manifest.of(split) for split in SPLITS}
-    cached = all(cache_file(source, some, options.cache).is_file() for some in photos.values())
+    cached = all(cache_file(source, some, options.cache).is_file() for some in photos.values() if some)
     with task(console, arch, len(manifest.photos)) as done:
         made = {
-            split: extract(source, some, options.cache, workers=workers, on_done=done) for split, some in photos.items()
+            split: extract(source, some, options.cache, workers=workers, on_done=done)
+            if some
+            else np.zeros((0, source.width), np.float32)
+            for split, some in photos.items()
         }
     return FrozenFeatures(source, made, photos, cached)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rich.console import Console
 
@@ -15,12 +15,32 @@ Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, slots=True)
+class Article:
+    """The article that a study repeats."""
+
+    #: Empty where it is not known.
+    title: str
+    #: Its authors, or the company.
+    authors: str
+    #: None where it is not known.
+    year: int | None = None
+
+    @property
+    def text(self) -> str:
+        """As a page names it."""
+        title = f"“{self.title}”" if self.title else "an article whose title is not known"
+        return f"{title}, {self.authors}, {self.year or 'year not known'}"
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """A figure that the study published; the page puts our figure of the same name beside it."""
 
     figure: str
     value: float | str
     source: str
+    #: What differs from ours in every run; what differs in one run is the result's to say.
+    differs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +50,16 @@ class Mistake:
     name: str
     what: str
     corrected: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A finding of the article, and what a run found."""
+
+    said: str
+    here: str
+    #: None where the run cannot tell.
+    agrees: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +116,11 @@ class Result:
     #: By the name that `Published.figure` uses for the same thing.
     figures: Mapping[str, Figure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    #: PNG files that show photos of the data, by caption; a page without photos leaves them out.
+    photos: Mapping[str, bytes] = field(default_factory=dict)
+    #: What differs from the article's data, network and weights, by name of the figure; under "", for all others.
+    differs: Mapping[str, str] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +141,11 @@ class Options:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     #: Files of weights by name of the network; a network without one starts from random weights.
     weights: Mapping[str, Path] = field(default_factory=dict)
-    #: Let the libraries download their own weights.
-    pretrained: bool = False
+    #: Start from ImageNet weights where there are any: those of an installed package, or those that the libraries
+    #: download.
+    pretrained: Literal[False, "package", "download"] = False
+    #: Whether the page may show photos of the data.
+    photos: bool = True
     #: The user's description of the data, for the page.
     about: str = ""
 
@@ -118,7 +156,8 @@ class Study:
 
     name: str
     title: str
-    #: Who published it, and where.
+    article: Article
+    #: What it is about.
     origin: str
     #: The data that it needs, and their layout.
     data: str
@@ -127,6 +166,8 @@ class Study:
     models: tuple[Backbone, ...]
     #: What we would do today.
     today: tuple[str, ...]
+    #: What the article leaves open, and how it is read; reproduced with its mistakes.
+    left_open: tuple[Mistake, ...] = ()
 
     def run(self, options: Options, console: Console) -> Result:
         """Runs the study; raises as its `run.run`."""

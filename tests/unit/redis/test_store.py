@@ -9,12 +9,17 @@ from redis.exceptions import ResponseError
 
 from consumer.errors import DependencyDown, PhotoRejected
 from consumer.events import Brand, Deletion, Quality, Source, Tags
-from consumer.redis.schema import bucket, fields_of, index_prefix, photo_key
+from consumer.redis.schema import bucket, fields_of, index_prefix, names_key, photo_key, quality_key
 from consumer.redis.store import Store, Written
 from tests.fakes import MOMENT, tags
 
 PREFIX = index_prefix(bucket("photo-1"))
-HELD = tags(brands=(Brand("puma", 0.9), Brand("shell", 0.8)), probabilities={"puma": 0.9, "shell": 0.8})
+HELD = tags(
+    quality=Quality(0.75, 4, good=False),
+    brands=(Brand("puma", 0.9), Brand("shell", 0.8)),
+    probabilities={"puma": 0.9, "shell": 0.8},
+)
+GOOD = replace(HELD, quality=Quality(0.75, 4, good=True))
 OLD, NEW = "0000000000001.001001.0000000000000", "9999999999998.001001.0000000000000"
 DELETION = Deletion("photo-1", HELD.version, HELD.source, MOMENT)
 WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -78,7 +83,10 @@ ELSEWHERE = replace(HELD.source, offset=HELD.source.offset + 5)
         (HELD, pairs(replace(HELD, source=Source("other", 0, 99))), (None, None), "different"),
         (DELETION, pairs(DELETION), (), None),
         (DELETION, pairs(HELD), (), "different"),
-        (tags(brands=()), pairs(tags(brands=())), (), None),
+        (replace(HELD, brands=()), pairs(replace(HELD, brands=())), (), None),
+        (GOOD, pairs(GOOD), (0.75, 0.75, 0.75), None),
+        (GOOD, pairs(GOOD), (0.75, 0.75, None), "not indexed"),
+        (GOOD, pairs(GOOD), (0.75, 0.75, WRONG_TYPE), "wrong type"),
     ],
 )
 async def test_what_redis_lacks_of_a_decision_is_named(
@@ -87,7 +95,8 @@ async def test_what_redis_lacks_of_a_decision_is_named(
     store, link = over([pairs(LIKE), 0.0, 0.0, present, *scores, pairs(LIKE), HELD.quality.score, HELD.quality.score])
     assert await store.differences([HELD, decision, HELD]) == ["not indexed", difference, None]
     brands = decision.brands if isinstance(decision, Tags) else ()
-    asked = [("HGETALL", photo_key("photo-1")), *(("ZSCORE", PREFIX + each.brand, "photo-1") for each in brands)]
+    indexes = [PREFIX + each.brand for each in brands] + ([quality_key(bucket("photo-1"))] if decision is GOOD else [])
+    asked = [("HGETALL", photo_key("photo-1")), *(("ZSCORE", index, "photo-1") for index in indexes)]
     assert link.commands[0][3 : 3 + len(asked)] == asked
 
 
@@ -164,11 +173,12 @@ async def test_the_script_is_called_again_for_those_alone_whose_brands_only_redi
     store, link = over(first, [[b"undeclared", b"i4"], [b"mended", []]], [[b"superseded", []]])
     outcomes = await store.write_all([HELD, DELETION, HELD, HELD])
     assert outcomes == ["written", "superseded", "unchanged", "mended"]
-    declared = [photo_key("photo-1"), PREFIX + "puma", PREFIX + "shell"]
+    kept = [photo_key("photo-1")]
+    declared = [*kept, PREFIX + "puma", PREFIX + "shell", names_key(bucket("photo-1"))]
     assert [[keys_of(call) for call in commands] for commands in link.commands] == [
-        [declared, declared[:1], declared, declared],
-        [[declared[0], b"i1", b"i2"], [*declared, b"i3"]],
-        [[declared[0], b"i1", b"i2", b"i4"]],
+        [declared, kept, declared, declared],
+        [[*kept, b"i1", b"i2"], [*declared, b"i3"]],
+        [[*kept, b"i1", b"i2", b"i4"]],
     ]
 
 

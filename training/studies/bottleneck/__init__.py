@@ -3,7 +3,7 @@
 from typing import Final
 
 from training.studies.backbones import INCEPTION_RESNET_V2, INCEPTION_V3, RESNET50, XCEPTION
-from training.studies.study import Mistake, Published, Study
+from training.studies.study import Article, Mistake, Published, Study
 
 _POST: Final = "the study's post"
 
@@ -11,6 +11,7 @@ _POST: Final = "the study's post"
 STUDY: Final = Study(
     name="bottleneck",
     title="Bottleneck features: dog breeds",
+    article=Article("Dogs Breeds Classification with Keras", "Ilia Zaitsev (devforfu)", 2018),
     origin=(
         "Ilia Zaitsev, Dogs Breeds Classification with Keras (2018): features of networks trained on ImageNet, a "
         "bagged linear classifier on them, then fine-tuning, on the photos of a Kaggle competition."

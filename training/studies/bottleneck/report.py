@@ -117,11 +117,16 @@ def _plots(found: Finding) -> dict[str, bytes]:
     histogram.set_ylabel("photos")
     spread = subplots(6.0, 0.6 * len(found.networks) + 1.2)
     for place, network in enumerate(found.networks):
-        for worths, colour, shift in ((network.singles, ORANGE, -0.1), (network.bags, BLUE, 0.1)):
+        for worths, colour, shift, name in (
+            (network.singles, ORANGE, -0.1, "single"),
+            (network.bags, BLUE, 0.1, "bagged"),
+        ):
             losses = [worth.val_loss for worth in worths]
-            spread.plot(losses, [place + shift] * len(losses), "o", color=colour, alpha=0.7)
+            label = None if place else name
+            spread.plot(losses, [place + shift] * len(losses), "o", color=colour, alpha=0.7, label=label)
     spread.set_yticks(range(len(found.networks)), [network.source.arch for network in found.networks])
-    spread.set_xlabel("log loss on val, a point for each seed: single (orange) and bagged (blue)")
+    spread.set_xlabel("log loss on val, a point for each seed")
+    spread.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return {
         f"Photos of each class; the mean is {np.mean(counts):.1f}": png(histogram),
         "Spread over seeds": png(spread),

@@ -18,15 +18,24 @@ _LEVELS: Final = {GOOD: 5, POOR: 1}
 _MADE: Final = 240
 
 
-def source_of(data: Path, scratch: Path) -> RatingsSource:
-    """The list of a folder's photos; `scratch` takes the list of what two folders hold.
+def source_of(
+    data: Path, scratch: Path, rating: str = "rating", scale: tuple[float, float] = (1.0, 5.0)
+) -> RatingsSource:
+    """The list of a folder's photos.
+
+    Args:
+        data: Two folders, a list, or a folder with ratings.csv in it.
+        scratch: Takes the list of what two folders hold.
+        rating: A list's column of ratings.
+        scale: Its worst and best value.
 
     Raises:
         DataError: Neither two folders nor a list.
     """
     listed = data / _LIST if data.is_dir() else data
     if listed.is_file():
-        return RatingsSource(kind="ratings", path=listed, group="user" if "user" in next(rows(listed), {}) else None)
+        group = "user" if "user" in next(rows(listed), {}) else None
+        return RatingsSource(kind="ratings", path=listed, rating=rating, scale=scale, group=group)
     if all((data / name).is_dir() for name in _LEVELS):
         return RatingsSource(kind="ratings", path=_list_folders(data, scratch), photos=data)
     raise DataError(f"{data} holds neither {GOOD}/ and {POOR}/ nor {_LIST}")

@@ -13,23 +13,20 @@ from training.data.photos import TEST, TRAIN, VAL
 from training.errors import DataError
 from training.heads.novelty import CalibratedNovelty
 from training.runs.loop import cpu_seconds
-from training.studies.feed import heads
+from training.studies.feed import heads, report
 from training.studies.feed.data import source_of
-from training.studies.feed.heads import Head, Sweep
 from training.studies.rated import (
-    FrozenFeatures,
     Shares,
-    crossing_note,
-    described,
     features_of,
     last_layer,
     photos_of,
     sides,
 )
-from training.studies.study import Figure, Options, Result, Table, settings_of
+from training.studies.study import Figure, Options, Result, settings_of
 
-#: 80 for training, 20 for the report; val is taken from the 80.
+#: 80 for training, 20 for the report, as published; to choose gamma, a part of the 80 is set aside as val.
 _SHARES: Final = Shares(val=0.15, test=0.2)
+_PUBLISHED_SHARES: Final = Shares(val=0.0, test=0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +38,15 @@ class Settings:
     #: Input size in pixels; 0: what each was designed for.
     px: int = 0
     components: int = heads.COMPONENTS
+    #: A list's column of ratings, and its worst and best value.
+    rating: str = "rating"
+    scale: tuple[float, float] = (1.0, 5.0)
     workers: int = 2
     #: report.json of a live trial (`photo-trainer trial report`), to compare with the study's.
     trial: str = ""
 
 
 _QUICK: Final[dict[str, Any]] = {"networks": ("resnet10-w8",), "px": 32, "components": 16}
-
-
-@dataclass(frozen=True, slots=True)
-class _Network:
-    """One network's heads."""
-
-    seen: FrozenFeatures
-    heads: tuple[Head, ...]
-    sweep: Sweep
-    majority: float
-    cpu_minutes: float
 
 
 def run(options: Options, console: Console) -> Result:
@@ -70,83 +59,40 @@ def run(options: Options, console: Console) -> Result:
     """
     settings = settings_of(Settings(), _QUICK, options)
     by_row, trial = options.as_published, _trial(settings)
-    source = source_of(options.data, options.cache / "feed")
-    manifest = photos_of(source, _SHARES, options.seed, settings.workers, console, by_row=by_row)
+    source = source_of(options.data, options.cache / "feed", settings.rating, settings.scale)
+    shares = _PUBLISHED_SHARES if by_row else _SHARES
+    manifest = photos_of(source, shares, options.seed, settings.workers, console, by_row=by_row)
     networks = {arch: _network(arch, manifest, settings, options, console) for arch in settings.networks}
     first = networks[settings.networks[0]]
-    train = first.seen.photos[TRAIN]
-    rated = [train[int(index)] for index in sides(train)[0]]
-    remark = f"From study feed: {first.seen.source.arch} stays frozen; good means good enough for the feed."
-    for head in first.heads:
-        first.seen.save_head(options.out / f"feed-{head.name}", head.estimator, rated, options, remark)
-    chosen_on = "test, as published" if by_row else "val"
-    tables = {
-        "Heads on frozen features": _table(networks),
-        "Area under ROC of the one-class SVM": _sweep_table(first.sweep, chosen_on),
-    }
-    pictures = {"The one-class SVM's gamma": heads.sweep_plot(first.sweep, "test" if by_row else "val")}
-    figures = {**_figures(first), **trial}
-    return Result(_data(manifest, options), tables, pictures, figures, _notes(manifest, settings, options))
+    _save_heads(first, options)
+    return report.report(networks, manifest, trial, settings.components, options)
 
 
-def _network(arch: str, manifest: Manifest, settings: Settings, options: Options, console: Console) -> _Network:
+def _network(arch: str, manifest: Manifest, settings: Settings, options: Options, console: Console) -> report.Network:
     started = cpu_seconds()
     seen = features_of(arch, manifest, options, console, px=settings.px, workers=settings.workers)
     parts = heads.sided(seen)
-    train, val, test = parts[TRAIN], parts[VAL], parts[TEST]
+    train, test = parts[TRAIN], parts[TEST]
+    chosen_on = parts.get(VAL, test)
     layer = heads.head_of(heads.LAYER, last_layer().fit(*train), train, test)
     minutes = (cpu_seconds() - started) / 60
     everything = np.concatenate([features for features, _ in parts.values()]) if options.as_published else None
     machine = heads.svm(train, settings.components, options.seed, everything)
-    chosen_on = test if options.as_published else val
-    swept = heads.sweep(train, chosen_on, test, settings.components, options.seed)
-    novelty = CalibratedNovelty(heads.one_class(train, swept.gamma, settings.components, options.seed)).fit(*val)
-    found = (
-        layer,
-        heads.head_of(heads.SVM, machine, train, test),
-        heads.head_of(heads.ONE_CLASS, novelty, train, test),
-    )
-    return _Network(seen, found, swept, heads.majority(test), minutes)
+    swept = heads.sweep(train, chosen_on, test, settings.components, options.seed, everything)
+    found = [layer, heads.head_of(heads.SVM, machine, train, test)]
+    for name, gamma in ((heads.ONE_CLASS, swept.gamma), (heads.AS_PUBLISHED, heads.GAMMA)):
+        one = heads.one_class(train, gamma, settings.components, options.seed, everything)
+        found.append(heads.head_of(name, CalibratedNovelty(one).fit(*chosen_on), train, test))
+    return report.Network(seen, tuple(found), swept, heads.majority(test), minutes)
 
 
-def _table(networks: dict[str, _Network]) -> Table:
-    header = (
-        "network", "weights", "head", "train accuracy", "test accuracy", "95 %", "area under ROC", "picked",
-        "precision of picks", "95 % of it",
-    )  # fmt: skip
-    lines: list[tuple[str, ...]] = []
-    for arch, network in networks.items():
-        lines += [(arch, network.seen.source.origin, *_cells(head)) for head in network.heads]
-        lines.append((arch, "", "always the more frequent side", "", f"{network.majority:.3f}", *("",) * 5))
-    return Table(header, tuple(lines))
-
-
-def _cells(head: Head) -> tuple[str, ...]:
-    accuracy, precision = head.accuracy, head.precision
-    shares = (f"{accuracy.value:.3f}", accuracy.interval, f"{head.auc:.3f}", f"{head.picked:.1%}")
-    return (head.name, f"{head.train_accuracy:.3f}", *shares, f"{precision.value:.3f}", precision.interval)
-
-
-def _sweep_table(found: Sweep, chosen_on: str) -> Table:
-    rows = [
-        (f"{gamma:g}{' (chosen)' if gamma == found.gamma else ''}", f"{one:.3f}", f"{other:.3f}")
-        for gamma, one, other in zip(found.gammas, found.chosen_on, found.test, strict=True)
-    ]
-    return Table(("gamma", chosen_on, "test"), tuple(rows))
-
-
-def _figures(first: _Network) -> dict[str, Figure]:
-    by_name = {head.name: head for head in first.heads}
-    spent = {} if first.seen.cached else {"frozen network, CPU minutes": Figure(first.cpu_minutes)}
-    return {
-        "frozen network, new last layer, test accuracy": by_name[heads.LAYER].accuracy,
-        **spent,
-        "always the more frequent side, test accuracy": Figure(first.majority),
-        "PCA and SVM, test accuracy": by_name[heads.SVM].accuracy,
-        "PCA and SVM, precision of picks on test": by_name[heads.SVM].precision,
-        "one-class SVM, area under ROC": Figure(by_name[heads.ONE_CLASS].auc),
-        "one-class SVM, chosen gamma": Figure(first.sweep.gamma),
-    }
+def _save_heads(first: report.Network, options: Options) -> None:
+    train = first.seen.photos[TRAIN]
+    rated = [train[int(index)] for index in sides(train)[0]]
+    remark = f"From study feed: {first.seen.source.arch} stays frozen; good means good enough for the feed."
+    for head in first.heads:
+        if head.name != heads.AS_PUBLISHED:
+            first.seen.save_head(options.out / f"feed-{head.name}", head.estimator, rated, options, remark)
 
 
 def _trial(settings: Settings) -> dict[str, Figure]:
@@ -170,26 +116,3 @@ def _trial(settings: Settings) -> dict[str, Figure]:
         "usable share of the picks": found["usable"],
         "share of the picks in context": found["in_context"],
     }
-
-
-def _data(manifest: Manifest, options: Options) -> str:
-    counts = described(manifest)
-    if options.made:
-        return (
-            f"{counts}, drawn and damaged by code: no camera, no people. What is measured shows that every step runs; "
-            "it says nothing of the published figures."
-        )
-    return f"{counts}. They are not the study's photos, so the figures are not comparable one to one."
-
-
-def _notes(manifest: Manifest, settings: Settings, options: Options) -> tuple[str, ...]:
-    kept = ", ".join(f"OUT/feed-{name}" for name in (heads.LAYER, heads.SVM, heads.ONE_CLASS))
-    random = "" if options.pretrained or settings.networks[0] in options.weights else " It starts from random weights."
-    trial = () if settings.trial else ("No live trial stands here: photo-trainer trial, then --set trial=report.json.",)
-    return (
-        f"The figures are those of {settings.networks[0]}.{random}",
-        crossing_note(manifest.photos),
-        f"Heads that can be published (photo-trainer head publish): {kept}.",
-        f"PCA keeps {settings.components} components, or as many as there are photos and features.",
-        *trial,
-    )

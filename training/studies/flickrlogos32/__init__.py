@@ -3,7 +3,7 @@
 from typing import Final
 
 from training.studies.backbones import RESNET18, RESNET18_V2
-from training.studies.study import Mistake, Published, Study
+from training.studies.study import Article, Mistake, Published, Study
 
 _README: Final = "the study's readme"
 
@@ -11,6 +11,7 @@ _README: Final = "the study's readme"
 STUDY: Final = Study(
     name="flickrlogos32",
     title="Logos in photos: FlickrLogos-32",
+    article=Article("Logo detection using Apache MXNet", "Tuhin Sharma and Bargava Subramanian, O'Reilly", 2018),
     origin=(
         "A bootcamp project that classifies the 32 logos and no-logo of FlickrLogos-32 with a small network of its own "
         "and with a pretrained ResNet-18 v2, in Apache MXNet Gluon."

@@ -118,7 +118,8 @@ def _notes(found: Finding) -> tuple[str, ...]:
     settings, view = found.settings, found.view
     model = model_of(settings.transfer, found.options)
     origin = f"the weights in {model.weights.name}" if model.weights else "random weights"
-    origin = "the library's own weights" if model.pretrained else origin
+    sources = {"package": "ImageNet weights of a package", "download": "the library's own weights"}
+    origin = sources.get(str(model.pretrained), origin)
     how = "of the raw photo" if view.resize_px is None else f"of the photo resized to {view.resize_px}"
     notes = [
         *found.logos.notes,

@@ -31,6 +31,12 @@ from training.studies.study import Figure, Table, proportion
 MAJORITY: Final = "always the most frequent rating"
 _HEAD: Final = ("model", "train accuracy", "val accuracy", "test accuracy", "95 %", "test macro recall")
 _SHOWN: Final = 24
+TREES: Final = (
+    "DecisionTreeClassifier",
+    "RandomForestClassifier",
+    "AdaBoostClassifier",
+    "HistGradientBoostingClassifier",
+)
 
 
 def nine_models(seed: int) -> dict[str, Any]:
@@ -112,6 +118,25 @@ def _scored(name: str, predict: Any, ready: dict[str, Any], truth: dict[str, np.
 def table(found: Sequence[Score]) -> Table:
     """The table of the page."""
     return Table(_HEAD, tuple(score.cells for score in found))
+
+
+def best(found: Sequence[Score], names: Sequence[str] = ()) -> Score:
+    """The model that is best on val, of some or of all, the majority apart."""
+    return max((score for score in found[:-1] if not names or score.name in names), key=lambda score: score.val)
+
+
+def best_tree(found: Sequence[Score]) -> Score:
+    """The tree, or forest of them, that is best on val."""
+    return best(found, TREES)
+
+
+def figures(found: Sequence[Score]) -> dict[str, Figure]:
+    """What stands beside the article's figures."""
+    return {
+        "best tree on metadata, 5 levels, test accuracy": best_tree(found).test,
+        "best classical model on metadata, 5 levels, test accuracy": best(found).test,
+        MAJORITY: found[-1].test,
+    }
 
 
 def write_csv(found: Sequence[Score], path: Path) -> None:

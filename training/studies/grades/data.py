@@ -18,11 +18,14 @@ from training.data.photos import LEVELS, Photo
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
 from training.recipes.recipe import RatingsSource
+from training.studies.grades.extracted import FEATURES
 from training.studies.rated import write_photo
 
 LIST: Final = "ratings.csv"
 IMAGE, RATING, USER, SPLIT = "image", "rating", "user", "split"
 LEAST_FEATURES: Final = 20
+#: The scale of the study's own ratings.
+AS_LEVELS: Final = (float(LEVELS[0]), float(LEVELS[-1]))
 #: Share of the filled cells of a column that must be numbers, or times, for it to be a column of those.
 _MOSTLY: Final = 0.95
 _MISSING: Final = "(missing)"
@@ -36,29 +39,43 @@ _DEVICES: Final = ("A1", "A2", "B1", "C7", "C9", "D3")
 _EMPTY: Final = 0.06
 
 
-def source_of(data: Path, *, grouped: bool) -> tuple[RatingsSource, tuple[str, ...]]:
-    """The list behind a path, and the names of its metadata features.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How a list of rated photos is read."""
+
+    #: Column of the ratings, and its worst and best value; in between they are rounded to levels 1 to 5.
+    rating: str = RATING
+    scale: tuple[float, float] = AS_LEVELS
+    #: Whether the photos of one user stay together, where the list has a column user.
+    grouped: bool = True
+    #: Whether the photos' own metadata stand beside the list's columns.
+    extracted: bool = True
+
+
+def source_of(data: Path, listing: Listing) -> tuple[RatingsSource, tuple[str, ...]]:
+    """The list behind a path, and the names of the metadata features: the files' own, then the list's columns.
 
     Args:
-        data: A CSV or Parquet file with the columns image and rating, or a folder with ratings.csv in it.
-        grouped: Whether the photos of one user stay together, where the list has a column user.
+        data: A CSV or Parquet file with columns of photos and ratings, or a folder with ratings.csv in it.
+        listing: How to read it.
 
     Raises:
-        DataError: Fewer than 20 features, or a rating that is not one of 1..5.
+        DataError: Fewer than 20 features, a rating outside the scale, or on levels one that is not of 1..5.
     """
     path = data / LIST if data.is_dir() else data
     header: list[str] = []
     for number, row in enumerate(rows(path), 2):
         if not header:
-            columns_missing(path, row, IMAGE, RATING)
+            columns_missing(path, row, IMAGE, listing.rating)
             header = list(row)
-        if not _is_level(row[RATING]):
-            raise DataError(f"{path}, line {number}: rating {row[RATING]!r} is not one of 1, 2, 3, 4, 5")
-    features = tuple(name for name in header if name not in {IMAGE, RATING, USER, SPLIT})
+        if listing.scale == AS_LEVELS and not _is_level(row[listing.rating]):
+            raise DataError(f"{path}, line {number}: rating {row[listing.rating]!r} is not one of 1, 2, 3, 4, 5")
+    brought = tuple(name for name in header if name not in {IMAGE, listing.rating, USER, SPLIT})
+    features = (*(name for name in FEATURES if listing.extracted and name not in brought), *brought)
     if len(features) < LEAST_FEATURES:
         raise DataError(f"{path} has {len(features)} metadata features; the study has {LEAST_FEATURES} or more")
-    group = USER if grouped and USER in header else None
-    return RatingsSource(kind="ratings", path=path, group=group), features
+    group = USER if listing.grouped and USER in header else None
+    return RatingsSource(kind="ratings", path=path, rating=listing.rating, scale=listing.scale, group=group), features
 
 
 def _is_level(text: str) -> bool:

@@ -16,6 +16,8 @@ from training.studies.rated import FrozenFeatures, balanced, last_layer, levels
 from training.studies.study import Figure, proportion
 
 SIDES = ("poor", "good")
+#: What a layer was trained on.
+NATURAL, EVEN, SIDED = "5 levels as they come", "5 levels, balanced", "poor and good, balanced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,29 @@ def two(seen: FrozenFeatures, seed: int) -> Layer:
     return _layer(seen, data, balanced(data[TRAIN][1].tolist(), seed), SIDES)
 
 
+def layers(seen: FrozenFeatures, seed: int) -> dict[str, Layer]:
+    """All layers on a network, by what they were trained on."""
+    return {
+        NATURAL: five(seen, seed, balance=False),
+        EVEN: five(seen, seed, balance=True),
+        SIDED: two(seen, seed),
+    }
+
+
+def figure_of(what: str, measure: str = "test accuracy") -> str:
+    """The name of a layer's figure."""
+    return f"frozen network, {what}, {measure}"
+
+
+def figures(found: Mapping[str, Layer]) -> dict[str, Figure]:
+    """The figures of a network's layers by name."""
+    named = {}
+    for what, layer in found.items():
+        named[figure_of(what)] = layer.test
+        named[figure_of(what, "macro recall")] = Figure(layer.macro_recall)
+    return named
+
+
 def _layer(
     seen: FrozenFeatures, data: Mapping[str, tuple[Features, Ints]], chosen: Ints, names: tuple[str, ...]
 ) -> Layer:
@@ -80,7 +105,7 @@ def cells(name: str, seen: FrozenFeatures, layer: Layer, what: str) -> tuple[str
     return (
         name,
         str(seen.source.geometry.input_size),
-        seen.source.origin,
+        seen.source.origin.partition(";")[0],
         what,
         *(f"{layer.accuracy[split]:.3f}" for split in SPLITS),
         layer.test.interval,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from training.studies.study import Mistake, Published, Study
+from training.studies.study import Article, Mistake, Published, Study
 
 _NOTEBOOK: Final = "the study's notebook evaluate-model"
 
@@ -10,6 +10,11 @@ _NOTEBOOK: Final = "the study's notebook evaluate-model"
 STUDY: Final = Study(
     name="openimages",
     title="Open Images, end to end: hamburger or sandwich",
+    article=Article(
+        "How to classify photos in 600 classes using nine million Open Images",
+        "Aleksey Bilogur, freeCodeCamp with Quilt",
+        2019,
+    ),
     origin=(
         "quiltdata/open-images: photos of two classes downloaded from Open Images V4, cut out by their boxes, told "
         "apart by a small network, with data, code and environment kept together."

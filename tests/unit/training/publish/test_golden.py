@@ -17,7 +17,7 @@ from training.publish import golden
 from training.publish.bundle import Bundle
 from training.publish.engines import ENGINES
 from training.publish.parity import Parity
-from training.publish.precisions import FP16_FILE, INT8_FILE
+from training.serving.files import FP16_FILE, INT8_FILE
 
 SPEC = ModelSpec("toy", (("score", 1), ("levels", 2)), "levels", ("acme", "no_logo"), 64)
 
@@ -63,7 +63,7 @@ def test_the_answers_are_those_to_the_pixels_that_a_service_sees(tmp_path: Path)
 
 
 def test_each_file_may_differ_by_what_its_precision_allows() -> None:
-    assert golden.answers(SPEC, Bundle(graph()))["tolerances"] == {"model.onnx": 0.01}
+    assert golden.answers(SPEC, Bundle(graph()))["tolerances"] == {"model.onnx": 0.01, "model.plan": 0.02}
     half = Bundle(graph(), {FP16_FILE: graph()})
     assert golden.answers(SPEC, half)["tolerances"] == {
         "model.onnx": 0.01, "model.fp16.onnx": 0.02, "model.plan": 0.02,

@@ -22,7 +22,7 @@ from training.models.served import ServedBrand, deployable
 from training.publish.engines import ENGINES, outputs_of, outputs_on_avx2
 from training.publish.export import export
 from training.publish.int8 import pair_sums, to_int8
-from training.publish.precisions import INT8_FILE
+from training.serving.files import INT8_FILE
 
 LABELS = 7
 

@@ -22,14 +22,16 @@ from training.models.resnet10 import ResNet10
 from training.models.served import deployable
 from training.models.spec import ModelSpec
 from training.publish import gate
-from training.publish.bundle import ALL_FILES, Bundle, decider, make
+from training.publish.bundle import ALL_FILES, Bundle, make
 from training.publish.engines import ENGINES, outputs_of
 from training.publish.export import check_graph
 from training.publish.manifest import Evidence, read_manifest
 from training.publish.parity import compare
-from training.publish.precisions import FP16_FILE, FP32_FILE, INT8_FILE, plain_weights, stored_small
+from training.publish.precisions import plain_weights, stored_small
 from training.publish.release import Candidate, decide, release
 from training.publish.repository import versions
+from training.serving.decision import decider
+from training.serving.files import FP16_FILE, FP32_FILE, INT8_FILE
 from training.statistics import error_by_chance, softmax, top_reliability, wilson
 
 LABELS = ("acme", "bolt", "crown", "no_logo")

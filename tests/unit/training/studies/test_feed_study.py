@@ -20,7 +20,7 @@ from training.heads.novelty import CalibratedNovelty
 from training.recipes.recipe import Model
 from training.studies.feed import STUDY, heads
 from training.studies.feed.data import make, source_of
-from training.studies.feed.run import Settings
+from training.studies.feed.run import _PUBLISHED_SHARES, _SHARES, Settings
 from training.studies.rated import FrozenFeatures, Shares, features_of, last_layer, photos_of
 from training.studies.study import Options
 
@@ -75,9 +75,20 @@ def test_pca_and_svm_are_one_pipeline_that_never_saw_a_test_photo() -> None:
     assert heads.head_of(heads.SVM, made, parts[TRAIN], parts[TEST]).accuracy.value > 0.8
 
 
+def test_eighty_of_a_hundred_photos_train_and_twenty_test_as_published(data: Path, tmp_path: Path) -> None:
+    source = source_of(data, tmp_path)
+    published = photos_of(source, _PUBLISHED_SHARES, 0, 2, QUIET, by_row=True)
+    assert {split: len(published.of(split)) for split in SPLITS} == {TRAIN: 96, VAL: 0, TEST: 24}
+    careful = photos_of(source, _SHARES, 0, 2, QUIET, by_row=False)
+    assert len(careful.of(TEST)) / len(careful.photos) == pytest.approx(0.2, abs=0.03)
+    assert len(careful.of(VAL)) / len(careful.photos) == pytest.approx(0.15, abs=0.03)
+    assert Settings().components == heads.COMPONENTS == 512
+
+
 def test_gamma_is_chosen_by_roc_on_val_and_the_sweep_is_plotted() -> None:
     parts = heads.sided(seen_of(0.8, COUNTS))
     swept = heads.sweep(parts[TRAIN], parts[VAL], parts[TEST], 8, seed=0)
+    assert heads.GAMMA == 0.011
     assert heads.GAMMA in swept.gammas
     assert max(swept.chosen_on) == swept.chosen_on[swept.gammas.index(swept.gamma)]
     assert Image.open(io.BytesIO(heads.sweep_plot(swept, "val"))).format == "PNG"
@@ -85,6 +96,10 @@ def test_gamma_is_chosen_by_roc_on_val_and_the_sweep_is_plotted() -> None:
     assert (machine[1].gamma, machine[1].nu) == (0.011, 0.08)
     good = parts[TRAIN][0][parts[TRAIN][1] == 1]
     assert np.allclose(machine[0].mean_, good.mean(0), atol=1e-6)
+    everyone = heads.one_class((parts[TRAIN][0], np.ones(COUNTS[TRAIN], np.int64)), 0.011, 8, seed=0)
+    assert not np.allclose(machine[0].mean_, everyone[0].mean_, atol=1e-6)
+    assert machine[1].n_features_in_ == 8
+    assert machine[1].shape_fit_[0] == len(good)
     outside = float((machine.predict(good) == -1).mean())
     assert outside == pytest.approx(heads.NU, abs=0.08)
     other = heads.sweep(parts[TRAIN], parts[TEST], parts[TEST], 8, seed=0)
@@ -137,8 +152,19 @@ def test_the_whole_study_runs_and_keeps_three_heads(data: Path, tmp_path: Path, 
         "layer",
         "svm",
         "one-class",
+        "one-class, the article's gamma",
         "always the more frequent side",
     ]
+    gammas = [line[0] for line in result.tables["Area under ROC of the one-class SVM"].rows]
+    assert sum(name.startswith("0.011 (") for name in gammas) == 1
+    assert list(result.pictures) == ["The one-class SVM's gamma", "ROC curves on test photos"]
+    assert [title.partition(" ")[0] for title in result.photos] == ["Good", "Poor", "Picked"]
+    for body in (*result.pictures.values(), *result.photos.values()):
+        assert min(Image.open(io.BytesIO(body)).size) >= 96
+    if as_published:
+        assert figures["share of photos to train on"].value == pytest.approx(0.8, abs=0.01)
+    assert figures["share of photos to test on"].value == pytest.approx(0.2, abs=0.03)
+    assert result.claims[-1].agrees
     for name in ("layer", "svm", "one-class"):
         assert load(tmp_path / "out" / f"feed-{name}").about["name"] == f"feed-{name}"
     kept = joblib.load(tmp_path / "out" / "feed-svm" / "head.joblib")

@@ -305,7 +305,7 @@ def test_a_score_counts_what_most_photos_hide() -> None:
 
 def test_the_page_shows_published_figures_beside_the_baseline_and_logo_recall(ran: tuple[Options, Result]) -> None:
     options, result = ran
-    rows = {row[0]: row for row in page.beside(STUDY, result)}
+    rows = {row[0]: row for row in page.beside(STUDY, options, result)}
     assert [rows[f"{name}, {split} accuracy"][1] for name in ("baseline CNN", "transfer") for split in (VAL, TEST)] == [
         "0.610", "0.760", "0.750", "0.840",
     ]  # fmt: skip

@@ -17,11 +17,24 @@ import torchvision
 from PIL import Image
 
 from training.errors import RecipeError
+from training.evaluation.figures import subplots
 from training.models.networks import natural_px
 from training.studies import page
-from training.studies.pictures import confusion
+from training.studies.fit import model_of
+from training.studies.pictures import confusion, png
 from training.studies.registry import STUDIES
-from training.studies.study import Figure, Mistake, Options, Published, Result, Study, Table, settings_of
+from training.studies.study import (
+    Article,
+    Claim,
+    Figure,
+    Mistake,
+    Options,
+    Published,
+    Result,
+    Study,
+    Table,
+    settings_of,
+)
 
 ROOT = Path(__file__).parents[4]
 
@@ -41,12 +54,18 @@ def study() -> Study:
     return Study(
         name="toy",
         title="A toy <study>",
+        article=Article("Toys in a box", "a maker of toys", 2018),
         origin="nobody",
         data="nothing",
-        published=(Published("accuracy", 0.84, "a readme"), Published("winner", "trees", "a readme")),
+        published=(
+            Published("accuracy", 0.84, "a readme", "wooden toys there"),
+            Published("winner", "trees", "a readme"),
+            Published("share", 0.5, "a readme"),
+        ),
         mistakes=(Mistake("leak", "tests on training photos", "a test split"),),
         models=(),
         today=("something else",),
+        left_open=(Mistake("order", "does not say in which order", "any order"),),
     )
 
 
@@ -55,16 +74,21 @@ def trainer(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[st
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=400)
 
 
-@pytest.fixture(scope="module")
-def study_rows() -> ModuleType:
-    """`scripts/study-rows` as a module."""
-    loader = SourceFileLoader("study_rows", str(ROOT / "scripts" / "study-rows"))
+def script(file: str) -> ModuleType:
+    """A script as a module."""
+    loader = SourceFileLoader(file.replace("-", "_"), str(ROOT / "scripts" / file))
     spec = spec_from_loader(loader.name, loader)
     assert spec is not None
     module = module_from_spec(spec)
     sys.modules[loader.name] = module  # where dataclasses look a class's module up
     loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def study_rows() -> ModuleType:
+    """`scripts/study-rows` as a module."""
+    return script("study-rows")
 
 
 def test_settings_are_the_defaults_under_a_quick_run_under_the_users_values(tmp_path: Path) -> None:
@@ -107,6 +131,72 @@ def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
         assert words in shown
         assert words in text
     assert json.loads(files[2].read_text())["figures"]["accuracy"] == [0.5, 0.4, 0.6]
+
+
+def test_a_page_names_the_article_and_says_where_ours_contradicts_it(tmp_path: Path) -> None:
+    result = Result(
+        "forty photos",
+        figures={"accuracy": Figure(0.5, 0.4, 0.6), "share": Figure(0.48, 0.4, 0.6)},
+        differs={"accuracy": "plastic toys here", "": "other photos"},
+        claims=(Claim("trees win", "bushes win", agrees=False), Claim("many like it", "nobody was asked", agrees=None)),
+    )
+    rows = {row[0]: dict(zip(page._HEAD, row, strict=True)) for row in page.beside(study(), options(tmp_path), result)}
+    assert rows["accuracy"]["ours is"] == "lower"
+    assert rows["accuracy"]["what differs"] == "wooden toys there; plastic toys here"
+    assert rows["share"]["ours is"] == "equal within its interval"
+    assert rows["share"]["what differs"] == "other photos"
+    assert rows["winner"]["ours is"] == ""
+    files = page.write(study(), options(tmp_path, pretrained="package"), result)
+    for path in files[:2]:
+        text = path.read_text()
+        for words in ("“Toys in a box”, a maker of toys, 2018", "CONTRADICTS the article", "not tested here"):
+            assert words in text
+        assert "does not say in which order" in text
+        assert "--pretrained package" in text
+    told = json.loads(files[2].read_text())
+    assert told["claims"] == [["trees win", "bushes win", False], ["many like it", "nobody was asked", None]]
+    assert len(told["code_sha256"]) == 64
+
+
+def test_every_study_names_its_article_and_every_number_has_a_line_on_what_differs(tmp_path: Path) -> None:
+    for entry in STUDIES.values():
+        assert entry.article.authors
+        assert entry.name == "feed" or (entry.article.title and entry.article.year)
+        assert entry.mistakes
+        for row in page.beside(entry, options(tmp_path, made=True), Result("drawings")):
+            assert row[5], row
+
+
+def test_a_page_without_photos_says_what_they_would_show(tmp_path: Path) -> None:
+    body = confusion(np.eye(2, dtype=np.int64), ("a", "b"))
+    result = Result("forty photos", pictures={"Plot": body}, photos={"Good photos": body})
+    shown, hidden = (page.html(study(), options(tmp_path, photos=photos), result) for photos in (True, False))
+    assert (shown.count("<img"), hidden.count("<img")) == (2, 1)
+    assert "would show: Good photos" in hidden
+    assert "would show" not in shown
+    assert "--no-photos" in hidden
+
+
+def test_weights_of_a_package_are_taken_where_there_are_any(tmp_path: Path) -> None:
+    wanted = ("efficientnet_lite0", "efficientnet_lite1-stages", "resnet50", "resnet10-w8")
+    for source, found in (
+        ("package", ["package", "package", False, False]),
+        ("download", [False, False, "download", False]),
+        (False, [False] * 4),
+    ):
+        made = options(tmp_path, pretrained=source, weights={"vgg16": tmp_path / "vgg16.pt"})
+        assert [model_of(arch, made).pretrained for arch in wanted] == found
+        assert model_of("vgg16", made).pretrained is False
+
+
+def test_a_colour_bar_has_no_bands() -> None:
+    axes = subplots(4.0, 3.0)
+    shown = axes.imshow(np.linspace(-1, 1, 49).reshape(7, 7), cmap="RdBu_r", vmin=-1, vmax=1)
+    axes.figure.colorbar(shown)
+    image = Image.open(io.BytesIO(png(axes))).convert("RGB")
+    assert image.size == (400, 300)
+    bar = np.asarray(image)[:, -90:].reshape(-1, 3)  # where the bar is
+    assert len(np.unique(bar, axis=0)) > 150
 
 
 def test_plots_are_small_png_files() -> None:
@@ -177,3 +267,30 @@ def test_a_pages_command_names_no_folder_of_this_machine(tmp_path: Path) -> None
     text = page.command(study(), made)
     assert str(tmp_path) not in text
     assert """--set 'outside="DIR"' --set epochs=3 --set 'nets=["a"]'""" in text
+
+
+def test_the_table_of_breaks_lists_every_break_and_who_caught_it() -> None:
+    mutants = script("study-mutants")
+    found = mutants.breaks()
+    text = mutants.PAGE.read_text()
+    assert {study for study, _ in found} >= {"grades", "feed"}
+    for study, broken in found:
+        line = f"| {broken.row} | {study} | {broken.what} | `{broken.module}` | `{broken.check.partition('::')[2]}` |"
+        assert line in text.splitlines(), f"run scripts/study-mutants: {line}"
+    assert "NOT CAUGHT" not in text
+    assert "NOT CAUGHT" in mutants.page(found, set())
+
+
+def test_a_committed_page_was_made_by_the_command_that_makes_pages(tmp_path: Path) -> None:
+    pages = script("study-pages")
+    for name in pages.settings():
+        made = pages.command(name, "DATA", tmp_path)
+        told = json.loads((pages.PAGES / f"{name}.json").read_text())
+        if "command" not in told:  # older than this script: `--check` names it
+            assert name in pages.older()
+            continue
+        settings = [argument for argument in made[made.index("--about") + 2 :] if argument != "--set"]
+        for argument in settings:
+            assert argument in told["command"], f"run scripts/study-pages {name}=DIR"
+        assert told["data"].startswith(" ".join(made[made.index("--about") + 1].split()))
+    assert set(pages.older()) <= set(STUDIES)

@@ -15,15 +15,17 @@ from rich.console import Console
 
 from training.data.manifest import Manifest
 from training.data.photos import SPLITS, TEST, TRAIN, VAL, Photo
-from training.errors import DataError
+from training.errors import DataError, RecipeError
 from training.evaluation.brand import never_predicted
 from training.heads.features import weights_sha256
 from training.heads.folder import load
 from training.models.networks import empty
+from training.studies import page
 from training.studies.fit import Pictures
 from training.studies.grades import STUDY, classical, frozen, tuned
-from training.studies.grades.data import cells, columns_of, make, preparation, source_of
-from training.studies.grades.run import Settings
+from training.studies.grades.data import AS_LEVELS, Listing, cells, columns_of, make, preparation, source_of
+from training.studies.grades.extracted import FEATURES, metadata_of, with_metadata
+from training.studies.grades.run import Settings, _resolved
 from training.studies.rated import (
     FrozenFeatures,
     Shares,
@@ -38,6 +40,8 @@ from training.studies.rated import (
 from training.studies.study import Options
 
 QUIET = Console(file=io.StringIO())
+#: The list's own columns alone.
+BROUGHT = Listing(extracted=False)
 SHARES = Shares(0.15, 0.2)
 
 
@@ -50,17 +54,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def features(data: Path) -> tuple[str, ...]:
-    return source_of(data, grouped=True)[1]
+    return source_of(data, BROUGHT)[1]
 
 
 @pytest.fixture(scope="module")
 def manifest(data: Path) -> Manifest:
-    return photos_of(source_of(data, grouped=True)[0], SHARES, 0, 2, QUIET, by_row=False)
+    return photos_of(source_of(data, BROUGHT)[0], SHARES, 0, 2, QUIET, by_row=False)
 
 
 @pytest.fixture(scope="module")
 def by_row(data: Path) -> Manifest:
-    return photos_of(source_of(data, grouped=True)[0], SHARES, 0, 2, QUIET, by_row=True)
+    return photos_of(source_of(data, BROUGHT)[0], SHARES, 0, 2, QUIET, by_row=True)
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +88,74 @@ def rewritten(data: Path, folder: Path, change: dict[str, str], left_out: Sequen
 
 
 def test_a_table_needs_twenty_features_and_ratings_of_one_to_five(data: Path, tmp_path: Path) -> None:
-    _, found = source_of(data, grouped=True)
+    _, found = source_of(data, BROUGHT)
     assert len(found) == 22
     assert not {"image", "rating", "user", "split"} & set(found)
-    source_of(rewritten(data, tmp_path, {"rating": "4.0"}, found[:2]), grouped=True)
+    source_of(rewritten(data, tmp_path, {"rating": "4.0"}, found[:2]), BROUGHT)
     with pytest.raises(DataError, match="19 metadata features"):
-        source_of(rewritten(data, tmp_path, {}, found[:3]), grouped=True)
+        source_of(rewritten(data, tmp_path, {}, found[:3]), BROUGHT)
     for rating in ("0", "6", "3.5", "", "good"):
         with pytest.raises(DataError, match="line 2"):
-            source_of(rewritten(data, tmp_path, {"rating": rating}), grouped=True)
+            source_of(rewritten(data, tmp_path, {"rating": rating}), BROUGHT)
     with pytest.raises(DataError, match="no column rating"):
-        source_of(rewritten(data, tmp_path, {}, ["rating"]), grouped=True)
+        source_of(rewritten(data, tmp_path, {}, ["rating"]), BROUGHT)
+
+
+def test_photos_with_ratings_alone_have_the_features_of_their_files(data: Path, tmp_path: Path) -> None:
+    alone = rewritten(data, tmp_path, {}, [*source_of(data, BROUGHT)[1], "user"])
+    source, features = source_of(alone, Listing())
+    assert source.group is None
+    assert features == FEATURES
+    assert len(set(FEATURES)) == len(FEATURES) >= 30
+    brought = source_of(data, BROUGHT)[1]
+    assert "file_kb" in brought
+    assert source_of(data, Listing())[1] == (*(name for name in FEATURES if name != "file_kb"), *brought)
+    scaled = source_of(data, Listing(scale=(0.0, 10.0)))[0]
+    assert scaled.scale == (0.0, 10.0) != AS_LEVELS
+
+
+def camera_photo() -> bytes:
+    """A JPEG as a camera writes it: upright by its EXIF alone, with time, place and exposure."""
+    exif = Image.Exif()
+    exif.update({0x010F: "Maker", 0x0110: "Model 7", 0x0112: 6})
+    exif.get_ifd(0x8769).update({0x9003: "2018:06:26 18:30:05", 0x829A: 0.008, 0x829D: 2.8, 0x8827: 400, 0x9209: 16})
+    exif.get_ifd(0x8825).update({1: "S", 2: (28.0, 30.0, 36.0), 3: "E", 4: (77.0, 12.0, 0.0)})
+    stream = io.BytesIO()
+    Image.new("RGB", (80, 40), "teal").save(stream, "JPEG", exif=exif, dpi=(72, 72))
+    return stream.getvalue()
+
+
+def test_metadata_are_taken_from_the_photos_own_file(tmp_path: Path) -> None:
+    body = camera_photo()
+    found = metadata_of(body)
+    assert found.keys() <= set(FEATURES)
+    assert len(found) >= 20
+    assert found | {"file_kb": "", "file_quantisation": ""} == found | {
+        "exif_taken_at": "2018-06-26T18:30:05", "exif_make": "Maker", "exif_camera": "Model 7",
+        "exif_exposure_s": "0.008", "exif_aperture": "2.8", "exif_iso": "400", "exif_flash": "16",
+        "exif_orientation": "6", "exif_latitude": "-28.51", "exif_longitude": "77.2",
+        "file_format": "JPEG", "file_width_px": "40", "file_height_px": "80", "file_shape": "portrait",
+        "file_has_exif": "yes", "file_dpi": "72", "file_kb": "", "file_quantisation": "",
+    }  # fmt: skip
+    (tmp_path / "a.jpg").write_bytes(body)
+    listed = Photo(
+        "a", str(tmp_path / "a.jpg"), "x", rating=3.0, metadata={"exif_camera": "the list's", "city": "Pune"}
+    )
+    gone = replace(listed, id="b", uri=str(tmp_path / "b.jpg"))
+    one, other = with_metadata([listed, gone], 2)
+    assert one.metadata["exif_camera"] == "the list's"
+    assert one.metadata["exif_iso"] == "400"
+    assert other.metadata == gone.metadata
+    columns = columns_of(cells([one] * 20, ("exif_taken_at", "exif_iso")))
+    assert columns.moments == ("exif_taken_at",)
+    assert "exif_taken_at weekday" in columns.names
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"no photo", camera_photo()[:300], camera_photo().replace(b"2018:06:26", b"9" * 10)]
+)
+def test_what_a_broken_file_does_not_tell_is_missing(body: bytes) -> None:
+    assert "exif_taken_at" not in metadata_of(body)
 
 
 def test_columns_are_prepared_as_training_photos_show_them() -> None:
@@ -140,7 +201,11 @@ def test_only_the_published_way_looks_at_test_photos_to_prepare(
 def test_nine_models_and_the_majority_stand_in_one_csv(
     manifest: Manifest, features: tuple[str, ...], tmp_path: Path
 ) -> None:
+    models = classical.nine_models(0)
+    assert [type(model).__name__ for model in models.values()] == list(models)
+    assert len(set(models)) == 9
     found = classical.scores(manifest, features, 15, 0, as_published=False)
+    assert len({(score.train, score.val, score.test.value, score.macro_recall) for score in found}) == 10
     classical.write_csv(found, tmp_path / "deep" / "models.csv")
     with (tmp_path / "deep" / "models.csv").open() as stream:
         lines = list(csv.DictReader(stream))
@@ -167,10 +232,10 @@ def test_correlations_find_the_feature_that_goes_with_the_rating(manifest: Manif
     assert Image.open(io.BytesIO(classical.correlation_plot(found))).format == "PNG"
 
 
-def test_no_user_and_no_near_duplicate_crosses_the_splits(
-    manifest: Manifest, by_row: Manifest, data: Path, tmp_path: Path
-) -> None:
+def test_no_user_and_no_near_duplicate_crosses_the_splits(by_row: Manifest, data: Path, tmp_path: Path) -> None:
+    manifest = photos_of(source_of(data, BROUGHT)[0], SHARES, 0, 2, QUIET, by_row=False)
     assert crossing(manifest.photos) == {"users_in_several_splits": 0, "files_in_several_splits": 0}
+    assert all(photo.group for photo in manifest.photos)  # without users none could cross
     assert crossing(by_row.photos)["users_in_several_splits"] > 30
     assert {split: len(manifest.of(split)) > 20 for split in SPLITS} == dict.fromkeys(SPLITS, True)
     shutil.copytree(data / "photos", tmp_path / "photos")
@@ -183,7 +248,7 @@ def test_no_user_and_no_near_duplicate_crosses_the_splits(
     again = ["photos/again.jpg", same[1], "another-user", *same[3:]]
     with (tmp_path / "ratings.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([*lines, again])
-    made = photos_of(source_of(tmp_path, grouped=True)[0], SHARES, 0, 2, QUIET, by_row=False)
+    made = photos_of(source_of(tmp_path, BROUGHT)[0], SHARES, 0, 2, QUIET, by_row=False)
     splits = {photo.id: photo.split for photo in made.photos}
     assert splits["photos/again.jpg"] == splits[first.id]
 
@@ -201,6 +266,10 @@ def test_the_nine_networks_of_the_study_are_there_by_name() -> None:
     networks = Settings().networks
     assert len(networks) == 9
     assert set(networks) == {model.arch for model in STUDY.models} - {None}
+    assert _resolved(Settings()).tuned == networks
+    assert _resolved(Settings()).shown == "inception_v3"
+    with pytest.raises(RecipeError, match="must be of networks"):
+        _resolved(Settings(tuned=("resnet18",)))
     missing = [model for model in STUDY.models if model.arch is None]
     assert [model.name for model in missing] == ["NASNet-Mobile"]
     assert "mnasnet_100" in missing[0].note
@@ -244,13 +313,14 @@ def test_the_second_stage_starts_at_the_best_weights_of_the_first(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: list[dict[str, torch.Tensor]] = []
-    optimisers: list[tuple[str, float]] = []
+    optimisers: list[tuple[object, ...]] = []
     real = tuned.fit
 
     def noted(net: torch.nn.Module, pictures: dict[str, Pictures], plan: tuned.Plan, *rest):  # type: ignore[no-untyped-def]  # noqa: ANN002, ANN202
         starts.append({name: value.clone() for name, value in net.state_dict().items()})
         made = plan.optimiser(net.parameters())
-        optimisers.append((type(made).__name__, made.param_groups[0]["lr"]))
+        group = made.param_groups[0]
+        optimisers.append((type(made).__name__, group["lr"], group.get("alpha"), group.get("betas")))
         fitted = real(net, pictures, plan, *rest)
         kept = empty("resnet10-w8", 2)
         kept.load_state_dict(torch.load(fitted.file, weights_only=True))
@@ -260,12 +330,17 @@ def test_the_second_stage_starts_at_the_best_weights_of_the_first(
 
     monkeypatch.setattr(tuned, "fit", noted)
     options = Options(Path(), tmp_path, tmp_path / "cache")
-    first, second = tuned.tune(manifest, tuned.Budget("resnet10-w8", 32, 16, 2, 1), options, tmp_path / "w", QUIET)
-    assert optimisers == [("Adam", 1e-3), ("RMSprop", 1e-5)]
+    found = tuned.tune(manifest, tuned.Budget("resnet10-w8", 32, 16, 2, 1), options, tmp_path / "w", QUIET)
+    first, second = found.first, found.second
+    assert optimisers == [("Adam", 1e-3, None, (0.9, 0.999)), ("RMSprop", 1e-5, 0.99, None)]
     assert all(torch.equal(value, starts[2][name]) for name, value in starts[1].items())
     assert not all(torch.equal(value, starts[0][name]) for name, value in starts[1].items())
     assert first.fitted.best.accuracy[VAL] == max(epoch.accuracy[VAL] for epoch in first.fitted.epochs)
     assert len(first.fitted.table.rows) == len(second.fitted.table.rows) == 2
+    lines = [dict(zip(tuned.HEADER, line, strict=True)) for line in tuned.lines(found)]
+    assert [line["stage"] for line in lines] == ["Adam 1e-3", "then RMSprop 1e-5"]
+    assert [line["macro recall"] for line in lines] == [f"{stage.macro_recall:.3f}" for stage in (first, second)]
+    assert {line["weights"] for line in lines} == {"random, seed 0"}
 
 
 @pytest.mark.parametrize("as_published", [False, True])
@@ -273,16 +348,18 @@ def test_the_whole_study_runs_and_keeps_its_heads(data: Path, tmp_path: Path, *,
     options = Options(data, tmp_path / "out", tmp_path / "cache", quick=True, as_published=as_published, made=True)
     result = STUDY.run(options, QUIET)
     assert "by code" in result.data
-    lines = result.tables["Networks, frozen and fine-tuned"].rows
-    assert [line[3] for line in lines] == [
-        "5 levels as they come",
-        "5 levels, balanced",
-        "poor and good, balanced",
-        "poor and good, Adam 1e-3",
-        "poor and good, then RMSprop 1e-5",
-    ]
+    lines = result.tables["Frozen networks under a new last layer"].rows
+    assert [line[3] for line in lines] == ["5 levels as they come", "5 levels, balanced", "poor and good, balanced"]
+    assert [line[0] for line in result.tables["Fine-tuning all layers, poor and good"].rows] == ["resnet10-w8"] * 2
+    natural = dict(zip(frozen.HEADER, lines[0], strict=True))
+    beside = {row[0]: row for row in page.beside(STUDY, options, result)}
+    assert beside["frozen network, 5 levels as they come, test accuracy"][2] == natural["test"]
+    assert beside["frozen network, 5 levels as they come, macro recall"][2] == natural["macro recall"]
+    told = beside["fine-tuned, Adam 1e-3, test accuracy"][5]
+    assert told == "InceptionV3 there; resnet10-w8 (random, seed 0) at 32 pixels, 1 epochs, on drawings by code"
+    assert len(result.claims) == 5
     assert (tmp_path / "out" / "grades-models.csv").is_file()
-    assert result.figures["best classical model, test accuracy"].value <= 1
+    assert result.figures["best tree on metadata, 5 levels, test accuracy"].value <= 1
     crossed = int(result.notes[0].split(":")[1].split(";")[0])
     assert (crossed > 0) == as_published
     for name in ("grades-head", "grades-bagged"):

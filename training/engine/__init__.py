@@ -1,0 +1,1 @@
+"""TensorRT engines: built from published versions inside the serving image, on the GPU that serves; without torch."""
