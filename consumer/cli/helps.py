@@ -34,6 +34,7 @@ HELPS: Final[Mapping[str, Help]] = {
     ),
     "schemas": Help(("schemas", "schemas --output schemas"), _LOCAL),
     "demo": Help(("demo", "demo --photos holiday --keep"), {1: "a server does not start", **_LOCAL}),
+    "web": Help(("web", "web --port 0 --allow-changes"), {1: "it cannot listen there", **_LOCAL}),
     "version": Help(("version",), {}),
     "check": Help(
         ("check beach.jpg", "check https://photos.example.org/beach-17.jpg --json"),

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, doctor, look, models, read, redis, runs, size
+from consumer.cli import check, dlq, doctor, look, models, read, redis, runs, size, web
 from consumer.cli.asking import AsJson, asks
 from consumer.cli.commands import Commands
 from consumer.cli.console import (
@@ -52,6 +52,7 @@ app.add_typer(doctor.app)
 app.add_typer(look.app)
 app.add_typer(read.app)
 app.add_typer(size.app)
+app.add_typer(web.app)
 
 #: A worker that ends with one of these is not restarted; the supervisor ends with the same code.
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})

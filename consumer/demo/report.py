@@ -16,7 +16,8 @@ from rich.text import Text
 from consumer.demo.ledger import Numbers
 from consumer.embedded.paths import repository_root
 from consumer.escape import printable
-from consumer.web.gallery import LEVELS, DeadLetter, Link, TaggedPhoto
+from consumer.web.gallery import DeadLetter, Link, TaggedPhoto
+from consumer.web.pages import LEVELS
 
 _EXAMPLES: Final = 6
 _DEAD_LETTERS_SHOWN: Final = 6
@@ -65,8 +66,9 @@ class Reporter:
         """Prints a heading."""
         self._line(Text(printable(text), "bold"))
 
-    def holding(self, environment: Path, redis_url: str) -> None:
-        """Prints commands for another terminal while everything keeps running."""
+    def holding(self, environment: Path, redis_url: str, web: str) -> None:
+        """Prints where the web page is, and commands for another terminal while everything keeps running."""
+        self._line(Text.assemble("web page ", (web, "underline"), "  photos, dead letters, runs, how the service does"))
         self.title("everything stays up until Ctrl-C; in another terminal:")
         for line in (
             f"source {shlex.quote(str(environment))}",

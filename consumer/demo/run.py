@@ -20,7 +20,7 @@ from consumer.demo.failing import write_failing
 from consumer.demo.ledger import Ledger, numbers_of, problems_of
 from consumer.demo.photos import SAMPLES, BadFolder, DemoPhoto, Found, find_photos, plan
 from consumer.demo.report import Reporter
-from consumer.demo.service import Service
+from consumer.demo.service import Service, WebPage
 from consumer.embedded.environment import prepare_servers_environment
 from consumer.embedded.mock_kafka import MARK
 from consumer.embedded.paths import model_repository
@@ -57,7 +57,7 @@ def run_demo(
         output: Created if need be.
         models: The Triton model repository; by default that of the project.
         kafka: Which Kafka; "auto" is the real one where it can run.
-        keep: Leaves everything running until Ctrl-C, with its settings in `env.sh` for other programs.
+        keep: Leaves everything running until Ctrl-C, with a web page, and its settings in `env.sh` for other programs.
 
     Returns:
         The exit code: 0 if every photo got the expected outcome, the same in the result topic and in Redis; 1 if not,
@@ -123,7 +123,9 @@ def _run(
             count = "1 thing is wrong:" if len(problems) == 1 else f"{len(problems)} things are wrong:"
             report.problem("\n".join([count, *problems[:_PROBLEMS_SHOWN]]))
         if keep:
-            _hold(output / "env.sh", service.settings, report)
+            web = WebPage(guardian, service.settings)
+            web.start()
+            _hold(output / "env.sh", service.settings, web.url, report)
     return _FAILED if problems else _OK
 
 
@@ -192,13 +194,13 @@ def _read_tags(redis_url: str, photos: list[DemoPhoto]) -> dict[str, Tags]:
         return reader.get_many(photo.photo_id for photo in photos)
 
 
-def _hold(environment: Path, settings: Mapping[str, str], report: Reporter) -> None:
-    """Waits for Ctrl-C; meanwhile `env.sh` gives another terminal the settings and the commands."""
+def _hold(environment: Path, settings: Mapping[str, str], web: str, report: Reporter) -> None:
+    """Waits for Ctrl-C; meanwhile there is a web page, and `env.sh` gives another terminal settings and commands."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     lines.append(f'export PATH="{Path(sys.executable).parent}{os.pathsep}$PATH"')
     environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
     try:
-        report.holding(environment, settings["TAGGER_REDIS__URL"])
+        report.holding(environment, settings["TAGGER_REDIS__URL"], web)
         threading.Event().wait()
     except KeyboardInterrupt:
         report.note("stopping")

@@ -1,8 +1,8 @@
-"""The service as a child process, configured as an operator would: by environment variables alone."""
+"""The service and its web page as child processes, configured as an operator would: by environment variables alone."""
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -54,17 +54,9 @@ class Service(Server):
             "TAGGER_FETCH__SCHEMES": "http",
             "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
         }
-        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("TAGGER_")}
-        env = {
-            **inherited,
-            **self.settings,
-            "TAGGER_HEALTH__PORT": str(health_port),
-            "TAGGER_LOG__FORMAT": "json",
-            # On any machine: it has few photos, and shares the cores with the servers.
-            "TAGGER_SERVICE__WORKERS": "1",
-            # It runs in the guardian's folder, where a checkout that is not installed would not be found.
-            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        }
+        # On any machine: it has few photos, and shares the cores with the servers.
+        own = {"TAGGER_HEALTH__PORT": str(health_port), "TAGGER_SERVICE__WORKERS": "1"}
+        env = _environment({**self.settings, **own})
         argv = [sys.executable, "-m", "consumer.cli", "run"]
         answers = partial(responds_ok, health_port, "/ready")
         super().__init__(guardian, ServerSpec("service", argv, env, answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))
@@ -77,3 +69,28 @@ class Service(Server):
         """
         if not self.running:
             raise DemoFailed(f"the service has ended; its log is {self.log_path}")
+
+
+class WebPage(Server):
+    """`photo-tagger web` under a guardian, on these settings; dead letters can be sent again."""
+
+    def __init__(self, guardian: GuardianClient, settings: Mapping[str, str]) -> None:
+        """Chooses a free port; `start` runs it and waits until it answers."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}/"
+        argv = [sys.executable, "-m", "consumer.cli", "web", "--port", str(port), "--allow-changes"]
+        answers = partial(responds_ok, port, "/live")
+        spec = ServerSpec("web", argv, _environment(settings), answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S)
+        super().__init__(guardian, spec)
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process with these settings, and no others of the user's."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("TAGGER_")}
+    return {
+        **inherited,
+        **settings,
+        "TAGGER_LOG__FORMAT": "json",
+        # It runs in the guardian's folder, where a checkout that is not installed would not be found.
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }

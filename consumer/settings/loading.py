@@ -32,6 +32,7 @@ from consumer.settings.sections import (
     ServiceSettings,
     TracingSettings,
     TritonSettings,
+    WebSettings,
 )
 from consumer.settings.values import by_whole_names
 
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     retry: RetrySettings = RetrySettings()
     health: HealthSettings = HealthSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
 

@@ -340,6 +340,23 @@ class HealthSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(9400, description="port to bind; 0 takes a free one")
 
 
+class WebSettings(Section):
+    """The pages of `photo-tagger web`."""
+
+    host: str = Field("127.0.0.1", description="address to bind; others than loopback need web.open_to_network")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(8080, description="port to bind; 0 takes a free one")
+    open_to_network: bool = Field(
+        default=False, description="bind an address that other machines reach: the pages ask nobody who they are"
+    )
+    names: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
+        (), description="host names that browsers may ask for, beside localhost and addresses (docs/web.md)"
+    )
+    allow_changes: bool = Field(default=False, description="dead letters can be sent again from their page")
+    photos: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        2_000, description="the newest results that are kept in memory, to be filtered and sorted"
+    )
+
+
 class LogSettings(Section):
     """The level and the format of the log."""
 

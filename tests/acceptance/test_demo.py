@@ -1,6 +1,7 @@
 """The demo as a user runs it: the command, its exit code, what it prints, its gallery, and what it leaves behind."""
 
 import html
+import http.client
 import io
 import json
 import os
@@ -266,7 +267,7 @@ def tagged_in(page: str) -> dict[str, tuple[float, list[str]]]:
     """What the gallery shows of each photo by its id: quality score, and brands in order."""
     cards = re.findall(r'<li class="photo" data-photo="([^"]*)"[^>]* data-score="([^"]*)"(.*?)</li>', page, re.DOTALL)
     return {
-        html.unescape(photo_id): (float(score), re.findall(r'<span class="chip"[^>]*>(.*?) <b>', body))
+        html.unescape(photo_id): (float(score), re.findall(r'<span class="chip [^>]*>(.*?) <b>', body))
         for photo_id, score, body in cards
     }
 
@@ -300,6 +301,8 @@ def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(st
         assert tags["quality"]["score"] == float(fields["q"]) == score
         assert [brand["brand"] for brand in tags["brands"]] == json.loads(fields["brands"]) == brands
 
+    until(lambda: tagged_in(served_in(demo.said)) == shown, TIMEOUT_S, lambda: "the web page shows other tags")
+
     before_it, newest = ({model: pair[at] for model, pair in versions_published().items()} for at in (0, 1))
     for tags, number, models in [(first, 1, before_it), (published, 2, newest)]:
         assert {(each["version"].split(".")[1], *sorted(each["models"].items())) for each in tags.values()} == {
@@ -331,6 +334,18 @@ def test_a_background_job_ends_on_sigterm_and_nothing_is_left(start: Callable[..
     assert "Traceback" not in demo.said
     assert demo.left_behind(runs) == []
     assert not (demo.output / "env.sh").exists()
+
+
+def served_in(said: str) -> str:
+    """The first web page at the address that the demo prints."""
+    found = re.search(r"web page +http://(127\.0\.0\.1:\d+)/", said)
+    assert found is not None, said
+    connection = http.client.HTTPConnection(found[1], timeout=30)
+    try:
+        connection.request("GET", "/?order=best")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
 
 
 def verdict(tags: dict[str, Any]) -> tuple[int, bool, set[str]]:

@@ -13,9 +13,9 @@ from consumer.cli.main import app
 SETTINGS = 3
 COMMANDS = dict(commands_of(app))
 #: They print no answer.
-NO_JSON = {"run", "demo", "version", "schemas"}
+NO_JSON = {"run", "web", "demo", "version", "schemas"}
 #: They ask no server, or one that an event names, or go on until they are stopped.
-NO_WAIT = {"run", "demo", "version", "schemas", "config", "sizing", "check"}
+NO_WAIT = {"run", "web", "demo", "version", "schemas", "config", "sizing", "check"}
 #: They read no settings.
 NO_SETTINGS = {"demo", "version", "schemas", "sizing"}
 EXAMPLES = [
