@@ -1,6 +1,7 @@
 # `make demo` and `make test` work on a fresh machine and install what they need.
 SHELL := bash
 PHOTOS ?=
+MODELS ?=
 OUT ?= demo-output
 KEEP ?=
 SHORT ?=
@@ -17,8 +18,8 @@ help: ## show this list
 setup: ## install the service and the embedded servers only
 	@scripts/setup demo
 
-demo: setup ## tag the sample photos end to end on embedded servers (PHOTOS=dir: your own; KEEP=1: keep running; OUT=dir)
-	@$(BIN)/photo-tagger demo $(if $(PHOTOS),--photos "$(PHOTOS)") --output "$(OUT)" $(if $(KEEP),--keep)
+demo: setup ## tag the sample photos end to end on embedded servers (PHOTOS=dir, MODELS=dir: your own; KEEP=1: keep running; OUT=dir)
+	@$(BIN)/photo-tagger demo $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(MODELS),--models "$(MODELS)") --output "$(OUT)" $(if $(KEEP),--keep)
 
 models: ## compose data, train both models, publish a new version into triton_models/
 	@scripts/setup models

@@ -40,7 +40,9 @@ class ServedModel:
 class Geometry:
     """The short side of a photo is resized to `resize_short_side`, then the central `input_size`² is cut out."""
 
+    #: Pixels of the square that the model takes.
     input_size: int
+    #: Pixels of the short side before the cut.
     resize_short_side: int
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ from consumer import payloads
 from consumer.errors import PhotoRejected
 from consumer.tags import Brand as Brand
 from consumer.tags import Deletion as Deletion
+from consumer.tags import PhotoId as PhotoId
 from consumer.tags import Quality as Quality
 from consumer.tags import Source as Source
 from consumer.tags import Tags as Tags
@@ -61,16 +62,29 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("the time is outside the calendar") from None
 
 
+def _whole(value: object) -> object:
+    """A whole number that was written as `4.0`; any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 #: Without conversions, as in the schema: the text "7" is not a revision, the number 1700000000 is not a time.
 _STRICT: Final = ConfigDict(strict=True)
 Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_with_a_date), AfterValidator(_in_utc)]
-PhotoId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 #: A revision or a time in milliseconds: 13 decimal digits reach to the year 2286.
 MAX_REVISION: Final = 9_999_999_999_999
+#: JSON has one kind of number, and some languages write a whole one as `4.0`.
+Revision = Annotated[int, Field(ge=0, le=MAX_REVISION), BeforeValidator(_whole)]
 #: How far the time of an event may be ahead of its record's: a wrong clock would outrank every later event.
 MAX_CLOCK_AHEAD_S: Final = 86_400.0
 #: Earlier times stand for "no time" in some language or format: the year 1, 1601, 1900, 1904, 1970, 1980.
 EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
+#: A time of RFC 3339, from a year on; the schemas promise this form, and a few more are read (`2026-11-21T10:15Z`).
+_TIME: Final = (
+    r"^{year}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(\.[0-9]{{1,9}})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+TIME_FORM: Final = _TIME.format(year="[0-9]{4}")
+EventTime = Annotated[Moment, Field(json_schema_extra={"pattern": _TIME.format(year="(199[0-9]|[2-9][0-9]{3})")})]
 
 
 _SEPARATORS: Final = str.maketrans("", "", "-_")
@@ -112,14 +126,22 @@ class PhotoUploaded:
 
     __pydantic_config__: ClassVar = _STRICT
 
+    #: The photo; also the key of the record. Without control characters.
     photo_id: PhotoId
+    #: Where the photo is fetched from: an absolute URL of a scheme and host that the operator allows.
     uri: Annotated[str, Field(min_length=1, max_length=4096)]
-    uploaded_at: Moment
+    #: When this content was uploaded, with a time zone: not before 1990, at most a day after the record was written. It
+    #: orders the contents of a photo that have no `revision`.
+    uploaded_at: EventTime
     #: Orders the contents of one photo; without it, the time of upload does. A pipeline must not mix the two.
-    revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
+    revision: Revision | None = None
+    #: Who uploaded it; not read by the service.
     uploader: str | None = None
+    #: Where it was taken; not read by the service.
     place: str | None = None
+    #: The digest of the file: what is fetched and has another one is refused.
     content_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    #: Anything else about the photo; not read by the service.
     metadata: dict[str, Any] | None = None
 
 
@@ -129,10 +151,13 @@ class PhotoDeleted:
 
     __pydantic_config__: ClassVar = _STRICT
 
+    #: The photo, as in its upload; also the key of the record.
     photo_id: PhotoId
-    deleted_at: Moment
+    #: When it was deleted, with a time zone: not before 1990, at most a day after the record was written. The contents
+    #: that were uploaded up to then are deleted.
+    deleted_at: EventTime
     #: The last deleted revision, for pipelines that number their uploads.
-    revision: Annotated[int, Field(ge=0, le=MAX_REVISION)] | None = None
+    revision: Revision | None = None
 
 
 @dataclass(slots=True)

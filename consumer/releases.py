@@ -16,13 +16,13 @@ from consumer.contract import Geometry, ModelContract, label_checksum
 from consumer.errors import ContractMismatch
 from consumer.events import Moment, Record
 from consumer.payloads import explain
+from consumer.tags import Share
 
 #: Six digits of a version of tags; the highest number there marks deletions.
 MAX_RELEASE: Final = 999_998
 
 _Text = Annotated[str, Field(max_length=1000)]
 _Name = Annotated[str, Field(min_length=1, max_length=200)]
-_Share = Annotated[float, Field(ge=0, le=1)]
 #: As Triton writes it: the version is compared as text.
 _VERSION: Final = r"^[1-9][0-9]{0,2}$"
 
@@ -31,7 +31,9 @@ _VERSION: Final = r"^[1-9][0-9]{0,2}$"
 class ModelVersion:
     """One version of a model, by the names that Triton has for them."""
 
+    #: The name of the model.
     model: _Name
+    #: The number of the version.
     version: Annotated[str, Field(pattern=_VERSION)]
 
     def __str__(self) -> str:
@@ -42,8 +44,10 @@ class ModelVersion:
 class Decision:
     """From which score on a photo is good, and from which probability on it shows a brand."""
 
-    good_threshold: _Share
-    brand_threshold: _Share
+    #: The lowest score of a photo that is good.
+    good_threshold: Share
+    #: The lowest probability of a brand that is tagged.
+    brand_threshold: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +56,26 @@ class Release:
 
     __pydantic_config__: ClassVar = ConfigDict(strict=True)
 
+    #: What judges how good a photo is.
     quality: ModelVersion
+    #: What judges which brands it shows.
     brand: ModelVersion
+    #: The thresholds.
     decision: Decision
+    #: SHA-256 of the labels of the model of brands, joined by newlines.
     label_checksum: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    #: By model name.
+    #: What each model sees of a photo, by its name.
     geometries: dict[str, Geometry]
+    #: Why it was decided, for a person.
     reason: _Text
+    #: Who decided it.
     by: _Text
+    #: When it was decided.
     at: Moment
     #: The run whose answers are applied under this release.
     run: str | None = None
     #: The highest number that was used before the topic began: it continues a log that is gone.
-    numbers_after: Annotated[int, Field(ge=0, le=MAX_RELEASE)] = 0
+    numbers_after: Annotated[int, Field(ge=0, lt=MAX_RELEASE)] = 0
 
     @property
     def decides(self) -> tuple[object, ...]:

@@ -32,7 +32,10 @@ _RETRY_BUDGET_S: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Why and until when a record waits in the retry topic; `attempt` counts all attempts, `round` the waits."""
+    """Why and until when a record waits in the retry topic; `attempt` counts all attempts, `round` the waits.
+
+    `by` is the `traceparent` of the span that deferred it, where traces are on.
+    """
 
     reason: str
     detail: str
@@ -40,6 +43,7 @@ class Deferral:
     round: int
     not_before: datetime
     origin: Source
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,21 +5,44 @@ of this and adds the JSON form.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Annotated, ClassVar, Final
 
 _VERSION_FORM: Final = re.compile(r"[0-9]{13}\.[0-9]{6}\.[0-9]{13}")
 #: Numbers of 64 bits at most.
 _SOURCE_FORM: Final = re.compile(r"(.*)/([0-9]{1,19})/([0-9]{1,19})", re.DOTALL)
 
 
+class Bounds:
+    """Bounds of a field, in the words of a core schema of pydantic; that holds them, and the JSON Schema states them.
+
+    This module does without pydantic, which finds this method where it is there.
+    """
+
+    def __init__(self, **bounds: object) -> None:
+        self._bounds = bounds
+
+    def __get_pydantic_core_schema__(self, source: object, handler: Callable[[object], dict[str, object]]) -> object:
+        return {**handler(source), **self._bounds}
+
+
+#: A score, a probability or another share of 1.
+Share = Annotated[float, Bounds(ge=0, le=1)]
+PhotoId = Annotated[str, Bounds(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Version = Annotated[str, Bounds(pattern=f"^{_VERSION_FORM.pattern}$")]
+
+
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good the photo is: `score` 0..1, `level` 1 (unusable) to 5 (excellent), `good` above the threshold."""
+    """How good the photo is."""
 
-    score: float
-    level: int
+    #: From 0 (unusable) to 1 (excellent), to six digits.
+    score: Share
+    #: The nearest of five levels: 1 unusable, 5 excellent.
+    level: Annotated[int, Bounds(ge=1, le=5)]
+    #: Whether the score reaches the threshold of the release.
     good: bool
 
 
@@ -41,34 +64,49 @@ def scores_of(level: int) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Brand:
-    """A brand in the photo, with its probability 0..1."""
+    """A brand in the photo."""
 
+    #: Its name, one of the labels of the model.
     brand: str
-    probability: float
+    #: How sure it is that the photo shows it.
+    probability: Share
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The coordinates of the record that a decision comes from."""
 
+    #: The topic that it was first sent to.
     topic: str
-    partition: int
-    offset: int
+    #: Its partition there.
+    partition: Annotated[int, Bounds(ge=0, le=2**31 - 1)]
+    #: Its offset in the partition.
+    offset: Annotated[int, Bounds(ge=0, le=2**63 - 1)]
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
     """The tags of one photo, and the payload of `photo.tagged`."""
 
-    photo_id: str
+    __pydantic_config__: ClassVar = {"strict": True}
+
+    #: The photo, as in its upload; also the key of the record.
+    photo_id: PhotoId
+    #: How good the photo is.
     quality: Quality
+    #: The brands whose probability reaches the threshold of the release, the likeliest first.
     brands: tuple[Brand, ...]
-    #: Of every brand and of `no_logo`, rounded: another threshold needs no new inference.
-    probabilities: dict[str, float]
+    #: Of every brand and of `no_logo`, to four digits, for a threshold of one's own. Of a result that was published
+    #: again, the tagged brands alone.
+    probabilities: dict[str, Share]
+    #: The versions of the models that judged the photo, by name.
     models: dict[str, str]
-    version: str
+    #: The order of all results of one photo, `content.release.run`: compare it as text, the higher one is newer.
+    version: Version
+    #: The record of the upload.
     source: Source
-    tagged_at: datetime
+    #: When it was decided.
+    tagged_at: Annotated[datetime, Bounds(tz_constraint="aware")]
 
 
 @dataclass(frozen=True, slots=True)

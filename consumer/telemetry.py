@@ -38,6 +38,8 @@ LogEvent = Literal[
     "breaker.closed",
     "breaker.opened",
     "breaker.probed",
+    "collector.lost",
+    "collector.recovered",
     "commit.refused",
     "decode.hung",
     "dead_letter.published",
@@ -48,7 +50,10 @@ LogEvent = Literal[
     "host.recovered",
     "host.ran_out",
     "kafka.errored",
+    "letters.sent_again",
     "offsets.reset",
+    "page.failed",
+    "pages.served",
     "photo.deferred",
     "photo.failed",
     "photo.not_judged",
@@ -77,6 +82,8 @@ LogEvent = Literal[
     "service.stopping",
     "topic.misconfigured",
     "topics.unread",
+    "tracing.started",
+    "tracing.unavailable",
     "worker.ended",
     "worker.hung",
     "worker.killed",
@@ -87,6 +94,8 @@ LogEvent = Literal[
     "workers.stopping",
 ]
 Outcome = Literal["tagged", "unchanged", "superseded", "deleted", "deferred", "dead_lettered", "skipped"]
+#: Why a span did not get to the collector.
+SpanLoss = Literal["queue_full", "not_delivered"]
 Stage = Literal["fetch", "prepare", "infer", "write", "publish"]
 
 #: Of the process, as the configuration of structlog is.
@@ -140,6 +149,9 @@ class Metrics:
         )
         self.dedupe = counter("tagger_dedupe_total", "Photos by result of the score cache", ["result"])
         self.late = counter("tagger_late_completions_total", "Records finished after their partition was revoked")
+        self.spans_lost = counter(
+            "tagger_spans_lost_total", "Spans of traces that no collector got, by reason", ["reason"]
+        )
         self.stage_seconds = histogram(
             "tagger_stage_duration_seconds", "Time of one stage for one photo", ["stage"], buckets=_LATENCY_BUCKETS
         )
@@ -150,6 +162,8 @@ class Metrics:
             self.dead_letters.labels(name)
         for name in get_args(TransientReason):
             self.retries.labels(name)
+        for loss in get_args(SpanLoss):
+            self.spans_lost.labels(loss)
         # Looked up once: of each photo five stages are timed.
         self._stages: dict[Stage, Histogram] = {name: self.stage_seconds.labels(name) for name in get_args(Stage)}
         self.event_age_seconds = histogram(

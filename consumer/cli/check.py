@@ -6,10 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from consumer import settings
-from consumer.cli.console import Exit, echo_json, explained, out
+from consumer.cli.console import Exit, echo_json, explained, out, pairs
 from consumer.contract import MAX_SHORT_SIDE, Geometry
 
 if TYPE_CHECKING:
@@ -35,10 +34,7 @@ def check(
         geometry = None if input_size is None else Geometry(input_size, input_size)
         report = asyncio.run(check_photo(settings.load(), target, geometry))
     if out.is_terminal and not as_json:
-        table = Table.grid(padding=(0, 2))
-        for name, text in _rows(report):
-            table.add_row(name, text)
-        out.print(table)
+        out.print(pairs(_rows(report)))
     else:
         echo_json(_plain(report))
     if report.outcome != "accepted":

@@ -5,8 +5,9 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import IntEnum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,6 +16,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
 
 from consumer import settings
@@ -46,12 +48,49 @@ class PlainConsole(Console):
     A line break in a text is shown as an escape, too: it would forge a line.
     """
 
+    #: Whether JSON is wanted, whatever this is; rich asks while it is made.
+    as_json = False
+
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads it, and as a text."""
+        return super().is_terminal and not self.as_json
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the end of the process: rich would end it here.
+
+        Raises:
+            BrokenPipeError: always.
+        """
+        raise BrokenPipeError
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - passes them on
         """The text with escapes for what is not printable."""
         return super().render_str(printable(text), **options)
+
+
+def columns(*titles: str, names: int = 1) -> Table:
+    """A table whose first columns name the row, and are never cut or broken while there is room for them.
+
+    What is too long for its column goes on in the next line: rich would cut it.
+    """
+    made = Table(box=None, header_style="bold")
+    for number, title in enumerate(titles):
+        made.add_column(title, overflow="fold", no_wrap=number < names)
+    return made
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """What is known of one thing: names and values, none of which is cut."""
+    made = Table.grid(padding=(0, 2))
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, text in rows:
+        made.add_row(name, text)
+    return made
 
 
 out = PlainConsole()
@@ -63,7 +102,6 @@ class Exit(IntEnum):
 
     OK = 0
     FAILED = 1
-    USAGE = 2
     SETTINGS = 3
     CONTRACT = 4
     DEPENDENCY = 5
@@ -84,18 +122,47 @@ _CODES: Final[dict[type[TaggerError], Exit]] = {
 }
 
 
+#: Whether a command is begun again where a server does not answer.
+_PATIENT: Final = ContextVar("patient", default=False)
+
+
+@contextmanager
+def patience(*, left: bool) -> Iterator[None]:
+    """While some is left, `explained` lets a `DependencyDown` through to who begins the command again.
+
+    Yields:
+        Nothing.
+    """
+    token = _PATIENT.set(left)
+    try:
+        yield
+    finally:
+        _PATIENT.reset(token)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns a `TaggerError` into one line and its exit code; anything else is a bug and keeps its traceback."""
+    """Turns a `TaggerError` into one line and its exit code; anything else is a bug and keeps its traceback.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        DependencyDown: a server does not answer, and the command is begun again.
+    """
     try:
         yield
     except TaggerError as error:
+        if isinstance(error, DependencyDown) and _PATIENT.get():
+            raise
         text = str(error)
         if isinstance(error, SettingsError) and error.setting and not error.setting.startswith("-"):
             text = settings.located(error.setting, error.detail)
         for line in f"photo-tagger: {text}".splitlines():
             err.print(line, style="red")
-        raise typer.Exit(_CODES.get(type(error), Exit.FAILED)) from None
+        raise typer.Exit(
+            next((code for kind, code in _CODES.items() if isinstance(error, kind)), Exit.FAILED)
+        ) from None
 
 
 @contextmanager

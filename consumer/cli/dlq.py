@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import orjson
 import typer
-from rich.table import Table
 
 from consumer import events, settings
-from consumer.cli.console import Exit, echo_json, err, explained, out, progress_bar
-from consumer.cli.times import parse_time
+from consumer.cli.asking import asks
+from consumer.cli.console import Exit, columns, echo_json, err, explained, out, progress_bar
+from consumer.cli.times import check_range, parse_time
 from consumer.errors import REASONS, SettingsError
 from consumer.service.signals import noted_stop_signals
 
@@ -29,6 +29,7 @@ Until = Annotated[str | None, typer.Option(help="only before this time, in the s
 
 
 @app.command(name="list")
+@asks
 def list_(
     reason: Reason = None,
     photo: Photo = None,
@@ -44,12 +45,16 @@ def list_(
 
     with explained():
         most = (_SCREEN if out.is_terminal else 0) if limit is None else limit
-        listing = list_letters(settings.load(), _query(reason, photo, since, until), most)
+        loaded = settings.load()
+        listing = list_letters(loaded, _query(reason, photo, since, until), most)
+    if not listing.letters:
+        chosen = " like these" if any((reason, photo, since, until)) else ""
+        err.print(f"no dead letters{chosen} in {loaded.kafka.dead_topic}", style="yellow")
     if not out.is_terminal:
         for each in listing.letters:
             echo_json(_fields(each))
         return
-    table = Table("id", "time", "photo", "reason", "detail", "attempts", "state", box=None, header_style="bold")
+    table = columns("id", "time", "photo", "reason", "detail", "attempts", "state")
     for each in listing.letters:
         failure = each.letter.failure
         when = events.format_time(failure.failed_at)
@@ -61,6 +66,7 @@ def list_(
 
 
 @app.command()
+@asks
 def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="partition/offset, as `dlq list` shows it")],
 ) -> None:
@@ -82,6 +88,7 @@ def show(
 
 
 @app.command()
+@asks
 def retry(
     reason: Reason = None,
     photo: Photo = None,
@@ -133,6 +140,7 @@ def _query(reason: str | None, photo: str | None, since: str | None, until: str 
         raise SettingsError(f"unknown reason {reason!r}: use one of {', '.join(REASONS)}", setting="--reason")
     begin = None if since is None else parse_time(since, option="--since")
     end = None if until is None else parse_time(until, option="--until")
+    check_range(begin, end, option="--until")
     return Query(reason, photo, begin, end)
 
 

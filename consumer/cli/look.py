@@ -6,10 +6,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.table import Table
 
 from consumer import events, settings
-from consumer.cli.console import Exit, echo_json, err, explained, out
+from consumer.cli.asking import asks
+from consumer.cli.console import Exit, columns, echo_json, err, explained, out, pairs
 from consumer.errors import SettingsError
 from consumer.events import Tags
 
@@ -23,21 +23,24 @@ _AGAIN_S: Final = 0.5
 #: Where a service that listens on every address is reached from its own machine.
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - it is compared
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON also on a terminal")]
-
 
 @app.command()
-def lag(*, as_json: AsJson = False) -> None:
+@asks
+def lag() -> None:
     """Show how far the service is behind, by partition, with the age of the oldest unfinished record."""
     from consumer.operations.lag import lag as lag_of  # noqa: PLC0415 - `--help` must not load Kafka
 
     with explained():
-        rows = lag_of(settings.load())
-    if not out.is_terminal or as_json:
+        loaded = settings.load()
+        rows = lag_of(loaded)
+    if all(row.committed is None for row in rows):
+        told = f"group {loaded.kafka.group_id} has committed nothing: it never ran here, or kafka.group_id is another"
+        err.print(told, style="yellow")
+    if not out.is_terminal:
         for row in rows:
             echo_json(row)
         return
-    table = Table("topic", "partition", "committed", "end", "lag", "oldest", box=None, header_style="bold")
+    table = columns("topic", "partition", "committed", "end", "lag", "oldest", names=2)
     for row in rows:
         committed = "nothing" if row.committed is None else str(row.committed)
         oldest = "" if row.oldest_age_s is None else f"{row.oldest_age_s:,.1f} s"
@@ -47,8 +50,9 @@ def lag(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@asks
 def ready(
-    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until it is")] = 0.0,
+    wait_s: Annotated[float, typer.Option("--wait-s", "--wait", help="seconds to wait until it is", min=0)] = 0.0,
 ) -> None:
     """Ask the service on this machine whether it can tag photos now. Exit code 5 if not, with what it waits for."""
     with explained():
@@ -57,10 +61,13 @@ def ready(
             raise SettingsError("it is false: nothing answers", setting="health.enabled")
         host = _LOOPBACK.get(health.host, health.host)
     why = asyncio.run(_not_ready(f"http://{_bracketed(host)}:{health.port}/ready", wait_s))
+    if out.as_json:
+        echo_json({"ready": why is None, "waiting_for": why})
+    elif why is None:
+        out.print("ready")
     if why is not None:
         err.print(f"not ready: {why}", style="yellow")
         raise typer.Exit(Exit.DEPENDENCY)
-    out.print("ready")
 
 
 async def _not_ready(url: str, wait_s: float) -> str | None:
@@ -87,21 +94,17 @@ def _bracketed(host: str) -> str:
 
 
 @app.command()
+@asks
 def status(
     photo_id: Annotated[str, typer.Argument(help="photo id")],
-    *,
-    as_json: AsJson = False,
 ) -> None:
     """Show all that is known of one photo: tags, waits, dead letters. Exit code 6 if it was never seen."""
     from consumer.operations.status import status as status_of  # noqa: PLC0415 - as in `lag`
 
     with explained():
         found = status_of(settings.load(), photo_id)
-    if out.is_terminal and not as_json:
-        table = Table.grid(padding=(0, 2))
-        for name, text in _rows(found):
-            table.add_row(name, text)
-        out.print(table)
+    if out.is_terminal:
+        out.print(pairs(_rows(found)))
     else:
         echo_json(found)
     if found.state == "not_seen":

@@ -3,18 +3,21 @@
 import asyncio
 import os
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
-from rich.table import Table
 
 from consumer import __version__, events, settings
-from consumer.cli import check, dlq, look, models, read, redis, runs, size
+from consumer.cli import check, dlq, doctor, look, models, read, redis, runs, size, web
+from consumer.cli.asking import AsJson, asks
+from consumer.cli.commands import Commands
 from consumer.cli.console import (
     Exit,
+    columns,
     echo_json,
     err,
     explained,
@@ -24,8 +27,9 @@ from consumer.cli.console import (
     patiently,
     progress_bar,
 )
+from consumer.cli.helps import add_helps
 from consumer.cli.times import parse_time
-from consumer.errors import DependencyDown
+from consumer.errors import DependencyDown, SettingsError
 from consumer.service import worker
 
 app = typer.Typer(
@@ -33,16 +37,22 @@ app = typer.Typer(
     help="Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=Commands,
+    # Plain helps: typer's boxes cut the names of variables at 80 columns.
+    rich_markup_mode=None,
+    # Settings begin with TAGGER_, of which none that is unknown is taken: options have another prefix.
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "PHOTO_TAGGER"},
 )
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
 app.add_typer(redis.app)
 app.add_typer(check.app)
+app.add_typer(doctor.app)
 app.add_typer(look.app)
 app.add_typer(read.app)
 app.add_typer(size.app)
+app.add_typer(web.app)
 
 #: A worker that ends with one of these is not restarted; the supervisor ends with the same code.
 _FINAL: Final = frozenset({int(Exit.SETTINGS), int(Exit.CONTRACT)})
@@ -85,15 +95,15 @@ def run(
 
 
 @app.command()
-def config() -> None:
-    """Print every setting with its value and where it comes from; secrets are masked."""
+def config(*, as_json: AsJson = False) -> None:
+    """Print every setting with its value and where it comes from; secrets are masked. JSON lines in a pipe."""
     with explained():
         rows = settings.rows(settings.load())
-    if not out.is_terminal:
+    if as_json or not out.is_terminal:
         for row in rows:
             echo_json(row)
         return
-    table = Table("setting", "value", "from", "meaning", box=None, header_style="bold")
+    table = columns("setting", "value", "from", "meaning")
     for row in rows:
         table.add_row(row.name, row.value, row.origin, row.description)
     out.print(table)
@@ -102,10 +112,11 @@ def config() -> None:
 
 
 @app.command()
+@asks
 def topics(
     partitions: Annotated[int, typer.Option(help="partitions of the upload and result topics", min=1)] = 4,
     replication: Annotated[int, typer.Option(help="copies of each partition", min=1)] = 1,
-    wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not up yet")] = 30.0,
+    wait_s: Annotated[float, typer.Option(help="seconds to wait for a cluster that is not up yet", min=0)] = 30.0,
 ) -> None:
     """Create the topics that are missing; existing ones stay as they are, and those that lose records are named."""
     from consumer.operations.admin import create_topics_patiently, review_topics  # noqa: PLC0415 - as in `run`
@@ -114,11 +125,15 @@ def topics(
         loaded = settings.load()
         waits = cache(lambda reason: err.print(f"waiting {wait_s:g} s for kafka: {reason}", style="yellow"))
         created = create_topics_patiently(loaded, partitions, replication, wait_s, waits)
-    out.print(f"created {', '.join(created)}" if created else "all topics exist")
+    if not out.as_json:
+        out.print(f"created {', '.join(created)}" if created else "all topics exist")
     try:
         problems = review_topics(loaded)
     except DependencyDown as unread:
-        out.print(f"their settings cannot be read: {unread.detail}")
+        problems = []
+        err.print(f"their settings cannot be read: {unread.detail}")
+    if out.as_json:
+        echo_json({"created": created, "problems": [{**asdict(each), "mend": each.mend} for each in problems]})
         return
     for problem in problems:
         err.print(f"{problem.topic}: {problem.setting}={problem.value}: {problem.detail}", style="yellow")
@@ -127,6 +142,7 @@ def topics(
 
 
 @app.command()
+@asks
 def send(
     uri: Annotated[str, typer.Argument(help="where the photo is: https://..., file:///...")],
     photo_id: Annotated[
@@ -143,16 +159,22 @@ def send(
     event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
     with explained():
         place = send_event(settings.load(), event)
-    out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}")
+    if out.as_json:
+        echo_json({"photo_id": name, "record": place})
+    else:
+        out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}")
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def replay(
     since: Annotated[str, typer.Option("--from", help="2026-11-21T10:00:00Z, 2h (ago) or beginning")],
     until: Annotated[str, typer.Option("--to", help="the same forms, or now")] = "now",
     name: Annotated[str | None, typer.Option(help="id of the run that it is; by default its time")] = None,
-    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait for Kafka and Triton to answer")] = 30.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", "--wait", help="seconds to wait for Kafka and Triton to answer", min=0)
+    ] = 30.0,
 ) -> None:
     """Tag the events of a time range again under the release in force; a run, which `runs work` goes on with."""
     from consumer.operations import replay as replaying  # noqa: PLC0415 - as in `run`
@@ -184,7 +206,12 @@ def schemas(
     """Write the JSON Schemas of the events, and the image formats that are read."""
     from consumer.operations.schemas import write_schemas  # noqa: PLC0415 - as in `run`
 
-    for path in write_schemas(output):
+    with explained():
+        try:
+            paths = write_schemas(output)
+        except OSError as error:
+            raise SettingsError(f"cannot write to {output}: {error.strerror}", setting="--output") from None
+    for path in paths:
         out.print(str(path))
 
 
@@ -193,6 +220,9 @@ def schemas(
 def demo(
     photos: Annotated[Path | None, typer.Option(help="a folder of your own photos")] = None,
     output: Annotated[Path, typer.Option(help="where the gallery and the logs go")] = Path("demo-output"),
+    own_models: Annotated[
+        Path | None, typer.Option("--models", help="another model repository, as training publishes it")
+    ] = None,
     kafka: Annotated[
         Literal["auto", "real", "mock"], typer.Option(help="auto: the real one if Java and Maven are installed")
     ] = "auto",
@@ -203,7 +233,7 @@ def demo(
     from consumer.demo.run import run_demo  # noqa: PLC0415 - as in `run`
 
     with explained():
-        raise typer.Exit(run_demo(photos, output, kafka=kafka, keep=keep))
+        raise typer.Exit(run_demo(photos, output, kafka=kafka, models=own_models, keep=keep))
 
 
 @app.command()
@@ -220,6 +250,10 @@ def options(
     ] = False,
 ) -> None:
     """Tags uploaded photos with quality and brands: Kafka in, Triton, Redis and Kafka out."""
+
+
+app.command(name="retag")(runs.retag)
+add_helps(app)
 
 
 def _name_in(uri: str) -> str:

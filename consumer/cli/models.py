@@ -5,10 +5,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
 from consumer import events, settings
-from consumer.cli.console import Exit, echo_json, err, explained, out
+from consumer.cli.asking import asks
+from consumer.cli.console import Exit, columns, echo_json, err, explained, out
 from consumer.errors import DependencyDown
 from consumer.escape import printable
 
@@ -48,6 +48,7 @@ Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="by default 
 
 
 @app.command(name="list")
+@asks
 def list_() -> None:
     """List the versions in the repository and in Triton, with the release that uses each; JSON lines in a pipe."""
     from consumer.operations import models, promotion  # noqa: PLC0415 - `--help` must not load Triton's client
@@ -65,7 +66,7 @@ def list_() -> None:
         for row in rows:
             echo_json(row)
         return
-    table = Table("model", "version", "in Triton", "release", "published", "figures", "size", box=None)
+    table = columns("model", "version", "in Triton", "release", "published", "figures", "size", names=2)
     for row in rows:
         figures = ", ".join(f"{name} {value:.3f}" for name, value in (row["figures"] or {}).items())
         size = "" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
@@ -76,6 +77,7 @@ def list_() -> None:
 
 
 @app.command()
+@asks
 def load(name: Name, version: Version) -> None:
     """Load a version beside those that are loaded, which go on serving. Exit code 1 if Triton cannot load it."""
     from consumer.operations import models  # noqa: PLC0415 - as in `list_`
@@ -88,6 +90,7 @@ def load(name: Name, version: Version) -> None:
 
 
 @app.command()
+@asks
 def verify(name: Name, version: Version) -> None:
     """Compare a loaded version's answers to its golden photos, and its files. Exit code 1 if one differs.
 
@@ -103,6 +106,7 @@ def verify(name: Name, version: Version) -> None:
 
 
 @app.command()
+@asks
 def promote(
     reason: Reason,
     quality: Promoted = None,
@@ -128,6 +132,7 @@ def promote(
 
 
 @app.command()
+@asks
 def rollback(
     reason: Reason,
     to: Annotated[
@@ -143,6 +148,7 @@ def rollback(
 
 
 @app.command()
+@asks
 def retire(name: Name, version: Version) -> None:
     """Unload a version. Exit code 8 if the release in force uses it, or the one before."""
     from consumer.operations import promotion  # noqa: PLC0415 - as in `list_`
@@ -154,18 +160,23 @@ def retire(name: Name, version: Version) -> None:
 
 
 @app.command()
+@asks
 def releases() -> None:
     """List the releases that came into force, oldest first; JSON lines in a pipe."""
     from consumer.operations import promotion  # noqa: PLC0415 - as in `list_`
     from consumer.releases import in_force  # noqa: PLC0415 - as in `list_`
 
     with explained():
-        chain = in_force(asyncio.run(promotion.read_log(settings.load())))
+        loaded = settings.load()
+        chain = in_force(asyncio.run(promotion.read_log(loaded)))
+    if not chain:
+        told = f"no releases in {loaded.kafka.releases_topic}: the service makes the first one when it starts"
+        err.print(told, style="yellow")
     if not out.is_terminal:
         for each in chain:
             echo_json(_release(each))
         return
-    table = Table("release", "time", "quality", "brand", "good from", "brand from", "by", "reason", "run", box=None)
+    table = columns("release", "time", "quality", "brand", "good from", "brand from", "by", "reason", "run")
     for each in chain:
         now = each.release
         judges = (str(now.quality), str(now.brand))
@@ -245,7 +256,7 @@ def _tell_verified(found: "Verification") -> None:
         summary = {name: value for name, value in asdict(found).items() if name != "comparisons"}
         echo_json({**summary, "passed": found.passed})
         return
-    table = Table("photo", "output", "expected", "got", "difference", "", box=None, header_style="bold")
+    table = columns("photo", "output", "expected", "got", "difference", "", names=2)
     for each in found.comparisons:
         got = "" if each.got is None else f"{each.got:.6f}"
         difference = "" if each.difference is None else f"{each.difference:.1e}"

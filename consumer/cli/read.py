@@ -9,19 +9,21 @@ import typer
 from rich.table import Table
 
 from consumer import events, settings
-from consumer.cli.console import Exit, echo_json, err, explained, out
+from consumer.cli.asking import asks
+from consumer.cli.console import Exit, columns, echo_json, err, explained, out
 from consumer.cli.times import parse_time
 from consumer.events import Tags
 
 app = typer.Typer()
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON also on a terminal")]
-
 
 @app.command()
+@asks
 def tags(
     photo_ids: Annotated[list[str], typer.Argument(help="one id or many")],
-    wait_s: Annotated[float, typer.Option("--wait", help="seconds to wait until all have tags")] = 0.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", "--wait", help="seconds to wait until all have tags", min=0)
+    ] = 0.0,
 ) -> None:
     """Show the tags of photos; JSON lines in a pipe. Exit code 6 if one has none."""
     from consumer.operations.status import await_tags  # noqa: PLC0415 - `--help` must not load Kafka
@@ -44,6 +46,7 @@ def tags(
 
 
 @app.command()
+@asks
 def find(
     brands: Annotated[
         list[str] | None, typer.Argument(help="brands as the model names them; without, good photos")
@@ -54,7 +57,6 @@ def find(
     since: Annotated[str | None, typer.Option(help="tagged since: 2026-11-21T10:00:00Z or 2h (ago)")] = None,
     limit: Annotated[int, typer.Option(help="most photos", min=1)] = 20,
     cursor: Annotated[str | None, typer.Option(help="goes on behind an earlier page, as that said")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """List the best photos that show any of the brands, or the best of all good photos; best first.
 
@@ -76,7 +78,7 @@ def find(
         if not wanted:
             err.print(f"no good photo{narrowed}", style="yellow")
     for photo in photos:
-        if out.is_terminal and not as_json:
+        if out.is_terminal:
             shown = f"  {' · '.join(photo.brands)}" if photo.brands else ""
             out.print(f"{photo.quality:.3f}  {photo.level}/5  {photo.photo_id}{shown}")
         else:
@@ -86,7 +88,8 @@ def find(
 
 
 @app.command()
-def brands(*, as_json: AsJson = False) -> None:
+@asks
+def brands() -> None:
     """List the brands that photos show, with the number of photos of each, the most frequent first.
 
     They are those of the index in Redis: a brand that the model knows and no photo shows is not among them.
@@ -99,7 +102,7 @@ def brands(*, as_json: AsJson = False) -> None:
         err.print("no photo shows a brand", style="yellow")
     width = len(f"{max(counts.values(), default=0):,}")
     for brand, count in counts.items():
-        if out.is_terminal and not as_json:
+        if out.is_terminal:
             out.print(f"{count:>{width},}  {brand}")
         else:
             echo_json({"brand": brand, "photos": count})
@@ -129,9 +132,7 @@ def _warn(detail: str) -> None:
 
 
 def _tags_table(rows: list[Tags]) -> Table:
-    table = Table(box=None, header_style="bold")
-    for column in ("photo", "quality", "good", "brands", "models", "tagged at"):
-        table.add_column(column, overflow="fold")
+    table = columns("photo", "quality", "good", "brands", "models", "tagged at")
     for row in rows:
         shown = " · ".join(f"{brand.brand} {brand.probability:.2f}" for brand in row.brands) or "none"
         models = ", ".join(f"{name} {number}" for name, number in row.models.items())

@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from consumer import settings
+from consumer.cli.asking import asks
 from consumer.cli.console import Exit, echo_json, err, explained, job_log, out, progress_bar
 
 app = typer.Typer()
 
 
 @app.command()
+@asks
 def rebuild(
     *,
     check: Annotated[bool, typer.Option("--check", help="compare only; exit code 1 if Redis differs")] = False,
@@ -43,6 +45,7 @@ def rebuild(
 
 
 @app.command()
+@asks
 def sweep(
     *,
     execute: Annotated[

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consumer.cli.console import err
-from consumer.cli.times import parse_time
+from consumer.cli.times import check_range, parse_time
 from consumer.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -37,9 +37,16 @@ Name = Annotated[str | None, typer.Option(help="id of the new run; by default it
 DryRun = Annotated[bool, typer.Option("--dry-run", help="say how many records it is over, and write nothing")]
 
 
-def time_of(text: str | None, option: str) -> datetime | None:
-    """The moment of an option, where it is given."""
-    return None if text is None else parse_time(text, option=option)
+def range_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """The moments of `--from` and `--to`, where they are given.
+
+    Raises:
+        SettingsError: one is none, or the range ends before it begins.
+    """
+    begin = None if since is None else parse_time(since, option="--from")
+    end = None if until is None else parse_time(until, option="--to")
+    check_range(begin, end, option="--to")
+    return begin, end
 
 
 def offsets_of(texts: list[str] | None) -> dict[int, range] | None:

@@ -5,10 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from consumer import settings
-from consumer.cli.console import Exit, echo_json, explained, job_log, leaving_hung_threads, out, progress_bar
+from consumer.cli.asking import asks
+from consumer.cli.console import (
+    Exit,
+    columns,
+    echo_json,
+    err,
+    explained,
+    job_log,
+    leaving_hung_threads,
+    out,
+    progress_bar,
+)
 from consumer.cli.models import Promoted, Reason, Threshold, wish_of
 from consumer.cli.run_options import (
     Brands,
@@ -22,9 +32,9 @@ from consumer.cli.run_options import (
     Since,
     Until,
     offsets_of,
+    range_of,
     selection_of,
     telling,
-    time_of,
 )
 from consumer.errors import SettingsError
 
@@ -42,6 +52,7 @@ app = typer.Typer(
 
 
 @app.command()
+@asks
 def start(
     *,
     reason: Reason,
@@ -67,8 +78,7 @@ def start(
     with explained():
         plan = Plan(
             "rescore",
-            time_of(since, "--from"),
-            time_of(until, "--to"),
+            *range_of(since, until),
             offsets_of(offsets),
             selection_of(ids, brands, levels),
             letters=letters,
@@ -81,6 +91,7 @@ def start(
 
 
 @app.command()
+@asks
 def retag(
     *,
     reason: Reason,
@@ -98,13 +109,14 @@ def retag(
     from consumer.operations.runs import Plan  # noqa: PLC0415 - as in `start`
 
     with explained():
-        plan = Plan("retag", time_of(since, "--from"), time_of(until, "--to"), None, selection_of(ids, brands, levels))
+        plan = Plan("retag", *range_of(since, until), None, selection_of(ids, brands, levels))
         loaded = settings.load()
         wish = wish_of(loaded, None, None, good_threshold, brand_threshold)
         _start(loaded, plan, wish, reason, name, dry_run=dry_run)
 
 
 @app.command(name="list")
+@asks
 def list_() -> None:
     """List the runs; JSON lines in a pipe."""
     from consumer.operations import run_log  # noqa: PLC0415 - as in `start`
@@ -112,11 +124,13 @@ def list_() -> None:
     with explained():
         loaded = settings.load()
         runs = list(run_log.read_all(loaded.kafka).values())
+    if not runs:
+        err.print(f"no runs in {loaded.kafka.runs_topic}; begin one: photo-tagger runs start --help", style="yellow")
     if not out.is_terminal:
         for run in runs:
             echo_json(_row(run))
         return
-    table = Table("run", "state", "kind", "candidate", "over", "by", "why", box=None)
+    table = columns("run", "state", "kind", "candidate", "over", "by", "why")
     for run in runs:
         row = _row(run)
         table.add_row(*(str(row[key]) for key in ("run", "state", "kind", "candidate", "over", "by", "reason")))
@@ -124,6 +138,7 @@ def list_() -> None:
 
 
 @app.command()
+@asks
 def show(run_id: Id) -> None:
     """Show one run: what it is over, how far it is, and what became of it."""
     from consumer.operations import run_log  # noqa: PLC0415 - as in `start`
@@ -145,6 +160,7 @@ def show(run_id: Id) -> None:
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def work(run_id: Id) -> None:
     """Judge the photos of a run until none is left; any number of hosts may work on one. Exit code 1 if stopped."""
@@ -169,24 +185,28 @@ def work(run_id: Id) -> None:
 
 
 @app.command()
+@asks
 def pause(run_id: Id) -> None:
     """Let the workers of a run wait."""
     _move(run_id, "pause")
 
 
 @app.command()
+@asks
 def resume(run_id: Id) -> None:
     """Let the workers of a run go on."""
     _move(run_id, "resume")
 
 
 @app.command()
+@asks
 def cancel(run_id: Id) -> None:
     """End a run; its answers stay until it is deleted."""
     _move(run_id, "cancel")
 
 
 @app.command()
+@asks
 def diff(
     run_id: Id,
     output: Annotated[Path, typer.Option(help="folder for RUN.html and RUN.json")] = Path("runs"),
@@ -216,6 +236,7 @@ def diff(
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def promote(
     run_id: Id,
@@ -234,6 +255,7 @@ def promote(
 
 
 @app.command()
+@asks
 @leaving_hung_threads()
 def rollback(run_id: Id, reason: Reason) -> None:
     """Put back into force what was before a run, under a newer release, with the tags of then."""
@@ -247,13 +269,17 @@ def rollback(run_id: Id, reason: Reason) -> None:
 
 
 @app.command()
+@asks
 def delete(run_id: Id) -> None:
     """Delete a run, its answers and its positions; what was applied of it stays."""
     from consumer.operations import runs  # noqa: PLC0415 - as in `start`
 
     with explained():
         runs.delete(settings.load(), run_id)
-    out.print(f"run {run_id} is deleted")
+    if out.as_json:
+        echo_json({"run": run_id, "state": "deleted"})
+    else:
+        out.print(f"run {run_id} is deleted")
 
 
 def _start(loaded: "Settings", plan: "Plan", wish: "Wish", reason: str, name: str | None, *, dry_run: bool) -> None:
@@ -281,7 +307,10 @@ def _move(run_id: str, action: str) -> None:
 
     with explained():
         run = runs.move(settings.load(), run_id, action)
-    out.print(f"run {run_id} is {run.state}")
+    if out.as_json:
+        echo_json({"run": run_id, "state": run.state})
+    else:
+        out.print(f"run {run_id} is {run.state}")
 
 
 def _row(run: "Run") -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
-from consumer.cli.console import echo_json, explained, out
+from consumer.cli.console import columns, echo_json, explained, out
 from consumer.errors import SettingsError
 from consumer.sizing import Costs, Need, size
 
@@ -37,12 +36,12 @@ def sizing(
     if not out.is_terminal or as_json:
         echo_json(found)
         return
-    table = Table("needed", "how much", "because", box=None, header_style="bold")
+    table = columns("needed", "how much", "because")
     for need in found.needs:
         table.add_row(need.what, _amount(need), need.why)
     out.print(table)
     out.print()
-    table = Table("full first", "at photos/s", "then", box=None, header_style="bold")
+    table = columns("full first", "at photos/s", "then")
     for bound in found.bounds:
         table.add_row(bound.what, f"{bound.photos_per_s:,.0f}", bound.then)
     out.print(table)

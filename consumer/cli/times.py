@@ -5,6 +5,18 @@ from datetime import UTC, datetime, timedelta
 from consumer.errors import SettingsError
 
 
+def check_range(begin: datetime | None, end: datetime | None, *, option: str) -> None:
+    """Refuses a range in which nothing can be.
+
+    Raises:
+        SettingsError: it ends before it begins; the message names the `option` of its end.
+    """
+    if begin is not None and end is not None and end <= begin:
+        form = "%Y-%m-%d %H:%M:%S"
+        ends = f"the range ends at {end:{form}}, before it begins at {begin:{form}}"
+        raise SettingsError(ends, setting=option)
+
+
 def parse_time(text: str, now: datetime | None = None, *, option: str = "") -> datetime:
     """A time with a zone: RFC 3339, `now`, `beginning`, or an age such as `90s`, `15m`, `2h`, `3d`.
 

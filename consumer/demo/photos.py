@@ -8,11 +8,12 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from consumer.demo import failing
-from consumer.errors import Reason, TaggerError
+from consumer.errors import Reason, SettingsError
 from consumer.imaging.formats import photo_suffixes
 
 #: Photos in unsupported formats are published as well: the page shows why they are rejected.
 SUFFIXES: Final = photo_suffixes()
+_OPTION: Final = "--photos"
 MAX_PHOTOS: Final = 5_000
 SAMPLES: Final = Path(__file__).resolve().parents[1] / "embedded" / "samples"
 #: An event's photo id has at most 200 characters; the rest is for the number that makes an id unique.
@@ -20,8 +21,8 @@ _MAX_STEM: Final = 180
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class BadFolder(TaggerError):
-    """A folder that the user named cannot be used; the message names it and says why."""
+class BadFolder(SettingsError):
+    """A folder that the user named cannot be used; the message names it, its option, and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,15 @@ def find_photos(folder: Path) -> Found:
         BadFolder: There is no such folder, or no photo in it.
     """
     if not folder.is_dir():
-        raise BadFolder(f"{folder} is not a folder; PHOTOS=dir names a folder with photos")
+        raise BadFolder(f"{folder} is no folder; PHOTOS=dir names one with photos", setting=_OPTION)
     root = folder.resolve()
     candidates = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     photos = [path for path in candidates if path.is_file() and path.resolve().is_relative_to(root)]
     named = [path for path in photos if _is_utf8(path.relative_to(folder))]
     if not named:
-        raise BadFolder(f"no photos in {folder}; a photo is a file that ends in {' '.join(sorted(SUFFIXES))}")
+        raise BadFolder(
+            f"no photos in {folder}; a photo is a file that ends in {' '.join(sorted(SUFFIXES))}", setting=_OPTION
+        )
     notes = []
     if len(named) < len(photos):
         notes.append(f"{len(photos) - len(named)} files are left out: their names are not UTF-8")

@@ -1,6 +1,7 @@
 """The demo's output: styled on a terminal, plain lines elsewhere."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,8 @@ from rich.text import Text
 from consumer.demo.ledger import Numbers
 from consumer.embedded.paths import repository_root
 from consumer.escape import printable
-from consumer.web.gallery import LEVELS, DeadLetter, Link, TaggedPhoto
+from consumer.web.gallery import DeadLetter, Link, TaggedPhoto
+from consumer.web.pages import LEVELS
 
 _EXAMPLES: Final = 6
 _DEAD_LETTERS_SHOWN: Final = 6
@@ -27,6 +29,7 @@ _NEXT_IN_A_CHECKOUT: Final = (
     ("docker compose up --build --wait", "the same on the real stack"),
     ("make models", "train both models and publish a new version"),
     (".venv/bin/photo-tagger runs --help", "judge under other models, compare, promote, go back"),
+    ('export PATH="$PWD/.venv/bin:$PATH"', "lets photo-tagger be found, as the docs write it"),
 )
 _NEXT_INSTALLED: Final = (
     ("photo-tagger demo --photos dir", "tag your own photos"),
@@ -63,11 +66,12 @@ class Reporter:
         """Prints a heading."""
         self._line(Text(printable(text), "bold"))
 
-    def holding(self, environment: Path, redis_url: str) -> None:
-        """Prints commands for another terminal while everything keeps running."""
+    def holding(self, environment: Path, redis_url: str, web: str) -> None:
+        """Prints where the web page is, and commands for another terminal while everything keeps running."""
+        self._line(Text.assemble("web page ", (web, "underline"), "  photos, dead letters, runs, how the service does"))
         self.title("everything stays up until Ctrl-C; in another terminal:")
         for line in (
-            f"source {environment}",
+            f"source {shlex.quote(str(environment))}",
             "photo-tagger find puma",
             "photo-tagger models releases",
             "photo-tagger replay --from 1h",

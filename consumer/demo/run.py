@@ -20,9 +20,9 @@ from consumer.demo.failing import write_failing
 from consumer.demo.ledger import Ledger, numbers_of, problems_of
 from consumer.demo.photos import SAMPLES, BadFolder, DemoPhoto, Found, find_photos, plan
 from consumer.demo.report import Reporter
-from consumer.demo.service import Service
+from consumer.demo.service import Service, WebPage
 from consumer.embedded.environment import prepare_servers_environment
-from consumer.embedded.mock_kafka import MockKafka
+from consumer.embedded.mock_kafka import MARK
 from consumer.embedded.paths import model_repository
 from consumer.embedded.photos import PhotoHost
 from consumer.embedded.process import EmbeddedServerError, GuardianClient
@@ -34,10 +34,17 @@ from consumer.topic_names import TopicNames
 
 _PATIENCE_S: Final = 60.0
 _PROBLEMS_SHOWN: Final = 10
-_OK, _FAILED, _USAGE, _INTERRUPTED = 0, 1, 2, 130
+_OK, _FAILED, _INTERRUPTED = 0, 1, 130
 
 
-def run_demo(photos: Path | None, output: Path, kafka: KafkaMode = "auto", *, keep: bool = False) -> int:
+def run_demo(
+    photos: Path | None,
+    output: Path,
+    kafka: KafkaMode = "auto",
+    *,
+    models: Path | None = None,
+    keep: bool = False,
+) -> int:
     """Tags photos end to end on embedded servers and writes `gallery.html` and `logs/` into `output`.
 
     Where the repository has several versions of a model, the newest takes the place of the one before it at the end, by
@@ -48,12 +55,16 @@ def run_demo(photos: Path | None, output: Path, kafka: KafkaMode = "auto", *, ke
     Args:
         photos: A folder of the user's own; the built-in samples by default.
         output: Created if need be.
+        models: The Triton model repository; by default that of the project.
         kafka: Which Kafka; "auto" is the real one where it can run.
-        keep: Leaves everything running until Ctrl-C, with its settings in `env.sh` for other programs.
+        keep: Leaves everything running until Ctrl-C, with a web page, and its settings in `env.sh` for other programs.
 
     Returns:
         The exit code: 0 if every photo got the expected outcome, the same in the result topic and in Redis; 1 if not,
-        or if a server failed; 2 if the photos or the output folder cannot be used; 130 after Ctrl-C.
+        or if a server failed; 130 after Ctrl-C.
+
+    Raises:
+        BadFolder: the photos, the models or the output folder cannot be used.
     """
     report = Reporter()
     # The servers run in folders of their own.
@@ -62,16 +73,19 @@ def run_demo(photos: Path | None, output: Path, kafka: KafkaMode = "auto", *, ke
     try:
         with _terminable():
             found = find_photos(photos or SAMPLES)
+            repository = _repository(models)
             _prepare_output(output, logs)
             own = "sample photos" if photos is None else f"photos from {found.folder}"
             report.title(f"photo-tagger demo: {len(found.paths)} {own}, and four that must fail")
             for note in found.notes:
                 report.note(note)
             prepare_servers_environment(kafka, report.step)
-            return _run(found, output, report, kafka, all_tagged=photos is None, keep=keep)
-    except BadFolder as error:
-        report.problem(str(error))
-        return _USAGE
+            own_models = models is not None
+            return _run(
+                found, repository, output, report, kafka, all_tagged=photos is None and not own_models, keep=keep
+            )
+    except BadFolder:
+        raise
     except KeyboardInterrupt:
         report.note("stopped; nothing is left running")
         return _INTERRUPTED
@@ -80,11 +94,13 @@ def run_demo(photos: Path | None, output: Path, kafka: KafkaMode = "auto", *, ke
         return _FAILED
 
 
-def _run(found: Found, output: Path, report: Reporter, kafka: KafkaMode, *, all_tagged: bool, keep: bool) -> int:
+def _run(
+    found: Found, repository: Path, output: Path, report: Reporter, kafka: KafkaMode, *, all_tagged: bool, keep: bool
+) -> int:
     """Everything that needs the servers; returns the exit code."""
     logs, names = output / "logs", TopicNames()
     with contextlib.ExitStack() as stack:
-        servers = stack.enter_context(start_stack(logs, model_repository(), kafka, partial(_report_line, report)))
+        servers = stack.enter_context(start_stack(logs, repository, kafka, partial(_report_line, report)))
         guardian = stack.enter_context(GuardianClient(logs))
         failing = guardian.folder / "failing"
         failing.mkdir()
@@ -93,7 +109,7 @@ def _run(found: Found, output: Path, report: Reporter, kafka: KafkaMode, *, all_
         photos = plan(found, host.base_url, write_failing(failing), failing_host.base_url)
         traffic.prepare_topics(servers.kafka.bootstrap_servers, names, is_mock=servers.kafka.is_mock)
         report.step(f"topics {names.uploads}, {names.tags}, {names.dead}")
-        service = Service(guardian, servers, names, [host.base_url, failing_host.base_url])
+        service = Service(guardian, servers, names, [host.base_url, failing_host.base_url], repository)
         change = ModelChange(service.settings, output, report)
         if servers.kafka.is_mock:
             report.note("no change of models is shown: it needs the groups and the compaction of a real Kafka")
@@ -107,8 +123,27 @@ def _run(found: Found, output: Path, report: Reporter, kafka: KafkaMode, *, all_
             count = "1 thing is wrong:" if len(problems) == 1 else f"{len(problems)} things are wrong:"
             report.problem("\n".join([count, *problems[:_PROBLEMS_SHOWN]]))
         if keep:
-            _hold(output / "env.sh", service.settings, report)
+            web = WebPage(guardian, service.settings)
+            web.start()
+            _hold(output / "env.sh", service.settings, web.url, report)
     return _FAILED if problems else _OK
+
+
+def _repository(models: Path | None) -> Path:
+    """The model repository to serve, whose configurations for the CPU are used.
+
+    Raises:
+        BadFolder: there is none.
+    """
+    if models is None:
+        return model_repository()
+    folder = models.resolve()
+    if not any(folder.glob("*/config.pbtxt")) and not any(folder.glob("*/configs/cpu.pbtxt")):
+        raise BadFolder(
+            f"{folder} is no model repository: no folder in it has a config.pbtxt or configs/cpu.pbtxt",
+            setting="--models",
+        )
+    return folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +194,13 @@ def _read_tags(redis_url: str, photos: list[DemoPhoto]) -> dict[str, Tags]:
         return reader.get_many(photo.photo_id for photo in photos)
 
 
-def _hold(environment: Path, settings: Mapping[str, str], report: Reporter) -> None:
-    """Waits for Ctrl-C; meanwhile `env.sh` gives another terminal the settings and the commands."""
+def _hold(environment: Path, settings: Mapping[str, str], web: str, report: Reporter) -> None:
+    """Waits for Ctrl-C; meanwhile there is a web page, and `env.sh` gives another terminal settings and commands."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     lines.append(f'export PATH="{Path(sys.executable).parent}{os.pathsep}$PATH"')
     environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
     try:
-        report.holding(environment, settings["TAGGER_REDIS__URL"])
+        report.holding(environment, settings["TAGGER_REDIS__URL"], web)
         threading.Event().wait()
     except KeyboardInterrupt:
         report.note("stopping")
@@ -175,7 +210,7 @@ def _hold(environment: Path, settings: Mapping[str, str], report: Reporter) -> N
 
 def _report_line(report: Reporter, line: str) -> None:
     """Passes on what the servers report; the mock broker must not look like a success."""
-    (report.note if line == MockKafka.notice else report.step)(line)
+    (report.note if line.startswith(MARK) else report.step)(line)
 
 
 def _prepare_output(output: Path, logs: Path) -> None:
@@ -189,7 +224,7 @@ def _prepare_output(output: Path, logs: Path) -> None:
         for old in (*logs.glob("*.log"), *(output / f"{CHANGE}{suffix}" for suffix in (".html", ".json"))):
             old.unlink(missing_ok=True)
     except OSError as error:
-        raise BadFolder(f"cannot write into {output}: {error}") from error
+        raise BadFolder(f"cannot write into {output}: {error.strerror}", setting="--output") from None
 
 
 @contextlib.contextmanager

@@ -1,15 +1,15 @@
-"""The service as a child process, configured as an operator would: by environment variables alone."""
+"""The service and its web page as child processes, configured as an operator would: by environment variables alone."""
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from consumer.demo.traffic import DemoFailed
-from consumer.embedded.paths import free_port, model_repository
+from consumer.embedded.paths import free_port
 from consumer.embedded.process import GuardianClient, Server, ServerSpec, responds_ok
 from consumer.embedded.servers import Stack
 from consumer.topic_names import TopicNames
@@ -22,7 +22,14 @@ _STOP_TIMEOUT_S: Final = 15.0
 class Service(Server):
     """The service under a guardian; it ends with the demo."""
 
-    def __init__(self, guardian: GuardianClient, stack: Stack, names: TopicNames, photo_hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        guardian: GuardianClient,
+        stack: Stack,
+        names: TopicNames,
+        photo_hosts: Sequence[str],
+        repository: Path,
+    ) -> None:
         """Chooses a free port for the probes; `start` runs it and waits until it is ready.
 
         `photo_hosts` are the base URLs on loopback that photos may be fetched from.
@@ -43,21 +50,13 @@ class Service(Server):
             "TAGGER_REDIS__URL": stack.redis.url,
             "TAGGER_TRITON__URL": stack.triton.grpc_url,
             # For operators: the service itself reads no folder.
-            "TAGGER_TRITON__REPOSITORY": str(model_repository()),
+            "TAGGER_TRITON__REPOSITORY": str(repository),
             "TAGGER_FETCH__SCHEMES": "http",
             "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
         }
-        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("TAGGER_")}
-        env = {
-            **inherited,
-            **self.settings,
-            "TAGGER_HEALTH__PORT": str(health_port),
-            "TAGGER_LOG__FORMAT": "json",
-            # On any machine: it has few photos, and shares the cores with the servers.
-            "TAGGER_SERVICE__WORKERS": "1",
-            # It runs in the guardian's folder, where a checkout that is not installed would not be found.
-            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        }
+        # On any machine: it has few photos, and shares the cores with the servers.
+        own = {"TAGGER_HEALTH__PORT": str(health_port), "TAGGER_SERVICE__WORKERS": "1"}
+        env = _environment({**self.settings, **own})
         argv = [sys.executable, "-m", "consumer.cli", "run"]
         answers = partial(responds_ok, health_port, "/ready")
         super().__init__(guardian, ServerSpec("service", argv, env, answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))
@@ -70,3 +69,28 @@ class Service(Server):
         """
         if not self.running:
             raise DemoFailed(f"the service has ended; its log is {self.log_path}")
+
+
+class WebPage(Server):
+    """`photo-tagger web` under a guardian, on these settings; dead letters can be sent again."""
+
+    def __init__(self, guardian: GuardianClient, settings: Mapping[str, str]) -> None:
+        """Chooses a free port; `start` runs it and waits until it answers."""
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}/"
+        argv = [sys.executable, "-m", "consumer.cli", "web", "--port", str(port), "--allow-changes"]
+        answers = partial(responds_ok, port, "/live")
+        spec = ServerSpec("web", argv, _environment(settings), answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S)
+        super().__init__(guardian, spec)
+
+
+def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process with these settings, and no others of the user's."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("TAGGER_")}
+    return {
+        **inherited,
+        **settings,
+        "TAGGER_LOG__FORMAT": "json",
+        # It runs in the guardian's folder, where a checkout that is not installed would not be found.
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+    }

@@ -39,6 +39,7 @@ _GRACE_S = 1.5
 class _Child:
     process: subprocess.Popen[bytes]
     shm_prefix: str | None
+    began_s: float  # as time.time
     kill_at_s: float | None = None  # monotonic time of the SIGKILL after a stop
 
 
@@ -119,6 +120,7 @@ class Guardian:
             if os.getppid() != guardian_pid:  # it died before the line above
                 os._exit(1)
 
+        began_s = time.time()
         with Path(request["log"]).open("ab") as log:
             process = subprocess.Popen(
                 request["argv"],
@@ -130,7 +132,7 @@ class Guardian:
                 process_group=0,
                 preexec_fn=die_with_guardian,  # noqa: PLW1509 (we have one thread)
             )
-        self._children[process.pid] = _Child(process, request["shm_prefix"])
+        self._children[process.pid] = _Child(process, request["shm_prefix"], began_s)
         return process.pid
 
     def _signal(self, pid: int, number: int) -> None:
@@ -192,6 +194,7 @@ class Guardian:
         del self._children[pid]
         if child.shm_prefix:
             leftovers.remove_shared_memory(child.shm_prefix)
+            leftovers.remove_environments(child.began_s)
         self._send({"event": "exited", "pid": pid, "status": status})
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -19,6 +19,9 @@ from pathlib import Path
 #: The environment variable that marks every process of a run with the run's name.
 RUN_VARIABLE = "TAGGER_EMBEDDED_RUN"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 (POSIX shared memory has this one place on Linux)
+#: Triton's python backend makes one when it starts, whatever TMPDIR says, and forgets it: empty, since none of our
+#: models brings an environment of its own.
+_ENVIRONMENTS = ("/tmp", "python_env_*")  # noqa: S108 (the backend has this one place)
 _RUN = re.compile(r"photo-tagger-(\d+)-[0-9a-f]{8}")
 _LOCK_NAME = "lock"
 
@@ -53,20 +56,46 @@ def remove_shared_memory(prefix: str) -> None:
         segment.unlink(missing_ok=True)
 
 
+def remove_environments(since_s: float) -> None:
+    """Removes the empty folders of Triton's python backend that were made since a time (as `time.time`).
+
+    They carry no name: one of another server of this user may be among them. It is not used, or it would not be empty.
+    """
+    place, pattern = _ENVIRONMENTS
+    for folder in Path(place).glob(pattern):
+        try:
+            made = folder.stat()
+            if made.st_uid == os.getuid() and made.st_mtime >= since_s:
+                folder.rmdir()
+        except OSError:
+            continue  # in use, or gone meanwhile
+
+
 def remove_run(folder: Path) -> None:
     """Kills what still runs of a run, then removes its segments and its folder."""
     run = folder.name
+    began_s = _began_s(folder)
     for pid in marked_pids(run):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
     remove_shared_memory(run)
+    if began_s is not None:
+        remove_environments(began_s)
     # Once more: a process that dies slowly may still create a file in a folder that is being emptied.
     for _ in range(3):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():
             break
+
+
+def _began_s(folder: Path) -> float | None:
+    """When a run began; None where its folder is gone."""
+    try:
+        return (folder / _LOCK_NAME).stat().st_mtime
+    except OSError:
+        return None
 
 
 def sweep() -> list[str]:

@@ -7,23 +7,32 @@ memory only, at most 5 MiB per partition.
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from consumer.embedded.kafka import INSTALL_COMMAND, VERSION
+from consumer.embedded.kafka import VERSION, missing_packages
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec
+
+#: How every notice of it begins.
+MARK = "Kafka is librdkafka's mock broker"
+
+
+def notice_of(missing: Sequence[str]) -> str:
+    """What the mock broker lacks, and what brings the real Kafka: `missing` are the packages that are not there."""
+    lacks = f"{MARK}: records live in memory only (a restart loses them) and replay by time does not work"
+    if missing:
+        return f"{lacks}; the real Kafka {VERSION} needs once a network, and: apt-get install -y {' '.join(missing)}"
+    return f"{lacks}; the real Kafka {VERSION} can run here, once a network has brought its files: --kafka real"
 
 
 class MockKafka(Server):
     """The mock broker, with the interface of `Kafka`; a restart loses its records and changes its port."""
 
     is_mock = True
-    notice = (
-        "Kafka is librdkafka's mock broker: records live in memory only (a restart loses them) and replay by time does "
-        f"not work; the real Kafka {VERSION} needs Java, Maven and once a network: {INSTALL_COMMAND}"
-    )
 
     def __init__(self, guardian: GuardianClient, name: str = "kafka") -> None:
         """Prepares the broker; `start` runs it."""
+        self.notice = notice_of(missing_packages())
         home = guardian.folder / name
         home.mkdir()
         self._address = home / "address"

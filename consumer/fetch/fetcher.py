@@ -2,9 +2,11 @@
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, Self
 
+from aiohttp import TraceConfig
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
@@ -32,6 +34,7 @@ class Fetcher:
     """Fetches photos over one pool of connections; an async context manager.
 
     The bytes of a photo count against `budget`, if given, from before they are read until the photo is dropped.
+    `watchers` see each request over HTTP.
 
     Raises:
         ValueError: an entry of `allow_addresses`, or `proxy`, cannot be read.
@@ -44,11 +47,12 @@ class Fetcher:
         *,
         resolver: AbstractResolver | None = None,
         open_wait_s: float = OPEN_WAIT_S,
+        watchers: Sequence[TraceConfig] = (),
     ) -> None:
         self._limits = limits
         self._open_wait_s = open_wait_s
         self._budget = budget or Budget(_UNBOUNDED)
-        self._web = Web(limits, resolver=resolver)
+        self._web = Web(limits, resolver=resolver, watchers=watchers)
         self._stores = Stores(limits)
         self._files = Files(limits.file_root, limits.total_timeout_s)
 

@@ -6,6 +6,7 @@ proxy checks the addresses of names; literal ones are still checked here.
 """
 
 import socket
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -57,14 +58,21 @@ _HOP: Final[ContextVar[_Hop]] = ContextVar("hop")
 
 
 class Web:
-    """Fetches over HTTP; an async context manager.
+    """Fetches over HTTP; an async context manager. `watchers` see each request.
 
     Raises:
         ValueError: an entry of `allow_addresses`, or `proxy`, cannot be read.
     """
 
-    def __init__(self, limits: FetchLimits, *, resolver: AbstractResolver | None = None) -> None:
+    def __init__(
+        self,
+        limits: FetchLimits,
+        *,
+        resolver: AbstractResolver | None = None,
+        watchers: Sequence[aiohttp.TraceConfig] = (),
+    ) -> None:
         self._limits = limits
+        self._watchers = watchers
         self._allowed = parse_allow_list(limits.allow_addresses)
         self._proxy = None
         if limits.proxy is not None:
@@ -91,6 +99,7 @@ class Web:
             max_headers=MAX_FIELDS,
             auto_decompress=False,
             trust_env=False,
+            trace_configs=list(self._watchers),
         )
         return self
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from operator import methodcaller
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
@@ -16,6 +16,14 @@ from consumer.kafka.reasons import BLIND, FORBIDDEN, REASONS
 
 Properties = Mapping[str, str | int | float | bool]
 Client = TypeVar("Client")
+
+
+class Logger(Protocol):
+    """What takes the lines that librdkafka logs, while its client is polled."""
+
+    def log(self, level: int, form: str, facility: str, client: str, text: str, /) -> None:
+        """Takes a line."""
+
 
 _METADATA_TIMEOUT_S: Final = 3.0
 _ANSWER_POLL_S: Final = 0.05
@@ -96,7 +104,8 @@ def producer_client(bootstrap_servers: str, extra: Properties) -> Producer:
             "client.id": "photo-tagger",
             "enable.idempotence": True,
             "linger.ms": 5,
-            "compression.type": "lz4",
+            # The compression that every client reads by itself; the others need packages in some languages.
+            "compression.type": "gzip",
             # A dead letter is an event and more headers: what the topic's limit lets in must fit out again.
             "message.max.bytes": 16 * 1024 * 1024,
             **extra,
@@ -124,14 +133,14 @@ def await_answers(producer: Producer, timeout_s: float) -> list[KafkaError]:
             return fatal
 
 
-def admin_client(bootstrap_servers: str, extra: Properties) -> AdminClient:
+def admin_client(bootstrap_servers: str, extra: Properties, logger: Logger = REASONS) -> AdminClient:
     """An admin client; it is the one that notices the end of an outage, so it tries again each second."""
     properties = {"bootstrap.servers": bootstrap_servers, "reconnect.backoff.max.ms": 1_000, **extra}
-    return _made(AdminClient, properties)
+    return _made(AdminClient, properties, logger)
 
 
-def _made(make: Callable[..., Client], properties: Mapping[str, object]) -> Client:
-    """A client of these properties; what librdkafka logs stays off standard error.
+def _made(make: Callable[..., Client], properties: Mapping[str, object], logger: Logger = REASONS) -> Client:
+    """A client of these properties; what librdkafka logs goes to `logger`, and stays off standard error.
 
     Raises:
         SettingsError: librdkafka refuses a property, or all together.
@@ -150,7 +159,7 @@ def _made(make: Callable[..., Client], properties: Mapping[str, object]) -> Clie
             "tokens come from OIDC alone: set it to oidc", setting="kafka.extra.sasl.oauthbearer.method"
         )
     try:
-        return make(properties, logger=REASONS)
+        return make(properties, logger=logger)
     except KafkaException as error:
         if error.args[0].code() == KafkaError._INVALID_ARG:  # noqa: SLF001 - as above
             text = error.args[0].str()

@@ -7,7 +7,7 @@ without the last ones there is exactly what was sent. Retry headers count on rec
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Final, Protocol
@@ -28,6 +28,10 @@ LONGEST_WAIT: Final = timedelta(days=7)
 #: A wait is up to a tenth longer than its delay, and the clocks of two hosts differ: a time that is further ahead was
 #: not written by this service, or by one whose clock was wrong.
 MOST_AHEAD: Final = LONGEST_WAIT + timedelta(days=1)
+#: Before those of the retry topic, where traces are on: the `traceparent` of the span that deferred the record. The
+#: sender's own `traceparent` stays as it is, as the conventions of OpenTelemetry want it of those between two ends.
+DEFERRED_BY: Final = "deferred_by"
+_TRACEPARENT_LENGTH: Final = 55
 RETRY_HEADERS: Final = ("reason", "detail", "attempt", "round", "not_before", *_ORIGIN)
 DEAD_HEADERS: Final = ("reason", "detail", "attempt", *_ORIGIN, "failed_at")
 #: The last header of a dead letter whose value did not fit, and its first one, unless that value was empty.
@@ -136,25 +140,27 @@ def retried_delivery_of(record: Record, owner: Owner) -> Delivery:
     deferral = deferral_of(record.headers)
     if deferral is None:
         return delivery_of(record, owner)
-    return Delivery(record, owner, deferral.origin, record.headers[: -len(RETRY_HEADERS)], deferral)
+    return Delivery(record, owner, deferral.origin, _before_wait(record.headers)[0], deferral)
 
 
 def deferral_of(headers: Headers) -> Deferral | None:
     """What the headers of a record of the retry topic say; None where they are not valid."""
     try:
-        return _deferral(_last(headers, RETRY_HEADERS))
+        return replace(_deferral(_last(headers, RETRY_HEADERS)), by=_before_wait(headers)[1])
     except ValueError:
         return None
 
 
 def retry_headers(sent: Headers, deferral: Deferral) -> Headers:
-    """The sender's headers, followed by the retry headers."""
+    """The sender's headers, followed by the retry headers; a sender's last one of the name `DEFERRED_BY` stays so."""
     values = (
         *(deferral.reason, deferral.detail, _count(deferral.attempt), _count(deferral.round)),
         format_time(deferral.not_before),
         *_texts(deferral.origin),
     )
-    return (*sent, *_encoded(RETRY_HEADERS, values))
+    named = deferral.by or (sent and sent[-1][0] == DEFERRED_BY)
+    by = _encoded((DEFERRED_BY,), (deferral.by,)) if named else ()
+    return (*sent, *by, *_encoded(RETRY_HEADERS, values))
 
 
 def dead_headers(failure: Failure) -> Headers:
@@ -204,6 +210,14 @@ def cloud_event_headers(kind: str, event_id: str, source: str, **more: str) -> H
     attributes = {"specversion": "1.0", "id": event_id, "type": kind, "source": source, **more}
     attributes["time"] = format_time(datetime.now(UTC))
     return tuple((f"ce_{name}", value.encode()) for name, value in attributes.items())
+
+
+def _before_wait(headers: Headers) -> tuple[Headers, str]:
+    """The sender's headers of a record of the retry topic, and which span deferred it; empty where none did."""
+    sent = headers[: -len(RETRY_HEADERS)]
+    if not sent or sent[-1][0] != DEFERRED_BY:
+        return sent, ""
+    return sent[:-1], (sent[-1][1] or b"")[:_TRACEPARENT_LENGTH].decode("ascii", "replace")
 
 
 def _deferral(values: dict[str, str]) -> Deferral:

@@ -23,7 +23,7 @@ KEPT_MS: Final = 90 * 24 * 3600 * 1000
 #: Tombstones stay for as long as an old upload may be replayed; Kafka's default is a day.
 RELEASES: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 #: A run's definition may list many ids.
-_COMPACTED: Final = {"cleanup.policy": "compact", "max.message.bytes": str(16 * 1024 * 1024)}
+COMPACTED: Final = {"cleanup.policy": "compact", "max.message.bytes": str(16 * 1024 * 1024)}
 _DEFAULT: Final = -1
 _ABSENT: Final = frozenset(
     {
@@ -32,7 +32,7 @@ _ABSENT: Final = frozenset(
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's local errors have no public name
     }
 )
-_RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
+RESULTS: Final = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 24 * 3600 * 1000)}
 
 
 def create_topics(
@@ -56,12 +56,12 @@ def create_topics(
     admin = clients.admin_client(bootstrap_servers, extra or {})
     wanted = [
         NewTopic(names.uploads, partitions, replication),
-        NewTopic(names.tags, partitions, replication, config=_RESULTS),
+        NewTopic(names.tags, partitions, replication, config=RESULTS),
         NewTopic(names.retry, partitions, replication, config={"retention.ms": str(KEPT_MS)}),
         NewTopic(names.dead, 1, replication, config={"retention.ms": str(KEPT_MS)}),
         # One partition: the place of a release is its number. It is the history too, so nothing of it expires.
         NewTopic(names.releases, 1, replication, config=RELEASES),
-        NewTopic(names.runs, 1, replication, config=_COMPACTED),
+        NewTopic(names.runs, 1, replication, config=COMPACTED),
     ]
     return _created(admin, wanted, waits)
 
@@ -74,7 +74,7 @@ def create_answers(bootstrap_servers: str, topic: str, partitions: int, extra: c
     """
     admin = clients.admin_client(bootstrap_servers, extra)
     # As many copies as the cluster makes by default.
-    _created(admin, [NewTopic(topic, partitions, _DEFAULT, config=_COMPACTED)], str)
+    _created(admin, [NewTopic(topic, partitions, _DEFAULT, config=COMPACTED)], str)
 
 
 def delete_run(bootstrap_servers: str, topic: str, group_id: str, extra: clients.Properties) -> None:

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Final, Literal, TypeVar
 
 from consumer.contract import Geometry
-from consumer.errors import DependencyDown, PhotoRejected, Reason, Retryable, TaggerError
+from consumer.errors import DependencyDown, PhotoRejected, Reason, Retryable, SettingsError
 from consumer.events import PhotoUploaded
 from consumer.fetch.fetcher import Fetcher
 from consumer.imaging.preparer import Explanation, explain
@@ -70,7 +70,7 @@ async def check(settings: Settings, target: str, geometry: Geometry | None = Non
     they are Triton's, or the default where Triton does not answer within 2 s.
 
     Raises:
-        TaggerError: the file cannot be read.
+        SettingsError: the file cannot be read.
     """
     place, sizes = await asyncio.gather(place_of(target, settings.fetch), _sizes(settings, geometry))
     started = perf_counter()
@@ -118,7 +118,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
             raise PhotoRejected("too_many_bytes", f"{size} bytes, {max_bytes} are allowed")
         body = path.read_bytes()
     except OSError as error:
-        raise TaggerError(f"cannot read {path}: {error.strerror}") from None
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None
     if not body:
         raise PhotoRejected("empty_body", "the file has no bytes")
     return body

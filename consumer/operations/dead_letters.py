@@ -9,7 +9,7 @@ them is sent again.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
 from typing import Final, Literal
@@ -190,10 +190,11 @@ def state_of(letter: Letter, tags: Mapping[str, Tags]) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The letters that match a query, oldest first: of `total`, the newest."""
+    """The letters that match a query, oldest first: of `total`, the newest; `reasons` counts those of any reason."""
 
     letters: list[Listed]
     total: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 def list_letters(settings: Settings, query: Query, limit: int = 0) -> Listing:
@@ -206,8 +207,10 @@ def list_letters(settings: Settings, query: Query, limit: int = 0) -> Listing:
     # A letter is written after its photo failed, and its note after the letter: no record is older than `since`.
     with Scan(kafka.bootstrap_servers, kafka.extra, kafka.dead_topic, since=query.since) as scan:
         letters = letters_of(record for batch in scan for record in batch)
+    of_any_reason = replace(query, reason=None)
+    letters = [each for each in letters if of_any_reason.matches(each)]
     found = [each for each in letters if query.matches(each)]
-    return Listing(_with_states(settings, found[-limit:]), len(found))
+    return Listing(_with_states(settings, found[-limit:]), len(found), reasons_of(letters))
 
 
 def find_letter(settings: Settings, letter_id: str) -> Listed | None:
@@ -217,7 +220,7 @@ def find_letter(settings: Settings, letter_id: str) -> Listed | None:
         DependencyDown: as `list_letters`.
         SettingsError: it is not a dead-letter id.
     """
-    if not _is_id(letter_id):
+    if not is_letter_id(letter_id):
         raise SettingsError(f"not a dead-letter id: {letter_id}; use partition/offset, as `dlq list` shows it")
     kafka, (partition, offset) = settings.kafka, map(int, letter_id.split("/"))
     with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.dead_topic]) as reader:
@@ -241,10 +244,11 @@ def redriven_from(sent: Headers, dead_topic: str) -> str:
     """The letter that an event's headers name as the one that was sent again; empty where they name none."""
     named = dict(sent).get(REDRIVEN_FROM) or b""
     letter_id = named.decode(errors="replace").removeprefix(f"{dead_topic}/")
-    return letter_id if _is_id(letter_id) else ""
+    return letter_id if is_letter_id(letter_id) else ""
 
 
-def _is_id(text: str) -> bool:
+def is_letter_id(text: str) -> bool:
+    """Whether a text is `partition/offset`."""
     partition, _, offset = text.partition("/")
     return all(part.isascii() and part.isdecimal() and len(part) < _DIGITS for part in (partition, offset))
 

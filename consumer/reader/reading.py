@@ -30,7 +30,7 @@ Unreadable = Callable[[str], None]
 #: Photos in one round trip.
 CHUNK: Final = 500
 #: How many candidates one page looks at, where hardly any of them fits.
-_MOST_LOOKED_AT: Final = 20_000
+_MOST_LOOKED_AT: Final = 5_000
 #: Entries of one index in the first question. Each of 64 has a share of the best photos, some a larger one.
 _LEAST_OF_A_KEY: Final = 4
 _MORE: Final = 4

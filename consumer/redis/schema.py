@@ -70,12 +70,16 @@ def bucket_names() -> list[str]:
 
 
 def keys_of(decision: Tags | Deletion) -> list[str]:
-    """The keys that the writing script is called with; where the photo has other brands, it asks for theirs."""
+    """The keys that the writing script is called with; what else the photo is in, only that knows, and asks for it.
+
+    As few as can be: while a slot moves in a cluster, what has one key alone does not wait.
+    """
     name = bucket(decision.photo_id)
     prefix = index_prefix(name)
     brands = decision.brands if isinstance(decision, Tags) else ()
     names = [names_key(name)] if brands else []
-    return [photo_key(decision.photo_id), quality_key(name), *(prefix + each.brand for each in brands), *names]
+    good = [quality_key(name)] if isinstance(decision, Tags) and decision.quality.good else []
+    return [photo_key(decision.photo_id), *good, *(prefix + each.brand for each in brands), *names]
 
 
 def fields_of(decision: Tags | Deletion) -> dict[str, str]:

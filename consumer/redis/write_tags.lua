@@ -1,6 +1,6 @@
 -- Writes one photo's tags or tombstone, and keeps the indexes in step, if the version allows it.
--- KEYS[1] the photo's hash, then the index of good photos, then the brand indexes and the set of names: those of the new
--- brands, and those that the caller was told of.
+-- KEYS[1] the photo's hash, then what the new tags need: the index of good photos, the brand indexes, the set of names;
+-- and those that the caller was told of.
 -- ARGV: photo id, index prefix, "keep" or "restore" (what an equal version does with a hash that has other content),
 -- then the hash's fields and values.
 -- Returns {outcome, {fields and values in force}}: "written" (with none, they are those of the call), "unchanged" (the
@@ -16,7 +16,8 @@ local FIELDS = {'ver', 'del', 'q', 'qc', 'qg', 'brands', 'bs', 'm', 't', 'src'}
 local DECIDED = {'del', 'q', 'qc', 'qg', 'brands', 'bs', 'm'}
 local FORM = '^%d%d%d%d%d%d%d%d%d%d%d%d%d%.%d%d%d%d%d%d%.%d%d%d%d%d%d%d%d%d%d%d%d%d$'
 -- Such as "q:{15}", and the names of the brands that have an index in this bucket: "n:{15}".
-local good_index, name_set = KEYS[2], 'n' .. string.sub(index_prefix, 2, -2)
+local tag = string.sub(index_prefix, 2, -2)
+local good_index, name_set = 'q' .. tag, 'n' .. tag
 
 local function type_of(name)
     return redis.call('TYPE', name).ok
@@ -124,6 +125,9 @@ for _, brand in ipairs(brands_in(old.brands)) do
     if not declared[index_prefix .. brand] then
         table.insert(undeclared, index_prefix .. brand)
     end
+end
+if old.qg == '1' and not declared[good_index] then
+    table.insert(undeclared, good_index)
 end
 if #undeclared > 1 then
     return undeclared

@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Final
 
 import orjson
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from consumer import payloads
 from consumer.events import MAX_REVISION, Moment
-from consumer.tags import Source, Tags, is_version
+from consumer.tags import Source, Tags
 
-_LEVELS: Final = range(1, 6)
+#: What `__post_init__` holds, for the schema.
+_EITHER: Final[list[JsonValue]] = [
+    {"properties": {"after": {"type": "object"}, "reason": {"type": "null"}}},
+    {"properties": {"after": {"type": "null"}, "reason": {"type": "string"}}},
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,28 +28,29 @@ class Answer:
         ValueError: it has both `after` and `reason`, or neither.
     """
 
-    __pydantic_config__: ClassVar = ConfigDict(strict=True)
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, json_schema_extra={"oneOf": _EITHER})
 
     #: The key of the upload's record; only that of an unreadable record may be no photo id.
     photo_id: str
-    #: None where the upload cannot be read, as `uploaded_at`.
+    #: The URI of the upload; null where that cannot be read.
     uri: str | None
+    #: When it was uploaded; null where the upload cannot be read.
     uploaded_at: Moment | None
     #: Of the content that was judged: the first part of the versions of its tags.
     content_rev: Annotated[int, Field(ge=0, le=MAX_REVISION)]
     #: The upload's record.
     source: Source
-    #: The tags that were in force when the photo was judged; None if there were none.
+    #: The tags that were in force when the photo was judged; null if there were none.
     before: Tags | None
-    #: The release in the version is 000000 until the run is promoted.
+    #: The candidate's tags; null where it could not judge the photo. The release in their version is 000000.
     after: Tags | None
-    #: As of a dead letter: one of `errors.Reason`, or of a newer service's.
+    #: Why it could not judge the photo, as of a dead letter; null where it could.
     reason: str | None
     #: What happened, for a person; empty where there is no reason.
     detail: str
-    #: Of the file, by its first bytes: `jpeg`, `png`; None if it was not fetched.
+    #: Of the file, by its first bytes: `jpeg`, `png`; null if it was not fetched.
     format: str | None
-    #: From the start of the fetch to the scores.
+    #: Milliseconds from the start of the fetch to the scores.
     took_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
     def __post_init__(self) -> None:
@@ -78,23 +83,9 @@ def decode(value: bytes) -> Answer:
     except ValidationError as error:
         raise ValueError(payloads.explain(error)) from None
     for name, tags in (("before", answer.before), ("after", answer.after)):
-        if tags is not None and (fault := _fault(answer.photo_id, tags)):
-            raise ValueError(f"field {name}.{fault}")
+        if tags is not None and tags.photo_id != answer.photo_id:
+            raise ValueError(f"field {name}.photo_id: it is of another photo")
     return answer
-
-
-def _fault(photo_id: str, tags: Tags) -> str:
-    """What no service decides, with the name of its field; empty if there is nothing."""
-    probabilities = (*tags.probabilities.values(), *(brand.probability for brand in tags.brands))
-    checks = (
-        (tags.photo_id == photo_id, "photo_id: it is of another photo"),
-        (0 <= tags.quality.score <= 1, "quality.score: it is not between 0 and 1"),
-        (tags.quality.level in _LEVELS, "quality.level: it is not between 1 and 5"),
-        (all(0 <= probability <= 1 for probability in probabilities), "brands: a probability is not between 0 and 1"),
-        (is_version(tags.version), "version: it is not of the form content.release.run, all digits"),
-        (tags.tagged_at.utcoffset() is not None, "tagged_at: it has no time zone"),
-    )
-    return next((fault for holds, fault in checks if not holds), "")
 
 
 def _in_utf_8(text: str) -> str:

@@ -95,10 +95,13 @@ class BrandSlice(Slice):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A photo that could not be judged: its id and URI as far as they are known, and what happened."""
+    """A photo that could not be judged; each text is cut to 1,000 characters."""
 
+    #: The key of its record.
     photo_id: str
+    #: The URI of its upload; null where that cannot be read.
     uri: str | None
+    #: What happened.
     detail: str
 
 

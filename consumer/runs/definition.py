@@ -32,8 +32,11 @@ class Selection:
     `brands` and `levels` are those of the tags in force.
     """
 
+    #: Ids of photos.
     ids: tuple[str, ...] = ()
+    #: Photos that are tagged with one of these.
     brands: tuple[str, ...] = ()
+    #: Photos of one of these levels.
     levels: tuple[Annotated[int, Field(ge=1, le=5)], ...] = ()
 
     def wants_id(self, photo_id: str, ids: Collection[str]) -> bool:
@@ -61,8 +64,11 @@ class Selection:
 class Span:
     """The offsets `start` to before `stop` of one partition; without an end where the run follows the topic."""
 
+    #: The partition.
     partition: Annotated[int, Field(ge=0)]
+    #: The first offset.
     start: Annotated[int, Field(ge=0)]
+    #: The offset behind the last one; null where the run follows the topic.
     stop: Annotated[int, Field(ge=0)] | None
 
     def __len__(self) -> int:
@@ -75,27 +81,41 @@ class Run:
 
     __pydantic_config__: ClassVar = ConfigDict(strict=True)
 
+    #: Its name, the key of the record, and the end of the name of its topic of answers.
     run_id: Annotated[str, Field(pattern=ID_FORM)]
+    #: Photos are judged again, or decided again from their published probabilities; a replay makes the answers tags.
     kind: Kind
+    #: What judges in this run.
     candidate: Release
-    #: The release in force at its start, and its number.
+    #: The number of the release in force at its start.
     base_number: int
+    #: The release in force at its start.
     base: Release
+    #: The topic that is read.
     topic: str
+    #: The offsets that are read.
     spans: tuple[Span, ...]
-    #: Only records written at or after the first and before the second time.
+    #: Only records written at or after this time.
     since: Moment | None
+    #: Only records written before this time.
     until: Moment | None
+    #: Which photos of those records.
     selection: Selection
-    #: Photos in a second, of each worker.
+    #: Photos in a second, of each worker; null without a limit.
     rate: Annotated[float, Field(gt=0)] | None
+    #: Who started it.
     by: str
+    #: When it was started.
     at: Moment
+    #: Why, for a person.
     reason: str
+    #: Where it is.
     state: State = "started"
-    #: The number of the release that its answers were applied under, and of the one that took them back.
+    #: The number of the release that its answers were applied under.
     promoted: int | None = None
+    #: The number of the release that took them back.
     rolled_back: int | None = None
+    #: What happened to it, one line for each.
     history: tuple[str, ...] = ()
 
     @property

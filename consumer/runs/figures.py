@@ -4,7 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final, Self
+from typing import Annotated, Final, Self
+
+from consumer.tags import Bounds
+from consumer.tags import Share as Unit
 
 #: The quantile of the normal distribution for an interval of 95 %.
 _Z: Final = 1.959963984540054
@@ -17,12 +20,16 @@ _MOST_PIECES: Final = 1_000_000
 class Share:
     """`count` of `of` photos, and the 95 % interval (Wilson's) of the share 0..1 that it is of photos like these."""
 
-    count: int
-    of: int
-    #: None of no photos, whose interval is 0..1.
-    share: float | None
-    low: float
-    high: float
+    #: How many are meant.
+    count: Annotated[int, Bounds(ge=0)]
+    #: Of how many.
+    of: Annotated[int, Bounds(ge=0)]
+    #: The first of the second; null of no photos, whose interval is 0..1.
+    share: Unit | None
+    #: The lower end of the interval.
+    low: Unit
+    #: The upper end of the interval.
+    high: Unit
 
 
 def share(count: int, of: int) -> Share:

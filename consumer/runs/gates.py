@@ -27,11 +27,15 @@ class Gates:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A gate that does not hold: the limit's name in `Gates`, the value, the limit, and both in a plain line."""
+    """A gate that does not hold."""
 
+    #: The limit's name among the limits.
     gate: str
+    #: What the run has.
     value: float
+    #: What it may have.
     limit: float
+    #: Both in a plain line.
     text: str
 
     def __str__(self) -> str:

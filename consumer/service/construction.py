@@ -40,7 +40,7 @@ from consumer.settings import Settings
 from consumer.steps import Judgement, Steps
 from consumer.telemetry import Metrics
 from consumer.triton.channel import Tls
-from consumer.triton.inference import TritonClient
+from consumer.triton.inference import Around, TritonClient, alone
 from consumer.triton.serving import Serving
 from consumer.triton.turns import Turns
 
@@ -131,20 +131,20 @@ def connections_of(settings: Settings, runtime: Runtime) -> Connections:
         log=runtime.log,
     )
     return Connections(
-        triton_client(settings),
+        triton_client(settings, alone if runtime.tracing is None else runtime.tracing.around_inference),
         Store(**settings.redis.model_dump()),
         publisher,
     )
 
 
-def triton_client(settings: Settings) -> TritonClient:
+def triton_client(settings: Settings, around: Around = alone) -> TritonClient:
     """A client for inference, not connected yet.
 
     Raises:
         SettingsError: a file of TLS cannot be read.
     """
     triton = settings.triton
-    return TritonClient(triton.url, deadline_s=triton.deadline_s, tls=triton_tls(settings))
+    return TritonClient(triton.url, deadline_s=triton.deadline_s, tls=triton_tls(settings), around=around)
 
 
 def triton_tls(settings: Settings) -> Tls | None:
@@ -155,7 +155,7 @@ def triton_tls(settings: Settings) -> Tls | None:
 
 def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Runtime) -> Parts:
     """The parts of a service for one job, neither opened nor started; no release is in force yet."""
-    fetcher, prepare, service = _fetcher_of(settings, runtime.metrics), settings.prepare, settings.service
+    fetcher, prepare, service = _fetcher_of(settings, runtime), settings.prepare, settings.service
     preparer = Preparer(prepare_limits(settings), threads=prepare.threads, timeout_s=prepare.timeout_s)
     cache = _cache_of(settings, runtime.metrics) if settings.dedupe.enabled else None
     # While Triton is down, all photos in flight wait with their pixels.
@@ -177,9 +177,12 @@ def parts_of(settings: Settings, job: Job, connections: Connections, runtime: Ru
         sink = job.sink_of(connections.store, connections.publisher)
         fetch = _told(fetcher.fetch, sink.fetched)
         steps = replace(steps, store=sink, publish=sink, wants=sink.wants, fetch=fetch, letters=sink.letters)
+    if runtime.tracing is not None:
+        steps = runtime.tracing.steps(steps, connections.publisher)
+    handle = _pipeline_of(settings, steps, runtime, service.max_in_flight).handle
     suspended = threading.Event()
     admission = Admission(
-        _pipeline_of(settings, steps, runtime, service.max_in_flight).handle,
+        handle if runtime.tracing is None else runtime.tracing.handle(handle),
         BreakerLimits(service.dead_letter_limit, service.dead_letter_pause_s, service.dead_letter_least),
         suspended=suspended,
         log=runtime.log,
@@ -220,11 +223,11 @@ def prepare_limits(settings: Settings) -> PrepareLimits:
     return PrepareLimits(**settings.prepare.model_dump(exclude=set(_NOT_LIMITS)))
 
 
-def _fetcher_of(settings: Settings, metrics: Metrics) -> Fetcher:
+def _fetcher_of(settings: Settings, runtime: Runtime) -> Fetcher:
     """The fetcher, with its budget of bytes in flight."""
     budget = Budget(settings.service.max_in_flight_bytes)
-    metrics.in_flight_bytes.set_function(lambda: budget.used)
-    return Fetcher(fetch_limits(settings), budget)
+    runtime.metrics.in_flight_bytes.set_function(lambda: budget.used)
+    return Fetcher(fetch_limits(settings), budget, watchers=() if runtime.tracing is None else runtime.tracing.watchers)
 
 
 def _cache_of(settings: Settings, metrics: Metrics) -> ScoreCache:

@@ -25,6 +25,7 @@ from consumer.service.release_log import Follower
 from consumer.service.signals import ignore_stop_signals, stop_on_signals
 from consumer.service.starting import StopRequested, await_dependencies, unless_stopped, warn_of_topics
 from consumer.service.streams import Job, Runtime
+from consumer.service.traces import tracing_of
 from consumer.settings import Settings
 from consumer.telemetry import Log, Metrics
 
@@ -95,8 +96,9 @@ class Service:
         Yields:
             Nothing; `stopping` is set when the source failed.
         """
-        runtime = Runtime(self._loop, self._log, self.metrics, self.dependencies, self.stuck, self._fail)
         async with AsyncExitStack() as stack:
+            tracing = await stack.enter_async_context(tracing_of(self._settings, job, self._log, self.metrics))
+            runtime = Runtime(self._loop, self._log, self.metrics, self.dependencies, self.stuck, self._fail, tracing)
             connections = construction.connections_of(self._settings, runtime)
             await stack.enter_async_context(connections.triton)
             await stack.enter_async_context(connections.store)

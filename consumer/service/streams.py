@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from math import inf
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from consumer.errors import ProducerFailed, SettingsError, SourceFailed
 from consumer.events import Source as Origin
@@ -27,6 +27,9 @@ from consumer.service.waiting_limits import Load, WaitingLimits
 from consumer.settings import Settings
 from consumer.steps import Sink
 from consumer.telemetry import Log, Metrics
+
+if TYPE_CHECKING:
+    from consumer.tracing.tracing import Tracing
 
 T = TypeVar("T")
 
@@ -57,7 +60,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What all parts of one service share: event loop, log, metrics, and what to call when Kafka fails for good."""
+    """What all parts of one service share: event loop, log, metrics, and what to call when Kafka fails for good.
+
+    `tracing` is None where there are no traces.
+    """
 
     loop: asyncio.AbstractEventLoop
     log: Log
@@ -65,6 +71,7 @@ class Runtime:
     dependencies: Dependencies
     stuck: StuckRecords
     failed: Callable[[SourceFailed | ProducerFailed | SettingsError], None]
+    tracing: "Tracing | None" = None
 
     def call_in_loop(self, call: Callable[[T], None], argument: T) -> None:
         """Runs a callback of the Kafka thread in the event loop; does nothing after the loop's end."""

@@ -30,7 +30,9 @@ from consumer.settings.sections import (
     RedisSettings,
     RetrySettings,
     ServiceSettings,
+    TracingSettings,
     TritonSettings,
+    WebSettings,
 )
 from consumer.settings.values import by_whole_names
 
@@ -69,7 +71,9 @@ class Settings(BaseSettings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     retry: RetrySettings = RetrySettings()
     health: HealthSettings = HealthSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -131,7 +135,7 @@ def load() -> Settings:
         texts = with_files(environ, _known())
         names = (name for name in environ if name.upper().startswith(PREFIX) and _text(name, texts) == text)
         faults = [f"{next(names, PREFIX + '*')}: it is no JSON: {error.__cause__}"]
-    raise SettingsError("settings are wrong:\n  " + "\n  ".join(dict.fromkeys(faults)))
+    raise SettingsError(f"settings are wrong: {'; '.join(dict.fromkeys(faults))}")
 
 
 def made_of(variables: Mapping[str, str]) -> Settings:

@@ -20,6 +20,7 @@ from consumer.settings.values import (
     StoreOption,
     Stores,
     check_brokers,
+    check_collector,
     check_key,
     check_redis,
     check_stores,
@@ -339,6 +340,23 @@ class HealthSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(9400, description="port to bind; 0 takes a free one")
 
 
+class WebSettings(Section):
+    """The pages of `photo-tagger web`."""
+
+    host: str = Field("127.0.0.1", description="address to bind; others than loopback need web.open_to_network")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(8080, description="port to bind; 0 takes a free one")
+    open_to_network: bool = Field(
+        default=False, description="bind an address that other machines reach: the pages ask nobody who they are"
+    )
+    names: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
+        (), description="host names that browsers may ask for, beside localhost and addresses (docs/web.md)"
+    )
+    allow_changes: bool = Field(default=False, description="dead letters can be sent again from their page")
+    photos: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        2_000, description="the newest results that are kept in memory, to be filtered and sorted"
+    )
+
+
 class LogSettings(Section):
     """The level and the format of the log."""
 
@@ -346,3 +364,20 @@ class LogSettings(Section):
     format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else JSON lines"
     )
+
+
+class TracingSettings(Section):
+    """Traces of photos, sent to an OpenTelemetry collector."""
+
+    endpoint: Annotated[str, checked_by(lambda value: value and check_collector(value))] = Field(
+        "",
+        description="collector that takes OTLP over HTTP, http://host:4318; needs the extra otel (docs/tracing.md); "
+        "without it, as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that there are no traces",
+    )
+    headers: Annotated[SecretStr, checked_by(check_key)] = Field(
+        SecretStr(""), description="headers for the collector, name=value,name=value; else OTEL_EXPORTER_OTLP_HEADERS"
+    )
+    sample_ratio: Annotated[Annotated[float, Field(ge=0, le=1)] | None, EmptyIsNone] = Field(
+        None, description="share of the traces that begin here that is recorded; else OTEL_TRACES_SAMPLER, else all"
+    )
+    service_name: str = Field("", description="service.name of the traces; else OTEL_SERVICE_NAME, else photo-tagger")

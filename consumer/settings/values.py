@@ -64,6 +64,23 @@ def check_key(value: SecretStr) -> None:
         raise ValueError("a header cannot hold it: only printable ASCII, without blanks at its ends")
 
 
+def check_collector(value: str) -> None:
+    """The URL of a collector that takes OTLP over HTTP.
+
+    Raises:
+        ValueError: it is none, or has a secret in it, which belongs into `tracing.headers`.
+    """
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or _NOT_IN_HOST.search(value):
+        raise ValueError("not http://host:port or https://host:port of a collector that takes OTLP over HTTP")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("only scheme, host, port and path; a secret stands in tracing.headers")
+
+
 def check_redis(value: str) -> None:
     """The URL of a Redis.
 

@@ -1,8 +1,8 @@
 """The client of Triton: one channel, the description of the served models, and single requests."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -38,6 +38,16 @@ _CHANNEL: Final = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 
+#: What is sent beside a request; None for nothing.
+Metadata = Sequence[tuple[str, str]] | None
+#: What a request for inference is made within, by model, version and photos.
+Around = Callable[[str, str, Sequence[Pixels]], AbstractContextManager[Metadata]]
+
+
+def alone(*_: object) -> AbstractContextManager[None]:
+    """Around a request is nothing."""
+    return nullcontext()
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -51,9 +61,10 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
     """One long-lived gRPC channel to Triton; an async context manager.
 
     `deadline_s` is the time in which a healthy Triton answers. A request is given up only after a multiple of it.
+    Each request for inference is made within `around`, which gives its metadata.
     """
 
-    def __init__(self, url: str, *, deadline_s: float, tls: Tls | None = None) -> None:
+    def __init__(self, url: str, *, deadline_s: float, tls: Tls | None = None, around: Around = alone) -> None:
         self._channel = channel_to(url, tls, _CHANNEL)
         self._stub = GRPCInferenceServiceStub(self._channel)
         # As the stub's ModelInfer, of a message that is encoded already.
@@ -61,6 +72,7 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
             f"/{_SERVICE.full_name}/ModelInfer", response_deserializer=service_pb2.ModelInferResponse.FromString
         )
         self._url = url
+        self._around = around
         self.deadline_s = deadline_s
         self.patience_s = _PATIENCE * deadline_s
         #: Grows with each connection that was lost: behind the next one may be another server.
@@ -87,6 +99,16 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         """
         with outages(self._url):
             await self._stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=self.deadline_s)
+
+    async def server_version(self) -> str:
+        """The version of the server, such as 2.51.0.
+
+        Raises:
+            DependencyDown: it does not answer.
+        """
+        with outages(self._url):
+            answer: Any = await self._stub.ServerMetadata(service_pb2.ServerMetadataRequest(), timeout=self.deadline_s)
+        return str(answer.version)
 
     async def read_contract(
         self, quality_model: str, brand_model: str, versions: Mapping[str, str] | None = None
@@ -141,8 +163,9 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
         request.inputs.add(name=_INPUT, datatype="UINT8", shape=[*batch, *photos[0].shape])
         request.outputs.add(name=output)
-        with inference_failures(self._url):
-            answer: Any = await self._infer(encoded(request, photos), timeout=self.patience_s)
+        message = encoded(request, photos)
+        with inference_failures(self._url), self._around(model, version, photos) as metadata:
+            answer: Any = await self._infer(message, timeout=self.patience_s, metadata=metadata)
         if (answer.model_name, answer.model_version) != (model, version):
             told = f"{answer.model_name} {answer.model_version} answered for {model} {version}"
             raise DependencyDown("triton", f"{self._url}: {told}")

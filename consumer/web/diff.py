@@ -14,16 +14,13 @@ from typing import Final
 import orjson
 from markupsafe import Markup
 
-from consumer.escape import printable
 from consumer.runs.report import Report
 from consumer.tags import Brand
 from consumer.web import charts, pages, thumbnails
-from consumer.web.gallery import LEVELS
+from consumer.web.pages import LEVELS
 
 #: Only so many brands have a row on the page; the JSON has all.
 _MAX_BRANDS: Final = 50
-#: Characters of a text on the page.
-_MAX_TEXT: Final = 300
 _SMALLEST_SHARE: Final = 0.0001
 #: Smaller shares are shown with three significant digits, larger ones with one decimal.
 _FEW: Final = 0.1
@@ -73,7 +70,6 @@ def as_json(report: Report) -> bytes:
 def render(report: Report, pictures: Mapping[str, bytes | str]) -> str:
     """The page; `pictures` has for each photo id its thumbnail, a JPEG, or why there is none."""
     environment = pages.environment()
-    environment.finalize = _visible
     environment.filters |= {
         "number": "{:,}".format,
         "percent": _percent,
@@ -81,13 +77,11 @@ def render(report: Report, pictures: Mapping[str, bytes | str]) -> str:
         "score": "{:.3f}".format,
         "when": _when,
     }
-    style = pages.asset("base.css") + pages.asset("diff.css")
     quality = report.quality
     return environment.get_template("diff.html").render(
         report=report,
-        style=style,
-        style_hash=pages.policy_hash(style),
-        levels=LEVELS,
+        style=_style(),
+        policy=policy(),
         level_names={str(level): name for level, name in enumerate(LEVELS, 1)},
         largest=_LARGEST,
         gates=_GATES,
@@ -99,6 +93,16 @@ def render(report: Report, pictures: Mapping[str, bytes | str]) -> str:
         most_brand=max((max(row.gained, row.lost) for row in report.brands), default=0),
         picture=lambda photo_id: _picture(pictures.get(photo_id, "its picture was not fetched")),
     )
+
+
+def policy() -> str:
+    """The content security policy of the page."""
+    style = pages.policy_hash(_style())
+    return f"default-src 'none'; img-src data:; style-src '{style}'; base-uri 'none'; form-action 'none'"
+
+
+def _style() -> Markup:
+    return pages.asset("base.css") + pages.asset("diff.css")
 
 
 def _picture(picture: bytes | str) -> tuple[str, str]:
@@ -147,13 +151,6 @@ def _directions(report: Report) -> list[tuple[str, list[tuple[str, str, int]]]]:
             ],
         ),
     ]
-
-
-def _visible(value: object) -> object:
-    """What the template shows, with escapes for characters that are not visible, and cut if it is long."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return printable(value if len(value) <= _MAX_TEXT else value[:_MAX_TEXT] + "…")
 
 
 def _percent(share: float | None) -> str:

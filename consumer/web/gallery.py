@@ -1,8 +1,9 @@
 """The gallery: one self-contained HTML page of tagged photos and dead letters.
 
 Photo ids, brand names and details are untrusted and are escaped by the template engine. The page loads nothing: its
-pictures are data URIs, and its content security policy allows only the script whose hash it contains. Without
-JavaScript every photo is shown and only the filters are missing.
+pictures are data URIs, and its content security policy allows only the style and the script whose hashes it contains.
+Without JavaScript every photo is shown and only the filters are missing. `photo-tagger web` shows photos by the same
+templates.
 """
 
 from collections import Counter
@@ -14,15 +15,16 @@ from typing import Final
 from consumer.events import Brand, Quality
 from consumer.web import pages
 
-#: Names of the levels 1 to 5; none is "good", which is a separate decision.
-LEVELS: Final = ("unusable", "weak", "fair", "fine", "excellent")
 #: Only so many brands get a button.
 _MAX_BRAND_BUTTONS: Final = 14
 
 
 @dataclass(frozen=True, slots=True)
 class TaggedPhoto:
-    """A photo with its tags: `name` is its file name, `thumbnail` a data URI, None if it cannot be drawn."""
+    """A photo with its tags: `name` is its file name, `thumbnail` a data URI, None if it cannot be drawn.
+
+    On a server, `thumbnail` and `href`, its page, are addresses there, and `note` is a line of when and by whom.
+    """
 
     photo_id: str
     name: str
@@ -30,17 +32,21 @@ class TaggedPhoto:
     #: The most probable first.
     brands: tuple[Brand, ...]
     thumbnail: str | None
+    href: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A rejected photo: `reason` and `detail` as in its headers, `name` and `thumbnail` as in `TaggedPhoto`."""
+    """A rejected photo: `reason` and `detail` as in its headers, the others as in `TaggedPhoto`."""
 
     photo_id: str
     name: str
     reason: str
     detail: str
     thumbnail: str | None
+    href: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +81,18 @@ class Summary:
 def render(photos: Sequence[TaggedPhoto], dead_letters: Sequence[DeadLetter], summary: Summary) -> str:
     """The page. Photos are shown best first, dead letters in the order given."""
     environment = pages.environment()
-    environment.filters["percent"] = _percent
     brands = _brands_of(photos)
-    script = pages.asset("gallery.js")
+    style, script = pages.asset("base.css") + pages.asset("cards.css"), pages.asset("gallery.js")
     return environment.get_template("gallery.html").render(
         photos=sorted(photos, key=lambda photo: (-photo.quality.score, photo.name)),
         dead_letters=dead_letters,
         summary=summary,
         created_at=summary.created_at.astimezone(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        levels=LEVELS,
         brand_buttons=brands[:_MAX_BRAND_BUTTONS],
         brand_numbers={brand: number for number, (brand, _) in enumerate(brands)},
         good=sum(photo.quality.good for photo in photos),
-        style=pages.asset("base.css") + pages.asset("gallery.css"),
+        style=style,
+        style_hash=pages.policy_hash(style),
         script=script,
         script_hash=pages.policy_hash(script),
     )
@@ -97,8 +102,3 @@ def _brands_of(photos: Iterable[TaggedPhoto]) -> list[tuple[str, int]]:
     """Every brand with the number of its photos, most photos first."""
     counts = Counter(brand.brand for photo in photos for brand in photo.brands)
     return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-
-
-def _percent(share: float) -> str:
-    """A share 0..1 in whole percent, never 100 for less than all."""
-    return f"{min(round(share * 100), 99) if share < 1 else 100}"

@@ -45,10 +45,16 @@ def jpeg(body: bytes, side: int = SIDE) -> bytes | None:
 
 def partial_thumbnail(body: bytes, side: int = SIDE) -> str | None:
     """As `thumbnail`, but shows the existing part of a truncated JPEG; the rest is grey."""
+    picture = partial_jpeg(body, side)
+    return None if picture is None else data_uri(picture)
+
+
+def partial_jpeg(body: bytes, side: int = SIDE) -> bytes | None:
+    """The JPEG of `partial_thumbnail`."""
     if not body.startswith(_JPEG_START):
         return None
     # With an end marker the decoder fills the missing part; a file without it is an error.
-    return thumbnail(body + _JPEG_END, side)
+    return jpeg(body + _JPEG_END, side)
 
 
 def data_uri(picture: bytes) -> str:

@@ -62,7 +62,7 @@ async def test_what_is_no_photo_is_refused_and_what_is_not_there_is_named(tmp_pa
     code, report = await check(tmp_path / "page.jpg")
     assert (code, report["outcome"]) == (REFUSED, "unsupported_format")
     ended = await asyncio.to_thread(photo_tagger, "check", str(tmp_path / "none.jpg"))
-    assert ended.returncode == 1
+    assert ended.returncode == 3
     assert "No such file" in ended.stderr
 
 

@@ -78,4 +78,4 @@ def test_a_version_is_brought_in_and_out_again_and_a_broken_one_stays_out(
     ],
 )
 def test_a_command_that_makes_no_sense_is_refused_before_anything_is_asked(wrong: list[str]) -> None:
-    assert CliRunner().invoke(app, ["models", *wrong], catch_exceptions=False).exit_code == 2
+    assert CliRunner().invoke(app, ["models", *wrong], catch_exceptions=False).exit_code == 3

@@ -21,6 +21,7 @@ from consumer.topic_names import TopicNames
 from consumer.triton.channel import Tls
 from consumer.triton.inference import TritonClient
 from tests.certificates import Certificates
+from tests.collector import Collector, collecting
 from tests.fake_models import write_repository
 from tests.harness import RED, eventually, headers_of, read_topic
 from tests.harness_process import ROOT, RunningTagger, photo_tagger
@@ -32,6 +33,7 @@ DEPENDENCY = 5
 #: In every secret, and in nothing else.
 CANARY = "canary"
 TRITON_KEY = "canary-triton-2b8"
+COLLECTOR_KEY = "canary-collector-6f3"
 STORES = {"s3://photos": {"endpoint": "http://127.0.0.1:1", "region": "r", "access_key_id": "canary-id-1",
                           "secret_access_key": "canary-s3-9c4"}}  # fmt: skip
 REFUSED = "https://me:canary-photo-4d2@photos.example/a.jpg?sig=canary-sig-8e1"
@@ -47,6 +49,7 @@ class Stack:
     triton: Triton
     folder: Path
     variables: dict[str, str]
+    collector: Collector
 
     @property
     def environment(self) -> dict[str, str]:
@@ -57,6 +60,11 @@ class Stack:
         ended = photo_tagger(*arguments, env=self.environment | more, cwd=self.folder)
         assert CANARY not in (ended.stdout + ended.stderr).lower(), arguments
         return ended
+
+    def traced_outcomes(self) -> set[str]:
+        """The outcomes of the records whose traces the collector has."""
+        spans = self.collector.named(f"process {TopicNames().uploads}")
+        return {span.attributes["photo_tagger.outcome"] for span in spans}
 
     def allow(self, command: str) -> None:
         """Lets the user do what the page lists for a command."""
@@ -80,8 +88,19 @@ def triton(servers: Servers, certificates: Certificates, tmp_path_factory: pytes
 
 
 @pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """What takes the traces."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def stack(
-    secure_kafka: SecureKafka, secure_redis: SecureRedis, triton: Triton, tmp_path_factory: pytest.TempPathFactory
+    secure_kafka: SecureKafka,
+    secure_redis: SecureRedis,
+    triton: Triton,
+    collector: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Stack:
     """The stack with the topics of an installation, where its user may do what the page lists for `run`."""
     folder = tmp_path_factory.mktemp("secured")
@@ -91,6 +110,7 @@ def stack(
         "TAGGER_REDIS__URL": secure_redis.url(),
         "TAGGER_TRITON__ADMIN_KEY": TRITON_KEY,
         "TAGGER_FETCH__STORES": orjson.dumps(STORES).decode(),
+        "TAGGER_TRACING__HEADERS": f"api-key={COLLECTOR_KEY}",
     }
     for variable, secret in secrets.items():
         (folder / variable).write_text(f"{secret}\n")
@@ -111,10 +131,12 @@ def stack(
         "TAGGER_LOG__LEVEL": "debug",
         "TAGGER_LOG__FORMAT": "json",
         "TAGGER_SERVICE__WORKERS": "1",
+        "TAGGER_TRACING__ENDPOINT": collector.url,
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
     }
     (folder / "photos").mkdir()
     (folder / "photos" / "red.jpg").write_bytes(RED)
-    made = Stack(secure_kafka, secure_redis, triton, folder, variables)
+    made = Stack(secure_kafka, secure_redis, triton, folder, variables, collector)
     made.allow("`run`")
     return made
 
@@ -161,6 +183,9 @@ async def test_the_service_tags_photos_with_the_documented_rights_and_tells_no_s
     assert CANARY not in str(pages)
     assert {line["event"] for line in tagger.log()} >= {"service.started", "photo.tagged", "dead_letter.published"}
     assert CANARY not in tagger.log_path.read_text().lower()
+    await eventually(lambda: stack.traced_outcomes() >= {"tagged", "dead_lettered"})
+    assert COLLECTOR_KEY in str(stack.collector.headers)
+    assert CANARY.encode() not in b"".join(stack.collector.bodies).lower()
 
 
 def test_every_command_does_its_work_with_the_documented_rights_and_tells_no_secret(stack: Stack) -> None:
@@ -182,7 +207,7 @@ def test_every_command_does_its_work_with_the_documented_rights_and_tells_no_sec
         assert ended[command].returncode == code, ended[command]
     shown = {row["name"]: row["value"] for row in map(json.loads, ended["config",].stdout.splitlines())}
     assert shown["kafka.extra"].endswith("sasl.password=***")
-    assert shown["triton.admin_key"] == "***"
+    assert shown["triton.admin_key"] == shown["tracing.headers"] == "***"
 
 
 def test_a_wrong_key_of_triton_is_a_wrong_setting(stack: Stack) -> None:

@@ -157,11 +157,13 @@ def test_hadolint_would_find_something(tmp_path: Path) -> None:
 def test_the_consumers_image_installs_the_core_list_and_nothing_else() -> None:
     text = (ROOT / "deploy/consumer.Dockerfile").read_text()
     instructions = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    assert re.findall(r"-r (\S+)", instructions) == ["/tmp/s3.txt"]
-    assert "requirements/s3.txt" in instructions
+    assert re.findall(r"-r (\S+)", instructions) == ["/tmp/s3.txt", "/tmp/otel.txt"]
+    assert "COPY requirements/s3.txt requirements/otel.txt /tmp/" in instructions
+    assert pins("requirements/otel.txt").items() >= pins("requirements/core.txt").items()
     assert "--no-deps" in instructions
     assert not re.search(r"apt-get|gcc|torch", instructions)
-    assert not {"torch", "torchvision", "onnx", "onnxruntime"} & pins("requirements/s3.txt").keys()
+    installed = pins("requirements/s3.txt") | pins("requirements/otel.txt")
+    assert not {"torch", "torchvision", "onnx", "onnxruntime"} & installed.keys()
 
 
 def test_models_run_on_the_versions_that_they_were_tested_with() -> None:

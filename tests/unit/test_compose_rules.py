@@ -103,7 +103,7 @@ def test_the_profiles_add_to_what_runs_without_them() -> None:
     profiles = {name: services[name]["profiles"] for name in services if "profiles" in services[name]}
     obs, ui = ["obs"], ["ui"]
     assert profiles == {
-        "prometheus": obs, "grafana": obs, "redis-exporter": obs, "kafka-exporter": obs, "kafka-ui": ui,
+        "prometheus": obs, "grafana": obs, "redis-exporter": obs, "kafka-exporter": obs, "kafka-ui": ui, "web": ui,
     }  # fmt: skip
 
 

@@ -71,9 +71,8 @@ def answers(spec: ModelSpec, bundle: Bundle) -> dict[str, Any]:
         for index, file in enumerate(bodies)
     ]
     tolerances = {file: _tolerance(bundle, file, expected, images) for file in bundle.graphs}
-    tolerances[PLAN_FILE] = TOLERANCES[
-        FP16_FILE
-    ]  # an engine for GPUs computes in fp16, whichever file it is built from
+    # An engine for GPUs computes in fp16, whichever file it is built from.
+    tolerances[PLAN_FILE] = TOLERANCES[FP16_FILE]
     return {"photos": rows, "tolerances": tolerances}
 
 

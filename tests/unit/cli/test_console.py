@@ -2,11 +2,12 @@ import json
 
 import pytest
 import typer
+from rich.console import ConsoleDimensions
 from rich.table import Table
 
 from consumer import events
 from consumer.cli import dlq
-from consumer.cli.console import Exit, PlainConsole, echo_json, err, explained, out
+from consumer.cli.console import Exit, PlainConsole, columns, echo_json, err, explained, out, pairs
 from consumer.errors import SettingsError
 from consumer.operations.admin import send_event
 from consumer.settings import Settings
@@ -79,3 +80,22 @@ def test_an_error_of_several_lines_is_shown_in_as_many() -> None:
         raise SettingsError("settings are wrong:\n  kafka.x\x1b: y")
     assert ended.value.exit_code == Exit.SETTINGS
     assert said.get() == "photo-tagger: settings are wrong:\n  kafka.x\\x1b: y\n"
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_what_names_a_row_is_whole_and_the_rest_goes_on_below(width: int) -> None:
+    console = PlainConsole()
+    console.size = ConsoleDimensions(width, 24)
+    names, long = "photo-uploads.dead/17", "a-word-that-is-longer-than-any-column-of-this-table-may-be-" * 2
+    table = columns("id", "detail", "more")
+    table.add_row(names, long, long)
+    with console.capture() as said:
+        console.print(table)
+    shown = said.get()
+    assert names in shown
+    assert "\u2026" not in shown
+    assert all(len(line.rstrip()) <= width for line in shown.splitlines())
+    found = pairs([("photo", long)])
+    with console.capture() as said:
+        console.print(found)
+    assert "".join(said.get().split()) == f"photo{long}"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from consumer.events import Headers, Record, Source
 from consumer.kafka.headers import (
     DEAD_HEADERS,
+    DEFERRED_BY,
     LONGEST_WAIT,
     MOST_AHEAD,
     RETRY_HEADERS,
@@ -26,7 +27,7 @@ from tests.fakes import MOMENT, World, record
 
 DEFERRAL = Deferral("http_5xx", "busy: \u7834", 4, 1, MOMENT, Source("photo-uploads", 2, 41))
 FAILURE = Failure("http_5xx", "busy", 8, Source("photo-uploads", 2, 41), MOMENT)
-NAMES = st.sampled_from(["a", "reason", "attempt", "round", "not_before", "failed_at", "original_topic", "traceparent"])
+NAMES = st.sampled_from(["a", "reason", "attempt", "round", "not_before", "failed_at", "original_topic", DEFERRED_BY])
 ANY_HEADERS = st.lists(st.tuples(NAMES, st.none() | st.binary(max_size=5)), max_size=12).map(tuple)
 
 
@@ -38,14 +39,20 @@ def waiting(one: Record, deferral: Deferral) -> Record:
     return replace(one, topic="retry", offset=7, headers=retry_headers(read(one).sent, deferral))
 
 
-@given(ANY_HEADERS)
-def test_the_senders_headers_come_back_whole_after_any_number_of_rounds(headers: Headers) -> None:
+@given(ANY_HEADERS, st.sampled_from(["", f"00-{1:032x}-{2:016x}-01"]))
+def test_the_senders_headers_come_back_whole_after_any_number_of_rounds(headers: Headers, by: str) -> None:
     one = record(headers=headers)
     for number in (1, 2, 3):
-        one = waiting(one, replace(DEFERRAL, round=number))
-        assert read(one).deferral == replace(DEFERRAL, round=number)
+        one = waiting(one, replace(DEFERRAL, round=number, by=by))
+        assert read(one).deferral == replace(DEFERRAL, round=number, by=by)
         assert read(one).sent == headers
-    assert len(one.headers) == len(headers) + len(RETRY_HEADERS)
+    named = bool(by) or (bool(headers) and headers[-1][0] == DEFERRED_BY)
+    assert len(one.headers) == len(headers) + named + len(RETRY_HEADERS)
+
+
+def test_a_version_without_traces_takes_what_deferred_a_record_for_a_header_of_the_sender_and_loses_nothing() -> None:
+    one = waiting(record(headers=(("a", b"1"),)), replace(DEFERRAL, by="00-1-2-01"))
+    assert [name for name, _ in one.headers] == ["a", DEFERRED_BY, *RETRY_HEADERS]
 
 
 def test_the_origin_is_the_first_record_and_not_the_one_that_waited() -> None:

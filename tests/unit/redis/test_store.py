@@ -173,7 +173,7 @@ async def test_the_script_is_called_again_for_those_alone_whose_brands_only_redi
     store, link = over(first, [[b"undeclared", b"i4"], [b"mended", []]], [[b"superseded", []]])
     outcomes = await store.write_all([HELD, DELETION, HELD, HELD])
     assert outcomes == ["written", "superseded", "unchanged", "mended"]
-    kept = [photo_key("photo-1"), quality_key(bucket("photo-1"))]
+    kept = [photo_key("photo-1")]
     declared = [*kept, PREFIX + "puma", PREFIX + "shell", names_key(bucket("photo-1"))]
     assert [[keys_of(call) for call in commands] for commands in link.commands] == [
         [declared, kept, declared, declared],

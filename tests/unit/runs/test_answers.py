@@ -29,6 +29,7 @@ JUDGED = Answer("p", "https://h/p", MOMENT, 7, SOURCE, None, TAGS, None, "", "jp
 UNREADABLE = Answer("?", None, None, 0, SOURCE, None, None, "invalid_event", "field uri: missing", None, 0.0)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+ids = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 units = st.floats(0, 1)
 zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30))])
 #: Hypothesis adds the zone.
@@ -48,7 +49,7 @@ def tags_of(draw: Any, photo_id: str) -> Tags:
 
 @st.composite
 def answers(draw: Any) -> Answer:
-    photo_id, judged = draw(texts), draw(st.booleans())
+    photo_id, judged = draw(ids), draw(st.booleans())
     return Answer(
         photo_id=photo_id,
         uri=draw(st.none() | texts),
@@ -114,8 +115,8 @@ def changed(path: str, value: Any) -> bytes:
         ("after.quality.score", float("nan"), "after.quality.score"),
         ("before.quality.level", 0, "before.quality.level"),
         ("after.quality.level", 6, "after.quality.level"),
-        ("after.brands", [{"brand": "Aldera", "probability": 2}], "after.brands"),
-        ("after.probabilities", {"Aldera": -0.1}, "after.brands"),
+        ("after.brands", [{"brand": "Aldera", "probability": 2}], "after.brands.0.probability"),
+        ("after.probabilities", {"Aldera": -0.1}, "after.probabilities.Aldera"),
         ("after.version", "7.0.0", "after.version"),
         ("after.tagged_at", "2026-11-21T10:15:00", "after.tagged_at"),
     ],

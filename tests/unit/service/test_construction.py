@@ -14,6 +14,7 @@ from consumer.fetch.hosts import Hosts
 from consumer.fetch.limits import FetchLimits, HostLimits
 from consumer.kafka.backpressure import Flag
 from consumer.kafka.plans import FixedRanges
+from consumer.pipeline import Pipeline
 from consumer.releases import Numbered
 from consumer.resilience import Dependencies, StuckRecords
 from consumer.service import construction
@@ -21,6 +22,7 @@ from consumer.service.construction import Connections, Parts
 from consumer.service.streams import Job, Runtime
 from consumer.settings import Settings
 from consumer.telemetry import Metrics
+from consumer.triton.inference import alone
 from tests.fake_triton import FakeTriton, Row, contract_of, honest, serving
 from tests.fakes import CONTRACT, MOMENT, RecordingLog, World
 
@@ -68,6 +70,17 @@ def parts_of(settings: Settings, *, yields: Flag | None = None) -> tuple[Connect
     connections = construction.connections_of(settings, runtime)
     job = Job(FixedRanges({}, range(0)), "group", 64, yields=yields)
     return connections, construction.parts_of(settings, job, connections, runtime)
+
+
+async def test_without_traces_the_path_has_nothing_around_it() -> None:
+    connections, parts = parts_of(Settings())
+    pipeline = parts.admission._handle.__self__  # type: ignore[attr-defined]  # a method
+    assert type(pipeline) is Pipeline
+    assert pipeline.steps.fetch == parts.fetcher.fetch
+    assert pipeline.steps.judgement == parts.in_force.judgement
+    assert (pipeline.steps.store, pipeline.steps.publish) == (connections.store, connections.publisher)
+    assert connections.triton._around is alone
+    assert parts.fetcher._web._watchers == ()
 
 
 def release_of(contract: ModelContract) -> Numbered:

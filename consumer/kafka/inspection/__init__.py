@@ -1,0 +1,1 @@
+"""What a cluster says of itself, of topics, and of what this user may do with them; nothing is written."""
