@@ -102,9 +102,9 @@ def draw_whole(lines: Sequence[tuple[int, str]]) -> bytes:
         column, row = divmod(index, _LINES)
         marked = text.endswith(" *")
         axes.text(
-            column + 0.06 * depth, -row, text, va="center", fontsize=6, color=ORANGE if marked else "black",
-            weight="bold" if marked else "normal",
+            column + 0.06 * depth, -row, text, va="center", fontsize=6, weight="bold" if marked else "normal",
+            bbox={"facecolor": ORANGE, "edgecolor": "none", "pad": 1} if marked else None,
         )  # fmt: skip
     axes.set_xlim(0, columns)
     axes.set_ylim(-high, 1)
-    return png(axes)
+    return png(axes, 256)

@@ -551,6 +551,8 @@ def test_the_whole_tree_is_drawn_in_columns(tmp_path: Path) -> None:
     assert [line for line in lines if line[1].endswith(" *")] == [(2, "Class 7 *")]
     drawn = Image.open(io.BytesIO(draw_whole(lines)))
     assert drawn.width > 1000
+    red, green, blue = np.asarray(drawn.convert("RGB")).astype(int).reshape(-1, 3).T
+    assert ((red > 200) & (blue < 80) & (green < 200)).sum() > 100  # the marked class stands out
     few = Image.open(io.BytesIO(draw_whole(lines[:50])))
     assert few.width < drawn.width / 4
 
