@@ -149,23 +149,37 @@ def classify_logo(
 @app.command("fetch-openimages")
 def fetch_openimages(  # noqa: PLR0917 - each is an option of its own
     data: Annotated[Path, typer.Option(help="folder of the lists; photos are written to its folder images")],
-    classes: Annotated[list[str], typer.Option("--class", help="display name of a class; repeatable")],
-    lists_from: Annotated[str | None, typer.Option(help="base URL of missing lists")] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="display name of a class; repeatable")] = None,
+    lists_from: Annotated[
+        str, typer.Option(help="base URL of missing lists, which are in 2018_04/ and 2018_04/train/ below it")
+    ] = "https://storage.googleapis.com/openimages",
     photos_from: Annotated[str, typer.Option(help="URL of a photo: {url} is its original URL, {id} its id")] = "{url}",
     requests: Annotated[int, typer.Option(min=1, help="requests that may start within --per-s")] = 5,
     per_s: Annotated[float, typer.Option(min=0.001, help="length of that window, in seconds")] = 5.0,
     attempts: Annotated[int, typer.Option(min=1, help="attempts per photo")] = 5,
     connections: Annotated[int, typer.Option(min=1, help="concurrent downloads")] = 4,
+    *,
+    list_classes: Annotated[bool, typer.Option("--list-classes", help="only name the classes that there are")] = False,
 ) -> None:
     """Download the photos of some classes of Open Images, or resume. Exit code 4 if any failed."""
     from training.data.download import Limits  # noqa: PLC0415 - keeps --help fast
     from training.studies.openimages.fetch import fetch_lists, fetch_photos  # noqa: PLC0415 - as above
+    from training.studies.openimages.lists import CLASSES, all_classes  # noqa: PLC0415 - as above
 
     with explained():
+        if not classes and not list_classes:
+            raise RecipeError("name classes with --class, or see --list-classes")
         limits = Limits(requests=requests, per_s=per_s, attempts=attempts, connections=connections)
         data.mkdir(parents=True, exist_ok=True)
-        if lists_from:
-            fetch_lists(data, lists_from, limits)
+        if list_classes or not classes:
+            fetch_lists(data, lists_from, limits, (CLASSES,))
+            for machine, name in all_classes(data):
+                if out.is_terminal:
+                    out.print(name, highlight=False)
+                else:
+                    result_line({"class": name, "id": machine})
+            return
+        fetch_lists(data, lists_from, limits)
         ended = fetch_photos(data, classes, limits, err, photos_from)
         result_line({"data": str(data), "classes": classes, **ended})
         if ended["failed"]:

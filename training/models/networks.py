@@ -21,12 +21,14 @@ from training.models.efficientnet_lite import EfficientNetLite, Head
 from training.models.packages import package_of, weights_file
 from training.models.resnet10 import WIDTHS, ResNet10
 from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN
+from training.models.small_cnn import TwoLabels
 from training.recipes.recipe import Model
 
 _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
 _LITE: Final = re.compile(
     r"efficientnet_lite([012])(?:-stages([1-7]?)|-blocks([1-9]\d?)(-inner)?)?(?:-mlp([1-9]\d*)(?:x([1-9]\d*))?)?"
 )
+_SMALL: Final = re.compile(r"small_cnn([1-9]\d*)")
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
 _LANES: Final = 8
 _TIMM: Final = "timm/"
@@ -126,6 +128,8 @@ def _bare(model: Model, outputs: int) -> nn.Module:
         if width % _LANES:
             raise RecipeError(f"{model.arch}: the width must be a multiple of {_LANES}")
         return ResNet10(outputs, (width, width * 2, width * 4, width * 8), model.dropout)
+    if small := _SMALL.fullmatch(model.arch):
+        return TwoLabels(int(small[1]), outputs)
     if model.arch.startswith(_TIMM):
         return _timm(model, outputs)
     return _torchvision(model, outputs)

@@ -95,13 +95,15 @@ class Plan:
     patience: int | None = None
     seed: int = 0
     device: str = "cpu"
+    #: Whether accuracy on train is that of the network after the epoch; else the mean while its weights changed.
+    train_after: bool = False
     #: Of the network, in lines and in the file of its weights.
     name: str = "net"
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Metrics of one epoch; those of training are means over its batches, while the weights changed."""
+    """Metrics of one epoch; the loss of training is the mean over its batches, while the weights changed."""
 
     number: int
     loss: float
@@ -233,7 +235,7 @@ def logits_of(net: nn.Module, pictures: Pictures, device: str = "cpu") -> Tensor
 def _evaluate(net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan) -> tuple[dict[str, float], float]:
     shares, val_loss = {}, float("nan")
     for name, some in pictures.items():
-        if name == TRAIN or not len(some):
+        if (name == TRAIN and not plan.train_after) or not len(some):
             continue
         logits, labels = logits_of(net, some, plan.device), torch.from_numpy(some.labels)
         shares[name] = float((decided(logits) == labels).float().mean())

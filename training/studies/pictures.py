@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,9 +29,10 @@ _STYLE: Final[Any] = {  # its keys' type is a list of every setting's name
 #: Decorates every function that makes a plot: artists read the style when they are created.
 styled: Final = mpl.rc_context(_STYLE)
 _COLOURS: Final = 64
+_CAPTION_PX: Final = 13
 
 
-def png(axes: Axes) -> bytes:
+def png(axes: Axes, colours: int = _COLOURS) -> bytes:
     """The plot that the axes are in, as a small PNG of few colours; equal for equal data.
 
     One with a colour bar keeps all of its colours: few would break the bar into bands.
@@ -41,7 +42,7 @@ def png(axes: Axes) -> bytes:
     canvas.savefig(stream, format="png", facecolor="white", metadata={"Software": None})
     drawn = Image.open(stream, formats=("PNG",)).convert("RGB")
     barred = any(image.colorbar for plot in canvas.axes for image in plot.images)
-    return encoded(drawn if barred else drawn.quantize(_COLOURS, dither=Image.Dither.NONE), "PNG", optimize=True)
+    return encoded(drawn if barred else drawn.quantize(colours, dither=Image.Dither.NONE), "PNG", optimize=True)
 
 
 def photo_png(image: Image.Image) -> bytes:
@@ -66,6 +67,21 @@ def montage(images: Sequence[np.ndarray], columns: int = 8) -> bytes:
         top, left = index // columns * side, index % columns * side
         sheet[top : top + side, left : left + side] = image
     return photo_png(Image.fromarray(sheet))
+
+
+def captioned(images: Sequence[np.ndarray], captions: Sequence[str], columns: int = 8) -> bytes:
+    """Photos uint8 [S, S, 3] of one size in a grid, each above its caption, cut to its width."""
+    side, font = images[0].shape[0], ImageFont.load_default(_CAPTION_PX - 3)
+    high = side + _CAPTION_PX
+    sheet = Image.new("RGB", (columns * side, -(-len(images) // columns) * high), "white")
+    for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        left, top = index % columns * side, index // columns * high
+        sheet.paste(Image.fromarray(image), (left, top))
+        text = caption
+        while font.getlength(text) > side - 2:
+            text = text[:-1]
+        ImageDraw.Draw(sheet).text((left + 1, top + side), text, "black", font)
+    return photo_png(sheet)
 
 
 def views(photos: Tensor, px: int, columns: int = 8) -> bytes:

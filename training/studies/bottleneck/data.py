@@ -21,6 +21,8 @@ from training.errors import DataError
 from training.studies.drawn import write_drawing
 from training.studies.labelled import NEAR_BITS, LabelledPhotos, inspected
 
+#: Folder of pictures from elsewhere, in that of the data.
+OUTSIDE: Final = "outside"
 #: Classes of the full data set.
 FULL_CLASSES: Final = 120
 _VAL_SHARE: Final = 0.1
@@ -37,7 +39,7 @@ def listed(data: Path) -> list[Photo]:
     """
     table = data / "labels.csv"
     if not table.is_file():
-        found = [path for path in photo_files(data) if path.parent != data]
+        found = [path for path in photo_files(data) if path.parent not in {data, data / OUTSIDE}]
         if not found:
             raise DataError(f"{data} has neither labels.csv nor folders of photos named by class")
         return [Photo(text_of(p.relative_to(data)), str(p), data.name, label=label_of(p.parent)) for p in found]
@@ -150,4 +152,4 @@ def make(folder: Path, seed: int) -> None:
         writer.writerow(("id", "breed"))
         writer.writerows(lines)
     for number in range(4):
-        write_drawing(folder / "outside" / f"{number}.jpg", rng, None if number % 2 else number)
+        write_drawing(folder / OUTSIDE / f"{number}.jpg", rng, None if number % 2 else number)

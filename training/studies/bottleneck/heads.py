@@ -109,6 +109,8 @@ class Guess:
     picture: str
     classes: tuple[tuple[str, float], ...]
     flagged: bool
+    #: The picture as the network sees it: uint8 [S, S, 3].
+    seen: np.ndarray
 
     @property
     def text(self) -> str:
@@ -144,9 +146,11 @@ def guesses(reader: Reader, folder: Path) -> list[Guess]:
         raise DataError(f"no readable pictures in {folder}")
     made = []
     for item in found:
-        features = features_of(reader.source, stack([item], reader.source.geometry, 1))
+        pixels = stack([item], reader.source.geometry, 1)
+        features = features_of(reader.source, pixels)
         shares = reader.fitted.predict_proba(features)[0]
         best = np.argsort(-shares, kind="stable")[:_TOP]
         named = tuple((reader.labels[int(reader.fitted.classes_[index])], float(shares[index])) for index in best)
-        made.append(Guess(item.id, named, flagged=named[0][1] < reader.limit))
+        seen = pixels[0].permute(1, 2, 0).numpy()
+        made.append(Guess(item.id, named, named[0][1] < reader.limit, seen))
     return made

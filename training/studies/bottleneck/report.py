@@ -8,13 +8,12 @@ from typing import Final
 import numpy as np
 
 from training.data.photos import TRAIN, VAL
-from training.evaluation.figures import BLUE, ORANGE, subplots
 from training.heads.features import Backbone
 from training.studies.bottleneck.heads import Guess, Worth
+from training.studies.bottleneck.plots import guessed, histogram, samples, spread
 from training.studies.fit import Fitted
 from training.studies.labelled import LabelledPhotos
-from training.studies.pictures import png, styled
-from training.studies.study import Figure, Result, Table, proportion
+from training.studies.study import Claim, Figure, Options, Result, Table, proportion
 
 #: The bias of the published weights, for the card and the page.
 IMAGENET_BIAS: Final = (
@@ -58,14 +57,65 @@ def bias_of(source: Backbone) -> str:
     return f"The weights are from {source.origin}: if they were trained on ImageNet, this holds. {IMAGENET_BIAS}"
 
 
-def report(found: Finding, trainable: str) -> Result:
+def report(found: Finding, trainable: str, options: Options) -> Result:
     """The result of a run."""
     return Result(
         data=found.breeds.description,
         tables=_tables(found),
-        pictures=_plots(found),
+        pictures={
+            f"Photos of each class; the mean is {_mean(found.breeds):.1f}": histogram(found.breeds),
+            "Spread over seeds: a point for each, and a line at their mean": spread(_losses(found)),
+        },
+        photos=_photos(found),
         figures=_figures(found),
         notes=_notes(found, trainable),
+        differs={"": _differs(found, options)},
+        claims=_claims(found),
+    )
+
+
+def _photos(found: Finding) -> dict[str, bytes]:
+    photos = {"Sample photos of each class, from train": samples(found.breeds)}
+    if found.guesses:
+        photos["Pictures from elsewhere, and the five most probable classes of each"] = guessed(found.guesses)
+    return photos
+
+
+def _mean(breeds: LabelledPhotos) -> float:
+    return float(np.mean(list(breeds.counts(TRAIN, VAL).values())))
+
+
+def _losses(found: Finding) -> dict[str, tuple[list[float], list[float]]]:
+    """Log losses on val of single classifiers and of bags, by network."""
+    return {
+        network.source.arch: ([w.val_loss for w in network.singles], [w.val_loss for w in network.bags])
+        for network in found.networks
+    }
+
+
+def _differs(found: Finding, options: Options) -> str:
+    photos = "drawings by code" if options.made else "other photos"
+    used = sorted({f"{network.source.arch} ({network.source.origin.partition(';')[0]})" for network in found.networks})
+    return f"{photos}; {', '.join(used)}"
+
+
+def _claims(found: Finding) -> tuple[Claim, ...]:
+    singles, bags = zip(*_losses(found).values(), strict=True)
+    one, many = (np.array([np.std(losses, ddof=1) for losses in side]) for side in (singles, bags))
+    worse, better = (np.array([np.mean(losses) for losses in side]) for side in (singles, bags))
+    best = int(better.argmin())
+    return (
+        Claim(
+            "a bag of classifiers depends less on chance than a single one",
+            f"over seeds the log loss on val deviates less for {(many < one).sum()} of {len(one)} networks",
+            bool((many < one).all()),
+        ),
+        Claim(
+            "a bag of classifiers is better than a single one",
+            f"log loss on val {better[best]:.3f} against {worse[best]:.3f} on {found.best.source.arch}; it is lower "
+            f"for {(better < worse).sum()} of {len(better)} networks",
+            bool((better < worse).all()),
+        ),
     )
 
 
@@ -107,32 +157,6 @@ def _tables(found: Finding) -> dict[str, Table]:
     return tables
 
 
-@styled
-def _plots(found: Finding) -> dict[str, bytes]:
-    counts = sorted(found.breeds.counts(TRAIN, VAL).values(), reverse=True)
-    histogram = subplots(6.0, 2.6)
-    histogram.bar(range(len(counts)), counts, width=1.0)
-    histogram.axhline(float(np.mean(counts)), color=ORANGE)
-    histogram.set_xlabel("classes, most photos first")
-    histogram.set_ylabel("photos")
-    spread = subplots(6.0, 0.6 * len(found.networks) + 1.2)
-    for place, network in enumerate(found.networks):
-        for worths, colour, shift, name in (
-            (network.singles, ORANGE, -0.1, "single"),
-            (network.bags, BLUE, 0.1, "bagged"),
-        ):
-            losses = [worth.val_loss for worth in worths]
-            label = None if place else name
-            spread.plot(losses, [place + shift] * len(losses), "o", color=colour, alpha=0.7, label=label)
-    spread.set_yticks(range(len(found.networks)), [network.source.arch for network in found.networks])
-    spread.set_xlabel("log loss on val, a point for each seed")
-    spread.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return {
-        f"Photos of each class; the mean is {np.mean(counts):.1f}": png(histogram),
-        "Spread over seeds": png(spread),
-    }
-
-
 def _figures(found: Finding) -> dict[str, Figure]:
     breeds = found.breeds
     sizes = {split: len(breeds.of(split)) for split in (TRAIN, VAL)}
@@ -140,7 +164,7 @@ def _figures(found: Finding) -> dict[str, Figure]:
         "classes": Figure(float(len(breeds.labels))),
         "train photos": Figure(float(sizes[TRAIN])),
         "val photos": Figure(float(sizes[VAL])),
-        "photos of a class": Figure(float(np.mean(list(breeds.counts(TRAIN, VAL).values())))),
+        "photos of a class": Figure(_mean(breeds)),
         "always the most frequent class, val accuracy": proportion(_majority(breeds), sizes[VAL]),
     }
     for network in found.networks:
@@ -163,7 +187,11 @@ def _majority(breeds: LabelledPhotos) -> float:
 
 
 def _notes(found: Finding, trainable: str) -> tuple[str, ...]:
-    moved = "every weight moves" if trainable == "all" else "the last layer alone moves"
+    moved = (
+        "every weight moves"
+        if trainable == "all"
+        else "a new top moves alone (`--set trainable=all` unlocks all layers)"
+    )
     return (
         *found.breeds.notes,
         *_blind(found),

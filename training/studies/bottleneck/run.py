@@ -21,7 +21,7 @@ from training.progress import task
 from training.runs import checkpoint
 from training.studies.affine import Affine
 from training.studies.bottleneck import STUDY
-from training.studies.bottleneck.data import Way, read
+from training.studies.bottleneck.data import OUTSIDE, Way, read
 from training.studies.bottleneck.heads import (
     MEMBERS,
     Guess,
@@ -56,8 +56,8 @@ class Settings:
     seeds: int = 5
     members: int = MEMBERS
     epochs: int = 100
-    #: "all" fine-tunes every weight, "head" the last layer only.
-    trainable: str = "all"
+    #: "head" trains a new top, as published by default there; "all" unlocks every layer.
+    trainable: str = "head"
     #: Photos at most, stratified by class; 0: all.
     most_photos: int = 0
     #: Folder of pictures from elsewhere; the data's own folder `outside` by default.
@@ -98,7 +98,7 @@ def run(options: Options, console: Console) -> Result:
         probability_graph(fitted, best.source.width).SerializeToString(deterministic=True)
     )
     checkpoint.write_text(folder / "card.md", card(found))
-    return report(found, settings.trainable)
+    return report(found, settings.trainable, options)
 
 
 def sides_of(source: Backbone, breeds: LabelledPhotos, settings: Settings, cache: Path, console: Console) -> Sides:
@@ -154,5 +154,5 @@ def plan_of(epochs: int, batch: int, seed: int, name: str) -> Plan:
 
 
 def _guesses(reader: Reader, settings: Settings, options: Options) -> list[Guess]:
-    folder = Path(settings.outside) if settings.outside else options.data / "outside"
+    folder = Path(settings.outside) if settings.outside else options.data / OUTSIDE
     return guesses(reader, folder) if folder.is_dir() or settings.outside else []

@@ -6,6 +6,8 @@ from training.studies.backbones import RESNET18, RESNET18_V2
 from training.studies.study import Article, Mistake, Published, Study
 
 _README: Final = "the study's readme"
+_PHOTO: Final = "the article's classify_logo"
+_ANOTHER: Final = "another photo of the brand"
 
 
 STUDY: Final = Study(
@@ -26,6 +28,11 @@ STUDY: Final = Study(
         Published("transfer, test accuracy", 0.84, _README),
         Published("always no-logo, val accuracy", 1500 / 2460, "the list files: 1500 of 2460 photos show no logo"),
         Published("always no-logo, test accuracy", 3000 / 3960, "the list files: 3000 of 3960 photos show no logo"),
+        Published("baseline CNN, loss of the first epoch", "near 50", "the article: pixels are 0 to 255"),
+        Published("BMW photo, probability after transfer", 0.983, _PHOTO, _ANOTHER),
+        Published("BMW photo, probability before transfer", "not known here", _PHOTO, _ANOTHER),
+        Published("Foster's photo, probability after transfer", 0.498, _PHOTO, _ANOTHER),
+        Published("Foster's photo, probability before transfer", "not known here", _PHOTO, _ANOTHER),
         Published("transfer, logo recall", "at most 0.36", "follows from 0.84 (rounded) and 3000 of 3960 without logo"),
     ),
     mistakes=(
@@ -35,12 +42,13 @@ STUDY: Final = Study(
             "the short side is resized to 256 before the cut of 224",
         ),
         Mistake(
-            "no normalisation",
-            "feeds pixels as 0..1 to a network whose weights expect normalised channels",
-            "channels are normalised with ImageNet's statistics",
+            "pixels of 0 to 255 in a network without a norm",
+            "feeds raw pixels to its own network, whose first weights are for values near 1: the first loss is near 50 "
+            "instead of ln 33 = 3.5; its pretrained network begins with a batch norm of the pixels and is not harmed",
+            "channels are normalised with ImageNet's statistics for both networks, and the batch norm is not needed",
         ),
         Mistake(
-            "head only that is not",
+            "a last layer that is not trained alone",
             "says that only the new last layer is trained, and passes every parameter to the optimiser",
             "both are trained, each under its name",
         ),

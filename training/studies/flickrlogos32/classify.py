@@ -11,7 +11,7 @@ from training.data.read import read_bytes
 from training.errors import DataError, RunError
 from training.models.networks import empty
 from training.runs import checkpoint
-from training.studies.flickrlogos32.variants import LogoCNN
+from training.studies.flickrlogos32.nets import DataNorm, LogoCNN
 from training.studies.flickrlogos32.views import View, cut, load
 
 CNN = "logo-cnn"
@@ -31,7 +31,9 @@ def write_classifier(path: Path, classifier: Classifier, arch: str, hidden: int)
     view = classifier.view
     seen = {"px": view.px, "resize_px": view.resize_px, "normalised": view.normalised}
     state = {name: value.cpu() for name, value in classifier.net.state_dict().items()}
-    content = {"arch": arch, "hidden": hidden, "labels": list(classifier.labels), "view": seen, "state_dict": state}
+    normed = isinstance(classifier.net, DataNorm)
+    content = {"arch": arch, "hidden": hidden, "data_norm": normed, "labels": list(classifier.labels), "view": seen}
+    content["state_dict"] = state
     checkpoint.write(path, content)
 
 
@@ -46,6 +48,7 @@ def read_classifier(path: Path) -> Classifier:
         labels, view = tuple(content["labels"]), View(**content["view"])
         cnn = content["arch"] == CNN
         net = LogoCNN(len(labels), view.px, content["hidden"]) if cnn else empty(content["arch"], len(labels))
+        net = DataNorm(net) if content["data_norm"] else net
         net.load_state_dict(content["state_dict"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise RunError(f"{path} is not a classifier of this study: {error}") from None

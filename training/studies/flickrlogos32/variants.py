@@ -1,6 +1,5 @@
 """The networks that the study compares, and the remedies that it proposes, all trained and evaluated the same way."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from training.data.photos import TEST, TRAIN, VAL
-from training.models.networks import build
+from training.models.networks import build, head_of
+from training.recipes.recipe import Model
 from training.statistics import Floats, Ints
 from training.studies.fit import (
     Fitted,
@@ -26,53 +26,8 @@ from training.studies.fit import (
     probabilities_of,
     seeded,
 )
+from training.studies.flickrlogos32.nets import DataNorm, LogoCNN, xavier
 from training.studies.study import Figure, Options, proportion
-
-#: Of Gluon's Xavier initialiser, and the channels of the study's own network.
-_MAGNITUDE: Final = 2.24
-_FIRST, _SECOND = 96, 192
-
-
-class LogoCNN(nn.Sequential):
-    """The study's own network, two convolutions and two linear layers: [N, 3, px, px] to logits [N, outputs].
-
-    Raises:
-        ValueError: px is too small for the two poolings.
-    """
-
-    def __init__(self, outputs: int, px: int = 224, hidden: int = 4096) -> None:
-        side = _pooled(_pooled((px - 11) // 4 + 1) - 4)
-        if side < 1:
-            raise ValueError(f"{px} pixels are too few for this network; at least 67")
-        super().__init__(
-            nn.Conv2d(3, _FIRST, 11, 4),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2),
-            nn.Conv2d(_FIRST, _SECOND, 5),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2),
-            nn.Flatten(),
-            nn.Linear(_SECOND * side * side, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, outputs),
-        )
-        self.apply(xavier)
-
-
-def _pooled(side: int) -> int:
-    return (side - 3) // 2 + 1
-
-
-@torch.no_grad()
-def xavier(module: nn.Module) -> None:
-    """Gluon's Xavier(magnitude=2.24): uniform within sqrt(2.24 / mean of fan-in and fan-out); no bias."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        kernel = math.prod(module.weight.shape[2:])
-        fans = (module.weight.shape[0] + module.weight.shape[1]) * kernel
-        bound = math.sqrt(_MAGNITUDE / (fans / 2))
-        module.weight.uniform_(-bound, bound)
-        if module.bias is not None:
-            module.bias.zero_()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +135,8 @@ class Trained:
     scores: Mapping[str, Score]
     #: Predicted labels of the test photos.
     predicted: Ints
+    #: [N, labels], of the test photos.
+    probabilities: Floats
     threshold: float | None = None
 
     @property
@@ -197,8 +154,15 @@ def network(variant: Variant, settings: Settings, options: Options, outputs: int
     """
     if variant.net == "cnn":
         return seeded(options.seed, lambda: LogoCNN(outputs, settings.px, settings.hidden))
-    model = model_of(settings.transfer, options, variant.trainable)
-    return seeded(options.seed, lambda: build(model, outputs))
+    net = seeded(options.seed, lambda: _transferred(model_of(settings.transfer, options, variant.trainable), outputs))
+    return DataNorm(net) if options.as_published else net
+
+
+def _transferred(model: Model, outputs: int) -> nn.Module:
+    """A pretrained network with a new output layer, whose first weights are the study's."""
+    net = build(model, outputs)
+    xavier(head_of(net)[1])
+    return net
 
 
 def label_weights(labels: Ints, outputs: int) -> Tensor:
@@ -206,6 +170,19 @@ def label_weights(labels: Ints, outputs: int) -> Tensor:
     counts = np.bincount(labels, minlength=outputs)
     there = max(1, int((counts > 0).sum()))
     return torch.from_numpy(np.where(counts > 0, len(labels) / (there * np.maximum(counts, 1)), 0.0)).float()
+
+
+def plan_of(settings: Settings, seed: int, name: str) -> Plan:
+    """The study's plan: SGD without momentum; accuracy on train is evaluated after each epoch, like the others."""
+    return Plan(
+        settings.epochs,
+        settings.batch,
+        lambda learned: torch.optim.SGD(learned, settings.rate, weight_decay=settings.weight_decay),
+        cross_entropy(),
+        train_after=True,
+        seed=seed,
+        name=name,
+    )
 
 
 def train(  # noqa: PLR0917 - as `fit`, with what to train
@@ -223,18 +200,12 @@ def train(  # noqa: PLR0917 - as `fit`, with what to train
     if variant.rejects:
         shown |= {split: _without(pictures[split], outputs - 1) for split in (TRAIN, VAL)}
     weights = label_weights(shown[TRAIN].labels, outputs).to(device) if variant.weighted else None
-    plan = Plan(
-        settings.epochs,
-        settings.batch,
-        lambda learned: torch.optim.SGD(learned, settings.rate, weight_decay=settings.weight_decay),
-        cross_entropy(weights),
-        seed=options.seed,
-        device=device,
-        name=variant.name,
-    )
+    plan = replace(plan_of(settings, options.seed, variant.name), loss=cross_entropy(weights), device=device)
     fitted = fit(net, shown, plan, folder, console)
     learned = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-    return _scored(Trained(variant, net, fitted, learned, {}, np.empty(0, np.int64)), pictures, device)
+    return _scored(
+        Trained(variant, net, fitted, learned, {}, np.empty(0, np.int64), np.empty((0, 0))), pictures, device
+    )
 
 
 def _without(pictures: Pictures, no_logo: int) -> Pictures:
@@ -254,4 +225,4 @@ def _scored(trained: Trained, pictures: Mapping[str, Pictures], device: str) -> 
             predicted[split] = found.argmax(1)
         no_logo = found.shape[1] - 1
     scores = {split: score(predicted[split], pictures[split].labels, no_logo) for split in predicted}
-    return replace(trained, scores=scores, predicted=predicted[TEST], threshold=threshold)
+    return replace(trained, scores=scores, predicted=predicted[TEST], probabilities=found, threshold=threshold)

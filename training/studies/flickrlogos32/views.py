@@ -27,13 +27,13 @@ class View:
     px: int
     #: Short side before the crop; None: the raw photo is cropped, as published.
     resize_px: int | None
-    #: Normalised as the weights expect it, or 0..1 as published.
+    #: Normalised as the weights expect it, or 0..255 as published.
     normalised: bool
     workers: int = 2
 
     def tensor(self, pixels: Tensor) -> Tensor:
         """uint8 [N, 3, px, px] as the network takes it."""
-        return normalise(pixels) if self.normalised else pixels.float() / 255
+        return normalise(pixels) if self.normalised else pixels.float()
 
 
 def view_of(px: int, resize_px: int, workers: int, *, as_published: bool) -> View:

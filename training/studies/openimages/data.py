@@ -1,9 +1,11 @@
 """Crops of the downloaded photos, split by photo; and a small data set in the same layout, made by code."""
 
+import base64
 import csv
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,10 +22,11 @@ from training.progress import task
 from training.recipes.recipe import Splitting
 from training.statistics import Ints
 from training.studies.drawn import drawing, ground, jpeg
+from training.studies.openimages import package
 from training.studies.openimages.crops import write_crops
 from training.studies.openimages.fetch import journal, photo_file
-from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, Box, boxes
-from training.studies.openimages.placeholders import Rules, known_hashes, sort_out, summary
+from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, Box, boxes, list_file, originals
+from training.studies.openimages.placeholders import Rules, known_hashes, sha256, sort_out, summary
 
 #: Of the data set made by code.
 _NAMES: Final = {"/m/0cdn1": "Hamburger", "/m/0l515": "Sandwich", "/m/07j7r": "Tree"}
@@ -58,8 +61,16 @@ class Dishes:
 
     crops: tuple[Photo, ...]
     classes: tuple[str, str]
+    #: Without those of a package, which holds no photos.
     boxes: dict[str, tuple[Box, ...]]
     notes: tuple[str, ...]
+    #: SHA-256 of each list.
+    lists: Mapping[str, str]
+
+    @property
+    def photos(self) -> int:
+        """How many photos the crops are from."""
+        return len({crop.group for crop in self.crops})
 
     def of(self, split: str) -> list[Photo]:
         """The crops of a split."""
@@ -73,9 +84,27 @@ class Dishes:
 def read(data: Path, wanted: Wanted, folder: Path, console: Console) -> Dishes:
     """Crops every usable box of the classes from its photo, into `folder`, and splits the crops by photo.
 
+    Of a package its crops are taken as they are; of other data a package of the crops is written into `folder`.
+
     Raises:
-        DataError: The lists are missing or broken, or no photo can be used.
+        DataError: The lists or the package are missing or broken, or no photo can be used.
     """
+    if package.is_one(data):
+        packed = package.read(data, wanted.classes, as_published=wanted.as_published)
+        crops, leaks = _split(packed.crops, wanted)
+        return Dishes(tuple(crops), wanted.classes, {}, (*packed.notes, *leaks), packed.lists)
+    listed, cut, notes = _cut(data, wanted, folder, console)
+    lists = {name: sha256(list_file(data, name)) for name in (CLASSES, BOXES, PHOTOS)}
+    crops, leaks = _split(listed, wanted)
+    packed = package.Package(tuple(crops), lists, tuple(notes), as_published=wanted.as_published)
+    package.write(folder / package.FOLDER, packed, data)
+    return Dishes(tuple(crops), wanted.classes, cut, (*notes, *leaks), lists)
+
+
+def _cut(
+    data: Path, wanted: Wanted, folder: Path, console: Console
+) -> tuple[list[Photo], dict[str, tuple[Box, ...]], list[str]]:
+    """Crops of the photos, the boxes of each photo, and notes on what is left out."""
     by_photo: dict[str, list[Box]] = defaultdict(list)
     left_out = 0
     for box in boxes(data, wanted.classes):
@@ -84,7 +113,8 @@ def read(data: Path, wanted: Wanted, folder: Path, console: Console) -> Dishes:
         else:
             by_photo[box.photo].append(box)
     files = {photo: photo_file(data, photo) for photo in sorted(by_photo)}
-    dropped = sort_out(files, known_hashes(data), journal(data), wanted.rules)
+    found = originals(data, list(files)) if list_file(data, PHOTOS).is_file() else {}
+    dropped = sort_out(files, known_hashes(data), journal(data), wanted.rules, found)
     usable = {photo: path for photo, path in files.items() if photo not in dropped}
     listed = []
     with task(console, "photos cut", max(1, len(usable))) as done:
@@ -94,9 +124,8 @@ def read(data: Path, wanted: Wanted, folder: Path, console: Console) -> Dishes:
                 for box, file in write_crops(path, by_photo[photo], folder)
             ]
             done(1)
-    crops, leaks = _split(listed, wanted)
-    notes = [summary(dropped, list(files)), f"{left_out} boxes around groups or of depictions are left out.", *leaks]
-    return Dishes(tuple(crops), wanted.classes, {photo: tuple(by_photo[photo]) for photo in usable}, tuple(notes))
+    notes = [summary(dropped, list(files)), f"{left_out} boxes around groups or of depictions are left out."]
+    return listed, {photo: tuple(by_photo[photo]) for photo in usable}, notes
 
 
 def _split(listed: Sequence[Photo], wanted: Wanted) -> tuple[list[Photo], list[str]]:
@@ -149,15 +178,24 @@ def _row(photo: str, machine: str, box: tuple[float, ...], *, group: bool) -> tu
     return (photo, "xclick", machine, 1, left, right, top, bottom, 0, 0, int(group), 0, 0)
 
 
+def md5_of(body: bytes) -> str:
+    """As the list of photos has it."""
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+
+
 def _write(folder: Path, boxes: list[tuple[object, ...]], files: dict[str, bytes], host: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / BOXES).parent.mkdir(parents=True, exist_ok=True)
     (folder / CLASSES).write_text("".join(f"{machine},{name}\n" for machine, name in _NAMES.items()))
     children = [{"LabelName": machine} for machine in list(_NAMES)[:2]]
     food = {"LabelName": "/m/02wbm", "Subcategory": children}
     (folder / HIERARCHY).write_text(
         json.dumps({"LabelName": "/m/0bl9f", "Subcategory": [{"LabelName": "/m/07j7r"}, food]})
     )
-    photos = [(photo, "train", f"{host}/{photo}.jpg", *[""] * 8, "0.0") for photo in files]
+    photos = [
+        (photo, "train", f"{host}/{photo}.jpg", *[""] * 5, len(body), md5_of(body), "", "0.0")
+        for photo, body in files.items()
+    ]
     for name, columns, lines in ((BOXES, _BOX_COLUMNS, boxes), (PHOTOS, _PHOTO_COLUMNS, photos)):
         with (folder / name).open("w", newline="") as stream:
             writer = csv.writer(stream)

@@ -14,10 +14,11 @@ from rich.console import Console
 from training.data.download import Limits, Pace, Saved, save
 from training.errors import DataError, RecipeError
 from training.progress import task
-from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, addresses, boxes
+from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, boxes, list_file, originals
 
 JOURNAL: Final = "downloads.jsonl"
 IMAGES: Final = "images"
+LISTS: Final = (CLASSES, BOXES, PHOTOS, HIERARCHY)
 #: The largest list has 1.2 GB.
 _LIST_BYTES: Final = 8_000_000_000
 _LIST_S: Final = 24 * 3600.0
@@ -34,17 +35,18 @@ def photo_file(data: Path, photo: str) -> Path:
     return data / IMAGES / f"{photo}.jpg"
 
 
-def fetch_lists(data: Path, base: str, limits: Limits) -> None:
-    """Downloads missing lists from below a URL; the hierarchy is optional.
+def fetch_lists(data: Path, base: str, limits: Limits, names: Sequence[str] = LISTS) -> None:
+    """Downloads missing lists from below a URL, where the release's folders are; the hierarchy is optional.
 
     Raises:
         DataError: A list could not be downloaded.
     """
     pace = Pace(limits)
     large = Limits(**{**asdict(limits), "most_bytes": _LIST_BYTES, "total_s": _LIST_S})
-    for name in (CLASSES, BOXES, PHOTOS, HIERARCHY):
-        if (data / name).is_file():
+    for name in names:
+        if list_file(data, name).is_file():
             continue
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
         saved = save(f"{base.rstrip('/')}/{name}", data / name, large, pace)
         if saved.status != "done" and name != HIERARCHY:
             raise DataError(f"{name} could not be downloaded: {saved.reason}")
@@ -75,7 +77,7 @@ def fetch_photos(
         RecipeError: The template has other placeholders.
     """
     wanted = sorted({box.photo for box in boxes(data, classes)})
-    known, urls = journal(data), addresses(data, wanted)
+    known, listed = journal(data), originals(data, wanted)
     ended: Counter[str] = Counter()
     todo: dict[str, str] = {}
     for photo in wanted:
@@ -83,10 +85,10 @@ def fetch_photos(
             ended["here"] += 1
         elif known.get(photo, {}).get("status") == "gone":
             ended["gone"] += 1
-        elif photo not in urls:
+        elif photo not in listed:
             ended["unlisted"] += 1
         else:
-            todo[photo] = _address(template, urls[photo], photo)
+            todo[photo] = _address(template, listed[photo].url, photo)
     ended.update(_download(data, todo, limits, console))
     return ended
 

@@ -1,19 +1,20 @@
 """The lists of Open Images: classes and their hierarchy, boxes, and the URL of each photo."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from training.data.brands import class_names
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
 
-CLASSES: Final = "class-descriptions-boxable.csv"
-BOXES: Final = "train-annotations-bbox.csv"
-PHOTOS: Final = "train-images-boxable-with-rotation.csv"
-HIERARCHY: Final = "bbox_labels_600_hierarchy.json"
+#: Where the release is documented to be; each list's path below it is its path in a folder of data too.
+BASE: Final = "https://storage.googleapis.com/openimages"
+CLASSES: Final = "2018_04/class-descriptions-boxable.csv"
+BOXES: Final = "2018_04/train/train-annotations-bbox.csv"
+PHOTOS: Final = "2018_04/train/train-images-boxable-with-rotation.csv"
+HIERARCHY: Final = "2018_04/bbox_labels_600_hierarchy.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,43 @@ class Box:
     depiction: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The file that a photographer uploaded, as the list of photos has it."""
+
+    url: str
+    #: In bytes; None where the list does not say.
+    size: int | None = None
+    #: In Base64; empty where the list does not say.
+    md5: str = ""
+
+
+def list_file(data: Path, name: str) -> Path:
+    """Where a list lies: as in the release, or, as it is often saved by hand, without the release's folders."""
+    plain = data / Path(name).name
+    return plain if plain.is_file() and not (data / name).is_file() else data / name
+
+
+def all_classes(data: Path) -> list[tuple[str, str]]:
+    """Machine id and name of every class, by name.
+
+    Raises:
+        DataError: The list of classes is missing.
+    """
+    return sorted(class_names(list_file(data, CLASSES)), key=lambda pair: pair[1].lower())
+
+
 def machine_names(data: Path, wanted: Sequence[str]) -> dict[str, str]:
     """Machine id to name of the wanted classes.
 
     Raises:
         DataError: The list of classes is missing, or a class is not in it.
     """
-    found = {machine: name for machine, name in class_names(data / CLASSES) if name in wanted}
+    path = list_file(data, CLASSES)
+    found = {machine: name for machine, name in class_names(path) if name in wanted}
     missing = sorted(set(wanted) - set(found.values()))
     if missing:
-        raise DataError(f"{data / CLASSES} has no class {', '.join(missing)}")
+        raise DataError(f"{path} has no class {', '.join(missing)}; --list-classes names them")
     return found
 
 
@@ -53,7 +81,7 @@ def boxes(data: Path, wanted: Sequence[str]) -> Iterator[Box]:
     Raises:
         DataError: A list or a column is missing, or a box is empty.
     """
-    names, path = machine_names(data, wanted), data / BOXES
+    names, path = machine_names(data, wanted), list_file(data, BOXES)
     for line, row in enumerate(rows(path), 2):
         if line == 2:
             columns_missing(path, row, "ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
@@ -70,57 +98,18 @@ def boxes(data: Path, wanted: Sequence[str]) -> Iterator[Box]:
         yield Box(row["ImageID"], name, line, (left, top, right, bottom), *flags)
 
 
-def addresses(data: Path, photos: Sequence[str]) -> Mapping[str, str]:
-    """The original URL of each photo for which the list has one.
+def originals(data: Path, photos: Sequence[str]) -> Mapping[str, Original]:
+    """The original file of each photo for which the list has a URL.
 
     Raises:
         DataError: The list or a column is missing.
     """
-    wanted, path = set(photos), data / PHOTOS
+    wanted, path = set(photos), list_file(data, PHOTOS)
     found = {}
     for line, row in enumerate(rows(path)):
         if line == 0:
             columns_missing(path, row, "ImageID", "OriginalURL")
         if row["ImageID"] in wanted and row["OriginalURL"]:
-            found[row["ImageID"]] = row["OriginalURL"]
+            size, md5 = (row.get(column) or "" for column in ("OriginalSize", "OriginalMD5"))
+            found[row["ImageID"]] = Original(row["OriginalURL"], int(size) if size.isdecimal() else None, md5.strip())
     return found
-
-
-def tree(data: Path, wanted: frozenset[str]) -> list[tuple[int, str]]:
-    """The branches of the class hierarchy that hold the classes, as (depth, text), with the number of other branches.
-
-    Empty without a hierarchy file.
-
-    Raises:
-        DataError: The file is not a hierarchy.
-    """
-    path = data / HIERARCHY
-    if not path.is_file():
-        return []
-    names = dict(class_names(data / CLASSES))
-    try:
-        root: Mapping[str, Any] = json.loads(path.read_text())
-        return list(_branch(root, names, wanted, 0))
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is not a hierarchy: {type(error).__name__}: {error}") from None
-
-
-def _children(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [*node.get("Subcategory", ()), *node.get("Part", ())]
-
-
-def _holds(node: Mapping[str, Any], names: Mapping[str, str], wanted: frozenset[str]) -> bool:
-    return names.get(node["LabelName"]) in wanted or any(_holds(child, names, wanted) for child in _children(node))
-
-
-def _branch(
-    node: Mapping[str, Any], names: Mapping[str, str], wanted: frozenset[str], depth: int
-) -> Iterator[tuple[int, str]]:
-    name = names.get(node["LabelName"], "Entity" if depth == 0 else node["LabelName"])
-    yield depth, f"{name} *" if name in wanted else name
-    children = _children(node)
-    kept = [child for child in children if _holds(child, names, wanted)]
-    for child in kept:
-        yield from _branch(child, names, wanted, depth + 1)
-    if len(children) > len(kept) and kept:
-        yield depth + 1, f"({len(children) - len(kept)} others)"

@@ -1,11 +1,13 @@
 """Placeholders of deleted photos, and how to detect them."""
 
+import base64
 import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from PIL import Image
@@ -15,6 +17,7 @@ from training.data.formats import served
 from training.data.read import read_bytes
 from training.data.tables import lines_of
 from training.errors import DataError, Unreadable
+from training.studies.openimages.lists import Original
 
 #: Known placeholders, a SHA-256 a line, beside the lists.
 HASHES: Final = "placeholders.txt"
@@ -22,7 +25,7 @@ HASHES: Final = "placeholders.txt"
 _REDIRECT: Final = "unavailable"
 _GREY: Final = frozenset({"1", "L", "I", "I;16", "I;16B", "F"})
 SINGLE_CHANNEL, KNOWN, REPEATED, REDIRECTED = "single channel", "known hash", "same bytes as another", "redirected"
-UNREADABLE, MISSING = "unreadable", "not downloaded"
+OTHER, UNREADABLE, MISSING = "other bytes than listed", "unreadable", "not downloaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Rules:
 
     #: The study's rule: a picture of one channel is a placeholder. It drops black and white photos too.
     single_channel: bool = True
-    #: Hash list, redirects, and bytes that several photos share.
+    #: Hash list, size and MD5 of the list of photos, redirects, and bytes that several photos share.
     hashes: bool = True
 
 
@@ -51,9 +54,16 @@ def known_hashes(data: Path) -> frozenset[str]:
 
 
 def sort_out(
-    files: Mapping[str, Path], known: frozenset[str], journal: Mapping[str, Mapping[str, Any]], rules: Rules
+    files: Mapping[str, Path],
+    known: frozenset[str],
+    journal: Mapping[str, Mapping[str, Any]],
+    rules: Rules,
+    listed: Mapping[str, Original] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Unusable photos by id, with the reason: missing, broken, or a placeholder."""
+    """Unusable photos by id, with the reason: missing, broken, or a placeholder.
+
+    A photo that came from its listed address must have the listed size and MD5; from elsewhere it may be another file.
+    """
     bodies = {photo: sha256(path) if path.is_file() else "" for photo, path in files.items()}
     shared = {digest for digest, count in Counter(bodies.values()).items() if digest and count > 1}
     dropped = {}
@@ -63,6 +73,8 @@ def sort_out(
             dropped[photo] = MISSING
         elif rules.hashes and digest in known:
             dropped[photo] = KNOWN
+        elif rules.hashes and _other_bytes(path, listed.get(photo), journal.get(photo, {})):
+            dropped[photo] = OTHER
         elif rules.hashes and digest in shared:
             dropped[photo] = REPEATED
         elif rules.hashes and _REDIRECT in str(journal.get(photo, {}).get("final_url", "")):
@@ -76,6 +88,19 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _other_bytes(path: Path, original: Original | None, asked: Mapping[str, Any]) -> bool:
+    """Whether a file that came from the address of an original is another file."""
+    if original is None or asked.get("url") != original.url:
+        return False
+    if original.size is not None and path.stat().st_size != original.size:
+        return True
+    if not original.md5:
+        return False
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).digest()
+    return base64.b64encode(digest).decode() != original.md5
 
 
 def _look(path: Path, rules: Rules) -> str:

@@ -18,11 +18,12 @@ import torch
 from training.data.photos import Photo
 from training.environment import git_commit
 from training.errors import DataError
-from training.studies.openimages.placeholders import sha256
 
 _PACKAGES: Final = ("numpy", "pillow", "scikit-learn", "torch")
 _SOURCES: Final = Path(__file__).parents[2]
 _DECIMALS: Final = 6
+#: Where `scripts/setup` puts the command.
+_TRAINER: Final = ".venv/bin/photo-trainer"
 
 
 def _code() -> dict[str, str]:
@@ -35,17 +36,16 @@ def _code() -> dict[str, str]:
 
 
 def manifest_of(
-    crops: Sequence[Photo], lists: Mapping[str, Path], settings: Mapping[str, Any], metrics: Mapping[str, float]
+    crops: Sequence[Photo], lists: Mapping[str, str], settings: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> dict[str, Any]:
-    """The manifest of a run: hashes of the crops and the lists, code, environment, settings, metrics."""
+    """The manifest of a run: hashes of the crops and of the lists, code, environment, settings, metrics."""
     entries = [
         {"id": crop.id, "class": crop.label, "split": crop.split, "sha256": crop.sha256}
         for crop in sorted(crops, key=lambda crop: crop.id)
     ]
-    hashed = {name: sha256(path) for name, path in lists.items()}
-    data_sha256 = hashlib.sha256(json.dumps([entries, hashed], sort_keys=True).encode()).hexdigest()
+    data_sha256 = hashlib.sha256(json.dumps([entries, dict(lists)], sort_keys=True).encode()).hexdigest()
     return {
-        "data": {"sha256": data_sha256, "lists": hashed, "crops": entries},
+        "data": {"sha256": data_sha256, "lists": dict(lists), "crops": entries},
         "code": _code(),
         "environment": {"python": platform.python_version(), "packages": {name: version(name) for name in _PACKAGES}},
         "settings": dict(settings),
@@ -54,7 +54,7 @@ def manifest_of(
 
 
 def commands(manifest: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """The commands that rebuild the result on another machine."""
+    """The commands that rebuild the result in a clone of the repository on another machine."""
     settings = manifest["settings"]
     classes = " ".join(f"--class {quote(name)}" for name in settings["classes"])
     flags = " --as-published" if settings["as_published"] else ""
@@ -66,8 +66,15 @@ def commands(manifest: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return (
         f"git checkout {manifest['code']['git_commit']}",
         "scripts/setup models",
-        f"photo-trainer fetch-openimages --data DIR {classes}",
-        f"photo-trainer study openimages --data DIR{flags} --seed {settings['seed']}{chosen} --set manifest={name}",
+        f"{_TRAINER} fetch-openimages --data DIR {classes}",
+        f"{_TRAINER} study openimages --data DIR{flags} --seed {settings['seed']}{chosen} --set manifest={name}",
+    )
+
+
+def commands_with_package(manifest: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """As `commands`, from a package of the crops: nothing is asked of the photo host."""
+    return tuple(
+        line.replace("--data DIR", "--data PACKAGE") for line in commands(manifest, name) if "fetch-" not in line
     )
 
 

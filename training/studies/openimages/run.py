@@ -9,11 +9,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 from rich.console import Console
-from torch import nn
 from torch.nn import Parameter
 
 from training.data.photos import SPLITS, TEST, TRAIN
 from training.errors import RecipeError
+from training.models.small_cnn import PX, SmallCNN
 from training.runs import checkpoint
 from training.studies.affine import Affine
 from training.studies.fit import (
@@ -31,12 +31,12 @@ from training.studies.fit import (
 from training.studies.openimages import rebuild
 from training.studies.openimages.crops import resized
 from training.studies.openimages.data import Dishes, Wanted, read
-from training.studies.openimages.lists import BOXES, CLASSES, PHOTOS
 from training.studies.openimages.placeholders import Rules
 from training.studies.openimages.report import Finding, metrics_of, report
+from training.studies.openimages.saved import RUN, Trained, write_run
 from training.studies.study import Options, Result, settings_of
 
-PX, RATE = 128, 5e-4
+RATE: Final = 5e-4
 #: Augmentation as of Keras' ImageDataGenerator.
 CHANGES: Final = Affine(rotation_deg=40, shift=0.2, shear_deg=0.2, zoom=0.2, flip=True)
 
@@ -81,6 +81,7 @@ def run(options: Options, console: Console) -> Result:
     path = folder / "manifest.json"
     equal = rebuild.compare(manifest, Path(settings.manifest)) if settings.manifest else ""
     checkpoint.write_text(path, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    write_run(options.out / RUN, net, settings.px, dishes, Trained(options.seed, fitted, metrics))
     found = Finding(dishes, options.data, fitted, shown, predicted, metrics, options.as_published, options.made)
     return report(found, manifest, equal)
 
@@ -93,7 +94,7 @@ def _wanted(settings: Settings, options: Options) -> Wanted:
 
 def _trained(
     shown: dict[str, Pictures], settings: Settings, options: Options, console: Console
-) -> tuple[torch.nn.Module, Fitted]:
+) -> tuple[SmallCNN, Fitted]:
     net = seeded(options.seed, lambda: SmallCNN(settings.px))
     plan = Plan(
         settings.epochs,
@@ -113,8 +114,7 @@ def _trained(
 def _manifest(dishes: Dishes, settings: Settings, options: Options, metrics: dict[str, float]) -> dict[str, Any]:
     kept = {name: value for name, value in asdict(settings).items() if name not in {"manifest", "workers"}}
     kept |= {"classes": list(settings.classes), "seed": options.seed, "as_published": options.as_published}
-    lists = {name: options.data / name for name in (CLASSES, BOXES, PHOTOS)}
-    return rebuild.manifest_of(dishes.crops, lists, kept, metrics)
+    return rebuild.manifest_of(dishes.crops, dishes.lists, kept, metrics)
 
 
 def pictures(dishes: Dishes, px: int, *, nearest: bool) -> dict[str, Pictures]:
@@ -132,34 +132,6 @@ def pictures(dishes: Dishes, px: int, *, nearest: bool) -> dict[str, Pictures]:
 
 def _scaled(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 255
-
-
-class SmallCNN(nn.Sequential):
-    """Three convolutions and a hidden layer: [N, 3, px, px] of 0..1 to one logit [N, 1] of the second class.
-
-    Initial weights are Keras': Glorot uniform, zero bias.
-    """
-
-    def __init__(self, px: int = PX, hidden: int = 64) -> None:
-        side = px
-        for _ in range(3):
-            side = (side - 2) // 2
-        layers: list[nn.Module] = []
-        for inputs, outputs in ((3, 32), (32, 32), (32, 64)):
-            layers += [nn.Conv2d(inputs, outputs, 3), nn.ReLU(), nn.MaxPool2d(2)]
-        super().__init__(
-            *layers,
-            nn.Flatten(),
-            nn.Linear(64 * side * side, hidden),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(hidden, 1),
-        )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
 
 
 def optimiser(weights: Iterable[Parameter]) -> torch.optim.Optimizer:

@@ -1,21 +1,26 @@
 """Study 3, row by row, on small data in the layout of the competition."""
 
 import csv
+import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from matplotlib.colors import to_rgb
+from PIL import Image
 from rich.console import Console
 from sklearn.linear_model import SGDClassifier
 
 from training.data.decode import Geometry
 from training.data.photos import TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError
-from training.heads.features import Backbone
+from training.evaluation.figures import ORANGE
+from training.heads.features import Backbone, backbone, cache_file
 from training.models.networks import build
 from training.recipes.recipe import Model
 from training.studies.affine import Affine
@@ -30,18 +35,22 @@ from training.studies.bottleneck.data import (
     sampled,
 )
 from training.studies.bottleneck.heads import (
+    Reader,
     Sides,
     Worth,
     bagged,
     flag_limit,
+    guesses,
     head,
     over_seeds,
     single,
     threshold_for,
     worth,
 )
-from training.studies.bottleneck.report import IMAGENET_BIAS, Finding, Network, _blind, bias_of
+from training.studies.bottleneck.plots import spread
+from training.studies.bottleneck.report import IMAGENET_BIAS, Finding, Network, _blind, _claims, bias_of
 from training.studies.bottleneck.run import CHANGES, Settings, plan_of
+from training.studies.fit import seeded
 from training.studies.labelled import LabelledPhotos
 from training.studies.study import Options, Result
 
@@ -64,6 +73,51 @@ def ran(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Options, 
     chosen = {"epochs": 1, "networks": nets[:3], "fine_tuned": nets, "batch": 32, "px": 32}
     options = Options(data, folder / "out", folder / "cache", quick=True, made=True, overrides=chosen)
     return options, STUDY.run(options, QUIET)
+
+
+@pytest.mark.parametrize("trainable", ["head", "all"])
+def test_the_top_alone_is_trained_and_unlocking_all_layers_is_the_option(
+    data: Path, tmp_path: Path, trainable: str
+) -> None:
+    chosen = {"epochs": 1, "networks": ["resnet10-w8"], "fine_tuned": ["resnet10-w8"], "px": 32, "trainable": trainable}
+    chosen = {name: value for name, value in chosen.items() if value != Settings().trainable}
+    options = Options(data, tmp_path, tmp_path, quick=True, overrides=chosen)
+    STUDY.run(options, QUIET)
+    (path,) = (tmp_path / "bottleneck").glob("resnet10-w8-*.pt")
+    after = torch.load(path, weights_only=True)
+    start = seeded(0, lambda: build(Model(arch="resnet10-w8"), 6)).state_dict()
+    moved = {name for name, value in start.items() if not torch.equal(value, after[name])}
+    assert moved == ({"head.weight", "head.bias"} if trainable == "head" else set(start))
+
+
+def test_samples_of_each_class_and_outside_pictures_with_their_guesses_are_shown(ran: tuple[Options, Result]) -> None:
+    first, second = ran[1].photos
+    assert first == "Sample photos of each class, from train"
+    assert second == "Pictures from elsewhere, and the five most probable classes of each"
+    sheet = Image.open(io.BytesIO(ran[1].photos[first]))
+    assert sheet.size == (12 * 72, 2 * (72 + 13))  # six classes, three photos each
+    shown = Image.open(io.BytesIO(ran[1].photos[second]))
+    assert shown.height / shown.width > 0.7  # four pictures below each other
+
+
+def test_the_spread_has_a_row_for_each_network_in_its_own_scale_and_nothing_is_cut_off() -> None:
+    drawn = Image.open(io.BytesIO(spread({"near": ([0.1, 0.11], [0.104, 0.105]), "far": ([8.0, 9.5], [8.2, 8.3])})))
+    pixels = np.asarray(drawn.convert("RGB"))
+    assert all((edge == 255).all() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
+    point = (0.7 * np.array(to_rgb(ORANGE)) + 0.3) * 255  # drawn at an opacity of 0.7
+    for panel in np.array_split(pixels, 2):  # in one scale for both, the points of "near" would be one
+        columns = np.flatnonzero((np.abs(panel.astype(int) - point).max(2) < 25).any(0))
+        assert columns.max() - columns.min() > 0.5 * pixels.shape[1]
+
+
+def test_a_page_says_when_a_bag_is_worse_than_one_classifier(ran: tuple[Options, Result]) -> None:
+    assert len(ran[1].claims) == 2
+    source = Backbone("net", torch.nn.Identity(), Geometry(8, 8), 4, "", "random, seed 0")
+    steady, shaky = [[Worth(1, 0.5, loss, 0.5) for loss in losses] for losses in ((1.0, 1.1), (0.1, 0.9))]
+    for bags, singles, agrees in ((steady, shaky, [True, False]), (shaky, steady, [False, True])):
+        some = Network(source, tuple(bags), tuple(singles))
+        finding = Finding(LabelledPhotos((), ("a",), "", ()), (some,), some, {}, (), 0.0)
+        assert [claim.agrees for claim in _claims(finding)] == agrees
 
 
 def clusters(
@@ -106,6 +160,8 @@ def test_folders_named_by_class_are_read_too(data: Path, tmp_path: Path) -> None
         place = tmp_path / "group" / f"class{index % 2}" / path.name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.hardlink_to(path)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "a.jpg").hardlink_to(path)
     found = read(tmp_path, Way(0, 2), QUIET)
     assert found.labels == ("class0", "class1")
     assert found.description.startswith("Not dog breeds")
@@ -145,6 +201,29 @@ def test_each_network_has_a_cache_of_its_own(ran: tuple[Options, Result]) -> Non
     STUDY.run(replace(ran[0], overrides={**ran[0].overrides, "fine_tuned": []}), QUIET)
     assert before == {path: path.stat().st_mtime_ns for path in cache.glob("features-*.npy")}
     assert [net.arch for net in STUDY.models[:3]] == list(Settings().networks)
+
+
+def test_a_cache_is_named_by_network_weights_and_photos(tmp_path: Path) -> None:
+    photos = [Photo(str(number), f"{number}.jpg", "t", sha256=f"{number:064x}") for number in range(3)]
+    plain = Backbone("net", torch.nn.Identity(), Geometry(8, 8), 4, "a1", "")
+    sources = [plain, replace(plain, arch="other"), replace(plain, weights_sha256="b2")]
+    names = [cache_file(source, photos, tmp_path).name for source in sources]
+    assert len({*names, cache_file(plain, photos[:2], tmp_path).name}) == 4
+    assert cache_file(plain, photos, tmp_path).name == names[0]
+
+
+def test_guesses_are_the_five_most_probable_classes_best_first(tmp_path: Path) -> None:
+    shares = np.array([[0.05, 0.3, 0.1, 0.22, 0.15, 0.18]])
+    fitted = SimpleNamespace(predict_proba=lambda _features: shares, classes_=np.arange(6))
+    Image.new("RGB", (40, 30), (200, 10, 10)).save(tmp_path / "a.png")
+    source = backbone(Model(arch="resnet10-w8"), px=32)
+    (found,) = guesses(Reader(source, fitted, "abcdef", 0.31), tmp_path)
+    assert found.classes == (("b", 0.3), ("d", 0.22), ("f", 0.18), ("e", 0.15), ("c", 0.1))
+    assert found.flagged
+    assert found.seen.shape == (32, 32, 3)
+    assert (found.seen == (200, 10, 10)).all()
+    (found,) = guesses(Reader(source, fitted, "abcdef", 0.29), tmp_path)
+    assert not found.flagged
 
 
 def test_the_head_has_the_studys_values_and_its_threshold_sees_train_alone() -> None:
@@ -201,6 +280,8 @@ def test_heads_are_on_the_page_for_every_network(ran: tuple[Options, Result]) ->
 def test_fine_tuning_fills_a_table_of_four_rows_with_the_studys_values(ran: tuple[Options, Result]) -> None:
     assert len(ran[1].tables["Fine-tuning"].rows) == 4
     settings = Settings()
+    assert settings.trainable == "head"
+    assert any("a new top moves alone" in note for note in ran[1].notes)
     assert settings.fine_tuned == ("inception_v3", "timm/inception_resnet_v2", "timm/legacy_xception", "resnet50")
     assert (settings.epochs, settings.batch) == (100, 128)
     assert Affine(rotation_deg=30, shift=0.2, zoom=0.2, flip=True) == CHANGES

@@ -4,6 +4,8 @@ import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,25 +20,30 @@ from training.data.brands import flickr_logos
 from training.data.download import Limits
 from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError, RunError, Unreadable
+from training.models.networks import head_of
+from training.models.served import normalise
 from training.recipes.recipe import FlickrLogosSource
 from training.studies import page
-from training.studies.fit import Pictures
+from training.studies.fit import Pictures, logits_of, seeded
 from training.studies.flickrlogos32 import STUDY
 from training.studies.flickrlogos32.classify import classify_logo, read_classifier
 from training.studies.flickrlogos32.data import FULL, arrange, make, read
+from training.studies.flickrlogos32.examples import examples_of, figures_of
+from training.studies.flickrlogos32.nets import DataNorm, LogoCNN
 from training.studies.flickrlogos32.report import grid
 from training.studies.flickrlogos32.variants import (
     VARIANTS,
-    LogoCNN,
     Settings,
     best_threshold,
     label_weights,
     network,
+    plan_of,
     rejecting,
     score,
     train,
 )
 from training.studies.flickrlogos32.views import View, centred, cut, load, shaken, view_of
+from training.studies.labelled import LabelledPhotos
 from training.studies.study import Options, Result
 
 QUIET = Console(quiet=True)
@@ -137,7 +144,7 @@ def test_as_published_a_crop_is_raw_and_by_default_it_is_resized_first(tmp_path:
     assert (raw.resize_px, raw.normalised) == (None, False)
     seen = centred(photos, labels, raw).pick(np.random.default_rng(0), np.array([0]))
     assert seen.shape == (1, 3, 224, 224)
-    assert torch.equal(seen, torch.full_like(seen, 200 / 255))
+    assert torch.equal(seen, torch.full_like(seen, 200.0))
     fixed = view_of(224, 256, 1, as_published=False)
     seen = centred(photos, labels, fixed).pick(np.random.default_rng(0), np.array([0]))
     bright = (seen[0, 0] > 0).float().mean().item()
@@ -155,8 +162,8 @@ def test_training_views_are_cut_and_mirrored_at_random(tmp_path: Path) -> None:
     mirrored = seen[:, 0, 0, 0] > seen[:, 0, 0, -1]
     assert 0.35 < mirrored.float().mean() < 0.65
     lefts = seen[~mirrored][:, 0, 0, 0]
-    assert lefts.min() < 0.05
-    assert lefts.max() > 0.2
+    assert lefts.min() < 0.05 * 255
+    assert lefts.max() > 0.2 * 255
     assert Image.open(
         io.BytesIO(grid(shaken(photos * 40, np.zeros(40, np.int64), View(64, None, normalised=False))))
     ).size == (8 * 96, 4 * 96)
@@ -184,6 +191,96 @@ def test_the_studys_network_has_its_shapes_its_parameters_and_its_first_weights(
     assert not first.bias.any()
     with pytest.raises(ValueError, match="too few"):
         LogoCNN(5, 66)
+    published = Settings()
+    assert (published.px, published.epochs, published.batch, published.hidden) == (224, 20, 40, 4096)
+    plan = plan_of(published, 0, "net")
+    optimiser = plan.optimiser(small.parameters())
+    assert isinstance(optimiser, torch.optim.SGD)
+    expected = {"lr": 0.01, "weight_decay": 1e-3, "momentum": 0, "nesterov": False}
+    assert expected.items() <= optimiser.param_groups[0].items()
+    assert (plan.epochs, plan.batch, plan.train_after) == (20, 40, True)
+
+
+def test_raw_pixels_make_the_first_loss_of_the_studys_network_large_and_normalised_ones_do_not(data: Path) -> None:
+    logos = read(data, 0, 2, QUIET)
+    net = seeded(0, lambda: LogoCNN(33, 72, 64))
+    losses = {}
+    for as_published in (True, False):
+        view = view_of(72, 80, 2, as_published=as_published)
+        seen = centred(logos.of(VAL), logos.labels_of(VAL), view)
+        with torch.no_grad():
+            logits = net(seen.pick(np.random.default_rng(0), np.arange(len(seen))))
+        losses[as_published] = float(nn.functional.cross_entropy(logits, torch.from_numpy(seen.labels)))
+    assert losses[True] > 10  # at 224 pixels near 50, as the article prints
+    assert losses[False] == pytest.approx(np.log(33), abs=0.5)
+
+
+def test_as_published_transfer_begins_with_a_batch_norm_of_the_pixels() -> None:
+    options = replace(training()[1], as_published=True)
+    net = network(VARIANTS["transfer"], training()[0], options, 3)
+    assert isinstance(net, DataNorm)
+    assert not list(net.norm.parameters())
+    raw = torch.randint(0, 256, (4, 3, 72, 72)).float()
+    assert torch.allclose(net.eval()(raw), net.net(normalise(raw)), atol=1e-3)
+    before = net.norm.running_mean.clone()  # type: ignore[union-attr]
+    net.train()(raw)
+    assert not torch.equal(before, net.norm.running_mean)  # type: ignore[arg-type]
+    assert not isinstance(network(VARIANTS["transfer"], *training(), 3), DataNorm)
+
+
+def test_the_new_output_layer_begins_with_the_studys_xavier_weights() -> None:
+    for as_published in (True, False):
+        options = replace(training()[1], as_published=as_published)
+        net = network(VARIANTS["transfer"], training()[0], options, 33)
+        _, layer = head_of(net)
+        assert isinstance(layer, nn.Linear)
+        bound = (2.24 / ((layer.in_features + 33) / 2)) ** 0.5
+        assert 0.98 * bound < float(layer.weight.detach().abs().max()) <= bound
+        assert not layer.bias.detach().any()
+
+
+def test_accuracy_on_train_is_evaluated_after_the_epoch(tmp_path: Path) -> None:
+    sets = {TRAIN: squares(40, 1), VAL: squares(21, 2), TEST: squares(21, 3)}
+    trained = train(VARIANTS["baseline"], *training(epochs=1), sets, tmp_path, QUIET)
+    right = float((logits_of(trained.net, sets[TRAIN]).argmax(1).numpy() == sets[TRAIN].labels).mean())
+    assert trained.fitted.epochs[0].accuracy[TRAIN] == pytest.approx(right)
+
+
+def test_epochs_of_both_networks_and_single_photos_before_and_after_transfer_are_on_the_page(
+    ran: tuple[Options, Result],
+) -> None:
+    tables = ran[1].tables
+    for title in ("Baseline CNN, by epoch", "Transfer, all parameters, by epoch"):
+        assert tables[title].header == ("epoch", "loss", "train", "val", "test", "seconds")
+        assert len(tables[title].rows) == 1
+    (title,) = [title for title in tables if title.startswith("Single photos")]
+    assert [row[0] for row in tables[title].rows] == ["adidas", "aldi", "apple", "becks"]
+    for row in tables[title].rows:
+        for answer, own in (row[1:3], row[3:5]):
+            said, _, label = answer.removeprefix("With prob=").partition(", ")
+            assert 0 <= float(own) <= float(said) <= 1
+            assert (float(own) == float(said)) == (label == row[0])
+    assert sum("as the networks see them" in caption for caption in ran[1].photos) == 1
+
+
+def test_the_articles_two_brands_are_taken_where_the_data_have_them() -> None:
+    names = ("adidas", "bmw", "fosters", NO_LOGO)
+    photos = tuple(Photo(f"{name}{n}", name, "t", label=name, split=TEST) for name in names for n in (0, 1))
+    shares = {"baseline": np.full((8, 4), 0.25), "transfer": np.tile([0.1, 0.6, 0.2, 0.1], (8, 1))}
+    trained: Any = {name: SimpleNamespace(probabilities=values) for name, values in shares.items()}
+    found = examples_of(LabelledPhotos(photos, names, "", ()), trained)
+    assert [example.photo.id for example in found] == ["bmw0", "fosters0"]
+    figures = {name: figure.value for name, figure in figures_of(found).items()}
+    assert figures == {
+        "BMW photo, probability before transfer": 0.25,
+        "BMW photo, probability after transfer": 0.6,
+        "Foster's photo, probability before transfer": 0.25,
+        "Foster's photo, probability after transfer": pytest.approx(0.2),
+    }
+    published = {figure.figure: figure.value for figure in STUDY.published}
+    assert set(figures) < set(published)
+    assert published["BMW photo, probability after transfer"] == 0.983
+    assert published["Foster's photo, probability after transfer"] == 0.498
 
 
 def test_each_epoch_prints_loss_accuracies_and_time(tmp_path: Path) -> None:
@@ -198,11 +295,14 @@ def test_each_epoch_prints_loss_accuracies_and_time(tmp_path: Path) -> None:
 
 def test_only_the_best_checkpoint_is_kept_and_it_loads(tmp_path: Path) -> None:
     sets = {TRAIN: squares(40, 1), VAL: squares(21, 2), TEST: squares(21, 3)}
-    trained = train(VARIANTS["baseline"], *training(epochs=4), sets, tmp_path, QUIET)
+    trained = train(VARIANTS["baseline"], *training(epochs=4, rate=0.004), sets, tmp_path, QUIET)
+    assert trained.fitted.best.number > 1
     assert [path.name for path in tmp_path.iterdir()] == [f"baseline-{trained.fitted.best.number}.pt"]
     again = network(VARIANTS["baseline"], *training(), 3)
     again.load_state_dict(torch.load(trained.fitted.file, weights_only=True))
     assert trained.scores[VAL].accuracy.value == pytest.approx(trained.fitted.best.accuracy[VAL])
+    first = [epoch.accuracy[VAL] for epoch in trained.fitted.epochs]
+    assert trained.fitted.best.number == 1 + first.index(max(first))
 
 
 def test_head_only_trains_the_last_layer_and_the_other_variant_all(tmp_path: Path) -> None:
@@ -229,6 +329,10 @@ def test_classify_logo_names_the_brand_of_a_file_and_of_a_url_that_is_opted_in(
     classifier = read_classifier(model)
     photo = next((data / "classes/jpg/adidas").iterdir())
     answer = classify_logo(str(photo), classifier)
+    with torch.no_grad():
+        planes = torch.from_numpy(cut(load(photo.read_bytes(), classifier.view), classifier.view.px).copy())
+        seen = classifier.view.tensor(planes.permute(2, 0, 1)[None])
+        assert answer.probability == pytest.approx(float(torch.softmax(classifier.net(seen), 1).max()))
     assert answer.label in classifier.labels
     assert answer.line == f"With prob={answer.probability:.4f}, {answer.label}"
     with file_host(photo=photo.read_bytes(), text=b"no photo") as host:
@@ -316,7 +420,8 @@ def test_the_page_shows_published_figures_beside_the_baseline_and_logo_recall(ra
     text = page.markdown(STUDY, options, result)
     assert "made by code" in text
     assert "mean nothing" in text
-    assert sum(len(body) for body in result.pictures.values()) < 300_000
+    assert sum(len(body) for body in (*result.pictures.values(), *result.photos.values())) < 300_000
+    assert [claim.said for claim in result.claims if claim.said.startswith("transfer learning is more accurate")]
 
 
 def test_as_published_every_parameter_is_trained_and_photos_are_not_resized(data: Path, tmp_path: Path) -> None:
@@ -326,6 +431,9 @@ def test_as_published_every_parameter_is_trained_and_photos_are_not_resized(data
     cells = result.tables["All variants (95 % intervals)"].rows[1]
     whole = sum(p.numel() for p in network(VARIANTS["transfer"], *training(), 5).parameters())
     assert cells[5] == f"{whole:,}"
-    assert any("raw photo" in note for note in result.notes)
+    assert any("raw photo, of 0 to 255" in note for note in result.notes)
+    classifier = read_classifier(tmp_path / "flickrlogos32" / "classifier.pt")
+    assert isinstance(classifier.net, DataNorm)
+    assert classify_logo(str(next((data / "classes/jpg/adidas").iterdir())), classifier).label in classifier.labels
     with pytest.raises(RecipeError, match="unknown variant nothing"):
         STUDY.run(replace(options, overrides={"variants": ["nothing"]}), QUIET)
