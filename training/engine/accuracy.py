@@ -33,7 +33,7 @@ def _pixels(path: Path) -> np.ndarray:
     except ImportError:
         raise ToolMissing("the golden photos need Pillow: pip install pillow") from None
     try:
-        with Image.open(io.BytesIO(path.read_bytes())) as picture:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=("JPEG",)) as picture:
             return np.asarray(picture.convert("RGB"))
     except OSError as error:
         raise DataError(f"the golden photo {path} cannot be read: {error.strerror or error}") from None
