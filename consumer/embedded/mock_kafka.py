@@ -21,8 +21,8 @@ def notice_of(missing: Sequence[str]) -> str:
     """What the mock broker lacks, and what brings the real Kafka: `missing` are the packages that are not there."""
     lacks = f"{MARK}: records live in memory only (a restart loses them) and replay by time does not work"
     if missing:
-        packages = " ".join(missing)
-        return f"{lacks}; the real Kafka {VERSION} (--kafka real) needs once a network, and: apt-get install -y {packages}"
+        install = f"apt-get install -y {' '.join(missing)}"
+        return f"{lacks}; the real Kafka {VERSION} (--kafka real) needs once a network, and: {install}"
     return f"{lacks}; the real Kafka {VERSION} can run here, once a network has brought its files: --kafka real"
 
 

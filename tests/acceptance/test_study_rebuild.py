@@ -24,9 +24,16 @@ def clone(folder: Path) -> Path:
     root = repository_root()
     if not (root / ".git").exists():
         pytest.skip("not a checkout")
-    subprocess.run(["git", "clone", "--quiet", "--shared", str(root), str(folder)], check=True)
+    subprocess.run(["git", "clone", "--quiet", str(root), str(folder)], check=True)
     (folder / ".venv").symlink_to(sys.prefix)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def any_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Git clones a checkout of another user, as one that is mounted into a container."""
+    (tmp_path / "gitconfig").write_text("[safe]\n\tdirectory = *\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
 
 
 def run(line: str, place: Path) -> str:

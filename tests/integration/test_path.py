@@ -245,7 +245,8 @@ async def test_the_keys_in_redis_are_the_documented_ones(world: World) -> None:
     with redis.Redis.from_url(world.settings.redis.url, decode_responses=True) as client:
         known, *rest = sorted(client.keys("*"), key=lambda key: not key.startswith("c:"))
         assert int(known.removeprefix("c:")) < world.settings.dedupe.max_entries
-        assert sorted(rest) == ["b:{15}:crimson", "p:{15}:red"]
+        assert sorted(rest) == ["b:{15}:crimson", "n:{15}", "p:{15}:red"], "and q:{15}, where the photo is good"
+        assert client.smembers("n:{15}") == {"crimson"}
         fields = client.hgetall("p:{15}:red")
         assert client.zscore("b:{15}:crimson", "red") == float(fields["q"])
     assert fields.keys() == {"ver", "q", "qc", "qg", "brands", "bs", "m", "t", "src"}

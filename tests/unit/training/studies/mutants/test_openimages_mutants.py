@@ -1,10 +1,10 @@
 """Each row of study openimages fails on broken code."""
 
 import pytest
-from tests.unit.training.studies.mutants.of_openimages import BREAKS
 
 from tests.unit.training.studies import test_openimages
 from tests.unit.training.studies.mutants.breaks import Break, fixtures_of, noticed, rows_of
+from tests.unit.training.studies.mutants.of_openimages import BREAKS
 
 globals().update(fixtures_of(test_openimages))
 
