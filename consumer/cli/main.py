@@ -182,9 +182,10 @@ def replay(
 
     with explained():
         begin, end = parse_time(since, option="--from"), parse_time(until, option="--to")
-        loaded = in_background(settings.load())
+        loaded = settings.load()
         start = partial(replaying.begin, loaded, begin, end, name)
         run = asyncio.run(patiently(start, wait_s))
+        loaded = in_background(loaded)
         err.print(
             f"replay {run.run_id}; after an interruption, and on other hosts: photo-tagger runs work {run.run_id}"
         )

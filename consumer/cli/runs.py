@@ -168,8 +168,9 @@ def work(run_id: Id) -> None:
     from consumer.operations.background import in_background  # noqa: PLC0415 - as in `start`
 
     with explained():
-        loaded = in_background(settings.load())
+        loaded = settings.load()
         run = run_log.read(loaded.kafka, run_id)
+        loaded = in_background(loaded)
         with telling() as told:
             worked = asyncio.run(run_work.work(loaded, job_log(loaded), run, told))
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(worked.outcomes.items()) if count)

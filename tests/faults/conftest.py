@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.faults.experiment import Experiment
 from tests.harness import RED, PhotoServer, World, make_world
 
 Server = Kafka | Redis | Triton
+_NUMBERS = count()
 
 SEED = int(os.environ.get("FAULT_SEED", "1"))
 FULL = os.environ.get("FAULT_FULL", "") == "1"
@@ -70,10 +72,12 @@ def _last_line(report: pytest.TestReport) -> str:
 @pytest.fixture(scope="module")
 def breakable(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     """Servers of this module's own, to kill."""
+    # One process may run several modules, on the same servers else.
+    own = f"to-kill-{next(_NUMBERS)}"
     started = {
-        "kafka": servers.start_kafka("real", name="kafka-to-kill"),
-        "redis": servers.start_redis(name="redis-to-kill"),
-        "triton": servers.start_triton(write_repository(tmp_path_factory.mktemp("models")), name="triton-to-kill"),
+        "kafka": servers.start_kafka("real", name=f"kafka-{own}"),
+        "redis": servers.start_redis(name=f"redis-{own}"),
+        "triton": servers.start_triton(write_repository(tmp_path_factory.mktemp("models")), name=f"triton-{own}"),
     }
     yield started
     for server in started.values():

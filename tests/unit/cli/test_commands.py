@@ -1,7 +1,9 @@
 """The rules that every command keeps: its help, `--json`, `--wait-s`, and one line where a call is wrong."""
 
+import os
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,14 @@ EXAMPLES = [
     if path in COMMANDS and path not in NO_SETTINGS
     for example in (each.partition(" | ")[0] for each in one.examples)
 ]
+
+
+@pytest.fixture(autouse=True)
+def keeps_its_cores() -> Iterator[None]:
+    """A job makes room for others; these calls, in the tests' own process, must end before that."""
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before
 
 
 def called(*arguments: str, **env: str) -> tuple[int, str, str]:
