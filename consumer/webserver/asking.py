@@ -1,4 +1,4 @@
-"""Blocking questions of pages to Kafka and Redis: each is asked once at a time, answered soon or not waited for.
+"""Questions of pages to Kafka, Redis and Triton: each is asked once at a time, answered soon or not waited for.
 
 A page that is opened by a hundred people asks its question once, and its answer is kept for a moment. What takes longer
 than a page may wait goes on in its thread: who asks again joins it.
@@ -7,8 +7,9 @@ than a page may wait goes on in its thread: who asks again joins it.
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar, cast
 
 from consumer.errors import DependencyDown, TaggerError
@@ -27,7 +28,7 @@ class NotYet(TaggerError):
 
 
 class Asker:
-    """Asks in threads of its own, `places` at most at once. For one event loop."""
+    """Asks `places` questions at most at once, blocking ones in threads of its own. For one event loop."""
 
     def __init__(self, places: int = 8) -> None:
         self._places = asyncio.Semaphore(places)
@@ -36,6 +37,16 @@ class Asker:
 
     async def ask(
         self, key: Hashable, job: Callable[[], T], *, keep_s: float = 1.0, deadline_s: float | None = None
+    ) -> T:
+        """As `share`, of a blocking job, which gets a thread.
+
+        Raises:
+            NotYet: as `share`.
+        """
+        return await self.share(key, partial(in_thread, job), keep_s=keep_s, deadline_s=deadline_s)
+
+    async def share(
+        self, key: Hashable, job: Callable[[], Awaitable[T]], *, keep_s: float = 1.0, deadline_s: float | None = None
     ) -> T:
         """The answer of a job, which may be up to `keep_s` old; `key` names the question. Raises what the job raises.
 
@@ -69,10 +80,10 @@ class Asker:
             flight.cancel()
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
 
-    async def _fly(self, key: Hashable, job: Callable[[], T], keep_s: float) -> T:
+    async def _fly(self, key: Hashable, job: Callable[[], Awaitable[T]], keep_s: float) -> T:
         try:
             async with self._places:
-                answer = await in_thread(job)
+                answer = await job()
             self._kept[key] = asyncio.get_running_loop().time() + keep_s, answer
             self._kept.move_to_end(key)
             while len(self._kept) > _MOST_KEPT:

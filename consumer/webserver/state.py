@@ -26,7 +26,8 @@ async def state(request: web.Request) -> web.Response:
     site = request.app[SITE]
     redis, triton, behind = await asyncio.gather(
         part(site.asker.ask("redis", partial(_ping_redis, site.settings), keep_s=2.0)),
-        part(_ping_triton(site.settings)),
+        # It has a deadline of its own.
+        part(site.asker.share("triton", partial(_ping_triton, site.settings), keep_s=2.0, deadline_s=DEADLINE_S + 1)),
         part(site.asker.ask("lag", partial(lag, site.settings), keep_s=2.0)),
     )
     minutes = site.feed.newest.by_minute(milliseconds(datetime.now(UTC)))
