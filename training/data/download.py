@@ -4,7 +4,6 @@
 resumption of partial downloads.
 """
 
-import hashlib
 import io
 import os
 import socket
@@ -21,6 +20,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from training.errors import Unreadable
+from training.serving.files import sha256
 
 #: Raises Unreadable for a URL that must not be requested.
 Allowed = Callable[[str], None]
@@ -284,9 +284,7 @@ def _attempt(url: str, path: Path, part: Path, limits: Limits) -> Saved:
             stream.flush()
             os.fsync(stream.fileno())
         final = answer.geturl()
-    with part.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    size = part.stat().st_size
+    size, digest = part.stat().st_size, sha256(part)
     part.rename(path)
     validator.unlink(missing_ok=True)
     return Saved("done", size, digest, final)

@@ -18,7 +18,7 @@ from typing import Final
 from training.engine.record import RECORD, Place, Record
 from training.engine.source import CONFIG
 from training.errors import EngineError
-from training.serving.files import PLAN_FILE
+from training.serving.files import PLAN_FILE, sync
 
 _LOCK: Final = ".lock"
 
@@ -64,19 +64,11 @@ def place_file(engines: Path, name: str, body: bytes) -> None:
             os.fsync(stream.fileno())
         path.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             staged.unlink(missing_ok=True)
         raise EngineError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def place_engine(engines: Path, plan: bytes, record: Record) -> None:

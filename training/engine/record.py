@@ -4,7 +4,6 @@ Whether a plan is up to date and whether it may be served are one question, aske
 could call current what the server refuses.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any, Final
 from training.engine.gpu import Gpu
 from training.engine.header import HEADER_BYTES, plan_version
 from training.errors import EngineUnfit
-from training.serving.files import PLAN_FILE
+from training.serving.files import PLAN_FILE, sha256
 
 RECORD: Final = "ENGINE.json"
-_CHUNK_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +78,6 @@ def read_record(folder: Path) -> Record:
         raise EngineUnfit(f"{RECORD} is no record of an engine") from None
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file. Raises OSError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def check(folder: Path, place: Place, recipe: Recipe | None = None) -> Record:
     """The record of an engine that can be served here; with a recipe, also only if it was built by it.
 
@@ -99,7 +88,7 @@ def check(folder: Path, place: Place, recipe: Recipe | None = None) -> Record:
     try:
         with (folder / PLAN_FILE).open("rb") as stream:
             wrote = plan_version(stream.read(HEADER_BYTES))
-        found = sha256_of(folder / PLAN_FILE)
+        found = sha256(folder / PLAN_FILE)
     except OSError as error:
         raise EngineUnfit(f"{PLAN_FILE} cannot be read: {error.strerror}") from None
     if found != record.plan_sha256:

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from training.engine.record import Recipe, sha256_of
+from training.engine.record import Recipe
 from training.errors import DataError, ToolMissing
-from training.serving.files import FP16_FILE, FP32_FILE, INT8_FILE, MANIFEST, PLAN_FILE, TOLERANCES
+from training.serving.files import FP16_FILE, FP32_FILE, INT8_FILE, MANIFEST, PLAN_FILE, TOLERANCES, sha256
 
 #: The configuration whose plans are built here.
 CONFIG: Final = "gpu.pbtxt"
@@ -142,7 +142,7 @@ def source_of(repository: Path, model: str, version: int, precision: str) -> Sou
     if wanted not in files:
         raise DataError(f"{model} {version} was published without {wanted}; build it with --precision {FP16}")
     try:
-        digest = sha256_of(folder / wanted)
+        digest = sha256(folder / wanted)
     except OSError as error:
         raise DataError(f"{folder / wanted} cannot be read: {error.strerror}") from None
     if digest != files[wanted]:

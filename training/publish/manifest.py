@@ -1,6 +1,5 @@
 """MANIFEST.json of a published version: what it was made from and with, its files, figures and decision."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from training.environment import environment, git_commit
 from training.models.spec import ModelSpec
 from training.publish import golden
 from training.publish.bundle import Bundle
-from training.serving.files import MANIFEST
+from training.serving.files import MANIFEST, sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +28,6 @@ class Evidence:
     forced: str | None = None
     #: Texts that go into the version directory by name: the model card, the drift baseline.
     texts: Mapping[str, str] = field(default_factory=dict)
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_manifest(model_dir: Path, version: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from training.publish import golden
 from training.publish.bundle import Bundle
 from training.publish.manifest import Evidence, manifest_of, read_manifest
 from training.publish.model_config import VARIANTS, config_text
-from training.serving.files import FP32_FILE, MANIFEST
+from training.serving.files import FP32_FILE, MANIFEST, sync
 
 _HIDDEN = "."
 Manifests = Mapping[int, Mapping[str, Any]]
@@ -62,20 +62,11 @@ def _check_same_contract(spec: ModelSpec, model_dir: Path, manifests: Manifests,
             )
 
 
-def _sync(path: Path) -> None:
-    """Flushes a file or directory to disk, so that it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _replace(path: Path, text: str) -> None:
     """Writes a file atomically: a reader sees the old text or the new one."""
     staged = path.with_name(f"{_HIDDEN}{path.name}.new")
     staged.write_text(text)
-    _sync(staged)
+    sync(staged)
     staged.rename(path)
 
 
@@ -90,7 +81,7 @@ def _write_configs(spec: ModelSpec, model_dir: Path, manifests: Manifests) -> No
     _replace(model_dir / "labels.txt", "\n".join(spec.labels) + "\n")
     for variant in VARIANTS:
         _replace(model_dir / "configs" / f"{variant}.pbtxt", config_text(spec, variant, decisions, engines))
-    _sync(model_dir)
+    sync(model_dir)
 
 
 def write_graphs(bundle: Bundle, folder: Path) -> list[Path]:
@@ -110,7 +101,7 @@ def _stage(spec: ModelSpec, staged: Path, version: int, bundle: Bundle, evidence
     manifest = manifest_of(spec, version, staged, bundle, evidence)
     (staged / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     for entry in (*staged.rglob("*"), staged):
-        _sync(entry)
+        sync(entry)
 
 
 def publish(spec: ModelSpec, repository: Path, bundle: Bundle, evidence: Evidence) -> Path:
@@ -138,7 +129,7 @@ def publish(spec: ModelSpec, repository: Path, bundle: Bundle, evidence: Evidenc
         shutil.rmtree(staged, ignore_errors=True)
         _restore(spec, model_dir)
         raise PublishError(f"{spec.name} version {version} could not be published: {error}") from error
-    _sync(model_dir)
+    sync(model_dir)
     return final
 
 

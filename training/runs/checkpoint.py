@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from training.errors import RunError
+from training.serving.files import sync
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -20,11 +21,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     staged.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from consumer.errors import NotFound
 from consumer.operations.model_folder import Golden, GoldenPhoto, ModelFolder
 from consumer.operations.verification import Comparison, Verification, compare, tolerance_of, worst
-from training.publish.manifest import sha256
+from training.serving.files import sha256
 
 PHOTO = GoldenPhoto("golden/cat.jpg", {"score": [0.5], "levels": [0.1, 0.2, 0.7]})
 

@@ -20,13 +20,14 @@ from training.data.splits import divide
 from training.errors import DataError
 from training.progress import task
 from training.recipes.recipe import Splitting
+from training.serving.files import sha256
 from training.statistics import Ints
 from training.studies.drawn import drawing, ground, jpeg
 from training.studies.openimages import package
 from training.studies.openimages.crops import write_crops
 from training.studies.openimages.fetch import journal, photo_file
 from training.studies.openimages.lists import BOXES, CLASSES, HIERARCHY, PHOTOS, Box, boxes, list_file, originals
-from training.studies.openimages.placeholders import Rules, known_hashes, sha256, sort_out, summary
+from training.studies.openimages.placeholders import Rules, known_hashes, sort_out, summary
 
 #: Of the data set made by code.
 _NAMES: Final = {"/m/0cdn1": "Hamburger", "/m/0l515": "Sandwich", "/m/07j7r": "Tree"}

@@ -10,8 +10,8 @@ from typing import Any, Final
 from training.data.photos import Photo
 from training.errors import DataError
 from training.runs.checkpoint import write_text
+from training.serving.files import sha256
 from training.studies.openimages.lists import CLASSES, HIERARCHY, list_file
-from training.studies.openimages.placeholders import sha256
 
 #: In the cache of the study.
 FOLDER: Final = "package"

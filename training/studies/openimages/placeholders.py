@@ -17,6 +17,7 @@ from training.data.formats import served
 from training.data.read import read_bytes
 from training.data.tables import lines_of
 from training.errors import DataError, Unreadable
+from training.serving.files import sha256
 from training.studies.openimages.lists import Original
 
 #: Known placeholders, a SHA-256 a line, beside the lists.
@@ -82,12 +83,6 @@ def sort_out(
         elif reason := _look(path, rules):
             dropped[photo] = reason
     return dropped
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _other_bytes(path: Path, original: Original | None, asked: Mapping[str, Any]) -> bool:

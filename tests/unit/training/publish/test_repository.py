@@ -18,9 +18,10 @@ from training.errors import PublishError
 from training.models.spec import ModelSpec
 from training.publish import repository as publishing
 from training.publish.bundle import Bundle
-from training.publish.manifest import Evidence, read_manifest, sha256
+from training.publish.manifest import Evidence, read_manifest
 from training.publish.model_config import VARIANTS, config_text, contract_parameters
 from training.publish.repository import publish, versions
+from training.serving.files import sha256
 
 REPOSITORY = Path(__file__).parents[4] / "triton_models"
 LARGEST_BYTES = 16_000_000
