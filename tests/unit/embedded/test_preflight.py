@@ -71,7 +71,7 @@ def test_little_room_stops_what_would_install_and_not_what_is_installed(
 
 @pytest.mark.usefixtures("bare_path")
 def test_the_demo_can_do_without_what_the_tests_need() -> None:
-    java = ["maven", "openjdk-17-jre-headless"]
+    java = ["maven", "default-jre-headless"]
     needed, optional = preflight.missing_packages("demo")
     assert optional == java
     assert preflight.missing_packages("test") == ([*needed, *java, "redis-server"], [])
@@ -83,7 +83,7 @@ def test_an_old_java_is_as_good_as_none(bare_path: Path) -> None:
     java.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\"' >&2\n", encoding="utf-8")
     java.chmod(0o755)
     (bare_path / "mvn").symlink_to("/bin/true")
-    assert preflight.missing_packages("demo")[1] == ["openjdk-17-jre-headless"]
+    assert preflight.missing_packages("demo")[1] == ["default-jre-headless"]
     java.write_text("#!/bin/sh\necho 'openjdk version \"21.0.2\"' >&2\n", encoding="utf-8")
     assert preflight.missing_packages("demo")[1] == []
 

@@ -105,12 +105,12 @@ def test_where_nothing_helps_one_line_names_the_command_at_once(as_user: Machine
 
 
 def test_root_on_debian_gets_what_is_needed_and_what_is_optional(as_root: Machine) -> None:
-    done = as_root.with_apt().setup("demo", "libpython3.11", "maven openjdk-17-jre-headless")
+    done = as_root.with_apt().setup("demo", "libpython3.11", "maven default-jre-headless")
     assert "reached the environment" in done.stderr
     installs = [line for line in as_root.apt_log() if line.startswith("install")]
     assert [line.rpartition("--no-install-recommends ")[2] for line in installs] == [
         "libpython3.11",
-        "maven openjdk-17-jre-headless",
+        "maven default-jre-headless",
     ]
 
 
@@ -135,9 +135,9 @@ def test_without_root_a_library_is_unpacked_into_the_cache_with_fresh_package_li
 
 
 def test_without_root_only_libraries_are_unpacked(as_user: Machine) -> None:
-    done = as_user.with_apt().setup("test", "libpython3.11 openjdk-17-jre-headless")
+    done = as_user.with_apt().setup("test", "libpython3.11 default-jre-headless")
     assert done.returncode == 1
-    assert done.stderr.endswith("libpython3.11 openjdk-17-jre-headless\n")
+    assert done.stderr.endswith("libpython3.11 default-jre-headless\n")
     assert len(done.stderr.splitlines()) == 1
     assert not (as_user.folder / ".cache").exists()
 
