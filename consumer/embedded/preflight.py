@@ -5,7 +5,6 @@ required ones and the optional ones of the level. Where no package helps, it pri
 needs the standard library alone, since it runs before anything is installed.
 """
 
-import ctypes
 import re
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from consumer.embedded import kafka
 from consumer.embedded.leftovers import SHARED_MEMORY
 from consumer.embedded.paths import CACHE_VARIABLE, repository_root, unpacked_folders
 from consumer.embedded.process import EmbeddedServerError
-from consumer.embedded.triton import environment_variables, programs
+from consumer.embedded.triton import environment_variables, loads, programs
 
 _MIB = 1024 * 1024
 #: Triton takes 16 MiB for the two models of the repository, two instances of each.
@@ -169,17 +168,7 @@ def _missing_here(*, installed: bool) -> list[str]:
         return missing_libraries(wanted, env)
     # The stub will need the library of this Python, from which the servers' environment is made.
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    return [] if _loads(name, (*unpacked_folders(), Path(sys.base_prefix, "lib"))) else [name]
-
-
-def _loads(library: str, folders: Sequence[Path]) -> bool:
-    for candidate in (*(str(folder / library) for folder in folders), library):
-        try:
-            ctypes.CDLL(candidate)
-        except OSError:
-            continue
-        return True
-    return False
+    return [] if loads(name, (*unpacked_folders(), Path(sys.base_prefix, "lib"))) else [name]
 
 
 def _require_free(folder: Path, needed_mib: int, remedy: str, free: FreeBytes) -> None:

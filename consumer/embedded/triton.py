@@ -1,18 +1,29 @@
 """The embedded Triton: the `tritonserver` binary inside the wheel nvidia-pytriton, with its Python backend."""
 
 import contextlib
+import ctypes
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from consumer.embedded.paths import free_port, incomplete, library_path, packages_of, servers_environment
+from consumer.embedded.paths import (
+    free_port,
+    incomplete,
+    library_path,
+    packages_of,
+    servers_environment,
+    unpacked_folders,
+)
 from consumer.embedded.process import EmbeddedServerError, GuardianClient, Server, ServerSpec, responds_ok
 
 #: Per model instance; it grows by the same step. Docker gives /dev/shm 64 MB, and two models have two instances each.
 _SHM_BYTES = 4 * 1024 * 1024
 #: With less, a stub that is still busy is orphaned and its shared memory stays (measured with 3 s under load).
 _EXIT_TIMEOUT_S = 30
+#: What the wheel's stub for Python 3.13 is linked with; those for older versions ask for the system's library.
+_BUNDLED_PYTHON = re.compile(rb"libpython3-[0-9a-f]+\.(\d+)\.so\.1\.0")
 
 
 class Triton(Server):
@@ -124,9 +135,36 @@ def _backends(folder: Path, server: Path, stub: Path) -> Path:
     """Lays out a backend folder with the stub beside the backend library; the wheel keeps one stub per Python."""
     backend = folder / "backends" / "python"
     backend.mkdir(parents=True)
-    for file in (*(server.parents[1] / "backends" / "python").iterdir(), stub):
+    for file in (server.parents[1] / "backends" / "python").iterdir():
         (backend / file.name).symlink_to(file)
+    lay_out_stub(stub, backend / stub.name)
     return backend.parent
+
+
+def lay_out_stub(stub: Path, target: Path) -> None:
+    """Puts the stub there, linked with the system's libpython where there is one.
+
+    A standard library fits only its own libpython: Debian's holds modules such as `_datetime`, which that of the wheel
+    looks for in files, so that it cannot import numpy.
+    """
+    program = stub.read_bytes()
+    bundled = _BUNDLED_PYTHON.search(program)
+    own = f"libpython3.{int(bundled[1])}.so.1.0" if bundled else ""
+    python_home = (servers_environment() / "bin" / "python").resolve().parents[1]
+    if bundled and loads(own, (python_home / "lib", *unpacked_folders())):
+        target.write_bytes(program.replace(bundled[0], own.encode().ljust(len(bundled[0]), b"\0")))
+        target.chmod(0o755)
+    else:
+        target.symlink_to(stub)
+
+
+def loads(library: str, folders: Sequence[Path]) -> bool:
+    """Whether the dynamic linker finds a library in one of the folders or where the system keeps its own."""
+    for candidate in (*(str(folder / library) for folder in folders), library):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(candidate)
+            return True
+    return False
 
 
 def environment_variables() -> dict[str, str]:
