@@ -43,11 +43,11 @@ lint: test-setup ## formatting, lint, types, dependency direction
 unit integration acceptance: test-setup ## one level of the tests
 	@$(BIN)/python -m pytest tests/$@
 
-faults: test-setup ## the fault experiments, long form, for MINUTES=25: adds to the table of docs/reliability.md
+faults: test-setup ## the fault experiments, long form, for MINUTES=25: adds to the table of docs/explanation/reliability.md
 	@$(BIN)/python scripts/faults --minutes $(MINUTES)
 
-bench: setup ## the service beside scripts and frameworks, 15 minutes, into docs/performance.md (SHORT=1: 2 minutes, printed only)
-	@$(BIN)/python -m benchmarks.compare $(if $(SHORT),--short,--record docs/performance.md)
+bench: setup ## the service beside scripts and frameworks, 15 minutes, into docs/explanation/performance.md (SHORT=1: 2 minutes, printed only)
+	@$(BIN)/python -m benchmarks.compare $(if $(SHORT),--short,--record docs/explanation/performance.md)
 
 bench-prepare: test-setup ## CPU time of decoding beside other libraries (PHOTOS=dir: of your photos)
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/bench.txt

@@ -14,7 +14,7 @@ from consumer.cli.main import app as tagger
 from training.cli.main import app as trainer
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = {"photo-tagger": typer.main.get_command(tagger), "photo-trainer": typer.main.get_command(trainer)}
 #: In prose a command may be named without what it needs.
 INCOMPLETE = ("Missing argument", "Missing option", "Missing command", "Missing parameter")
@@ -103,7 +103,7 @@ def fault(line: Line) -> str:
     return "" if not line.whole and found.startswith(INCOMPLETE) else found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_of_the_page_is_one(page: Path) -> None:
     faults = [f"{line.place}: {line.text}: {found}" for line in lines_of(page) if (found := fault(line))]
     assert not faults, "\n".join(faults)

@@ -30,7 +30,7 @@ from tests.promql import (
 
 #: What the parts show that do not run here; each file says where it is from.
 ELSEWHERE = ROOT / "tests/series"
-RUNBOOK = ROOT / "docs/runbook.md"
+RUNBOOK = ROOT / "docs/how-to/runbook.md"
 QUERIES = dashboard_queries() + alert_queries()
 
 
