@@ -61,8 +61,9 @@ fuzz: test-setup ## coverage-guided fuzzing of decoding, SECONDS=60; findings go
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/fuzz.txt
 	@$(BIN)/python -m tests.fuzz_prepare $(SECONDS)
 
-schemas: ## regenerate docs/schemas, and training's copies of the image formats and their metadata, from the code
+schemas: test-setup ## regenerate docs/schemas and docs/reference, and training's copies of the image formats and their metadata, from the code
 	@$(BIN)/photo-tagger schemas --output docs/schemas
+	@$(BIN)/python scripts/reference
 	@cp docs/schemas/image-formats.json consumer/imaging/metadata.py training/data/
 
 picture: ## regenerate the pictures of README and docs from the demo's pages (needs Chromium)
