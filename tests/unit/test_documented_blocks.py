@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
 SCRIPT = re.compile(r"(?<![\w/.])scripts/([a-z-]+)")
 MODULE = re.compile(r"\bpython (?:-\w \S+ )?-m ([\w.]+)|--nproc-per-node \S+ -m ([\w.]+)")
 COMPOSE = re.compile(r"docker compose [^`\n|#]+")
@@ -87,6 +88,26 @@ def test_the_page_names_scripts_modules_and_services_that_there_are(page: Path) 
 )
 def test_what_there_is_not_is_found(text: str) -> None:
     assert faults(text)
+
+
+def broken_rows(text: str) -> list[str]:
+    """Rows that are no table, or have more or fewer cells than its head: they are shown as text, or cut."""
+    found = []
+    for table in TABLE.findall(re.sub(BLOCK, "", text)):
+        rows = [re.sub(r"\\\|", "", row) for row in table.splitlines()]
+        is_table = len(rows) > 1 and re.fullmatch(r"\|(?: *:?-+:? *\|)+", rows[1])
+        found += [row for row in rows if not is_table or row.count("|") != rows[0].count("|")]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_row_of_a_table_is_shown(page: Path) -> None:
+    assert not broken_rows(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("row", ["\n| c | d |", "| c |", "| c | d | e |"])
+def test_a_row_that_is_not_shown_is_found(row: str) -> None:
+    assert broken_rows(f"| a | b |\n|---|---|\n{row}\n")
 
 
 def test_blocks_of_each_kind_are_found() -> None:
