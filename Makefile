@@ -43,11 +43,11 @@ lint: test-setup ## formatting, lint, types, dependency direction
 unit integration acceptance: test-setup ## one level of the tests
 	@$(BIN)/python -m pytest tests/$@
 
-faults: test-setup ## the fault experiments, long form, for MINUTES=25: adds to the table of docs/reliability.md
+faults: test-setup ## the fault experiments, long form, for MINUTES=25: adds to the table of docs/explanation/reliability.md
 	@$(BIN)/python scripts/faults --minutes $(MINUTES)
 
-bench: setup ## the service beside scripts and frameworks, 15 minutes, into docs/performance.md (SHORT=1: 2 minutes, printed only)
-	@$(BIN)/python -m benchmarks.compare $(if $(SHORT),--short,--record docs/performance.md)
+bench: setup ## the service beside scripts and frameworks, 15 minutes, into docs/explanation/performance.md (SHORT=1: 2 minutes, printed only)
+	@$(BIN)/python -m benchmarks.compare $(if $(SHORT),--short,--record docs/explanation/performance.md)
 
 bench-prepare: test-setup ## CPU time of decoding beside other libraries (PHOTOS=dir: of your photos)
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/bench.txt
@@ -61,8 +61,9 @@ fuzz: test-setup ## coverage-guided fuzzing of decoding, SECONDS=60; findings go
 	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r requirements/fuzz.txt
 	@$(BIN)/python -m tests.fuzz_prepare $(SECONDS)
 
-schemas: ## regenerate docs/schemas, and training's copies of the image formats and their metadata, from the code
+schemas: test-setup ## regenerate docs/schemas and docs/reference, and training's copies of the image formats and their metadata, from the code
 	@$(BIN)/photo-tagger schemas --output docs/schemas
+	@$(BIN)/python scripts/reference
 	@cp docs/schemas/image-formats.json consumer/imaging/metadata.py training/data/
 
 picture: ## regenerate the pictures of README and docs from the demo's pages (needs Chromium)

@@ -30,7 +30,7 @@ from tests.kubernetes_objects import (
 from tests.kustomization import Object, containers, pod_of
 
 ROOT = Path(__file__).resolve().parents[1]
-#: What docs/kubernetes.md tells to make by hand.
+#: What docs/how-to/deploy-kubernetes.md tells to make by hand.
 SECRETS = {"consumer-secrets", "triton-admin"}
 #: Settings that are passwords, or URLs with one.
 SECRET_SETTINGS = tuple(variable_of(name) for name in ("redis.url", "triton.admin_key", "fetch.stores", "fetch.proxy"))

@@ -15,7 +15,7 @@ from tests.certificates import Certificates, make_certificates
 from tests.secure_kafka import SecureKafka, start_secure_kafka
 
 #: What is documented there runs in the tests.
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "security.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "secure.md"
 #: Of every user of Redis, in no other place; with what a URL must encode.
 REDIS_PASSWORD = "canary/redis#5d1"
 

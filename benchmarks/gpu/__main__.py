@@ -2,8 +2,8 @@
 
 Where TensorRT is installed it builds the engines of the newest versions, compares their answers with the published
 ones, and measures them; else it does the same with torch on the GPU, in the same fp16 graph. Beside them stands the
-CPU. It writes DIR/gpu-check.json and prints rows for docs/performance.md. Exit code 8 without a GPU, 7 if answers are
-refused.
+CPU. It writes DIR/gpu-check.json and prints rows for docs/explanation/performance-models.md. Exit code 8 without a GPU,
+7 if answers are refused.
 """
 
 import argparse

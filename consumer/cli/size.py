@@ -46,7 +46,7 @@ def sizing(
         table.add_row(bound.what, f"{bound.photos_per_s:,.0f}", bound.then)
     out.print(table)
     out.print()
-    out.print("Costs: docs/sizing.md; measure yours with `make bench` and give them as options.")
+    out.print("Costs: docs/explanation/sizing.md; measure yours with `make bench` and give them as options.")
 
 
 def _amount(need: Need) -> str:

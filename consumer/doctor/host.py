@@ -14,7 +14,7 @@ from consumer.settings import Settings
 from consumer.settings.cores import cores
 
 _MB: Final = 1024 * 1024
-#: A worker with nothing in flight (docs/sizing.md).
+#: A worker with nothing in flight (docs/explanation/sizing.md).
 _WORKER_BYTES: Final = 180 * _MB
 #: Of a worker beside its photos: libraries, logs, connections to Kafka, Redis and Triton.
 _OTHER_FILES: Final = 128

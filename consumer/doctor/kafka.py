@@ -28,7 +28,7 @@ _COMMANDS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 #: Of a record whose writer has a clock of its own.
 _CLOCK_S: Final = 2.0
-_RIGHTS: Final = "let this user do it: docs/security.md lists the permissions"
+_RIGHTS: Final = "let this user do it: docs/how-to/secure.md lists the permissions"
 _ALIVE: Final = "is it running, and is it the one in kafka.bootstrap_servers? `photo-tagger config` shows from where"
 
 
@@ -63,7 +63,7 @@ def examine(settings: Settings, until: Until) -> Findings:
 
 def advice(detail: str) -> str:
     """What to do where it does not answer, unless its words say that already."""
-    return _RIGHTS if "docs/security.md" in detail else _ALIVE
+    return _RIGHTS if "docs/how-to/secure.md" in detail else _ALIVE
 
 
 def _version(settings: Settings, cluster: Cluster) -> Findings:
@@ -145,7 +145,7 @@ def _reviewed(
     unread = [name for name, topic in found.items() if topic is not None and name not in settings_of]
     if unread:
         detail = f"this user may not read those of {', '.join(unread)}"
-        yield warning("kafka", "settings of topics", detail, "let it DescribeConfigs of them: docs/security.md")
+        yield warning("kafka", "settings of topics", detail, "let it DescribeConfigs of them: docs/how-to/secure.md")
     problems = problems_of(names, settings_of)
     for each in problems:
         about = f"settings of {each.topic}"

@@ -13,7 +13,7 @@ _CLOCK_S: Final = 1.0
 #: Share of the memory from which it is nearly full.
 _NEARLY: Final = 0.9
 _ALIVE: Final = "is it running, and is it the one in redis.url? `photo-tagger config` shows from where"
-_RIGHTS: Final = "docs/security.md lists the commands and keys that the user needs"
+_RIGHTS: Final = "docs/how-to/secure.md lists the commands and keys that the user needs"
 _MB: Final = 1e6
 
 
@@ -49,7 +49,7 @@ def examine(settings: Settings, until: Until) -> Findings:
 
 def advice(detail: str) -> str:
     """What to do where it does not answer, unless its words say that already."""
-    return _RIGHTS if "docs/security.md" in detail else _ALIVE
+    return _RIGHTS if "docs/how-to/secure.md" in detail else _ALIVE
 
 
 def _version(info: Mapping[str, str]) -> Finding:

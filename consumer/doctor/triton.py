@@ -18,7 +18,7 @@ from consumer.triton.inference import TritonClient
 #: What the tests run with.
 _OLDEST: Final = (2, 51)
 _ALIVE: Final = "is it running, and is it the one in triton.url? `photo-tagger config` shows from where"
-_LOADS: Final = "load them: start Triton with the repository that training publishes to (docs/real-stack.md)"
+_LOADS: Final = "load them: start Triton with the repository that training publishes to (docs/how-to/deploy-compose.md)"
 #: Kept for the questions to Triton while Kafka is waited for.
 _KEPT_S: Final = 2.0
 

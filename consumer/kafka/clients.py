@@ -225,7 +225,7 @@ def explain(error: KafkaError, about: str = "") -> str:
     if error.code() not in FORBIDDEN:
         return text
     servers = "" if REASONS.servers in text else f"{REASONS.servers}: "
-    return f"{servers}{text.rstrip('.')}; docs/security.md lists the permissions"
+    return f"{servers}{text.rstrip('.')}; docs/how-to/secure.md lists the permissions"
 
 
 def answer_of(error: KafkaError | None, message: Message) -> Source | KafkaError:

@@ -1,7 +1,7 @@
 """The readers for ad-targeting services: tags of photos, the best photos, brands, and changes as they happen.
 
 The only dependency is `redis`, for `watch` also `confluent-kafka`; none of the service's settings is read. Services in
-other languages read the same keys and the same topic, see `docs/reading-tags.md`.
+other languages read the same keys and the same topic, see `docs/how-to/read-tags.md`.
 """
 
 from redis import RedisError

@@ -11,7 +11,7 @@ from consumer.redis.urls import server_of
 
 #: A failure of Redis or of the connection; a timeout is an OSError.
 FAILURES: Final = (RedisError, OSError)
-_RIGHTS: Final = "docs/security.md lists the commands and keys that the user needs"
+_RIGHTS: Final = "docs/how-to/secure.md lists the commands and keys that the user needs"
 _NO_LOGIN: Final = "the URL has no password: redis://user:password@host:port"
 #: What else to say of a failure that has this text.
 _ADVICE: Final = {

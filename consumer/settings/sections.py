@@ -158,9 +158,10 @@ class TritonSettings(Section):
         "cpu", description="configuration that Triton was started with, its --model-config-name"
     )
     admin_key: Annotated[SecretStr, checked_by(check_key)] = Field(
-        SecretStr(""), description="key to load and retire models, Triton's TRITON_ADMIN_KEY (docs/real-stack.md)"
+        SecretStr(""),
+        description="key to load and retire models, Triton's TRITON_ADMIN_KEY (docs/how-to/deploy-compose.md)",
     )
-    tls: bool = Field(default=False, description="Triton's gRPC endpoint speaks TLS (docs/security.md)")
+    tls: bool = Field(default=False, description="Triton's gRPC endpoint speaks TLS (docs/how-to/secure.md)")
     tls_ca: Annotated[Path | None, EmptyIsNone] = Field(
         None, description="PEM file of the authorities that sign Triton's certificate; else those that gRPC carries"
     )
@@ -264,7 +265,7 @@ class PrepareSettings(Section):
         description="memory budget of all decodes in one process, bytes; a photo that needs more is rejected",
     )
     max_decode_cpu_s: Seconds = Field(
-        1.6, description="most estimated CPU time of a decode, seconds on the core in docs/imaging.md"
+        1.6, description="most estimated CPU time of a decode, seconds on the core in docs/explanation/imaging.md"
     )
     exact: bool = Field(
         default=False, description="exactly the pixels of training: JPEG at full scale, up to five times slower"
@@ -349,7 +350,7 @@ class WebSettings(Section):
         default=False, description="bind an address that other machines reach: the pages ask nobody who they are"
     )
     names: Annotated[tuple[str, ...], NoDecode, CommaSeparated] = Field(
-        (), description="host names that browsers may ask for, beside localhost and addresses (docs/web.md)"
+        (), description="host names that browsers may ask for, beside localhost and addresses (docs/how-to/web.md)"
     )
     allow_changes: bool = Field(default=False, description="dead letters can be sent again from their page")
     photos: Annotated[int, Field(ge=1, le=100_000)] = Field(
@@ -371,8 +372,8 @@ class TracingSettings(Section):
 
     endpoint: Annotated[str, checked_by(lambda value: value and check_collector(value))] = Field(
         "",
-        description="collector that takes OTLP over HTTP, http://host:4318; needs the extra otel (docs/tracing.md); "
-        "without it, as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that there are no traces",
+        description="collector that takes OTLP over HTTP, http://host:4318; needs the extra otel "
+        "(docs/how-to/trace.md); without it, as OTEL_EXPORTER_OTLP_ENDPOINT says, and without that there are no traces",
     )
     headers: Annotated[SecretStr, checked_by(check_key)] = Field(
         SecretStr(""), description="headers for the collector, name=value,name=value; else OTEL_EXPORTER_OTLP_HEADERS"

@@ -115,7 +115,7 @@ def test_what_fits_is_answered(
 def test_a_user_without_rights_is_told_what_it_lacks(secure_kafka: SecureKafka) -> None:
     servers, login = secure_kafka.addresses["secure"], secure_kafka.secure(user=STRANGER)
     names = TopicNames(*(f"{name}-of-nobody" for name in asdict(TopicNames()).values()))
-    lacks = f"kafka: {servers}: topic {names.uploads}: TOPIC_AUTHORIZATION_FAILED: .*; docs/security.md lists"
+    lacks = f"kafka: {servers}: topic {names.uploads}: TOPIC_AUTHORIZATION_FAILED: .*; docs/how-to/secure.md lists"
     with pytest.raises(DependencyDown, match=lacks):
         create_topics(servers, names, extra=login)
     create_topics(secure_kafka.addresses["plain"], names)
@@ -135,7 +135,7 @@ def test_a_user_without_rights_is_told_what_it_lacks(secure_kafka: SecureKafka) 
     # Whoever may write to no topic is refused an idempotent producer first.
     assert servers in told
     assert "AUTHORIZATION_FAILED: " in told
-    assert "; docs/security.md lists the permissions" in told
+    assert "; docs/how-to/secure.md lists the permissions" in told
 
 
 def test_a_command_ends_with_one_line_that_says_it(secure_kafka: SecureKafka, tmp_path: Path) -> None:

@@ -41,7 +41,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def commands() -> list[str]:
-    section = (ROOT / "docs" / "training.md").read_text().partition("## From your own photos")[2].partition("\n## ")[0]
+    section = (
+        (ROOT / "docs" / "how-to" / "train.md")
+        .read_text()
+        .partition("## From your own photos")[2]
+        .partition("\n## ")[0]
+    )
     blocks = re.findall(r"```\n(.*?)```", section, re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.startswith("photo-trainer ")]
     return [line.partition("#")[0] + SHORT if line.startswith("photo-trainer train ") else line for line in lines]

@@ -1,4 +1,4 @@
-"""Every block of docs/reading-tags.md, run as it stands in the page, on real servers."""
+"""Every block of docs/how-to/read-tags.md, run as it stands in the page, on real servers."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from consumer.tags import level_of
 from tests.fakes import tags
 from tests.harness_process import ROOT, photo_tagger
 
-PAGE = (ROOT / "docs" / "reading-tags.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "read-tags.md").read_text(encoding="utf-8")
 TOPIC = "photo-tags"
 ADMIN_S = 15
 

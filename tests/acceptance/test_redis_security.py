@@ -108,7 +108,9 @@ async def test_what_does_not_fit_is_said_in_one_line_that_names_the_server(
 
 async def test_a_reader_may_not_write_and_is_told_what_it_lacks(secure_redis: SecureRedis) -> None:
     async with Store(secure_redis.url("reader"), timeout_s=5) as store:
-        with pytest.raises(DependencyDown, match=r"^redis: rediss://localhost:.*; docs/security.md lists the commands"):
+        with pytest.raises(
+            DependencyDown, match=r"^redis: rediss://localhost:.*; docs/how-to/secure.md lists the commands"
+        ):
             await store.write(make_tags("q", 1))
     with TagReader(secure_redis.url("reader", WRONG), timeout_s=5) as reader, pytest.raises(RedisError) as refused:
         reader.get("p")

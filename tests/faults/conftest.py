@@ -29,7 +29,9 @@ RESULTS, ABOUT = os.environ.get("FAULT_RESULTS", ""), os.environ.get("FAULT_ABOU
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "experiment(number, title): one of the faults of docs/reliability.md")
+    config.addinivalue_line(
+        "markers", "experiment(number, title): one of the faults of docs/explanation/reliability.md"
+    )
 
 
 @pytest.fixture

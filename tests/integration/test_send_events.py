@@ -19,7 +19,7 @@ with warnings.catch_warnings():
     from kafka import TopicPartition as Place
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "send-events.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "send-events.md").read_text()
 _DEADLINE_S = 60
 
 

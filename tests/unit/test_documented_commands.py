@@ -14,10 +14,10 @@ from consumer.cli.main import app as tagger
 from training.cli.main import app as trainer
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = {"photo-tagger": typer.main.get_command(tagger), "photo-trainer": typer.main.get_command(trainer)}
 #: In prose a command may be named without what it needs.
-INCOMPLETE = ("Missing argument", "Missing option", "Missing command", "Missing parameter")
+INCOMPLETE = ("Missing argument", "Missing option", "Missing command", "Missing parameter", "Usage: ")
 MAKE = re.compile(r"^([a-z-]+(?: [a-z-]+)*):", re.MULTILINE)
 VARIABLE = re.compile(r"^([A-Z]+) \?=", re.MULTILINE)
 NAMED = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:photo-tagger|photo-trainer|make) .+)$")
@@ -33,23 +33,21 @@ class Line:
 
 
 def lines_of(page: Path) -> Iterator[Line]:
-    fenced = False
-    text = page.read_text()
-    numbered = iter(enumerate(text.splitlines(), 1))
+    fence = ""
+    numbered = iter(enumerate(page.read_text().splitlines(), 1))
     for number, line in numbered:
         place = f"{page.relative_to(ROOT)}:{number}"
         if line.lstrip().startswith("```"):
-            fenced = not fenced
-        elif fenced:
+            fence = "" if fence else line.strip()
+        elif not fence:
+            for found in filter(None, map(NAMED.match, re.findall(r"`([^`]+)`", line))):
+                yield Line(place, found[1], whole=False)
+        elif fence != "```text":  # what a program prints, or how a command is called in general
             whole = line.strip()
             while whole.endswith("\\"):
                 whole = whole[:-1] + next(numbered)[1].strip()
             if (found := NAMED.match(whole)) and not found[1].startswith("photo-tagger demo: "):  # what it prints
                 yield Line(place, found[1], whole=True)
-        else:
-            for quoted in re.findall(r"`([^`]+)`", line):
-                if found := NAMED.match(quoted):
-                    yield Line(place, found[1], whole=False)
 
 
 def words_of(text: str) -> list[str]:
@@ -103,7 +101,7 @@ def fault(line: Line) -> str:
     return "" if not line.whole and found.startswith(INCOMPLETE) else found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_of_the_page_is_one(page: Path) -> None:
     faults = [f"{line.place}: {line.text}: {found}" for line in lines_of(page) if (found := fault(line))]
     assert not faults, "\n".join(faults)

@@ -149,7 +149,7 @@ async def test_the_service_answers_on_the_paths_of_its_probes() -> None:
 
 
 def test_the_secrets_that_are_referred_to_are_told_of() -> None:
-    text = (ROOT / "docs/kubernetes.md").read_text()
+    text = (ROOT / "docs/how-to/deploy-kubernetes.md").read_text()
     assert [name for name in checks.SECRETS if f"create secret generic {name}" not in text] == []
 
 
@@ -159,7 +159,7 @@ def test_kustomize_makes_the_same_objects(overlay: str) -> None:
 
 
 def test_the_overlay_of_the_page_brings_its_registry_brokers_and_network(tmp_path: Path) -> None:
-    page = (ROOT / "docs/kubernetes.md").read_text()
+    page = (ROOT / "docs/how-to/deploy-kubernetes.md").read_text()
     (overlay,) = re.findall(r"^ {3}```yaml\n(.*?)^ {3}```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "photo-tagger").symlink_to(ROOT)
     (tmp_path / "mine").mkdir()

@@ -30,7 +30,7 @@ from tests.promql import (
 
 #: What the parts show that do not run here; each file says where it is from.
 ELSEWHERE = ROOT / "tests/series"
-RUNBOOK = ROOT / "docs/runbook.md"
+RUNBOOK = ROOT / "docs/how-to/runbook.md"
 QUERIES = dashboard_queries() + alert_queries()
 
 
@@ -78,7 +78,7 @@ def test_queries_of_the_tagger_name_series_of_its_registry() -> None:
 def test_every_metric_of_the_tagger_is_on_the_dashboard_or_is_known_not_to_be() -> None:
     asked = {selector.name for query in QUERIES for selector in selectors(query.parsed)}
     families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked if name}
-    described = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/schemas/metrics-and-logs.md").read_text(), re.MULTILINE)
+    described = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/reference/metrics-and-logs.md").read_text(), re.MULTILINE)
     left_out = {"process_virtual_memory_bytes", "tagger_oldest_unfinished_offset"}
     described = {name + "_info" if name == "tagger_build" else name for name in described if "_" in name}
     assert described - families == left_out

@@ -51,7 +51,7 @@ def test_a_rate_or_a_cost_that_is_none_is_refused(wrong: float) -> None:
 
 
 def test_the_table_of_the_page_is_what_the_command_says() -> None:
-    page = (repository_root() / "docs" / "sizing.md").read_text()
+    page = (repository_root() / "docs" / "explanation" / "sizing.md").read_text()
     rows = dict(re.findall(r"^\| ([^|]+) \| (.+) \|$", page, re.MULTILINE))
     for place, rate in enumerate(RATES):
         for what, amount in amounts(sized(rate)).items():

@@ -19,7 +19,7 @@ _TEXT: Final = {"type": "string"}
 _PHOTO_ID: Final = {"type": "string", "description": "The photo id, in UTF-8."}
 _AS_RECEIVED: Final = {"description": "As received, byte for byte."}
 _MEANINGS: Final = {
-    "reason": "Why: a reason of docs/contracts.md.",
+    "reason": "Why: a reason of docs/reference/dead-letters.md.",
     "detail": "What happened, for a person.",
     "attempt": "Attempts so far, of all rounds.",
     "round": "How often it was sent to this topic.",

@@ -153,5 +153,5 @@ def test_a_framework_is_named_with_its_pinned_version(name: str) -> None:
 
 
 def test_performance_has_a_place_for_the_tables() -> None:
-    text = (contenders.ROOT / "docs" / "performance.md").read_text()
+    text = (contenders.ROOT / "docs" / "explanation" / "performance.md").read_text()
     assert text.index("<!-- make bench: begin -->") < text.index("<!-- make bench: end -->")

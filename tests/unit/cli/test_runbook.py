@@ -1,4 +1,4 @@
-"""Every command of docs/runbook.md is one that there is."""
+"""Every command of docs/how-to/runbook.md is one that there is."""
 
 import re
 import shlex
@@ -11,7 +11,7 @@ import typer
 from consumer.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGE = ROOT / "docs/runbook.md"
+PAGE = ROOT / "docs/how-to/runbook.md"
 COMMAND = re.compile(r"(?:^|`)(photo-tagger [a-z][^`\n]*)", re.MULTILINE)
 
 

@@ -186,7 +186,7 @@ def test_an_error_that_says_nothing_of_the_brokers_is_told_by_their_reasons(know
 def test_what_a_user_may_not_do_is_told_with_the_servers_and_where_its_rights_are_listed(about: str) -> None:
     clients.producer_client(NOWHERE, {})
     own = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
-    told = f"TOPIC_AUTHORIZATION_FAILED: {own.str()}; docs/security.md lists the permissions"
+    told = f"TOPIC_AUTHORIZATION_FAILED: {own.str()}; docs/how-to/secure.md lists the permissions"
     assert explain(own, about) == f"{NOWHERE}: topic t: {told}"
 
 

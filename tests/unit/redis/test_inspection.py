@@ -5,7 +5,7 @@ from pathlib import Path
 
 from consumer.redis.inspection import _CACHE_CALLS, _CALLS
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "security.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "secure.md"
 
 
 def test_every_documented_permission_is_tried() -> None:
