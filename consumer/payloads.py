@@ -242,7 +242,8 @@ def _encoding(value: bytes) -> str:
     for mark, name in _OTHER_MARKS.items():
         if value.startswith(mark):
             return f"its byte order mark is that of {name}, not UTF-8"
-    other = _OTHER_ZEROS.get(tuple(not any(value[place:16:4]) for place in range(4)))
+    # The places that a single character of one byte lacks are no zeros.
+    other = _OTHER_ZEROS.get(tuple(place < len(value) and not any(value[place:16:4]) for place in range(4)))
     return f"it is {other}, not UTF-8" if other else ""
 
 

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
@@ -140,13 +140,14 @@ def _addresses(host: str, port: int, family: socket.AddressFamily) -> _Answer:
         OSError: a limit of this process, such as `EMFILE`.
     """
     try:
-        found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found = _asked(host, port, family)
     except socket.gaierror:
         # Without a free descriptor the system answers "temporary failure" or "unknown": then this raises the reason.
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
-        raise
-    except UnicodeError:
-        raise socket.gaierror(socket.EAI_NONAME, "not a name") from None
+        if not host.endswith("."):
+            raise
+        # Hosts files and search domains know no name with this dot, and it is the same host.
+        found = _asked(host[:-1], port, family)
     return [
         ResolveResult(
             hostname=host,
@@ -158,6 +159,18 @@ def _addresses(host: str, port: int, family: socket.AddressFamily) -> _Answer:
         )
         for kind, _, protocol, _, address in found
     ]
+
+
+def _asked(host: str, port: int, family: socket.AddressFamily) -> list[tuple[Any, ...]]:
+    """What the system answers.
+
+    Raises:
+        gaierror: the name cannot be resolved.
+    """
+    try:
+        return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, "not a name") from None
 
 
 def _retrieved(lookup: asyncio.Task[_Answer]) -> None:

@@ -154,6 +154,20 @@ async def test_photos_wait_for_the_host_behind_a_redirect(world: World, cdn: Fau
     assert world.dead() == []
 
 
+async def test_a_dot_at_the_end_of_a_host_s_name_is_no_outage_of_it(world: World) -> None:
+    host = f"localhost:{world.photos.address.partition(':')[2]}"
+    world.photos.answers["red"] = RED
+    async with world.service(with_fetch(world.settings, host)) as service:
+        send(world, "plain", f"http://{host}/red/1")
+        world.producer.flush(10)
+        await eventually(lambda: outcome(service, "tagged") == 1)
+        # The system knows the name from its hosts file, which has no such dot.
+        send(world, "dotted", f"http://{host.replace(':', '.:')}/red/2")
+        world.producer.flush(10)
+        await eventually(lambda: outcome(service, "tagged") == 2)
+    assert world.events_logged("host.lost") == []
+
+
 class FaultyProxy(Faulty):
     """An egress proxy that leads every name to the photo server of the test."""
 

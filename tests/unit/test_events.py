@@ -220,6 +220,8 @@ FOUND = {
     "UTF-32": [TEXT.decode().encode(f"UTF-32-{order}") for order in ("LE", "BE")],
     "UTF-8 at byte": [TEXT[:-1] + b', "note": "caf\xe9"}', TEXT[:-1] + b', "note": "\xed\xa0\xbd"}'],
     "trailing characters": [b"{}\0", TEXT + b"\n" + TEXT],
+    "EOF while parsing an object": [b"{", TEXT[:-1]],
+    "should be an object": [b"0", b"null"],
     "gzip": [gzip.compress(TEXT)],
     "zlib": [zlib.compress(TEXT, level) for level in (0, 6, 9)],
     "xz": [lzma.compress(TEXT)],

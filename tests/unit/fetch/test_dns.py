@@ -188,6 +188,14 @@ async def test_names_are_forgotten_when_there_are_too_many(names: NameServers, m
     assert len(lookup._names) == 10
 
 
+async def test_a_dot_at_the_end_is_kept_where_it_is_known_and_else_left_out(names: NameServers) -> None:
+    names.answers.update({"photos.internal": "10.0.0.1", "photos.example.": "10.0.0.2", "photos.example": "10.0.0.3"})
+    lookup = Lookup()
+    assert await address(lookup, "photos.internal.") == "10.0.0.1"
+    assert await address(lookup, "photos.example.") == "10.0.0.2"
+    assert await failure(lookup, "unknown.example.") is NONE
+
+
 async def test_a_limit_of_this_process_is_not_the_name_s_failure(
     names: NameServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
