@@ -51,7 +51,7 @@ def png_picture(body: bytes) -> bytes:
         ValueError: Its colours are those of a palette, and it has none; the reader would take them for shades of grey.
     """
     kept, seen, palette_bytes = [body[:8]], set[bytes](), 0
-    colour = int.from_bytes(body[25:26])
+    bits, colour = int.from_bytes(body[24:25]), int.from_bytes(body[25:26])
     at, end = 8, 8
     while at + 8 <= len(body) and b"IEND" not in seen:
         kind, length = body[at + 4 : at + 8], int.from_bytes(body[at : at + 4])
@@ -66,10 +66,10 @@ def png_picture(body: bytes) -> bytes:
             if kind == b"IDAT" and colour == _PALETTE and (not palette_bytes or palette_bytes % 3):
                 raise ValueError("no palette, or a broken one")
             seen.add(kind)
-            kept.append(body[at:end])
+            kept.append(_clear_shade(body[at:end], bits) if (kind, colour) == (b"tRNS", 0) else body[at:end])
         at = end
     picture = b"".join(kept)
-    return picture if len(picture) < min(end, len(body)) else body
+    return picture if len(picture) < min(end, len(body)) or not body.startswith(picture) else body
 
 
 def _is_needed(kind: bytes, data: bytes, colour: int, seen: set[bytes], palette_bytes: int) -> bool:
@@ -89,6 +89,15 @@ def _is_needed(kind: bytes, data: bytes, colour: int, seen: set[bytes], palette_
     else:
         needed = kind == b"eXIf" or (kind == b"tEXt" and data.startswith(_RAW_EXIF))
     return needed and zlib.crc32(data, zlib.crc32(kind)).to_bytes(4) == checksum
+
+
+def _clear_shade(chunk: bytes, bits: int) -> bytes:
+    """The chunk of the transparent shade of grey, in 8 bits instead of 2 or 4: the reader compares it with those."""
+    if bits not in {2, 4}:
+        return chunk
+    most = (1 << bits) - 1
+    named = chunk[4:8] + ((int.from_bytes(chunk[8:10]) & most) * 255 // most).to_bytes(2)
+    return chunk[:4] + named + zlib.crc32(named).to_bytes(4)
 
 
 def _after_names(data: bytes) -> bytes:

@@ -136,6 +136,16 @@ class TestPng:
         assert red(damaged(clear)) == red(chunk(b"tRNS", bytes(3))) == red(chunk(b"tRNS", b"")) == [255, 0, 0]
         assert red(damaged(clear), clear) == WHITE
 
+    @pytest.mark.parametrize(("bits", "byte", "shade"), [(1, 0x00, 0), (2, 0x55, 85), (4, 0x77, 119), (8, 0x77, 119)])
+    def test_a_shade_of_grey_is_transparent_whatever_its_depth(self, bits: int, byte: int, shade: int) -> None:
+        def grey(*parts: bytes) -> list[int]:
+            rows = chunk(b"IDAT", zlib.compress((b"\0" + bytes([byte]) * (8 * bits)) * 64))
+            return list(pixels(png(ihdr(64, 64, bits, 0), *parts, rows, IEND))[0, 0])
+
+        value = byte & (1 << bits) - 1
+        assert grey() == grey(chunk(b"tRNS", (value + 1).to_bytes(2))) == [shade] * 3
+        assert grey(chunk(b"tRNS", value.to_bytes(2))) == WHITE
+
     @pytest.mark.parametrize(
         "part",
         [
