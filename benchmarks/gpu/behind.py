@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -111,13 +111,10 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
     """
     ends = time.monotonic() + _READY_WITHIN_S
     while time.monotonic() < ends and process.poll() is None:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection, suppress(OSError):
             connection.request("GET", "/v2/health/ready")
             if connection.getresponse().status == http.client.OK:
                 return
-        except OSError:
-            pass
         time.sleep(0.2)
     raise TimeoutError(f"tritonserver does not serve: its exit code is {process.poll()}")
 

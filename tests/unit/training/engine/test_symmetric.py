@@ -72,7 +72,7 @@ def test_its_convolutions_compute_in_int8_but_for_the_one_that_takes_the_pixels(
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     whole = [node for node in convolutions if [maker.get(name) for name in node.input[:2]] != ["DequantizeLinear"] * 2]
     assert len(convolutions) == 33
-    assert [maker.get(node.input[0]) for node in whole] == ["Transpose"]
+    assert [[maker.get(name) for name in node.input[:2]] for node in whole] == [["Transpose", None]]
     stored = {each.name for each in graph.initializer}
     assert all(node.input[2] in stored for node in convolutions)
 
