@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from mmap import PROT_READ, mmap
 from pathlib import Path
 from uuid import uuid4
@@ -65,7 +66,10 @@ def test_a_server_that_does_not_become_ready_is_killed(programs: Path) -> None:
 
 
 def test_a_server_that_is_ready_is_left_alone_and_has_no_child(programs: Path) -> None:
-    (programs / "tritonserver").write_text("#!/bin/sh\nuntil [ -e $READY ]; do :; done\npgrep -P $$ || echo alone\n")
+    (programs / "tritonserver").write_text(
+        f"#!{sys.executable}\nimport os\nwhile not os.path.exists(os.environ['READY']): pass\n"
+        "print(open(f'/proc/self/task/{os.getpid()}/children').read() or 'alone')\n"
+    )
     (programs / "curl").write_text("#!/bin/sh\ntouch $READY\n")
     (programs / "curl").chmod(0o755)
     done = served(programs, START_WITHIN_S="30", READY=str(programs / "ready"))
