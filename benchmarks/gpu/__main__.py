@@ -235,7 +235,7 @@ def main() -> None:
     except ImportError as error:
         print(f"gpu-check: neither TensorRT nor torch can be used here: {error}", file=sys.stderr)
         sys.exit(8)
-    except (EmbeddedServerError, TimeoutError) as error:
+    except (EmbeddedServerError, TimeoutError, ConnectionError) as error:
         missing = f"not measured behind Triton: {error}"
         print(f"gpu-check: {missing}", file=sys.stderr)
     report(arguments, gpu, found, missing)

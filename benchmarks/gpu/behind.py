@@ -135,7 +135,7 @@ def asker(port: int, source: Source) -> Callable[[np.ndarray], dict[str, np.ndar
         response = mine.connection.getresponse()
         body = response.read()
         if response.status != http.client.OK:
-            raise OSError(f"Triton refuses: {body[:300].decode(errors='replace')}")
+            raise ConnectionError(f"Triton refuses: {body[:300].decode(errors='replace')}")
         return outputs(body, int(response.headers["Inference-Header-Content-Length"]))
 
     return ask
