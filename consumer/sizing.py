@@ -7,6 +7,9 @@ from typing import Final
 _MS: Final = 1000.0
 _BITS: Final = 8
 _GIGA: Final = 1e9
+#: Of what is asked; beyond, the arithmetic has no numbers.
+_LEAST: Final = 1e-6
+_MOST: Final = 1e15
 #: A worker decodes in two threads; its event loop, gRPC and Kafka's threads take less than a third core.
 _CORES_A_WORKER: Final = 3
 #: Of the event loop, which is one thread. Its share of `client_ms`.
@@ -44,8 +47,8 @@ class Costs:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if not getattr(self, each.name) > 0:
-                raise ValueError(f"{each.name} must be above 0")
+            if not _LEAST <= getattr(self, each.name) <= _MOST:
+                raise ValueError(f"{each.name} must be above 0 and at most {_MOST:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ def size(photos_per_s: float, stored: float, *, load: float, days: float, costs:
     """
     if not (photos_per_s > 0 and stored >= 0 and 0 < load <= 1 and days >= 0):
         raise ValueError("the rate must be above 0, the load above 0 and at most 1, the others not below 0")
+    if not (min(photos_per_s, load) >= _LEAST and max(photos_per_s, stored, days) <= _MOST):
+        raise ValueError(f"numbers must be between {_LEAST:g} and {_MOST:g}")
 
     def cores(cost_ms: float) -> float:
         return photos_per_s * cost_ms / _MS / load

@@ -44,6 +44,20 @@ def rate(run: Callable[[], object], photos: int, seconds: float, wait: Callable[
     return count / (time.perf_counter() - began)
 
 
+def judged(source: Source, answer: Answer) -> tuple[float | None, str]:
+    """How far the answers to the golden photos are from the published ones, or why they may not be served."""
+    try:
+        return check_answers(source, answer)["largest_difference"], ""
+    except GateRefused as error:
+        return None, str(error)
+
+
+def photos_of(source: Source, batch: int) -> np.ndarray:
+    """Random photos of the model's size."""
+    side = int(source.manifest["training"]["recipe"]["model"]["input_px"])
+    return np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+
+
 def measured(  # noqa: PLR0917 - the parts of one measurement
     source: Source,
     engine: str,
@@ -53,13 +67,8 @@ def measured(  # noqa: PLR0917 - the parts of one measurement
     compute: Callable[[np.ndarray], tuple[Callable[[], object], Callable[[], object]]] | None = None,
 ) -> Row:
     """Rates with random photos of the model's size, and the answers to the golden ones."""
-    refused, difference = "", None
-    try:
-        difference = check_answers(source, answer)["largest_difference"]
-    except GateRefused as error:
-        refused = str(error)
-    side = int(source.manifest["training"]["recipe"]["model"]["input_px"])
-    images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+    difference, refused = judged(source, answer)
+    images = photos_of(source, batch)
     whole = rate(lambda: answer(images), batch, seconds)
     alone = None
     if compute is not None:

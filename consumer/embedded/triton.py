@@ -43,7 +43,7 @@ class Triton(Server):
 
         `config_name` selects each model's `configs/<config_name>.pbtxt`. If a model fails to load, the start fails.
         """
-        http_port, grpc_port, metrics_port = free_port(), free_port(), free_port()
+        self.http_port, grpc_port, metrics_port = free_port(), free_port(), free_port()
         self.grpc_url = f"127.0.0.1:{grpc_port}"
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
         server, stub = programs()
@@ -55,7 +55,7 @@ class Triton(Server):
             "strict-readiness": "true",
             "exit-timeout-secs": _EXIT_TIMEOUT_S,
             "http-address": "127.0.0.1",
-            "http-port": http_port,
+            "http-port": self.http_port,
             "grpc-address": "127.0.0.1",
             "grpc-port": grpc_port,
             "metrics-address": "127.0.0.1",
@@ -77,7 +77,7 @@ class Triton(Server):
             name,
             argv,
             environment_variables(),
-            partial(responds_ok, http_port, "/v2/health/ready"),
+            partial(responds_ok, self.http_port, "/v2/health/ready"),
             ready_timeout_s=120.0,
             stop_timeout_s=_EXIT_TIMEOUT_S + 5.0,
             shm_prefix=shm_prefix,

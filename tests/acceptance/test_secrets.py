@@ -1,11 +1,13 @@
 """Kafka, Redis and Triton are locked: the service works with the documented rights, and no secret is told."""
 
 import asyncio
+import http.client
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 from consumer.errors import DependencyDown
 from consumer.kafka.topics import create_topics
+from consumer.reader import RedisError, TagReader
 from consumer.topic_names import TopicNames
 from consumer.triton.channel import Tls
 from consumer.triton.inference import TritonClient
@@ -197,6 +200,13 @@ def test_every_command_does_its_work_with_the_documented_rights_and_tells_no_sec
         ("dlq", "list"): 0,
         ("models", "list"): 0,
         ("replay", "--from", "1h", "--wait", "5"): 0,
+        ("doctor", "--verbose"): 0,
+        ("lag",): 0,
+        ("find",): 0,
+        ("brands",): 0,
+        ("status", "nobody"): 6,
+        ("sweep",): 0,
+        ("rebuild", "--check"): 0,
         ("check", REFUSED): 8,
         ("check", SIGNED): DEPENDENCY,
         ("check", "s3://photos/a.jpg"): DEPENDENCY,
@@ -208,6 +218,51 @@ def test_every_command_does_its_work_with_the_documented_rights_and_tells_no_sec
     shown = {row["name"]: row["value"] for row in map(json.loads, ended["config",].stdout.splitlines())}
     assert shown["kafka.extra"].endswith("sasl.password=***")
     assert shown["triton.admin_key"] == shown["tracing.headers"] == "***"
+
+
+@contextmanager
+def pages(stack: Stack) -> Iterator[Callable[[str], str]]:
+    """The web server: a page with its headers, or nothing. At its end, what it said holds no secret."""
+    port = free_port()
+    argv = [sys.executable, "-m", "consumer.cli", "web", "--port", str(port)]
+    process = subprocess.Popen(
+        argv, env=stack.environment, cwd=stack.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+    def page(path: str) -> str:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+            try:
+                connection.request("GET", path)
+                response = connection.getresponse()
+            except OSError:
+                return ""
+            return f"{response.status} {response.headers} {response.read().decode(errors='replace')}"
+
+    try:
+        yield page
+    finally:
+        process.terminate()
+        said, _ = process.communicate(timeout=30)
+    assert CANARY not in said.lower()
+
+
+@pytest.mark.usefixtures("tagger")
+async def test_the_pages_of_the_browser_tell_no_secret(stack: Stack) -> None:
+    for who in ("`send`", "`dlq`"):
+        stack.allow(who)
+    await eventually(lambda: stack.run("send", REFUSED).returncode == 0)
+    with pages(stack) as page:
+        await eventually(lambda: "a.jpg" in page("/dead-letters"), deadline_s=60)
+        paths = ("/", "/photo?id=a.jpg", "/photo?id=nobody", "/picture?id=a.jpg", "/dead-letters", "/runs", "/service")
+        shown = dict(zip(paths, map(page, paths), strict=True))
+    assert "url_not_allowed" in shown["/photo?id=a.jpg"]
+    assert CANARY not in str(shown).lower()
+
+
+def test_the_reader_tells_no_secret_where_it_is_refused(stack: Stack) -> None:
+    with TagReader(stack.redis.url(password="canary-wrong")) as reader, pytest.raises(RedisError) as refused:
+        reader.get("red.jpg")
+    assert CANARY not in f"{refused.value!r} {refused.value} {reader!r}".lower()
 
 
 def test_a_wrong_key_of_triton_is_a_wrong_setting(stack: Stack) -> None:

@@ -131,6 +131,13 @@ def test_triton_is_given_longer_to_stop_than_it_gives_its_models() -> None:
     assert int(SERVICES["triton"]["stop_grace_period"].removesuffix("s")) > int(timeout_s) >= 30
 
 
+def test_a_triton_that_hangs_is_started_again_before_up_wait_gives_up() -> None:
+    limit = re.fullmatch(r"\$\{TRITON_START_WITHIN_S:-(\d+)\}", SERVICES["triton"]["environment"]["START_WITHIN_S"])
+    assert limit is not None
+    assert int(SERVICES["triton"]["healthcheck"]["start_period"].removesuffix("s")) > 2 * int(limit[1])
+    assert "START_WITHIN_S" in (ROOT / "deploy/serve-models").read_text()
+
+
 def test_no_image_of_ours_runs_as_root() -> None:
     for dockerfile in DOCKERFILES:
         user = re.findall(r"^USER (\d+):\d+$", dockerfile.read_text(), re.MULTILINE)

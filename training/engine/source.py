@@ -43,19 +43,16 @@ class Source:
         return float(stated.get(PLAN_FILE, TOLERANCES[FP16_FILE]))
 
     def graph(self) -> bytes:
-        """The ONNX graph for TensorRT: the published one, or the float32 one brought to fp16.
+        """The ONNX graph for TensorRT: the published one, or one that is made of it.
 
         Raises:
-            DataError: It cannot be read, or is an int8 graph that only CPUs take.
+            DataError: It cannot be read, or is an int8 graph that cannot be made symmetric.
             ToolMissing: It must be changed or looked into, and onnx is missing.
         """
         body = _read(self.folder / self.recipe.file)
-        if self.recipe.file == INT8_FILE and (zeros := zero_points(body)):
-            raise DataError(
-                f"{self.folder / INT8_FILE} is for CPUs: {zeros} of its tensors have zero points, TensorRT takes "
-                f"symmetric int8 only; build with --precision {FP16}"
-            )
-        return in_fp16(body) if self.recipe.file == FP32_FILE else body
+        if self.recipe.file == FP16_FILE:
+            return body
+        return in_int8(body) if self.recipe.file == INT8_FILE else in_fp16(body)
 
 
 def in_fp16(body: bytes) -> bytes:
@@ -71,21 +68,25 @@ def in_fp16(body: bytes) -> bytes:
     return made
 
 
-def zero_points(body: bytes) -> int:
-    """How many quantised tensors of a graph are not symmetric int8.
+def in_int8(body: bytes) -> bytes:
+    """An int8 graph as TensorRT takes it: symmetric. Those that are published for CPUs have other zero points.
 
     Raises:
         ToolMissing: onnx is missing.
+        DataError: It cannot be made so.
     """
     onnx = _onnx()
-    graph = onnx.load_model_from_string(body).graph
-    stored = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
-    quantised = [node for node in graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
-    zeros = {node.input[2] for node in quantised if len(node.input) > 2}
-    # Without a zero point the quantised type is uint8.
-    bare: int = sum(len(node.input) < 3 and node.op_type == "QuantizeLinear" for node in quantised)
-    shifted = [name for name in zeros if name not in stored or stored[name].dtype != "int8" or stored[name].any()]
-    return bare + len(shifted)
+    from training.engine.symmetric import symmetric, zero_points  # noqa: PLC0415 - imports onnx
+
+    model = onnx.load_model_from_string(body)
+    if not zero_points(model):
+        return body
+    try:
+        even = symmetric(model)
+    except KeyError as name:
+        raise DataError(f"TensorRT takes symmetric int8 only, and {name} is no number in the graph") from None
+    made: bytes = even.SerializeToString(deterministic=True)
+    return made
 
 
 def _onnx() -> Any:  # noqa: ANN401 - a module
@@ -140,7 +141,10 @@ def source_of(repository: Path, model: str, version: int, precision: str) -> Sou
     files = manifest["files"]
     wanted = INT8_FILE if precision == INT8 else FP16_FILE if FP16_FILE in files else FP32_FILE
     if wanted not in files:
-        raise DataError(f"{model} {version} was published without {wanted}; build it with --precision {FP16}")
+        raise DataError(
+            f"{model} {version} was published without {wanted}; build it with --precision {FP16}, and choose others "
+            "with --model and --newest"
+        )
     try:
         digest = sha256(folder / wanted)
     except OSError as error:

@@ -197,6 +197,8 @@ class Engine:
                 self._outputs[name] = (kind, shape[1:])
             self._addresses[name] = held.buffer(int(np.prod(shape)) * kind.itemsize)
             self._context.set_tensor_address(name, self._addresses[name])
+        #: Names of the outputs.
+        self.names = list(self._outputs)
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Outputs by name for uint8 photos [N, S, S, 3], N at most the largest batch.

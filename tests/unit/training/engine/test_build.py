@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from tests.unit.training.engine.shop import H200, MODEL, PLACE, SHIPPED, FakeTensorRT, publish_file, repository
 from tests.unit.training.engine.test_header import plan as header
@@ -20,7 +19,7 @@ from training.engine.accuracy import check_answers
 from training.engine.build import build_all, check_all, sources
 from training.engine.gpu import Gpu
 from training.engine.record import RECORD, Place, Record, check, read_record
-from training.engine.source import FP16, INT8, in_fp16, source_of, zero_points
+from training.engine.source import FP16, INT8, in_fp16, source_of
 from training.errors import DataError, EngineError, EngineUnfit, GateRefused, TrainerError
 from training.serving.files import FP16_FILE, FP32_FILE, PLAN_FILE
 
@@ -300,28 +299,3 @@ def test_an_engine_without_an_output_or_with_one_of_another_width_is_refused(pub
         check_answers(source, lambda images: {"other": np.zeros((len(images), 11), np.float32)})
     with pytest.raises(GateRefused, match="has no output brand_probs of 11 values"):
         check_answers(source, lambda images: {"brand_probs": np.zeros((len(images), 12), np.float32)})
-
-
-def test_an_int8_graph_for_cpus_is_refused_with_what_to_do() -> None:
-    source = source_of(SHIPPED, MODEL, 2, INT8)
-    assert source.tolerance == source.manifest["golden"]["tolerances"]["model.int8.onnx"]
-    with pytest.raises(DataError, match=r"is for CPUs: \d+ of its tensors have zero points.*--precision fp16"):
-        source.graph()
-
-
-@pytest.mark.parametrize(
-    ("zero", "asymmetric"),
-    [(np.int8(0), 0), (np.int8(3), 1), (np.uint8(0), 1), (np.uint8(128), 1), (None, 1)],
-)
-def test_only_symmetric_int8_is_taken(zero: np.generic | None, asymmetric: int) -> None:
-    names = ["images", "scale", *([] if zero is None else ["zero"])]
-    nodes = [
-        helper.make_node("QuantizeLinear", names, ["small"]),
-        helper.make_node("DequantizeLinear", ["small", *names[1:]], ["out"]),
-    ]
-    stored = [numpy_helper.from_array(np.array(0.1, np.float32), "scale")]
-    stored += [] if zero is None else [numpy_helper.from_array(np.array(zero), "zero")]
-    value = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1])
-    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1])
-    made = helper.make_model(helper.make_graph(nodes, "x", [value], [out], stored))
-    assert zero_points(made.SerializeToString()) == asymmetric
