@@ -166,7 +166,7 @@ def markdown(study: Study, options: Options, result: Result) -> str:
     """The summary: everything but the pictures, which are on the page."""
     parts = [
         f"# {study.title}",
-        f"After {study.article.text}.",
+        f"After {study.article.text}. {study.article.looked_up}",
         study.origin,
         f"**Data at hand.** {at_hand(options, result)}",
         f"**The study's own data.** {study.data}",

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from html import unescape
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -162,7 +163,12 @@ def test_a_page_names_the_article_and_says_where_ours_contradicts_it(tmp_path: P
 def test_every_study_names_its_article_and_every_number_has_a_line_on_what_differs(tmp_path: Path) -> None:
     for entry in STUDIES.values():
         assert entry.article.authors
-        assert entry.name == "feed" or (entry.article.title and entry.article.year)
+        article = entry.article
+        assert entry.name == "feed" or (article.title and article.year)
+        # A page says whether title and year were looked up, where, and on which day.
+        assert article.looked_up in page.markdown(entry, options(tmp_path, made=True), Result("drawings"))
+        assert article.looked_up in unescape(page.html(entry, options(tmp_path, made=True), Result("drawings")))
+        assert article.seen.endswith(str(article.year)) if article.year else "were not found" in article.looked_up
         assert entry.mistakes
         for row in page.beside(entry, options(tmp_path, made=True), Result("drawings")):
             assert row[5], row
