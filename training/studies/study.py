@@ -37,7 +37,9 @@ class Article:
     @property
     def looked_up(self) -> str:
         """How far a page's name of the article can be trusted."""
-        return f"Title, authors and date as on {self.seen}." if self.seen else "Its title and year were not found."
+        return (
+            f"Title, authors and date as on {self.seen}." if self.seen else "A search for title and year found nothing."
+        )
 
 
 @dataclass(frozen=True, slots=True)

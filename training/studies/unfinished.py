@@ -38,11 +38,12 @@ class State:
         optimiser: torch.optim.Optimizer,
         pictures: "Mapping[str, Pictures]",
     ) -> "State":
-        """The state of a training that has not begun."""
+        """The state of a training that has not begun; the folder's name is the study's."""
         if folder is None:
             return cls(None, net, optimiser)
         folder.mkdir(parents=True, exist_ok=True)
-        return cls(folder / f"{plan.name}-{_digest(plan, net, optimiser, pictures)[:16]}.pt", net, optimiser)
+        digest = _digest(folder.name, plan, net, optimiser, pictures)
+        return cls(folder / f"{plan.name}-{digest[:16]}.pt", net, optimiser)
 
     def read(self) -> dict[str, Any]:
         """Takes up the network, the optimiser and the generator; returns epochs, the best one's place and weights."""
@@ -69,10 +70,13 @@ class State:
         checkpoint.write(self.path, content)
 
 
-def _digest(plan: "Plan", net: nn.Module, optimiser: torch.optim.Optimizer, pictures: "Mapping[str, Pictures]") -> str:
-    """A hash of the code, the plan, the first weights, the labels, and some of the pictures."""
+def _digest(
+    study: str, plan: "Plan", net: nn.Module, optimiser: torch.optim.Optimizer, pictures: "Mapping[str, Pictures]"
+) -> str:
+    """A hash of the code of the study and of all, the plan, the first weights, the labels, and some of the pictures."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    here = Path(__file__).parent
+    for path in (*sorted(here.glob("*.py")), *sorted((here / study).glob("*.py"))):
         digest.update(path.read_bytes())
     values = {entry.name: getattr(plan, entry.name) for entry in fields(plan)}
     told = {name: value for name, value in values.items() if isinstance(value, str | int | None)}
