@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -18,6 +18,7 @@ from training.runs import checkpoint
 from training.statistics import Floats, Ints
 from training.studies.affine import Affine, changed
 from training.studies.study import Options, Table
+from training.studies.unfinished import State
 
 T = TypeVar("T")
 #: Pictures of the given indices, as the network takes them: float32 [n, 3, H, W].
@@ -99,6 +100,8 @@ class Plan:
     train_after: bool = False
     #: Of the network, in lines and in the file of its weights.
     name: str = "net"
+    #: Folder with the state after each epoch, so that a training that was stopped goes on; None: it starts anew.
+    unfinished: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +158,36 @@ def fit(net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan, folder: Pa
     best, kept = None, folder / f"{plan.name}-0.pt"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)  # of dropout
-        for number in range(1, plan.epochs + 1):
-            started = time.perf_counter()
-            loss, right = _train(net, pictures[TRAIN], plan, optimiser, number)
-            shares, val_loss = _evaluate(net, pictures, plan)
-            epochs.append(Epoch(number, loss, {TRAIN: right, **shares}, val_loss, time.perf_counter() - started))
+        state = State.of(plan.unfinished, plan, net, optimiser, pictures)
+        if found := state.read():
+            epochs = [Epoch(**values) for values in found["epochs"]]
+            best, kept = epochs[found["best"]], folder / f"{plan.name}-{epochs[found['best']].number}.pt"
+            checkpoint.write(kept, found["weights"])
+            console.print(f"{plan.name}: goes on after epoch {len(epochs)}", highlight=False, markup=False)
+        while len(epochs) < plan.epochs and not _waited(epochs, best, plan):
+            epochs.append(_epoch(net, pictures, plan, optimiser, len(epochs) + 1))
             console.print(f"{plan.name}: {epochs[-1].line}", highlight=False, markup=False)
             if best is None or _better(epochs[-1], best, plan):
-                best, kept = epochs[-1], _keep(net, folder / f"{plan.name}-{number}.pt", kept)
-            if plan.patience is not None and number - best.number >= plan.patience:
-                break
+                best, kept = epochs[-1], _keep(net, folder / f"{plan.name}-{epochs[-1].number}.pt", kept)
+            state.write([asdict(epoch) for epoch in epochs], epochs.index(best), kept)
     assert best is not None  # noqa: S101 - a plan has an epoch
     if plan.keep == "best":
         net.load_state_dict(checkpoint.read(kept))
     return Fitted(tuple(epochs), best, kept)
+
+
+def _epoch(
+    net: nn.Module, pictures: Mapping[str, Pictures], plan: Plan, optimiser: torch.optim.Optimizer, number: int
+) -> Epoch:
+    started = time.perf_counter()
+    loss, right = _train(net, pictures[TRAIN], plan, optimiser, number)
+    shares, val_loss = _evaluate(net, pictures, plan)
+    return Epoch(number, loss, {TRAIN: right, **shares}, val_loss, time.perf_counter() - started)
+
+
+def _waited(epochs: list[Epoch], best: Epoch | None, plan: Plan) -> bool:
+    """Whether as many epochs as the plan waits for brought no better one."""
+    return best is not None and plan.patience is not None and epochs[-1].number - best.number >= plan.patience
 
 
 def _better(epoch: Epoch, best: Epoch, plan: Plan) -> bool:

@@ -135,6 +135,8 @@ def _compared(published: Published, ours: Figure | None) -> str:
     if ours is None or not isinstance(published.value, float):
         return ""
     low, high = (ours.value if bound is None else bound for bound in (ours.low, ours.high))
+    if number(published.value) == number(ours.value):
+        return "equal"
     if low <= published.value <= high:
         return "equal" if low == high else "equal within its interval"
     return "lower" if published.value > high else "higher"
@@ -166,7 +168,7 @@ def markdown(study: Study, options: Options, result: Result) -> str:
     """The summary: everything but the pictures, which are on the page."""
     parts = [
         f"# {study.title}",
-        f"After {study.article.text}.",
+        f"After {study.article.text}. {study.article.looked_up}",
         study.origin,
         f"**Data at hand.** {at_hand(options, result)}",
         f"**The study's own data.** {study.data}",

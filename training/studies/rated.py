@@ -141,7 +141,7 @@ class FrozenFeatures:
     source: Backbone
     features: Mapping[str, Features]
     photos: Mapping[str, Sequence[Photo]]
-    #: Whether all of them came from the cache: the time spent is then that of reading.
+    #: Whether some of them came from the cache, such as those of a run that was stopped: the time spent tells little.
     cached: bool = False
 
     def sided(self, split: str) -> tuple[Features, Ints]:
@@ -166,7 +166,8 @@ def features_of(
     """
     source = backbone(model_of(arch, options), options.seed, px or None)
     photos = {split: manifest.of(split) for split in SPLITS}
-    cached = all(cache_file(source, some, options.cache).is_file() for some in photos.values() if some)
+    files = [cache_file(source, some, options.cache) for some in photos.values() if some]
+    cached = any(path.is_file() or path.with_suffix(".rows").is_file() for path in files)
     with task(console, arch, len(manifest.photos)) as done:
         made = {
             split: extract(source, some, options.cache, workers=workers, on_done=done)

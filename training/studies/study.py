@@ -1,5 +1,6 @@
 """A published study: its figures and known mistakes, the options of a run, and the result of one."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
@@ -24,12 +25,21 @@ class Article:
     authors: str
     #: None where it is not known.
     year: int | None = None
+    #: The address where title, authors and date were looked up, and the date; empty where they were not found.
+    seen: str = ""
 
     @property
     def text(self) -> str:
         """As a page names it."""
         title = f"“{self.title}”" if self.title else "an article whose title is not known"
         return f"{title}, {self.authors}, {self.year or 'year not known'}"
+
+    @property
+    def looked_up(self) -> str:
+        """How far a page's name of the article can be trusted."""
+        return (
+            f"Title, authors and date as on {self.seen}." if self.seen else "A search for title and year found nothing."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,10 @@ class Options:
     #: The user's description of the data, for the page.
     about: str = ""
 
+    def unfinished(self, study: str) -> Path:
+        """Where the trainings of a study that was stopped go on."""
+        return self.cache / "unfinished" / study
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
@@ -172,6 +186,7 @@ class Study:
     def run(self, options: Options, console: Console) -> Result:
         """Runs the study; raises as its `run.run`."""
         result: Result = self._module("run").run(options, console)
+        shutil.rmtree(options.unfinished(self.name), ignore_errors=True)
         return result
 
     def make(self, folder: Path, seed: int) -> None:

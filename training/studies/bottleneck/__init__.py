@@ -11,7 +11,12 @@ _POST: Final = "the study's post"
 STUDY: Final = Study(
     name="bottleneck",
     title="Bottleneck features: dog breeds",
-    article=Article("Dogs Breeds Classification with Keras", "Ilia Zaitsev (devforfu)", 2018),
+    article=Article(
+        "Dogs Breeds Classification with Keras",
+        "Ilia Zaitsev (devforfu)",
+        2018,
+        "medium.com/@iliazaitsev/dogs-breeds-classification-with-keras-b1fd0ab5e49c, 9 April 2018",
+    ),
     origin=(
         "Ilia Zaitsev, Dogs Breeds Classification with Keras (2018): features of networks trained on ImageNet, a "
         "bagged linear classifier on them, then fine-tuning, on the photos of a Kaggle competition."

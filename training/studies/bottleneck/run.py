@@ -1,6 +1,6 @@
 """Runs the study: features of every network, the heads on them, fine-tuning, pictures from elsewhere."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,6 +137,7 @@ def _tuned(arch: str, breeds: LabelledPhotos, settings: Settings, options: Optio
     model = model_of(arch, options, "head" if settings.trainable == "head" else "all")
     net = seeded(options.seed, lambda: build(model, len(breeds.labels)))
     plan = plan_of(settings.epochs, settings.batch, options.seed, arch.replace("/", "-"))
+    plan = replace(plan, unfinished=options.unfinished("bottleneck"))
     return fit(net, pictures, plan, options.cache / "bottleneck", console)
 
 

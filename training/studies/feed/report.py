@@ -151,8 +151,8 @@ def _claims(first: Network, trial: Mapping[str, Figure]) -> tuple[Claim, ...]:
         ),
         Claim(
             "PCA and an SVM take the place of the new last layer, as the better head",
-            f"{machine.accuracy.value:.3f} against {layer.accuracy.value:.3f}",
-            machine.accuracy.value > layer.accuracy.value,
+            f"{machine.accuracy.value:.3f} against {layer.accuracy.value:.3f} of the layer",
+            None if machine.accuracy == layer.accuracy else machine.accuracy.value > layer.accuracy.value,
         ),
         Claim(
             f"gamma {heads.GAMMA:g} is best by the ROC of the one-class SVM",

@@ -13,10 +13,15 @@ _ANOTHER: Final = "another photo of the brand"
 STUDY: Final = Study(
     name="flickrlogos32",
     title="Logos in photos: FlickrLogos-32",
-    article=Article("Logo detection using Apache MXNet", "Tuhin Sharma and Bargava Subramanian, O'Reilly", 2018),
+    article=Article(
+        "Logo detection using Apache MXNet",
+        "Tuhin Sharma and Bargava Subramanian, O'Reilly",
+        2018,
+        "www.oreilly.com/ideas/logo-detection-using-apache-mxnet, 1 February 2018",
+    ),
     origin=(
-        "A bootcamp project that classifies the 32 logos and no-logo of FlickrLogos-32 with a small network of its own "
-        "and with a pretrained ResNet-18 v2, in Apache MXNet Gluon."
+        "An article on finding brands in the photos that celebrities post: a small network of its own and a pretrained "
+        "ResNet-18 v2, in Apache MXNet Gluon, tell the 32 logos of FlickrLogos-32 and no-logo apart."
     ),
     data=(
         "FlickrLogos-32: trainset, valset-logosonly, valset-nologos and testset.relpaths.txt beside classes/jpg/<brand>"

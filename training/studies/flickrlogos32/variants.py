@@ -200,7 +200,12 @@ def train(  # noqa: PLR0917 - as `fit`, with what to train
     if variant.rejects:
         shown |= {split: _without(pictures[split], outputs - 1) for split in (TRAIN, VAL)}
     weights = label_weights(shown[TRAIN].labels, outputs).to(device) if variant.weighted else None
-    plan = replace(plan_of(settings, options.seed, variant.name), loss=cross_entropy(weights), device=device)
+    plan = replace(
+        plan_of(settings, options.seed, variant.name),
+        loss=cross_entropy(weights),
+        device=device,
+        unfinished=options.unfinished("flickrlogos32"),
+    )
     fitted = fit(net, shown, plan, folder, console)
     learned = sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
     return _scored(

@@ -14,7 +14,10 @@ STUDY: Final = Study(
     name="grades",
     title="Photo grades: metadata, then pictures",
     article=Article(
-        "Using Neural Nets to learn the best images to discover a new local establishment", "magicpin Engineering", 2018
+        "Using Neural Nets to learn the best images to discover a new local establishment",
+        "magicpin Engineering",
+        2018,
+        "magicpineng.medium.com, 26 June 2018",
     ),
     origin=(
         "An engineering article of 2018: a place-discovery app rates its users' photos 1 to 5, first with classical "

@@ -148,7 +148,7 @@ def write_csv(found: Sequence[Score], path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Correlations:
-    """Spearman's correlation of every feature with the rating, strongest first, and between features."""
+    """Spearman's correlation of features with the rating, strongest first, and with each other; no constant ones."""
 
     with_rating: tuple[tuple[str, float], ...]
     #: [F + 1, F + 1]; the rating is the last.
@@ -157,7 +157,7 @@ class Correlations:
 
 
 def correlations(manifest: Manifest, features: Sequence[str]) -> Correlations:
-    """Correlations on training photos; 0 for a constant feature."""
+    """Correlations on training photos; a constant feature has none."""
     photos = manifest.of(TRAIN)
     table_of = cells(photos, features)
     columns = columns_of(table_of)
@@ -168,7 +168,7 @@ def correlations(manifest: Manifest, features: Sequence[str]) -> Correlations:
     matrix = np.zeros((ranks.shape[1], ranks.shape[1]))
     matrix[np.ix_(moving, moving)] = np.corrcoef(ranks[:, moving], rowvar=False)
     order = np.argsort(-np.abs(matrix[-1, :-1]), kind="stable")
-    strongest = tuple((columns.names[index], float(matrix[-1, index])) for index in order)
+    strongest = tuple((columns.names[index], float(matrix[-1, index])) for index in order if moving[index])
     return Correlations(strongest, matrix, (*columns.names, "rating"))
 
 

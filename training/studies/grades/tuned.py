@@ -114,6 +114,7 @@ def tune(manifest: Manifest, budget: Budget, options: Options, folder: Path, con
         seed=options.seed,
         device=device_here(),
         name=f"{budget.arch.replace('/', '-')}-adam",
+        unfinished=options.unfinished("grades"),
     )
     second = replace(
         first,

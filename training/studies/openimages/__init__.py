@@ -22,6 +22,7 @@ STUDY: Final = Study(
         "How to classify photos in 600 classes using nine million Open Images",
         "Aleksey Bilogur, freeCodeCamp with Quilt",
         2019,
+        "www.freecodecamp.org/news, 20 February 2019",
     ),
     origin=(
         "quiltdata/open-images: photos of two classes downloaded from Open Images V4, cut out by their boxes, told "

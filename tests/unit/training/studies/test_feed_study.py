@@ -175,10 +175,19 @@ def test_time_is_not_reported_when_features_came_from_the_cache(data: Path, tmp_
     source = source_of(data, tmp_path)
     manifest = photos_of(source, Shares(0.2, 0.2), 0, 2, QUIET, by_row=True)
     options = Options(data, tmp_path, tmp_path / "cache")
-    assert [features_of("resnet10-w8", manifest, options, QUIET, px=32, workers=1).cached for _ in range(2)] == [
-        False,
-        True,
-    ]
+
+    def cached() -> bool:
+        return features_of("resnet10-w8", manifest, options, QUIET, px=32, workers=1).cached
+
+    assert [cached(), cached()] == [False, True]
+    kept = sorted((tmp_path / "cache").glob("features-*.npy"))
+    for path in kept[1:]:
+        path.unlink()
+    assert cached()  # one split of an earlier run is enough
+    for path in kept:
+        path.unlink()
+    kept[0].with_suffix(".rows").write_text("0")  # a run was stopped within its first split
+    assert cached()
 
 
 def test_a_trial_that_is_none_is_refused(data: Path, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 """The studies' training loop and random changes."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +25,8 @@ def pictures(count: int, seed: int) -> Pictures:
 
 
 def plan(epochs: int, **values: object) -> Plan:
-    return Plan(epochs, 8, lambda weights: torch.optim.SGD(weights, 0.1), cross_entropy(), **values)  # type: ignore[arg-type]
+    made = Plan(epochs, 8, lambda weights: torch.optim.SGD(weights, 0.1), cross_entropy())
+    return replace(made, **values)  # type: ignore[arg-type]
 
 
 def net(outputs: int = 2) -> nn.Module:
@@ -97,3 +101,64 @@ def test_what_a_shifted_picture_lacks_is_its_nearest_pixel() -> None:
     widths = (made[:, 0, 0] > 0.99).sum(1)
     assert set(widths.tolist()) >= {0, 4}
     assert int(widths.max()) <= 9
+
+
+class Stop(Exception):
+    """Ends a training between two batches."""
+
+
+def stopping(after: int) -> Pictures:
+    """The pictures to train on, until so many batches were seen."""
+    left = iter(range(after))
+
+    def pick(rng: np.random.Generator, indices: np.ndarray) -> torch.Tensor:
+        if len(indices) in {8, 9} and next(left, None) is None:
+            raise Stop
+        return SETS["train"].pick(rng, indices)
+
+    return Pictures(pick, SETS["train"].labels)
+
+
+def with_dropout() -> nn.Module:
+    return nn.Sequential(net(16), nn.Dropout(0.5), nn.Linear(16, 2))
+
+
+@pytest.mark.parametrize("batches", [5, 11, 18])
+def test_a_training_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path, batches: int) -> None:
+    def momentum(weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(weights, 0.1, momentum=0.9)
+
+    chosen = plan(6, optimiser=momentum, unfinished=tmp_path / "unfinished")
+    whole, stopped, resumed = with_dropout(), with_dropout(), with_dropout()
+    expected = fit(whole, SETS, replace(chosen, unfinished=None), tmp_path / "whole", QUIET)
+    with pytest.raises(Stop):
+        fit(stopped, {**SETS, "train": stopping(batches)}, chosen, tmp_path / "a", QUIET)
+    spoken = Console(record=True, quiet=False, file=StringIO())
+    fitted = fit(resumed, SETS, chosen, tmp_path / "b", spoken)
+    assert f"goes on after epoch {batches // 4}" in spoken.export_text()
+    assert [replace(epoch, seconds=0) for epoch in fitted.epochs] == [
+        replace(epoch, seconds=0) for epoch in expected.epochs
+    ]
+    assert fitted.best.number == expected.best.number
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("what", ["rate", "epochs", "labels", "pixels", "weights", "seed"])
+def test_another_training_starts_anew(tmp_path: Path, what: str) -> None:
+    chosen, sets, trained = plan(2, unfinished=tmp_path / "unfinished"), dict(SETS), net()
+    fit(net(), SETS, chosen, tmp_path, QUIET)
+    if what == "rate":
+        chosen = replace(chosen, optimiser=lambda weights: torch.optim.SGD(weights, 0.2))
+    elif what == "labels":
+        sets["train"] = Pictures(SETS["train"].pick, 1 - SETS["train"].labels)
+    elif what == "pixels":
+        sets["val"] = pictures(20, 9)
+    elif what == "weights":
+        nn.init.zeros_(next(trained.parameters()))
+    else:
+        chosen = replace(chosen, epochs=3) if what == "epochs" else replace(chosen, seed=3)
+    spoken = Console(record=True, file=StringIO())
+    fit(trained, sets, chosen, tmp_path, spoken)
+    assert "goes on" not in spoken.export_text()
+    assert len(list((tmp_path / "unfinished").iterdir())) == 2

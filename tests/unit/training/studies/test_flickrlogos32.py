@@ -78,9 +78,12 @@ def ran(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Options, 
     return options, STUDY.run(options, QUIET)
 
 
-def training(**values: object) -> tuple[Settings, Options]:
+def training(folder: Path | None = None, **values: object) -> tuple[Settings, Options]:
+    """Small settings; a training needs a folder of its own, since one that was there before would go on."""
     plain = Settings(px=72, epochs=2, rate=0.05, hidden=32, transfer="resnet10-w8")
-    return replace(plain, **values), Options(Path(), Path(), Path())  # type: ignore[arg-type]
+    return replace(plain, **values), Options(
+        Path(), Path(), folder.with_name(f"{folder.name}-cache") if folder else Path()
+    )  # type: ignore[arg-type]
 
 
 def squares(count: int, seed: int, no_logo: int = 2) -> Pictures:
@@ -241,7 +244,7 @@ def test_the_new_output_layer_begins_with_the_studys_xavier_weights() -> None:
 
 def test_accuracy_on_train_is_evaluated_after_the_epoch(tmp_path: Path) -> None:
     sets = {TRAIN: squares(40, 1), VAL: squares(21, 2), TEST: squares(21, 3)}
-    trained = train(VARIANTS["baseline"], *training(epochs=1), sets, tmp_path, QUIET)
+    trained = train(VARIANTS["baseline"], *training(tmp_path, epochs=1), sets, tmp_path, QUIET)
     right = float((logits_of(trained.net, sets[TRAIN]).argmax(1).numpy() == sets[TRAIN].labels).mean())
     assert trained.fitted.epochs[0].accuracy[TRAIN] == pytest.approx(right)
 
@@ -286,7 +289,7 @@ def test_the_articles_two_brands_are_taken_where_the_data_have_them() -> None:
 def test_each_epoch_prints_loss_accuracies_and_time(tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     sets = {TRAIN: squares(40, 1), VAL: squares(21, 2), TEST: squares(21, 3)}
-    train(VARIANTS["baseline"], *training(), sets, tmp_path, console)
+    train(VARIANTS["baseline"], *training(tmp_path), sets, tmp_path, console)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) == 2
     for word in ("baseline: epoch 1: loss ", "train ", "val ", "test ", " s"):
@@ -295,7 +298,7 @@ def test_each_epoch_prints_loss_accuracies_and_time(tmp_path: Path) -> None:
 
 def test_only_the_best_checkpoint_is_kept_and_it_loads(tmp_path: Path) -> None:
     sets = {TRAIN: squares(40, 1), VAL: squares(21, 2), TEST: squares(21, 3)}
-    trained = train(VARIANTS["baseline"], *training(epochs=4, rate=0.004), sets, tmp_path, QUIET)
+    trained = train(VARIANTS["baseline"], *training(tmp_path, epochs=4, rate=0.004), sets, tmp_path, QUIET)
     assert trained.fitted.best.number > 1
     assert [path.name for path in tmp_path.iterdir()] == [f"baseline-{trained.fitted.best.number}.pt"]
     again = network(VARIANTS["baseline"], *training(), 3)
@@ -310,7 +313,7 @@ def test_head_only_trains_the_last_layer_and_the_other_variant_all(tmp_path: Pat
     moved = {}
     for name in ("head", "transfer"):
         start = network(VARIANTS[name], *training(), 3).state_dict()
-        trained = train(VARIANTS[name], *training(epochs=1), sets, tmp_path, QUIET)
+        trained = train(VARIANTS[name], *training(tmp_path, epochs=1), sets, tmp_path, QUIET)
         moved[name] = {
             key for key, value in trained.net.state_dict().items() if not torch.equal(value.cpu(), start[key])
         }
@@ -393,7 +396,7 @@ def test_without_no_logo_training_never_sees_one(tmp_path: Path) -> None:
         return plain.pick(rng, indices)
 
     sets = {TRAIN: Pictures(pick, plain.labels), VAL: squares(21, 2), TEST: squares(21, 3)}
-    trained = train(VARIANTS["without"], *training(epochs=3), sets, tmp_path, QUIET)
+    trained = train(VARIANTS["without"], *training(tmp_path, epochs=3), sets, tmp_path, QUIET)
     assert set(seen) == {0, 1}
     assert trained.threshold is not None
 

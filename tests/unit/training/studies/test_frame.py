@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from html import unescape
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -62,6 +63,7 @@ def study() -> Study:
             Published("accuracy", 0.84, "a readme", "wooden toys there"),
             Published("winner", "trees", "a readme"),
             Published("share", 0.5, "a readme"),
+            Published("part", 0.8, "a readme"),
         ),
         mistakes=(Mistake("leak", "tests on training photos", "a test split"),),
         models=(),
@@ -137,7 +139,7 @@ def test_a_page_needs_nothing_beside_it(tmp_path: Path) -> None:
 def test_a_page_names_the_article_and_says_where_ours_contradicts_it(tmp_path: Path) -> None:
     result = Result(
         "forty photos",
-        figures={"accuracy": Figure(0.5, 0.4, 0.6), "share": Figure(0.48, 0.4, 0.6)},
+        figures={"accuracy": Figure(0.5, 0.4, 0.6), "share": Figure(0.48, 0.4, 0.6), "part": Figure(0.79975)},
         differs={"accuracy": "plastic toys here", "": "other photos"},
         claims=(Claim("trees win", "bushes win", agrees=False), Claim("many like it", "nobody was asked", agrees=None)),
     )
@@ -146,6 +148,7 @@ def test_a_page_names_the_article_and_says_where_ours_contradicts_it(tmp_path: P
     assert rows["accuracy"]["what differs"] == "wooden toys there; plastic toys here"
     assert rows["share"]["ours is"] == "equal within its interval"
     assert rows["share"]["what differs"] == "other photos"
+    assert rows["part"]["ours is"] == "equal"  # as both are printed
     assert rows["winner"]["ours is"] == ""
     files = page.write(study(), options(tmp_path, pretrained="package"), result)
     for path in files[:2]:
@@ -162,7 +165,12 @@ def test_a_page_names_the_article_and_says_where_ours_contradicts_it(tmp_path: P
 def test_every_study_names_its_article_and_every_number_has_a_line_on_what_differs(tmp_path: Path) -> None:
     for entry in STUDIES.values():
         assert entry.article.authors
-        assert entry.name == "feed" or (entry.article.title and entry.article.year)
+        article = entry.article
+        assert entry.name == "feed" or (article.title and article.year)
+        # A page says whether title and year were looked up, where, and on which day.
+        assert article.looked_up in page.markdown(entry, options(tmp_path, made=True), Result("drawings"))
+        assert article.looked_up in unescape(page.html(entry, options(tmp_path, made=True), Result("drawings")))
+        assert article.seen.endswith(str(article.year)) if article.year else "found nothing" in article.looked_up
         assert entry.mistakes
         for row in page.beside(entry, options(tmp_path, made=True), Result("drawings")):
             assert row[5], row

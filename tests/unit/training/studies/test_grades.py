@@ -226,7 +226,7 @@ def test_correlations_find_the_feature_that_goes_with_the_rating(manifest: Manif
     )
     found = classical.correlations(replace(manifest, photos=told), (*features, "hint", "still"))
     assert found.with_rating[0] == ("hint", pytest.approx(1.0))
-    assert dict(found.with_rating)["still"] == 0
+    assert "still" not in dict(found.with_rating)
     assert all(abs(value) < 0.6 for name, value in found.with_rating[1:])
     assert classical.correlation_table(found).rows[0][0] == "hint"
     assert Image.open(io.BytesIO(classical.correlation_plot(found))).format == "PNG"
