@@ -25,6 +25,7 @@ from consumer.tags import format_source as format_source
 from consumer.tags import format_time as format_time
 from consumer.tags import milliseconds as milliseconds
 from consumer.tags import parse_source as parse_source
+from consumer.tags import unframed
 
 Headers = tuple[tuple[str, bytes | None], ...]
 Pixels = npt.NDArray[np.uint8]
@@ -286,12 +287,12 @@ def encode(value: Tags | PhotoUploaded | PhotoDeleted) -> bytes:
 
 
 def decode_tags(payload: bytes) -> Tags:
-    """The tags in a `photo.tagged` payload.
+    """The tags in a `photo.tagged` payload, perhaps behind the number of its schema.
 
     Raises:
         ValueError: the payload does not follow the schema; the message names the field.
     """
     try:
-        return TAGS_ADAPTER.validate_json(payload)
+        return TAGS_ADAPTER.validate_json(unframed(payload))
     except ValidationError as error:
         raise ValueError(payloads.explain(error)) from None

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json, to_json
 
 from consumer.errors import PhotoRejected
+from consumer.tags import unframed
 
 T = TypeVar("T")
 
@@ -38,9 +39,6 @@ _OTHER_ZEROS: Final[Mapping[tuple[bool, ...], str]] = {
 }
 #: The magic byte of Confluent's wire format, and the number of its schema.
 _SCHEMA_ID_BYTES: Final = 5
-#: What serializers with a registry write before a JSON object: Confluent 5 bytes or, with a GUID, 17; Apicurio 9; AWS
-#: Glue 18.
-_FRAME: Final = re.compile(rb"(\0.{4}|\0.{8}|\x01.{16}|\x03\0.{16})(?=\s*\{\s*[\"}])", re.DOTALL)
 _COMPRESSED: Final = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -198,8 +196,7 @@ def _media(content_type: str) -> str:
 
 def _json_of(value: bytes) -> bytes:
     """The value without a byte order mark, or without what the serializer of a schema registry writes before it."""
-    frame = _FRAME.match(value)
-    return value.removeprefix(_UTF_8_MARK) if frame is None else value[frame.end() :]
+    return unframed(value).removeprefix(_UTF_8_MARK)
 
 
 def _data_of(event: _CloudEvent) -> bytes:

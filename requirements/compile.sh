@@ -4,10 +4,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=${UV:-.venv/bin/uv}
 compile() { "$uv" pip compile --quiet --no-header --no-annotate --no-emit-index-url --no-emit-find-links --python-version "${python:-3.11}" "$@"; }
-compile pyproject.toml --extra embedded --extra s3 --extra otel --extra training --extra tables --extra timm --extra dev -o requirements/dev.txt
+compile pyproject.toml --extra embedded --extra s3 --extra otel --extra registry --extra training --extra tables --extra timm --extra dev -o requirements/dev.txt
 compile pyproject.toml -c requirements/dev.txt -o requirements/core.txt
 compile pyproject.toml --extra s3 -c requirements/dev.txt -o requirements/s3.txt
 compile pyproject.toml --extra otel -c requirements/dev.txt -o requirements/otel.txt
+compile pyproject.toml --extra registry -c requirements/dev.txt -o requirements/registry.txt
 compile pyproject.toml --extra embedded -c requirements/dev.txt -o requirements/embedded.txt
 compile pyproject.toml --extra embedded --extra training -c requirements/dev.txt -o requirements/training.txt
 compile pyproject.toml --extra bench -c requirements/dev.txt -o requirements/bench.txt

@@ -32,7 +32,10 @@ HELPS: Final[Mapping[str, Help]] = {
         ("replay --from 2h", "replay --from 2026-11-21T10:00:00Z --to now --name monday"),
         {1: "stopped before its end", **_ASKS},
     ),
-    "schemas": Help(("schemas", "schemas --output schemas"), _LOCAL),
+    "schemas": Help(
+        ("schemas", "schemas --output schemas", "schemas --register"),
+        {**_ASKS, 8: "the registry takes no such change of a schema"},
+    ),
     "demo": Help(("demo", "demo --photos holiday --keep"), {1: "a server does not start", **_LOCAL}),
     "web": Help(("web", "web --port 0 --allow-changes"), {1: "it cannot listen there", **_LOCAL}),
     "version": Help(("version",), {}),

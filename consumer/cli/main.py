@@ -203,11 +203,20 @@ def replay(
 @app.command()
 def schemas(
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path("docs/schemas"),
+    *,
+    register: Annotated[
+        bool, typer.Option("--register", help="register those of events and results at registry.url instead")
+    ] = False,
 ) -> None:
-    """Write the JSON Schemas of the events, and the image formats that are read."""
+    """Write the JSON Schemas of the events, and the image formats that are read; or register with a schema registry."""
+    from consumer.operations.registration import register as register_them  # noqa: PLC0415 - as in `run`
     from consumer.operations.schemas import write_schemas  # noqa: PLC0415 - as in `run`
 
     with explained():
+        if register:
+            for each in register_them(settings.load()):
+                out.print(f"{each.subject}: {each.kind} is schema {each.number}, {each.outcome}")
+            return
         try:
             paths = write_schemas(output)
         except OSError as error:

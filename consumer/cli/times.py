@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from consumer.errors import SettingsError
+from consumer.events import format_time
 
 
 def check_range(begin: datetime | None, end: datetime | None, *, option: str) -> None:
@@ -12,8 +13,7 @@ def check_range(begin: datetime | None, end: datetime | None, *, option: str) ->
         SettingsError: it ends before it begins; the message names the `option` of its end.
     """
     if begin is not None and end is not None and end <= begin:
-        form = "%Y-%m-%d %H:%M:%S"
-        ends = f"the range ends at {end:{form}}, before it begins at {begin:{form}}"
+        ends = f"the range ends at {format_time(end)}, before it begins at {format_time(begin)}"
         raise SettingsError(ends, setting=option)
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
-from consumer.doctor import host, kafka, redis, triton
+from consumer.doctor import host, kafka, redis, registry, triton
 from consumer.doctor.findings import Finding, Findings, Part, Until, down, failure
 from consumer.doctor.triton import InForce
 from consumer.errors import DependencyDown, SettingsError
@@ -18,6 +18,7 @@ from consumer.settings import Settings
 
 _ADVICE: Final[dict[Part, Callable[[str], str]]] = {
     "kafka": kafka.advice,
+    "registry": registry.advice,
     "redis": redis.advice,
     "triton": triton.advice,
     "host": str,
@@ -41,6 +42,7 @@ def examine(settings: Settings, wait_s: float, found: Callable[[Finding], object
     parts: dict[Part, Callable[[], Findings]] = {
         "host": partial(host.examine, settings),
         "kafka": partial(kafka.examine, settings, until),
+        "registry": partial(registry.examine, settings),
         "redis": partial(redis.examine, settings, until),
         "triton": partial(triton.examine, settings, until, release),
     }

@@ -8,7 +8,7 @@ from typing import Literal
 #: `warning`: it works now, and something will go wrong, or goes slower. `failure`: photos are lost, refused or wait.
 Verdict = Literal["ok", "warning", "failure"]
 #: What is examined, each by itself.
-Part = Literal["kafka", "redis", "triton", "host"]
+Part = Literal["kafka", "registry", "redis", "triton", "host"]
 
 
 @dataclass(frozen=True, slots=True)

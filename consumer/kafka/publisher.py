@@ -22,6 +22,7 @@ from consumer.kafka.headers import (
     sha256_of,
 )
 from consumer.kafka.outbox import Connect, Outbox
+from consumer.kafka.registry import Registry, subjects
 from consumer.kafka.sender import NewRecord
 from consumer.resilience import Deferral
 from consumer.telemetry import Log
@@ -43,14 +44,24 @@ class Traced(Protocol):
 class Publisher:
     """Produces to the result, retry and dead-letter topics. A context manager inside a running event loop.
 
-    `connect` makes the producers; `failed` is called, from any thread, when none can be kept running.
+    `connect` makes the producers; `failed` is called, from any thread, when none can be kept running. With a
+    `registry`, results name their schema, once `find_schema` has asked for it.
     """
 
     def __init__(
-        self, connect: Connect, topics: TopicNames, *, failed: Callable[[ProducerFailed], None], log: Log
+        self,
+        connect: Connect,
+        topics: TopicNames,
+        *,
+        failed: Callable[[ProducerFailed], None],
+        log: Log,
+        registry: Registry | None = None,
     ) -> None:
         self._outbox = Outbox(connect, failed=failed, log=log)
         self._topics = topics
+        self._registry = registry
+        #: What stands before each result.
+        self._frame = b""
 
     def __enter__(self) -> Self:
         self._outbox.start()
@@ -71,6 +82,20 @@ class Publisher:
             DependencyDown: it does not answer, or a topic is missing; the message says how to create it.
         """
         await asyncio.to_thread(require_topics, self._outbox.producer, bootstrap_servers, self._topics.required)
+
+    async def find_schema(self) -> None:
+        """Asks the registry, where there is one, for the schema of the results.
+
+        Raises:
+            DependencyDown: it does not answer, or has none that they follow.
+        """
+        if self._registry is not None:
+            subject = subjects(self._topics)[events.TAGGED]
+            self._frame = await asyncio.to_thread(self._registry.frame, subject, events.TAGGED)
+
+    def record_of(self, decision: Tags | Deletion) -> NewRecord:
+        """The record of a result, without a trace."""
+        return result_record(self._topics.tags, decision, self._frame)
 
     async def ping(self, patience_s: float) -> None:
         """Checks that the cluster answers.
@@ -94,7 +119,7 @@ class Publisher:
             DependencyDown: the brokers did not acknowledge it.
             RecordRefused: they refuse it for good.
         """
-        bare = result_record(self._topics.tags, decision)
+        bare = self.record_of(decision)
         trace = delivery.trace
         traced = replace(bare, headers=(*bare.headers, *trace))
         await self._send_first_taken((traced, bare) if trace else (bare,))
@@ -168,13 +193,13 @@ class Publisher:
         raise refusal or RecordRefused("nothing to send")
 
 
-def result_record(topic: str, decision: Tags | Deletion) -> NewRecord:
-    """The record of a result, without a trace."""
+def result_record(topic: str, decision: Tags | Deletion, frame: bytes = b"") -> NewRecord:
+    """The record of a result, without a trace; `frame` stands before tags."""
     photo_id, origin = decision.photo_id, events.format_source(decision.source)
     kind = events.TAGGED if isinstance(decision, Tags) else events.DELETED
     cloud_event = cloud_event_headers(kind, origin, _SOURCE, subject=photo_id)
     headers = (*cloud_event, ("content-type", b"application/json"))
-    value = events.encode(decision) if isinstance(decision, Tags) else None
+    value = frame + events.encode(decision) if isinstance(decision, Tags) else None
     if isinstance(decision, Deletion):
         kept = {
             events.VERSION_HEADER: decision.version,

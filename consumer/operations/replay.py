@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from consumer.errors import SettingsError
+from consumer.events import format_time
 from consumer.kafka.offsets import Partition
 from consumer.kafka.plans import FixedRanges
 from consumer.operations import run_work, runs
@@ -54,7 +55,7 @@ async def begin(settings: Settings, since: datetime, until: datetime, name: str 
         DependencyDown: Kafka or Triton does not answer.
     """
     if until <= since:
-        ends = f"the range ends at {until:%Y-%m-%d %H:%M:%S}, before it begins at {since:%Y-%m-%d %H:%M:%S}"
+        ends = f"the range ends at {format_time(until)}, before it begins at {format_time(since)}"
         raise SettingsError(ends, setting="--to")
     plan = Plan("replay", None if since <= _BEGINNING else since, until)
     run = await runs.prepare(settings, Wish(), plan, "replay", name)

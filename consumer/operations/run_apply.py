@@ -13,7 +13,6 @@ from consumer import versions
 from consumer.errors import DependencyDown
 from consumer.events import Deletion, Headers, Tags
 from consumer.kafka.offsets import Partition
-from consumer.kafka.publisher import result_record
 from consumer.kafka.sender import Sender
 from consumer.operations.run_log import Answers
 from consumer.redis.store import Written
@@ -59,6 +58,7 @@ async def apply_here(settings: Settings, log: Log, task: Task, told: Callable[[i
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(connections.store)
         stack.enter_context(connections.publisher)
+        await dependencies.retry_until_available("kafka", connections.publisher.find_schema)
         writer = _Writer(settings, connections, dependencies, log)
         answers = iter(Answers(settings.kafka, task.run, task.ranges))
         # One batch after the other: with several at once, threads wait for each other.
@@ -123,7 +123,7 @@ class _Writer:
         topic = self._kafka.tags_topic
         if self._sender is None:
             self._sender = Sender(self._kafka.bootstrap_servers, self._kafka.extra, [topic])
-        self._sender.send(result_record(topic, each) for each in decisions)
+        self._sender.send(map(self._publisher.record_of, decisions))
 
 
 def _outcome(written: Written) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
-from consumer.tags import Brand, Quality, Source, Tags, is_version, parse_time
+from consumer.tags import Brand, Quality, Source, Tags, is_version, parse_time, unframed
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def change_of(
     if value is None:
         return _deleted(photo_id, {name: each or b"" for name, each in headers}, written_ms)
     try:
-        tags = _tags(json.loads(value))
+        tags = _tags(json.loads(unframed(value)))
     except KeyError as missing:
         raise ValueError(f"no field {missing}") from None
     except (TypeError, RecursionError, OverflowError) as error:

@@ -24,6 +24,7 @@ from consumer.imaging.preparer import Preparer
 from consumer.kafka import clients
 from consumer.kafka.plans import Subscription
 from consumer.kafka.publisher import Publisher
+from consumer.kafka.registry import Registry
 from consumer.kafka.starts import has_positions
 from consumer.order_watch import OrderWatch
 from consumer.pipeline import Pipeline
@@ -129,12 +130,19 @@ def connections_of(settings: Settings, runtime: Runtime) -> Connections:
         kafka.topics,
         failed=partial(runtime.call_in_loop, runtime.failed),
         log=runtime.log,
+        registry=registry_of(settings),
     )
     return Connections(
         triton_client(settings, alone if runtime.tracing is None else runtime.tracing.around_inference),
         Store(**settings.redis.model_dump()),
         publisher,
     )
+
+
+def registry_of(settings: Settings) -> Registry | None:
+    """The schema registry; None where there is none."""
+    own = settings.registry
+    return Registry(own.url, own.user, own.password.get_secret_value(), str(own.ca or "")) if own.url else None
 
 
 def triton_client(settings: Settings, around: Around = alone) -> TritonClient:

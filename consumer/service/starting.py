@@ -38,6 +38,7 @@ async def await_dependencies(
 
     async def release() -> Numbered:
         await wait("kafka", require_topics)
+        await wait("kafka", connections.publisher.find_schema)
         return await _release_in_force(settings, connections, dependencies)
 
     others = (wait("triton", connections.triton.ping), wait("redis", connections.store.ping))

@@ -28,6 +28,7 @@ from consumer.settings.sections import (
     LogSettings,
     PrepareSettings,
     RedisSettings,
+    RegistrySettings,
     RetrySettings,
     ServiceSettings,
     TracingSettings,
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     )
 
     kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
     redis: RedisSettings = RedisSettings()
     dedupe: DedupeSettings = DedupeSettings()
     gates: GateSettings = GateSettings()

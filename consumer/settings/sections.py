@@ -23,6 +23,7 @@ from consumer.settings.values import (
     check_collector,
     check_key,
     check_redis,
+    check_registry,
     check_stores,
     check_triton,
     checked_by,
@@ -107,6 +108,29 @@ class KafkaSettings(Section):
         for one, other in combinations(names, 2):
             if names[one] == names[other]:
                 raise ValueError(f"{one} and {other} are the same, {names[one]}: each needs a topic of its own")
+        return self
+
+
+class RegistrySettings(Section):
+    """A schema registry that speaks Confluent's protocol (docs/reference/contracts.md)."""
+
+    url: Annotated[str, checked_by(lambda value: value and check_registry(value))] = Field(
+        "",
+        description="schema registry, http://host:8081, or several with commas between them: results then name their "
+        "schema; needs the extra registry. None by default",
+    )
+    user: Annotated[str, Field(pattern=r"^[^:]*$")] = Field("", description="user of the registry")
+    password: SecretStr = Field(SecretStr(""), description="password of that user")
+    ca: Annotated[Path | None, EmptyIsNone] = Field(
+        None, description="PEM file of the authorities that sign the registry's certificate; else the public ones"
+    )
+
+    @model_validator(mode="after")
+    def _belongs_to_a_registry(self) -> Self:
+        if bool(self.user) != bool(self.password.get_secret_value()):
+            raise ValueError("user and password go together: set both, or none")
+        if (self.user or self.ca) and not self.url:
+            raise ValueError("user, password and ca are for a registry: set registry.url")
         return self
 
 

@@ -70,15 +70,29 @@ def check_collector(value: str) -> None:
     Raises:
         ValueError: it is none, or has a secret in it, which belongs into `tracing.headers`.
     """
+    _check_http(value, "a collector that takes OTLP over HTTP", "tracing.headers")
+
+
+def check_registry(value: str) -> None:
+    """URLs of a schema registry, with commas between them.
+
+    Raises:
+        ValueError: one is none, or has a secret in it, which belongs into `registry.password`.
+    """
+    for url in value.split(","):
+        _check_http(url.strip(), "a schema registry", "registry.user and registry.password")
+
+
+def _check_http(value: str, whose: str, secrets: str) -> None:
     try:
         parts = urlsplit(value)
         fits = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         fits = False
     if not fits or _NOT_IN_HOST.search(value):
-        raise ValueError("not http://host:port or https://host:port of a collector that takes OTLP over HTTP")
+        raise ValueError(f"not http://host:port or https://host:port of {whose}")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("only scheme, host, port and path; a secret stands in tracing.headers")
+        raise ValueError(f"only scheme, host, port and path; a secret stands in {secrets}")
 
 
 def check_redis(value: str) -> None:

@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 
 from consumer import versions
 from consumer.events import Tags
+from consumer.reader.found import place_of
+from consumer.tags import scores_of
 
 Quality = Literal["", "good", "poor"]
 Order = Literal["newest", "best", "worst"]
@@ -41,19 +43,31 @@ class Filter:
     release: int = 0
     within: int = 0
     order: Order = "newest"
-    #: `index`: the best of these brands, or of all good photos, in Redis, of all times.
+    #: `index`: the best of these brands, or of all good photos, in Redis, of all times, and best first.
     scope: Scope = "newest"
     page: int = 1
+    #: Behind which photo the page of the index begins, a cursor of `find`.
+    after: str = ""
 
     def of(self, tags: Iterable[Tags], now: datetime) -> list[Tags]:
         """Those that are wanted, in the order that is wanted; they come newest first."""
-        since = now - timedelta(minutes=self.within) if self.within else None
-        found = [each for each in tags if self._wants(each) and (since is None or each.tagged_at >= since)]
+        since = self.since(now)
+        found = [each for each in tags if self.wants(each) and (since is None or each.tagged_at >= since)]
         if self.order != "newest":
             found.sort(key=lambda each: (each.quality.score, each.photo_id), reverse=self.order == "best")
         return found
 
-    def _wants(self, tags: Tags) -> bool:
+    def since(self, now: datetime) -> datetime | None:
+        """The time from which on they are wanted."""
+        return now - timedelta(minutes=self.within) if self.within else None
+
+    @property
+    def least(self) -> float:
+        """The lowest score that is wanted."""
+        return scores_of(self.level)[0]
+
+    def wants(self, tags: Tags) -> bool:
+        """Whether a photo is wanted, whenever it was tagged."""
         return (
             tags.quality.level >= self.level
             and self.quality in {"", "good" if tags.quality.good else "poor"}
@@ -70,7 +84,7 @@ class Filter:
         wanted = replace(self, **changes)  # type: ignore[arg-type]  # of fields above
         usual = Filter()
         pairs: list[tuple[str, object]] = [("brand", brand) for brand in wanted.brands]
-        names = ("quality", "level", "release", "within", "order", "scope", "page")
+        names = ("quality", "level", "release", "within", "order", "scope", "page", "after")
         pairs += [(name, value) for name in names if (value := getattr(wanted, name)) != getattr(usual, name)]
         return urlencode(pairs)
 
@@ -87,7 +101,16 @@ def filter_of(query: Query) -> Filter:
         order=cast("Order", _one_of(query.get("order", ""), get_args(Order))),
         scope=cast("Scope", _one_of(query.get("scope", ""), get_args(Scope))),
         page=_number(query.get("page", ""), lambda page: page >= 1, 1),
+        after=_cursor(query.get("after", "")),
     )
+
+
+def _cursor(text: str) -> str:
+    try:
+        place_of(text)
+    except ValueError:
+        return ""
+    return text
 
 
 def _one_of(text: str, choices: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -12,38 +13,51 @@ from aiohttp import web
 from consumer import versions
 from consumer.events import Tags
 from consumer.operations.admin import find_photos, read_tags
+from consumer.reader.found import cursor_of
 from consumer.settings import Settings
 from consumer.web.gallery import TaggedPhoto
 from consumer.webserver.filters import PAGE, TIMES, Filter, filter_of
-from consumer.webserver.site import SITE, Part, Site, part, photo_page, picture_of
+from consumer.webserver.site import SITE, Part, part, photo_page, picture_of
 
-#: The best of any of the brands, or of the good photos.
-_FROM_INDEX: Final = 300
+#: Photos of the index that are looked at for a page: one after the other, until the filters leave enough of them.
+_LOOKS: Final = (PAGE + 1, 300, 300, 300, 300)
 _BRANDS_SHOWN: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Turned:
+    """The photos of one page, how many there are beside it, and what the next page of the index begins behind."""
+
+    photos: Sequence[Tags] = ()
+    found: int = 0
+    next_page: int = 0
+    cursor: str = ""
 
 
 async def grid(request: web.Request) -> web.Response:
     """The photos that the address asks for."""
     site, wanted = request.app[SITE], filter_of(request.query)
     newest = [each.tags for each in site.feed.newest.results()]
-    found = await _candidates(site, wanted, newest)
-    # A thousand results take some milliseconds, in which nobody else is answered.
-    photos = await asyncio.to_thread(wanted.of, found.value or (), datetime.now(UTC))
+    if wanted.scope == "index":
+        page = await part(site.asker.ask(("index", wanted), partial(_best, site.settings, wanted), keep_s=5.0))
+    else:
+        # A thousand results take some milliseconds, in which nobody else is answered.
+        page = Part(await asyncio.to_thread(_newest, newest, wanted))
+    turned = page.value or _Turned()
     return site.page(
         "photos.html",
         page="photos",
         wanted=wanted,
-        photos=[card(tags) for tags in wanted.turned(photos)],
-        found=len(photos),
+        photos=[card(tags) for tags in turned.photos],
+        turned=turned,
         first=(wanted.page - 1) * PAGE,
         kept=len(newest),
         oldest=newest[-1].tagged_at if newest else None,
         caught_up=site.feed.caught_up,
-        why=found.why,
+        why=page.why,
         times=TIMES,
         brands=_brands(newest, wanted),
         releases=_releases(newest, wanted),
-        has_more=wanted.page * PAGE < len(photos),
     )
 
 
@@ -61,21 +75,31 @@ def card(tags: Tags) -> TaggedPhoto:
     )
 
 
-async def _candidates(site: Site, wanted: Filter, newest: Sequence[Tags]) -> Part[Sequence[Tags]]:
-    if wanted.scope == "newest":
-        return Part(newest)
-    question = "index", wanted.brands
-    return await part(site.asker.ask(question, partial(_best, site.settings, wanted.brands), keep_s=5.0))
+def _newest(newest: Sequence[Tags], wanted: Filter) -> _Turned:
+    """The page among the newest results."""
+    photos = wanted.of(newest, datetime.now(UTC))
+    more = wanted.page + 1 if wanted.page * PAGE < len(photos) else 0
+    return _Turned(wanted.turned(photos), len(photos), more)
 
 
-def _best(settings: Settings, brands: Sequence[str]) -> Sequence[Tags]:
-    """The best photos of some brands, or of all good ones; newest first.
+def _best(settings: Settings, wanted: Filter) -> _Turned:
+    """The page of the best photos of some brands, or of all good ones.
 
     Raises:
         DependencyDown: Redis does not answer.
     """
-    ids = [photo.photo_id for photo in find_photos(settings, brands, limit=_FROM_INDEX)]
-    return sorted(read_tags(settings, ids, 0.0).values(), key=lambda tags: tags.tagged_at, reverse=True)
+    since, cursor, photos = wanted.since(datetime.now(UTC)), wanted.after or None, list[Tags]()
+    for limit in _LOOKS:
+        page = find_photos(settings, wanted.brands, wanted.least, since=since, limit=limit, cursor=cursor)
+        cursor, ids = page.cursor, [photo.photo_id for photo in page]
+        tags = read_tags(settings, ids, 0.0)
+        photos += [tags[photo_id] for photo_id in ids if photo_id in tags and wanted.wants(tags[photo_id])]
+        if cursor is None or len(photos) > PAGE:
+            break
+    if len(photos) > PAGE:
+        photos = photos[:PAGE]
+        cursor = cursor_of((photos[-1].quality.score, photos[-1].photo_id))
+    return _Turned(photos, cursor=cursor or "")
 
 
 def _brands(newest: Iterable[Tags], wanted: Filter) -> list[tuple[str, int]]:

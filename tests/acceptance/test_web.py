@@ -16,6 +16,7 @@ import pytest
 from consumer.embedded.paths import cache_folder
 from consumer.service.run import Service
 from tests.browser import DESKTOP, PHONE, Browser, Page, chromium, needs_chromium
+from tests.change_bench import ChangeBench
 from tests.harness import BLUE, BRIGHT, DARK, RED, World, eventually
 from tests.harness_process import environment, photo_tagger
 
@@ -138,6 +139,43 @@ async def test_a_dead_letter_is_sent_again_by_two_clicks(world: World, browser: 
         with web(world) as address:
             await page.open(address + "dead-letters")
             assert await page.run("document.querySelectorAll('[name=letter], button.strong').length") == 0
+
+
+@pytest.mark.parametrize(("size", "dark"), [(DESKTOP, False), (PHONE, True)])
+async def test_a_run_is_followed_to_what_it_changes(
+    change: ChangeBench, browser: Browser, size: tuple[int, int], *, dark: bool
+) -> None:
+    """Its page counts on while it works; what its candidate changes is a click away, with the photos."""
+    rules, wrong = axe(), dict[str, list[str]]()
+    async with change.world.service(change.settings) as service:
+        change.upload(12)
+        await change.tagged(service)
+    run = await change.run()
+    async with browser.page(size, dark=dark) as page:
+
+        async def look(name: str) -> None:
+            if pictures := os.environ.get("WEB_PICTURES"):
+                await page.picture(Path(pictures) / f"{name}-{size[0]}.png")
+            if await page.run("document.documentElement.scrollWidth") > size[0]:
+                wrong[name] = ["wider than the window"]
+            if found := await violations(page, rules):
+                wrong[name] = found
+
+        with web(change.world) as address:
+            await page.open(address + "runs")
+            await look("runs-one")
+            await page.click(f"a[href='/runs/{run.run_id}']", loads=True)
+            assert "0 of 12 records" in await page.text()
+            await change.work(run)
+            await page.until("document.querySelector('#run').innerText.includes('12 of 12 records')")
+            await look("run")
+            await page.click("a[href$='/changes']", loads=True)
+            await page.until("document.querySelectorAll('.change img').length >= 12")
+            await page.until("[...document.querySelectorAll('.change img')].every(found => found.naturalWidth > 0)")
+            assert "photo_quality" in await page.text()
+            await look("changes")
+            assert page.complaints == []
+    assert wrong == {}
 
 
 async def test_what_senders_write_is_text_and_nothing_else(world: World, browser: Browser) -> None:

@@ -1,6 +1,8 @@
 """The pages over HTTP: what they say without the servers behind them, whom they answer, and what they fetch."""
 
 import asyncio
+import html
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -13,8 +15,12 @@ import aiohttp
 import pytest
 
 from consumer import telemetry
+from consumer.events import Brand, Quality
+from consumer.redis.store import Store
 from consumer.settings import Settings
+from consumer.tags import level_of
 from consumer.webserver.server import serve
+from tests.fakes import tags
 from tests.harness import BRIGHT, RED, World, eventually
 
 NOWHERE = "127.0.0.1:1"
@@ -223,6 +229,41 @@ async def test_brands_of_all_times_come_from_redis_where_the_newest_results_have
             found = await pages.get("/photo?id=first")
             assert "crimson" in found
             assert "tagged" in found
+
+
+async def test_the_best_of_all_times_are_turned_page_by_page(world: World) -> None:
+    """Each once, the best first, whatever the filters leave of a page; and from the best on again."""
+    scores = [round(0.4 + number / 1000, 3) for number in range(500)]
+    written = [
+        tags(
+            photo_id=f"p{number:03d}",
+            quality=Quality(score, level_of(score), good=score >= 0.5),
+            version=f"{number + 1:013d}.{1 + number % 2:06d}.{0:013d}",
+            brands=(Brand("crimson", 0.9),) if number % 10 == 0 else (),
+        )
+        for number, score in enumerate(scores)
+    ]
+    async with Store(world.settings.redis.url, timeout_s=5) as store:
+        await store.write_each(written)
+    async with site(world.settings) as pages:
+        for query, wanted in (
+            ("scope=index", [each for each in written if each.quality.good]),
+            ("scope=index&brand=crimson", [each for each in written if each.brands]),
+            ("scope=index&release=2&level=4", [each for each in written if ".000002." in each.version]),
+        ):
+            at_least = 0.625 if "level" in query else 0
+            expected = [each.photo_id for each in reversed(wanted) if each.quality.score >= at_least]
+            address, seen, turned = f"/?{query}", list[str](), 0
+            while address:
+                page = await pages.get(address)
+                shown = re.findall(r'data-photo="(p\d+)"', page)
+                assert len(shown) <= 60
+                seen, turned = seen + shown, turned + 1
+                more = re.search(r'rel="next" href="([^"]+)"', page)
+                assert ("From the best on" in page) == (turned > 1)
+                address = html.unescape(more[1]) if more else ""
+            assert seen == expected
+            assert turned == -(-len(expected) // 60)
 
 
 async def test_the_state_of_the_service_is_told(world: World) -> None:

@@ -72,7 +72,8 @@ def tagged_of(value: bytes) -> tuple[Tagged, datetime]:
         ValueError: It does not match the schema.
     """
     try:
-        values: dict[str, Any] = json.loads(value)
+        # The service may write the number of a schema before it, in five bytes of which the first is zero.
+        values: dict[str, Any] = json.loads(value[5:] if value[:1] == b"\0" else value)
         quality, source = values["quality"], values["source"]
         place = (str(source["topic"]), int(source["partition"]), int(source["offset"]))
         models = {str(name): str(version) for name, version in values["models"].items()}

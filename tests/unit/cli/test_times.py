@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.cli.main import parse_time
+from consumer.cli.times import check_range, parse_time
 from consumer.errors import SettingsError
 
 NOW = datetime(2026, 11, 21, 10, 15, tzinfo=UTC)
@@ -69,3 +69,9 @@ def test_no_text_raises_anything_but_a_settings_error(text: str) -> None:
 def test_a_time_before_the_calendar_is_a_settings_error(text: str) -> None:
     with pytest.raises(SettingsError):
         parse_time(text, NOW)
+
+
+def test_both_ends_of_a_range_that_is_none_are_told_in_one_zone() -> None:
+    begin, end = parse_time("2026-11-21T10:00:00+05:00"), parse_time("2026-11-21T02:00:00Z")
+    with pytest.raises(SettingsError, match=r"ends at 2026-11-21T02:00:00\.000Z, before it begins at 2026-11-21T05:00"):
+        check_range(begin, end, option="--to")

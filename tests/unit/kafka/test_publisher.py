@@ -12,6 +12,7 @@ from consumer.errors import DependencyDown, RecordRefused
 from consumer.events import Deletion, Headers, Record, Source, Tags
 from consumer.kafka.headers import DEAD_HEADERS, RETRY_HEADERS, failure_of, retry_headers
 from consumer.kafka.publisher import Publisher
+from consumer.kafka.registry import Registry
 from consumer.resilience import Deferral
 from consumer.topic_names import TopicNames
 from tests.fakes import MOMENT, FakeProducer, Produced, RecordingLog, World, record, tags
@@ -335,3 +336,26 @@ async def test_what_was_taken_is_sent_at_the_end() -> None:
         await asyncio.sleep(0)
     assert not len(producer)
     await waiting
+
+
+class _Numbered(Registry):
+    """A registry whose schemas all have one number."""
+
+    def frame(self, subject: str, kind: str) -> bytes:
+        assert (subject, kind) == ("tags-value", events.TAGGED)
+        return b"\0\0\0\0\7"
+
+
+async def test_only_tags_name_their_schema_and_only_where_there_is_a_registry() -> None:
+    producer = FakeProducer()
+    for registry in (None, _Numbered("http://r")):
+        with Publisher(
+            lambda _: producer, TOPICS, failed=pytest.fail, log=RecordingLog(), registry=registry
+        ) as publisher:
+            await publisher.find_schema()
+            await publisher.result(tags(), delivered(record()))
+            await publisher.result(DELETION, delivered(record()))
+            await publisher.dead_letter(delivered(record()), "corrupt_image", "cut off", 3)
+    values = [each.value for each in producer.produced]
+    bare = events.encode(tags())
+    assert values == [bare, None, record().value, b"\0\0\0\0\7" + bare, None, record().value]

@@ -1,10 +1,12 @@
 """Who works by a schema that was released before works on: our reader takes what it accepts, it accepts what we write.
 
-`tests/released/<version>/` holds the schemas as they were published; a release adds a copy of `docs/schemas`.
+`tests/released/<version>/` holds the schemas as they were published, for each version of the changelog.
 """
 
 import copy
 import json
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,8 @@ from consumer.events import Record
 from consumer.operations import schemas
 from tests.schema_values import Schema, neighbours, valid, validator
 
-RELEASED = sorted((Path(__file__).parents[2] / "released").rglob("*.schema.json"))
+ROOT = Path(__file__).parents[3]
+RELEASED = sorted((ROOT / "tests" / "released").rglob("*.schema.json"))
 #: What others send, and what others read.
 SENT = ("photo.uploaded", "photo.deleted")
 WRITTEN = ("photo.tagged",)
@@ -72,6 +75,29 @@ NO_TIMES = (
     *("2026-13-01T00:00:00Z", "2026-11-21T24:00:00Z", "2026-11-21T10:60:00Z", "2026-11-21T23:59:60Z"),
     *("2026-11-21T10:15:00+24:00", "2026-11-21T10:15:00Z\n"),
 )
+
+
+def missing(changelog: str, version: str, released: dict[str, set[str]]) -> list[str]:
+    """What a release forgot."""
+    headings = re.findall(r"^## \[(\d[^]]*)\]", changelog, re.MULTILINE)
+    found = [f"CHANGELOG.md: no heading for {version}, the version in pyproject.toml"] * (version not in headings)
+    for each in headings:
+        if not released.get(each, set()) >= {*SENT, *WRITTEN}:
+            folder = f"tests/released/{each}"
+            found.append(f"mkdir -p {folder} && cp docs/schemas/photo.[dtu]*.v*.schema.json {folder}/")
+    return found
+
+
+def test_each_release_has_its_schemas_kept() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    kept: dict[str, set[str]] = {}
+    for path in RELEASED:
+        kept.setdefault(path.parent.name, set()).add(kind_of(path))
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert missing(changelog, version, kept) == []
+    (command,) = missing(f"## [9.0.0] - 2030-01-01\n{changelog}", "9.0.0", kept)
+    assert command.startswith("mkdir -p tests/released/9.0.0 && cp docs/schemas/photo.")
+    assert missing(changelog, "9.0.0", kept) == ["CHANGELOG.md: no heading for 9.0.0, the version in pyproject.toml"]
 
 
 @pytest.mark.parametrize("path", cases(SENT))

@@ -20,6 +20,12 @@ def test_tags_are_read_as_the_service_reads_them() -> None:
     assert change_of(b"photo-1", VALUE, (), 0) == TAGS == events.decode_tags(VALUE)
 
 
+@pytest.mark.parametrize("number", [0, 7, 0x7B22, 0xFFFFFFFF])
+def test_the_number_of_a_schema_before_tags_is_skipped(number: int) -> None:
+    value = b"\0" + number.to_bytes(4) + VALUE
+    assert change_of(b"photo-1", value, (), 0) == TAGS == events.decode_tags(value)
+
+
 def test_unknown_fields_are_ignored() -> None:
     assert change_of(b"photo-1", json.dumps({**json.loads(VALUE), "more": 1}).encode(), (), 0) == TAGS
 

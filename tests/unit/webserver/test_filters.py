@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from consumer.events import Brand, Quality, Source, Tags
+from consumer.reader.found import cursor_of
 from consumer.webserver.filters import PAGE, TIMES, Filter, filter_of
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -73,7 +74,18 @@ def test_an_address_says_which_photos_are_shown_and_in_which_order(query: str, s
             "release=x",
             "order=",
         ),
-        *("q=1", "order=random", "quality=great", "scope=all", "brand=", f"brand={'x' * 201}", "level=1&level=5"),
+        *(
+            "q=1",
+            "order=random",
+            "quality=great",
+            "scope=all",
+            "after=",
+            "after=x",
+            "after=" + "A" * 9000,
+            "brand=",
+            f"brand={'x' * 201}",
+            "level=1&level=5",
+        ),
     ],
 )
 def test_what_makes_no_sense_counts_as_not_said(query: str) -> None:
@@ -101,6 +113,7 @@ def test_pages_follow_each_other_without_a_gap() -> None:
         order=st.sampled_from(["newest", "best", "worst"]),
         scope=st.sampled_from(["newest", "index"]),
         page=st.integers(1, 999),
+        after=st.sampled_from(["", cursor_of((0.5, "a b\u00e9")), cursor_of((1.0, "x"))]),
     )
 )
 def test_the_address_of_a_filter_asks_for_that_filter(wanted: Filter) -> None:

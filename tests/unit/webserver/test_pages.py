@@ -40,7 +40,8 @@ def photos(text: str) -> Page:
         text, text, Quality(0.5, 3, good=True), (Brand(text, 0.7),), f"/picture?id={text}", photo_page(text)
     )
     shown = {"wanted": Filter(brands=(text,)), "photos": [card], "brands": [(text, 1)], "problem": text, "why": text}
-    counts = {"found": 1, "first": 0, "kept": 1, "oldest": NOW, "caught_up": True, "times": TIMES, "has_more": True}
+    turned = SimpleNamespace(found=1, next_page=2, cursor="")
+    counts = {"turned": turned, "first": 0, "kept": 1, "oldest": NOW, "caught_up": True, "times": TIMES}
     return render("photos.html", **shown, **counts, releases=[1, 2])
 
 

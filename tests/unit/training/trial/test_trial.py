@@ -93,6 +93,7 @@ def test_deletions_far_down_the_topic_are_replaced() -> None:
 
 def test_a_record_is_read_or_refused() -> None:
     tagged, moment = tagged_of(json.dumps(TAGS).encode())
+    assert tagged_of(b"\0\0\0\0\7" + json.dumps(TAGS).encode()) == (tagged, moment)
     assert tagged == Tagged("a", 0.75, True, {"photo_quality": "3"}, ("uploads", 1, 7))
     assert moment.isoformat() == "2026-11-26T10:00:00+00:00"
     for broken in (b"[]", b"nothing", b'{"photo_id": "a"}', json.dumps({**TAGS, "tagged_at": "today"}).encode()):
