@@ -103,6 +103,10 @@ class DependencyDown(TaggerError):
         self.part = part
 
 
+class TopicMissing(DependencyDown):
+    """The cluster has no such topic, or this user may not see it."""
+
+
 class RecordRefused(TaggerError):
     """Kafka refuses this record for good (its size, a policy of the topic): waiting for it does not help."""
 

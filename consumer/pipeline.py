@@ -302,7 +302,7 @@ class Pipeline:
         await self._bury(delivery, partial(self.steps.publish.dead_letter, delivery, reason, detail, attempt))
         delivery.wait.rejected = reason
         about = {**_keyed_place(delivery.record), "reason": reason, "detail": detail}
-        if self.steps.letters:
+        if self.steps.letters(delivery):
             self.log.warning("dead_letter.published", **about)
         else:
             self.log.warning("photo.not_judged", **about)

@@ -44,8 +44,8 @@ class ResultPublisher(Protocol):
 class Sink(TagStore, ResultPublisher, Protocol):
     """Where the answers of a run go in place of tags, and which photos it is over."""
 
-    #: Whether a photo that is rejected becomes a dead letter.
-    letters: bool
+    def letters(self, delivery: Delivery) -> bool:
+        """Whether this record, once it is rejected, becomes a dead letter."""
 
     async def wants(self, event: events.Event) -> bool:
         """Whether the photo of an event is to be judged."""
@@ -86,8 +86,8 @@ class Steps:
     parse: Callable[[Record], events.Event] = events.parse
     #: Whether an event is processed at all, others are skipped; without it, every one is.
     wants: Callable[[events.Event], Awaitable[bool]] | None = None
-    #: Whether a photo that is rejected becomes a dead letter; an answer of a run otherwise.
-    letters: bool = True
+    #: Whether a record that is rejected becomes a dead letter; the answer of a run otherwise, or it has one already.
+    letters: Callable[[Delivery], bool] = lambda _: True
     #: Whether the upload of a photo may be under way, so that it becomes whole later.
     is_under_way: Callable[[PhotoUploaded], bool] = lambda _: False
 

@@ -8,8 +8,8 @@ import pytest
 
 from consumer.operations import run_log, run_release, run_work, runs
 from consumer.operations.promotion import Wish
+from consumer.operations.run_progress import Worked
 from consumer.operations.run_release import Applied
-from consumer.operations.run_work import Worked
 from consumer.operations.runs import Plan
 from consumer.reader import TagReader
 from consumer.releases import ModelVersion

@@ -17,6 +17,13 @@ class Help(NamedTuple):
 
 
 _NO_RUN: Final = {**_ASKS, 6: "there is no such run"}
+_ENDED: Final = {**_NO_RUN, 8: "the run has ended"}
+_BEGINS: Final = {
+    **_ASKS,
+    4: "the models do not fit",
+    6: "a version is not loaded, or no record is meant",
+    8: "it is in force, or there is a run of this name",
+}
 _REFUSED: Final = {**_ASKS, 8: "refused, and nothing was changed"}
 
 #: By the command's path.
@@ -63,10 +70,11 @@ HELPS: Final[Mapping[str, Help]] = {
     "models verify": Help(("models verify brand_logo 3",), {1: "an answer or a file differs", **_ASKS}),
     "models promote": Help(
         ("models promote --brand 3 --reason 'new brands'", "models promote --good-threshold 0.6 --reason stricter"),
-        _REFUSED,
+        {**_REFUSED, 4: "the models do not fit", 6: "a version is not loaded"},
     ),
     "models rollback": Help(
-        ("models rollback --reason 'too many false brands'", "models rollback --to 4 --reason 'as in May'")
+        ("models rollback --reason 'too many false brands'", "models rollback --to 4 --reason 'as in May'"),
+        {**_ASKS, 4: "the models do not fit", 6: "no such release, or a version is not loaded"},
     ),
     "models retire": Help(("models retire brand_logo 2",), _REFUSED),
     "models releases": Help(("models releases", "models releases --json")),
@@ -74,16 +82,17 @@ HELPS: Final[Mapping[str, Help]] = {
         (
             "runs start --brand 3 --from 7d --reason 'try the new brands'",
             "runs start --quality 2 --ids ids.txt --reason 'the disputed ones' --dry-run",
-        )
+        ),
+        _BEGINS,
     ),
-    "runs retag": Help(("runs retag --good-threshold 0.6 --reason 'stricter, as agreed'",)),
-    "retag": Help(("retag --good-threshold 0.6 --reason 'stricter, as agreed'",)),
+    "runs retag": Help(("runs retag --good-threshold 0.6 --reason 'stricter, as agreed'",), _BEGINS),
+    "retag": Help(("retag --good-threshold 0.6 --reason 'stricter, as agreed'",), _BEGINS),
     "runs list": Help(("runs list", "runs list --json")),
     "runs show": Help(("runs show may-brands",), _NO_RUN),
-    "runs work": Help(("runs work may-brands",), {1: "stopped before its end", **_NO_RUN}),
-    "runs pause": Help(("runs pause may-brands",), _NO_RUN),
-    "runs resume": Help(("runs resume may-brands",), _NO_RUN),
-    "runs cancel": Help(("runs cancel may-brands",), _NO_RUN),
+    "runs work": Help(("runs work may-brands",), {1: "stopped before its end", **_ENDED}),
+    "runs pause": Help(("runs pause may-brands",), _ENDED),
+    "runs resume": Help(("runs resume may-brands",), _ENDED),
+    "runs cancel": Help(("runs cancel may-brands",), _ENDED),
     "runs diff": Help(("runs diff may-brands", "runs diff may-brands --output reports"), _NO_RUN),
     "runs promote": Help(
         ("runs promote may-brands --reason 'as compared'",),

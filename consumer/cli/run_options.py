@@ -1,5 +1,6 @@
 """The options of `photo-tagger runs`: which photos a run is over; and how its progress is shown."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,16 @@ from consumer.cli.times import check_range, parse_time
 from consumer.errors import SettingsError
 
 if TYPE_CHECKING:
-    from consumer.operations.run_work import Progress as Done
-    from consumer.operations.run_work import Told
+    from consumer.operations.run_progress import Progress as Done
+    from consumer.operations.run_progress import Told
     from consumer.runs.definition import Selection
 
 #: Most offsets of a range that has no end.
 _NO_END: Final = 2**62
+#: `0:100-200`; Kafka's numbers have 19 digits at most.
+_RANGE: Final = re.compile(r"([0-9]{1,9})(?::([0-9]{1,18})?(?:-([0-9]{1,18})?)?)?", re.ASCII)
+#: Of a file of ids: as many as are taken, each as long as an id may be.
+_MOST_BYTES: Final = 64 * 1024 * 1024
 
 Id = Annotated[str, typer.Argument(metavar="RUN", help="id of the run; `runs list` has it")]
 Since = Annotated[str | None, typer.Option("--from", help="uploads since: 2026-11-21T10:00:00Z, 2h (ago), beginning")]
@@ -34,7 +39,7 @@ Brands = Annotated[list[str] | None, typer.Option("--brand-now", help="photos th
 Levels = Annotated[list[int] | None, typer.Option("--level-now", min=1, max=5, help="photos of this level now")]
 Rate = Annotated[float | None, typer.Option(min=0.01, help="photos in a second, at most, of each worker")]
 Name = Annotated[str | None, typer.Option(help="id of the new run; by default its time")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="say how many records it is over, and write nothing")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="say how many photos it is over, and write nothing")]
 
 
 def range_of(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
@@ -55,10 +60,13 @@ def offsets_of(texts: list[str] | None) -> dict[int, range] | None:
         return None
     found: dict[int, range] = {}
     for text in texts:
-        number, _, bounds = text.partition(":")
-        first, _, last = bounds.partition("-")
-        if not number.isdecimal() or any(part and not part.isdecimal() for part in (first, last)):
-            raise SettingsError(f"{text!r} is not PARTITION:FIRST-LAST", setting="--offsets")
+        if (parts := _RANGE.fullmatch(text)) is None:
+            raise SettingsError(f"{text[:100]!r} is not PARTITION:FIRST-LAST", setting="--offsets")
+        number, first, last = parts.groups()
+        if int(number) in found:
+            raise SettingsError(
+                f"partition {int(number)} is named twice; a run has one range of each", setting="--offsets"
+            )
         found[int(number)] = range(int(first or 0), int(last) + 1 if last else _NO_END)
     return found
 
@@ -69,14 +77,26 @@ def selection_of(ids: Path | None, brands: list[str] | None, levels: list[int] |
 
     listed: tuple[str, ...] = ()
     if ids is not None:
-        try:
-            lines = ids.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"cannot read {ids}: {error}", setting="--ids") from None
-        listed = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+        listed = tuple(dict.fromkeys(filter(None, (line.strip(" \t\r") for line in _text(ids).split("\n")))))
         if not 0 < len(listed) <= MOST_IDS:
             raise SettingsError(f"{ids} has {len(listed)} ids, 1 to {MOST_IDS} are taken", setting="--ids")
     return Selection(listed, tuple(brands or ()), tuple(levels or ()))
+
+
+def _text(ids: Path) -> str:
+    """A file of ids, with or without the mark that editors on Windows begin a file with.
+
+    Raises:
+        SettingsError: it cannot be read, or is no such file.
+    """
+    try:
+        with ids.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise SettingsError(f"{ids} is larger than {_MOST_BYTES >> 20} MiB", setting="--ids")
+        return content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read {ids}: {error}", setting="--ids") from None
 
 
 @contextmanager

@@ -290,17 +290,27 @@ def _start(loaded: "Settings", plan: "Plan", wish: "Wish", reason: str, name: st
     if name is not None and not is_run_id(name):
         raise SettingsError(f"{name!r} is no id of a run: {ID_FORM}", setting="--name")
     run = asyncio.run(runs.prepare(loaded, wish, plan, reason, name))
+    photos = _photos(loaded, run) if dry_run and not run.follows else None
     if not dry_run:
         runs.start(loaded, run)
-    row = {**_row(run), "total": run.total, "seconds": run.total / run.rate if run.rate else None}
+    most = run.total if photos is None else photos
+    row = {**_row(run), "total": run.total, "photos": photos, "seconds": most / run.rate if run.rate else None}
     if not out.is_terminal:
         echo_json(row)
         return
-    seconds = f", at least {run.total / run.rate:.0f} s at {run.rate:g} photos/s" if run.rate else ""
-    count = "follows the topic" if run.follows else f"is over {run.total} records{seconds}"
+    seconds = f", {most / run.rate:.0f} s for one worker at {run.rate:g} photos/s" if run.rate and most else ""
+    counted = f"{run.total} records" + ("" if photos is None else f" with {photos} photos that are meant")
+    count = "follows the topic" if run.follows else f"is over {counted}{seconds}"
     out.print(f"run {run.run_id} {'would be ' if dry_run else ''}of {row['candidate']}; it {count}")
     if not dry_run:
         out.print(f"work on it: photo-tagger runs work {run.run_id}")
+
+
+def _photos(loaded: "Settings", run: "Run") -> int:
+    from consumer.operations import run_count  # noqa: PLC0415 - as in `start`
+
+    with progress_bar("counting") as progress:
+        return asyncio.run(run_count.photos(loaded, run, progress))
 
 
 def _move(run_id: str, action: str) -> None:

@@ -21,7 +21,7 @@ from consumer.operations import models, promotion, run_diff, run_release, run_wo
 from consumer.operations.model_folder import ModelFolder, required_folder
 from consumer.operations.models import Listed
 from consumer.operations.promotion import Wish
-from consumer.operations.run_work import Progress
+from consumer.operations.run_progress import Progress
 from consumer.operations.runs import Plan
 from consumer.releases import ModelVersion, Release
 from consumer.runs.definition import Run

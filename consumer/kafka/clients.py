@@ -9,7 +9,7 @@ from typing import Final, Protocol, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 
-from consumer.errors import DependencyDown, SettingsError
+from consumer.errors import DependencyDown, SettingsError, TopicMissing
 from consumer.events import Headers, Record, Source
 from consumer.kafka.offsets import Partition
 from consumer.kafka.reasons import BLIND, FORBIDDEN, REASONS
@@ -174,7 +174,8 @@ def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: 
     It also opens the connections: the first record of an idle producer would wait a second for them.
 
     Raises:
-        DependencyDown: the cluster does not answer, or a topic is missing; the message says how to create it.
+        TopicMissing: a topic is missing; the message says how to create it.
+        DependencyDown: the cluster does not answer.
     """
     try:
         known = client.list_topics(timeout=_METADATA_TIMEOUT_S).topics
@@ -186,7 +187,7 @@ def require_topics(client: Consumer | Producer, bootstrap_servers: str, topics: 
     wanted = sorted(set(topics))
     missing = [topic for topic in wanted if topic not in known]
     if missing:
-        raise DependencyDown(
+        raise TopicMissing(
             "kafka",
             # Of a topic that a user may not describe, brokers do not say whether it is there.
             f"{bootstrap_servers}: no topic {', '.join(missing)}; create it with `photo-tagger topics`, "

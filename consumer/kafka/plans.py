@@ -165,26 +165,26 @@ class Subscription(Plan):
 
 
 class GroupRanges(Subscription):
-    """Reads the group's share of ranges that have an end; the group's positions at their beginnings are committed.
+    """Reads the group's share of ranges; the group's positions at their beginnings are committed.
 
-    Of these, only records with a timestamp in `times_ms` are part of it. A partition without an end is followed.
+    Of these, only records with a timestamp in `times_ms` are part of it. Kafka forgets the positions of a group that is
+    idle for some days: then what lies before the ranges is passed over.
     """
 
-    def __init__(self, topic: str, stops: Mapping[Partition, int | None], times_ms: range | None) -> None:
+    def __init__(self, topic: str, ranges: Mapping[Partition, range], times_ms: range | None) -> None:
         super().__init__(topic, "earliest")
-        self._stops = stops
+        self._ranges = ranges
         self._times_ms = times_ms
 
     def accepts(self, partition: Partition, offset: int, timestamp_ms: int) -> bool:
-        """Whether the record lies before the end of its range, and was written in time."""
-        stop = self._stops.get(partition, 0)
-        within = stop is None or offset < stop
+        """Whether the record lies in its range, and was written in time."""
+        within = offset in self._ranges.get(partition, ())
         return within and (self._times_ms is None or timestamp_ms in self._times_ms)
 
     def next_of(self, partition: Partition, read: int | None) -> int | None:
         """As any plan's, up to the end of the range."""
-        stop = self._stops.get(partition, 0)
-        return None if read is None or (stop is not None and read >= stop) else read
+        offsets = self._ranges.get(partition, range(0))
+        return None if read is None or read >= offsets.stop else read
 
 
 class FixedRanges(Plan):

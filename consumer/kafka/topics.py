@@ -1,6 +1,6 @@
 """Creation of the topics that the service reads and writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from time import monotonic
@@ -78,24 +78,35 @@ def create_answers(bootstrap_servers: str, topic: str, partitions: int, extra: c
 
 
 def delete_run(bootstrap_servers: str, topic: str, group_id: str, extra: clients.Properties) -> None:
-    """Deletes the topic and the consumer group of a run; what is not there is no error.
+    """Deletes the consumer group and then the topic of a run; what is not there is no error.
 
     Raises:
-        DependencyDown: the cluster does not answer, or refuses; the group has members while a worker is at it.
+        DependencyDown: the cluster does not answer, or refuses; the group has members while a worker is at it, which
+            needs the topic still.
     """
     admin = clients.admin_client(bootstrap_servers, extra)
-    futures = {
-        **admin.delete_consumer_groups([group_id], request_timeout=_CREATE_TIMEOUT_S),
-        **admin.delete_topics([topic], operation_timeout=_CREATE_TIMEOUT_S),
-    }
-    for name, future in futures.items():
+    _delete(admin.delete_consumer_groups([group_id], request_timeout=_CREATE_TIMEOUT_S))
+    _delete(admin.delete_topics([topic], operation_timeout=_CREATE_TIMEOUT_S))
+
+
+def _delete(asked: Mapping[str, Future[None]]) -> None:
+    """Waits for deletions.
+
+    Raises:
+        DependencyDown: as `delete_run`.
+    """
+    for name, future in asked.items():
         try:
             future.result(timeout=_CREATE_TIMEOUT_S)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                raise DependencyDown(
+                    "kafka", f"workers are still at it, by group {name}: try again in a while"
+                ) from None
             if error.args[0].code() not in _ABSENT:
                 raise DependencyDown("kafka", clients.explain(error.args[0], name)) from None
         except FutureTimeout:
-            raise DependencyDown("kafka", f"{bootstrap_servers} did not answer") from None
+            raise DependencyDown("kafka", f"no answer in {_CREATE_TIMEOUT_S:g} s on {name}") from None
 
 
 def _created(admin: AdminClient, wanted: list[NewTopic], waits: Callable[[str], object]) -> list[str]:

@@ -18,6 +18,7 @@ from consumer.settings import Settings
 
 IN_FORCE: Final = "in force"
 ONE_STEP_BACK: Final = "one step back"
+IN_FORCE_ALREADY: Final = "nothing: it is in force already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ async def enforce(settings: Settings, release: Release, before: Numbered | None,
         DependencyDown: Kafka or Triton does not answer.
     """
     if before is not None and release.decides == before.release.decides:
-        return Change(before, appended=False, changed="nothing: it is in force already")
+        return Change(before, appended=False, changed=IN_FORCE_ALREADY)
     kept = () if before is None else (before.release.quality, before.release.brand)
     new = [each for each in (release.quality, release.brand) if each not in kept]
     verifications, problems = await _verified(settings, new)
@@ -118,7 +119,7 @@ async def rollback(settings: Settings, reason: str, to: int | None = None) -> Ch
     (back,) = wanted
     release = replace(back.release, reason=reason, by=release_log.author(), at=datetime.now(UTC), run=None)
     if release.decides == chain[-1].release.decides:
-        return Change(chain[-1], appended=False, changed="nothing: it is in force already")
+        return Change(chain[-1], appended=False, changed=IN_FORCE_ALREADY)
     await require_served(settings, release)
     return await _append(settings, release)
 
@@ -218,9 +219,12 @@ async def _append(settings: Settings, release: Release, verifications: Sequence[
     except (TypeError, ValueError) as error:
         raise Refused(f"this would be no release: {error}") from None
     appended = await asyncio.to_thread(release_log.append, settings.kafka, release)
-    chain = [each for each in releases.in_force(await read_log(settings)) if each.number < appended.number]
-    now = appended.release
-    changed = releases.differences(chain[-1].release, now) if chain else f"{now.quality} and {now.brand} judge"
+    chain = releases.in_force(each for each in await read_log(settings) if each.number < appended.number)
+    before, now = chain[-1] if chain else None, appended.release
+    if not releases.succeeds(appended, before):
+        # Another operator was faster with the same.
+        return Change(before or appended, appended=False, changed=IN_FORCE_ALREADY, verifications=tuple(verifications))
+    changed = releases.differences(before.release, now) if before else f"{now.quality} and {now.brand} judge"
     return Change(appended, appended=True, changed=changed, verifications=tuple(verifications))
 
 

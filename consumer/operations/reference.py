@@ -35,7 +35,7 @@ EVENTS: Final[Mapping[LogEvent, str]] = {
     "photo.deferred": "a photo waits in the retry topic until the time that is named",
     "photo.deleted": "a deletion was applied",
     "photo.failed": "a bug, with its traceback: the photo becomes a dead letter `internal`",
-    "photo.not_judged": "a run could not judge a photo, with the reason; that is its answer, and no dead letter",
+    "photo.not_judged": "a run could not judge a photo, with the reason: it has an answer, or its dead letter already",
     "photo.retried": "an attempt failed and is repeated in place",
     "photo.tagged": "a photo has its tags, or had them",
     "producer.rebuilt": "the Kafka producer ended with a fatal error and was replaced",

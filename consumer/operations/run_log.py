@@ -3,17 +3,18 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from consumer.errors import NotFound, Refused
+from consumer.errors import NotFound, Refused, TopicMissing
 from consumer.events import Record, format_time
 from consumer.kafka import clients, starts, topics
 from consumer.kafka.offsets import Partition
-from consumer.kafka.scan import Scan
+from consumer.kafka.scan import Scan, TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.runs import answers, definition
 from consumer.runs.answers import Answer
@@ -102,8 +103,6 @@ def done(kafka: KafkaSettings, run: Run) -> int:
     Raises:
         DependencyDown: Kafka does not answer.
     """
-    if run.kind == "retag":
-        return 0
     at = positions(kafka, run.group(kafka.group_id))
     return sum(_done(at.get((run.topic, span.partition), span.start), span) for span in run.spans)
 
@@ -130,6 +129,27 @@ def count(kafka: KafkaSettings, run: Run) -> tuple[int, int]:
     """
     judged = Counter(answer.after is not None for answer in Answers(kafka, run))
     return judged[True], judged[False]
+
+
+def require_answers(kafka: KafkaSettings, run: Run) -> None:
+    """Checks that the topic of a run's answers is there.
+
+    Raises:
+        NotFound: it is not.
+        DependencyDown: Kafka does not answer.
+    """
+    topic = kafka.topics.answers(run.run_id)
+    with _answers_needed(topic), TopicReader(kafka.bootstrap_servers, kafka.extra, [topic]):
+        pass
+
+
+@contextmanager
+def _answers_needed(topic: str) -> Iterator[None]:
+    try:
+        yield
+    except TopicMissing:
+        gone = f"its answers are gone: there is no topic {topic}, or this user may not see it"
+        raise NotFound(f"{gone}; cancel and delete the run, and start another") from None
 
 
 class Answers:
@@ -183,7 +203,10 @@ class Answers:
         return lasts, {partition: max(each) + 1 for partition, each in offsets.items()}
 
     def _records(self) -> Iterator[Record]:
-        with Scan(self._kafka.bootstrap_servers, self._kafka.extra, self._topic, ranges=self._ranges) as scan:
+        with (
+            _answers_needed(self._topic),
+            Scan(self._kafka.bootstrap_servers, self._kafka.extra, self._topic, ranges=self._ranges) as scan,
+        ):
             for records in scan:
                 yield from records
 

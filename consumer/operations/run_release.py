@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from consumer.errors import Refused
+from consumer.errors import NotFound, Refused
 from consumer.kafka.offsets import Partition
 from consumer.kafka.scan import TopicReader
 from consumer.operations import promotion, run_log, run_processes
@@ -61,8 +61,9 @@ async def promote(
     run = await asyncio.to_thread(run_log.read, settings.kafka, run_id)
     if run.kind == "replay":
         raise Refused(f"run {run_id} is a replay: its answers are the tags")
-    chain = in_force(await promotion.read_log(settings))
-    release = _of_run(chain, run_id)
+    await asyncio.to_thread(run_log.require_answers, settings.kafka, run)
+    chain = await _chain(settings)
+    release = run.promotion_in(chain)
     if release is None:
         if not forced:
             await asyncio.to_thread(_require_good, settings, run, chain[-1])
@@ -88,21 +89,24 @@ async def rollback(settings: Settings, log: Log, run_id: str, reason: str, progr
         DependencyDown: Kafka, Redis or Triton does not answer.
     """
     run = await asyncio.to_thread(run_log.read, settings.kafka, run_id)
-    chain = in_force(await promotion.read_log(settings))
-    release = _of_run(chain, _back(run_id))
+    chain = await _chain(settings)
+    release = run.rollback_in(chain)
+    await asyncio.to_thread(run_log.require_answers, settings.kafka, run)
     if release is None:
-        if run.promoted is None:
+        promoted = run.promotion_in(chain)
+        if promoted is None:
             raise Refused(f"run {run_id} was not promoted: there is nothing to take back")
-        if run.promoted != chain[-1].number:
+        if promoted.number != chain[-1].number:
             raise Refused(f"run {run_id} is not in force, but release {chain[-1].number}: go back with models rollback")
         await promotion.require_served(settings, run.base)
-        wanted = replace(run.base, reason=reason, by=release_log.author(), at=datetime.now(UTC), run=_back(run_id))
+        wanted = replace(run.base, reason=reason, by=release_log.author(), at=datetime.now(UTC), run=run.taken_back)
         release = (await promotion.enforce(settings, wanted, chain[-1], forced=True)).release
     elif release.number != chain[-1].number:
         raise Refused(f"run {run_id} was taken back by release {release.number}; now {chain[-1].number} is in force")
     if run.state != "rolled back":
-        what = f"rolled back by release {release.number}"
-        run = run_log.moved_to(run, "rolled back", what, rolled_back=release.number)
+        what, promoted = f"rolled back by release {release.number}", run.promotion_in(chain)
+        numbers = {"promoted": promoted and promoted.number, "rolled_back": release.number}
+        run = run_log.moved_to(run, "rolled back", what, **numbers)
         await asyncio.to_thread(run_log.save, settings.kafka, run)
     return await _apply(settings, log, run, release.number, progress)
 
@@ -112,13 +116,17 @@ def limits(settings: Settings) -> Gates:
     return Gates(**settings.gates.model_dump())
 
 
-def _back(run_id: str) -> str:
-    """What the release that takes a run back says of it."""
-    return f"{run_id}:rollback"
+async def _chain(settings: Settings) -> Sequence[Numbered]:
+    """The releases that came into force.
 
-
-def _of_run(chain: Sequence[Numbered], run: str) -> Numbered | None:
-    return next((each for each in reversed(chain) if each.release.run == run), None)
+    Raises:
+        NotFound: none did.
+        DependencyDown: Kafka does not answer.
+    """
+    chain = in_force(await promotion.read_log(settings))
+    if not chain:
+        raise NotFound(f"no release is in force: {settings.kafka.releases_topic} is empty; the service makes the first")
+    return chain
 
 
 def _require_good(settings: Settings, run: Run, now: Numbered) -> None:
@@ -132,7 +140,7 @@ def _require_good(settings: Settings, run: Run, now: Numbered) -> None:
     problems = []
     if now.number != run.base_number:
         problems.append(f"it compares with release {run.base_number}, and {now.number} is in force")
-    if not run.follows and run.kind == "rescore" and (done := run_log.done(settings.kafka, run)) < run.total:
+    if not run.follows and (done := run_log.done(settings.kafka, run)) < run.total:
         problems.append(f"{done} of {run.total} offsets are done")
     folded = comparison.fold(Answers(settings.kafka, run), run.at)
     problems += [violation.text for violation in gates(folded, limits(settings))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from consumer.errors import Refused, SettingsError
+from consumer.errors import NotFound, Refused, SettingsError
 from consumer.events import milliseconds
 from consumer.kafka import clients, starts, topics
 from consumer.kafka.offsets import Partition
@@ -44,7 +44,7 @@ async def prepare(settings: Settings, wish: Wish, plan: Plan, reason: str, run_i
     """The run of a plan, with its ranges as they are now; nothing is written yet.
 
     Raises:
-        NotFound: a version is not loaded.
+        NotFound: a version is not loaded, or no record is in the ranges.
         Refused: the candidate decides as the release in force, or a run for thresholds names other versions.
         SettingsError: the ranges contradict each other.
         DependencyDown: Kafka or Triton does not answer.
@@ -59,7 +59,9 @@ async def prepare(settings: Settings, wish: Wish, plan: Plan, reason: str, run_i
         raise Refused("other versions need their own answers: use `runs start`; retag changes thresholds alone")
     kafka = settings.kafka
     topic = kafka.tags_topic if plan.kind == "retag" else kafka.dead_topic if plan.letters else kafka.uploads_topic
-    now = datetime.now(UTC)
+    now, spans = datetime.now(UTC), await asyncio.to_thread(_spans, settings, topic, plan)
+    if plan.kind != "replay" and not plan.follow and not sum(map(len, spans)):
+        raise NotFound(f"{topic} has no records in this range")
     return Run(
         run_id=run_id or f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(_RANDOM_BYTES)}",
         kind=plan.kind,
@@ -67,7 +69,7 @@ async def prepare(settings: Settings, wish: Wish, plan: Plan, reason: str, run_i
         base_number=base.number,
         base=base.release,
         topic=topic,
-        spans=await asyncio.to_thread(_spans, settings, topic, plan),
+        spans=spans,
         since=plan.since,
         until=plan.until,
         selection=plan.selection,
@@ -128,8 +130,10 @@ def delete(settings: Settings, run_id: str) -> None:
     run = run_log.read(settings.kafka, run_id)
     if run.state in {"started", "paused"} and run.kind != "replay":
         raise Refused(f"run {run_id} is {run.state}: cancel it first")
-    if run.state == "promoted" and run.promoted == in_force(release_log.history(settings.kafka))[-1].number:
-        raise Refused(f"run {run_id} is in force as release {run.promoted}: without its answers it cannot go back")
+    chain = in_force(release_log.history(settings.kafka))
+    promoted = run.promotion_in(chain)
+    if promoted is not None and promoted.number == chain[-1].number:
+        raise Refused(f"run {run_id} is in force as release {promoted.number}: without its answers it cannot go back")
     run_log.forget(settings.kafka, run)
 
 
@@ -159,15 +163,19 @@ def _spans(settings: Settings, topic: str, plan: Plan) -> tuple[Span, ...]:
     """The ranges of every partition.
 
     Raises:
-        SettingsError: times and offsets are given, or what is not there.
+        SettingsError: an end is given and none, or offsets that are not there.
         DependencyDown: Kafka does not answer.
     """
     kafka = settings.kafka
     with TopicReader(kafka.bootstrap_servers, kafka.extra, [topic]) as reader:
         held = reader.ranges()
         ranges = held if plan.since is None else reader.ranges(plan.since)
+    if plan.offsets is not None and plan.follow:
+        raise SettingsError("offsets have an end: give --offsets or --follow", setting="--follow")
     if plan.offsets is not None:
         return tuple(_asked(topic, held, number, asked) for number, asked in sorted(plan.offsets.items()))
+    if plan.follow and plan.until is not None:
+        raise SettingsError("what follows the topic has no end: give --to or --follow", setting="--follow")
     if plan.follow:
         begin = {key: each.stop if plan.since is None else each.start for key, each in ranges.items()}
         return tuple(Span(number, start, None) for (_, number), start in sorted(begin.items()))

@@ -4,7 +4,7 @@ A record of the topic of runs, which is compacted, holds the newest state of a r
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -22,6 +22,7 @@ Kind = Literal["rescore", "retag", "replay"]
 
 #: Most ids that a run may list: they stand in its record.
 MOST_IDS: Final = 50_000
+_NO_END: Final = 2**63 - 1
 ID_FORM: Final = r"^[a-z0-9][a-z0-9-]{0,39}$"
 
 
@@ -73,6 +74,11 @@ class Span:
 
     def __len__(self) -> int:
         return 0 if self.stop is None else max(0, self.stop - self.start)
+
+    @property
+    def offsets(self) -> range:
+        """Its offsets; where it has no end, as many as a log may have."""
+        return range(self.start, _NO_END if self.stop is None else self.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,28 @@ class Run:
     def judged_under(self) -> Numbered:
         """The candidate as a release, whose number is 0 until it is promoted."""
         return Numbered(0, self.candidate)
+
+    @property
+    def taken_back(self) -> str:
+        """What the release that takes it back names as its run."""
+        return f"{self.run_id}:rollback"
+
+    def promotion_in(self, chain: Sequence[Numbered]) -> Numbered | None:
+        """Of the releases that came into force, the one that its answers are applied under; None before that."""
+        return self._named(chain, self.run_id, self.promoted)
+
+    def rollback_in(self, chain: Sequence[Numbered]) -> Numbered | None:
+        """Of the releases that came into force, the one that took it back; None where none did."""
+        return self._named(chain, self.taken_back, self.rolled_back)
+
+    def _named(self, chain: Sequence[Numbered], name: str, number: int | None) -> Numbered | None:
+        # An earlier run of this name may have been deleted: its releases are older than this run.
+        found = [
+            each
+            for each in chain
+            if each.number == number or (each.release.run == name and each.number > self.base_number)
+        ]
+        return found[-1] if found else None
 
     def group(self, live: str) -> str:
         """The consumer group that reads its uploads."""

@@ -14,12 +14,14 @@ from consumer.resilience import Deferral
 class ReplaySink:
     """Tags go where the service's go; `known` are the places of uploads (partition, offset) with a dead letter."""
 
-    letters = True
-
     def __init__(self, store: Store, publisher: Publisher, known: Container[tuple[int, int]]) -> None:
         self._store = store
         self._publisher = publisher
         self._known = known
+
+    def letters(self, delivery: Delivery) -> bool:
+        """Whether the upload has no dead letter yet."""
+        return (delivery.origin.partition, delivery.origin.offset) not in self._known
 
     async def wants(self, event: events.Event) -> bool:  # noqa: ARG002 - as a run's
         """Every event is processed again."""
@@ -69,5 +71,5 @@ class ReplaySink:
             DependencyDown: as the publisher's.
             RecordRefused: as the publisher's.
         """
-        if (delivery.origin.partition, delivery.origin.offset) not in self._known:
+        if self.letters(delivery):
             await self._publisher.dead_letter(delivery, reason, detail, attempt)

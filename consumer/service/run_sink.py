@@ -42,8 +42,6 @@ class RunSink:
     skipped: nobody will read an answer about them.
     """
 
-    letters = False
-
     def __init__(
         self, run: Run, topic: str, store: Store, publisher: Publisher, pace: Callable[[], Awaitable[None]]
     ) -> None:
@@ -54,6 +52,10 @@ class RunSink:
         self._publisher = publisher
         self._pace = pace
         self._judged: dict[str, _Judged] = {}
+
+    def letters(self, delivery: Delivery) -> bool:  # noqa: ARG002 - as a replay's
+        """What cannot be judged is an answer."""
+        return False
 
     async def wants(self, event: events.Event) -> bool:
         """Whether the photo is among those that the run is over, and its content is in force or newer."""
@@ -116,6 +118,8 @@ class RunSink:
     async def dead_letter(self, delivery: Delivery, reason: Reason, detail: str, attempt: int) -> None:  # noqa: ARG002
         """Publishes why a photo could not be judged; no dead letter.
 
+        Of an upload that cannot be read only its key may say which photo was meant.
+
         Raises:
             DependencyDown: as `result`.
             RecordRefused: as `result`.
@@ -125,6 +129,9 @@ class RunSink:
         except PhotoRejected:
             key = delivery.record.key
             name = events.format_source(delivery.origin) if key is None else key.decode(errors="backslashreplace")
+            selection = self._run.selection
+            if not selection.wants_id(name, self._ids) or not selection.wants(None):
+                return
         await self._answer(name, delivery, reason=reason, detail=detail)
 
     async def retry(self, delivery: Delivery, deferral: Deferral) -> bool:  # noqa: ARG002

@@ -53,6 +53,7 @@ async def test_a_replay_with_the_same_models_changes_no_tag(world: World) -> Non
     assert (result.total, result.complete) == (31, True)
     assert result.outcomes == {"unchanged": 30, "dead_lettered": 1}
     assert len(world.dead()) == 1, "it has its dead letter"
+    assert [len(world.events_logged(name)) for name in ("dead_letter.published", "photo.not_judged")] == [1, 1]
     assert dump(world.settings.redis.url) == before
     assert world.committed() == committed, "the live group must not move"
     assert progress[0] == (0, 31)

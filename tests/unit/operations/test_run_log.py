@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from consumer.errors import Refused
 from consumer.operations import run_log
 from consumer.operations.live_traffic import LiveTraffic
-from consumer.operations.run_work import Pace, Progress
+from consumer.operations.run_progress import Progress
+from consumer.operations.run_work import Pace
 from consumer.settings import Settings
 from tests.unit.runs.test_definition import RUN
 

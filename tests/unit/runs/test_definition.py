@@ -6,6 +6,7 @@ import pytest
 
 from consumer import releases
 from consumer.events import Brand, Deletion, Quality, Source
+from consumer.releases import Numbered
 from consumer.runs import definition
 from consumer.runs.definition import Run, Selection, Span
 from tests.fakes import CONTRACT, MOMENT, tags
@@ -34,6 +35,18 @@ def test_a_run_is_what_it_was() -> None:
     assert definition.decode(definition.encode(RUN)) == RUN
     assert (RUN.total, RUN.follows, RUN.group("live")) == (4, False, "live.run.night")
     assert replace(RUN, spans=(Span(0, 5, None),)).follows
+
+
+def test_a_run_knows_its_releases_from_those_of_an_earlier_run_of_its_name() -> None:
+    def release(number: int, run: str | None) -> Numbered:
+        return Numbered(number, replace(RELEASE, run=run))
+
+    earlier = [release(2, "night"), release(3, "night:rollback")]
+    assert RUN.promotion_in(earlier) is RUN.rollback_in(earlier) is None
+    chain = [*earlier, release(4, "night"), release(5, "other"), release(6, "night:rollback")]
+    assert (RUN.promotion_in(chain), RUN.rollback_in(chain)) == (chain[2], chain[4])
+    # One that another operator appended first may not name it.
+    assert replace(RUN, promoted=5).promotion_in(chain[:4]) == chain[3]
 
 
 @pytest.mark.parametrize(
