@@ -112,7 +112,12 @@ def _connected(count: int, *pairs: set[Pair]) -> list[int]:
 
 def _draw(photos: list[Photo], groups: list[int], rules: Splitting) -> list[str]:
     """A split for each photo."""
-    given = [p.split if rules.keep_given or p.split == FOREIGN or p.uri.startswith(SCENE) else None for p in photos]
+    kept = {True: {TRAIN, VAL, TEST}, "test": {TEST}, False: set()}[rules.keep_given] | {FOREIGN}
+    given = [p.split if p.split in kept or p.uri.startswith(SCENE) else None for p in photos]
+    if rules.keep_given == "test" and any(
+        split == TEST and not p.drawn for split, p in zip(given, photos, strict=True)
+    ):
+        rules = rules.model_copy(update={"test": 0.0})
     by_group: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         if given[index] is None:
