@@ -17,7 +17,7 @@ from training.progress import task
 from training.recipes.recipe import Model, Recipe
 
 _NETWORK: Final = Model(arch="efficientnet_lite0-blocks11", pretrained="package", input_px=96)
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 16
 
 
 def looks(recipe: Recipe, console: Console) -> Features | None:
