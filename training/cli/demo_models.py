@@ -15,6 +15,7 @@ from training.evaluation.thresholds import Target
 from training.publish.network import candidate_of
 from training.publish.release import Release, release
 from training.recipes.files import read
+from training.runs.memory import keep_memory
 from training.runs.run import Run
 from training.runs.start import start, unused_name
 
@@ -55,7 +56,7 @@ def make_models(
             run's models are published in any case.
     """
     make = partial(_make, repository=repository, runs=runs, steps=steps, quick=quick)
-    with ProcessPoolExecutor(len(RECIPES), multiprocessing.get_context("spawn"), _ignore_interrupts) as pool:
+    with ProcessPoolExecutor(len(RECIPES), multiprocessing.get_context("spawn"), _begin) as pool:
         try:
             return tuple(pool.map(make, RECIPES))
         except BaseException:  # an interruption, or one model failed: the other one's minutes are not waited for
@@ -64,9 +65,10 @@ def make_models(
             raise
 
 
-def _ignore_interrupts() -> None:
+def _begin() -> None:
     """Ctrl-C reaches the whole group of processes; the first one ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_memory()
 
 
 class _NamedConsole(PlainConsole):

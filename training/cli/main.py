@@ -8,6 +8,7 @@ from rich.table import Table
 
 from training.cli import backbones, data, engine, publish, runs, study, trial
 from training.cli.console import PlainConsole, explained
+from training.runs.memory import keep_memory
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,4 +75,5 @@ app.add_typer(engine.app)
 
 def main() -> None:
     """Entry point of the console script."""
+    keep_memory()
     app()

@@ -83,7 +83,7 @@ def assemble(recipe: Recipe, console: Console, features: Features | None = None)
     )
     example = [f"such as {item.photo.uri}: {item.reason}" for item in broken[:1]]
     why = "; ".join(("", *manifest.remarks(), *example))
-    given = recipe.data.split.keep_given and any(photo.split in SPLITS for photo in listing.photos)
+    given = recipe.data.split.keep_given is True and any(photo.split in SPLITS for photo in listing.photos)
     own = "the data come with splits: add photos to this one, or set data.split.keep_given=false"
     if not manifest.of(TRAIN) and not generators:
         raise DataError(f"no photo is left to train on; {own if given else 'add photos'}{why}")

@@ -9,12 +9,14 @@ from pathlib import Path
 from training.data.made import scene_uri
 from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, split_named
 from training.data.read import scheme_of
-from training.data.tables import columns_missing, lines_of, rows
+from training.data.tables import column, columns_missing, lines_of, rows
 from training.data.walk import Listed, text_of, walk
 from training.errors import DataError
 from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
 
 _SCHEMES = frozenset({"http", "https", "file"})
+#: Options of a source of ratings that name a column.
+_COLUMNS = ("image", "rating", "group", "split")
 _AVA_VOTES = 10
 #: Columns of AVA.txt: index, image id, ten counts of votes, two semantic tags, challenge.
 _AVA_COLUMNS = 2 + _AVA_VOTES + 3
@@ -34,13 +36,13 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
             f"the scale of {source.path} has equal ends: {source.scale[0]:g} is the worst and the best rating"
         )
     folder = source.photos or source.path.parent
-    known = {source.image, source.rating, source.group, source.split}
     for number, row in enumerate(rows(source.path), 2):
-        columns_missing(source.path, row, source.image, source.rating, source.group, source.split)
+        known = _columns(source, row)
+        cells = {name: row[at] for name, at in known.items()}
         place = f"{source.path}, line {number}"
         # Where columns are separated by semicolons, decimals are by commas.
-        rating = _level(_number(row[source.rating].replace(",", "."), place), source.scale, place)
-        image, named = row[source.image], row.get(source.split or "", "")
+        rating = _level(_number(cells["rating"].replace(",", "."), place), source.scale, place)
+        image, named = cells["image"], cells.get("split", "")
         split, scheme = split_named(named), scheme_of(image)
         if named and split is None:
             raise DataError(f"{place}: split {named} is not one of {', '.join(SPLITS)}")
@@ -48,13 +50,32 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
             raise DataError(f"{place}: {image!r} names no photo by path, file:, http: or https:")
         yield Photo(
             id=image,
-            uri=image if scheme in _SCHEMES else str(folder / image),
+            uri=image if scheme in _SCHEMES else str(_file(folder, image)),
             source=source.path.stem,
             rating=rating,
             split=split,
-            group=row.get(source.group or "", ""),
-            metadata={name: value for name, value in row.items() if name not in known and value},
+            group=cells.get("group", ""),
+            metadata={name: value for name, value in row.items() if name not in known.values() and value},
         )
+
+
+def _columns(source: RatingsSource, row: dict[str, str]) -> dict[str, str]:
+    """Options of the source that name columns, and the columns of the list.
+
+    Raises:
+        DataError: The list has no such column.
+    """
+    named = {option: name for option in _COLUMNS if (name := getattr(source, option)) is not None}
+    try:
+        return {option: column(source.path, row, name) for option, name in named.items()}
+    except DataError as error:
+        raise DataError(f"{error}; name yours, such as --set data.sources.0.rating=score") from None
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A listed file; lists of Windows have backslashes between folders."""
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not path.exists() else path
 
 
 def _level(rating: float, scale: tuple[float, float], place: str) -> float:
@@ -67,7 +88,7 @@ def _level(rating: float, scale: tuple[float, float], place: str) -> float:
     if not min(scale) <= rating <= max(scale):
         raise DataError(
             f"{place}: rating {rating:g} is not within {worst:g}..{best:g}; give the column's worst and best rating as "
-            "the source's `scale`"
+            "the source's `scale`, such as --set 'data.sources.0.scale=[0, 100]'"
         )
     return round(LEVELS[0] + (LEVELS[-1] - LEVELS[0]) * (rating - worst) / (best - worst), 4)
 

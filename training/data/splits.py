@@ -112,7 +112,12 @@ def _connected(count: int, *pairs: set[Pair]) -> list[int]:
 
 def _draw(photos: list[Photo], groups: list[int], rules: Splitting) -> list[str]:
     """A split for each photo."""
-    given = [p.split if rules.keep_given or p.split == FOREIGN or p.uri.startswith(SCENE) else None for p in photos]
+    kept = {True: {TRAIN, VAL, TEST}, "test": {TEST}, False: set()}[rules.keep_given] | {FOREIGN}
+    given = [p.split if p.split in kept or p.uri.startswith(SCENE) else None for p in photos]
+    if rules.keep_given == "test" and any(
+        split == TEST and not p.drawn for split, p in zip(given, photos, strict=True)
+    ):
+        rules = rules.model_copy(update={"test": 0.0})
     by_group: dict[int, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         if given[index] is None:
@@ -132,18 +137,23 @@ def _draw(photos: list[Photo], groups: list[int], rules: Splitting) -> list[str]
 def _stratified(rng: np.random.Generator, groups: list[list[int]], rules: Splitting) -> Iterator[tuple[list[int], str]]:
     """Splits for the groups of one label, in random order: test first, then val, the rest is training.
 
-    Large groups go to training, since figures on test should not depend on one scene.
+    Large groups go to training, since figures on test should not depend on one scene, and so does the last one if no
+    other did: what is not trained on cannot be tested.
 
     Yields:
         Members of a group, and their split.
     """
     total = sum(len(members) for members in groups)
     room = {TEST: total * rules.test, VAL: total * rules.val}
+    held_out = 0
     for place in rng.permutation(len(groups)):
         members = groups[int(place)]
         split = next((name for name, left in room.items() if left > 0 and len(members) <= max(1.0, left * 1.5)), TRAIN)
+        if held_out == len(groups) - 1:
+            split = TRAIN
         if split in room:
             room[split] -= len(members)
+            held_out += 1
         yield members, split
 
 

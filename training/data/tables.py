@@ -21,6 +21,8 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _HEAD_BYTES: Final = 1024
+#: The line before the header by which Excel knows the separator.
+_TOLD: Final = re.compile(r'"?sep=([^\w\s]|\t)"?\s*')
 _EXTRA = "needs the extra `tables`: pip install 'photo-tagger[tables]'"
 
 
@@ -54,13 +56,40 @@ def columns_missing(path: Path, row: dict[str, str], *names: str | None) -> None
         raise DataError(f"{path} has no column {', '.join(missing)}; it has {', '.join(row)}")
 
 
+def column(path: Path, row: dict[str, str], name: str) -> str:
+    """The name of a column as the table has it: equal, or else the only one that is equal but for case.
+
+    Raises:
+        DataError: None or several; names those that there are.
+    """
+    if name in row:
+        return name
+    alike = [other for other in row if other.casefold() == name.casefold()]
+    if len(alike) != 1:
+        columns_missing(path, row, name)
+    return alike[0]
+
+
 def _csv(path: Path) -> Iterator[dict[str, str]]:
     with open_text(path) as stream:
         header = stream.readline()
+        told = _TOLD.fullmatch(header)
+        header = stream.readline() if told else header
         # Excel writes the others in some countries; a quoted name may have any of them in it.
-        separator = max(",;\t", key=re.sub('"[^"]*"', "", header).count)
-        for row in csv.DictReader(chain((header,), stream), delimiter=separator):
-            yield {(name or "").strip(): (value or "").strip() for name, value in row.items() if isinstance(name, str)}
+        separator = told[1] if told else max(",;\t", key=re.sub('"[^"]*"', "", header).count)
+        table = csv.DictReader(chain((header,), stream), delimiter=separator)
+        names = [(name or "").strip() for name in table.fieldnames or ()]
+        twice = {name for name in names if name and names.count(name) > 1}
+        if twice:
+            raise DataError(f"{path} has two columns {min(twice)}: rename one")
+        for row in table:
+            if any(cell.strip() for cell in row.pop(None, None) or ()):
+                line = table.line_num + bool(told)
+                raise DataError(
+                    f"{path}, line {line}: more cells than the header has columns; put quotes around text and decimals"
+                    f" with {separator!r} in them"
+                )
+            yield {(name or "").strip(): (value or "").strip() for name, value in row.items()}
 
 
 def _parquet(path: Path) -> Iterator[dict[str, str]]:

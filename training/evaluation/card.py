@@ -8,6 +8,7 @@ from typing import Any, Final
 from training.evaluation.answers import Figure
 from training.evaluation.outcome import Evaluation
 from training.models.packages import LICENCE, TRAINED_ON, package_of
+from training.runs.run import BEGAN_WITH
 
 #: Sources whose labels code made.
 _SYNTHETIC: Final = {
@@ -40,6 +41,9 @@ _LICENCES: Final = {
     "ratings": "a list of rated photos; its licence is for its owner to state",
     "folders": "folders of brand photos; their licence is for their owner to state",
 }
+_IMAGENET: Final = (
+    "ImageNet's photos come from the web and are for research; its classes are everyday things and living beings."
+)
 _INTENDED: Final = {
     "brand": (
         (
@@ -114,7 +118,7 @@ def sections(
     )
     return [
         Section("Model", (), what),
-        Section("Start weights", *_start_weights(model)),
+        Section("Start weights", *_start_weights(model, str(environment.get(BEGAN_WITH, "")))),
         Section("Intended use", _INTENDED[evaluation.kind]),
         Section("Data and licences", _data_sentences(recipe), _data_rows(evaluation, data)),
         Section("Labels", _label_sentences(sources)),
@@ -151,11 +155,16 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _start_weights(model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+def _start_weights(model: Mapping[str, Any], began_with: str) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Sentences and rows about the weights that training began with."""
     arch, sha256 = str(model.get("arch", "unknown")), model.get("weights_sha256")
     if model.get("weights"):
         rows = (("file", Path(model["weights"]).name), *((("SHA-256", str(sha256)),) if sha256 else ()))
+        if began_with:
+            return ("The weights of another run, which began with those of a package.", _IMAGENET), (
+                *rows,
+                *_package_rows(began_with),
+            )
         return ("A file that its user gave; its licence and what it was trained on are for its owner to state.",), rows
     if model.get("pretrained") == "download":
         return (
@@ -163,13 +172,15 @@ def _start_weights(model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tup
         ), ()
     if model.get("pretrained") != "package":
         return ("Random.",), ()
+    return (_IMAGENET,), _package_rows(arch)
+
+
+def _package_rows(arch: str) -> tuple[tuple[str, str], ...]:
     package = package_of(arch)
     return (
-        "ImageNet's photos come from the web and are for research; its classes are everyday things and living beings.",
-    ), (
         ("package", package.requirement),
-        ("file", package.file),
-        ("SHA-256", package.sha256),
+        ("file in the package", package.file),
+        ("its SHA-256", package.sha256),
         ("trained on", TRAINED_ON),
         ("licence", LICENCE),
         ("source", package.source),

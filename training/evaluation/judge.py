@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from training.data.decode import Geometry, decode, square
@@ -71,6 +72,7 @@ def decision(run: Run, console: Console) -> tuple[Mapping[str, float], str]:
         RunError: The run is not trained.
         DataError: It has no photos to choose on, or its evaluation is broken.
     """
+    torch.set_num_threads(run.recipe().train.threads)  # as in training and evaluation
     known = run.path / FOLDER / METRICS
     if known.is_file():
         try:

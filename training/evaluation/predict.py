@@ -18,7 +18,8 @@ from training.models.served import normalise
 from training.runs.run import QUALITY, Run, load_split
 from training.statistics import Floats
 
-_BATCH: Final = 64
+#: More photos do not fit into a CPU's cache.
+_BATCH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)

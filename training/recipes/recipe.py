@@ -157,7 +157,11 @@ class Splitting(Part):
     val: Share = Field(0.15, description="share of photos to choose thresholds and the best weights on")
     test: Share = Field(0.15, description="share of photos to report on")
     seed: int = Field(0, description="of the split")
-    keep_given: bool = Field(default=True, description="keep the data's own splits; false: split all photos again")
+    keep_given: bool | Literal["test"] = Field(
+        default=True,
+        description="keep the data's own splits; test: keep their test photos as they are, split the others again; "
+        "false: split all photos again",
+    )
     near_bits: Annotated[int, Field(ge=0, le=16)] = Field(
         4, description="photos whose 64-bit difference hashes differ in at most so many bits are one group"
     )

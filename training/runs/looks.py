@@ -17,7 +17,7 @@ from training.progress import task
 from training.recipes.recipe import Model, Recipe
 
 _NETWORK: Final = Model(arch="efficientnet_lite0-blocks11", pretrained="package", input_px=96)
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 16
 
 
 def looks(recipe: Recipe, console: Console) -> Features | None:
@@ -27,6 +27,7 @@ def looks(recipe: Recipe, console: Console) -> Features | None:
 
 @torch.no_grad()
 def _features(photos: Sequence[Photo], recipe: Recipe, console: Console) -> np.ndarray:
+    torch.set_num_threads(recipe.train.threads)
     net, px, data = trunk(build(_NETWORK, 1)).eval(), _NETWORK.input_px, recipe.data
     with task(console, "photos decoded", len(photos)) as done:
         images = cached_stack(photos, Geometry(px, px), data.workers, data.cache, done)

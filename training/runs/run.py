@@ -15,13 +15,16 @@ from training.data.photos import LEVELS, Photo
 from training.data.pixels import photo_pixels
 from training.errors import RunError
 from training.models.networks import empty
+from training.models.packages import package_of
 from training.models.spec import ModelSpec
 from training.recipes.files import load, parse
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Model, Recipe
 
 BRAND, QUALITY = "brand", "quality"
 #: Folder, in that of a run, of its training on all photos.
 FINAL: Final = "final"
+#: Of `model.pt` and `environment.json`, what `began_with` says.
+BEGAN_WITH: Final = "began_with"
 _GREY_SPREAD: Final = 4.0
 
 
@@ -126,6 +129,17 @@ def spec_of(kind: str, labels: tuple[str, ...], geometry: Geometry) -> ModelSpec
         outputs = (("quality_score", 1), ("quality_levels", len(LEVELS)))
         return ModelSpec("photo_quality", outputs, "quality_levels", labels, geometry.input_size)
     return ModelSpec("brand_logo", (("brand_probs", len(labels)),), "brand_probs", labels, geometry.input_size)
+
+
+def began_with(model: Model) -> str:
+    """The network whose weights in a package training begins with, be it by another run's `model.pt`; or empty."""
+    if model.weights is None:
+        return package_of(model.arch).arch if model.pretrained == "package" else ""
+    try:
+        loaded = torch.load(model.weights, map_location="cpu", weights_only=True, mmap=True)
+        return str(loaded.get(BEGAN_WITH, "")) if isinstance(loaded, dict) else ""
+    except Exception:  # noqa: BLE001 - `load_weights` says what is wrong with the file
+        return ""
 
 
 def load_model(run: Run) -> tuple[nn.Module, ModelSpec]:

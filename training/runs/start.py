@@ -24,7 +24,7 @@ from training.runs.feed import Feed, validation_set
 from training.runs.looks import looks
 from training.runs.loop import Trainer
 from training.runs.memory import keep_memory
-from training.runs.run import FINAL, Run, geometry_of
+from training.runs.run import BEGAN_WITH, FINAL, Run, began_with, geometry_of
 from training.runs.track import NO_TRACKER, tracker
 
 
@@ -137,7 +137,8 @@ def _final_run(run: Run, recipe: Recipe, process: Process) -> Run:
 def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> Manifest:
     """The run's manifest, made by the leading process if it is not there yet."""
     if process.leads and not run.data_file.is_file():
-        checkpoint.write_text(run.environment_file, json.dumps(training_environment(), indent=2) + "\n")
+        environment = {**training_environment(), BEGAN_WITH: began_with(recipe.model)}
+        checkpoint.write_text(run.environment_file, json.dumps(environment, indent=2) + "\n")
         made = assemble(recipe, console, looks(recipe, console))
         for line in made.remarks():
             console.print(line, style="yellow", highlight=False)
@@ -156,5 +157,6 @@ def _write_model(run: Run, recipe: Recipe, manifest: Manifest, trainer: Trainer)
             "labels": list(manifest.labels),
             "geometry": asdict(geometry_of(recipe)),
             "state_dict": state,
+            BEGAN_WITH: began_with(recipe.model),
         },
     )

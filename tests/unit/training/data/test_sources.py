@@ -85,6 +85,46 @@ def test_a_header_of_semicolons_may_name_columns_with_commas(tmp_path: Path, hea
     assert (found.id, found.rating) == ("a.jpg", 4.5)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "IMAGE;Rating\na.jpg;4,5\n",
+        "sep=;\nimage;rating\na.jpg;4,5\n",
+        'sep=;\r\nimage;rating\r\na.jpg;"4,5"\r\n',
+        "image,rating,,\na.jpg,4.5,,,\n",
+    ],
+)
+def test_a_list_as_office_programs_save_it_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.csv").write_bytes(text.encode())
+    assert [(p.id, p.rating) for p in listed(ratings(tmp_path / "list.csv"))] == [("a.jpg", 4.5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,rating\na.jpg,4,5\n", "line 2: more cells than the header has columns; put quotes"),
+        ("sep=,\nimage,rating\na.jpg,4\nb.jpg,4,5\n", "line 4: more cells"),
+        ("image,rating,rating\na.jpg,4,5\n", "two columns rating"),
+        ("image,Rating,RATING\na.jpg,4,5\n", "no column rating; it has image, Rating, RATING"),
+        ("photo,rating\na.jpg,4\n", "no column image; it has photo, rating; name yours, such as --set data.sources"),
+    ],
+)
+def test_a_list_that_may_mean_two_things_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(DataError) as raised:
+        list(listed(ratings(tmp_path / "list.csv")))
+    assert message in str(raised.value)
+
+
+def test_backslashes_of_windows_lead_to_the_photos(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "a.jpg").touch()
+    (tmp_path / "b\\c.jpg").touch()
+    (tmp_path / "list.csv").write_text("image,rating\none\\a.jpg,3\nb\\c.jpg,3\n")
+    found = [p.uri for p in listed(ratings(tmp_path / "list.csv"))]
+    assert found == [str(tmp_path / "one" / "a.jpg"), str(tmp_path / "b\\c.jpg")]
+
+
 @pytest.mark.parametrize("uri", ["HTTP://host/a.jpg", "File:///a.jpg", "/a.jpg"])
 def test_a_list_may_name_photos_anywhere(tmp_path: Path, uri: str) -> None:
     (tmp_path / "list.csv").write_text(f"image,rating\n{uri},3\n")

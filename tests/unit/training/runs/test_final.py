@@ -16,8 +16,9 @@ from training.models.served import normalise
 from training.publish.engines import onnxruntime_engine
 from training.publish.network import bundle_of
 from training.recipes.files import load, parse
+from training.recipes.recipe import Model
 from training.runs import start as starting
-from training.runs.run import Run, load_model
+from training.runs.run import BEGAN_WITH, Run, began_with, load_model
 from training.runs.start import start, train
 
 QUIET = Console(quiet=True)
@@ -47,6 +48,16 @@ def test_the_final_weights_see_every_photo_but_foreign_ones(run: Run) -> None:
     assert len(whole.of(FOREIGN)) == len(chosen.of(FOREIGN)) > 0
     assert len(whole.of(TRAIN)) == len(chosen.photos) - len(chosen.of(FOREIGN)) > len(chosen.of(TRAIN))
     assert run.final.result()["steps"] == run.result()["steps"]
+
+
+def test_the_source_of_weights_is_known_by_way_of_another_run(run: Run, tmp_path: Path) -> None:
+    own = Model(arch="efficientnet_lite0-stages", pretrained="package")
+    assert began_with(own) == "efficientnet_lite0"
+    torch.save({"state_dict": {}, BEGAN_WITH: began_with(own)}, tmp_path / "model.pt")
+    assert began_with(Model(weights=tmp_path / "model.pt")) == "efficientnet_lite0"
+    (tmp_path / "broken.pt").write_bytes(b"none")
+    assert not began_with(Model(weights=tmp_path / "broken.pt"))
+    assert run.environment()[BEGAN_WITH] == torch.load(run.model_file, weights_only=True)[BEGAN_WITH] == ""
 
 
 def test_a_report_measures_the_weights_that_were_chosen_and_a_version_holds_the_final_ones(

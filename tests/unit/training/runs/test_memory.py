@@ -10,23 +10,30 @@ import pytest
 _BYTES = 48 << 20
 _COUNT = f"""
 import resource, sys
+from concurrent.futures import ThreadPoolExecutor
 from training.runs.memory import keep_memory
 if sys.argv[1] == "keep":
     assert keep_memory()
 for step in range(10):
     if step == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    bytearray({_BYTES})
+    if sys.argv[2] == "main":
+        bytearray({_BYTES})
+    else:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda count: [bytearray(1 << 20) for _ in range(count)] and None, [100, 100]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def _faults(how: str) -> int:
-    return int(subprocess.run([sys.executable, "-c", _COUNT, how], check=True, capture_output=True, text=True).stdout)
+def _faults(how: str, where: str) -> int:
+    argv = [sys.executable, "-c", _COUNT, how, where]
+    return int(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_a_step_takes_the_memory_that_the_last_one_freed() -> None:
+@pytest.mark.parametrize("where", ["main", "threads"])
+def test_a_step_takes_the_memory_that_the_last_one_freed(where: str) -> None:
     pages = _BYTES // resource.getpagesize()
-    assert _faults("free") > 7 * pages
-    assert _faults("keep") < pages // 8
+    assert _faults("free", where) > 7 * pages
+    assert _faults("keep", where) < pages // 8
