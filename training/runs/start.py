@@ -25,6 +25,7 @@ from training.runs.looks import looks
 from training.runs.loop import Trainer
 from training.runs.memory import keep_memory
 from training.runs.run import FINAL, Run, geometry_of
+from training.runs.teacher import taught
 from training.runs.track import NO_TRACKER, tracker
 
 
@@ -138,7 +139,7 @@ def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> M
     """The run's manifest, made by the leading process if it is not there yet."""
     if process.leads and not run.data_file.is_file():
         checkpoint.write_text(run.environment_file, json.dumps(training_environment(), indent=2) + "\n")
-        made = assemble(recipe, console, looks(recipe, console))
+        made = taught(assemble(recipe, console, looks(recipe, console)), recipe, console)
         for line in made.remarks():
             console.print(line, style="yellow", highlight=False)
         checkpoint.write_text(run.data_file, json.dumps(made.as_json(), indent=1) + "\n")
