@@ -113,11 +113,13 @@ def table(networks: list[Measured]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", type=Path, help="version folders or graphs; networks of recipes by default")
+    parser.add_argument("--net", choices=NETWORKS, action="append", default=[], help="only this network, or these")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="of measurements in turns")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = [given(path) for path in arguments.paths] or [made(name, Path(folder)) for name in NETWORKS]
+        nets = arguments.net or ([] if arguments.paths else NETWORKS)
+        found = [*map(given, arguments.paths), *(made(name, Path(folder)) for name in nets)]
         before = machine.read({"own": time.process_time})
         for network in found:
             measure(network, arguments.seconds, arguments.rounds)

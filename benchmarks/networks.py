@@ -17,6 +17,7 @@ NETWORKS = {
     "lite0 160 px": ("efficientnet_lite0-stages", 160),
     "lite0 224 px": ("efficientnet_lite0-stages", 224),
     "resnet18 224 px": ("resnet18", 224),
+    "resnet50 224 px": ("resnet50", 224),
 }
 
 

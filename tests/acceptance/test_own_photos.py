@@ -69,4 +69,7 @@ def test_every_command_of_the_page_does_what_it_says(place: Path) -> None:
     assert [row for row in rows if row["code"]] == [], done.stderr
     assert "share nothing" in (place / "runs" / "mine" / "evaluation" / "report.html").read_text()
     assert (place / "data-sheet.html").is_file()
+    taught = json.loads((place / "runs" / "pupil" / "data.json").read_text())
+    assert (taught["teacher"]["name"], taught["teacher"]["unrated"]) == ("mine-q", 24)
+    assert not [doubt for doubt in taught["doubts"] if "teacher" in doubt]
     assert len(list((place / "seen").rglob("*.png"))) == 36

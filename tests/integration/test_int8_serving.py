@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from consumer.embedded.servers import Servers
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
-from training.publish.engines import ENGINES, outputs_of
 from training.publish.int8 import to_int8
 from training.publish.manifest import Evidence
 from training.publish.repository import publish
+from training.serving.engines import ENGINES, outputs_of
 from training.serving.files import INT8_FILE
 
 SPEC = ModelSpec("toy", (("brand_probs", 3),), "brand_probs", ("acme", "bolt", "no_logo"), 32)

@@ -12,7 +12,7 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from consumer.embedded.triton import Triton
-from training.publish.engines import ENGINES
+from training.serving.engines import ENGINES
 
 REPOSITORY = Path(__file__).parents[2] / "triton_models"
 OUTPUTS = {"photo_quality": ["quality_score", "quality_levels"], "brand_logo": ["brand_probs"]}

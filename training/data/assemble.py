@@ -17,13 +17,13 @@ from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest, counted
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
-from training.data.ratings import ava, koniq, listed, spaq, undamaged
+from training.data.ratings import ava, koniq, listed, spaq, undamaged, unrated
 from training.data.scenes import Features
 from training.data.splits import divide
 from training.data.walk import Linked, Listed, text_of, walk
 from training.errors import DataError
 from training.progress import task
-from training.recipes.recipe import ComposedSource, DamagedSource, Part, RatedSource, Recipe
+from training.recipes.recipe import ComposedSource, CopiedSource, DamagedSource, Part, Recipe, UnratedSource
 
 #: What lists the photos of each kind of source.
 LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
@@ -32,6 +32,7 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
     "koniq10k": koniq,
     "spaq": spaq,
     "damaged": undamaged,
+    "unrated": unrated,
     "folders": folders,
     "flickrlogos32": flickr_logos,
     "openimages": open_images,
@@ -42,7 +43,7 @@ LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
 _MILDEST = -0.57
 #: Where photos must lie, for those who have none there.
 _PLACES = {"folders": ": put those of each brand into a folder of its name, such as acme/1.jpg"}
-_QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged"})
+_QUALITY_KINDS = frozenset({"ratings", "ava", "koniq10k", "spaq", "damaged", "unrated"})
 
 
 def assemble(recipe: Recipe, console: Console, features: Features | None = None) -> Manifest:
@@ -206,40 +207,47 @@ def _rooted(source: Part, root: Path) -> Part:
 
 
 def _damages(source: Part) -> bool:
-    return isinstance(source, DamagedSource) or (
-        isinstance(source, RatedSource) and (source.damaged > 0 or source.on_white > 0)
+    return isinstance(source, DamagedSource | UnratedSource) or (
+        isinstance(source, CopiedSource) and (source.damaged > 0 or source.on_white > 0)
     )
 
 
 def _with_damage(photos: list[Photo], recipe: Recipe) -> list[Photo]:
-    """The photos, with damaged copies of the rated ones to train on; those of damaged sources are replaced by copies.
+    """The photos, with damaged copies of those to train on; those of damaged sources are replaced by copies.
 
-    Of a damaged source every level is equally frequent in every split.
+    Of a damaged source every level is equally frequent in every split. Unrated photos are to train on alone.
     """
     made: list[Photo] = []
-    bases: dict[str, list[Photo]] = defaultdict(list)
+    bases: dict[int, list[Photo]] = defaultdict(list)
     for photo in photos:
-        number = photo.metadata.get("damaged_by")
+        damaged_by = photo.metadata.get("damaged_by")
         plain = {name: value for name, value in photo.metadata.items() if name != "damaged_by"}
-        if number is None or isinstance(recipe.data.sources[int(number)], RatedSource):
+        source = None if damaged_by is None else recipe.data.sources[int(damaged_by)]
+        if isinstance(source, UnratedSource) and photo.split != TRAIN:
+            continue  # the rules split the data's own training photos again
+        if not isinstance(source, DamagedSource):
             made.append(replace(photo, metadata=plain))
-        if number is not None:
-            bases[number].append(replace(photo, metadata=plain))
+        if damaged_by is not None:
+            bases[int(damaged_by)].append(replace(photo, metadata=plain))
     for number, base in bases.items():
-        source = recipe.data.sources[int(number)]
-        for place, split in enumerate(SPLITS):
-            of_split = [photo for photo in base if photo.split == split]
-            rng = np.random.default_rng((recipe.seed, int(number), place))
-            if isinstance(source, DamagedSource):
-                count = source.train if split == TRAIN else source.held_out
-                made.extend(_damaged(of_split, count, source.on_white, rng))
-            elif isinstance(source, RatedSource) and split == TRAIN:
-                made.extend(_copies(of_split, source.damaged, source.on_white, rng))
+        made += _copies_of(base, recipe, number)
     return made
 
 
+def _copies_of(base: list[Photo], recipe: Recipe, number: int) -> Iterator[Photo]:
+    source = recipe.data.sources[number]
+    for place, split in enumerate(SPLITS):
+        of_split = [photo for photo in base if photo.split == split]
+        rng = np.random.default_rng((recipe.seed, number, place))
+        if isinstance(source, DamagedSource):
+            count = source.train if split == TRAIN else source.held_out
+            yield from _damaged(of_split, count, source.on_white, rng)
+        elif isinstance(source, CopiedSource) and split == TRAIN:
+            yield from _copies(of_split, source.damaged, source.on_white, rng)
+
+
 def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Generator) -> Iterator[Photo]:
-    """Damaged copies of rated photos; a damage of the worst grade leaves a fifth of what a rating has above 1.
+    """Damaged copies; a damage of the worst grade leaves a fifth of what a rating has above 1.
 
     Yields:
         `damaged` copies of every photo, one after the other; of a share of the photos, one more on white, which is
@@ -251,7 +259,7 @@ def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Gen
             whole = index == white and rng.random() < 0.5
             severity = 0.0 if whole else max(0.0, float(rng.uniform(_MILDEST, WORST)))
             kept = 1 - severity / (WORST + 1)
-            rating = round(LEVELS[0] + ((photo.rating or 0) - LEVELS[0]) * kept, 4)
+            rating = None if photo.rating is None else round(LEVELS[0] + (photo.rating - LEVELS[0]) * kept, 4)
             yield _copy(photo, index, rating, (int(rng.integers(2**31)), severity), on_white=index == white)
 
 
@@ -265,7 +273,7 @@ def _damaged(base: list[Photo], count: int, on_white: float, rng: np.random.Gene
         yield _copy(photo, index, level, (int(seeds[index]), WORST + 1 - level), on_white=bool(white[index]))
 
 
-def _copy(photo: Photo, index: int, rating: float, damage: tuple[int, float], *, on_white: bool) -> Photo:
+def _copy(photo: Photo, index: int, rating: float | None, damage: tuple[int, float], *, on_white: bool) -> Photo:
     return replace(
         photo,
         id=f"{photo.id}#{index}",

@@ -82,12 +82,12 @@ def rating_doubts(manifest: Manifest) -> Iterator[str]:
     Raises:
         DataError: All photos have one rating.
     """
-    ratings = [photo.rating or 0.0 for photo in manifest.photos if photo.split in SPLITS]
+    ratings = [photo.rating for photo in manifest.photos if photo.split in SPLITS and photo.rating is not None]
     if len(set(ratings)) == 1:
         raise DataError(
             f"all {len(ratings)} photos are rated {ratings[0]:g}: a model needs better and worse ones to compare"
         )
-    trained = len(manifest.of(TRAIN))
+    trained = sum(photo.rating is not None for photo in manifest.of(TRAIN))
     if trained < _LEAST_RATED:
         yield f"only {trained} rated photos to train on: a few hundred are a start, some thousands are good"
     if not manifest.of(TEST):

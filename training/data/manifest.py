@@ -35,6 +35,9 @@ class Manifest:
     linked: Mapping[str, int] = field(default_factory=dict)
     #: What a person should know before training.
     doubts: tuple[str, ...] = ()
+    #: The model whose answers are in the votes of the photos to train on: name, SHA-256, share, and how many photos
+    #: nobody else rated.
+    teacher: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -73,6 +76,7 @@ class Manifest:
             "left_out": dict(self.left_out),
             "linked": dict(self.linked),
             "doubts": list(self.doubts),
+            "teacher": dict(self.teacher),
             "unreadable": list(self.unreadable),
             "generators": [dict(generator) for generator in self.generators],
             "samples": [photo.as_json() for photo in self.photos],
@@ -101,7 +105,9 @@ def counted(counts: Mapping[str, int]) -> str:
 
 def target_name(photo: Photo) -> str:
     """The label of a brand photo, the nearest level of a rated one."""
-    return photo.label if photo.label is not None else str(round(photo.rating or 0))
+    if photo.label is not None:
+        return photo.label
+    return "unrated" if photo.rating is None else str(round(photo.rating))
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -122,6 +128,7 @@ def load_manifest(path: Path) -> Manifest:
             values.get("left_out", {}),  # runs of earlier versions did not count them
             values.get("linked", {}),
             tuple(values.get("doubts", ())),
+            values.get("teacher", {}),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: {type(error).__name__}: {error}") from None

@@ -80,16 +80,24 @@ def stack(
     Raises:
         Unreadable: A photo that was readable when it was listed no longer is.
     """
-    size = geometry.input_size
-    made = torch.empty((len(photos), 3, size, size), dtype=torch.uint8)
+    made = torch.empty(_shape(photos, geometry), dtype=torch.uint8)
+    _fill(made, photos, geometry, workers, on_done)
+    return made
 
+
+def _shape(photos: Sequence[Photo], geometry: Geometry) -> tuple[int, int, int, int]:
+    return len(photos), 3, geometry.input_size, geometry.input_size
+
+
+def _fill(
+    made: Tensor, photos: Sequence[Photo], geometry: Geometry, workers: int, on_done: Callable[[int], None]
+) -> None:
     def fill(index: int) -> None:
         made[index] = torch.from_numpy(photo_pixels(photos[index], geometry)).permute(2, 0, 1)
 
     with ThreadPoolExecutor(workers) as pool:
         for _ in pool.map(fill, range(len(photos))):
             on_done(1)
-    return made
 
 
 def content_sha256(photos: Sequence[Photo], geometry: Geometry) -> str:
@@ -120,10 +128,15 @@ def cached_stack(
         return stack(photos, geometry, workers, on_done)
     path = cache / f"{content_sha256(photos, geometry)[:32]}.npy"
     if not path.exists():
-        made = stack(photos, geometry, workers, on_done).numpy()
         cache.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.{os.getpid()}")
-        with staged.open("wb") as stream:
-            np.save(stream, made)
+        # filled in place: thousands of photos are gigabytes that memory need not hold
+        made = np.lib.format.open_memmap(staged, "w+", np.uint8, _shape(photos, geometry))
+        try:
+            _fill(torch.from_numpy(made), photos, geometry, workers, on_done)
+        except BaseException:
+            staged.unlink()
+            raise
+        made.flush()
         staged.rename(path)
     return torch.from_numpy(np.load(path, mmap_mode="c"))

@@ -4,6 +4,7 @@ Every scale is converted to levels 1..5: the rating is the mean, votes are the d
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from training.data.made import scene_uri
@@ -12,7 +13,7 @@ from training.data.read import scheme_of
 from training.data.tables import column, columns_missing, lines_of, rows
 from training.data.walk import Listed, text_of, walk
 from training.errors import DataError
-from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource
+from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource, UnratedSource
 
 _SCHEMES = frozenset({"http", "https", "file"})
 #: Options of a source of ratings that name a column.
@@ -186,7 +187,7 @@ def spaq(source: SpaqSource) -> Iterator[Photo]:
         )
 
 
-def undamaged(source: DamagedSource) -> Iterator[Listed]:
+def undamaged(source: DamagedSource | UnratedSource) -> Iterator[Listed]:
     """The photos that get damage: a folder's, or drawn scenes, which come with a split.
 
     Yields:
@@ -207,3 +208,16 @@ def undamaged(source: DamagedSource) -> Iterator[Listed]:
             yield Photo(id=f"{name}/{text_of(found.relative_to(source.path))}", uri=str(found), source=name)
         else:
             yield found
+
+
+def unrated(source: UnratedSource) -> Iterator[Listed]:
+    """Photos that nobody rated, as of a damaged source, but all to train on: there is nothing to judge a model by.
+
+    Yields:
+        Photos, and what is left out.
+    """
+    for found in undamaged(source):
+        if not isinstance(found, Photo):
+            yield found
+        elif found.split in {None, TRAIN}:
+            yield replace(found, split=TRAIN)

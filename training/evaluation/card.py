@@ -31,6 +31,7 @@ _OWN_RATINGS: Final = (
 _LICENCES: Final = {
     "composed": "simpleicons paths (CC0; the marks stay their owners' trademarks) on scenes drawn by code and on "
     "sample photos of scikit-image and scikit-learn",
+    "unrated": "photos that nobody rated, whose licence is for their owner to state, or scenes as of composed photos",
     "damaged": "the photos named below, or scenes as of composed photos, damaged by code",
     "grocery": "GroceryStoreDataset (MIT)",
     "flickrlogos32": "FlickrLogos-32: for research; the photos belong to their Flickr authors",
@@ -121,7 +122,7 @@ def sections(
         Section("Start weights", *_start_weights(model, str(environment.get(BEGAN_WITH, "")))),
         Section("Intended use", _INTENDED[evaluation.kind]),
         Section("Data and licences", _data_sentences(recipe), _data_rows(evaluation, data)),
-        Section("Labels", _label_sentences(sources)),
+        Section("Labels", (*_label_sentences(sources), *_teacher_sentences(data.get("teacher") or {}))),
         Section("Known biases", _BIASES[evaluation.kind]),
         Section(
             "Decision", _decision_sentences(evaluation), tuple((k, f"{v:g}") for k, v in evaluation.decision.items())
@@ -226,6 +227,18 @@ def _label_sentences(sources: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if "ratings" in kinds:
         made = (*made, _OWN_RATINGS)
     return made
+
+
+def _teacher_sentences(teacher: Mapping[str, Any]) -> tuple[str, ...]:
+    if not teacher:
+        return ()
+    return (
+        (
+            f"A model taught this one: {teacher['share']:.0%} of the label of a photo to train on, and the whole "
+            f"label of {teacher['unrated']} photos that nobody rated, is the answer of {teacher['name']} (SHA-256 "
+            f"{teacher['sha256']}), whose errors it learns too. The figures are of people's ratings alone."
+        ),
+    )
 
 
 def _decision_sentences(evaluation: Evaluation) -> tuple[str, ...]:

@@ -12,12 +12,12 @@ from training.heads.evaluation import LABELS
 from training.heads.folder import CARD, SavedHead, load
 from training.heads.served import joined
 from training.publish.bundle import Bundle
-from training.publish.engines import ENGINES, ONNXRUNTIME, outputs_of
 from training.publish.manifest import Evidence
 from training.publish.parity import compare
 from training.publish.release import Candidate, metrics_of
 from training.runs.run import QUALITY, spec_of
 from training.serving.decision import decider
+from training.serving.engines import ENGINES, ONNXRUNTIME, outputs_of
 from training.serving.files import FP32_FILE
 
 #: Largest difference of a score between scikit-learn on torch's features and the whole graph.

@@ -11,12 +11,12 @@ from torch import nn
 from training.evaluation.outcome import plain
 from training.models.served import ServedBrand, ServedQuality
 from training.models.spec import ModelSpec
-from training.publish.engines import ENGINES, ONNXRUNTIME, OPENVINO, OPENVINO_AVX2, outputs_of, outputs_on_avx2
 from training.publish.export import MAX_BATCH, export
 from training.publish.int8 import to_int8
 from training.publish.parity import Parity, compare, torch_engine
 from training.publish.precisions import plain_weights, rounded, stored_small, to_fp16
 from training.serving.decision import decider
+from training.serving.engines import ENGINES, ONNXRUNTIME, OPENVINO, OPENVINO_AVX2, outputs_of, outputs_on_avx2
 from training.serving.files import FP16_FILE, FP32_FILE, INT8_FILE, TOLERANCES
 
 #: Parity is measured on this many photos, int8 ranges on fewer.

@@ -14,9 +14,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from training.errors import ExportError
-from training.publish.engines import onnxruntime_engine
 from training.publish.parity import difference, torch_engine
 from training.publish.precisions import stored_small
+from training.serving.engines import onnxruntime_engine
 
 OPSET = 20
 #: Largest difference of any output from torch's, which computes the same in another order.

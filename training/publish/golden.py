@@ -18,8 +18,8 @@ from training.data.decode import Decoded, Geometry, decode, square
 from training.data.samples import SAMPLES, compose_sample
 from training.models.spec import ModelSpec
 from training.publish.bundle import Bundle
-from training.publish.engines import ENGINES, ONNXRUNTIME, OPENVINO, outputs_of
 from training.publish.parity import difference
+from training.serving.engines import ENGINES, ONNXRUNTIME, OPENVINO, outputs_of
 from training.serving.files import FP16_FILE, FP32_FILE, PLAN_FILE, TOLERANCES
 
 FOLDER: Final = "golden"

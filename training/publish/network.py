@@ -49,7 +49,7 @@ def _made_by(run: Run) -> dict[str, Any]:
     result, environment = run.result(), run.environment()
     return {
         "run": run.name,
-        "recipe": run.recipe().model_dump(mode="json", exclude={"data": {"root", "cache"}}),
+        "recipe": run.recipe().model_dump(mode="json", exclude={"data": {"root", "cache"}, "teacher": {"path"}}),
         "result": {name: value for name, value in result.items() if name != "run"},
         "environment": {name: value for name, value in environment.items() if name != "command"},
     }

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.publish.engines import Engine
+from training.serving.engines import Engine
 from training.serving.files import LEAST_AGREEMENT
 from training.statistics import Ints
 

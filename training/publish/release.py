@@ -15,9 +15,9 @@ from training.evaluation.quality import QualityView
 from training.models.spec import ModelSpec
 from training.publish import gate
 from training.publish.bundle import Bundle
-from training.publish.engines import onnxruntime_engine, outputs_of
 from training.publish.manifest import Evidence, read_manifest
 from training.publish.repository import publish, versions, write_graphs
+from training.serving.engines import onnxruntime_engine, outputs_of
 from training.serving.files import FP32_FILE
 from training.statistics import Texts
 

@@ -18,17 +18,21 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class RatedSource(Part):
-    """Photos that people rated, to which code may add damaged copies."""
+class CopiedSource(Part):
+    """Photos to which code may add damaged copies."""
 
     damaged: Annotated[int, Field(ge=0)] = Field(
         0, description="damaged copies of every training photo; the worse the damage, the lower the copy's rating"
     )
-    terms: str = Field("", description="what the photos' authors say of their use, for the model card")
     on_white: Share = Field(
         0.0,
         description="share of the training photos that are shown on white too, as packshots: rated alike, or damaged",
     )
+    terms: str = Field("", description="what the photos' authors say of their use, for the model card")
+
+
+class RatedSource(CopiedSource):
+    """Photos that people rated."""
 
 
 class RatingsSource(RatedSource):
@@ -79,6 +83,14 @@ class DamagedSource(Part):
     train: Count = Field(8000, description="damaged photos to train on")
     held_out: Count = Field(1200, description="damaged photos of val, and as many of test")
     on_white: Share = Field(0.0, description="share of the photos that is cut out and put on white, as packshots")
+
+
+class UnratedSource(CopiedSource):
+    """Photos that nobody rated, to train on alone: the recipe's teacher rates them and their copies."""
+
+    kind: Literal["unrated"]
+    path: Path | None = Field(None, description="folder of photos; scenes drawn by code where absent")
+    scenes: Annotated[int, Field(ge=0)] = Field(400, description="drawn scenes")
 
 
 class FoldersSource(Part):
@@ -142,6 +154,7 @@ Source = Annotated[
     | KoniqSource
     | SpaqSource
     | DamagedSource
+    | UnratedSource
     | FoldersSource
     | FlickrLogosSource
     | OpenImagesSource
@@ -313,6 +326,15 @@ class Train(Stage):
         return self
 
 
+class Teacher(Part):
+    """A quality model whose answers are labels of the photos to train on (distillation)."""
+
+    path: Path = Field(description="folder of a published version, such as triton_models/photo_quality/2, or of a run")
+    share: Share = Field(
+        0.5, description="of the teacher's answer in the labels of photos that people rated; unrated ones have no other"
+    )
+
+
 class Recipe(Part):
     """A whole run."""
 
@@ -320,7 +342,16 @@ class Recipe(Part):
     summary: str = Field("", description="purpose of the recipe, one line")
     seed: int = Field(0, description="of initial weights, sampling order and augmentation")
     data: Data = Field(description="photos")
+    teacher: Teacher | None = Field(None, description="a model to learn from beside the ratings (quality)")
     model: Model = Field(Model(), description="network")
     augment: Augment = Field(Augment(), description="augmentation")
     loss: Loss = Field(Loss(), description="loss")
     train: Train = Field(Train(), description="loop")
+
+    @model_validator(mode="after")
+    def _taught_where_it_can_be(self) -> Self:
+        if self.teacher and self.task != "quality":
+            raise ValueError("a teacher is for quality models: leave teacher out")
+        if not self.teacher and any(isinstance(source, UnratedSource) for source in self.data.sources):
+            raise ValueError("nobody rated the photos of a source of kind unrated: name a model in teacher.path")
+        return self

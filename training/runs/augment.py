@@ -26,6 +26,9 @@ def views(rng: np.random.Generator, stored: Tensor, augment: Augment, px: int) -
     if augment.least_zoom >= 1 and augment.turn_deg == 0 and augment.aspect == 0 and stored.shape[-1] == px:
         photos = stored.float() / 255
         return torch.where(_mirrored(rng, augment, count), photos.flip(3), photos)
+    if augment.turn_deg == 0 and augment.aspect == 0:
+        photos = _cuts(rng, stored, augment.least_zoom, px)
+        return torch.where(_mirrored(rng, augment, count), photos.flip(3), photos)
     zoom = _vector(rng, augment.least_zoom, 1.0, count)
     stretch = _vector(rng, -augment.aspect, augment.aspect, count).exp().sqrt()
     wide, tall = (zoom * stretch).clamp(max=1), (zoom / stretch).clamp(max=1)
@@ -37,6 +40,17 @@ def views(rng: np.random.Generator, stored: Tensor, augment: Augment, px: int) -
     grid = functional.affine_grid(theta, [count, 3, px, px], align_corners=False)
     seen = functional.grid_sample(stored.float(), grid, padding_mode="reflection", align_corners=False)
     return seen.div_(255).clamp_(0, 1)
+
+
+def _cuts(rng: np.random.Generator, stored: Tensor, least_zoom: float, px: int) -> Tensor:
+    """Squares of random place and size, resized as the service does, so that grain and sharpness stay what they are."""
+    whole, made = stored.shape[-1], torch.empty((len(stored), 3, px, px))
+    for index, photo in enumerate(stored):
+        side = max(1, round(whole * float(rng.uniform(least_zoom, 1))))
+        top, left = (int(rng.integers(whole - side + 1)) for _ in range(2))
+        cut = photo[None, :, top : top + side, left : left + side]
+        made[index] = functional.interpolate(cut, (px, px), mode="bilinear", antialias=True)[0]
+    return made / 255
 
 
 def _mirrored(rng: np.random.Generator, augment: Augment, count: int) -> Tensor:

@@ -25,6 +25,7 @@ from training.runs.looks import looks
 from training.runs.loop import Trainer
 from training.runs.memory import keep_memory
 from training.runs.run import BEGAN_WITH, FINAL, Run, began_with, geometry_of
+from training.runs.teacher import taught
 from training.runs.track import NO_TRACKER, tracker
 
 
@@ -139,7 +140,7 @@ def _manifest(run: Run, recipe: Recipe, process: Process, console: Console) -> M
     if process.leads and not run.data_file.is_file():
         environment = {**training_environment(), BEGAN_WITH: began_with(recipe.model)}
         checkpoint.write_text(run.environment_file, json.dumps(environment, indent=2) + "\n")
-        made = assemble(recipe, console, looks(recipe, console))
+        made = taught(assemble(recipe, console, looks(recipe, console)), recipe, console)
         for line in made.remarks():
             console.print(line, style="yellow", highlight=False)
         checkpoint.write_text(run.data_file, json.dumps(made.as_json(), indent=1) + "\n")

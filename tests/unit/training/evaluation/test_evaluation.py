@@ -277,6 +277,17 @@ def test_the_page_needs_nothing_beside_it_and_repeats_every_figure(brands: Evalu
         assert "Human grades would need" in page
 
 
+def test_the_card_of_a_taught_model_names_its_teacher_and_others_name_none(grades: Evaluation) -> None:
+    data = {"teacher": {"name": "photo_quality/2", "sha256": "ab12", "share": 0.5, "unrated": 7}}
+    recipe = {"data": {"sources": [{"kind": "ratings"}, {"kind": "unrated"}]}}
+    taught = markdown("card", sections(grades, recipe, data, {}))
+    assert "50% of the label of a photo to train on" in taught
+    assert "7 photos that nobody rated" in taught
+    assert "photo_quality/2 (SHA-256 ab12)" in taught
+    assert "photos that nobody rated, whose licence is for their owner to state" in taught
+    assert "taught this one" not in markdown("card", sections(grades, recipe, {}, {}))
+
+
 def on_strangers(right: float, strangers: int) -> Evaluation:
     """120 test photos that share a series with training, all recognised, and others, recognised with a probability."""
     net, (images, labels) = Colours(), brand_photos(2, 400)

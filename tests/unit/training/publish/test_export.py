@@ -11,10 +11,10 @@ from training.models.efficientnet_lite import EfficientNetLite, Head
 from training.models.networks import build
 from training.models.resnet10 import ResNet10
 from training.models.served import ServedBrand, ServedQuality, deployable, normalise
-from training.publish.engines import onnxruntime_engine
 from training.publish.export import SHAPE_NODES, export
 from training.publish.parity import difference, torch_engine
 from training.recipes.recipe import Model
+from training.serving.engines import onnxruntime_engine
 
 WIDTHS = (8, 8, 16, 16)
 

@@ -15,8 +15,8 @@ from consumer.imaging.limits import PrepareLimits
 from training.models.spec import ModelSpec
 from training.publish import golden
 from training.publish.bundle import Bundle
-from training.publish.engines import ENGINES
 from training.publish.parity import Parity
+from training.serving.engines import ENGINES
 from training.serving.files import FP16_FILE, INT8_FILE
 
 SPEC = ModelSpec("toy", (("score", 1), ("levels", 2)), "levels", ("acme", "no_logo"), 64)

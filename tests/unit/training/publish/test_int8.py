@@ -19,9 +19,9 @@ from torch.nn import functional
 from training.models.networks import Renormalised
 from training.models.resnet10 import ResNet10
 from training.models.served import ServedBrand, deployable
-from training.publish.engines import ENGINES, outputs_of, outputs_on_avx2
 from training.publish.export import export
 from training.publish.int8 import pair_sums, to_int8
+from training.serving.engines import ENGINES, outputs_of, outputs_on_avx2
 from training.serving.files import INT8_FILE
 
 LABELS = 7

@@ -23,7 +23,6 @@ from training.models.served import deployable
 from training.models.spec import ModelSpec
 from training.publish import gate
 from training.publish.bundle import ALL_FILES, Bundle, make
-from training.publish.engines import ENGINES, outputs_of
 from training.publish.export import check_graph
 from training.publish.manifest import Evidence, read_manifest
 from training.publish.parity import compare
@@ -31,6 +30,7 @@ from training.publish.precisions import plain_weights, stored_small
 from training.publish.release import Candidate, decide, release
 from training.publish.repository import versions
 from training.serving.decision import decider
+from training.serving.engines import ENGINES, outputs_of
 from training.serving.files import FP16_FILE, FP32_FILE, INT8_FILE
 from training.statistics import error_by_chance, softmax, top_reliability, wilson
 

@@ -16,6 +16,7 @@ NAMES = [
     "my-quality",
     "quality-cpu",
     "quality-rated",
+    "quality-resnet",
     "resnet18-gpu",
     "resnet50-gpu",
 ]

@@ -88,6 +88,26 @@ def test_no_change_is_no_change() -> None:
     assert torch.equal(worn(rng, recoloured(rng, views(rng, stored, still, 32), still), still), stored.float() / 255)
 
 
+def test_a_stored_square_becomes_what_the_service_would_resize_it_to() -> None:
+    still = Augment(least_zoom=1.0, aspect=0.0, turn_deg=0.0)
+    stored = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 90, 90), np.uint8))
+    seen = views(np.random.default_rng(0), stored, still, 32) * 255
+    for photo, made in zip(stored, seen, strict=True):
+        served = Image.fromarray(photo.permute(1, 2, 0).numpy()).resize((32, 32), Image.Resampling.BILINEAR)
+        assert np.abs(np.asarray(served, np.float32) - made.permute(1, 2, 0).numpy()).max() <= 1
+
+
+def test_upright_cuts_lie_within_the_stored_square_and_differ() -> None:
+    columns = torch.arange(200, dtype=torch.uint8).expand(40, 3, 200, 200)
+    cuts = views(np.random.default_rng(1), columns, Augment(least_zoom=0.5, aspect=0.0, turn_deg=0.0), 20) * 255
+    left, right = cuts[:, 0, 0, 0], cuts[:, 0, 0, -1]
+    assert ((left >= 0) & (right < 200)).all()
+    widths = (right - left) / 19 * 20
+    assert 98 <= widths.min() < 130
+    assert 170 < widths.max() <= 201
+    assert left.max() > 60
+
+
 def test_a_scrambled_photo_has_the_same_pixels() -> None:
     photos, targets = torch.rand(2, 3, 32, 32), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     before = photos.clone()

@@ -13,13 +13,13 @@ from training.errors import RecipeError
 from training.evaluation.run import CARD, evaluate, write
 from training.evaluation.thresholds import Target
 from training.models.served import normalise
-from training.publish.engines import onnxruntime_engine
 from training.publish.network import bundle_of
 from training.recipes.files import load, parse
 from training.recipes.recipe import Model
 from training.runs import start as starting
 from training.runs.run import BEGAN_WITH, Run, began_with, load_model
 from training.runs.start import start, train
+from training.serving.engines import onnxruntime_engine
 
 QUIET = Console(quiet=True)
 

@@ -71,7 +71,7 @@ def outputs_on_avx2(model: onnx.ModelProto, images: NDArray[np.uint8]) -> list[n
         folder = Path(place)
         (folder / _MODEL).write_bytes(model.SerializeToString())
         np.save(folder / _PHOTOS, images)
-        argv = [sys.executable, "-m", "training.publish.engines", place]
+        argv = [sys.executable, "-m", "training.serving.engines", place]
         done = subprocess.run(argv, env=os.environ | _LIMIT, capture_output=True, text=True, check=False)  # noqa: S603 - this module
         if done.returncode:
             raise ExportError(f"OpenVINO limited to AVX2 ended with {done.returncode}: {done.stderr.strip()[-500:]}")
