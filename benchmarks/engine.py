@@ -18,7 +18,7 @@ def backend() -> ModuleType:
     """What a version imports from Triton: a request is its tensor, a response its outputs or its error."""
     utils = ModuleType("triton_python_backend_utils")
     utils.get_input_tensor_by_name = lambda request, _name: request
-    utils.Tensor = SimpleNamespace(from_dlpack=lambda _name, values: values)
+    utils.Tensor = lambda _name, values: values
     utils.TritonError = RuntimeError
     utils.InferenceResponse = lambda output_tensors=(), error=None: error or output_tensors
     return utils
@@ -47,13 +47,14 @@ def main() -> None:
     folder, side, batch, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     model = served(folder, side)
     images = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+    request = SimpleNamespace(as_numpy=lambda: images)
     for _ in range(3):
-        (answer,) = model.execute([images])
+        (answer,) = model.execute([request])
         if isinstance(answer, RuntimeError):
             raise answer
     count, began, used = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - began < seconds:
-        model.execute([images])
+        model.execute([request])
         count += batch
     print(json.dumps([count, time.perf_counter() - began, time.process_time() - used]))
 

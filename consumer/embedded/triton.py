@@ -135,8 +135,14 @@ def _backends(folder: Path, server: Path, stub: Path) -> Path:
     """Lays out a backend folder with the stub beside the backend library; the wheel keeps one stub per Python."""
     backend = folder / "backends" / "python"
     backend.mkdir(parents=True)
+    packages, _ = packages_of(servers_environment())
+    numpy2 = any(packages.glob("numpy-2.*.dist-info"))
     for file in (server.parents[1] / "backends" / "python").iterdir():
-        (backend / file.name).symlink_to(file)
+        if numpy2 and file.name == "triton_python_backend_utils.py":
+            patch = Path(__file__).with_name("numpy2.py")
+            (backend / file.name).write_bytes(file.read_bytes() + b"\n\n" + patch.read_bytes())
+        else:
+            (backend / file.name).symlink_to(file)
     lay_out_stub(stub, backend / stub.name)
     return backend.parent
 

@@ -68,6 +68,7 @@ def double(triton: Triton, model: str = "tiny") -> list[float]:
     with triton_client.InferenceServerClient(triton.grpc_url) as client:
         tensor = triton_client.InferInput("x", [1, 4], "FP32")
         tensor.set_data_from_numpy(np.ones((1, 4), np.float32))
+        # Empty with numpy 2 in the servers' environment: the stub was built against numpy 1.
         result = client.infer(model, [tensor], client_timeout=_TIMEOUT_S)
         return [float(value) for value in result.as_numpy("y")[0]]
 

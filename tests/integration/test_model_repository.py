@@ -1,4 +1,4 @@
-"""The shipped model repository, served by a real Triton with the `cpu` variant."""
+"""The shipped model repository, served by a real Triton with the `cpu` variant, under numpy 1 and 2."""
 
 import hashlib
 import json
@@ -11,17 +11,44 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
-from consumer.embedded.triton import Triton
+from consumer.embedded.paths import packages_of, servers_environment
+from consumer.embedded.servers import Servers
 from training.serving.engines import ENGINES
 
 REPOSITORY = Path(__file__).parents[2] / "triton_models"
 OUTPUTS = {"photo_quality": ["quality_score", "quality_levels"], "brand_logo": ["brand_probs"]}
 
 
-@pytest.fixture(scope="module")
-def client(triton: Triton) -> Iterator[triton_grpc.InferenceServerClient]:
+def with_numpy_2(folder: Path) -> Path:
+    """A servers' environment like the real one, with the numpy that the service itself runs with."""
+    real = servers_environment()
+    packages, _ = packages_of(real)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to((real / "bin" / "python").resolve())
+    (folder / "bin" / "python3").symlink_to("python")
+    (folder / "pyvenv.cfg").symlink_to(real / "pyvenv.cfg")
+    own = folder / packages.relative_to(real)
+    own.mkdir(parents=True)
+    numpy = Path(np.__file__).parents[1].glob("numpy*")
+    for part in (*(part for part in packages.iterdir() if not part.name.startswith("numpy")), *numpy):
+        (own / part.name).symlink_to(part)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["installed", "2"])
+def client(
+    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[triton_grpc.InferenceServerClient]:
+    """A Triton whose stubs have the numpy of the servers' environment, and one with numpy 2, whose log stays clean."""
+    if request.param == "installed":
+        triton = request.getfixturevalue("triton")
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TAGGER_SERVERS_ENV", str(with_numpy_2(tmp_path_factory.mktemp("servers"))))
+            triton = servers.start_triton(REPOSITORY, name="numpy2")
     with triton_grpc.InferenceServerClient(triton.grpc_url) as connected:
         yield connected
+    assert "Traceback" not in triton.log_path.read_text()
 
 
 def side_of(client: triton_grpc.InferenceServerClient, model: str) -> int:
