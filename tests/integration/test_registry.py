@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import Message
@@ -164,7 +165,7 @@ def test_schemas_are_registered_once_and_a_change_that_breaks_is_refused(
     levels = {kind: client.get_compatibility(subject_of(world, kind)) for kind in (TAGGED, UPLOADED, DELETED)}
     assert levels == {TAGGED: "FORWARD", UPLOADED: "BACKWARD", DELETED: "BACKWARD"}
 
-    def changed(kind: str) -> schemas.Schema:
+    def changed(kind: str) -> dict[str, Any]:
         schema = schemas.schema_of(kind)
         if kind == UPLOADED:
             schema["required"] = [*schema["required"], "place"]
