@@ -143,7 +143,14 @@ class World:
         self.send(photo_id, events.encode(event), events.DELETED)
 
     def send(
-        self, key: str, value: bytes, kind: str, *, partition: int = -1, headers: dict[str, bytes] | None = None
+        self,
+        key: str,
+        value: bytes,
+        kind: str,
+        *,
+        partition: int = -1,
+        headers: dict[str, bytes] | None = None,
+        at_ms: int = 0,
     ) -> None:
         self.producer.produce(
             self.settings.kafka.uploads_topic,
@@ -151,6 +158,7 @@ class World:
             key,
             partition=partition,
             headers={"ce_type": kind.encode(), **(headers or {})},
+            timestamp=at_ms,
         )
         self.producer.flush(10)
 

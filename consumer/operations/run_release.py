@@ -171,9 +171,11 @@ def _since(settings: Settings, run: Run) -> dict[Partition, range]:
     """
     kafka = settings.kafka
     with TopicReader(kafka.bootstrap_servers, kafka.extra, [kafka.uploads_topic]) as reader:
-        if run.topic != kafka.uploads_topic:
-            return reader.ranges(run.at)
         held, stops = reader.ranges(), _stops(settings, run)
+        if run.topic != kafka.uploads_topic:
+            # By offsets, since senders' clocks decide the times; by time where the service had no position yet.
+            stops = {key: each.start for key, each in reader.ranges(run.at).items()}
+            stops |= {(kafka.uploads_topic, span.partition): span.start for span in run.live}
     return {key: range(max(each.start, stops.get(key, each.start)), each.stop) for key, each in held.items()}
 
 

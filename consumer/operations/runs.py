@@ -62,6 +62,7 @@ async def prepare(settings: Settings, wish: Wish, plan: Plan, reason: str, run_i
     now, spans = datetime.now(UTC), await asyncio.to_thread(_spans, settings, topic, plan)
     if plan.kind != "replay" and not plan.follow and not sum(map(len, spans)):
         raise NotFound(f"{topic} has no records in this range")
+    live = () if topic == kafka.uploads_topic else await asyncio.to_thread(_live, settings)
     return Run(
         run_id=run_id or f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(_RANDOM_BYTES)}",
         kind=plan.kind,
@@ -77,6 +78,16 @@ async def prepare(settings: Settings, wish: Wish, plan: Plan, reason: str, run_i
         by=release_log.author(),
         at=now,
         reason=reason,
+        live=live,
+    )
+
+
+def _live(settings: Settings) -> tuple[Span, ...]:
+    """Where the service is in the uploads: all below was judged under the release in force."""
+    reached = run_log.positions(settings.kafka, settings.kafka.group_id)
+    topic = settings.kafka.uploads_topic
+    return tuple(
+        Span(partition, offset, None) for (name, partition), offset in sorted(reached.items()) if name == topic
     )
 
 

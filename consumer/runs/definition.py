@@ -123,6 +123,8 @@ class Run:
     rolled_back: int | None = None
     #: What happened to it, one line for each.
     history: tuple[str, ...] = ()
+    #: Where the service was in the uploads then, if another topic is read; a promotion judges again from there.
+    live: tuple[Span, ...] = ()
 
     @property
     def follows(self) -> bool:

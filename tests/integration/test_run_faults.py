@@ -1,19 +1,22 @@
 """Runs as they go wrong: two operators at once, commands that were cut off, logs and positions that are gone."""
 
 import asyncio
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from consumer import events
 from consumer.errors import DependencyDown, NotFound, Refused, SettingsError
 from consumer.operations import promotion, run_count, run_diff, run_log, run_release, runs
 from consumer.operations.runs import Plan
 from consumer.runs.definition import Run, Selection
 from consumer.service import release_log
 from tests.change_bench import FIRST, SECOND, ChangeBench
-from tests.harness import eventually
+from tests.harness import by_key, eventually
 
 
 def ask(change: ChangeBench, question: str, *subject: Any) -> None:
@@ -223,3 +226,21 @@ async def test_a_dry_run_counts_the_photos_that_are_meant(change: ChangeBench) -
     lower = promotion.Wish(good_threshold=0.2)
     assert await counted(lower, kind="retag") == 20
     assert await counted(lower, kind="retag", selection=chosen) == 2
+
+
+async def test_what_came_since_a_run_for_thresholds_began_is_judged_again_by_any_clock(change: ChangeBench) -> None:
+    async with change.world.service(change.settings) as service:
+        change.upload(4)
+        await change.tagged(service)
+        await eventually(lambda: sum(span.start for span in runs._live(change.settings)) == 4)
+        run = await change.run(promotion.Wish(good_threshold=0.2), kind="retag")
+        change.world.photos.answers["late"] = change.photo(5)
+        event = events.PhotoUploaded("late", f"{change.world.photos.url}/late", datetime.now(UTC))
+        change.world.send("late", events.encode(event), events.UPLOADED, at_ms=1_000)
+        change.sent += 1
+        await change.tagged(service)
+        assert (await change.work(run)).complete
+        applied = await change.promote(run, forced=True)
+        assert (applied.written, applied.closing.outcomes["tagged"]) == (4, 1)
+    newest = {key: json.loads(record.value()) for key, record in by_key(change.world.tags()).items()}
+    assert {tags["version"].split(".")[1] for tags in newest.values()} == {"000002"}
