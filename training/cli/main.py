@@ -48,6 +48,10 @@ def demo_models(
             console.print(f"  more training would fix: {weakness}")
     if any(version.weak for version in published):
         console.print("train longer: photo-trainer demo-models --steps 3000")
+    console.print(
+        "the quality model knows damage alone, no opinions: with ratings of people, photo-trainer train quality-rated "
+        "--data FOLDER, then photo-trainer publish"
+    )
 
 
 @app.command()

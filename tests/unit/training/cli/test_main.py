@@ -30,6 +30,7 @@ def test_demo_models_publishes_both_models_from_nothing(tmp_path: Path) -> None:
     done = trainer("demo-models", "--quick", "--repository", str(tmp_path), "--runs", str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr
     assert "accuracy_always_no_logo" in done.stdout
+    assert "no opinions: with ratings of people, photo-trainer train quality-rated" in " ".join(done.stdout.split())
     for model in ("brand_logo", "photo_quality"):
         text = (tmp_path / model / "1" / "MANIFEST.json").read_text()
         assert str(tmp_path) not in text
