@@ -3,11 +3,11 @@
 ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS packages
-COPY requirements/s3.txt requirements/otel.txt /tmp/
+COPY requirements/s3.txt requirements/otel.txt requirements/registry.txt /tmp/
 # The list is complete, so --no-deps: what is not pinned is not installed. Wheels only: no compiler is needed.
 RUN python -m venv --without-pip /opt/tagger \
  && pip --disable-pip-version-check --python /opt/tagger/bin/python install \
-        --no-cache-dir --no-deps --only-binary=:all: -r /tmp/s3.txt -r /tmp/otel.txt
+        --no-cache-dir --no-deps --only-binary=:all: -r /tmp/s3.txt -r /tmp/otel.txt -r /tmp/registry.txt
 COPY deploy/probe /opt/tagger/bin/probe
 COPY consumer /opt/tagger/app/consumer
 RUN printf '#!/opt/tagger/bin/python\nfrom consumer.cli.main import main\n\nmain()\n' > /opt/tagger/bin/photo-tagger \

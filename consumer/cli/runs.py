@@ -117,18 +117,26 @@ def retag(
 
 @app.command(name="list")
 @asks
-def list_() -> None:
-    """List the runs; JSON lines in a pipe."""
+def list_(
+    *,
+    ended: Annotated[bool, typer.Option("--ended", help="ended replays, too: those of the last week")] = False,
+) -> None:
+    """List the runs, but for replays that have ended; JSON lines in a pipe."""
     from consumer.operations import run_log  # noqa: PLC0415 - as in `start`
 
     with explained():
         loaded = settings.load()
-        runs = list(run_log.read_all(loaded.kafka).values())
-    if not runs:
+        found = run_log.read_all(loaded.kafka).values()
+    runs = [run for run in found if ended or not run.is_ended_replay]
+    if not found:
         err.print(f"no runs in {loaded.kafka.runs_topic}; begin one: photo-tagger runs start --help", style="yellow")
+    if len(runs) < len(found):
+        err.print(f"replays that have ended: {len(found) - len(runs)}; with them: --ended")
     if not out.is_terminal:
         for run in runs:
             echo_json(_row(run))
+        return
+    if not runs:
         return
     table = columns("run", "state", "kind", "candidate", "over", "by", "why")
     for run in runs:

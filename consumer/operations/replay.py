@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -15,7 +15,7 @@ from consumer.errors import SettingsError
 from consumer.events import format_time
 from consumer.kafka.offsets import Partition
 from consumer.kafka.plans import FixedRanges
-from consumer.operations import run_work, runs
+from consumer.operations import run_log, run_work, runs
 from consumer.operations.live_traffic import LiveTraffic
 from consumer.operations.promotion import Wish
 from consumer.operations.runs import Plan
@@ -28,6 +28,8 @@ from consumer.settings import Settings
 from consumer.telemetry import Log
 
 _PROGRESS_S: Final = 0.2
+#: For how long ended replays are listed: as long as Kafka keeps the positions of their groups.
+_LISTED: Final = timedelta(days=7)
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,6 +48,8 @@ class ReplayResult:
 async def begin(settings: Settings, since: datetime, until: datetime, name: str | None = None) -> Run:
     """Writes the run of a replay of the records between two times, whose end offsets are fixed now.
 
+    Ended replays that were started a week or more before it are deleted.
+
     Each record from the first one in the range of times on is looked at, since senders' clocks decide the times and not
     the order of the log.
 
@@ -60,6 +64,7 @@ async def begin(settings: Settings, since: datetime, until: datetime, name: str 
     plan = Plan("replay", None if since <= _BEGINNING else since, until)
     run = await runs.prepare(settings, Wish(), plan, "replay", name)
     await asyncio.to_thread(runs.start, settings, run)
+    await asyncio.to_thread(run_log.forget_replays, settings.kafka, run.at - _LISTED)
     return run
 
 

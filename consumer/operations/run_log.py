@@ -18,7 +18,7 @@ from consumer.kafka.scan import Scan, TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from consumer.runs import answers, definition
 from consumer.runs.answers import Answer
-from consumer.runs.definition import Run, State
+from consumer.runs.definition import WORKED_ON, Run, State
 from consumer.runs.figures import WorkSpan
 from consumer.service import release_log
 from consumer.settings.sections import KafkaSettings
@@ -87,13 +87,40 @@ def moved_to(run: Run, state: State, what: str, **changes: object) -> Run:
     return moved
 
 
+def complete(kafka: KafkaSettings, run: Run) -> Run:
+    """Notes that nothing of a run is left to judge, unless something else became of it; the run as it is then.
+
+    Its positions tell that only for as long as Kafka keeps them, seven days unless it is told otherwise.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
+    now = read_all(kafka).get(run.run_id)
+    if now is None or now.state not in WORKED_ON:
+        return now or run
+    now = moved_to(now, "complete", "complete")
+    save(kafka, now)
+    return now
+
+
+def forget_replays(kafka: KafkaSettings, before: datetime) -> None:
+    """Deletes the ended replays that were started before a time: their positions are gone, too, or go by themselves.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
+    for run in read_all(kafka).values():
+        if run.is_ended_replay and run.at < before:
+            _send(kafka, NewRecord(kafka.runs_topic, run.run_id.encode(), None))
+
+
 def require_open(run: Run) -> None:
     """Refuses a run that has ended.
 
     Raises:
         Refused: it was cancelled, promoted or rolled back.
     """
-    if run.state not in {"started", "paused"}:
+    if run.state not in {*WORKED_ON, "complete"}:
         raise Refused(f"run {run.run_id} is {run.state}: start another one")
 
 
@@ -103,6 +130,8 @@ def done(kafka: KafkaSettings, run: Run) -> int:
     Raises:
         DependencyDown: Kafka does not answer.
     """
+    if run.state == "complete":
+        return run.total
     at = positions(kafka, run.group(kafka.group_id))
     return sum(_done(at.get((run.topic, span.partition), span.start), span) for span in run.spans)
 

@@ -18,7 +18,7 @@ from consumer.operations.run_progress import Progress, Told, Worked
 from consumer.operations.runs import times_ms
 from consumer.runs import answers
 from consumer.runs.answers import Answer
-from consumer.runs.definition import Run
+from consumer.runs.definition import WORKED_ON, Run
 from consumer.settings import Settings
 
 _LOOK_S: Final = 1.0
@@ -42,12 +42,12 @@ def retag(settings: Settings, run: Run, told: Told, stopping: threading.Event) -
             job.commit()
             while (now := job.tell()).state == "paused" and not stopping.wait(_LOOK_S):
                 pass
-            if now.state not in {"started", "paused"} or stopping.is_set():
+            if now.state not in WORKED_ON or stopping.is_set():
                 return Worked(now, complete=False, outcomes=job.outcomes)
             next_s = monotonic() + _LOOK_S
         job.decide(records, behind)
     job.finish()
-    return Worked(job.tell(), complete=True, outcomes=job.outcomes)
+    return Worked(run_log.complete(settings.kafka, job.tell()), complete=True, outcomes=job.outcomes)
 
 
 class _Retag:

@@ -18,7 +18,7 @@ from consumer.operations.live_traffic import LiveTraffic
 from consumer.operations.run_progress import Progress, Told, Worked
 from consumer.operations.run_retag import retag
 from consumer.operations.runs import times_ms
-from consumer.runs.definition import Run
+from consumer.runs.definition import WORKED_ON, Run
 from consumer.service.replay_sink import ReplaySink
 from consumer.service.run import Service
 from consumer.service.run_sink import RunSink
@@ -60,8 +60,9 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
         DependencyDown: Kafka does not say what becomes of the run.
     """
     run_log.require_open(run)
-    if not run.follows and not run.total:
-        return Worked(run, complete=True, outcomes={})
+    if run.state == "complete" or not (run.follows or run.total):
+        ended = await asyncio.to_thread(run_log.complete, settings.kafka, run)
+        return Worked(ended, complete=True, outcomes={})
     if run.kind != "replay":
         await asyncio.to_thread(run_log.require_answers, settings.kafka, run)
     if run.kind == "retag":
@@ -110,11 +111,11 @@ async def _until_done(settings: Settings, service: Service, pace: Pace, run: Run
         outcomes = service.outcomes()
         rate = sum(outcomes.values()) / max(monotonic() - began_s, _LOOK_S)
         told(Progress(done, run.total, round(rate, 1), outcomes))
-        if state is None or state.state not in {"started", "paused"}:
+        if state is None or state.state not in WORKED_ON:
             return False, state or run
         run = state
         if not run.follows and done >= run.total:
-            return True, run
+            return True, await wait("kafka", partial(asyncio.to_thread, run_log.complete, settings.kafka, run))
         # Live photos come first: a backlog of them is worked off before this goes on.
         held = run.state == "paused" or (
             settings.service.replay_yields and pace.live.lag > settings.service.max_in_flight

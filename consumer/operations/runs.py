@@ -15,7 +15,7 @@ from consumer.kafka.scan import TopicReader
 from consumer.operations import promotion, run_log
 from consumer.operations.promotion import Wish
 from consumer.releases import Numbered, in_force
-from consumer.runs.definition import Kind, Run, Selection, Span
+from consumer.runs.definition import WORKED_ON, Kind, Run, Selection, Span
 from consumer.service import release_log
 from consumer.settings import Settings
 
@@ -116,11 +116,13 @@ def move(settings: Settings, run_id: str, action: str) -> Run:
 
     Raises:
         NotFound: there is no such run.
-        Refused: it has ended.
+        Refused: it has ended, or nothing of it is left to judge.
         DependencyDown: Kafka does not answer.
     """
     run = run_log.read(settings.kafka, run_id)
     run_log.require_open(run)
+    if run.state == "complete" and action != "cancel":
+        raise Refused(f"run {run_id} is complete: there is nothing left to {action}")
     states = {"pause": ("paused", "paused"), "resume": ("started", "resumed"), "cancel": ("cancelled", "cancelled")}
     state, what = states[action]
     if run.state == state:
@@ -139,7 +141,7 @@ def delete(settings: Settings, run_id: str) -> None:
         DependencyDown: Kafka does not answer, or a worker is at it.
     """
     run = run_log.read(settings.kafka, run_id)
-    if run.state in {"started", "paused"} and run.kind != "replay":
+    if run.state in WORKED_ON and run.kind != "replay":
         raise Refused(f"run {run_id} is {run.state}: cancel it first")
     chain = in_force(release_log.history(settings.kafka))
     promoted = run.promotion_in(chain)

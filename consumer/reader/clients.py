@@ -46,7 +46,7 @@ class TagReader:
     def get(self, photo_id: str) -> Tags | None:
         """The tags of one photo, None where it has none (yet) that can be read, or was deleted.
 
-        `Tags.probabilities` is empty: all probabilities are in the result topic only.
+        `Tags.probabilities` has those of its brands: all of them are in the result topic only.
 
         Raises:
             RedisError: Redis does not answer.

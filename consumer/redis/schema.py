@@ -105,7 +105,9 @@ def fields_of(decision: Tags | Deletion) -> dict[str, str]:
 
 
 def decision_of(photo_id: str, fields: Mapping[str, str]) -> Tags | Deletion | None:
-    """What a photo's hash holds: tags, without `probabilities`, or a deletion; None where there is no hash.
+    """What a photo's hash holds: tags, or a deletion; None where there is no hash.
+
+    The `probabilities` of tags are those of their brands: Redis keeps no others.
 
     Raises:
         ValueError: a field is missing or malformed: something else writes to these keys. The message names the key.
@@ -140,12 +142,13 @@ def _decision(photo_id: str, fields: Mapping[str, str]) -> Tags | Deletion:
         raise ValueError(f"version {version!r} cannot be compared")
     if fields.get("del") == "1":
         return Deletion(photo_id, version, source, moment)
-    brands = zip(names_in(fields["brands"]), _a(list, json.loads(fields["bs"])), strict=True)
+    named = zip(names_in(fields["brands"]), _a(list, json.loads(fields["bs"])), strict=True)
+    brands = tuple(Brand(name, _share(value)) for name, value in named)
     return Tags(
         photo_id=photo_id,
         quality=Quality(_share(fields["q"]), _LEVELS.index(fields["qc"]) + 1, fields["qg"] == "1"),
-        brands=tuple(Brand(name, _share(value)) for name, value in brands),
-        probabilities={},
+        brands=brands,
+        probabilities={each.brand: each.probability for each in brands},
         models={_text(name): _text(number) for name, number in _a(dict, json.loads(fields["m"])).items()},
         version=version,
         source=source,

@@ -109,7 +109,7 @@ class Store(AbstractAsyncContextManager["Store"]):
         """
         with self._failures.mapped():
             (present,) = await self._redis.run([("HGETALL", photo_key(photo_id))])
-        return None if is_wrong_type(present) else _with_probabilities(_readable(photo_id, present), None)
+        return None if is_wrong_type(present) else _readable(photo_id, present)
 
     async def newer(self, decision: Tags | Deletion) -> Tags | Deletion | None:
         """What Redis holds of a photo, if that `supersedes` a decision; nearly always None, which takes one HMGET.
@@ -259,13 +259,13 @@ def _escaped(part: bytes) -> str:
     return part.decode(errors="surrogateescape")
 
 
-def _with_probabilities(held: Tags | Deletion | None, decision: Tags | Deletion | None) -> Tags | Deletion | None:
-    """What Redis holds, with the probabilities of a decision if they belong to it, else with those of its brands."""
-    if not isinstance(held, Tags):
+def _with_probabilities(held: Tags | Deletion | None, decision: Tags | Deletion) -> Tags | Deletion | None:
+    """What Redis holds, with all probabilities if those of a decision belong to it."""
+    if not isinstance(held, Tags) or not isinstance(decision, Tags):
         return held
-    if isinstance(decision, Tags) and (held.source == decision.source or say_the_same(held, decision)):
+    if held.source == decision.source or say_the_same(held, decision):
         return replace(held, probabilities=decision.probabilities)
-    return replace(held, probabilities={brand.brand: brand.probability for brand in held.brands})
+    return held
 
 
 def _difference(

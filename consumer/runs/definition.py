@@ -16,7 +16,9 @@ from consumer.payloads import explain
 from consumer.releases import Numbered, Release
 from consumer.tags import Deletion, Tags
 
-State = Literal["started", "paused", "cancelled", "promoted", "rolled back"]
+State = Literal["started", "paused", "complete", "cancelled", "promoted", "rolled back"]
+#: States in which photos of a run may still be judged.
+WORKED_ON: Final = frozenset[State]({"started", "paused"})
 #: A replay is a run under the release in force whose answers are the tags.
 Kind = Literal["rescore", "retag", "replay"]
 
@@ -130,6 +132,11 @@ class Run:
     def follows(self) -> bool:
         """Whether it goes on until it is stopped."""
         return any(span.stop is None for span in self.spans)
+
+    @property
+    def is_ended_replay(self) -> bool:
+        """Whether it is a replay that is over: its answers are the tags, so that nothing more becomes of it."""
+        return self.kind == "replay" and self.state not in WORKED_ON
 
     @property
     def total(self) -> int:

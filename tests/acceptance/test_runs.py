@@ -34,12 +34,19 @@ async def test_a_run_from_its_start_to_its_deletion(change: ChangeBench, tmp_pat
         assert (begun["run"], begun["total"], begun["state"]) == ("half", 12, "started")
         assert begun["candidate"].startswith("photo_quality 1 is now photo_quality 2")
 
+        early = await command("delete", "half")
+        assert (early.returncode, "cancel it first" in early.stderr) == (8, True)
+
         worked = await command("work", "half")
         assert json.loads(worked.stdout) == {"run": "half", "complete": True, "outcomes": {"tagged": 12}}
         steps = [json.loads(line) for line in worked.stderr.splitlines() if '"run.progress"' in line]
         assert steps[-1]["done"] == steps[-1]["total"] == 12
         shown = await answer("show", "half")
-        assert (shown["done"], shown["judged"], shown["not_judged"]) == (12, 12, 0)
+        assert (shown["state"], shown["done"], shown["judged"], shown["not_judged"]) == ("complete", 12, 12, 0)
+        assert (await answer("list"))["state"] == "complete"
+        assert (await answer("work", "half")) == {"run": "half", "complete": True, "outcomes": {}}
+        paused = await command("pause", "half")
+        assert (paused.returncode, "is complete: there is nothing left to pause" in paused.stderr) == (8, True)
 
         written = await answer("diff", "half", "--output", "out")
         report = json.loads((tmp_path / written["report"]).read_text())
@@ -54,8 +61,6 @@ async def test_a_run_from_its_start_to_its_deletion(change: ChangeBench, tmp_pat
         assert len(refused.stderr.splitlines()) == 1
         change.check(1, "1")
 
-    early = await command("delete", "half")
-    assert (early.returncode, "cancel it first" in early.stderr) == (8, True)
     assert "cancelled" in (await command("cancel", "half")).stdout
     assert "deleted" in (await command("delete", "half")).stdout
     gone = await command("work", "half")

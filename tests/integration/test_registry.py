@@ -16,8 +16,8 @@ from consumer.embedded.servers import Servers
 from consumer.errors import DependencyDown, Refused
 from consumer.events import DELETED, TAGGED, UPLOADED, decode_tags, encode
 from consumer.kafka.registry import Registry, subjects
-from consumer.operations import schemas
 from consumer.operations.registration import register
+from consumer.operations.schemas import kinds
 from consumer.reader import Tags, Watch
 from consumer.settings import Settings
 from tests import registry_server
@@ -165,8 +165,8 @@ def test_schemas_are_registered_once_and_a_change_that_breaks_is_refused(
     levels = {kind: client.get_compatibility(subject_of(world, kind)) for kind in (TAGGED, UPLOADED, DELETED)}
     assert levels == {TAGGED: "FORWARD", UPLOADED: "BACKWARD", DELETED: "BACKWARD"}
 
-    def changed(kind: str) -> dict[str, Any]:
-        schema = schemas.schema_of(kind)
+    def changed(kind: str) -> kinds.Schema:
+        schema = kinds.schema_of(kind)
         if kind == UPLOADED:
             schema["required"] = [*schema["required"], "place"]
         return schema

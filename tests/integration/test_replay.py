@@ -1,6 +1,8 @@
 """Replay of a time range on a real Kafka: exact, bounded, and without effect where nothing is newer."""
 
 import asyncio
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,8 +12,10 @@ from consumer import events, telemetry
 from consumer.errors import SettingsError
 from consumer.events import PhotoUploaded
 from consumer.operations import replay as replaying
+from consumer.operations import run_log
 from consumer.operations.replay import ReplayResult
 from tests.harness import BLUE, BRIGHT, RED, World, dump, eventually
+from tests.harness_process import environment, photo_tagger
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -113,6 +117,24 @@ async def test_a_record_that_a_wrong_clock_stamped_cuts_nothing_off(world: World
 async def test_an_empty_range_ends_at_once(world: World, since: datetime) -> None:
     result, _ = await replay(world, since, since + timedelta(seconds=1))
     assert result == ReplayResult(0, {}, complete=True)
+
+
+async def test_an_ended_replay_is_told_as_complete_for_a_week_and_then_gone(world: World) -> None:
+    kafka, now = world.settings.kafka, datetime.now(UTC)
+    run = await replaying.begin(world.settings, BEGINNING, now, "today")
+    old = replace(run, at=now - timedelta(days=8))
+    kept = [replace(old, run_id="open"), replace(old, run_id="candidate", kind="rescore", state="complete")]
+    for each in (replace(old, run_id="ended", state="complete"), replace(old, run_id="left", state="cancelled"), *kept):
+        await asyncio.to_thread(run_log.save, kafka, each)
+    await replay(world, BEGINNING, now)
+    left = (await asyncio.to_thread(run_log.read_all, kafka)).values()
+    assert [each.run_id for each in left][:3] == ["open", "candidate", "today"]
+    assert [each.state for each in left] == ["started", "complete", "started", "complete"]
+    env = environment(world.settings)
+    listed, whole = [await asyncio.to_thread(photo_tagger, "runs", "list", *more, env=env) for more in ([], ["--ended"])]
+    assert [json.loads(line)["run"] for line in listed.stdout.splitlines()] == ["open", "candidate", "today"]
+    assert listed.stderr == "replays that have ended: 1; with them: --ended\n"
+    assert len(whole.stdout.splitlines()) == 4
 
 
 async def test_a_range_that_ends_before_it_starts_is_refused(world: World) -> None:

@@ -24,6 +24,8 @@ LONG_RUNNING = sorted(SERVICES.keys() - ONE_SHOT)
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
 #: Built for Kubernetes alone, with triton_models/ as its context.
 MODELS = ROOT / "deploy/models.Dockerfile"
+#: Whose lists the consumer's image installs.
+EXTRAS = ("s3", "otel", "registry")
 
 #: What `tritonserver --help` of 2.51 lists, less the deprecated ones.
 TRITON_FLAGS = """
@@ -163,15 +165,20 @@ def test_hadolint_would_find_something(tmp_path: Path) -> None:
     assert {"DL3006", "DL3003"} <= set(re.findall(r"DL\d+", hadolint(tmp_path / "Dockerfile").stdout))
 
 
-def test_the_consumers_image_installs_the_core_list_and_nothing_else() -> None:
+def test_the_consumers_image_installs_the_core_list_and_three_extras_and_nothing_else() -> None:
     text = (ROOT / "deploy/consumer.Dockerfile").read_text()
     instructions = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
-    assert re.findall(r"-r (\S+)", instructions) == ["/tmp/s3.txt", "/tmp/otel.txt"]
-    assert "COPY requirements/s3.txt requirements/otel.txt /tmp/" in instructions
-    assert pins("requirements/otel.txt").items() >= pins("requirements/core.txt").items()
+    assert re.findall(r"-r (\S+)", instructions) == [f"/tmp/{extra}.txt" for extra in EXTRAS]
+    lists = [f"requirements/{extra}.txt" for extra in EXTRAS]
+    assert f"COPY {' '.join(lists)} /tmp/" in instructions
+    # Installed in one go, so a version of one list must be that of the others.
+    installed = pins("requirements/core.txt")
+    for path in lists:
+        assert pins(path).items() >= pins("requirements/core.txt").items()
+        installed |= pins(path)
+    assert all(pins(path).items() <= installed.items() for path in lists)
     assert "--no-deps" in instructions
     assert not re.search(r"apt-get|gcc|torch", instructions)
-    installed = pins("requirements/s3.txt") | pins("requirements/otel.txt")
     assert not {"torch", "torchvision", "onnx", "onnxruntime"} & installed.keys()
 
 

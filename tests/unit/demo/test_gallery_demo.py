@@ -164,7 +164,7 @@ def judge(
 
 def test_a_right_outcome_is_no_problem() -> None:
     refused = dead("http_4xx", "404")
-    # Redis keeps no probabilities.
+    # Redis keeps the probabilities of the brands alone.
     assert judge(PHOTO, TAGS, replace(TAGS, probabilities={})) == []
     assert judge(replace(PHOTO, must_fail="http_4xx"), refused, None) == []
     assert judge(PHOTO, refused, None, all_tagged=False) == []

@@ -53,9 +53,9 @@ def any_tags(draw: st.DrawFn) -> Tags:
 
 
 @given(any_tags())
-def test_a_reader_gets_the_tags_that_were_written_less_the_probabilities(written: Tags) -> None:
+def test_a_reader_gets_the_tags_that_were_written_with_the_probabilities_of_their_brands(written: Tags) -> None:
     read = decision_of(written.photo_id, fields_of(written))
-    assert read == replace(written, probabilities={})
+    assert read == replace(written, probabilities={each.brand: each.probability for each in written.brands})
 
 
 @given(any_tags())
