@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from confluent_kafka import Message

@@ -131,7 +131,8 @@ async def test_an_ended_replay_is_told_as_complete_for_a_week_and_then_gone(worl
     assert [each.run_id for each in left][:3] == ["open", "candidate", "today"]
     assert [each.state for each in left] == ["started", "complete", "started", "complete"]
     env = environment(world.settings)
-    listed, whole = [await asyncio.to_thread(photo_tagger, "runs", "list", *more, env=env) for more in ([], ["--ended"])]
+    listed = await asyncio.to_thread(photo_tagger, "runs", "list", env=env)
+    whole = await asyncio.to_thread(photo_tagger, "runs", "list", "--ended", env=env)
     assert [json.loads(line)["run"] for line in listed.stdout.splitlines()] == ["open", "candidate", "today"]
     assert listed.stderr == "replays that have ended: 1; with them: --ended\n"
     assert len(whole.stdout.splitlines()) == 4

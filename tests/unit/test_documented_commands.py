@@ -17,7 +17,14 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = {"photo-tagger": typer.main.get_command(tagger), "photo-trainer": typer.main.get_command(trainer)}
 #: In prose a command may be named without what it needs.
-INCOMPLETE = ("Missing argument", "Missing option", "Missing command", "Missing parameter", "Usage: ")
+INCOMPLETE = (
+    "Missing argument",
+    "Missing option",
+    "Missing command",
+    "Missing parameter",
+    "Usage: ",
+    "NoArgsIsHelpError",
+)
 MAKE = re.compile(r"^([a-z-]+(?: [a-z-]+)*):", re.MULTILINE)
 VARIABLE = re.compile(r"^([A-Z]+) \?=", re.MULTILINE)
 NAMED = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:photo-tagger|photo-trainer|make) .+)$")
