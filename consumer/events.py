@@ -4,7 +4,7 @@ The JSON Schemas under `docs/schemas/`, the published contract, are generated fr
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final
 
@@ -290,9 +290,14 @@ def decode_tags(payload: bytes) -> Tags:
     """The tags in a `photo.tagged` payload, perhaps behind the number of its schema.
 
     Raises:
-        ValueError: the payload does not follow the schema; the message names the field.
+        ValueError: the payload does not follow the schema, or its time is outside the calendar in UTC; the message
+            names the field.
     """
     try:
-        return TAGS_ADAPTER.validate_json(unframed(payload))
+        tags = TAGS_ADAPTER.validate_json(unframed(payload))
     except ValidationError as error:
         raise ValueError(payloads.explain(error)) from None
+    try:
+        return replace(tags, tagged_at=_in_utc(tags.tagged_at))
+    except ValueError as error:
+        raise ValueError(f"field tagged_at: {error}") from None

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from enum import IntEnum
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -223,9 +224,20 @@ def echo_json(value: object, *, indent: bool = False) -> None:
     options = orjson.OPT_UTC_Z | (orjson.OPT_INDENT_2 if indent else 0)
     try:
         text = orjson.dumps(value, option=options).decode()
-    except TypeError:  # a text that is not Unicode, such as the name of a file
-        text = json.dumps(value, indent=2 if indent else None)
+    except TypeError:  # a text that is not Unicode, such as the name of a file, or a number of more than 64 bits
+        text = json.dumps(value, indent=2 if indent else None, default=_time_as_json)
     typer.echo(json_printable(text))
+
+
+def _time_as_json(value: object) -> str:
+    """A time as orjson writes it, which leaves nothing else to `json`.
+
+    Raises:
+        TypeError: it is no time.
+    """
+    if not isinstance(value, datetime):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    return value.isoformat().replace("+00:00", "Z")
 
 
 def job_log(loaded: settings.Settings) -> "Log":

@@ -13,7 +13,8 @@ from consumer.errors import PhotoRejected
 #: A JPEG marker that ends entropy-coded data or starts a segment; stuffed bytes, fill bytes and restarts are none.
 _MARKER: Final = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])", re.DOTALL)
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
-_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+#: SOF0 to SOF15, and the one of JPEG-LS.
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _BASELINE: Final = frozenset({0xC0, 0xC1})
 _PROGRESSIVE: Final = 0xC2
 #: More segments than any camera writes (20 MiB of 64 kB segments are 320).
@@ -49,7 +50,8 @@ def read_jpeg(body: bytes, max_scans: int) -> Jpeg:
 
     Raises:
         PhotoRejected: `unsupported_format` for kinds that cameras and browsers do not write (arithmetic coding,
-            lossless, hierarchical, 12 bits), `corrupt_image` for one without a frame or with a flood of segments.
+            lossless, JPEG-LS, hierarchical, 12 bits), `corrupt_image` for one without a frame or with a flood of
+            segments.
     """
     frame: Jpeg | None = None
     sizes: Mapping[int, int] = {}

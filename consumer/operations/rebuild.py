@@ -7,7 +7,7 @@ service may run meanwhile, and duplicates or late records change nothing.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
@@ -108,7 +108,6 @@ def decision_of(record: Record, note: Callable[[str], None]) -> Decision | Erasu
     tags = events.decode_tags(record.value)
     if tags.photo_id != photo_id:
         raise ValueError(f"key {photo_id!r} is not the photo id {tags.photo_id!r}")
-    tags = replace(tags, tagged_at=parse_time(tags.tagged_at.isoformat()))
     # What could not be read back from Redis is refused here.
     schema.decision_of(photo_id, schema.fields_of(tags))
     return tags

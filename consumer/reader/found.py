@@ -80,7 +80,7 @@ class Query:
             keys=_keys_of(names),
             brands=names or frozenset(),
             low=max(low, min_quality),
-            high=f"({above!r}" if above <= _TOP else "+inf",
+            high=f"({above!r}" if above <= _TOP else repr(_TOP),
             level=level,
             since=since and since.astimezone(UTC),
             limit=limit,

@@ -16,9 +16,11 @@ from consumer.redis.schema import (
     bucket_names,
     decision_of,
     index_prefix,
+    level_in,
     names_in,
     names_key,
     photo_key,
+    share_in,
 )
 from consumer.tags import Tags, parse_time
 
@@ -147,7 +149,7 @@ def _fitting(query: Query, entry: Place, reply: Sequence[str | None] | Exception
         return None
     try:
         names = tuple(names_in(str(brands_text)))
-        found = Found(photo_id, quality, int(str(level)), names, parse_time(str(tagged_at)))
+        found = Found(photo_id, share_in(quality), level_in(str(level)), names, parse_time(str(tagged_at)))
     except ValueError:
         return None
     listed = query.brands.intersection(names) if query.brands else good == "1"

@@ -135,6 +135,27 @@ def names_in(brands: str) -> list[str]:
     return [_text(name) for name in _a(list, names)]
 
 
+def level_in(text: str) -> int:
+    """The level in the field `qc`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return _LEVELS.index(text) + 1
+
+
+def share_in(value: str | float) -> float:
+    """A score or a probability.
+
+    Raises:
+        ValueError: it is outside 0..1.
+    """
+    number = float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{number:g} is outside 0..1")
+    return number
+
+
 def _decision(photo_id: str, fields: Mapping[str, str]) -> Tags | Deletion:
     version, source, moment = fields["ver"], parse_source(fields["src"]), parse_time(fields["t"])
     _text(source.topic)
@@ -143,10 +164,10 @@ def _decision(photo_id: str, fields: Mapping[str, str]) -> Tags | Deletion:
     if fields.get("del") == "1":
         return Deletion(photo_id, version, source, moment)
     named = zip(names_in(fields["brands"]), _a(list, json.loads(fields["bs"])), strict=True)
-    brands = tuple(Brand(name, _share(value)) for name, value in named)
+    brands = tuple(Brand(name, share_in(value)) for name, value in named)
     return Tags(
         photo_id=photo_id,
-        quality=Quality(_share(fields["q"]), _LEVELS.index(fields["qc"]) + 1, fields["qg"] == "1"),
+        quality=Quality(share_in(fields["q"]), level_in(fields["qc"]), fields["qg"] == "1"),
         brands=brands,
         probabilities={each.brand: each.probability for each in brands},
         models={_text(name): _text(number) for name, number in _a(dict, json.loads(fields["m"])).items()},
@@ -171,10 +192,3 @@ def _text(value: object) -> str:
     text = _a(str, value)
     text.encode()
     return text
-
-
-def _share(value: str | float) -> float:
-    number = float(value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{number:g} is outside 0..1")
-    return number

@@ -549,6 +549,17 @@ def test_a_payload_that_is_no_tags_is_a_value_error_that_names_a_field(payload: 
         events.decode_tags(payload)
 
 
+def test_the_time_of_tags_is_in_utc_or_refused() -> None:
+    def payload(moment: str) -> bytes:
+        return json.dumps({**json.loads(events.encode(tags())), "tagged_at": moment}).encode()
+
+    read = events.decode_tags(payload("2026-11-21T12:15:00+02:00")).tagged_at
+    assert (read.tzinfo, read.hour) == (UTC, 10)
+    for moment in ("9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"):
+        with pytest.raises(ValueError, match=r"^field tagged_at: the time is outside the calendar"):
+            events.decode_tags(payload(moment))
+
+
 @given(moments)
 @example(datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC))
 @example(datetime(2009, 3, 1, 0, 0, 0, 1_000, tzinfo=UTC))

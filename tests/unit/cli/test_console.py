@@ -46,6 +46,16 @@ def test_a_name_that_is_not_unicode_is_printed_as_json(capsys: pytest.CaptureFix
         assert said.isascii()
 
 
+@pytest.mark.parametrize("odd", ["caf\udce9.jpg", 2**64])
+def test_a_time_beside_what_orjson_does_not_take_is_printed_as_orjson_prints_it(
+    odd: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    echo_json({"at": MOMENT})
+    usual = json.loads(capsys.readouterr().out)
+    echo_json({"odd": odd, "at": MOMENT})
+    assert json.loads(capsys.readouterr().out) == {"odd": odd, **usual}
+
+
 DEEP = b"[" * 300 + b"1" + b"]" * 300
 
 

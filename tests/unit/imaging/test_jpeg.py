@@ -4,7 +4,9 @@ import io
 
 import pytest
 
+from consumer.errors import PhotoRejected
 from consumer.imaging.formats import sniff
+from consumer.imaging.jpeg import read_jpeg
 from consumer.imaging.limits import PrepareLimits
 from tests.unit.photos import encoded, photo
 
@@ -26,3 +28,11 @@ def test_a_jpeg_is_given_to_its_decoder_at_once(progressive: bool) -> None:
         of_the_header = source.reads
         image.load()
     assert source.reads == of_the_header + 1
+
+
+@pytest.mark.parametrize("kind", [3, 5, 9, 11, 55])
+def test_a_jpeg_of_a_kind_that_is_not_read_is_no_damaged_one(kind: int) -> None:
+    body = encoded(photo(32, 32), "JPEG").replace(b"\xff\xc0", bytes([0xFF, 0xC0 + kind]), 1)
+    with pytest.raises(PhotoRejected, match=f"SOF{kind} of 8 bits") as refused:
+        read_jpeg(body, 100)
+    assert refused.value.reason == "unsupported_format"

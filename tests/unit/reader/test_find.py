@@ -201,3 +201,25 @@ def test_an_entry_whose_photo_says_otherwise_is_left_out() -> None:
     memory.hashes[photo_key("photo-2")]["brands"] = "{}"
     query = Query.of(None, 0.0, level=None, since=MOMENT.astimezone(UTC), limit=9, cursor=None)
     assert [each.photo_id for each in memory.carry_out(find(query, str))] == ["photo-3"]
+
+
+ANY = {"brands": "puma", "min_quality": 0.0, "level": None, "since": None, "limit": 1}
+
+
+@pytest.mark.parametrize("level", ["0", "-1", "6", "9" * 30, "\u0663", "x"])
+def test_a_hash_without_a_proper_level_is_not_found(level: str) -> None:
+    memory = Memory([photo(1, 0.9, ("puma",), True, 0), photo(2, 0.8, ("puma",), True, 0)])
+    memory.hashes[photo_key("photo-1")]["qc"] = level
+    for names in ("puma", None):
+        found = [each.photo_id for page in pages(memory, {**ANY, "brands": names}) for each in page]
+        assert found == ["photo-2"]
+
+
+@pytest.mark.parametrize("score", [1.5, 1e308, float("inf")])
+def test_an_entry_whose_score_is_no_quality_does_not_end_the_pages(
+    score: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumer.reader.reading._MOST_LOOKED_AT", 1)
+    memory = Memory([photo(number, 0.5, ("puma",), True, 0) for number in range(3)])
+    memory.indexes[index_prefix(bucket("photo-1")) + "puma"]["photo-1"] = score
+    assert [each.photo_id for page in pages(memory, ANY) for each in page] == ["photo-2", "photo-0"]
