@@ -77,6 +77,8 @@ def consumer_client(
             "auto.commit.interval.ms": 1_000,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
+            # Partitions that are added are seen so soon; the default is five minutes.
+            "topic.metadata.refresh.interval.ms": 5_000,
             "queued.max.messages.kbytes": 8_192,
             "queued.min.messages": 1_000,
             # Of each partition at once, compressed: a MiB of small events alike becomes 20 of them in memory.

@@ -33,7 +33,8 @@ from tests.mock_cluster import OFFSET_COMMIT, OFFSET_FETCH, MockCluster, mock_cl
 if TYPE_CHECKING:
     from consumer.errors import SourceFailed
 
-QUICK = {"heartbeat.interval.ms": 500, "topic.metadata.refresh.interval.ms": 1_000}
+# Metadata as often as the service asks for them.
+QUICK = {"heartbeat.interval.ms": 500}
 
 
 def eventually(check: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
