@@ -220,11 +220,14 @@ def kafka_failures() -> Iterator[None]:
 def explain(error: KafkaError, about: str = "") -> str:
     """One line on a Kafka error: the brokers' reasons, where it says nothing of them; else its text, behind `about`.
 
-    What a user may not do is told with the servers, and where its permissions are listed.
+    What a user may not do is told with the servers, and where its permissions are listed; of a record's time, which is
+    this machine's, what may be wrong with it.
     """
     if error.code() in BLIND and (reasons := str(REASONS)):
         return f"{reasons} ({error.name()})"
     text = ": ".join(filter(None, (about, error.name(), error.str())))
+    if error.code() == KafkaError.INVALID_TIMESTAMP:
+        return f"{text}; perhaps the clock of this machine, or the broker's, is wrong: see photo-tagger doctor"
     if error.code() not in FORBIDDEN:
         return text
     servers = "" if REASONS.servers in text else f"{REASONS.servers}: "

@@ -273,3 +273,7 @@ def test_a_property_that_librdkafka_refuses_is_a_wrong_setting(
         with pytest.raises(SettingsError) as caught:
             make(NOWHERE, properties)
         assert (caught.value.setting, said in caught.value.detail) == (setting, True), caught.value
+
+
+def test_a_record_whose_time_is_refused_is_told_with_the_clocks() -> None:
+    assert "clock of this machine" in explain(KafkaError(KafkaError.INVALID_TIMESTAMP), "topic photo-tags")
