@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from time import monotonic, sleep
-from typing import Annotated, Any, Final, ParamSpec
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
 import typer
 
@@ -12,6 +12,7 @@ from consumer.cli.console import err, out, patience
 from consumer.errors import DependencyDown
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON also on a terminal")]
 WaitS = Annotated[
@@ -21,35 +22,48 @@ WaitS = Annotated[
 _AGAIN_S: Final = 0.5
 
 
-def asks(command: Callable[P, None]) -> Callable[..., None]:
-    """Adds `--json` and `--wait-s` to a command, unless it has one of its own.
+def answers(command: Callable[P, None]) -> Callable[..., None]:
+    """Adds `--json` to a command: with it, standard output is no terminal to it (`out.is_terminal`)."""
 
-    While there is time, a command that ends because a server does not answer is begun again: give it only to one that
-    may be. With `--json`, standard output is no terminal to it (`out.is_terminal`).
-    """
-    own = inspect.signature(command)
-    added = {name: kind for name, kind in (("wait_s", WaitS), ("as_json", AsJson)) if name not in own.parameters}
-    defaults: dict[str, float | bool] = {"wait_s": 0.0, "as_json": False}
-
-    @wraps(command)
-    def asking(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passes them on
-        given = {name: options.pop(name, defaults[name]) for name in added}
-        out.as_json = bool(given.get("as_json", options.get("as_json", False)))
+    def call(as_json: bool, command: Callable[[], None]) -> None:  # noqa: FBT001 - the value of the option
+        out.as_json = as_json
         try:
-            _patiently(lambda: command(*arguments, **options), float(given.get("wait_s", 0)))
+            command()
         finally:
             out.as_json = False
 
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind)
-        for name, kind in added.items()
-    ]
-    asking.__annotations__ = {**command.__annotations__, **added}
-    asking.__signature__ = own.replace(parameters=[*own.parameters.values(), *parameters])  # type: ignore[attr-defined]
-    return asking
+    return _with_option(command, "as_json", AsJson, default=False, call=call)
 
 
-def _patiently(command: Callable[[], None], wait_s: float) -> None:
+def asks(command: Callable[P, None]) -> Callable[..., None]:
+    """Adds `--json` to a command that asks a server, and `--wait-s`, unless it has one of its own.
+
+    While there is time, a command that ends because a server does not answer is begun again: give it only to one that
+    may be.
+    """
+    if "wait_s" in inspect.signature(command).parameters:
+        return answers(command)
+    return answers(_with_option(command, "wait_s", WaitS, default=0.0, call=_patiently))
+
+
+def _with_option(
+    command: Callable[P, None], name: str, kind: object, default: T, call: Callable[[T, Callable[[], None]], None]
+) -> Callable[..., None]:
+    """The command with one option more, whose value `call` gets, and the command to be called."""
+    own = inspect.signature(command)
+
+    @wraps(command)
+    def changed(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passes them on
+        value = options.pop(name, default)
+        call(value, lambda: command(*arguments, **options))
+
+    option = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    changed.__annotations__ = {**command.__annotations__, name: kind}
+    changed.__signature__ = own.replace(parameters=[*own.parameters.values(), option])  # type: ignore[attr-defined]
+    return changed
+
+
+def _patiently(wait_s: float, command: Callable[[], None]) -> None:
     """Runs a command, again and again for so long while a server does not answer; why is said once."""
     deadline_s, said = monotonic() + wait_s, False
     while True:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from consumer import settings
+from consumer.cli.asking import answers
 from consumer.cli.console import Exit, echo_json, explained, out, pairs
 from consumer.contract import MAX_SHORT_SIDE, Geometry
 
@@ -19,13 +20,12 @@ app = typer.Typer()
 
 
 @app.command()
+@answers
 def check(
     target: Annotated[str, typer.Argument(metavar="FILE|URI", help="a file, or a URI as it stands in an event")],
     input_size: Annotated[
         int | None, typer.Option(help="pixels of both models' input; else Triton's", min=16, max=MAX_SHORT_SIDE)
     ] = None,
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON also on a terminal")] = False,
 ) -> None:
     """Show the outcome of one photo, and why. Exit code 8 if it is rejected, 5 if it is temporarily unavailable."""
     from consumer.operations.check import check as check_photo  # noqa: PLC0415 - `--help` must not load what decodes
@@ -33,7 +33,7 @@ def check(
     with explained():
         geometry = None if input_size is None else Geometry(input_size, input_size)
         report = asyncio.run(check_photo(settings.load(), target, geometry))
-    if out.is_terminal and not as_json:
+    if out.is_terminal:
         out.print(pairs(_rows(report)))
     else:
         echo_json(_plain(report))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AGAIN_S: Final = 0.5
+#: Cells of the longest name that stays on one line: half of a usual terminal.
+_WHOLE: Final = 40
 
 
 class PlainConsole(Console):
@@ -73,12 +76,22 @@ class PlainConsole(Console):
         return super().render_str(printable(text), **options)
 
 
+class _Columns(Table):
+    """A table of texts in which a long name goes on in the next line: unbroken it would push the others out."""
+
+    def add_row(self, *texts: Any, **options: Any) -> None:  # noqa: ANN401 - as rich has it
+        """Adds a row."""
+        for column, text in zip(self.columns, texts, strict=True):
+            column.no_wrap &= cell_len(printable(text)) <= _WHOLE
+        super().add_row(*texts, **options)
+
+
 def columns(*titles: str, names: int = 1) -> Table:
-    """A table whose first columns name the row, and are never cut or broken while there is room for them.
+    """A table whose first columns name the row, and are never cut; nor broken, but for very long names.
 
     What is too long for its column goes on in the next line: rich would cut it.
     """
-    made = Table(box=None, header_style="bold")
+    made = _Columns(box=None, header_style="bold")
     for number, title in enumerate(titles):
         made.add_column(title, overflow="fold", no_wrap=number < names)
     return made

@@ -54,11 +54,13 @@ def list_(
         for each in listing.letters:
             echo_json(_fields(each))
         return
-    table = columns("id", "time", "photo", "reason", "detail", "attempts", "state")
+    if not listing.letters:
+        return
+    table = columns("id", "photo", "time", "reason", "detail", "attempts", "state", names=2)
     for each in listing.letters:
         failure = each.letter.failure
         when = events.format_time(failure.failed_at)
-        row = (each.letter.letter_id, when, each.letter.photo_id, failure.reason, failure.detail)
+        row = (each.letter.letter_id, each.letter.photo_id, when, failure.reason, failure.detail)
         table.add_row(*row, str(failure.attempt), each.state)
     out.print(table)
     if len(listing.letters) < listing.total:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from consumer import settings
+from consumer.cli.asking import answers
 from consumer.cli.console import Exit, echo_json, explained, out
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ _STYLES: Final = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 
 @app.command()
+@answers
 def doctor(
     wait_s: Annotated[float, typer.Option("--wait-s", help="seconds within which it ends", min=1, max=600)] = 15.0,
     *,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show also what is as it should be")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON also on a terminal")] = False,
 ) -> None:
     """Look whether Kafka, Redis, Triton and this machine fit the service, and say what to do. Nothing is written.
 
@@ -32,7 +33,7 @@ def doctor(
     """
     from consumer.doctor.examination import examine  # noqa: PLC0415 - `--help` must not load the clients
 
-    plain = as_json or not out.is_terminal
+    plain = not out.is_terminal
     with explained():
         findings = examine(settings.load(), wait_s, echo_json if plain else lambda each: _show(each, verbose=verbose))
     if not plain:

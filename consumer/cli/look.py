@@ -61,7 +61,7 @@ def ready(
             raise SettingsError("it is false: nothing answers", setting="health.enabled")
         host = _LOOPBACK.get(health.host, health.host)
     why = asyncio.run(_not_ready(f"http://{_bracketed(host)}:{health.port}/ready", wait_s))
-    if out.as_json:
+    if not out.is_terminal:
         echo_json({"ready": why is None, "waiting_for": why})
     elif why is None:
         out.print("ready")

@@ -13,7 +13,7 @@ import typer
 
 from consumer import __version__, events, settings
 from consumer.cli import check, dlq, doctor, look, models, read, redis, runs, size, web
-from consumer.cli.asking import AsJson, asks
+from consumer.cli.asking import answers, asks
 from consumer.cli.commands import Commands
 from consumer.cli.console import (
     Exit,
@@ -95,11 +95,12 @@ def run(
 
 
 @app.command()
-def config(*, as_json: AsJson = False) -> None:
+@answers
+def config() -> None:
     """Print every setting with its value and where it comes from; secrets are masked. JSON lines in a pipe."""
     with explained():
         rows = settings.rows(settings.load())
-    if as_json or not out.is_terminal:
+    if not out.is_terminal:
         for row in rows:
             echo_json(row)
         return
@@ -125,17 +126,17 @@ def topics(
         loaded = settings.load()
         waits = cache(lambda reason: err.print(f"waiting {wait_s:g} s for kafka: {reason}", style="yellow"))
         created = create_topics_patiently(loaded, partitions, replication, wait_s, waits)
-    if not out.as_json:
+    if out.is_terminal:
         out.print(f"created {', '.join(created)}" if created else "all topics exist")
+    problems = None
     try:
         problems = review_topics(loaded)
     except DependencyDown as unread:
-        problems = []
         err.print(f"their settings cannot be read: {unread.detail}")
-    if out.as_json:
-        echo_json({"created": created, "problems": [{**asdict(each), "mend": each.mend} for each in problems]})
-        return
-    for problem in problems:
+    if not out.is_terminal:
+        rows = None if problems is None else [{**asdict(each), "mend": each.mend} for each in problems]
+        echo_json({"created": created, "problems": rows})
+    for problem in problems or ():
         err.print(f"{problem.topic}: {problem.setting}={problem.value}: {problem.detail}", style="yellow")
         servers = loaded.kafka.bootstrap_servers
         err.print(f"  kafka-configs.sh --bootstrap-server {servers} {problem.mend}")
@@ -159,7 +160,7 @@ def send(
     event = events.PhotoDeleted(name, now) if delete else events.PhotoUploaded(name, uri, now)
     with explained():
         place = send_event(settings.load(), event)
-    if out.as_json:
+    if not out.is_terminal:
         echo_json({"photo_id": name, "record": place})
     else:
         out.print(f"{name} sent to {place}; read its tags with: photo-tagger tags {name}")
@@ -201,6 +202,7 @@ def replay(
 
 
 @app.command()
+@answers
 def schemas(
     output: Annotated[Path, typer.Option(help="folder to write to")] = Path("docs/schemas"),
     *,
@@ -215,17 +217,24 @@ def schemas(
     with explained():
         if register:
             for each in register_them(settings.load()):
-                out.print(f"{each.subject}: {each.kind} is schema {each.number}, {each.outcome}")
+                if out.is_terminal:
+                    out.print(f"{each.subject}: {each.kind} is schema {each.number}, {each.outcome}")
+                else:
+                    echo_json(each)
             return
         try:
             paths = write_schemas(output)
         except OSError as error:
             raise SettingsError(f"cannot write to {output}: {error.strerror}", setting="--output") from None
     for path in paths:
-        out.print(str(path))
+        if out.is_terminal:
+            out.print(str(path))
+        else:
+            echo_json({"path": str(path)})
 
 
 @app.command()
+@answers
 @leaving_hung_threads()
 def demo(
     photos: Annotated[Path | None, typer.Option(help="a folder of your own photos")] = None,
@@ -239,17 +248,24 @@ def demo(
     *,
     keep: Annotated[bool, typer.Option("--keep", help="keep everything running until Ctrl-C")] = False,
 ) -> None:
-    """Tag sample photos end to end on embedded servers, and write a gallery."""
+    """Tag sample photos end to end on embedded servers, and write a gallery.
+
+    With `--json`, what it reports meanwhile is on standard error, and its outcome on standard output.
+    """
     from consumer.demo.run import run_demo  # noqa: PLC0415 - as in `run`
 
     with explained():
-        raise typer.Exit(run_demo(photos, output, kafka=kafka, models=own_models, keep=keep))
+        raise typer.Exit(run_demo(photos, output, kafka=kafka, models=own_models, keep=keep, as_json=out.as_json))
 
 
 @app.command()
+@answers
 def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
+    """Print the version, in a pipe too; as JSON only with `--json`."""
+    if out.as_json:
+        echo_json({"version": __version__})
+    else:
+        typer.echo(__version__)
 
 
 @app.callback()

@@ -30,12 +30,12 @@ def tags(
 
     with explained():
         found, rejected = await_tags(settings.load(), photo_ids, wait_s, cache(_warn))
-    if out.is_terminal:
-        out.print(_tags_table([found[photo_id] for photo_id in photo_ids if photo_id in found]))
-    else:
-        for photo_id in photo_ids:
-            if photo_id in found:
-                echo_json(found[photo_id])
+    rows = [found[photo_id] for photo_id in photo_ids if photo_id in found]
+    if not out.is_terminal:
+        for row in rows:
+            echo_json(row)
+    elif rows:
+        out.print(_tags_table(rows))
     for photo_id, why in rejected.items():
         err.print(f"no tags, but a dead letter: {photo_id}: {why}", style="yellow")
     missing = [photo_id for photo_id in photo_ids if photo_id not in found]

@@ -285,7 +285,7 @@ def delete(run_id: Id) -> None:
 
     with explained():
         runs.delete(settings.load(), run_id)
-    if out.as_json:
+    if not out.is_terminal:
         echo_json({"run": run_id, "state": "deleted"})
     else:
         out.print(f"run {run_id} is deleted")
@@ -326,7 +326,7 @@ def _move(run_id: str, action: str) -> None:
 
     with explained():
         run = runs.move(settings.load(), run_id, action)
-    if out.as_json:
+    if not out.is_terminal:
         echo_json({"run": run_id, "state": run.state})
     else:
         out.print(f"run {run_id} is {run.state}")

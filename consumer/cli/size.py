@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 import typer
 
+from consumer.cli.asking import answers
 from consumer.cli.console import columns, echo_json, explained, out
 from consumer.errors import SettingsError
 from consumer.sizing import Costs, Need, size
@@ -15,6 +16,7 @@ _MANY: Final = 100
 
 
 @app.command()
+@answers
 def sizing(
     photos_per_s: Annotated[float, typer.Option(help="photos a second, at the busiest time")],
     photos: Annotated[float, typer.Option(help="photos whose tags are kept")] = 10_000_000,
@@ -24,7 +26,6 @@ def sizing(
     client_ms: Annotated[float, typer.Option(help="CPU time of the service for a photo")] = _COSTS.client_ms,
     triton_ms: Annotated[float, typer.Option(help="CPU time of both models for a photo")] = _COSTS.triton_ms,
     photo_kb: Annotated[float, typer.Option(help="a photo as it is fetched, in kB")] = _COSTS.photo_bytes / 1e3,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON also on a terminal")] = False,
 ) -> None:
     """Say how many cores, partitions, bytes and bits a rate of photos needs, and what binds first."""
     with explained():
@@ -33,7 +34,7 @@ def sizing(
             found = size(photos_per_s, photos, load=load, days=days, costs=costs)
         except ValueError as error:
             raise SettingsError(str(error)) from None
-    if not out.is_terminal or as_json:
+    if not out.is_terminal:
         echo_json(found)
         return
     table = columns("needed", "how much", "because")

@@ -1,9 +1,11 @@
 """The demo's output: styled on a terminal, plain lines elsewhere."""
 
 import contextlib
+import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,7 @@ from rich.text import Text
 
 from consumer.demo.ledger import Numbers
 from consumer.embedded.paths import repository_root
-from consumer.escape import printable
+from consumer.escape import json_printable, printable
 from consumer.web.gallery import DeadLetter, Link, TaggedPhoto
 from consumer.web.pages import LEVELS
 
@@ -38,15 +40,33 @@ _NEXT_INSTALLED: Final = (
 )
 
 
-class Reporter:
-    """Writes to standard output. Names of photos are untrusted: nothing in them is taken for markup."""
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The end of a demo: its numbers, where pages and logs are, and what is wrong, a line each.
 
-    def __init__(self) -> None:
-        """Opens standard output; characters that its encoding lacks become question marks."""
-        reconfigure = getattr(sys.stdout, "reconfigure", None)
+    `change` is a page beside the gallery.
+    """
+
+    numbers: Numbers
+    gallery: Path
+    change: Link | None
+    logs: Path
+    problems: list[str]
+
+
+class Reporter:
+    """Writes to standard output, or error. Names of photos are untrusted: nothing in them is taken for markup."""
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        """Opens the output; characters that its encoding lacks become question marks.
+
+        With `as_json` that is standard error, and standard output is for the outcome.
+        """
+        self._as_json = as_json
+        reconfigure = getattr(sys.stderr if as_json else sys.stdout, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
-        self._console = Console(highlight=False)
+        self._console = Console(highlight=False, stderr=as_json)
         if not self._console.is_terminal:
             self._console.width = _PLAIN_WIDTH
 
@@ -118,19 +138,36 @@ class Reporter:
         if len(letters) > _DEAD_LETTERS_SHOWN:
             self._line(Text(f"and {len(letters) - _DEAD_LETTERS_SHOWN} more dead letters"))
 
-    def summary(self, numbers: Numbers, gallery: Path, change: Link | None, logs: Path) -> None:
-        """Prints the numbers, where the pages are, and what to try next; `change` is a page beside the gallery."""
+    def outcome(self, shown: Shown, *, web: str | None = None, environment: Path | None = None) -> None:
+        """Prints the end as JSON, if that is wanted; `environment` is the file of settings for other programs."""
+        if not self._as_json:
+            return
+        row = {
+            **asdict(shown.numbers),
+            "gallery": str(shown.gallery),
+            "change": shown.change and str(shown.gallery.with_name(shown.change.href)),
+            "logs": str(shown.logs),
+            "web": web,
+            "environment": environment and str(environment),
+            "problems": shown.problems,
+        }
+        sys.stdout.write(json_printable(json.dumps(row)) + "\n")
+        sys.stdout.flush()
+
+    def summary(self, shown: Shown) -> None:
+        """Prints the numbers, where the pages are, and what to try next."""
+        numbers, change = shown.numbers, shown.change
         parts = [f"tagged {numbers.tagged}", f"dead-lettered {numbers.dead_lettered}"]
         if numbers.photos_per_s is not None:
             parts.append(f"{numbers.photos_per_s:.1f} photos/s")
         if numbers.p50_ms is not None and numbers.p95_ms is not None:
             parts.append(f"event to tag p50 {numbers.p50_ms:.0f} ms, p95 {numbers.p95_ms:.0f} ms (all sent at once)")
         self._line(Text(" · ".join(parts), "bold"))
-        self._line(Text.assemble("gallery  ", (gallery.resolve().as_uri(), "underline")))
+        self._line(Text.assemble("gallery  ", (shown.gallery.resolve().as_uri(), "underline")))
         if change is not None:
-            page = gallery.resolve().with_name(change.href)
+            page = shown.gallery.resolve().with_name(change.href)
             self._line(Text.assemble("change   ", (page.as_uri(), "underline"), f"  {change.text}"))
-        self._line(Text(f"logs     {printable(str(logs))}"))
+        self._line(Text(f"logs     {printable(str(shown.logs))}"))
         self._line(Text("next:", "bold"))
         commands = _NEXT_IN_A_CHECKOUT if repository_root() else _NEXT_INSTALLED
         width = max(len(command) for command, _ in commands)

@@ -19,7 +19,7 @@ from consumer.demo.change import ModelChange
 from consumer.demo.failing import write_failing
 from consumer.demo.ledger import Ledger, numbers_of, problems_of
 from consumer.demo.photos import SAMPLES, BadFolder, DemoPhoto, Found, find_photos, plan
-from consumer.demo.report import Reporter
+from consumer.demo.report import Reporter, Shown
 from consumer.demo.service import Service, WebPage
 from consumer.embedded.environment import prepare_servers_environment
 from consumer.embedded.mock_kafka import MARK
@@ -44,6 +44,7 @@ def run_demo(
     *,
     models: Path | None = None,
     keep: bool = False,
+    as_json: bool = False,
 ) -> int:
     """Tags photos end to end on embedded servers and writes `gallery.html` and `logs/` into `output`.
 
@@ -58,6 +59,7 @@ def run_demo(
         models: The Triton model repository; by default that of the project.
         kafka: Which Kafka; "auto" is the real one where it can run.
         keep: Leaves everything running until Ctrl-C, with a web page, and its settings in `env.sh` for other programs.
+        as_json: Reports on standard error, and writes the outcome to standard output as a line of JSON.
 
     Returns:
         The exit code: 0 if every photo got the expected outcome, the same in the result topic and in Redis; 1 if not,
@@ -66,7 +68,7 @@ def run_demo(
     Raises:
         BadFolder: the photos, the models or the output folder cannot be used.
     """
-    report = Reporter()
+    report = Reporter(as_json=as_json)
     # The servers run in folders of their own.
     output = output.resolve()
     logs = output / "logs"
@@ -118,15 +120,17 @@ def _run(
         began_s = time.monotonic()
         service.start()
         report.step(f"the service is ready after {time.monotonic() - began_s:.1f} s")
-        problems = _show(_Running(servers, service, names, photos, report), change, output, all_tagged=all_tagged)
-        if problems:
+        shown = _show(_Running(servers, service, names, photos, report), change, output, all_tagged=all_tagged)
+        if problems := shown.problems:
             count = "1 thing is wrong:" if len(problems) == 1 else f"{len(problems)} things are wrong:"
             report.problem("\n".join([count, *problems[:_PROBLEMS_SHOWN]]))
         if keep:
             web = WebPage(guardian, service.settings)
             web.start()
-            _hold(output / "env.sh", service.settings, web.url, report)
-    return _FAILED if problems else _OK
+            _hold(output / "env.sh", service.settings, web.url, report, shown)
+        else:
+            report.outcome(shown)
+    return _FAILED if shown.problems else _OK
 
 
 def _repository(models: Path | None) -> Path:
@@ -157,8 +161,8 @@ class _Running:
     report: Reporter
 
 
-def _show(running: _Running, change: ModelChange, output: Path, *, all_tagged: bool) -> list[str]:
-    """Tags the photos, changes the models, and shows what is in force then; returns what is wrong, a line each."""
+def _show(running: _Running, change: ModelChange, output: Path, *, all_tagged: bool) -> Shown:
+    """Tags the photos, changes the models, and shows what is in force then."""
     servers, photos, report = running.servers, running.photos, running.report
     ledger = _tag(running)
     stored = _read_tags(servers.redis.url, photos)
@@ -174,8 +178,10 @@ def _show(running: _Running, change: ModelChange, output: Path, *, all_tagged: b
     stored = _read_tags(servers.redis.url, photos)
     tagged, dead = write(stored, change=change.link)
     report.results(tagged, dead)
-    report.summary(numbers_of(ledger), page_path, change.link, output / "logs")
-    return list(dict.fromkeys([*problems, *change.problems(photos, ledger, stored, all_tagged=all_tagged)]))
+    problems += change.problems(photos, ledger, stored, all_tagged=all_tagged)
+    shown = Shown(numbers_of(ledger), page_path, change.link, output / "logs", list(dict.fromkeys(problems)))
+    report.summary(shown)
+    return shown
 
 
 def _tag(running: _Running) -> Ledger:
@@ -194,13 +200,14 @@ def _read_tags(redis_url: str, photos: list[DemoPhoto]) -> dict[str, Tags]:
         return reader.get_many(photo.photo_id for photo in photos)
 
 
-def _hold(environment: Path, settings: Mapping[str, str], web: str, report: Reporter) -> None:
+def _hold(environment: Path, settings: Mapping[str, str], web: str, report: Reporter, shown: Shown) -> None:
     """Waits for Ctrl-C; meanwhile there is a web page, and `env.sh` gives another terminal settings and commands."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
     lines.append(f'export PATH="{Path(sys.executable).parent}{os.pathsep}$PATH"')
     environment.write_text("\n".join(lines) + "\n", encoding="utf-8")
     try:
         report.holding(environment, settings["TAGGER_REDIS__URL"], web)
+        report.outcome(shown, web=web, environment=environment)
         threading.Event().wait()
     except KeyboardInterrupt:
         report.note("stopping")

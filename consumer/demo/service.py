@@ -53,10 +53,11 @@ class Service(Server):
             "TAGGER_TRITON__REPOSITORY": str(repository),
             "TAGGER_FETCH__SCHEMES": "http",
             "TAGGER_FETCH__ALLOW_ADDRESSES": ",".join(urlsplit(url).netloc for url in photo_hosts),
+            # For `photo-tagger ready`.
+            "TAGGER_HEALTH__PORT": str(health_port),
         }
         # On any machine: it has few photos, and shares the cores with the servers.
-        own = {"TAGGER_HEALTH__PORT": str(health_port), "TAGGER_SERVICE__WORKERS": "1"}
-        env = _environment({**self.settings, **own})
+        env = _environment({**self.settings, "TAGGER_SERVICE__WORKERS": "1"})
         argv = [sys.executable, "-m", "consumer.cli", "run"]
         answers = partial(responds_ok, health_port, "/ready")
         super().__init__(guardian, ServerSpec("service", argv, env, answers, _READY_TIMEOUT_S, _STOP_TIMEOUT_S))

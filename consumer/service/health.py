@@ -43,7 +43,8 @@ def waiting_for(
     unready = [name for name, source in zip(names, sources, strict=False) if not source.ready]
     waiting = [*lost, *(unready if sources else names[:1])]
     said = (complaint for complaint in complaints if complaint is not None)
-    return [*waiting, *said, *(["stopping"] if stopping else [])]
+    # Several that ask the same server have the same words of it.
+    return list(dict.fromkeys([*waiting, *said, *(["stopping"] if stopping else [])]))
 
 
 @asynccontextmanager

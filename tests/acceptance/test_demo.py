@@ -273,10 +273,15 @@ def tagged_in(page: str) -> dict[str, tuple[float, list[str]]]:
 
 
 def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(start: Callable[..., Demo]) -> None:
-    demo = start("--kafka", "real", "--keep")
+    demo = start("--kafka", "real", "--keep", "--json")
     environment = demo.output / "env.sh"
     until(lambda: environment.is_file() or demo.process.poll() is not None, TIMEOUT_S, lambda: demo.said)
-    until(lambda: "until Ctrl-C" in demo.said, TIMEOUT_S, lambda: demo.said)
+    until(lambda: demo.said.endswith("}\n"), TIMEOUT_S, lambda: demo.said)
+    assert "until Ctrl-C" in demo.said
+    outcome = json.loads(demo.lines[-1])
+    assert (outcome["environment"], outcome["problems"]) == (str(environment), [])
+    assert outcome["gallery"] == str(demo.output / "gallery.html")
+    assert f"tagged {outcome['tagged']} · dead-lettered {outcome['dead_lettered']} · " in demo.said
     pairs = (line.removeprefix("export ").split("=", 1) for line in environment.read_text().splitlines())
     settings = {name: value for name, value in pairs if name.startswith("TAGGER_")}
     kafka, redis_url = settings["TAGGER_KAFKA__BOOTSTRAP_SERVERS"], settings["TAGGER_REDIS__URL"]
@@ -301,6 +306,7 @@ def test_redis_both_topics_and_the_gallery_agree_and_a_replay_changes_nothing(st
         assert tags["quality"]["score"] == float(fields["q"]) == score
         assert [brand["brand"] for brand in tags["brands"]] == json.loads(fields["brands"]) == brands
 
+    assert photo_tagger("ready", env={**os.environ, **settings}).returncode == 0
     until(lambda: tagged_in(served_in(demo.said)) == shown, TIMEOUT_S, lambda: "the web page shows other tags")
 
     before_it, newest = ({model: pair[at] for model, pair in versions_published().items()} for at in (0, 1))

@@ -103,9 +103,9 @@ async def test_ready_says_what_the_service_waits_for(world: World, tmp_path: Pat
         await asyncio.to_thread(service.wait_ready)
         env = environment(world.settings, TAGGER_HEALTH__PORT=str(service.port))
         ended = await asyncio.to_thread(photo_tagger, "ready", "--wait", "5", env=env)
-        assert (ended.returncode, ended.stdout) == (0, "ready\n")
+        assert (ended.returncode, json.loads(ended.stdout)) == (0, {"ready": True, "waiting_for": None})
     ended = await asyncio.to_thread(photo_tagger, "ready", env=env)
-    assert (ended.returncode, ended.stdout) == (5, "")
+    assert (ended.returncode, json.loads(ended.stdout)["ready"]) == (5, False)
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"not ready: http://127.0.0.1:{service.port}/ready gives no answer")
 
@@ -114,6 +114,7 @@ def test_help_and_version_are_where_people_look() -> None:
     helped, version = photo_tagger("-h"), photo_tagger("--version")
     assert "lag " in helped.stdout
     assert version.stdout == photo_tagger("version").stdout
+    assert json.loads(photo_tagger("version", "--json").stdout) == {"version": version.stdout.strip()}
     assert photo_tagger("runs", "start", "-h").returncode == helped.returncode == version.returncode == 0
 
 

@@ -157,7 +157,7 @@ def test_schemas_are_registered_once_and_a_change_that_breaks_is_refused(
     env = environment(settings, TAGGER_REGISTRY__URL=server.url)
     told = [photo_tagger("schemas", "--register", env=env) for _ in range(2)]
     assert [each.returncode for each in told] == [0, 0]
-    assert [line.rpartition(" ")[2] for each in told for line in each.stdout.split("\n")[:3]] == [
+    assert [json.loads(line)["outcome"] for each in told for line in each.stdout.splitlines()] == [
         *["registered"] * 3,
         *["unchanged"] * 3,
     ]

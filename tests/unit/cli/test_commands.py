@@ -14,8 +14,8 @@ from consumer.cli.main import app
 
 SETTINGS = 3
 COMMANDS = dict(commands_of(app))
-#: They print no answer.
-NO_JSON = {"run", "web", "demo", "version", "schemas"}
+#: They are servers, whose answers are not on standard output.
+NO_JSON = {"run", "web"}
 #: They ask no server, or one that an event names, or go on until they are stopped.
 NO_WAIT = {"run", "web", "demo", "version", "schemas", "config", "sizing", "check"}
 #: They read no settings.

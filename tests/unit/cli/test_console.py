@@ -109,3 +109,18 @@ def test_what_names_a_row_is_whole_and_the_rest_goes_on_below(width: int) -> Non
     with console.capture() as said:
         console.print(found)
     assert "".join(said.get().split()) == f"photo{long}"
+
+
+@pytest.mark.parametrize("names", [1, 2])
+@pytest.mark.parametrize("length", [30, 41, 170])
+def test_a_row_is_whole_however_long_its_name_is(names: int, length: int) -> None:
+    console = PlainConsole()
+    console.size = ConsoleDimensions(80, 24)
+    table = columns("photo", "id", "detail", names=names)
+    table.add_row("n" * length, "0/1", "x" * 40)
+    with console.capture() as said:
+        console.print(table)
+    _, *lines = said.get().splitlines()
+    assert all(len(line.rstrip()) <= 80 for line in lines)
+    assert ["".join(lines).count(letter) for letter in "n/x"] == [length, 1, 40]
+    assert (len(lines) == 1) == (length == 30)

@@ -19,6 +19,7 @@ class Source:
         (("triton",), [], [], False, ["triton", "assignment"]),
         ((), [Source(True), Source(True)], [None, None], False, []),
         ((), [Source(True)], [None, "stuck"], False, ["stuck"]),
+        (("kafka: x", "kafka: x"), [Source(True)], ["kafka: x"], False, ["kafka: x"]),
         ((), [Source(False), Source(False)], [], False, ["assignment", "assignment of retries"]),
         (
             ("redis",),

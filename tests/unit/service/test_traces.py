@@ -93,6 +93,8 @@ def said(tracing: dict[str, str], **environ: str) -> str:
 def without_extra(tmp_path: Path) -> str:
     """A path that hides the extra."""
     (tmp_path / "opentelemetry.py").write_text("raise ModuleNotFoundError('gone', name='opentelemetry')\n")
+    # Others may have brought it.
+    (tmp_path / "requests.py").touch()
     return str(tmp_path)
 
 
