@@ -19,6 +19,9 @@ class Target:
     The lower bound of the precision counts, not its estimate, which varies by points over a few hundred photos. The
     rate of tagged photos without a logo is far below what is wanted in service, because service sees other photos. Most
     of those are ordinary photos, so that these may be tagged even less often than look-alikes of the brands.
+
+    Where validation photos are so easy that the lowest threshold tags none without a brand, they do not tell how low it
+    may be: it is then raised as far as that costs `spare` of their recall.
     """
 
     precision: float = 0.96
@@ -26,6 +29,7 @@ class Target:
     lowest: float = 0.5
     highest: float = 0.999
     ordinary_rate: float = 0.001
+    spare: float = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ def sweep(score: Floats, right: Flags, branded: Flags, lowest: float, highest: f
 def choose(score: Floats, right: Flags, branded: Flags, ordinary: Flags, target: Target) -> Choice:
     """The lowest threshold whose precision bound and no-logo rates reach the target, or the highest one, not met.
 
+    If nothing limits it, the highest one of nearly the same recall; see Target.
+
     Args:
         score: The highest probability of any brand.
         right: Whether that brand is the photo's.
@@ -88,14 +94,21 @@ def choose(score: Floats, right: Flags, branded: Flags, ordinary: Flags, target:
         ordinary: Whether it shows neither a brand nor a look-alike.
         target: What to reach.
     """
-    options = sweep(score, right, branded, target.lowest, target.highest)
-    for option in options:
+
+    def reaches(option: Tagging) -> bool:
         claimed = share(score[ordinary] >= option.threshold)
         # nan, where there is no such photo, is no more than any rate
         loud = option.no_logo_rate > target.no_logo_rate or claimed > target.ordinary_rate
-        if option.interval.low >= target.precision and not loud:
-            return Choice(option, target, met=True)
-    return Choice(options[-1], target, met=False)
+        return option.interval.low >= target.precision and not loud
+
+    options = sweep(score, right, branded, target.lowest, target.highest)
+    lowest = next((option for option in options if reaches(option)), None)
+    if lowest is None:
+        return Choice(options[-1], target, met=False)
+    if lowest is options[0] and not lowest.no_logo_rate > 0:
+        least = lowest.recall * (1 - target.spare)
+        lowest = [option for option in options if option.recall >= least and reaches(option)][-1]
+    return Choice(lowest, target, met=True)
 
 
 def best_split(scores: Floats, good: Flags) -> float:

@@ -76,6 +76,13 @@ def test_the_fitted_temperature_is_the_one_that_made_the_labels(true: float) -> 
     assert own.fit_temperature(logits, labels) == pytest.approx(true, rel=0.05)
 
 
+@pytest.mark.parametrize(("photos", "sure"), [(100, 0.99), (1000, 0.999)])
+def test_photos_without_an_error_make_nobody_surer_than_their_number_allows(photos: int, sure: float) -> None:
+    labels = np.arange(photos) % 4
+    found = own.fit_temperature(np.eye(4)[labels] * 3, labels)
+    assert own.softmax(np.array([[3.0, 0, 0, 0]]), found)[0, 0] == pytest.approx(sure, abs=(1 - sure) / 2)
+
+
 def test_calibration_error_is_the_gap_between_promise_and_truth() -> None:
     rng = RNG(2)
     confidence = rng.uniform(0.5, 1, 50_000)

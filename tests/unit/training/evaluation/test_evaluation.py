@@ -146,7 +146,8 @@ def test_a_threshold_that_was_met_holds_its_bound_on_the_photos_it_was_chosen_on
     score = rng.random(300)
     branded = rng.random(300) < 0.6
     right = branded & (rng.random(300) < score)
-    choice = thresholds.choose(score, right, branded, ~branded, thresholds.Target(precision, 0.5, ordinary_rate=1.0))
+    target = thresholds.Target(precision, 0.5, ordinary_rate=1.0, spare=0)
+    choice = thresholds.choose(score, right, branded, ~branded, target)
     if choice.met:
         assert choice.tagging.interval.low >= precision
         assert choice.tagging.precision >= precision
@@ -168,6 +169,19 @@ def test_ordinary_photos_are_tagged_less_often_than_look_alikes_may_be() -> None
     for rate, threshold in ((0.0, 0.994), (0.001, 0.96), (1.0, 0.5)):
         choice = thresholds.choose(score, branded, branded, ordinary, replace(target, ordinary_rate=rate))
         assert (choice.met, choice.tagging.threshold) == (True, threshold)
+
+
+def test_where_every_threshold_would_do_the_highest_one_of_nearly_the_same_recall_is_taken() -> None:
+    branded = np.arange(400) < 200
+    score = np.where(branded, np.linspace(0.999, 0.8, 400), 0.1)
+    score[:3] = 0.6
+    found = [
+        thresholds.choose(score, branded, branded, ~branded, thresholds.Target(spare=spare)).tagging.threshold
+        for spare in (0.0, 0.015, 0.02)
+    ]
+    assert found == [0.6, 0.89, 0.9]
+    limited = np.where(np.arange(400) == 399, 0.7, score)  # a photo without a brand shows how low it may be
+    assert thresholds.choose(limited, branded, branded, ~branded, thresholds.Target()).tagging.threshold == 0.71
 
 
 def test_drawn_photos_are_ordinary_only_where_there_are_no_real_ones() -> None:
