@@ -8,7 +8,7 @@ from redis.exceptions import InvalidResponse
 from consumer.redis.commands import Command
 
 #: What redis-py raises from what is no reply to the command, beside its own errors.
-MISREAD: Final = (TypeError, ValueError, LookupError, AttributeError)
+MISREAD: Final = (TypeError, ValueError, LookupError, AttributeError, RecursionError)
 
 
 def misfit(commands: Sequence[Command], replies: Sequence[Any]) -> InvalidResponse | None:
@@ -76,8 +76,8 @@ def _is_page(reply: object) -> bool:
 
 
 def _is_script_answer(reply: object) -> bool:
-    return _is_text(reply) or (
-        isinstance(reply, list) and bool(reply) and all(_is_text(part) or _are_fields(part) for part in reply)
+    return bool(reply) and (
+        _is_text(reply) or (isinstance(reply, list) and all(_is_text(part) or _are_fields(part) for part in reply))
     )
 
 

@@ -19,7 +19,9 @@ NUMBER, TEXT, NONE, STATUS = b":5\r\n", b"$3\r\nabc\r\n", b"$-1\r\n", b"+OK\r\n"
 ERROR_INSIDE = b"*2\r\n$3\r\nver\r\n-ERR x\r\n"
 NUMBER_INSIDE = b"*2\r\n$3\r\nver\r\n:5\r\n"
 NESTED = b"*2\r\n$3\r\nver\r\n*1\r\n$1\r\na\r\n"
+EMPTY = b"$0\r\n\r\n"
 BROKEN = [
+    b"*1\r\n" * 5_000,
     b"hello\r\n",
     b"HTTP/1.1 400 Bad Request\r\n\r\n",
     b"$x\r\n",
@@ -36,7 +38,7 @@ MISFITS = {
     ("ZSCORE", "k", "m"): [TEXT, ERROR_INSIDE],
     ("ZREVRANGEBYSCORE", "k", 1, 0, "WITHSCORES"): [NUMBER, b"*1\r\n$1\r\na\r\n", ERROR_INSIDE, NESTED],
     ("ZSCAN", "k", 0): [NUMBER, TEXT, b"*0\r\n", NUMBER_INSIDE],
-    ("EVALSHA", "0" * 40, 1, "k"): [NUMBER, NONE, b"*0\r\n", ERROR_INSIDE, NUMBER_INSIDE],
+    ("EVALSHA", "0" * 40, 1, "k"): [NUMBER, NONE, EMPTY, b"*0\r\n", ERROR_INSIDE, NUMBER_INSIDE],
     ("CLUSTER", "SLOTS"): [NUMBER, TEXT, NESTED, b"*1\r\n*2\r\n:0\r\n:9\r\n"],
 }
 CASES = [(command, answer) for command, answers in MISFITS.items() for answer in (*answers, *BROKEN)]
@@ -137,6 +139,7 @@ def bulk(*texts: bytes | list[bytes]) -> bytes:
     [
         STATUS,
         TEXT,
+        EMPTY,
         bulk(b"written"),
         bulk(b"unheard of", []),
         bulk(b"unchanged", [b"ver"]),
