@@ -193,6 +193,10 @@ def _mistakes(seen: SplitPredictions, said: Ints, labels: tuple[str, ...], badne
 def _unmet(choice: Choice) -> list[str]:
     if choice.met:
         return []
+    if choice.few:
+        wanted, found = f"a precision of {choice.target.precision:g}", choice.tagging
+        few = f"too few validation photos show a brand to prove {wanted}; the threshold {found.threshold:g}"
+        return [f"{few} has {found.precision:.3f} on the {found.tagged} that it tags"]
     rates = f"{choice.target.no_logo_rate:.1%} of no-logo photos, {choice.target.ordinary_rate:.1%} of ordinary ones"
     target = f"a precision bound of {choice.target.precision:g} and {rates}"
     return [f"no threshold reaches {target}; {choice.tagging.threshold:g} is the highest allowed"]

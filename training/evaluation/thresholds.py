@@ -20,6 +20,9 @@ class Target:
     rate of tagged photos without a logo is far below what is wanted in service, because service sees other photos. Most
     of those are ordinary photos, so that these may be tagged even less often than look-alikes of the brands.
 
+    Where there are so few that not even a faultless answer could show it, the estimate counts after all, and the target
+    is not met: some hundred photos of brands are needed.
+
     Where validation photos are so easy that the lowest threshold tags none without a brand, they do not tell how low it
     may be: it is then raised as far as that costs `spare` of their recall.
     """
@@ -54,6 +57,8 @@ class Choice:
     tagging: Tagging
     target: Target
     met: bool
+    #: Whether there were too few photos with a brand to show the precision.
+    few: bool = False
 
 
 def tagging(score: Floats, right: Flags, branded: Flags, threshold: float) -> Tagging:
@@ -94,21 +99,23 @@ def choose(score: Floats, right: Flags, branded: Flags, ordinary: Flags, target:
         ordinary: Whether it shows neither a brand nor a look-alike.
         target: What to reach.
     """
+    options = sweep(score, right, branded, target.lowest, target.highest)
+    most = int(branded.sum())
+    few = wilson(most, most).low < target.precision
 
     def reaches(option: Tagging) -> bool:
         claimed = share(score[ordinary] >= option.threshold)
         # nan, where there is no such photo, is no more than any rate
         loud = option.no_logo_rate > target.no_logo_rate or claimed > target.ordinary_rate
-        return option.interval.low >= target.precision and not loud
+        return (option.precision if few else option.interval.low) >= target.precision and not loud
 
-    options = sweep(score, right, branded, target.lowest, target.highest)
     lowest = next((option for option in options if reaches(option)), None)
     if lowest is None:
-        return Choice(options[-1], target, met=False)
+        return Choice(options[-1], target, met=False, few=few)
     if lowest is options[0] and not lowest.no_logo_rate > 0:
         least = lowest.recall * (1 - target.spare)
         lowest = [option for option in options if option.recall >= least and reaches(option)][-1]
-    return Choice(lowest, target, met=True)
+    return Choice(lowest, target, met=not few, few=few)
 
 
 def best_split(scores: Floats, good: Flags) -> float:

@@ -156,8 +156,21 @@ def test_a_threshold_that_was_met_holds_its_bound_on_the_photos_it_was_chosen_on
             t for t in thresholds.sweep(score, right, branded, 0.5, 0.999) if t.threshold < choice.tagging.threshold
         ]
         assert not [t for t in lower if t.interval.low >= precision and t.no_logo_rate <= 0.5]
-    else:
+    elif not choice.few:
         assert choice.tagging.threshold == 0.999
+
+
+def test_few_photos_with_a_brand_are_tagged_at_the_estimate_and_the_target_is_not_met() -> None:
+    branded = np.arange(80) < 40
+    score = np.where(branded, np.linspace(0.99, 0.7, 80), 0.1)
+    right = branded & (np.arange(80) != 39)  # the least sure one is of another brand
+    found = thresholds.choose(score, right, branded, ~branded, thresholds.Target())
+    assert (found.met, found.few) == (False, True)
+    assert found.tagging.recall >= 0.95
+    assert found.tagging.precision >= 0.96
+    many = np.tile(branded, 20)
+    found = thresholds.choose(np.tile(score, 20), np.tile(right, 20), many, ~many, thresholds.Target())
+    assert (found.met, found.few) == (True, False)
 
 
 def test_ordinary_photos_are_tagged_less_often_than_look_alikes_may_be() -> None:
