@@ -70,7 +70,8 @@ async def test_a_run_is_compared_promoted_and_taken_back_while_photos_come(chang
         assert {outcome for outcome, count in service.outcomes().items() if count} <= {"tagged", "unchanged"}
     stored = await asyncio.to_thread(run_log.read, change.settings.kafka, run.run_id)
     assert (stored.state, stored.promoted, stored.rolled_back) == ("rolled back", 2, 3)
-    assert [line.split(": ")[1] for line in stored.history] == ["promoted as release 2", "rolled back by release 3"]
+    lines = [line.split(": ")[1] for line in stored.history]
+    assert lines == ["complete", "promoted as release 2", "rolled back by release 3"]
 
 
 async def test_large_runs_are_applied_by_processes_that_end_with_each_other(
