@@ -9,11 +9,17 @@ import pytest
 
 _BYTES = 48 << 20
 _COUNT = f"""
-import resource, sys
+import resource, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from training.runs.memory import keep_memory
 if sys.argv[1] == "keep":
     assert keep_memory()
+both = threading.Barrier(2)  # each step takes as much as the one before
+
+def take(count):
+    blocks = [bytearray(1 << 20) for _ in range(count)]
+    both.wait(60)
+
 for step in range(10):
     if step == 2:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -21,7 +27,7 @@ for step in range(10):
         bytearray({_BYTES})
     else:
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda count: [bytearray(1 << 20) for _ in range(count)] and None, [100, 100]))
+            list(pool.map(take, [100, 100]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
