@@ -22,7 +22,8 @@ from consumer.embedded.process import EmbeddedServerError, GuardianClient, Serve
 
 VERSION = "4.3.0"
 OLDEST_JAVA = 17
-INSTALL_COMMAND = "apt-get install -y maven default-jre-headless"
+_JAVA_PACKAGE = "default-jre-headless"
+INSTALL_COMMAND = f"apt-get install -y maven {_JAVA_PACKAGE}"
 _PROBE_TIMEOUT_S = 1.0
 _FETCH_TIMEOUT_S = 600.0
 #: Any 16 bytes in URL-safe base64; the data folder is this run's own.
@@ -168,7 +169,7 @@ def missing_packages() -> list[str]:
     java = _find_java()
     has_java = java is not None and _java_version(java) >= OLDEST_JAVA
     has_jars = jars_folder().is_dir() or shutil.which("mvn") is not None
-    return [*([] if has_jars else ["maven"]), *([] if has_java else ["default-jre-headless"])]
+    return [*([] if has_jars else ["maven"]), *([] if has_java else [_JAVA_PACKAGE])]
 
 
 def require_java_and_maven() -> None:

@@ -156,12 +156,16 @@ def lay_out_stub(stub: Path, target: Path) -> None:
     program = stub.read_bytes()
     bundled = _BUNDLED_PYTHON.search(program)
     own = f"libpython3.{int(bundled[1])}.so.1.0" if bundled else ""
-    python_home = (servers_environment() / "bin" / "python").resolve().parents[1]
-    if bundled and loads(own, (python_home / "lib", *unpacked_folders())):
+    if bundled and loads(own, (_python_libraries(servers_environment()), *unpacked_folders())):
         target.write_bytes(program.replace(bundled[0], own.encode().ljust(len(bundled[0]), b"\0")))
         target.chmod(0o755)
     else:
         target.symlink_to(stub)
+
+
+def _python_libraries(environment: Path) -> Path:
+    """Where the Python that an environment was made from keeps its libraries."""
+    return (environment / "bin" / "python").resolve().parents[1] / "lib"
 
 
 def loads(library: str, folders: Sequence[Path]) -> bool:
@@ -179,9 +183,8 @@ def environment_variables() -> dict[str, str]:
     # and libpython; without them it dies, and loading hangs until the stub's time-out.
     environment = servers_environment()
     packages, _ = packages_of(environment)
-    python_home = (environment / "bin" / "python").resolve().parents[1]
     env = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
-    env["LD_LIBRARY_PATH"] = library_path(packages / "nvidia_pytriton.libs", python_home / "lib")
+    env["LD_LIBRARY_PATH"] = library_path(packages / "nvidia_pytriton.libs", _python_libraries(environment))
     # ONNX Runtime's wheels report usage over the network and leave files in the temporary folder unless told not to.
     env["ORT_DISABLE_TELEMETRY"] = "1"
     # Published versions are never changed, not even by a __pycache__.

@@ -27,10 +27,9 @@ async def photos(settings: Settings, run: Run, told: Callable[[int, int], None] 
         DependencyDown: Kafka or Redis does not answer.
     """
     kafka, times = settings.kafka, times_ms(run)
-    ranges = {(run.topic, span.partition): span.offsets for span in run.spans}
     names, ids = array("q"), frozenset(run.selection.ids)
     async with Store(**settings.redis.model_dump()) as store:
-        with Scan(kafka.bootstrap_servers, kafka.extra, run.topic, ranges=ranges) as scan:
+        with Scan(kafka.bootstrap_servers, kafka.extra, run.topic, ranges=run.ranges) as scan:
             while not scan.finished:
                 records = await asyncio.to_thread(scan.read)
                 within = [each for each in records if times is None or each.timestamp_ms in times]

@@ -62,8 +62,7 @@ class _Retag:
         self._sender = Sender(kafka.bootstrap_servers, kafka.extra, [self._topic])
         self._ids = frozenset(run.selection.ids)
         at = run_log.positions(kafka, self._group)
-        spans = {(run.topic, span.partition): span.offsets for span in run.spans}
-        self._left = {key: range(max(each.start, at.get(key, 0)), each.stop) for key, each in spans.items()}
+        self._left = {key: range(max(each.start, at.get(key, 0)), each.stop) for key, each in run.ranges.items()}
         self._done = {key: each.start for key, each in self._left.items()}
         self._began_s, self._read = monotonic(), 0
 

@@ -71,10 +71,9 @@ async def work(settings: Settings, log: Log, run: Run, told: Told) -> Worked:
             return await asyncio.to_thread(retag, settings, run, told, stopping)
     service, pace = job_service(settings, log), Pace(run.rate, LiveTraffic(settings))
     kafka = settings.kafka
-    ranges = {(run.topic, span.partition): span.offsets for span in run.spans}
     topic = kafka.topics.answers(run.run_id)
     job = Job(
-        GroupRanges(run.topic, ranges, times_ms(run)),
+        GroupRanges(run.topic, run.ranges, times_ms(run)),
         run.group(kafka.group_id),
         settings.service.replay_in_flight,
         yields=pace.live.present if settings.service.replay_yields else None,

@@ -144,6 +144,11 @@ class Run:
         return sum(map(len, self.spans))
 
     @property
+    def ranges(self) -> dict[tuple[str, int], range]:
+        """Its offsets, by topic and partition."""
+        return {(self.topic, span.partition): span.offsets for span in self.spans}
+
+    @property
     def judged_under(self) -> Numbered:
         """The candidate as a release, whose number is 0 until it is promoted."""
         return Numbered(0, self.candidate)
