@@ -47,7 +47,7 @@ class TopicReader(AbstractContextManager["TopicReader"]):
     """Reads partitions of existing topics from given offsets on, past their ends. Blocking, for one thread.
 
     Attributes:
-        partitions: Every partition of the topics.
+        partitions: Every partition of the topics at construction, and those that `added` found.
         positions: Of each partition that is read, the offset below which everything was read or does not exist.
         last_error: The last error from which librdkafka recovers by itself; empty where there was none.
     """
@@ -58,10 +58,11 @@ class TopicReader(AbstractContextManager["TopicReader"]):
         Raises:
             DependencyDown: the cluster does not answer, or one of the topics is missing.
         """
+        self._servers, self._topics = bootstrap_servers, frozenset(topics)
         with clients.kafka_failures():
             self._consumer = clients.reader_client(bootstrap_servers, extra)
         try:
-            self.partitions = clients.require_topics(self._consumer, bootstrap_servers, topics)
+            self.partitions = clients.require_topics(self._consumer, bootstrap_servers, self._topics)
         except DependencyDown:
             self.close()
             raise
@@ -94,6 +95,16 @@ class TopicReader(AbstractContextManager["TopicReader"]):
             # Kafka takes negative times for other questions.
             starts = self._offsets_at(max(0, milliseconds(since)), ends)
         return {partition: range(starts[partition], ends[partition]) for partition in self.partitions}
+
+    def added(self) -> dict[Partition, range]:
+        """The partitions that the topics got since they were last looked at, with the offsets that each has now.
+
+        Raises:
+            DependencyDown: the cluster does not answer, or one of the topics is missing.
+        """
+        known, self.partitions = self.partitions, clients.require_topics(self._consumer, self._servers, self._topics)
+        with clients.kafka_failures():
+            return {each: range(*self._held(each)) for each in self.partitions if each not in known}
 
     def start(self, starts: Mapping[Partition, int]) -> None:
         """Reads these partitions from these offsets on; where retention removed them, from the first record left."""

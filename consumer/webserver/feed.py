@@ -1,6 +1,7 @@
 """Follows the result topic and the releases, so that a page needs to ask nobody for the newest results."""
 
 import threading
+from collections.abc import Mapping
 from math import ceil
 from time import monotonic
 from typing import Final, Self
@@ -8,6 +9,7 @@ from typing import Final, Self
 from consumer import releases
 from consumer.errors import DependencyDown
 from consumer.events import Record
+from consumer.kafka.offsets import Partition
 from consumer.kafka.scan import TopicReader
 from consumer.releases import Numbered
 from consumer.service import release_log
@@ -19,8 +21,8 @@ _AGAIN_S: Final = 1.0
 #: The keys of one photo stay in one partition, and keys spread unevenly: what is read again at the start, in parts.
 _SPREAD: Final = 2
 _LEAST: Final = 50
-#: After so long without a record, the brokers are asked whether they are there.
-_SILENT_S: Final = 3.0
+#: So often the brokers are asked which partitions there are and, without a record meanwhile, how far these go.
+_LOOK_S: Final = 3.0
 
 
 class Feed:
@@ -77,21 +79,38 @@ class Feed:
         topic = self._kafka.tags_topic
         with TopicReader(self._kafka.bootstrap_servers, self._kafka.extra, [topic]) as reader:
             held = reader.ranges()
-            back = _LEAST + _SPREAD * ceil(self._most / max(1, len(held)))
-            reader.start({key: max(each.start, each.stop - back) for key, each in held.items()})
-            self.problem, asked_s = "", monotonic()
+            reader.start(self._starts(held, len(held)))
+            self.problem, silent, looked_s = "", True, monotonic()
             while not self._stopping.is_set():
                 records = reader.read(_POLL_S)
                 self.newest.add(records)
+                silent &= not records
                 self.caught_up |= all(reader.positions.get(key, 0) >= each.stop for key, each in held.items())
-                if records:
-                    asked_s = monotonic()
-                elif monotonic() > asked_s + _SILENT_S:
-                    # A client that has lost its brokers only waits for them; and a topic made anew begins again.
-                    held, asked_s = reader.ranges(), monotonic()
-                    if any(reader.positions.get(key, 0) > each.stop for key, each in held.items()):
-                        self.newest.clear()
-                        return
+                if monotonic() < looked_s + _LOOK_S:
+                    continue
+                if added := reader.added():
+                    held |= added
+                    reader.start(self._starts(added, len(held)))
+                elif silent and _was_made_anew(reader):
+                    self.newest.clear()
+                    return
+                silent, looked_s = True, monotonic()
+
+    def _starts(self, held: Mapping[Partition, range], partitions: int) -> dict[Partition, int]:
+        """Where the newest results begin in some of so many partitions."""
+        back = _LEAST + _SPREAD * ceil(self._most / max(1, partitions))
+        return {key: max(each.start, each.stop - back) for key, each in held.items()}
+
+
+def _was_made_anew(reader: TopicReader) -> bool:
+    """Whether a partition ends before what was read of it: the topic was deleted and made anew.
+
+    A client that has lost its brokers only waits for them; this question fails then.
+
+    Raises:
+        DependencyDown: Kafka does not answer.
+    """
+    return any(reader.positions.get(key, 0) > each.stop for key, each in reader.ranges().items())
 
 
 def _pass_over(_: Record, __: str) -> None:

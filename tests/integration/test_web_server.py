@@ -13,8 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewPartitions
 
-from consumer import telemetry
+from consumer import events, telemetry
 from consumer.events import Brand, Quality
 from consumer.redis.store import Store
 from consumer.settings import Settings
@@ -210,6 +213,36 @@ async def test_photos_are_fetched_from_where_the_service_may_and_only_once(world
             await pages.until("/", 'data-photo="red"')
             await pages.get("/picture?id=red", 404)
             assert len(world.photos.requests) == 2
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_results_in_a_partition_that_was_added_later_appear(world: World, *, busy: bool) -> None:
+    """Those that were there before the page knew of the partition, too, whether or not other results keep coming."""
+    topic, producer = world.settings.kafka.tags_topic, world.producer
+    admin = AdminClient({"bootstrap.servers": world.kafka})
+
+    def publish(name: str, partition: int, by: Producer = producer) -> None:
+        by.produce(topic, events.encode(tags(photo_id=name)), name, partition=partition)
+        by.flush(10)
+
+    async def keep_coming() -> None:
+        while busy:
+            publish("other", 0)
+            await asyncio.sleep(0.1)
+
+    publish("early", 0)
+    async with site(world.settings) as pages:
+        await pages.until("/", 'data-photo="early"')
+        others = asyncio.create_task(keep_coming())
+        before = len(admin.list_topics(topic).topics[topic].partitions)
+        admin.create_partitions([NewPartitions(topic, before + 1)])[topic].result(10)
+        await eventually(lambda: len(admin.list_topics(topic).topics[topic].partitions) > before)
+        publish("late", before, Producer({"bootstrap.servers": world.kafka}))
+        await pages.until("/", 'data-photo="late"')
+        publish("later", before, Producer({"bootstrap.servers": world.kafka}))
+        await pages.until("/", 'data-photo="later"')
+        others.cancel()
+        assert pages.faults == []
 
 
 async def test_brands_of_all_times_come_from_redis_where_the_newest_results_have_them_no_more(world: World) -> None:
