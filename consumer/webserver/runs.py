@@ -9,7 +9,7 @@ from aiohttp import web
 
 from consumer.operations import run_diff, run_log
 from consumer.operations.run_diff import photos_of
-from consumer.runs.definition import Run, is_run_id
+from consumer.runs.definition import WORKED_ON, Run, is_run_id
 from consumer.settings import Settings
 from consumer.web import diff, thumbnails
 from consumer.webserver.asking import NotYet
@@ -32,12 +32,16 @@ class _Progress:
 
 
 async def runs(request: web.Request) -> web.Response:
-    """All runs, the newest first."""
+    """All runs: those that are worked on, then the others, each the newest first; ended replays apart."""
     site = request.app[SITE]
     found = await part(site.asker.ask("runs", partial(run_log.read_all, site.settings.kafka), keep_s=2.0))
-    listed = list(reversed((found.value or {}).values()))
+    # Replays may be many, as of every night, and nothing more becomes of an ended one.
+    listed, ended = list[Run](), list[Run]()
+    for run in reversed((found.value or {}).values()):
+        (ended if run.is_ended_replay else listed).append(run)
+    listed.sort(key=lambda run: run.state not in WORKED_ON)
     status = 200 if found.value is not None else 503
-    return site.page("runs.html", page="runs", status=status, runs=listed, why=found.why, over=photos_of)
+    return site.page("runs.html", page="runs", status=status, runs=listed, ended=ended, why=found.why, over=photos_of)
 
 
 async def run(request: web.Request) -> web.Response:

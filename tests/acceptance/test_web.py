@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from consumer.embedded.paths import cache_folder
+from consumer.operations import run_log
 from consumer.service.run import Service
 from tests.browser import DESKTOP, PHONE, Browser, Page, chromium, needs_chromium
 from tests.change_bench import ChangeBench
@@ -151,6 +154,8 @@ async def test_a_run_is_followed_to_what_it_changes(
         change.upload(12)
         await change.tagged(service)
     run = await change.run()
+    night = replace(run, run_id="night", kind="replay", state="complete", at=run.at + timedelta(hours=1))
+    await asyncio.to_thread(run_log.save, change.settings.kafka, night)
     async with browser.page(size, dark=dark) as page:
 
         async def look(name: str) -> None:
@@ -163,7 +168,13 @@ async def test_a_run_is_followed_to_what_it_changes(
 
         with web(change.world) as address:
             await page.open(address + "runs")
+            assert "night" not in await page.text(), "an ended replay is folded away"
             await look("runs-one")
+            await page.run("document.querySelector('summary').focus(); 0")
+            await page.press("Enter")
+            await page.until("document.querySelector('details').open")
+            assert "night" in await page.text()
+            await look("runs-ended")
             await page.click(f"a[href='/runs/{run.run_id}']", loads=True)
             assert "0 of 12 records" in await page.text()
             await change.work(run)

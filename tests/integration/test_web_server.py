@@ -7,9 +7,10 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
@@ -19,12 +20,17 @@ from confluent_kafka.cimpl import NewPartitions
 
 from consumer import events, telemetry
 from consumer.events import Brand, Quality
+from consumer.operations import run_log
 from consumer.redis.store import Store
 from consumer.settings import Settings
 from consumer.tags import level_of
 from consumer.webserver.server import serve
 from tests.fakes import tags
 from tests.harness import BRIGHT, RED, World, eventually
+from tests.unit.runs.test_definition import RUN
+
+if TYPE_CHECKING:
+    from consumer.runs.definition import Kind, State
 
 NOWHERE = "127.0.0.1:1"
 PATHS = ("/", "/photo?id=a", "/dead-letters", "/runs", "/runs/a", "/runs/a/changes", "/service", "/picture?id=a")
@@ -297,6 +303,24 @@ async def test_the_best_of_all_times_are_turned_page_by_page(world: World) -> No
                 address = html.unescape(more[1]) if more else ""
             assert seen == expected
             assert turned == -(-len(expected) // 60)
+
+
+async def test_runs_that_are_worked_on_come_first_and_ended_replays_apart(world: World) -> None:
+    runs: tuple[tuple[str, Kind, State], ...] = (
+        ("oldest", "rescore", "paused"),
+        ("replay", "replay", "complete"),
+        ("replaying", "replay", "started"),
+        ("cancelled", "replay", "cancelled"),
+        ("newest", "rescore", "promoted"),
+    )
+    for hour, (run_id, kind, state) in enumerate(runs):
+        at = RUN.at + timedelta(hours=hour)
+        run_log.save(world.settings.kafka, replace(RUN, run_id=run_id, kind=kind, state=state, at=at))
+    async with site(world.settings) as pages:
+        page = await pages.get("/runs")
+        listed = [re.findall(r'href="/runs/(\w+)"', part) for part in page.split("<summary>")]
+        assert listed == [["replaying", "oldest", "newest"], ["cancelled", "replay"]]
+        assert "Ended replays of the last week: 2" in page
 
 
 async def test_the_state_of_the_service_is_told(world: World) -> None:
