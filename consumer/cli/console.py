@@ -107,6 +107,11 @@ def pairs(rows: Iterable[tuple[str, str]]) -> Table:
     return made
 
 
+def shortened(text: str, most: int) -> str:
+    """A text for a row of a table, of so many characters: a longer one ends in an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 out = PlainConsole()
 err = PlainConsole(stderr=True)
 

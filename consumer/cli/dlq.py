@@ -7,7 +7,7 @@ import typer
 
 from consumer import events, settings
 from consumer.cli.asking import asks
-from consumer.cli.console import Exit, columns, echo_json, err, explained, out, progress_bar
+from consumer.cli.console import Exit, columns, echo_json, err, explained, out, progress_bar, shortened
 from consumer.cli.times import check_range, parse_time
 from consumer.errors import REASONS, SettingsError
 from consumer.service.signals import noted_stop_signals
@@ -21,6 +21,10 @@ app = typer.Typer(help="Look at dead letters and send them again.", no_args_is_h
 
 #: Letters on one screen.
 _SCREEN: Final = 100
+#: Characters of what a row shows, in the table alone. No photo has a longer id, and no reason of ours is as long.
+_LONGEST_ID: Final = 200
+_LONGEST_REASON: Final = 40
+_LONGEST_DETAIL: Final = 160
 
 Reason = Annotated[str | None, typer.Option(help="only with this reason, such as http_5xx")]
 Photo = Annotated[str | None, typer.Option(help="only of this photo id, as `dlq list` shows it")]
@@ -40,7 +44,7 @@ def list_(
         typer.Option(help="the newest so many, 0 for all; by default 100 on a terminal", min=0),
     ] = None,
 ) -> None:
-    """List dead letters, oldest first; JSON lines in a pipe."""
+    """List dead letters, oldest first; JSON lines in a pipe. A long detail is cut: `dlq show ID` and --json have it."""
     from consumer.operations.dead_letters import list_letters  # noqa: PLC0415 - `--help` must not load Kafka
 
     with explained():
@@ -58,10 +62,7 @@ def list_(
         return
     table = columns("id", "photo", "time", "reason", "detail", "attempts", "state", names=2)
     for each in listing.letters:
-        failure = each.letter.failure
-        when = events.format_time(failure.failed_at)
-        row = (each.letter.letter_id, each.letter.photo_id, when, failure.reason, failure.detail)
-        table.add_row(*row, str(failure.attempt), each.state)
+        table.add_row(*_row(each))
     out.print(table)
     if len(listing.letters) < listing.total:
         out.print(f"The newest {len(listing.letters)} of {listing.total}; --limit 0 lists all.")
@@ -124,7 +125,7 @@ def _tell(reasons: "Mapping[str, int]", lost: int, *, executed: bool) -> None:
     if not out.is_terminal:
         echo_json({"executed": executed, "letters": letters, "reasons": reasons, "lost": lost})
         return
-    parts = ", ".join(f"{count} {name}" for name, count in reasons.items()) or "none"
+    parts = ", ".join(f"{count} {shortened(name, _LONGEST_REASON)}" for name, count in reasons.items()) or "none"
     out.print(f"{'sent again' if executed else 'would send again'}: {parts}")
     if lost:
         out.print(
@@ -158,6 +159,14 @@ def _payload(value: bytes | None) -> object:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode(errors="backslashreplace")
+
+
+def _row(listed: "Listed") -> tuple[str, ...]:
+    """The cells of a letter. Any program can write to the topic: what one wrote at length fills no screen."""
+    letter, failure = listed.letter, listed.letter.failure
+    photo, reason = shortened(letter.photo_id, _LONGEST_ID), shortened(failure.reason, _LONGEST_REASON)
+    told = (events.format_time(failure.failed_at), reason, shortened(failure.detail, _LONGEST_DETAIL))
+    return (letter.letter_id, photo, *told, str(failure.attempt), listed.state)
 
 
 def _fields(listed: "Listed") -> dict[str, object]:

@@ -5,6 +5,10 @@ import json
 import subprocess
 from typing import Any
 
+from consumer.events import Source
+from consumer.kafka.headers import Failure, dead_headers
+from tests.acceptance.test_command_line import in_terminal
+from tests.fakes import MOMENT
 from tests.harness import BLUE, RED, World, by_key, eventually
 from tests.harness_process import environment, photo_tagger
 
@@ -67,6 +71,27 @@ async def test_dead_letters_are_listed_shown_and_sent_again_and_a_success_shows(
         (all_of_them,) = await rows(world, "retry", "--again")
         assert all_of_them["letters"] == 1, "of one event, only the newest letter is sent again"
     assert by_key(world.tags()).keys() == {"late"}
+
+
+async def test_what_another_program_wrote_at_length_fills_no_screen_and_is_kept_in_json(world: World) -> None:
+    """What identifies a row is whole at 80 columns, also the longest id that a photo may have."""
+    longest, huge = "p" * 200, "x" * 300_000
+    for key, text in ((longest, huge), (huge, "short")):
+        failure = Failure(text, text, 10**9, Source("photo-uploads", 3, 10**18), MOMENT)
+        world.producer.produce(world.settings.kafka.dead_topic, b"{}", key, headers=list(dead_headers(failure)))
+    world.producer.flush(10)
+    kept = {row["photo_id"]: row for row in await rows(world, "list")}
+    assert {row["detail"] for row in kept.values()} == {huge, "short"}
+    assert kept.keys() == {longest, huge}
+    code, said = in_terminal(80, "dlq", "list", **environment(world.settings, TERM="dumb"))
+    assert code == 0
+    assert all(row["id"] in said for row in kept.values())
+    assert said.count("p") >= len(longest)
+    lines = [line.rstrip() for line in said.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert len(lines) < 60
+    code, said = in_terminal(80, "dlq", "list", "--json", **environment(world.settings))
+    assert said.count("x") >= 3 * len(huge)
 
 
 async def test_what_is_not_there_or_makes_no_sense_is_named(world: World) -> None:
