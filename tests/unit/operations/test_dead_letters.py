@@ -5,6 +5,7 @@ from hashlib import sha256
 import pytest
 
 from consumer import events
+from consumer.escape import printable
 from consumer.events import Headers, Record, Source
 from consumer.kafka.headers import REDRIVEN, REDRIVEN_FROM, Failure, dead_headers
 from consumer.operations import dead_letters, redrive
@@ -138,6 +139,27 @@ def test_a_letter_is_found_by_a_key_that_was_cut_down(photo_id: str) -> None:
     assert Query(photo_id=photo_id).matches(one)
     assert Query(photo_id=one.photo_id).matches(one)
     assert not Query(photo_id=photo_id + "k").matches(one)
+
+
+@pytest.mark.parametrize(
+    "photo_id", ["photo-1", "k" * 129, "a/1/2", "\udcff", "\udcff" * 129, "\x1b", r"\x1b", "é", ""]
+)
+def test_no_letter_that_matches_is_left_unread(photo_id: str) -> None:
+    """By any name of the photo, and as it is shown; whether its record had a key, none, a long or a binary one."""
+    given = photo_id.encode(errors="surrogateescape")
+    event = uploaded_json(photo_id=given.decode(errors="replace"))
+    keys = [given, None, ORIGIN, b"sha256:" + sha256(given).hexdigest().encode(), b"\xff", b"other", b"\x1b"]
+    records = [replace(dead(value=event), key=key) for key in keys]
+    for each in records:
+        one = Letter(each, FAILURE)
+        for query in (Query(photo_id=name) for name in (photo_id, one.photo_id, printable(one.photo_id))):
+            assert query.may_match(each) or not query.matches(one)
+    assert Query(photo_id=photo_id).may_match(note("0/0"))
+
+
+def test_letters_of_other_photos_are_left_unread() -> None:
+    assert not Query(photo_id="photo-2").may_match(dead())
+    assert Query(reason="http_4xx").may_match(dead())
 
 
 OMITTED = replace(FAILURE, value_omitted=True)
