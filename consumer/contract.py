@@ -19,6 +19,8 @@ MAX_MODEL_VERSION: Final = 999
 #: Of a parameter that is a whole number.
 _MOST_DIGITS: Final = 9
 QUALITY_LEVELS: Final = ("1", "2", "3", "4", "5")
+#: The output in which a model may say under which contract it answers: INT64 [1], `contract_id`.
+CONTRACT_OUTPUT: Final = "contract_id"
 #: Pixels: a photo of this size takes 3 MiB for as long as it waits for its scores.
 MAX_SHORT_SIDE: Final = 1024
 _CHANNELS: Final = 3
@@ -79,6 +81,12 @@ class ModelContract:
         return {self.quality_model: self.quality_geometry, self.brand_model: self.brand_geometry}
 
     @property
+    def contract_ids(self) -> dict[str, int]:
+        """What each model that says so answers under, by model name."""
+        quality, brand = (QUALITY_LEVELS, self.quality_geometry), (self.brand_labels, self.brand_geometry)
+        return {self.quality_model: contract_id(*quality), self.brand_model: contract_id(*brand)}
+
+    @property
     def pixel_bytes(self) -> int:
         """What a prepared photo takes: its pixels for each distinct geometry."""
         return sum(geometry.input_size**2 * _CHANNELS for geometry in set(self.geometries.values()))
@@ -136,6 +144,15 @@ def differences(before: ModelContract, now: ModelContract) -> str:
 def label_checksum(labels: Sequence[str]) -> str:
     """SHA-256 over the labels, one per line, without a final newline."""
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()
+
+
+def contract_id(labels: Sequence[str], geometry: Geometry) -> int:
+    """The number that stands for labels in their order and a geometry: what an answer does not show otherwise.
+
+    The first 8 bytes, little-endian and signed, of the SHA-256 of `<label_checksum> <input_size> <resize_short_side>`.
+    """
+    text = f"{label_checksum(labels)} {geometry.input_size} {geometry.resize_short_side}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)
 
 
 def _geometry(model: ServedModel) -> Geometry:

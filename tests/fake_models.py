@@ -5,12 +5,14 @@ The models run on the real tritonserver (python backend) and need numpy alone, s
 
 import json
 from pathlib import Path
+from typing import Literal
 
-from consumer.contract import label_checksum
+from consumer.contract import CONTRACT_OUTPUT, Geometry, contract_id, label_checksum
 
 BRANDS = ("crimson", "azure", "no_logo")
 SIZE = 32
 GOOD_THRESHOLD = 0.5
+Contract = Literal["unsaid", "announced", "said"]
 BRAND_THRESHOLD = 0.6
 
 _MODEL = """
@@ -26,7 +28,8 @@ class TritonPythonModel:
 def tensors(images):
     *batch, height, width, channels = images.shape
     answers = answer(images.reshape(-1, height, width, channels))
-    return [pb_utils.Tensor(name, rows.reshape(*batch, -1)) for name, rows in answers.items()]
+    told = [pb_utils.Tensor(name, rows.reshape(*batch, -1)) for name, rows in answers.items()]
+    return told + [pb_utils.Tensor("contract_id", np.full((*batch, 1), said)) for said in SAYS]
 
 def quality(images):
     score = images.reshape(len(images), -1).mean(1, keepdims=True).astype(np.float32) / 255
@@ -55,12 +58,14 @@ def write_repository(
     brand_size: int | None = None,
     first: str = "pass",
     max_batch_sizes: tuple[int, int] = (8, 8),
+    contract: Contract = "unsaid",
 ) -> Path:
     """Writes both models; `quality` and `brand` override parameters of their configuration ("" removes one).
 
     `size` is the input of both, or of quality alone where there is a `brand_size`. `first` is a statement that both
     models run before they answer `requests`. `max_batch_sizes` are those of quality and brand, 0 for a model without
-    batches.
+    batches. Their answers say under which contract they are made where that is `said`; where it is `announced`, only
+    their configuration has the output.
     """
     outputs = {
         "photo_quality": {"quality_score": 1, "quality_levels": 5},
@@ -84,8 +89,10 @@ def write_repository(
             **overrides[model],
         }
         kept = {key: value for key, value in parameters.items() if value}
-        _write_config(folder / model, dims, kept, side, max_batch_size)
+        said = [contract_id(labels[model], Geometry(side, side))] if contract == "said" else []
+        _write_config(folder / model, dims, kept, side, max_batch_size, announces=contract != "unsaid")
         code = _MODEL.replace("FIRST", first).replace("OTHERS", str(len(brands) - len(BRANDS)))
+        code = code.replace("SAYS", str(said))
         (folder / model / str(version)).mkdir(exist_ok=True)
         function = "quality" if model == "photo_quality" else "brand"
         path = folder / model / str(version) / "model.py"
@@ -93,13 +100,16 @@ def write_repository(
     return folder
 
 
-def _write_config(folder: Path, dims: dict[str, int], parameters: dict[str, str], size: int, max_batch: int) -> None:
+def _write_config(
+    folder: Path, dims: dict[str, int], parameters: dict[str, str], size: int, max_batch: int, *, announces: bool
+) -> None:
     lines = [
         f'name: "{folder.name}"',
         'backend: "python"',
         f"max_batch_size: {max_batch}",
         f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {size}, {size}, 3 ] }} ]',
         *(f'output [ {{ name: "{name}" data_type: TYPE_FP32 dims: [ {count} ] }} ]' for name, count in dims.items()),
+        *([f'output [ {{ name: "{CONTRACT_OUTPUT}" data_type: TYPE_INT64 dims: [ 1 ] }} ]'] if announces else []),
         "instance_group [ { kind: KIND_CPU count: 2 } ]",
         *(
             f'parameters {{ key: "{key}" value {{ string_value: {json.dumps(value)} }} }}'

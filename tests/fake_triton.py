@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from consumer.contract import QUALITY_LEVELS, ModelContract, label_checksum
+from consumer.contract import CONTRACT_OUTPUT, QUALITY_LEVELS, Geometry, ModelContract, contract_id, label_checksum
 from consumer.errors import DependencyDown
 from consumer.triton.inference import TritonClient
 
@@ -37,6 +37,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     input_type: int = 2  # UINT8
     datatype: str = "FP32"
     answers_as: str | None = None
+    #: Whether the configuration has the output `contract_id`, and whether answers do.
+    announces: bool = False
+    says: bool = True
     max_batch_size: int = 8
     row: Callable[[str, np.ndarray[Any, Any]], Awaitable[Row]] | None = None
     #: Whether questions about the models get no answer.
@@ -98,6 +101,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         answer.config.input.add(name="images", data_type=self.input_type, dims=[size, size, 3])
         for name, count in outputs.items():
             answer.config.output.add(name=name, dims=[count])
+        if self.announces:
+            answer.config.output.add(name=CONTRACT_OUTPUT, dims=[1])
         for name, value in parameters.items():
             answer.config.parameters[name].string_value = value
         return answer
@@ -110,6 +115,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"unexpected shape {request.inputs[0].shape}")
             raise AssertionError
         self.requests.append((request.model_name, len(photos)))
+        size = self._size(request.model_name)
+        labels = self.labels if request.model_name == "brand_logo" else QUALITY_LEVELS
+        said = contract_id(labels, Geometry(size, size))
         try:
             rows = await asyncio.gather(*(self._judge(request.model_name, pixels) for pixels in photos))
         except ValueError as failure:
@@ -120,6 +128,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         shape = [*([len(rows)] if self.max_batch_size else []), max(map(len, rows))]
         answer.outputs.add(name=request.outputs[0].name, datatype=self.datatype, shape=shape)
         answer.raw_output_contents.append(b"".join(np.array(row, kind).tobytes() for row in rows))
+        if self.says and any(output.name == CONTRACT_OUTPUT for output in request.outputs):
+            answer.outputs.add(name=CONTRACT_OUTPUT, datatype="INT64", shape=[*shape[:-1], 1])
+            answer.raw_output_contents.append(np.full(len(rows), said, np.int64).tobytes())
         return answer
 
     def _photos(self, request: Any) -> list[Pixels] | None:

@@ -13,7 +13,7 @@ from consumer.errors import ContractMismatch, DependencyDown, PhotoRejected, Ret
 from consumer.releases import Numbered, contract_under
 from consumer.service import construction
 from consumer.settings import Settings
-from consumer.triton.inference import TritonClient
+from consumer.triton.inference import Question, TritonClient
 
 #: What the tests run with.
 _OLDEST: Final = (2, 51)
@@ -104,8 +104,9 @@ def _contract(served: ModelContract) -> Finding:
 async def _answer(client: TritonClient, served: ModelContract, model: str, output: str, values: int) -> Finding:
     """Asks a model for one grey photo."""
     size, began_s = served.geometries[model].input_size, monotonic()
+    question = Question(model, served.models[model], output, values, served.contract_ids[model])
     try:
-        await client.ask(model, served.models[model], output, values, [np.full((size, size, 3), 128, np.uint8)])
+        await client.ask(question, [np.full((size, size, 3), 128, np.uint8)])
     except (DependencyDown, Retryable, PhotoRejected) as error:
         return failure("triton", f"answers of {model}", str(error), "look at Triton's log")
     return ok("triton", f"answers of {model}", f"{output} of a grey photo in {(monotonic() - began_s) * 1000:.0f} ms")

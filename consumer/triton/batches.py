@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,17 @@ import numpy.typing as npt
 from consumer.errors import PhotoRejected, Retryable
 from consumer.events import Pixels
 
-Row = npt.NDArray[np.float32]
-#: Of several photos: float32 [photos, values].
-Rows = npt.NDArray[np.float32]
+
+class Row(NamedTuple):
+    """The answer for one photo, and whether the model said that it was made under the contract."""
+
+    #: float32 [values].
+    values: npt.NDArray[np.float32]
+    proven: bool
+
+
+#: Of several photos.
+Rows = Sequence[Row]
 #: One request: the rows for these photos, in their order.
 Send = Callable[[Sequence[Pixels]], Coroutine[Any, Any, Rows]]
 
@@ -83,8 +91,7 @@ class Batches:
                 raise
         finally:
             self._leave(batch, row)
-        alone: Row = (await self._send([pixels]))[0]
-        return alone
+        return (await self._send([pixels]))[0]
 
     def _join(self, pixels: Pixels) -> tuple[_Batch, asyncio.Future[Row]]:
         loop = asyncio.get_running_loop()

@@ -12,9 +12,10 @@ from grpc import ChannelConnectivity
 from tritonclient.grpc import InferResult, model_config_pb2, service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
-from consumer.contract import ModelContract, ServedModel, read
+from consumer.contract import CONTRACT_OUTPUT, ModelContract, ServedModel, read
 from consumer.errors import DependencyDown, Retryable
 from consumer.events import Pixels
+from consumer.triton.batches import Row
 from consumer.triton.channel import Tls, channel_to
 from consumer.triton.failures import inference_failures, outages
 
@@ -47,6 +48,17 @@ Around = Callable[[str, str, Sequence[Pixels]], AbstractContextManager[Metadata]
 def alone(*_: object) -> AbstractContextManager[None]:
     """Around a request is nothing."""
     return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a version is asked for: an output of so many values, made under a contract as `contract_id` numbers it."""
+
+    model: str
+    version: str
+    output: str
+    values: int
+    contract: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,36 +159,43 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
         config: Any = self._configs[model].config
         return max(1, int(config.max_batch_size))
 
-    async def ask(
-        self, model: str, version: str, output: str, values: int, photos: Sequence[Pixels]
-    ) -> npt.NDArray[np.float32]:
-        """One output for each photo in one request, float32 [photos, values] in 0..1; photos are uint8 [size, size, 3].
+    async def ask(self, question: Question, photos: Sequence[Pixels]) -> list[Row]:
+        """The answer for each photo in one request, float32 [values] in 0..1; photos are uint8 [size, size, 3].
 
         Raises:
-            DependencyDown: Triton is unavailable or overloaded, or another model or version answers.
+            DependencyDown: Triton is unavailable or overloaded, or another model, version or contract answers.
             Unanswered: it did not answer within `patience_s`.
             PhotoRejected: `inference_rejected`, Triton refuses this request.
             Retryable: `inference_failed`, the model failed, or its answer is no such rows.
         """
         # A model without batches takes and gives tensors without the first dimension.
-        batch = [len(photos)] if self._configs[model].config.max_batch_size else []
+        model, version, output = question.model, question.version, question.output
+        config: Any = self._configs[model].config
+        batch = [len(photos)] if config.max_batch_size else []
         request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
         request.inputs.add(name=_INPUT, datatype="UINT8", shape=[*batch, *photos[0].shape])
         request.outputs.add(name=output)
+        if any(told.name == CONTRACT_OUTPUT for told in config.output):
+            request.outputs.add(name=CONTRACT_OUTPUT)
         message = encoded(request, photos)
         with inference_failures(self._url), self._around(model, version, photos) as metadata:
             answer: Any = await self._infer(message, timeout=self.patience_s, metadata=metadata)
         if (answer.model_name, answer.model_version) != (model, version):
             told = f"{answer.model_name} {answer.model_version} answered for {model} {version}"
             raise DependencyDown("triton", f"{self._url}: {told}")
-        rows = _rows(InferResult(answer), output)
+        result = InferResult(answer)
+        said = _contracts(result)
+        if not said <= {question.contract}:
+            told = f"{model} {version} answered for other labels or another input size than those in force"
+            raise DependencyDown("triton", f"{self._url}: {told}")
+        rows = _rows(result, output)
         if rows is None:
             raise Retryable("inference_failed", f"{model} answered without a row of {output}")
-        if rows.shape != (*batch, values):
+        if rows.shape != (*batch, question.values):
             raise Retryable("inference_failed", f"{model} answered {output} of shape {list(rows.shape)}")
         if not (rows.min() >= -_UNIT_SLACK and rows.max() <= 1 + _UNIT_SLACK):  # nor is "not a number"
             raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")
-        return rows.reshape(len(photos), values)
+        return [Row(row, proven=bool(said)) for row in rows.reshape(len(photos), -1)]
 
     async def _describe(self, model: str, wanted: str | None) -> tuple[ServedModel, Any]:
         with outages(self._url):
@@ -242,6 +261,18 @@ def _rows(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:
     except ValueError:
         return None
     return rows if rows is not None and rows.size else None
+
+
+def _contracts(result: InferResult) -> set[int]:
+    """Under which contracts the rows of an answer were made; none where the version does not say."""
+    tensor: Any = result.get_output(CONTRACT_OUTPUT)
+    if tensor is None or tensor.datatype != "INT64":
+        return set()
+    try:
+        said: npt.NDArray[np.int64] | None = result.as_numpy(CONTRACT_OUTPUT)
+    except ValueError:
+        return set()
+    return set() if said is None else set(said.ravel().tolist())
 
 
 def _type_name(number: int) -> str:

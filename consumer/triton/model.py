@@ -13,7 +13,7 @@ from consumer.events import Pixels
 from consumer.triton.batches import Batches, Row, Rows
 from consumer.triton.concurrency import Concurrency
 from consumer.triton.failures import Unanswered
-from consumer.triton.inference import TritonClient
+from consumer.triton.inference import Question, TritonClient
 
 #: A model that fails is asked whether it works again at most so often.
 _PROBE_S: Final = 0.5
@@ -49,6 +49,7 @@ class Model:
         output: str,
         values: int,
         input_size: int,
+        contract: int,
         preparing: Callable[[], int],
         beside: list[Batches] | None = None,
         yields: bool = False,
@@ -57,8 +58,7 @@ class Model:
         self.concurrency = Concurrency(client.deadline_s * _SLOW, yields=yields)
         self._client = client
         self._version = version
-        self._output = output
-        self._values = values
+        self._question = Question(name, version, output, values, contract)
         self._preparing = preparing
         self._batches = Batches(self._judge, self._most_photos, self._expected, beside)
         self._drawn = _gradient(input_size)
@@ -214,7 +214,7 @@ class Model:
 
     async def _request(self, photos: Sequence[Pixels]) -> Rows:
         sent_s = monotonic()
-        rows = await self._client.ask(self.name, self._version, self._output, self._values, photos)
+        rows = await self._client.ask(self._question, photos)
         self._working_s, self._doubted = max(self._working_s, sent_s), False
         return rows
 

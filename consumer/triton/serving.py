@@ -9,12 +9,10 @@ from time import monotonic
 from typing import Any, Final
 from weakref import finalize
 
-import numpy as np
-import numpy.typing as npt
-
 from consumer.contract import ModelContract, Views, differences
 from consumer.errors import ContractMismatch, DependencyDown, PhotoRejected, Retryable
 from consumer.events import Pixels, Scores
+from consumer.triton.batches import Row
 from consumer.triton.inference import TritonClient
 from consumer.triton.model import Model
 from consumer.triton.turns import Turns
@@ -37,16 +35,17 @@ _Changes = tuple[int, int]
 class _Answer:
     """The row of one model, and the changes until its request was sent."""
 
-    row: npt.NDArray[np.float32]
+    row: Row
     before: _Changes
 
 
 class Serving:
     """The two models of a contract, for one event loop.
 
-    The labels are not part of an answer, so the contract is read again before the first request over each connection,
-    after each failure, and after each answer: an answer is used if the contract was served before and after it, over
-    one connection. Photos share these looks. The thresholds are the release's: those that Triton has do not count.
+    The contract is read again before the first request over each connection and after each failure. The labels are not
+    part of an answer, but a model with the output `contract_id` says there what the answer was made under. After one
+    that does not say, the contract is read again as well: it is used if the contract was served before and after it,
+    over one connection. Photos share these looks. The thresholds are the release's: those that Triton has do not count.
 
     `preparing` says how many photos are being prepared: those that are ready wait for some of them, to share a request.
     With `turns` it leaves Triton to others: it keeps no more photos there than are answered nearly at once, and they go
@@ -71,6 +70,7 @@ class Serving:
             output="quality_score",
             values=1,
             input_size=contract.quality_geometry.input_size,
+            contract=contract.contract_ids[contract.quality_model],
         )
         self._brand = model(
             contract.brand_model,
@@ -78,6 +78,7 @@ class Serving:
             output="brand_probs",
             values=len(contract.brand_labels),
             input_size=contract.brand_geometry.input_size,
+            contract=contract.contract_ids[contract.brand_model],
         )
         #: The number of lost connections when the contract was last found in force; reading it counted them.
         self._confirmed = _UNKNOWN
@@ -106,8 +107,9 @@ class Serving:
         """
         judge = partial(self._both, views)
         quality, brand = await (judge() if self._turns is None else self._turns.taken(judge))
-        await self._require_unchanged({quality.before, brand.before})
-        return Scores(float(quality.row[0]), brand.row, self._contract.models)
+        if unproven := {answer.before for answer in (quality, brand) if not answer.row.proven}:
+            await self._require_unchanged(unproven)
+        return Scores(float(quality.row.values[0]), brand.row.values, self._contract.models)
 
     async def _both(self, views: Views) -> tuple[_Answer, _Answer]:
         """The answers of quality and brand model, as `infer`.
@@ -150,7 +152,7 @@ class Serving:
 
     async def _ask(self, model: Model, pixels: Pixels) -> _Answer:
         kept = self._kept.get((id(pixels), model))
-        if kept is not None and kept.before == self._changes:
+        if kept is not None and (kept.row.proven or kept.before == self._changes):
             return kept
         await model.require_working()
         try:

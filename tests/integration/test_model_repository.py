@@ -11,6 +11,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from consumer.contract import CONTRACT_OUTPUT, Geometry, contract_id
 from consumer.embedded.paths import packages_of, servers_environment
 from consumer.embedded.servers import Servers
 from training.serving.engines import ENGINES
@@ -93,7 +94,20 @@ def test_the_contract_can_be_read_over_grpc(client: triton_grpc.InferenceServerC
     assert list(config.input[0].dims) == [int(parameters["input_size"])] * 2 + [3]
     decision = json.loads(parameters[f"decision.{newest(model).name}"])
     assert decision == json.loads((newest(model) / "MANIFEST.json").read_text())["calibration"]
-    assert config.output[-1].dims[0] == len(labels)
+    assert {output.name: output.dims[0] for output in config.output}[OUTPUTS[model][-1]] == len(labels)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("model", OUTPUTS)
+def test_each_answer_says_its_contract(client: triton_grpc.InferenceServerClient, model: str, version: str) -> None:
+    images = photos(3, side_of(client, model))
+    sent = triton_grpc.InferInput("images", list(images.shape), "UINT8")
+    sent.set_data_from_numpy(images)
+    said = client.infer(model, [sent], model_version=version, client_timeout=20).as_numpy(CONTRACT_OUTPUT)
+    parameters = client.get_model_config(model).config.parameters
+    sides = (int(parameters[name].string_value) for name in ("input_size", "resize_short_side"))
+    labels = json.loads(parameters["labels"].string_value)
+    assert said.tolist() == [[contract_id(labels, Geometry(*sides))]] * 3
 
 
 @pytest.mark.parametrize("model", sorted(OUTPUTS))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -16,7 +16,7 @@ from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.service.run import Service
 from consumer.settings import Settings
-from tests.fake_models import SIZE, write_repository
+from tests.fake_models import SIZE, Contract, write_repository
 from tests.harness import BLUE, RED, PhotoServer, World, eventually, headers_of, make_world
 
 pytestmark = pytest.mark.timeout(120)
@@ -197,13 +197,17 @@ async def test_models_that_are_unloaded_and_loaded_again_cost_no_photo(own: Own,
     assert set(service.outcomes()) == {"tagged"}
 
 
-async def test_other_labels_that_are_loaded_in_place_are_never_named_wrongly(own: Own, world: World) -> None:
+@pytest.mark.parametrize("contract", get_args(Contract))
+async def test_other_labels_that_are_loaded_in_place_are_never_named_wrongly(
+    own: Own, world: World, contract: Contract
+) -> None:
     """No request fails and no connection is lost meanwhile."""
+    await own.restart(contract=contract)
     async with world.service() as service:
         for number in range(20):
             world.upload(f"before{number}", f"red/{number}")
         await eventually(lambda: service.outcomes().get("tagged", 0) > 5)
-        own.write(brands=SWAPPED)
+        own.write(brands=SWAPPED, contract=contract)
         await own.control("load", "brand_logo")
         world.upload("after", "red/after")
         await eventually(waits_for(service, "label_checksum"))

@@ -1,8 +1,8 @@
 """Triton's config of each model, in every variant, from one specification.
 
 `gpu` serves a TensorRT plan, `ort` the ONNX file on a GPU, `cpu` the fastest file that a version brings through the
-python backend. Inputs, outputs and the contract parameters are the same text in all of them, because they come from the
-same place.
+python backend, which also says under which contract it answers. Inputs, other outputs and the contract parameters are
+the same text in all of them, because they come from the same place.
 """
 
 import json
@@ -17,6 +17,8 @@ _GPU_BATCH = 64
 #: The python backend runs one thread an instance; small batches keep the queue short.
 _CPU_BATCH = 8
 _QUEUE_DELAY_US = 1000
+#: The model says with each answer under which labels and input size it was made: docs/reference/contracts.md.
+_CONTRACT = '  { name: "contract_id" data_type: TYPE_INT64 dims: [ 1 ] }'
 
 
 #: Per version with a file of its own for CPUs: {"engine": "openvino", "file": "model.int8.onnx"}.
@@ -45,14 +47,15 @@ def _parameter(key: str, value: str) -> str:
     return f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
 
 
-def _tensors(spec: ModelSpec) -> list[str]:
+def _tensors(spec: ModelSpec, *more: str) -> list[str]:
+    """The tensors of the graph, and `more` outputs, which the backend adds."""
     side = spec.input_px
     lines = [f'input [ {{ name: "images" data_type: TYPE_UINT8 dims: [ {side}, {side}, 3 ] }} ]', "output ["]
     for index, (name, width) in enumerate(spec.outputs):
         labels = ' label_filename: "labels.txt"' if name == spec.labelled else ""
-        comma = "," if index + 1 < len(spec.outputs) else ""
+        comma = "," if index + 1 < len(spec.outputs) or more else ""
         lines.append(f'  {{ name: "{name}" data_type: TYPE_FP32 dims: [ {width} ]{labels} }}{comma}')
-    return [*lines, "]"]
+    return [*lines, *more, "]"]
 
 
 def _warm_up(spec: ModelSpec, *batches: int) -> list[str]:
@@ -125,7 +128,7 @@ def _cpu(spec: ModelSpec) -> list[str]:
     return [
         'backend: "python"',
         f"max_batch_size: {_CPU_BATCH}",
-        *_tensors(spec),
+        *_tensors(spec, _CONTRACT),
         "instance_group [ { kind: KIND_CPU count: 2 } ]",
         f"dynamic_batching {{ max_queue_delay_microseconds: {_QUEUE_DELAY_US} }}",
         *_warm_up(spec, 1, _CPU_BATCH),

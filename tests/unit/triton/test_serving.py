@@ -75,6 +75,26 @@ async def test_the_scores_of_both_models_with_few_looks_for_many_photos() -> Non
     assert scores[0].brand_probs.tolist() == pytest.approx([0.9, 0.0, 0.1])
 
 
+async def test_answers_that_say_their_contract_need_no_looks() -> None:
+    async with serving(FakeTriton(announces=True)) as fake, under_contract(fake, deadline_s=0.5) as models:
+        await models.infer(photo())
+        before, fake.hides = fake.looks, True
+        scores = await asyncio.gather(*(models.infer(photo(number)) for number in range(40)))
+        assert fake.looks == before
+    assert {score.quality_score for score in scores} == {0.75}
+    assert scores[0].brand_probs.tolist() == pytest.approx([0.9, 0.0, 0.1])
+
+
+async def test_a_version_that_does_not_say_its_contract_is_looked_at_though_the_configuration_promises_it() -> None:
+    async with serving(FakeTriton(announces=True, says=False)) as fake, under_contract(fake) as models:
+        await models.infer(photo())
+        before = fake.looks
+        await models.infer(photo(8))
+        assert fake.looks > before
+        fake.labels = SWAPPED
+        assert isinstance(await failure_of(models, photo(9)), DependencyDown)
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -87,14 +107,15 @@ async def test_the_scores_of_both_models_with_few_looks_for_many_photos() -> Non
     ids=str,
 )
 @pytest.mark.parametrize("noticed_by", ["photo", "look"])
+@pytest.mark.parametrize("announces", [False, True], ids=["looks", "says"])
 async def test_another_server_behind_the_next_connection_is_not_believed(
-    other: dict[str, Any], noticed_by: str
+    other: dict[str, Any], noticed_by: str, announces: bool
 ) -> None:
-    async with serving(FakeTriton()) as first, under_contract(first) as models:
+    async with serving(FakeTriton(announces=announces)) as first, under_contract(first) as models:
         await models.infer(photo())
         # Nothing is asked meanwhile: no request fails when the connection is lost.
         await first.stop()
-        async with serving(FakeTriton(**other), int(first.url.rpartition(":")[2])) as second:
+        async with serving(FakeTriton(**other, announces=announces), int(first.url.rpartition(":")[2])) as second:
             unnoticed = False
             if noticed_by == "photo":
                 failure = await failure_of(models)
@@ -107,8 +128,9 @@ async def test_another_server_behind_the_next_connection_is_not_believed(
             assert unnoticed or second.begun == []
 
 
-async def test_models_that_changed_in_place_while_a_photo_was_judged_are_not_believed() -> None:
-    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+@pytest.mark.parametrize("announces", [False, True], ids=["looks", "says"])
+async def test_models_that_changed_in_place_while_a_photo_was_judged_are_not_believed(announces: bool) -> None:
+    async with serving(FakeTriton(announces=announces)) as fake, under_contract(fake) as models:
         await models.infer(photo())
         asked, go = asyncio.Event(), asyncio.Event()
 
@@ -128,11 +150,12 @@ async def test_models_that_changed_in_place_while_a_photo_was_judged_are_not_bel
 
 
 @pytest.mark.parametrize("other", [{"labels": SWAPPED}, {"versions": ("2",)}, {"labels": ("crimson", "no_logo", "x")}])
+@pytest.mark.parametrize("announces", [False, True], ids=["looks", "says"])
 async def test_models_that_were_changed_in_place_before_a_photo_was_sent_are_not_believed(
-    other: dict[str, Any],
+    other: dict[str, Any], announces: bool
 ) -> None:
-    """The connection lasts, and no request fails: only a look after the answer tells."""
-    async with serving(FakeTriton()) as fake, under_contract(fake) as models:
+    """The connection lasts, and no request fails: only the answer tells, or a look after it."""
+    async with serving(FakeTriton(announces=announces)) as fake, under_contract(fake) as models:
         await models.infer(photo())
         for name, value in other.items():
             setattr(fake, name, value)

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from tests.unit.training.publish.test_repository import BRAND, QUALITY, REPOSITORY, parse
+from tests.unit.training.publish.test_repository import BRAND, QUALITY, REPOSITORY, graph_outputs, parse
 from training.engine.source import FP16, source_of
 from training.models.spec import ModelSpec
 from training.publish.model_config import VARIANTS, config_text, contract_parameters
@@ -132,8 +132,9 @@ def test_all_variants_tell_the_consumer_the_same(spec: ModelSpec) -> None:
     told = []
     for variant in VARIANTS:
         config = config_of(wide, variant)
-        tensors = [(each.name, each.data_type, tuple(each.dims)) for each in (*config.input, *config.output)]
-        labels = [each.label_filename for each in config.output]
+        outputs = graph_outputs(config)
+        tensors = [(each.name, each.data_type, tuple(each.dims)) for each in (*config.input, *outputs)]
+        labels = [each.label_filename for each in outputs]
         decisions = {key: config.parameters[key].string_value for key in contract_parameters(wide, DECISIONS)}
         served = config.version_policy.latest.num_versions
         told.append((config.name, tensors, labels, decisions, served))
