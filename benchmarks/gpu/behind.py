@@ -142,11 +142,12 @@ def asker(port: int, source: Source) -> Callable[[np.ndarray], dict[str, np.ndar
 
 
 def outputs(body: bytes, header: int) -> dict[str, np.ndarray]:
-    """The tensors of an answer: a header of JSON, and their bytes one after the other."""
+    """The FP32 tensors of an answer: a header of JSON, and their bytes one after the other."""
     found, start = {}, header
     for told in json.loads(body[:header])["outputs"]:
         stop = start + told["parameters"]["binary_data_size"]
-        found[told["name"]] = np.frombuffer(body[start:stop], np.float32).reshape(told["shape"])
+        if told["datatype"] == "FP32":  # what else there is says under which contract these were made
+            found[told["name"]] = np.frombuffer(body[start:stop], np.float32).reshape(told["shape"])
         start = stop
     return found
 

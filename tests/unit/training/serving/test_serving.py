@@ -13,6 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from consumer.contract import CONTRACT_OUTPUT, Geometry, contract_id, label_checksum
+
 SERVED = Path(__file__).parents[4] / "training" / "serving" / "model.py"
 
 
@@ -59,10 +61,17 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def backend(tmp_path: Path, module: ModuleType, request: pytest.FixtureRequest) -> Backend:
     """A loaded backend whose graph returns the first pixel of each photo, as float."""
     write_graph(tmp_path / "3" / "model.onnx")
+    return loaded_from(tmp_path, module, {"THREADS": "1", "ENGINE": request.param}, "first")
+
+
+def loaded_from(folder: Path, module: ModuleType, parameters: dict[str, str], *outputs: str) -> Backend:
     loaded: Backend = module.TritonPythonModel()
-    parameters = {"THREADS": {"string_value": "1"}, "ENGINE": {"string_value": request.param}}
-    config = {"input": [{"dims": ["2", "2", "3"]}], "parameters": parameters}
-    loaded.initialize({"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "3"})
+    config = {
+        "input": [{"dims": ["2", "2", "3"]}],
+        "output": [{"name": name} for name in outputs],
+        "parameters": {name: {"string_value": value} for name, value in parameters.items()},
+    }
+    loaded.initialize({"model_config": json.dumps(config), "model_repository": str(folder), "model_version": "3"})
     return loaded
 
 
@@ -92,6 +101,16 @@ def of(*values: int) -> dict[str, Tensor]:
 def test_every_request_of_a_batch_gets_its_own_rows(backend: Backend) -> None:
     answers = backend.execute([of(7), of(8, 9), of(10)])
     assert [answer.output_tensors[0].value[:, 0].tolist() for answer in answers] == [[7], [8, 9], [10]]
+
+
+def test_answers_say_their_contract_where_the_configuration_has_that_output(tmp_path: Path, module: ModuleType) -> None:
+    write_graph(tmp_path / "3" / "model.onnx")
+    labels = ("a", "no_logo")
+    parameters = {"label_checksum": label_checksum(labels), "input_size": "2", "resize_short_side": "3"}
+    answers = loaded_from(tmp_path, module, parameters, "first", CONTRACT_OUTPUT).execute([of(7), of(8, 9)])
+    said = [{tensor.name: tensor.value for tensor in answer.output_tensors}[CONTRACT_OUTPUT] for answer in answers]
+    assert [each.tolist() for each in said] == [[[contract_id(labels, Geometry(2, 3))]] * count for count in (1, 2)]
+    assert {each.dtype for each in said} == {np.dtype(np.int64)}
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 20])
