@@ -35,6 +35,7 @@ def served(folder: Path, side: int) -> Any:  # noqa: ANN401 - the class is in th
     parameters = {"ENGINE": chosen["engine"], "MODEL_FILE": chosen["file"], "THREADS": "1"}
     config = {
         "input": [{"dims": [side, side, 3]}],
+        "output": [],
         "parameters": {name: {"string_value": value} for name, value in parameters.items()},
     }
     model = module.TritonPythonModel()
