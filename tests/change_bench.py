@@ -8,7 +8,7 @@ import pytest
 
 from consumer.operations import run_log, run_release, run_work, runs
 from consumer.operations.promotion import Wish
-from consumer.operations.run_progress import Worked
+from consumer.operations.run_progress import Told, Worked
 from consumer.operations.run_release import Applied
 from consumer.operations.runs import Plan
 from consumer.reader import TagReader
@@ -61,8 +61,8 @@ class ChangeBench:
         await asyncio.to_thread(runs.start, self.settings, run)
         return run
 
-    async def work(self, run: Run) -> Worked:
-        return await run_work.work(self.settings, self.log, run, lambda _: None)
+    async def work(self, run: Run, told: Told = lambda _: None) -> Worked:
+        return await run_work.work(self.settings, self.log, run, told)
 
     async def promote(self, run: Run, *, forced: bool = False) -> Applied:
         return await run_release.promote(self.settings, self.log, run.run_id, "better", lambda *_: None, forced=forced)

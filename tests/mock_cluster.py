@@ -51,9 +51,12 @@ class MockCluster:
         error = self._library.rd_kafka_mock_coordinator_set(self._cluster, b"group", group.encode(), broker)
         assert error == 0, f"error {error}"
 
-    def fail_next(self, broker: int, request: int, errors: Sequence[int]) -> None:
-        """A broker answers the next requests of a kind with these errors, one each."""
-        pairs = [ctypes.c_int(value) for error in errors for value in (error, 0)]  # an error, and no delay
+    def fail_next(self, broker: int, request: int, errors: Sequence[int], delay_ms: int = 0) -> None:
+        """A broker answers the next requests of a kind with these errors, one each, and each after a delay.
+
+        It takes further requests meanwhile, whose answers go out behind the delayed one.
+        """
+        pairs = [ctypes.c_int(value) for error in errors for value in (error, delay_ms)]
         self._library.rd_kafka_mock_broker_push_request_error_rtts(
             self._cluster, broker, request, ctypes.c_size_t(len(errors)), *pairs
         )

@@ -43,7 +43,8 @@ def retag(settings: Settings, run: Run, told: Told, stopping: threading.Event) -
             while (now := job.tell()).state == "paused" and not stopping.wait(_LOOK_S):
                 pass
             if now.state not in WORKED_ON or stopping.is_set():
-                return Worked(now, complete=False, outcomes=job.outcomes)
+                # Another worker may have been done first.
+                return Worked(now, complete=now.state == "complete", outcomes=job.outcomes)
             next_s = monotonic() + _LOOK_S
         job.decide(records, behind)
     job.finish()

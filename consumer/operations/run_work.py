@@ -111,7 +111,8 @@ async def _until_done(settings: Settings, service: Service, pace: Pace, run: Run
         rate = sum(outcomes.values()) / max(monotonic() - began_s, _LOOK_S)
         told(Progress(done, run.total, round(rate, 1), outcomes))
         if state is None or state.state not in WORKED_ON:
-            return False, state or run
+            # Another worker may have seen first that nothing is left.
+            return state is not None and state.state == "complete", state or run
         run = state
         if not run.follows and done >= run.total:
             return True, await wait("kafka", partial(asyncio.to_thread, run_log.complete, settings.kafka, run))

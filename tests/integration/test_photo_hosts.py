@@ -295,7 +295,13 @@ async def test_a_flood_of_photos_of_silent_hosts_does_not_hold_up_those_of_a_goo
             schemes=("http",), allow_addresses=(*world.settings.fetch.allow_addresses, *addresses)
         )
         settings = world.settings.model_copy(
-            update={"fetch": fetch, "retry": type(world.settings.retry)(), "hosts": type(world.settings.hosts)()}
+            update={
+                "fetch": fetch,
+                "retry": type(world.settings.retry)(),
+                "hosts": type(world.settings.hosts)(),
+                # The end of the test is not to wait for silent hosts.
+                "service": world.settings.service.model_copy(update={"drain_timeout_s": 0.2}),
+            }
         )
         async with world.service(settings) as service:
             if known:

@@ -233,14 +233,22 @@ async def test_every_result_is_published_though_producers_end(brokers: MockClust
 NOT_LEADER = 6
 
 
+def refuse_the_first_batch_late(brokers: MockCluster) -> None:
+    """The first batch alone is refused, and that is told when others have been stored, however slow the machine is.
+
+    Told at once, it is sent again before any other, and nothing is out of order.
+    """
+    for broker in (1, 2):
+        brokers.fail_next(broker, PRODUCE, [NOT_LEADER], delay_ms=1000)
+
+
 async def test_a_batch_that_a_new_leader_refused_is_stored_though_the_next_was_stored_first(
     brokers: MockCluster,
 ) -> None:
     failures = list[ProducerFailed]()
     with publisher_of(brokers.bootstrap_servers, TopicNames(), failures, RecordingLog(), **ALONE) as publisher:
         await publisher.require_topics(brokers.bootstrap_servers)
-        for broker in (1, 2):
-            brokers.fail_next(broker, PRODUCE, [NOT_LEADER])
+        refuse_the_first_batch_late(brokers)
         await asyncio.gather(*(publish(publisher, f"p{number}") for number in range(50)))
     published = {message.key() for message in read_topic(brokers.bootstrap_servers, TopicNames().tags)}
     assert published == {b"p%d" % number for number in range(50)}
@@ -248,8 +256,7 @@ async def test_a_batch_that_a_new_leader_refused_is_stored_though_the_next_was_s
 
 def test_a_sender_takes_no_acknowledgement_without_an_offset(brokers: MockCluster) -> None:
     sender = Sender(brokers.bootstrap_servers, ALONE, [TopicNames().dead])
-    for broker in (1, 2):
-        brokers.fail_next(broker, PRODUCE, [NOT_LEADER])
+    refuse_the_first_batch_late(brokers)
     records = [NewRecord(TopicNames().dead, b"%d" % number, b"v") for number in range(20)]
     with pytest.raises(DependencyDown, match="without an offset"):
         sender.send(records)

@@ -12,7 +12,9 @@ from consumer.errors import Refused
 from consumer.events import Tags
 from consumer.kafka import clients
 from consumer.operations import promotion, run_diff, run_log, run_processes, runs
-from consumer.runs.definition import Selection
+from consumer.operations.promotion import Wish
+from consumer.operations.run_progress import Progress
+from consumer.runs.definition import Kind, Selection
 from tests.change_bench import FIRST, SECOND, ChangeBench, with_gates
 from tests.harness import PARTITIONS, by_key, dump, eventually
 
@@ -142,6 +144,21 @@ async def test_workers_share_a_run(change: ChangeBench) -> None:
     assert all(worked.complete for worked in shares)
     assert sum(worked.outcomes["tagged"] for worked in shares) >= 60
     assert len(change.answers(run)) == 60
+
+
+@pytest.mark.parametrize("kind", ["rescore", "retag"])
+async def test_a_worker_is_told_that_another_one_was_done_first(change: ChangeBench, kind: Kind) -> None:
+    async with change.world.service(change.settings) as service:
+        change.upload(5)
+        await change.tagged(service)
+    run = await change.run(SECOND if kind == "rescore" else Wish(good_threshold=0.2), kind=kind)
+    await asyncio.to_thread(runs.move, change.settings, run.run_id, "pause")
+    looks = list[Progress]()
+    work = asyncio.create_task(change.work(run, looks.append))
+    await eventually(lambda: looks)
+    await asyncio.to_thread(run_log.complete, change.settings.kafka, run)
+    worked = await work
+    assert (worked.complete, worked.run.state) == (True, "complete")
 
 
 async def test_a_run_that_changes_too_much_is_promoted_only_by_force(change: ChangeBench) -> None:

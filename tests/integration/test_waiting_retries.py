@@ -36,7 +36,7 @@ def put(world: World, photo_id: str, after_s: float, *, size: int = 0, keyed: bo
     topic = world.settings.kafka.retry_topic
     key = photo_id if keyed else None
     world.producer.produce(topic, events.encode(event), key, partition=0, headers=list(headers))
-    world.producer.flush(10)
+    world.producer.poll(0)
 
 
 @cache
@@ -66,6 +66,7 @@ async def test_one_that_waits_an_hour_does_not_stop_its_partition(
     hours = {"first": {0}, "in between": {7}, "many": set(range(0, 600, 20))}[place]
     for number in range(600):
         put(world, f"p{number}", FAR_S if number in hours else 0.2)
+    world.producer.flush(10)
     async with world.service() as service:
         await eventually(lambda: service.outcomes().get("tagged") == 600 - len(hours))
         assert service.outcomes().keys() == {"tagged"}
@@ -81,10 +82,12 @@ async def test_more_of_them_than_may_wait_move_behind_the_others(world: World, l
     world.photos.answers["fine"] = BLUE
     for number in range(3 if limits.get("max_waiting") == 1 else 30):
         put(world, f"far{number}", FAR_S, size=100_000)
+    world.producer.flush(10)
     async with world.service(with_retry(world.settings, **limits)) as service:
         await eventually(lambda: waiting_bytes(service) > 0)
         for number in range(20):
             put(world, f"near{number}", 0.1)
+        world.producer.flush(10)
         await eventually(lambda: service.outcomes() == {"tagged": 20})
         assert requeued(service) > 0
         assert waiting_bytes(service) <= 3_500_000
@@ -96,6 +99,7 @@ async def test_where_only_they_are_left_the_topic_grows_no_more_and_what_comes_l
     for number in range(100):
         # One without a key would go to any partition, if it did not stay in its own.
         put(world, f"far{number}", FAR_S, keyed=number % 2 == 0)
+    world.producer.flush(10)
     async with world.service(with_retry(world.settings, max_waiting=20)) as service:
         for number in range(2):
             before_s, moved = time.monotonic(), 0.0
@@ -106,6 +110,7 @@ async def test_where_only_they_are_left_the_topic_grows_no_more_and_what_comes_l
             assert moved <= 150 * (number + 1)
             assert len(world.waiting()) == 100 + number + moved
             put(world, f"near{number}", 0.1)
+            world.producer.flush(10)
             await eventually(lambda number=number: service.outcomes() == {"tagged": number + 1})
     assert {message.partition() for message in world.waiting()} == {0}
     assert world.dead() == []
@@ -120,6 +125,7 @@ async def test_after_a_kill_between_moves_and_their_commit_each_is_tagged_all_th
         await asyncio.to_thread(tagger.wait_ready)
         for number in range(60):
             put(world, f"far{number}", 15.0)
+        world.producer.flush(10)
         await eventually(lambda: len(world.waiting()) > 60)
         # What was moved since the last commit has a copy, and is read again as well.
         tagger.process.kill()
@@ -134,6 +140,7 @@ async def test_what_moved_says_what_it_said_and_is_tagged_at_its_time(world: Wor
     world.photos.answers["fine"] = BLUE
     for number in range(12):
         put(world, f"far{number}", 13.0 + number / 100, size=100_000)
+    world.producer.flush(10)
     before = {key: message.headers() for key, message in by_key(world.waiting()).items()}
     async with world.service(with_retry(world.settings, max_waiting=4)) as service:
         await eventually(lambda: requeued(service) > 0)
@@ -153,6 +160,7 @@ async def test_one_that_the_topic_takes_no_more_is_tried_and_has_an_outcome(worl
     for number in range(8):
         put(world, f"far{number}", FAR_S, size=100_000)
     put(world, "near", 0.1)
+    world.producer.flush(10)
     limit = ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)
     topic = ConfigResource(ResourceType.TOPIC, world.settings.kafka.retry_topic, incremental_configs=[limit])
     admin = AdminClient({"bootstrap.servers": world.kafka})
@@ -174,6 +182,7 @@ async def test_large_events_that_wait_take_no_more_memory_than_the_settings_say(
         for number in range(80):
             put(world, f"far{number}", FAR_S, size=900_000)
         put(world, "near", 0.1)
+        world.producer.flush(30)
         await eventually(lambda: "near" in by_key(world.tags()), deadline_s=60)
         # Beside what waits there are the prefetch of the client and a batch each way; all 80 events are 72 MB.
         assert tagger.memory("VmHWM") - before < 85 * MB

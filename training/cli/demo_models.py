@@ -24,10 +24,11 @@ RECIPES: Final = ("demo-brand", "demo-quality")
 _TARGET: Final = Target(lowest=0.8)
 #: Tiny data for `quick`: the whole path in seconds; its models are useless.
 _QUICK: Final = {
-    "demo-brand": {"scenes": 48, "held_out_scenes": 24, "held_out": 150},
-    "demo-quality": {"scenes": 48, "train": 128, "held_out": 75},
+    "demo-brand": {"scenes": 24, "held_out_scenes": 12, "held_out": 60},
+    "demo-quality": {"scenes": 24, "train": 60, "held_out": 25},
 }
-_QUICK_STEPS: Final = 6
+_QUICK_STEPS: Final = 4
+_QUICK_BATCH: Final = 20
 _QUICK_PX: Final = 96
 _SHORT_REASON: Final = "trained in minutes, as a demo of every step; the version in service was trained longer"
 _QUICK_REASON: Final = "a quick run, as a test of every step; its models are useless"
@@ -92,6 +93,7 @@ def _make(name: str, repository: Path, runs: Path, steps: int | None, *, quick: 
     console = _NamedConsole(name)
     overrides = [f"data.sources.0.{key}={value}" for key, value in _QUICK[name].items()] if quick else []
     overrides += [f"{key}={_QUICK_PX}" for key in ("data.stored_px", "model.input_px")] if quick else []
+    overrides += [f"train.batch={_QUICK_BATCH}"] if quick else []
     budget = steps or (_QUICK_STEPS if quick else None)
     overrides += [f"train.steps={budget}"] if budget else []
     run = Run(runs / unused_name(name, runs))
