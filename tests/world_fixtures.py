@@ -10,7 +10,7 @@ from consumer.embedded.kafka import Kafka
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 from consumer.kafka.topics import create_topics
-from consumer.operations import promotion
+from consumer.operations import live_traffic, promotion, run_retag, run_work
 from consumer.settings import Settings
 from tests.change_bench import FIRST, ChangeBench
 from tests.fake_models import write_repository
@@ -59,8 +59,10 @@ def changing(kafka: Kafka, redis_db: str, operated_triton: dict[str, object], ph
 
 
 @pytest.fixture
-async def change(changing: World) -> ChangeBench:
-    """That world, in which the first versions judge."""
+async def change(changing: World, monkeypatch: pytest.MonkeyPatch) -> ChangeBench:
+    """That world, in which the first versions judge, and work on a run looks five times as often how far it is."""
+    for module, name in ((run_work, "_LOOK_S"), (run_retag, "_LOOK_S"), (live_traffic, "_APART_S")):
+        monkeypatch.setattr(module, name, getattr(module, name) / 5)
     found = ChangeBench(changing)
     await promotion.promote(found.settings, FIRST, "the first", forced=True)
     return found

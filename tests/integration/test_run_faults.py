@@ -32,6 +32,12 @@ def forget_records(change: ChangeBench, topic: str, partition: int, before: int)
     ask(change, "delete_records", TopicPartition(topic, partition, before))
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No service runs that would have to follow a release before what came meanwhile is judged again."""
+    monkeypatch.setattr(run_release, "_FOLLOWED_S", 0.0)
+
+
 async def tagged(change: ChangeBench, photos: int) -> None:
     async with change.world.service(change.settings) as service:
         change.upload(photos)
@@ -51,6 +57,7 @@ async def test_two_operators_who_promote_the_same_at_once_make_one_release(chang
     assert sorted(each.appended for each in changes) == [False, True]
 
 
+@pytest.mark.usefixtures("alone")
 async def test_a_run_that_two_operators_promote_at_once_can_be_taken_back(change: ChangeBench) -> None:
     await tagged(change, 8)
     run = await change.run()
@@ -64,6 +71,7 @@ async def test_a_run_that_two_operators_promote_at_once_can_be_taken_back(change
     change.check(number, "1")
 
 
+@pytest.mark.usefixtures("alone")
 async def test_the_name_of_a_run_that_was_deleted_may_be_used_again(change: ChangeBench) -> None:
     await tagged(change, 6)
     for first in (2, 4):
@@ -76,6 +84,7 @@ async def test_the_name_of_a_run_that_was_deleted_may_be_used_again(change: Chan
         await asyncio.to_thread(runs.delete, change.settings, "night")
 
 
+@pytest.mark.usefixtures("alone")
 async def test_a_promotion_that_was_cut_off_can_be_taken_back_and_not_deleted(
     change: ChangeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +120,7 @@ async def test_without_any_release_a_run_is_told_so(change: ChangeBench) -> None
     await asyncio.to_thread(runs.delete, change.settings, run.run_id)
 
 
+@pytest.mark.usefixtures("alone")
 async def test_a_run_for_thresholds_waits_and_goes_on_where_it_was(change: ChangeBench) -> None:
     await tagged(change, 20)
     run = await change.run(promotion.Wish(good_threshold=0.2), kind="retag")
@@ -119,7 +129,7 @@ async def test_a_run_for_thresholds_waits_and_goes_on_where_it_was(change: Chang
     await asyncio.to_thread(runs.move, change.settings, run.run_id, "pause")
     work = asyncio.create_task(change.work(run))
     # Its answers would be there within this time.
-    done, _ = await asyncio.wait({work}, timeout=3)
+    done, _ = await asyncio.wait({work}, timeout=1.5)
     assert (done, change.answers(run)) == (set(), {})
     await asyncio.to_thread(runs.move, change.settings, run.run_id, "resume")
     worked = await work
