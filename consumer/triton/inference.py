@@ -168,9 +168,9 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
             PhotoRejected: `inference_rejected`, Triton refuses this request.
             Retryable: `inference_failed`, the model failed, or its answer is no such rows.
         """
-        # A model without batches takes and gives tensors without the first dimension.
         model, version, output = question.model, question.version, question.output
         config: Any = self._configs[model].config
+        # A model without batches takes and gives tensors without the first dimension.
         batch = [len(photos)] if config.max_batch_size else []
         request = service_pb2.ModelInferRequest(model_name=model, model_version=version)
         request.inputs.add(name=_INPUT, datatype="UINT8", shape=[*batch, *photos[0].shape])
