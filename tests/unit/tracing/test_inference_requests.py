@@ -12,7 +12,7 @@ from consumer.events import Pixels
 from consumer.tracing.context import carried
 from consumer.tracing.inference_requests import InferenceRequests
 from consumer.tracing.spans import Spans
-from consumer.triton.inference import TritonClient
+from consumer.triton.inference import Question, TritonClient
 from tests.fake_triton import FakeTriton
 
 REQUEST = "inference.GRPCInferenceService/ModelInfer"
@@ -111,14 +111,15 @@ async def test_triton_gets_the_context_as_metadata_and_the_span_its_status() -> 
     span, views = bench.photo()
     try:
         async with TritonClient(triton.url, deadline_s=5, around=bench.requests.around) as client:
-            await client.read_contract("photo_quality", "brand_logo")
+            contract = await client.read_contract("photo_quality", "brand_logo")
+            question = Question("photo_quality", "1", "quality_score", 1, contract.contract_ids["photo_quality"])
             with bench.requests.photo(views, span):
-                await client.ask("photo_quality", "1", "quality_score", 1, pixels_of(views))
+                await client.ask(question, pixels_of(views))
                 triton.row = refuse
                 with pytest.raises(Exception, match="inference_rejected"):
-                    await client.ask("photo_quality", "1", "quality_score", 1, pixels_of(views))
+                    await client.ask(question, pixels_of(views))
             triton.row = None
-            await client.ask("photo_quality", "1", "quality_score", 1, pixels_of(views))
+            await client.ask(question, pixels_of(views))
     finally:
         await triton.stop()
     good, bad = bench.sent()
