@@ -18,7 +18,7 @@ from consumer.embedded.redis import Redis
 from consumer.embedded.servers import Servers
 from consumer.embedded.triton import Triton
 
-_ADMIN_TIMEOUT_S = 30
+_ADMIN_TIMEOUT_S = 10
 
 # An example may take long on a busy machine; a wrong answer is what these tests look for.
 hypothesis.settings.register_profile("shared", deadline=None)

@@ -34,7 +34,7 @@ from consumer.settings import Settings
 from consumer.topic_names import TopicNames
 from consumer.triton.inference import TritonClient
 
-DEADLINE_S = 60.0
+DEADLINE_S = 30.0
 #: Of every topic of a world, but the dead letters'.
 PARTITIONS = 4
 

@@ -112,7 +112,7 @@ def without_ipv6() -> bool:
 
 async def until(condition: Callable[[], object]) -> None:
     """Polls, for what happens in threads."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 - no event is set there
             await asyncio.sleep(0.001)
 

@@ -27,7 +27,7 @@ PASSWORD = "canary-kafka-7f3"
 USER = "tagger"
 #: May do nothing.
 STRANGER = "stranger"
-_TIMEOUT_S = 30
+_TIMEOUT_S = 10
 _LISTENERS = {"PLAIN": "PLAINTEXT", "TLS": "SSL", "LOGIN": "SASL_PLAINTEXT", "SECURE": "SASL_SSL", "MUTUAL": "SSL"}
 
 

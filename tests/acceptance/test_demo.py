@@ -220,7 +220,7 @@ def test_a_folder_without_photos_is_an_error_that_names_it(
 ) -> None:
     (tmp_path / "empty").mkdir()
     demo = start("--photos", str(tmp_path / name))
-    assert demo.wait() == 3
+    assert demo.wait(20) == 3
     assert str(tmp_path / name) in demo.said
     assert "Traceback" not in demo.said
     assert not demo.output.exists()

@@ -87,7 +87,7 @@ async def test_a_stop_does_not_wait_for_a_photo_that_hangs_and_the_next_run_take
         await asyncio.wait_for(asked.wait(), 90)
         code, seconds = await asyncio.to_thread(tagger.terminate)
         assert code == 0
-        assert seconds < 30  # the photo would take 60
+        assert seconds < 10
     assert world.tags() == world.dead() == []
     world.photos.answers["photo"] = BRIGHT
     with running_tagger(world.settings, tmp_path, port=free_port(), name="second"):

@@ -110,7 +110,7 @@ async def test_a_stop_does_not_wait_for_a_decode_that_hangs(world: World, tmp_pa
         await eventually(lambda: world.photos.requests == ["bomb"])
         code, seconds = await asyncio.to_thread(tagger.terminate)
         assert code == 0
-        assert seconds < 30  # the photo would take 60
+        assert seconds < 10
         assert tagger.log("service.stopped")
     assert world.tags() == world.dead() == []
 

@@ -18,7 +18,7 @@ from tests.kafka_cluster import KafkaCluster
 from tests.ledger import Ledger
 from tests.mock_cluster import CONSUMER_GROUP_HEARTBEAT, HEARTBEAT, OFFSET_COMMIT, MockCluster, mock_cluster
 
-_ADMIN_TIMEOUT_S = 30
+_ADMIN_TIMEOUT_S = 10
 COORDINATOR = 1
 LOADING, NOT_COORDINATOR, REBALANCING, STALE_EPOCH = 14, 16, 27, 113
 

@@ -15,7 +15,7 @@ from consumer.embedded import leftovers
 from consumer.embedded.servers import Servers
 
 _ROOT = Path(__file__).resolve().parents[2]
-_CLEAN_WITHIN_S = 45.0
+_CLEAN_WITHIN_S = 15.0
 _OWNER = """\
 import signal, sys
 from pathlib import Path

@@ -119,7 +119,7 @@ async def test_the_processes_of_a_promotion_that_is_killed_end_with_it(change: C
         process.kill()
         await asyncio.to_thread(process.communicate)
         assert len(workers) == 2
-        await eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers))
+        await eventually(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in workers), deadline_s=5)
         await command.completed()
         change.check(2, "2")
 

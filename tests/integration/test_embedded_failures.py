@@ -132,7 +132,7 @@ def test_a_missing_library_of_the_stub_is_named_before_anything_starts(
     began_s = time.monotonic()
     with pytest.raises(EmbeddedServerError) as caught, start_stack(logs_dir, tiny_repository, "mock"):
         pytest.fail("the stack started")
-    assert time.monotonic() - began_s < 20
+    assert time.monotonic() - began_s < 5
     assert "libpython3.99.so.1.0; apt-get install -y libpython3.99" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(logs_dir.glob("*"))
@@ -147,7 +147,7 @@ def test_a_stub_that_dies_is_noticed_at_once(
     began_s = time.monotonic()
     with pytest.raises(EmbeddedServerError, match=r"triton cannot start: a process that it started has died"):
         own_servers.start_triton(tiny_repository)
-    assert time.monotonic() - began_s < 25
+    assert time.monotonic() - began_s < 10
     assert not leftovers.marked_pids(own_servers.folder.name)
 
 
@@ -161,7 +161,7 @@ def test_a_model_that_ends_its_process_is_noticed_at_once_and_its_log_shown(
     began_s = time.monotonic()
     with pytest.raises(EmbeddedServerError, match="out of weights"):
         own_servers.start_triton(repository)
-    assert time.monotonic() - began_s < 25
+    assert time.monotonic() - began_s < 10
 
 
 def test_without_java_a_real_stack_is_refused_before_anything_starts(

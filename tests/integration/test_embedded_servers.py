@@ -20,7 +20,7 @@ from consumer.embedded.redis import Redis
 from consumer.embedded.servers import Servers, start_stack
 from consumer.embedded.triton import Triton
 
-_TIMEOUT_S = 45.0
+_TIMEOUT_S = 15.0
 #: 127.0.0.1 as /proc/net/tcp writes it, and as the JVM's dual-stack sockets appear in /proc/net/tcp6.
 _LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
 

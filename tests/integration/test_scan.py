@@ -22,7 +22,7 @@ from consumer.kafka.scan import Scan, TopicReader
 from consumer.kafka.sender import NewRecord, Sender
 from tests.harness import DEADLINE_S, read_topic
 
-_ADMIN_TIMEOUT_S = 30
+_ADMIN_TIMEOUT_S = 10
 #: A client that has little in hand, so that what happens to the topic meanwhile is seen.
 LITTLE_AHEAD = {"queued.min.messages": 1, "queued.max.messages.kbytes": 1, "max.partition.fetch.bytes": 10_000}
 

@@ -250,5 +250,5 @@ async def test_a_collector_that_hangs_fills_no_memory_and_does_not_hold_the_end(
         # All but those in the queue and those under way.
         assert lost(service, "queue_full") >= 12 * 8 - 2 * 10
         began = time.monotonic()
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 10
     assert await asyncio.to_thread(lost, service, "not_delivered") >= 10

@@ -26,7 +26,7 @@ from consumer.settings import Settings
 from consumer.tags import level_of
 from consumer.webserver.server import serve
 from tests.fakes import tags
-from tests.harness import BRIGHT, DEADLINE_S, RED, World, eventually
+from tests.harness import BRIGHT, RED, World, eventually
 from tests.unit.runs.test_definition import RUN
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Site:
 
     async def until(self, path: str, text: str) -> str:
         """The page, as soon as it says something."""
-        end = time.monotonic() + DEADLINE_S
+        end = time.monotonic() + _PATIENCE_S
         while text not in (page := await self.get(path)):
             assert time.monotonic() < end, page
             await asyncio.sleep(0.05)

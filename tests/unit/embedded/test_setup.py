@@ -99,7 +99,7 @@ def test_where_nothing_helps_one_line_names_the_command_at_once(as_user: Machine
     began_s = time.monotonic()
     done = as_user.setup("demo", "libpython3.11")
     assert done.returncode == 1
-    assert time.monotonic() - began_s < 30
+    assert time.monotonic() - began_s < 5
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.endswith("sudo apt-get install -y --no-install-recommends libpython3.11\n")
 

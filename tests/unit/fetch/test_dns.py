@@ -75,7 +75,7 @@ async def test_silent_names_in_any_number_do_not_delay_a_new_one(names: NameServ
     await until(lambda: names.asked)
     began_s = time.monotonic()
     assert await address(lookup, "good.test") == "1.1.1.1"
-    assert time.monotonic() - began_s < 4
+    assert time.monotonic() - began_s < 1.0
     for task in tasks:
         task.cancel()
     names.released.set()
@@ -128,19 +128,20 @@ async def test_a_name_server_that_is_slow_for_all_delays_only_the_first_lookup_o
     lookup = Lookup(prompt_s=0.05)
     began_s = time.monotonic()
     await asyncio.gather(*(address(lookup, name) for name in names.answers))
-    assert 0.3 <= time.monotonic() - began_s < 3  # one after the other: 4.8 s
-    names.silent = "example"
+    assert 0.3 <= time.monotonic() - began_s < 1.5
+    names.delay_s, again_s = 1.5, time.monotonic()
     assert await asyncio.gather(*(address(lookup, name) for name in names.answers)) == ["1.1.1.1"] * 16
+    assert time.monotonic() - again_s < 1.4
 
 
 async def test_a_silent_name_fails_in_time_and_at_once_while_it_is_still_silent(names: NameServers) -> None:
     names.silent = "example"
-    lookup = Lookup(patience_s=0.5)
+    lookup = Lookup(patience_s=0.1)
     assert (await failure(lookup, "silent.example")).errno == socket.EAI_AGAIN
     began_s = time.monotonic()
     for _ in range(20):
         assert (await failure(lookup, "silent.example")).errno == socket.EAI_AGAIN
-    assert time.monotonic() - began_s < 5  # waited for each time: 10 s
+    assert time.monotonic() - began_s < 0.1
     assert names.asked["silent.example"] == 1
 
 

@@ -372,7 +372,7 @@ class TestHangs:
         began_s = time.monotonic()
         assert await asyncio.gather(*(read(files, root / f"album/{number}.jpg") for number in range(20))) == [BODY] * 20
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
-        assert time.monotonic() - began_s < 15  # those that hang are waited for 30 s
+        assert time.monotonic() - began_s < 2.0
         assert system.waiting == 8, "more than its share of threads"
         system.released.set()
         assert await asyncio.gather(*reads) == [BODY] * 20
@@ -388,7 +388,7 @@ class TestHangs:
         with pytest.raises(Retryable) as caught:
             await read(files, root / "hung/9.jpg")
         assert (caught.value.reason, caught.value.origin) == ("fetch_timeout", f"file://{root}/hung")
-        assert time.monotonic() - began_s < 4  # a read has 5 s
+        assert time.monotonic() - began_s < 0.5
         system.released.set()
         while True:
             with contextlib.suppress(Retryable):

@@ -184,7 +184,7 @@ def test_a_worker_ends_with_its_supervisor(supervisor_pid: int) -> None:
         ours.close()
         began = time.monotonic()
         assert process.wait(30) == 1
-        assert time.monotonic() - began < 30  # it would sleep for 60
+        assert time.monotonic() - began < 10
 
 
 def test_two_group_protocols_are_not_mixed() -> None:

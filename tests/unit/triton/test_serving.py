@@ -53,7 +53,7 @@ def failing(status: str, fails: Callable[[np.ndarray[Any, Any]], bool]) -> Calla
 
 async def until(check: Callable[[], Awaitable[bool]]) -> None:
     """Asks again and again until it is true; fails the test at a deadline."""
-    end = monotonic() + 30
+    end = monotonic() + 5
     while not await check():
         assert monotonic() < end
         await asyncio.sleep(0.02)
