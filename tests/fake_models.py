@@ -12,8 +12,8 @@ from consumer.contract import CONTRACT_OUTPUT, Geometry, contract_id, label_chec
 BRANDS = ("crimson", "azure", "no_logo")
 SIZE = 32
 GOOD_THRESHOLD = 0.5
-Contract = Literal["unsaid", "announced", "said"]
 BRAND_THRESHOLD = 0.6
+Contract = Literal["unsaid", "announced", "said"]
 
 _MODEL = """
 import numpy as np

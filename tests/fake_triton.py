@@ -83,8 +83,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802 - as above
         self.looks += 1
         await self._told(context)
-        brand, size = request.name == "brand_logo", self._size(request.name)
-        labels = self.labels if brand else QUALITY_LEVELS
+        brand, size, labels = request.name == "brand_logo", self._size(request.name), self._labels(request.name)
         outputs = {"brand_probs": len(labels)} if brand else {"quality_score": 1, "quality_levels": 5}
         decision = json.dumps({"threshold": self.threshold, "good_threshold": 0.5})
         decisions = {f"decision.{version}": decision for version in self.versions}
@@ -116,8 +115,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             raise AssertionError
         self.requests.append((request.model_name, len(photos)))
         size = self._size(request.model_name)
-        labels = self.labels if request.model_name == "brand_logo" else QUALITY_LEVELS
-        said = contract_id(labels, Geometry(size, size))
+        # Labels may change while it judges: these are those that it judges by.
+        said = contract_id(self._labels(request.model_name), Geometry(size, size))
         try:
             rows = await asyncio.gather(*(self._judge(request.model_name, pixels) for pixels in photos))
         except ValueError as failure:
@@ -142,6 +141,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             return None
         flat = np.frombuffer(request.raw_input_contents[0], np.uint8)
         return list(flat.reshape(-1, height * width * channels))
+
+    def _labels(self, model: str) -> tuple[str, ...]:
+        return self.labels if model == "brand_logo" else QUALITY_LEVELS
 
     def _size(self, model: str) -> int:
         return self.brand_size if model == "brand_logo" and self.brand_size is not None else self.size

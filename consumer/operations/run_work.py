@@ -112,7 +112,8 @@ async def _until_done(settings: Settings, service: Service, pace: Pace, run: Run
         told(Progress(done, run.total, round(rate, 1), outcomes))
         if state is None or state.state not in WORKED_ON:
             # Another worker may have seen first that nothing is left.
-            return state is not None and state.state == "complete", state or run
+            last = state or run
+            return last.state == "complete", last
         run = state
         if not run.follows and done >= run.total:
             return True, await wait("kafka", partial(asyncio.to_thread, run_log.complete, settings.kafka, run))

@@ -184,18 +184,18 @@ class TritonClient(AbstractAsyncContextManager["TritonClient"]):
             told = f"{answer.model_name} {answer.model_version} answered for {model} {version}"
             raise DependencyDown("triton", f"{self._url}: {told}")
         result = InferResult(answer)
-        said = _contracts(result)
-        if not said <= {question.contract}:
+        said = _values(result, CONTRACT_OUTPUT, "INT64")
+        if said is not None and (said != question.contract).any():
             told = f"{model} {version} answered for other labels or another input size than those in force"
             raise DependencyDown("triton", f"{self._url}: {told}")
-        rows = _rows(result, output)
+        rows = _values(result, output, "FP32")
         if rows is None:
             raise Retryable("inference_failed", f"{model} answered without a row of {output}")
         if rows.shape != (*batch, question.values):
             raise Retryable("inference_failed", f"{model} answered {output} of shape {list(rows.shape)}")
         if not (rows.min() >= -_UNIT_SLACK and rows.max() <= 1 + _UNIT_SLACK):  # nor is "not a number"
             raise Retryable("inference_failed", f"{model} answered {output} outside 0..1")
-        return [Row(row, proven=bool(said)) for row in rows.reshape(len(photos), -1)]
+        return [Row(row, proven=said is not None) for row in rows.reshape(len(photos), -1)]
 
     async def _describe(self, model: str, wanted: str | None) -> tuple[ServedModel, Any]:
         with outages(self._url):
@@ -251,28 +251,16 @@ def _varint(number: int) -> bytes:
     return bytes(groups)
 
 
-def _rows(result: InferResult, output: str) -> npt.NDArray[np.float32] | None:
-    """An output as it was answered; None where it is missing, or is no FP32 whose bytes match its shape."""
+def _values(result: InferResult, output: str, datatype: str) -> npt.NDArray[Any] | None:
+    """An output as it was answered; None where it is missing, of another type, or its bytes do not match its shape."""
     tensor: Any = result.get_output(output)
-    if tensor is None or tensor.datatype != "FP32":
+    if tensor is None or tensor.datatype != datatype:
         return None
     try:
-        rows: npt.NDArray[np.float32] | None = result.as_numpy(output)
+        values: npt.NDArray[Any] | None = result.as_numpy(output)
     except ValueError:
         return None
-    return rows if rows is not None and rows.size else None
-
-
-def _contracts(result: InferResult) -> set[int]:
-    """Under which contracts the rows of an answer were made; none where the version does not say."""
-    tensor: Any = result.get_output(CONTRACT_OUTPUT)
-    if tensor is None or tensor.datatype != "INT64":
-        return set()
-    try:
-        said: npt.NDArray[np.int64] | None = result.as_numpy(CONTRACT_OUTPUT)
-    except ValueError:
-        return set()
-    return set() if said is None else set(said.ravel().tolist())
+    return values if values is not None and values.size else None
 
 
 def _type_name(number: int) -> str:
