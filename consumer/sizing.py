@@ -43,7 +43,7 @@ class Costs:
     pixel_bytes: float = 246_000
     event_bytes: float = 250
     result_bytes: float = 495
-    redis_bytes: float = 425
+    redis_bytes: float = 400
 
     def __post_init__(self) -> None:
         for each in fields(self):

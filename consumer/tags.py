@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 _VERSION_FORM: Final = re.compile(r"[0-9]{13}\.[0-9]{6}\.[0-9]{13}")
 #: Numbers of 64 bits at most.
@@ -186,9 +186,9 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f"timestamp {text} is outside the calendar") from None
 
 
-def format_time(moment: datetime) -> str:
-    """ISO 8601 in UTC with milliseconds, `2026-11-21T10:15:00.123Z`."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+def format_time(moment: datetime, timespec: Literal["seconds", "milliseconds"] = "milliseconds") -> str:
+    """ISO 8601 in UTC, `2026-11-21T10:15:00.123Z`; what is finer is cut off."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=timespec) + "Z"
 
 
 def milliseconds(moment: datetime) -> int:

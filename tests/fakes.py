@@ -86,7 +86,7 @@ def tags(**changes: Any) -> Tags:
         models={"photo_quality": "3", "brand_logo": "7"},
         version="0000000000001.003007.0000000000000",
         source=Source("photo-uploads", 0, 0),
-        tagged_at=MOMENT,
+        tagged_at=MOMENT.replace(microsecond=0),
     )
     return replace(base, **changes)
 

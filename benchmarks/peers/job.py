@@ -105,7 +105,7 @@ class Job:
             self.contract,
             release=1,
             top_k=TOP_K,
-            tagged_at=now.replace(microsecond=now.microsecond // 1000 * 1000),
+            tagged_at=now.replace(microsecond=0),
         )
 
 

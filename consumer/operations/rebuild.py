@@ -6,9 +6,9 @@ service may run meanwhile, and duplicates or late records change nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -25,7 +25,7 @@ from consumer.telemetry import Log, Metrics
 
 Decision = Tags | Deletion
 Progress = Callable[[int, int], None]
-_Handle = Callable[[Store, Sequence[Decision]], Awaitable[Sequence[str]]]
+_Handler = Callable[[Store, Sequence[Decision]], Awaitable[Sequence[str]]]
 
 #: The last millisecond of the calendar: a producer may stamp a record with any number.
 _LAST_MS: Final = 253_402_300_799_999
@@ -128,18 +128,24 @@ def _deletion_of(photo_id: str, record: Record, note: Callable[[str], None]) -> 
     return Erasure(photo_id, source, written_at, deleted_at)
 
 
-async def _deletions(store: Store, erasures: Sequence[Erasure]) -> list[Deletion]:
-    """The deletions of what Redis still holds though it was erased."""
-    found = []
-    for erasure in erasures:
-        held = await store.in_force(erasure.photo_id)
-        if isinstance(held, Tags) and held.tagged_at <= erasure.written_at:
+async def _deletions(store: Store, erasures: Mapping[str, Erasure], *, at_end: bool) -> dict[str, Deletion | None]:
+    """The deletions of what Redis still holds though it was erased; None where nothing is to be deleted.
+
+    Redis keeps whole seconds: what was tagged in the second of its erasure waits for the end of the topic, as a later
+    record may tell that it was tagged again.
+    """
+    decided: dict[str, Deletion | None] = {}
+    for photo_id, erasure in erasures.items():
+        held = await store.in_force(photo_id)
+        if not isinstance(held, Tags) or held.tagged_at > erasure.written_at:
+            decided[photo_id] = None
+        elif at_end or erasure.written_at - held.tagged_at >= timedelta(seconds=1):
             version = versions.above_rescorings(held.version)
-            found.append(Deletion(erasure.photo_id, version, erasure.source, erasure.deleted_at))
-    return found
+            decided[photo_id] = Deletion(photo_id, version, erasure.source, erasure.deleted_at)
+    return decided
 
 
-async def _through(settings: Settings, log: Log, handle: _Handle, progress: Progress) -> RebuildResult:
+async def _through(settings: Settings, log: Log, handle: _Handler, progress: Progress) -> RebuildResult:
     began, outcomes, records = monotonic(), Counter[str](), 0
     dependencies = Dependencies(log, Metrics())
     kafka = settings.kafka
@@ -148,25 +154,54 @@ async def _through(settings: Settings, log: Log, handle: _Handle, progress: Prog
         log.info("rebuild.started", topic=kafka.tags_topic, offsets=scan.total)
         async with Store(**settings.redis.model_dump()) as store:
             progress(0, scan.total)
+            erasures: dict[str, Erasure] = {}
             while not scan.finished:
                 batch = await asyncio.to_thread(scan.read)
                 records += len(batch)
-                call = partial(_handle_batch, store, _well_formed(batch, log), handle, log)
+                call = partial(_handle_batch, store, _well_formed(batch, log), handle, log, erasures)
                 outcomes.update(await dependencies.retry_until_available("redis", call))
                 progress(scan.done, scan.total)
+            call = partial(_erase, store, handle, log, erasures, at_end=True)
+            outcomes.update(await dependencies.retry_until_available("redis", call))
     duration_s, malformed = round(monotonic() - began, 3), records - outcomes.total()
     log.info("rebuild.finished", outcomes=dict(outcomes), malformed=malformed, duration_s=duration_s)
     return RebuildResult(records, malformed, dict(sorted(outcomes.items())), duration_s)
 
 
-async def _handle_batch(store: Store, read: Sequence[Decision | Erasure], handle: _Handle, log: Log) -> list[str]:
-    """The outcomes of a batch; an erasure that erases nothing has none. May be repeated."""
-    decisions: list[Decision] = [each for each in read if not isinstance(each, Erasure)]
+async def _handle_batch(
+    store: Store, read: Sequence[Decision | Erasure], handle: _Handler, log: Log, erasures: dict[str, Erasure]
+) -> list[str]:
+    """The outcomes of a batch; an erasure that erases nothing has none. May be repeated.
+
+    `erasures` are those that are not decided yet, by photo id; it is changed in place.
+    """
+    outcomes = await _handled(store, [each for each in read if not isinstance(each, Erasure)], handle, log)
+    for each in read:
+        if isinstance(each, Erasure):
+            erasures[each.photo_id] = each
+        elif each.photo_id in erasures and _may_follow(each, erasures[each.photo_id]):
+            del erasures[each.photo_id]
+    return [*outcomes, *await _erase(store, handle, log, erasures)]
+
+
+async def _erase(
+    store: Store, handle: _Handler, log: Log, erasures: dict[str, Erasure], *, at_end: bool = False
+) -> list[str]:
+    """The outcomes of the erasures that can be decided, which leave `erasures`."""
+    decided = await _deletions(store, erasures, at_end=at_end)
+    outcomes = await _handled(store, [each for each in decided.values() if each is not None], handle, log)
+    for photo_id in decided:
+        del erasures[photo_id]
+    return outcomes
+
+
+def _may_follow(decision: Decision, erasure: Erasure) -> bool:
+    """Whether a decision of a later record can be of after an erasure, by its time, which is in whole seconds."""
+    return isinstance(decision, Deletion) or decision.tagged_at >= erasure.written_at.replace(microsecond=0)
+
+
+async def _handled(store: Store, decisions: Sequence[Decision], handle: _Handler, log: Log) -> list[str]:
     outcomes = [*await handle(store, decisions)]
-    if erasures := [each for each in read if isinstance(each, Erasure)]:
-        deletions = await _deletions(store, erasures)
-        decisions += deletions
-        outcomes += await handle(store, deletions)
     for decision, outcome in zip(decisions, outcomes, strict=True):
         if outcome == "wrong type":
             place = f"{schema.photo_key(decision.photo_id)} or of one of its brand indexes"

@@ -82,7 +82,8 @@ class Query:
             low=max(low, min_quality),
             high=f"({above!r}" if above <= _TOP else repr(_TOP),
             level=level,
-            since=since and since.astimezone(UTC),
+            # As the times in Redis, which are in whole seconds: else what was tagged later in that second is missed.
+            since=since and since.astimezone(UTC).replace(microsecond=0),
             limit=limit,
             after=None if cursor is None else place_of(cursor),
         )

@@ -1,5 +1,6 @@
 """Version-ordered writes of tags and tombstones to Redis."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ _OUTCOMES: Final[Mapping[bytes, WriteOutcome]] = {
     b"superseded": "superseded",
 }
 _UNDECLARED: Final = b"undeclared"
+_MILLISECONDS: Final = re.compile(rb"\.\d{3}Z$")
 #: How often a photo may change between two calls of the script.
 _ROUNDS: Final = 20
 
@@ -273,6 +275,8 @@ def _difference(
 ) -> Difference | None:
     if isinstance(present, Exception):
         return "wrong type"
+    if isinstance(decision, Tags) and b"t" in present:  # versions up to 0.1.0 kept milliseconds
+        present = {**present, b"t": _MILLISECONDS.sub(b"Z", present[b"t"])}
     if present == {name.encode(): value.encode() for name, value in fields_of(decision).items()}:
         return _index_difference(decision, scores)
     held = _readable(decision.photo_id, present)

@@ -102,9 +102,8 @@ class Workshop:
         serving = Serving(self.triton, contract, lambda: self.preparer.preparing, self.turns)
 
         def tag(event: PhotoUploaded, scores: Scores, origin: Origin) -> Tags:
-            now = datetime.now(UTC)
-            # Whole milliseconds: Redis keeps no more, and the result topic must agree.
-            at = now.replace(microsecond=now.microsecond // 1000 * 1000)
+            # Redis keeps whole seconds, and the result topic must agree.
+            at = datetime.now(UTC).replace(microsecond=0)
             return tagging.decide(
                 event, scores, origin, contract, release=release.number, top_k=self.top_k, tagged_at=at
             )

@@ -88,4 +88,4 @@ class Newest:
             return [self._minutes[minute] for minute in range(last - MINUTES + 1, last + 1)]
 
     def _in_order(self) -> list[Result]:
-        return sorted(self._results.values(), key=lambda each: each.tags.tagged_at, reverse=True)
+        return sorted(self._results.values(), key=lambda each: (each.tags.tagged_at, each.place.offset), reverse=True)

@@ -12,7 +12,7 @@ from consumer.redis.schema import fields_of
 from tests.harness_redis import RedisPlace
 
 BRANDS = ("adidas", "puma", "shell")
-NOW = datetime(2026, 11, 21, 10, 0, 0, 123_000, tzinfo=UTC)
+NOW = datetime(2026, 11, 21, 10, tzinfo=UTC)
 
 
 def make_tags(photo_id: str, number: int, brands: tuple[str, ...] = (), score: float = 0.5) -> Tags:

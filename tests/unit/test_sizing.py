@@ -29,7 +29,7 @@ def test_twice_the_rate_never_needs_less_and_cores_twice_as_many(rate: float, lo
 def test_the_arithmetic_is_that_of_the_words() -> None:
     needed = amounts(sized(1_000, stored=1e6, load=0.5))
     assert needed["cores for Triton, models on the CPU"] == pytest.approx(1_000 * 14.3 / 1_000 / 0.5)
-    assert needed["memory of Redis"] == pytest.approx(1e6 * 425 / 1e9)
+    assert needed["memory of Redis"] == pytest.approx(1e6 * 400 / 1e9)
     assert needed["network for photos"] == pytest.approx(1_000 * 346_000 * 8 / 1e9)
     assert needed["disk for photo-uploads"] == pytest.approx(1_000 * 86_400 * 7 * 250 / 1e9)
     assert needed["workers"] * worker_rate(Costs(), 0.5) >= 1_000

@@ -40,7 +40,7 @@ _TAGS: Final = Tags(
     models={"brand_logo": "1", "photo_quality": "1"},
     version=versions.version_of(_UPLOADED, release=1),
     source=Source("photo-uploads", 1, 42),
-    tagged_at=_UPLOADED_AT.replace(second=1, microsecond=380_000),
+    tagged_at=_UPLOADED_AT.replace(second=1, microsecond=0),
 )
 _RELEASE: Final = Release(
     quality=ModelVersion("photo_quality", "1"),

@@ -48,14 +48,18 @@ def any_tags(draw: st.DrawFn) -> Tags:
         brands=tuple(draw(st.lists(st.builds(Brand, texts, st.floats(0, 1)), max_size=4))),
         models=draw(st.dictionaries(texts, texts, max_size=3)),
         source=Source(draw(texts), draw(st.integers(0, 9999)), draw(st.integers(0, 2**63 - 1))),
-        tagged_at=moment.replace(microsecond=moment.microsecond // 1000 * 1000),
+        tagged_at=moment,
     )
 
 
 @given(any_tags())
-def test_a_reader_gets_the_tags_that_were_written_with_the_probabilities_of_their_brands(written: Tags) -> None:
+def test_a_reader_gets_the_tags_that_were_written_in_seconds_and_with_the_probabilities_of_their_brands(
+    written: Tags,
+) -> None:
     read = decision_of(written.photo_id, fields_of(written))
-    assert read == replace(written, probabilities={each.brand: each.probability for each in written.brands})
+    second = written.tagged_at.replace(microsecond=0)
+    kept = {each.brand: each.probability for each in written.brands}
+    assert read == replace(written, probabilities=kept, tagged_at=second)
 
 
 @given(any_tags())
@@ -73,7 +77,7 @@ def test_the_fields_are_the_documented_ones() -> None:
         "brands": '["crimson"]',
         "bs": "[0.9]",
         "m": '{"brand_logo":"7","photo_quality":"3"}',
-        "t": "2026-11-21T10:15:00.123Z",
+        "t": "2026-11-21T10:15:00Z",
         "src": "photo-uploads/0/0",
     }
 
@@ -91,6 +95,12 @@ def test_no_hash_is_none_and_a_tombstone_is_its_deletion() -> None:
     assert decision_of("photo-1", {}) is None
     assert decision_of("photo-1", tombstone) == deletion
     assert tombstone == {"ver": FIELDS["ver"], "del": "1", "t": "2026-11-21T10:15:00.123Z", "src": "t/0/1"}
+
+
+def test_a_time_in_milliseconds_of_an_earlier_version_is_read() -> None:
+    read = decision_of("photo-1", {**FIELDS, "t": "2026-11-21T10:15:00.123Z"})
+    assert isinstance(read, Tags)
+    assert read.tagged_at == MOMENT
 
 
 @given(ids)

@@ -14,6 +14,7 @@ from consumer.redis.store import Store, Written
 from tests.fakes import MOMENT, tags
 
 PREFIX = index_prefix(bucket("photo-1"))
+SECOND = MOMENT.replace(microsecond=0)
 HELD = tags(
     quality=Quality(0.75, 4, good=False),
     brands=(Brand("puma", 0.9), Brand("shell", 0.8)),
@@ -82,6 +83,11 @@ ELSEWHERE = replace(HELD.source, offset=HELD.source.offset + 5)
         (replace(HELD, source=ELSEWHERE), pairs(HELD), (None, None), "older"),
         (HELD, pairs(replace(HELD, source=Source("other", 0, 99))), (None, None), "different"),
         (DELETION, pairs(DELETION), (), None),
+        (replace(HELD, tagged_at=MOMENT), pairs(HELD), (0.75, 0.75), None),
+        (HELD, {**pairs(HELD), b"t": b"2026-11-21T10:15:00.123Z"}, (0.75, 0.75), None),
+        (HELD, {**pairs(HELD), b"t": b"2026-11-21T10:15:00.123Z"}, (0.75, None), "not indexed"),
+        (HELD, {**pairs(HELD), b"t": b"2026-11-21T10:15:01.000Z"}, (0.75, 0.75), "different"),
+        (HELD, {**pairs(HELD), b"t": b"2026-11-21T10:15:00+05:00"}, (0.75, 0.75), "different"),
         (DELETION, pairs(HELD), (), "different"),
         (replace(HELD, brands=()), pairs(replace(HELD, brands=())), (), None),
         (GOOD, pairs(GOOD), (0.75, 0.75, 0.75), None),
@@ -134,7 +140,7 @@ async def test_what_is_in_force_is_what_can_be_read(reply: Any, held: Deletion |
     ("change", "whose"),
     [
         ({}, "the decision's"),
-        ({"tagged_at": MOMENT.replace(year=2025)}, "the decision's"),
+        ({"tagged_at": SECOND.replace(year=2025)}, "the decision's"),
         ({"source": ELSEWHERE}, "the decision's"),
         ({"quality": Quality(0.1, 1, good=False)}, "the decision's"),
         ({"quality": Quality(0.1, 1, good=False), "source": ELSEWHERE}, "those of the brands"),
