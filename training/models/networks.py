@@ -85,12 +85,18 @@ def build(model: Model, outputs: int) -> nn.Module:
     return net
 
 
-def set_training(net: nn.Module) -> None:
-    """Training mode; but frozen batch norms keep their statistics, or the layers behind them would see others."""
+def set_training(net: nn.Module, *, keep_norms: bool = False) -> None:
+    """Training mode; but frozen batch norms keep their statistics, or the layers behind them would see others.
+
+    Args:
+        net: The network.
+        keep_norms: All norms of channels keep them. That of the head's features, which begins without any, does not.
+    """
     net.train()
     for module in net.modules():
         frozen = [not parameter.requires_grad for parameter in module.parameters(recurse=False)]
-        if frozen and all(frozen) and isinstance(module, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001 - of any size
+        kept = keep_norms and isinstance(module, nn.BatchNorm2d)
+        if kept or (frozen and all(frozen) and isinstance(module, nn.modules.batchnorm._BatchNorm)):  # noqa: SLF001 - of any size
             module.eval()
 
 

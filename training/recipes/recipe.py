@@ -231,6 +231,11 @@ class Model(Part):
     frozen_stages: Annotated[int, Field(ge=0, le=7)] = Field(
         0, description="efficientnet_lite: so many first stages, and the stem, stay as they are"
     )
+    keep_norms: bool = Field(
+        default=False,
+        description="batch norms keep the statistics of the weights that it starts from: for few photos, or batches of "
+        "two kinds",
+    )
     weights: Path | None = Field(None, description="state dict to start from; a last layer of another shape is new")
     weights_sha256: str | None = Field(None, description="SHA-256 that the file must have")
     pretrained: Literal[False, "package", "download"] = Field(
@@ -239,6 +244,12 @@ class Model(Part):
         "package (`photo-trainer backbones`); download: the library's, which it downloads",
     )
     dropout: Share = Field(0.0, description="dropout before the last layer (resnet10, or where the network has one)")
+
+    @model_validator(mode="after")
+    def _norms_that_can_be_kept(self) -> Self:
+        if self.keep_norms and not (self.pretrained or self.weights):
+            raise ValueError("keep_norms is for weights to start from: set pretrained, or name a file in weights")
+        return self
 
 
 class Augment(Part):

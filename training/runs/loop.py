@@ -156,7 +156,7 @@ class Trainer:
     def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
         progress, device = self.progress, self.process.device
         torch.manual_seed((self.recipe.seed * _PRIME + progress.total) * _PRIME + self.process.rank)
-        set_training(self.net)
+        set_training(self.net, keep_norms=self.recipe.model.keep_norms)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
         seen = self._seen(images)

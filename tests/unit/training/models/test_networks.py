@@ -122,6 +122,22 @@ def test_frozen_stages_are_the_same_after_a_step_and_the_others_are_not() -> Non
         build(Model(arch="resnet10", frozen_stages=1), 3)
 
 
+def test_kept_norms_keep_their_statistics_and_are_trained_but_that_of_the_features_learns_its_own() -> None:
+    net = build(Model(arch="efficientnet_lite0-blocks11", frozen_stages=3, pretrained="package", keep_norms=True), 3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    set_training(net, keep_norms=True)
+    net(torch.rand(4, 3, 32, 32)).sum().backward()
+    torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1).step()
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in changed if "running" in name} == {"net._fc.norm.running_mean", "net._fc.norm.running_var"}
+    assert "net._blocks.10._bn1.bias" in changed
+
+
+def test_norms_are_kept_only_of_weights_to_start_from() -> None:
+    with pytest.raises(ValueError, match="set pretrained, or name a file in weights"):
+        Model(arch="efficientnet_lite0", keep_norms=True)
+
+
 def test_depthwise_convolutions_are_trained_in_float32_under_autocast() -> None:
     net = build(Model(arch="efficientnet_lite0-blocks11", frozen_stages=3), 3).train()
     seen: dict[str, torch.dtype] = {}
