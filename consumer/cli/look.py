@@ -121,7 +121,7 @@ def _rows(found: "Status") -> Iterator[tuple[str, str]]:
         yield "quality", f"{present.quality.level}/5 ({present.quality.score:.2f})"
         yield "brands", brands
         yield "judged by", f"release {found.release}: {models}"
-        yield "tagged at", events.format_time(present.tagged_at)
+        yield "tagged at", events.format_time(present.tagged_at, "seconds")
     elif present is not None:
         yield "deleted at", events.format_time(present.deleted_at)
     if present is not None:

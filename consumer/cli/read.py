@@ -138,5 +138,5 @@ def _tags_table(rows: list[Tags]) -> Table:
         models = ", ".join(f"{name} {number}" for name, number in row.models.items())
         quality = f"{row.quality.level}/5 ({row.quality.score:.2f})"
         good = "yes" if row.quality.good else "no"
-        table.add_row(row.photo_id, quality, good, shown, models, events.format_time(row.tagged_at))
+        table.add_row(row.photo_id, quality, good, shown, models, events.format_time(row.tagged_at, "seconds"))
     return table

@@ -42,6 +42,12 @@ class Erasure:
     source: Source
     written_at: datetime
     deleted_at: datetime
+    #: Of the result topic.
+    partition: int
+
+
+#: What a record decides, and its partition.
+_Read = tuple[Decision | Erasure, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,7 @@ def _deletion_of(photo_id: str, record: Record, note: Callable[[str], None]) -> 
     if is_version(version):
         return Deletion(photo_id, version, source, deleted_at)
     note(f"the deletion deletes what was tagged before it, since version {version!r} cannot be compared")
-    return Erasure(photo_id, source, written_at, deleted_at)
+    return Erasure(photo_id, source, written_at, deleted_at, record.partition)
 
 
 async def _deletions(store: Store, erasures: Mapping[str, Erasure], *, at_end: bool) -> dict[str, Deletion | None]:
@@ -169,17 +175,17 @@ async def _through(settings: Settings, log: Log, handle: _Handler, progress: Pro
 
 
 async def _handle_batch(
-    store: Store, read: Sequence[Decision | Erasure], handle: _Handler, log: Log, erasures: dict[str, Erasure]
+    store: Store, read: Sequence[_Read], handle: _Handler, log: Log, erasures: dict[str, Erasure]
 ) -> list[str]:
     """The outcomes of a batch; an erasure that erases nothing has none. May be repeated.
 
     `erasures` are those that are not decided yet, by photo id; it is changed in place.
     """
-    outcomes = await _handled(store, [each for each in read if not isinstance(each, Erasure)], handle, log)
-    for each in read:
+    outcomes = await _handled(store, [each for each, _ in read if not isinstance(each, Erasure)], handle, log)
+    for each, partition in read:
         if isinstance(each, Erasure):
             erasures[each.photo_id] = each
-        elif each.photo_id in erasures and _may_follow(each, erasures[each.photo_id]):
+        elif each.photo_id in erasures and _may_follow(each, partition, erasures[each.photo_id]):
             del erasures[each.photo_id]
     return [*outcomes, *await _erase(store, handle, log, erasures)]
 
@@ -195,9 +201,11 @@ async def _erase(
     return outcomes
 
 
-def _may_follow(decision: Decision, erasure: Erasure) -> bool:
-    """Whether a decision of a later record can be of after an erasure, by its time, which is in whole seconds."""
-    return isinstance(decision, Deletion) or decision.tagged_at >= erasure.written_at.replace(microsecond=0)
+def _may_follow(decision: Decision, partition: int, erasure: Erasure) -> bool:
+    """Whether a decision that is read later can be of after an erasure: by its place, and its time in whole seconds."""
+    if isinstance(decision, Deletion):
+        return True
+    return partition == erasure.partition and decision.tagged_at >= erasure.written_at.replace(microsecond=0)
 
 
 async def _handled(store: Store, decisions: Sequence[Decision], handle: _Handler, log: Log) -> list[str]:
@@ -210,14 +218,14 @@ async def _handled(store: Store, decisions: Sequence[Decision], handle: _Handler
     return outcomes
 
 
-def _well_formed(records: Sequence[Record], log: Log) -> list[Decision | Erasure]:
-    """What the records decide; malformed ones are logged and left out."""
-    decisions = []
+def _well_formed(records: Sequence[Record], log: Log) -> list[_Read]:
+    """What the records decide, with their partitions; malformed ones are logged and left out."""
+    decisions: list[_Read] = []
     for record in records:
         place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         note = partial(_note, log, place)
         try:
-            decisions.append(decision_of(record, note))
+            decisions.append((decision_of(record, note), record.partition))
         except ValueError as error:
             log.warning("rebuild.record_skipped", **place, detail=str(error))
     return decisions
