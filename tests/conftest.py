@@ -26,6 +26,9 @@ hypothesis.settings.load_profile("shared")
 
 # A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What nohup starts ignores the end of its terminal, and so would they; a handler is this process's alone.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 pytest_plugins = ["tests.secure_fixtures", "tests.world_fixtures"]
 
