@@ -202,10 +202,9 @@ async def _erase(
 
 
 def _may_follow(decision: Decision, partition: int, erasure: Erasure) -> bool:
-    """Whether a decision that is read later can be of after an erasure: by its place, and its time in whole seconds."""
-    if isinstance(decision, Deletion):
-        return True
-    return partition == erasure.partition and decision.tagged_at >= erasure.written_at.replace(microsecond=0)
+    """Whether a decision, read after an erasure, is tags that can be of after it: not tagged in an earlier second."""
+    later = isinstance(decision, Tags) and decision.tagged_at >= erasure.written_at.replace(microsecond=0)
+    return later and partition == erasure.partition
 
 
 async def _handled(store: Store, decisions: Sequence[Decision], handle: _Handler, log: Log) -> list[str]:

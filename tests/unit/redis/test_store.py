@@ -14,7 +14,6 @@ from consumer.redis.store import Store, Written
 from tests.fakes import MOMENT, tags
 
 PREFIX = index_prefix(bucket("photo-1"))
-SECOND = MOMENT.replace(microsecond=0)
 HELD = tags(
     quality=Quality(0.75, 4, good=False),
     brands=(Brand("puma", 0.9), Brand("shell", 0.8)),
@@ -140,7 +139,7 @@ async def test_what_is_in_force_is_what_can_be_read(reply: Any, held: Deletion |
     ("change", "whose"),
     [
         ({}, "the decision's"),
-        ({"tagged_at": SECOND.replace(year=2025)}, "the decision's"),
+        ({"tagged_at": MOMENT.replace(year=2025, microsecond=0)}, "the decision's"),
         ({"source": ELSEWHERE}, "the decision's"),
         ({"quality": Quality(0.1, 1, good=False)}, "the decision's"),
         ({"quality": Quality(0.1, 1, good=False), "source": ELSEWHERE}, "those of the brands"),

@@ -212,10 +212,8 @@ def saturating() -> onnx.ModelProto:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="only x86-64 adds in 16 bits")
 def test_a_process_limited_to_avx2_saturates_as_such_cpus_do() -> None:
     white = np.full((2, 16, 16, 3), 255, np.uint8)
-    (native,), (limited,) = (
-        outputs_of(ENGINES["onnxruntime"](saturating()), white),
-        outputs_on_avx2(saturating(), white),
-    )
+    (native,) = outputs_of(ENGINES["onnxruntime"](saturating()), white)
+    (limited,) = outputs_on_avx2(saturating(), white)
     # red and green are added in 16 bits, blue alone; 9 places, steps of 32
     pair, alone = min(2 * 255 * 127, 2**15 - 1), 255 * 127
     has_vnni = "vnni" in Path("/proc/cpuinfo").read_text(encoding="ascii")
