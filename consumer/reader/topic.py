@@ -82,7 +82,12 @@ class ResultTopic:
             **properties,
             "error_cb": self._failed,
         }
-        own = {"group.id": "photo-tagger-reader", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+        own = {
+            "group.id": "photo-tagger-reader",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+        }
         try:
             self._admin = AdminClient(shared, logger=silent)
             self._consumer = Consumer({**shared, **own}, logger=silent)
@@ -90,6 +95,13 @@ class ResultTopic:
             raise WatchError(f"{error.args[0].str()}") from None
         self._next: dict[int, int] = {}
         self._errors: dict[int, tuple[int, int]] = {}
+        #: Partitions whose end has not been seen since reading began.
+        self._behind: set[int] = set()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether each partition has been read to its end at least once."""
+        return not self._behind
 
     def close(self) -> None:
         """Closes the connections."""
@@ -125,12 +137,13 @@ class ResultTopic:
 
     def start(self, offsets: Mapping[int, int]) -> None:
         """Reads these partitions from these offsets on, and no others; where one is gone, from the first one left."""
-        self._next, self._errors = dict(offsets), {}
+        self._next, self._errors, self._behind = dict(offsets), {}, set(offsets)
         self._consumer.assign([self._place(partition, offset) for partition, offset in offsets.items()])
 
     def add(self, partitions: set[int]) -> None:
         """Reads further partitions, from their beginning."""
         self._next.update(dict.fromkeys(partitions, 0))
+        self._behind |= partitions
         self._consumer.incremental_assign([self._place(partition, 0) for partition in partitions])
 
     def read(self) -> list[Read]:
@@ -147,6 +160,8 @@ class ResultTopic:
             if error is None:
                 found.append(_read(message))
                 self._next[partition] = int(message.offset() or 0) + 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - as above
+                self._behind.discard(partition)
             elif error.fatal() or error.code() in _REFUSED:
                 raise WatchError(f"{self._servers}: {error.str()}")
             elif error.code() in _UNREADABLE and partition not in passed_over and self._gives_up(partition):

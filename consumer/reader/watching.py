@@ -17,6 +17,8 @@ Connect = Callable[[], "ResultTopic"]
 
 #: How often it is looked whether the topic is still the same one, with the same partitions.
 _LOOK_S: Final = 1.0
+#: How much longer than `idle_s` the end of a partition is waited for: brokers that are slow are not idle.
+_CATCH_UP_S: Final = 60.0
 
 
 class Watch(Iterator[Change]):
@@ -27,7 +29,8 @@ class Watch(Iterator[Change]):
     Changes of one photo come in order, each at least once: from a position that was kept earlier, they come again. A
     photo may come with tags that were there before: compare `version` where each one counts.
 
-    It ends after `stop`, or where nothing came for `idle_s`. While Kafka is away it waits. Records that cannot be read
+    It ends after `stop`, or where nothing came for `idle_s` and all that was in the topic has been read; the latter is
+    waited for a minute longer. While Kafka is away it waits. Records that cannot be read
     are passed over: `skipped` counts them, and `unreadable` is told of each.
     """
 
@@ -148,7 +151,9 @@ class Watch(Iterator[Change]):
             return True
         if self._looked_s is None or monotonic() - self._looked_s >= _LOOK_S:
             self._look()
-        return self._idle_s is None or bool(self._coming) or monotonic() - began_s < self._idle_s
+        if self._idle_s is None or self._coming:
+            return True
+        return monotonic() - began_s < self._idle_s + (0 if self._topic.caught_up else _CATCH_UP_S)
 
     def _start(self) -> None:
         described = self._topic.describe(patiently=True)
