@@ -29,6 +29,7 @@ def _noisy(deviation: float, photo: Image.Image) -> Image.Image:
 RELATIVE: Final[dict[str, Spoil]] = {
     "blur, 0.6 % of the short side": partial(blurred, share=0.006),
     "2 stops too dark": partial(exposed, stops=-2.0),
+    "1 stop too bright": partial(exposed, stops=1.0),
     "1.2 stops too bright": partial(exposed, stops=1.2),
     "thumbnail of 128 px, enlarged": partial(enlarged_thumbnail, px=128, how=Image.Resampling.BICUBIC),
 }

@@ -132,6 +132,11 @@ class Feed:
         return made.images.float() / 255, functional.one_hot(places[made.labels], last + 1).float()
 
     @property
+    def rank(self) -> int:
+        """Which of the processes it is for."""
+        return self._process.rank
+
+    @property
     def steps_of_round(self) -> float | None:
         """Steps in which as many listed photos are drawn as there are; None if all photos are composed."""
         return len(self._photos) / self._listed if self._listed else None

@@ -5,8 +5,10 @@ A step on features takes a millisecond, on photos a second.
 
 import math
 from collections.abc import Iterator
+from threading import Lock
 from typing import Final, Self
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -65,7 +67,10 @@ class Frozen:
 
 
 class FeatureFeed:
-    """Batches of features; a step sees the photos that an earlier one saw, `train.views` rounds before."""
+    """Batches of features. Those of the first `train.views` rounds come again in every later one, in another order.
+
+    In the same batches they would learn less: the norm before the head gives each batch statistics of its own.
+    """
 
     def __init__(self, feed: Feed, frozen: Frozen, recipe: Recipe) -> None:
         self._feed, self._frozen, self._makers = feed, frozen, recipe.data.makers
@@ -74,18 +79,36 @@ class FeatureFeed:
         batches = steps if own is None else min(steps, math.ceil(recipe.train.views * own))
         fits = batches * recipe.train.batch * frozen.width * 4 <= _MOST_BYTES
         self._distinct = batches if fits else steps
-        self._kept: dict[int, Batch] | None = {} if self._distinct < steps else None
+        self._seed = (recipe.seed, feed.rank)
+        #: The batches of the first rounds, where they are needed again.
+        self._kept: dict[int, Batch] = {}
+        self._locks = [Lock() for _ in range(self._distinct)] if self._distinct < steps else []
 
     def batch(self, step: int) -> Batch:
         """Features [N, F] and targets of a step, counted from 0 over all stages."""
-        place = step % self._distinct
-        if self._kept is not None and place in self._kept:
+        if not self._locks:
+            return self._made(step)
+        if step < self._distinct:
+            return self._first(step)
+        turn, place = divmod(step, self._distinct)
+        sizes = [len(self._first(each)[0]) for each in range(self._distinct)]
+        order = np.random.default_rng((*self._seed, turn)).permutation(sum(sizes))
+        ends = np.cumsum(sizes)
+        rows = order[ends[place] - sizes[place] : ends[place]]
+        places = np.searchsorted(ends, rows, "right")
+        found = [(self._kept[at], row - ends[at] + sizes[at]) for at, row in zip(places, rows, strict=True)]
+        features, targets = (torch.stack([batch[part][row] for batch, row in found]) for part in (0, 1))
+        return features, targets
+
+    def _first(self, place: int) -> Batch:
+        with self._locks[place]:  # makers of later batches may need it while it is made
+            if place not in self._kept:
+                self._kept[place] = self._made(place)
             return self._kept[place]
-        images, targets = self._feed.batch(place)
-        made = self._frozen.features(images), targets
-        if self._kept is not None:
-            self._kept[place] = made
-        return made
+
+    def _made(self, step: int) -> Batch:
+        images, targets = self._feed.batch(step)
+        return self._frozen.features(images), targets
 
     def ahead(self, first: int, last: int) -> Iterator[Batch]:
         """As `Feed.ahead`."""

@@ -11,7 +11,7 @@ from training.models.served import deployable, normalised
 from training.recipes.files import read
 from training.recipes.recipe import Model, Recipe
 from training.runs.distributed import Process
-from training.runs.feed import Feed, validation_set
+from training.runs.feed import Batch, Feed, validation_set
 from training.runs.frozen import FeatureFeed, Frozen
 from training.runs.run import Run, load_model
 from training.runs.start import new_run, train
@@ -72,24 +72,29 @@ class Counting(Feed):
         super().__init__(*parts)  # type: ignore[arg-type]
         self.made: list[int] = []
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, step: int) -> Batch:
         self.made.append(step)
         return super().batch(step)
 
 
-def test_photos_are_looked_at_once_a_view_and_then_repeat(folder: Path, run: Run) -> None:
+def test_photos_are_looked_at_once_a_view_and_come_again_in_other_batches(folder: Path, run: Run) -> None:
     recipe = recipe_of(folder, "model.arch=resnet10-w8", "model.pretrained=false", "train.second=null")
     feed = Counting(recipe, run.data(), Process(0, 1, torch.device("cpu")), QUIET)
     frozen = Frozen.of(build(recipe.model, 3), bf16=False)
     assert frozen is not None
     own = feed.steps_of_round
     assert own is not None
-    batches = [features for features, _ in FeatureFeed(feed, frozen, recipe).ahead(0, 24)]
+    batches = list(FeatureFeed(feed, frozen, recipe).ahead(0, 24))
     distinct = len(feed.made)
     assert 2 * own <= distinct < 2 * own + 1
     assert sorted(feed.made) == list(range(distinct))
-    assert all(torch.equal(batches[step], batches[step % distinct]) for step in range(24))
-    assert not torch.equal(batches[0], batches[1])
+    photos = [{(*row.tolist(), *target.tolist()) for row, target in zip(*batch[:2], strict=True)} for batch in batches]
+    rounds = [photos[start : start + distinct] for start in range(0, 24 - distinct + 1, distinct)]
+    assert len(rounds) > 1
+    assert all(set.union(*other) == set.union(*rounds[0]) for other in rounds)
+    assert len({frozenset(batch) for batch in photos}) == 24
+    late = FeatureFeed(feed, frozen, recipe).batch(20)  # as of a run that is resumed there
+    assert all(torch.equal(part, other) for part, other in zip(late, batches[20], strict=True))
 
 
 def test_a_head_that_is_a_convolution_is_trained_with_the_whole_network() -> None:
