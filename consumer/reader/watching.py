@@ -30,8 +30,8 @@ class Watch(Iterator[Change]):
     photo may come with tags that were there before: compare `version` where each one counts.
 
     It ends after `stop`, or where nothing came for `idle_s` and all that was in the topic has been read; the latter is
-    waited for a minute longer. While Kafka is away it waits. Records that cannot be read
-    are passed over: `skipped` counts them, and `unreadable` is told of each.
+    waited for a minute longer. While Kafka is away it waits. Records that cannot be read are passed over: `skipped`
+    counts them, and `unreadable` is told of each.
     """
 
     def __init__(

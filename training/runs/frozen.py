@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from threading import Lock
 from typing import Final, Self
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from training.models.served import deployable, normalised
 from training.progress import task
 from training.recipes.recipe import Recipe
 from training.runs.feed import Batch, Feed, ValidationSet, ahead
+from training.runs.sampling import shuffled
 
 #: Features that would take more are computed anew in every step.
 _MOST_BYTES: Final = 1 << 30
@@ -91,12 +91,10 @@ class FeatureFeed:
         if step < self._distinct:
             return self._first(step)
         turn, place = divmod(step, self._distinct)
-        sizes = [len(self._first(each)[0]) for each in range(self._distinct)]
-        order = np.random.default_rng((*self._seed, turn)).permutation(sum(sizes))
-        ends = np.cumsum(sizes)
-        rows = order[ends[place] - sizes[place] : ends[place]]
-        places = np.searchsorted(ends, rows, "right")
-        found = [(self._kept[at], row - ends[at] + sizes[at]) for at, row in zip(places, rows, strict=True)]
+        size = len(self._first(0)[0])  # of every batch
+        order = shuffled(self._distinct * size, (*self._seed, turn))
+        rows = [divmod(int(row), size) for row in order[place * size : (place + 1) * size]]
+        found = [(self._first(at), row) for at, row in rows]
         features, targets = (torch.stack([batch[part][row] for batch, row in found]) for part in (0, 1))
         return features, targets
 

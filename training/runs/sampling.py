@@ -46,13 +46,14 @@ class SamplingOrder:
         for number, (members, size) in enumerate(zip(self._streams, self._sizes, strict=True)):
             for position in range(step * size, (step + 1) * size):
                 cycle, place = divmod(position, len(members))
-                which = int(_shuffled(len(members), (self._seed, number, 0, cycle))[place]) if len(members) > 1 else 0
+                which = int(shuffled(len(members), (self._seed, number, 0, cycle))[place]) if len(members) > 1 else 0
                 epoch, offset = divmod(cycle, len(members[which]))
-                own = _shuffled(len(members[which]), (self._seed, number, which + 1, epoch))
+                own = shuffled(len(members[which]), (self._seed, number, which + 1, epoch))
                 chosen.append(members[which][int(own[offset])])
         return chosen
 
 
 @lru_cache(maxsize=512)
-def _shuffled(count: int, seed: tuple[int, ...]) -> np.ndarray:
+def shuffled(count: int, seed: tuple[int, ...]) -> np.ndarray:
+    """The numbers below `count` in an order of the seed's; not to be written to."""
     return np.random.default_rng(seed).permutation(count)
