@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from training.data.brands import NO_PHOTOS, flickr_logos, folders, grocery, open_images
-from training.data.degrade import WORST
+from training.data.degrade import EXPOSURES, WORST, draw_damage
 from training.data.doubts import check_names, doubts, rating_doubts
 from training.data.inspect import inspect_all
 from training.data.logos import brand_names
@@ -243,10 +243,10 @@ def _copies_of(base: list[Photo], recipe: Recipe, number: int) -> Iterator[Photo
             count = source.train if split == TRAIN else source.held_out
             yield from _damaged(of_split, count, source.on_white, rng)
         elif isinstance(source, CopiedSource) and split == TRAIN:
-            yield from _copies(of_split, source.damaged, source.on_white, rng)
+            yield from _copies(of_split, source, rng)
 
 
-def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Generator) -> Iterator[Photo]:
+def _copies(base: list[Photo], source: CopiedSource, rng: np.random.Generator) -> Iterator[Photo]:
     """Damaged copies; a damage of the worst grade leaves a fifth of what a rating has above 1.
 
     Yields:
@@ -254,13 +254,23 @@ def _copies(base: list[Photo], damaged: int, on_white: float, rng: np.random.Gen
         damaged in half of the cases.
     """
     for photo in base:
-        white = damaged if rng.random() < on_white else None
-        for index in range(damaged + (white is not None)):
+        white = source.damaged if rng.random() < source.on_white else None
+        for index in range(source.damaged + (white is not None)):
             whole = index == white and rng.random() < 0.5
             severity = 0.0 if whole else max(0.0, float(rng.uniform(_MILDEST, WORST)))
             kept = 1 - severity / (WORST + 1)
             rating = None if photo.rating is None else round(LEVELS[0] + (photo.rating - LEVELS[0]) * kept, 4)
-            yield _copy(photo, index, rating, (int(rng.integers(2**31)), severity), on_white=index == white)
+            seed = _seed(rng, severity, exposed=rng.random() < source.exposures)
+            yield _copy(photo, index, rating, (seed, severity), on_white=index == white)
+
+
+def _seed(rng: np.random.Generator, severity: float, *, exposed: bool) -> int:
+    """A seed of damage; if `exposed`, one of which the photo becomes too dark or too bright."""
+    while True:
+        seed = int(rng.integers(2**31))
+        kinds = {kind for kind, _ in draw_damage(np.random.default_rng(seed), severity)}
+        if not exposed or not kinds or kinds & EXPOSURES:
+            return seed
 
 
 def _damaged(base: list[Photo], count: int, on_white: float, rng: np.random.Generator) -> Iterable[Photo]:

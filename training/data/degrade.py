@@ -21,6 +21,8 @@ _REFERENCE_PX: Final = 576
 _SMALLEST_PX, _LARGEST_PX = 288, 1200
 #: Short side, px, at which a motion is drawn; it blurs more than the enlargement from it.
 _MOTION_PX: Final = 320
+#: Pixels of which a channel reaches this have nothing to lose by overexposure, which stops at so many stops.
+_WHITE, _MOST_STOPS = 254, 3.0
 _Strength = tuple[float, ...]
 
 
@@ -35,6 +37,10 @@ class Damage(StrEnum):
     BRIGHT = "bright"
     JPEG = "jpeg"
     LOW_RESOLUTION = "low_resolution"
+
+
+#: Too little and too much light: how far this spoils a photo depends on the photo more than that of other kinds.
+EXPOSURES: Final = frozenset({Damage.DARK, Damage.BRIGHT})
 
 
 def blurred(photo: Image.Image, share: float) -> Image.Image:
@@ -95,8 +101,21 @@ def _dark(rng: np.random.Generator, photo: Image.Image, stops: float) -> Image.I
     return speckled(rng, exposed(photo, -stops), float(rng.uniform(0, 3)) * stops)
 
 
-def _bright(_rng: np.random.Generator, photo: Image.Image, stops: float) -> Image.Image:
-    return exposed(photo, stops)
+def overexposed(photo: Image.Image, share: float) -> Image.Image:
+    """The photo so much brighter, by three stops at most, that a share of its pixels that were not yet white turn so.
+
+    By equal stops, a dark photo would lose nothing and a bright one all.
+    """
+    brightest = np.asarray(photo).max(2)
+    brightest = brightest[brightest < _WHITE]
+    if not len(brightest):
+        return photo
+    least = max(1.0, float(np.quantile(brightest, 1 - share)))
+    return exposed(photo, min(_MOST_STOPS, float(np.log2(255 / least))))
+
+
+def _bright(_rng: np.random.Generator, photo: Image.Image, share: float) -> Image.Image:
+    return overexposed(photo, share)
 
 
 def through_jpeg(photo: Image.Image, quality: float) -> Image.Image:
@@ -132,7 +151,7 @@ _KINDS: Final[dict[Damage, tuple[Callable[[np.random.Generator, Image.Image, flo
     Damage.NOISE: (_noise, (0.0, 14.0, 28.0, 48.0, 75.0)),  # deviation, of 255
     Damage.GRAIN: (_grain, (0.0, 11.0, 22.0, 36.0, 58.0)),  # the same
     Damage.DARK: (_dark, (0.0, 1.0, 1.8, 2.6, 3.6)),  # stops
-    Damage.BRIGHT: (_bright, (0.0, 0.5, 0.9, 1.4, 2.2)),  # stops
+    Damage.BRIGHT: (_bright, (0.0, 0.1, 0.25, 0.45, 0.75)),  # share of the pixels that turns white
     Damage.JPEG: (_jpeg, (60.0, 22.0, 12.0, 7.0, 3.0)),  # quality
     Damage.LOW_RESOLUTION: (_low_resolution, (288.0, 180.0, 128.0, 80.0, 36.0)),  # short side of the thumbnail, px
 }

@@ -26,7 +26,8 @@ from training.recipes.recipe import Model
 
 _OURS: Final = re.compile(r"resnet10(?:-w(\d+))?")
 _LITE: Final = re.compile(
-    r"efficientnet_lite([012])(?:-stages([1-7]?)|-blocks([1-9]\d?)(-inner)?)?(?:-mlp([1-9]\d*)(?:x([1-9]\d*))?)?"
+    r"efficientnet_lite([012])(?:-stages([1-7]?)|-blocks([1-9]\d?)(-inner)?)?(?:-mlp([1-9]\d*)(?:x([1-9]\d*))?"
+    r"(?:-damage([1-9]\d*))?)?"
 )
 _SMALL: Final = re.compile(r"small_cnn([1-9]\d*)")
 #: Under eight channels, torch 2.14's CPU convolutions in channels-last layout write outside their memory.
@@ -114,7 +115,8 @@ def _bare(model: Model, outputs: int) -> nn.Module:
         )
     if lite:
         stages = 0 if lite[2] is None else int(lite[2] or 7)
-        blocks, inner, hidden, members = int(lite[3] or 0), bool(lite[4]), int(lite[5] or 0), int(lite[6] or 1)
+        blocks, inner = int(lite[3] or 0), bool(lite[4])
+        hidden, members, damage = int(lite[5] or 0), int(lite[6] or 1), int(lite[7] or 0)
         try:
             net = EfficientNetLite(
                 int(lite[1]),
@@ -125,6 +127,7 @@ def _bare(model: Model, outputs: int) -> nn.Module:
                 inner=inner,
                 hidden=hidden,
                 members=members,
+                damage=damage,
             )
         except ValueError as error:
             raise RecipeError(f"{model.arch}: {error}") from None
@@ -147,7 +150,8 @@ def _torchvision(model: Model, outputs: int) -> nn.Module:
     if model.arch not in torchvision.models.list_models(module=torchvision.models):
         raise RecipeError(
             f"no network {model.arch}: resnet10, resnet10-w<width>, efficientnet_lite<0..2> with or without "
-            "-stages or -blocks<n>[-inner] and -mlp<units>[x<members>], timm/<name>, or one of torchvision's"
+            "-stages or -blocks<n>[-inner] and -mlp<units>[x<members>][-damage<units>], timm/<name>, or one of "
+            "torchvision's"
         )
     download = model.pretrained == "download"
     options: dict[str, Any] = {"init_weights": False} if model.arch in _AUXILIARY and not download else {}

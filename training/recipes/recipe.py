@@ -24,6 +24,10 @@ class CopiedSource(Part):
     damaged: Annotated[int, Field(ge=0)] = Field(
         0, description="damaged copies of every training photo; the worse the damage, the lower the copy's rating"
     )
+    exposures: Share = Field(
+        0.0,
+        description="share of these copies that are made too dark or too bright, beside those that are so by chance",
+    )
     on_white: Share = Field(
         0.0,
         description="share of the training photos that are shown on white too, as packshots: rated alike, or damaged",
@@ -278,6 +282,12 @@ class Loss(Part):
     cross_entropy: Annotated[float, Field(ge=0)] = Field(
         0.2, description="weight of cross-entropy next to EMD (quality)"
     )
+    copies: Share = Field(
+        0.2, description="-damage only: share of their gradient by which damaged copies teach the opinion too"
+    )
+    undamaged: Annotated[float, Field(ge=0)] = Field(
+        0.4, description="-damage only: weight of the square of what is taken off photos that are no copies"
+    )
 
 
 class Stage(Part):
@@ -363,6 +373,10 @@ class Recipe(Part):
     def _taught_where_it_can_be(self) -> Self:
         if self.teacher and self.task != "quality":
             raise ValueError("a teacher is for quality models: leave teacher out")
+        if "-damage" in self.model.arch and self.task != "quality":
+            raise ValueError(f"{self.model.arch} tells damage from opinion, for quality models: leave out -damage")
+        if "-damage" in self.model.arch and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError(f"{self.model.arch} must know which photos are damaged copies: set mixup and cutmix to 0")
         if not self.teacher and any(isinstance(source, UnratedSource) for source in self.data.sources):
             raise ValueError("nobody rated the photos of a source of kind unrated: name a model in teacher.path")
         return self

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,8 +28,16 @@ from training.runs.distributed import Process
 from training.runs.objective import level_distribution
 from training.runs.sampling import SamplingOrder
 
-#: Of a step: float32 photos [N, 3, S, S] in 0..1 and targets [N, outputs] that sum to 1.
-Batch = tuple[Tensor, Tensor]
+
+class Batch(NamedTuple):
+    """The photos of a step."""
+
+    #: float32 [N, 3, S, S] in 0..1, or features of them [N, F].
+    images: Tensor
+    #: [N, outputs]; each sums to 1.
+    targets: Tensor
+    #: Which photos are damaged copies [N].
+    copies: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,7 @@ class Feed:
         self._recipe, self._process, self._labels = recipe, process, manifest.labels
         self._photos = manifest.of(TRAIN)
         self._targets = targets_of(self._photos, manifest.labels)
+        self._copies = torch.tensor([photo.damage is not None for photo in self._photos])
         data = recipe.data
         self._bank = pixels_of(self._photos, data.stored_px, data, console, "training photos") if data.cache else None
         composed = [source for source in data.sources if isinstance(source, ComposedSource)]
@@ -112,24 +122,26 @@ class Feed:
             indices = self._order.indices(step)[process.rank :: process.world]
             photos = views(rng, self._stored(indices), recipe.augment, recipe.model.input_px)
             photos = worn(rng, recoloured(rng, photos, recipe.augment), recipe.augment)
-            targets = self._targets[torch.tensor(indices)].clone()
+            chosen = torch.tensor(indices)
+            targets = self._targets[chosen].clone()
             if recipe.augment.scramble and recipe.task == "brand":
                 photos, targets = scrambled(rng, photos, targets, recipe.augment.scramble, len(self._labels) - 1)
-            parts.append((photos.to(process.device), targets.to(process.device)))
+            parts.append(Batch(*(part.to(process.device) for part in (photos, targets, self._copies[chosen]))))
         for composer, share in self._composers:
             count = round(recipe.train.batch * share) // process.world
             if count:
                 with process.device:
                     parts.append(self._composed(rng, composer, count))
-        photos, targets = (torch.cat([part[index] for part in parts]) for index in (0, 1))
-        return mixed(rng, photos, targets, recipe.augment)
+        photos, targets, copies = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Batch(*mixed(rng, photos, targets, recipe.augment), copies)
 
     def _composed(self, rng: np.random.Generator, composer: BrandComposer, count: int) -> Batch:
         """Photos of brands that are not among the labels are targets of `no_logo`, the last label."""
         made, last = composer.batch(rng, count), len(self._labels) - 1
         index = {label: place for place, label in enumerate(self._labels)}
         places = torch.tensor([index.get(name, last) for name in (*composer.brands.names, NO_LOGO)])
-        return made.images.float() / 255, functional.one_hot(places[made.labels], last + 1).float()
+        targets = functional.one_hot(places[made.labels], last + 1).float()
+        return Batch(made.images.float() / 255, targets, torch.zeros(count, dtype=torch.bool))
 
     @property
     def rank(self) -> int:

@@ -85,7 +85,7 @@ class FeatureFeed:
         self._locks = [Lock() for _ in range(self._distinct)] if self._distinct < steps else []
 
     def batch(self, step: int) -> Batch:
-        """Features [N, F] and targets of a step, counted from 0 over all stages."""
+        """Features and targets of a step, counted from 0 over all stages."""
         if not self._locks:
             return self._made(step)
         if step < self._distinct:
@@ -95,8 +95,7 @@ class FeatureFeed:
         order = shuffled(self._distinct * size, (*self._seed, turn))
         rows = [divmod(int(row), size) for row in order[place * size : (place + 1) * size]]
         found = [(self._first(at), row) for at, row in rows]
-        features, targets = (torch.stack([batch[part][row] for batch, row in found]) for part in (0, 1))
-        return features, targets
+        return Batch(*(torch.stack([batch[part][row] for batch, row in found]) for part in range(len(Batch._fields))))
 
     def _first(self, place: int) -> Batch:
         with self._locks[place]:  # makers of later batches may need it while it is made
@@ -105,8 +104,8 @@ class FeatureFeed:
             return self._kept[place]
 
     def _made(self, step: int) -> Batch:
-        images, targets = self._feed.batch(step)
-        return self._frozen.features(images), targets
+        made = self._feed.batch(step)
+        return made._replace(images=self._frozen.features(made.images))
 
     def ahead(self, first: int, last: int) -> Iterator[Batch]:
         """As `Feed.ahead`."""

@@ -23,7 +23,7 @@ from training.progress import task
 from training.recipes.recipe import Recipe, Stage
 from training.runs import checkpoint
 from training.runs.distributed import Process
-from training.runs.feed import Feed, ValidationSet
+from training.runs.feed import Batch, Feed, ValidationSet
 from training.runs.frozen import FeatureFeed, Frozen
 from training.runs.objective import objective
 from training.runs.optimise import fast_bf16, follow, learning_rate, optimiser_of
@@ -147,25 +147,26 @@ class Trainer:
         first, last = progress.total, progress.total - progress.step + stage.steps
         what = f"{self.run.name}, stage {progress.stage + 1}" if len(self.stages) > 1 else self.run.name
         with task(self.console, what, (last - first) * self.recipe.train.batch) as done:
-            for images, targets in self.feed.ahead(first, last):
-                ended = self._after_step(stage, self._step(images, targets, stage))
-                done(len(images) * self.process.world, self._note())
+            for batch in self.feed.ahead(first, last):
+                ended = self._after_step(stage, self._step(batch, stage))
+                done(len(batch.images) * self.process.world, self._note())
                 if ended:
                     return
 
-    def _step(self, images: Tensor, targets: Tensor, stage: Stage) -> Tensor:
+    def _step(self, batch: Batch, stage: Stage) -> Tensor:
         progress, device = self.progress, self.process.device
         torch.manual_seed((self.recipe.seed * _PRIME + progress.total) * _PRIME + self.process.rank)
         set_training(self.net, keep_norms=self.recipe.model.keep_norms)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(progress.step, stage)
-        seen = self._seen(images)
+        seen = self._seen(batch.images)
         if self.frozen and not isinstance(self.frozen.head, Head):  # which has its own
             seen = functional.dropout(seen, self.recipe.model.dropout)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.trained(seen)
-        answers = len(logits) // len(targets)  # of several members, for each photo
-        loss = self.objective(logits.float(), targets.to(device).repeat_interleave(answers, 0))
+        answers = len(logits) // len(batch.targets)  # of several members, for each photo
+        known = (part.to(device).repeat_interleave(answers, 0) for part in (batch.targets, batch.copies))
+        loss = self.objective(logits.float(), *known)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.train.clip:

@@ -10,11 +10,12 @@ from PIL import Image
 from training.data.assemble import _copies, _damaged
 from training.data.backgrounds import PHOTOS, background_bank, scene
 from training.data.compose import Look, _blur_matrix, mark_coordinates, paste, placements
-from training.data.degrade import WORST, Damage, damaged, degrade
+from training.data.degrade import WORST, Damage, damaged, degrade, overexposed
 from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distractor_names, render_mask
 from training.data.packshots import on_white
 from training.data.photos import LEVELS, SPLITS, TEST, Photo
 from training.data.sets import INPUT_PX, BrandComposer, Origin
+from training.recipes.recipe import CopiedSource
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_a_batch_of_many_brands_is_labelled_with_all_of_them(bank: torch.Tensor)
 
 def test_a_damaged_copy_of_a_rated_photo_is_rated_lower_the_worse_its_damage() -> None:
     photo = Photo(id="a", uri="a.jpg", source="list", rating=4.0, votes=(0, 0, 0, 1, 0), split="train", group="owner")
-    copies = list(_copies([photo], 200, 0.0, np.random.default_rng(1)))
+    copies = list(_copies([photo], CopiedSource(damaged=200), np.random.default_rng(1)))
     assert len({copy.id for copy in copies}) == 200
     assert 10 < sum(copy.rating == 4 for copy in copies) < 45  # undamaged
     assert {(copy.group, copy.votes, copy.split) for copy in copies} == {("owner", None, "train")}
@@ -203,12 +204,36 @@ def test_a_damaged_copy_of_a_rated_photo_is_rated_lower_the_worse_its_damage() -
 
 def test_a_share_of_rated_photos_is_shown_on_white_too_half_of_them_undamaged() -> None:
     photos = [Photo(id=f"{n}", uri="a.jpg", source="list", rating=4.0, split="train") for n in range(400)]
-    white = [copy for copy in _copies(photos, 1, 0.25, np.random.default_rng(2)) if copy.on_white]
+    source = CopiedSource(damaged=1, on_white=0.25)
+    white = [copy for copy in _copies(photos, source, np.random.default_rng(2)) if copy.on_white]
     whole = [copy for copy in white if copy.damage and not copy.damage[1]]
     assert 70 < len(white) < 130
     assert 0.4 < len(whole) / len(white) < 0.75
     assert {copy.rating for copy in whole} == {4.0}
     assert max(copy.rating or 0 for copy in white if copy not in whole) < 4.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+def test_a_share_of_the_damaged_copies_has_too_much_or_too_little_light(share: float) -> None:
+    photo = Photo(id="a", uri="a.jpg", source="list", rating=4.0, split="train")
+    source = CopiedSource(damaged=400, exposures=share, on_white=1.0)
+    copies = list(_copies([photo], source, np.random.default_rng(3)))
+    spoilt = [copy.metadata["damage"] for copy in copies if copy.damage and copy.damage[1]]
+    exposed = sum("bright" in kinds or "dark" in kinds for kinds in spoilt) / len(spoilt)
+    assert exposed == pytest.approx(share + (1 - share) * 0.3, abs=0.07)
+    assert "none" in {copy.metadata["damage"] for copy in copies}  # what is not damaged stays so
+
+
+@pytest.mark.parametrize("level", [20, 120, 240])
+def test_overexposure_takes_a_share_of_the_pixels_of_dark_and_bright_photos_alike(level: int) -> None:
+    values = np.random.default_rng(1).integers(level - 20, level + 10, (64, 64, 3)).astype(np.uint8)
+    values[:8] = 255
+    photo = Image.fromarray(values)
+    least = 2**-3 * 255  # three stops are the most
+    lost = [float((np.asarray(overexposed(photo, share)).max(2)[8:] == 255).mean()) for share in (0.1, 0.25, 0.75)]
+    assert lost == pytest.approx([0.1, 0.25, 0.75] if level > least else [0, 0, 0], abs=0.12)
+    assert overexposed(Image.new("RGB", (4, 4), "white"), 0.5).getpixel((0, 0)) == (255, 255, 255)
+    assert overexposed(Image.new("RGB", (4, 4)), 0.5).getpixel((0, 0)) == (0, 0, 0)
 
 
 @settings(max_examples=20, deadline=None)

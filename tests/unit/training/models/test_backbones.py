@@ -117,12 +117,38 @@ def test_the_members_of_a_head_answer_alone_in_training_and_their_mean_is_served
     assert not torch.allclose(after[:, 0], alone[:, 0])
 
 
+def test_what_a_head_takes_off_for_damage_is_told_in_training_and_lowers_what_is_served() -> None:
+    torch.manual_seed(0)
+    head, seen = Head(6, 5, hidden=4, members=3, damage=2), torch.randn(7, 6)
+    head.train().norm.eval()
+    made = head(seen)
+    assert made.shape == (7 * 3, 5 + 1)
+    opinion, lowers = made[:, :-1].view(7, 3, 5).mean(1), made.view(7, 3, 6)[:, 0, -1:]
+    assert torch.equal(made[:, -1].view(7, 3), lowers.expand(7, 3))  # the same for every member
+    head.eval()
+    expected = opinion - lowers * torch.tensor([0.0, 1, 2, 3, 4])
+    assert torch.allclose(head(seen), expected, atol=1e-6)
+    with torch.no_grad():
+        head.lowers.bias += 1  # type: ignore[union-attr]
+    levels, before = torch.arange(5.0), head(seen)
+    assert bool((torch.softmax(before, 1) @ levels < torch.softmax(expected, 1) @ levels).all())
+    head.fold()
+    assert head.lowers is None
+    assert torch.allclose(head(seen), before, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "arch",
-    ["efficientnet_lite0-stages8", "efficientnet_lite0-stages-inner", "efficientnet_lite0-mlp0", "efficientnet_lite3"],
+    [
+        "efficientnet_lite0-stages8",
+        "efficientnet_lite0-stages-inner",
+        "efficientnet_lite0-mlp0",
+        "efficientnet_lite0-blocks3-damage8",
+        "efficientnet_lite3",
+    ],
 )
 def test_a_network_that_lite_is_not_is_refused(arch: str) -> None:
-    with pytest.raises(RecipeError, match=r"-blocks<n>\[-inner\] and -mlp<units>\[x<members>\]"):
+    with pytest.raises(RecipeError, match=r"-blocks<n>\[-inner\] and -mlp<units>\[x<members>\]\[-damage<units>\]"):
         build(Model(arch=arch), 5)
 
 

@@ -127,7 +127,12 @@ def test_an_export_that_differs_from_torch_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "arch",
-    ["efficientnet_lite0-stages", "efficientnet_lite0-blocks11-mlp16", "efficientnet_lite0-blocks4-inner-mlp8x3"],
+    [
+        "efficientnet_lite0-stages",
+        "efficientnet_lite0-blocks11-mlp16",
+        "efficientnet_lite0-blocks4-inner-mlp8x3",
+        "efficientnet_lite0-blocks2-mlp8x3-damage4",
+    ],
 )
 def test_a_backbone_of_a_package_is_served_with_its_norms_folded(arch: str) -> None:
     torch.manual_seed(0)

@@ -62,6 +62,19 @@ def test_a_wrong_value_is_named_with_the_nearest_right_one(override: str, messag
     assert message in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("demo-brand", "model.arch=efficientnet_lite0-mlp8-damage4", "for quality models: leave out -damage"),
+        ("quality-rated", "augment.mixup=0.2", "set mixup and cutmix to 0"),
+        ("quality-rated", "augment.cutmix=0.2", "set mixup and cutmix to 0"),
+    ],
+)
+def test_a_head_that_sees_damage_is_refused_where_it_cannot_learn(name: str, override: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        read(name, [override])
+
+
 def test_an_override_reaches_any_depth() -> None:
     recipe = read(
         "demo-brand",

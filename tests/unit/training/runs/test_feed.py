@@ -24,6 +24,9 @@ from training.runs.objective import level_distribution, objective
 from training.runs.optimise import follow, learning_rate
 from training.runs.sampling import SamplingOrder
 
+#: Of no photo is known that it is a damaged copy.
+PHOTO = torch.zeros(1, dtype=torch.bool)
+
 
 @settings(max_examples=40)
 @given(count=st.integers(1, 50), batch=st.integers(1, 20), seed=st.integers(0, 99))
@@ -127,13 +130,61 @@ def test_a_rating_is_the_mean_of_its_distribution(rating: float) -> None:
 
 def test_a_miss_by_two_levels_costs_more_than_a_miss_by_one() -> None:
     best = torch.eye(5)[[4]]
-    costs = [float(objective("quality", Loss())(torch.eye(5)[[level]] * 8, best)) for level in range(5)]
+    costs = [float(objective("quality", Loss())(torch.eye(5)[[level]] * 8, best, PHOTO)) for level in range(5)]
     assert costs == sorted(costs, reverse=True)
+
+
+def test_copies_teach_what_damage_takes_off_and_only_in_part_the_opinion() -> None:
+    made = torch.randn(4, 6, requires_grad=True)
+    targets, copies = torch.eye(5)[[0, 1, 3, 4]], torch.tensor([True, True, False, False])
+
+    def gradients(**loss: float) -> tuple[torch.Tensor, torch.Tensor]:
+        (found,) = torch.autograd.grad(objective("quality", Loss(**loss))(made, targets, copies), made)
+        return found[:, :-1], found[:, -1]
+
+    opinion, lowers = gradients(copies=0.0, undamaged=0.0)
+    assert not opinion[:2].any()
+    assert not lowers[2:].any()
+    assert bool(opinion[2:].abs().sum(1).all())
+    assert bool(lowers[:2].all())
+    whole, _ = gradients(copies=1.0, undamaged=0.0)
+    part, _ = gradients(copies=0.25, undamaged=0.0)
+    assert bool(whole[:2].any())
+    assert torch.allclose(part[:2], whole[:2] / 4, atol=1e-6)
+    _, kept = gradients(copies=0.0, undamaged=3.0)
+    assert torch.allclose(kept[2:], 3 * made[2:, -1].detach(), atol=1e-6)  # of a mean of two squares
+
+
+def test_photos_and_copies_count_alike_however_many_there_are_of_each() -> None:
+    made, targets = torch.randn(2, 6), torch.eye(5)[[0, 4]]
+    loss, copies = objective("quality", Loss()), torch.tensor([True, False])
+    both = loss(made, targets, copies)
+    more = loss(*(part[[0, 0, 0, 1]] for part in (made, targets, copies)))
+    assert more == pytest.approx(float(both), rel=1e-5)
+    alone = [float(loss(made[[row]], targets[[row]], copies[[row]])) for row in (0, 1)]
+    assert sum(alone) == pytest.approx(float(both), rel=1e-5)
+
+
+def test_a_batch_knows_which_photos_are_copies() -> None:
+    photos = [
+        Photo(f"{n}", f"scene:train/0/{n}", "scenes", rating=4.0, split="train", damage=(n, 2.0) if n % 3 else None)
+        for n in range(9)
+    ]
+    recipe = read("quality-rated", ["train.batch=9", "model.input_px=32", "data.stored_px=32"])
+    manifest = Manifest("quality", tuple("12345"), tuple(photos), (), {}, ())
+    feed = Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))
+    made = feed.batch(0)
+    bank = feed._stored(list(range(9))).float() / 255
+    for image, copy in zip(made.images, made.copies, strict=True):
+        (place,) = [n for n in range(9) if any(torch.equal(image, seen) for seen in (bank[n], bank[n].flip(2)))]
+        assert bool(copy) == bool(place % 3)
 
 
 def test_plain_brand_loss_is_cross_entropy() -> None:
     logits, labels = torch.randn(8, 4), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
-    ours = objective("brand", Loss(label_smoothing=0.1))(logits, functional.one_hot(labels, 4).float())
+    ours = objective("brand", Loss(label_smoothing=0.1))(
+        logits, functional.one_hot(labels, 4).float(), torch.zeros(8, dtype=torch.bool)
+    )
     assert ours == pytest.approx(float(functional.cross_entropy(logits, labels, label_smoothing=0.1)), rel=1e-5)
 
 
@@ -163,7 +214,7 @@ def test_batches_made_ahead_by_many_threads_are_those_made_one_by_one() -> None:
     recipe = read("demo-brand", ["train.steps=10", "data.sources.0.scenes=8", "train.batch=8", "data.makers=3"])
     manifest = Manifest("brand", (*BRANDS, NO_LOGO), (), (), {}, ())
     feed = Feed(recipe, manifest, Process(0, 1, torch.device("cpu")), Console(quiet=True))
-    ahead = [images for images, _ in feed.ahead(2, 8)]
+    ahead = [made.images for made in feed.ahead(2, 8)]
     assert all(torch.equal(images, feed.batch(step)[0]) for step, images in enumerate(ahead, 2))
     assert len(ahead) == 6
 

@@ -88,7 +88,10 @@ def test_photos_are_looked_at_once_a_view_and_come_again_in_other_batches(folder
     distinct = len(feed.made)
     assert 2 * own <= distinct < 2 * own + 1
     assert sorted(feed.made) == list(range(distinct))
-    photos = [{(*row.tolist(), *target.tolist()) for row, target in zip(*batch, strict=True)} for batch in batches]
+    photos = [
+        {(*row.tolist(), *target.tolist(), bool(copy)) for row, target, copy in zip(*batch, strict=True)}
+        for batch in batches
+    ]
     rounds = [photos[start : start + distinct] for start in range(0, 24 - distinct + 1, distinct)]
     assert len(rounds) > 1
     assert all(set.union(*other) == set.union(*rounds[0]) for other in rounds)
