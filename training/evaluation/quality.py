@@ -68,7 +68,7 @@ def sides_of(ratings: Floats) -> tuple[Flags, Flags]:
 
 
 def best_threshold(seen: QualityView) -> float:
-    """The score with the highest balanced accuracy of good against poor photos."""
+    """The score that tells good from poor photos with the highest balanced accuracy, as `best_split` finds it."""
     good, sided = sides_of(seen.ratings)
     return best_split(seen.score[sided], good[sided])
 

@@ -283,7 +283,7 @@ class Loss(Part):
         0.2, description="weight of cross-entropy next to EMD (quality)"
     )
     copies: Share = Field(
-        0.2, description="-damage only: share of their gradient by which damaged copies teach the opinion too"
+        0.3, description="-damage only: share of their gradient by which damaged copies teach the opinion too"
     )
     undamaged: Annotated[float, Field(ge=0)] = Field(
         0.4, description="-damage only: weight of the square of what is taken off photos that are no copies"
