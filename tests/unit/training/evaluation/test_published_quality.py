@@ -9,6 +9,7 @@ from PIL import Image
 
 from training.data.backgrounds import sample_photo
 from training.data.decode import Decoded, Geometry, square
+from training.data.degrade import exposed
 from training.evaluation.damage import ABSOLUTE, RELATIVE, SMALL_PX
 from training.evaluation.quality import score_of
 from training.runs.teacher import Teacher, opened
@@ -38,6 +39,13 @@ def test_each_kind_of_damage_lowers_the_score(name: str, model: Teacher) -> None
     kinds = RELATIVE | ABSOLUTE
     whole, *copies = scores(model, [photo, *(spoil(photo) for spoil in kinds.values())])
     assert [kind for kind, copy in zip(kinds, copies, strict=True) if copy >= whole] == []
+
+
+@pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])
+def test_overexposure_of_a_photo_that_is_not_bright_lowers_the_score(name: str, model: Teacher) -> None:
+    photo = sample_photo("sklearn", name)
+    whole, *copies = scores(model, [photo, *(exposed(photo, stops) for stops in (0.77, 1.0, 1.2))])
+    assert max(copies) < whole
 
 
 @pytest.mark.parametrize("name", PHOTOS)
