@@ -8,10 +8,11 @@ JPEG work on single pixels: of a larger photo, seen as a whole, they take less a
 import io
 from collections.abc import Callable
 from enum import StrEnum
+from functools import reduce
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageChops, ImageFilter
 
 #: Severity of the worst grade; level = 5 - severity.
 WORST: Final = 4
@@ -106,12 +107,10 @@ def overexposed(photo: Image.Image, share: float) -> Image.Image:
 
     By equal stops, a dark photo would lose nothing and a bright one all.
     """
-    brightest = np.asarray(photo).max(2)
-    brightest = brightest[brightest < _WHITE]
-    if not len(brightest):
-        return photo
-    least = max(1.0, float(np.quantile(brightest, 1 - share)))
-    return exposed(photo, min(_MOST_STOPS, float(np.log2(255 / least))))
+    brightest = reduce(ImageChops.lighter, photo.split()).histogram()[:_WHITE]
+    from_above = np.cumsum(brightest[::-1])
+    least = _WHITE - 1 - int(np.searchsorted(from_above, share * from_above[-1]))
+    return exposed(photo, min(_MOST_STOPS, float(np.log2(255 / max(1, least)))))
 
 
 def _bright(_rng: np.random.Generator, photo: Image.Image, share: float) -> Image.Image:
