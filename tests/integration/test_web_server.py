@@ -330,8 +330,9 @@ async def test_the_state_of_the_service_is_told(world: World) -> None:
         await eventually(lambda: service.outcomes() == {"tagged": 1})
     world.upload("late", "red/2")
     async with site(world.settings) as pages:
-        page = await pages.until("/service", "1 is in force")
+        # the age of the oldest is left out of a page that Kafka does not hand out the record in time for
+        page = await pages.until("/service", "1 records, the oldest of")
+        assert "1 is in force" in page
         assert page.count('<li class="up">') == 3
-        assert "1 records, the oldest of" in page
         assert "queued" in await pages.get("/photo?id=late")
         assert pages.faults == []
