@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 
 from training.data.brands import NO_PHOTOS, flickr_logos, folders, grocery, open_images
-from training.data.degrade import EXPOSURES, WORST, draw_damage
+from training.data.degrade import EXPOSURES, WORST
 from training.data.doubts import check_names, doubts, rating_doubts
 from training.data.inspect import inspect_all
 from training.data.logos import brand_names
-from training.data.made import composed_photos, damage_name, generator_sha256, marks_name
+from training.data.made import composed_photos, damage_kinds, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest, counted
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.ratings import ava, koniq, listed, spaq, undamaged, unrated
@@ -268,7 +268,7 @@ def _seed(rng: np.random.Generator, severity: float, *, exposed: bool) -> int:
     """A seed of damage; if `exposed`, one of which the photo becomes too dark or too bright."""
     while True:
         seed = int(rng.integers(2**31))
-        kinds = {kind for kind, _ in draw_damage(np.random.default_rng(seed), severity)}
+        kinds = damage_kinds((seed, severity))
         if not exposed or not kinds or kinds & EXPOSURES:
             return seed
 

@@ -17,7 +17,7 @@ from PIL import Image
 from training import data
 from training.data.backgrounds import background_bank, scene
 from training.data.compose import Look, paste
-from training.data.degrade import damaged, draw_damage, draw_side
+from training.data.degrade import Damage, damaged, draw_damage, draw_side
 from training.data.logos import BRANDS, brand_logos, distractor_logos
 from training.data.packshots import on_white
 from training.data.photos import COMPOSED, NO_LOGO, SCENE, SPLITS, TEST, TRAIN, VAL, Photo
@@ -99,10 +99,14 @@ def _marked(rng: np.random.Generator, picture: Image.Image, split: str) -> Image
     return Image.fromarray((made.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy())
 
 
+def damage_kinds(damage: tuple[int, float]) -> frozenset[Damage]:
+    """The kinds of damage that a photo gets by a seed and a severity; none at severity 0."""
+    return frozenset(kind for kind, _ in draw_damage(np.random.default_rng(int(damage[0])), damage[1]))
+
+
 def damage_name(damage: tuple[int, float]) -> str:
     """The kinds of damage that a photo gets, for slices."""
-    kinds = draw_damage(np.random.default_rng(int(damage[0])), damage[1])
-    return " + ".join(sorted(kind.value for kind, _ in kinds)) or "none"
+    return " + ".join(sorted(kind.value for kind in damage_kinds(damage))) or "none"
 
 
 @lru_cache(maxsize=4)

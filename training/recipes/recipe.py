@@ -373,10 +373,15 @@ class Recipe(Part):
     def _taught_where_it_can_be(self) -> Self:
         if self.teacher and self.task != "quality":
             raise ValueError("a teacher is for quality models: leave teacher out")
-        if "-damage" in self.model.arch and self.task != "quality":
-            raise ValueError(f"{self.model.arch} tells damage from opinion, for quality models: leave out -damage")
-        if "-damage" in self.model.arch and (self.augment.mixup or self.augment.cutmix):
-            raise ValueError(f"{self.model.arch} must know which photos are damaged copies: set mixup and cutmix to 0")
         if not self.teacher and any(isinstance(source, UnratedSource) for source in self.data.sources):
             raise ValueError("nobody rated the photos of a source of kind unrated: name a model in teacher.path")
+        return self
+
+    @model_validator(mode="after")
+    def _damage_seen_where_it_can_be(self) -> Self:
+        arch = self.model.arch
+        if "-damage" in arch and self.task != "quality":
+            raise ValueError(f"{arch} tells damage from opinion, for quality models: leave out -damage")
+        if "-damage" in arch and (self.augment.mixup or self.augment.cutmix):
+            raise ValueError(f"{arch} must know which photos are damaged copies: set mixup and cutmix to 0")
         return self
