@@ -311,6 +311,11 @@ class Train(Stage):
 
     second: Stage | None = Field(None, description="a second stage, which starts at the best weights of the first")
     batch: Count = Field(64, description="photos per step, over all processes")
+    px: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None,
+        description="side of the photos in a batch, in px; null: model.input_px. Random crops show things larger than "
+        "whole photos do: at a somewhat smaller side things have one size in both, and a step costs less",
+    )
     sampler: Literal["natural", "balanced"] = Field("natural", description="balanced: every label equally often")
     no_logo_share: Share | None = Field(
         None, description="balanced only: share of no_logo in a batch; null: as any label"
@@ -368,6 +373,11 @@ class Recipe(Part):
     augment: Augment = Field(Augment(), description="augmentation")
     loss: Loss = Field(Loss(), description="loss")
     train: Train = Field(Train(), description="loop")
+
+    @property
+    def trained_px(self) -> int:
+        """Side of the photos in a training batch."""
+        return self.train.px or self.model.input_px
 
     @model_validator(mode="after")
     def _taught_where_it_can_be(self) -> Self:

@@ -32,7 +32,7 @@ from training.runs.sampling import SamplingOrder
 class Batch(NamedTuple):
     """The photos of a step."""
 
-    #: float32 [N, 3, S, S] in 0..1, or features of them [N, F].
+    #: float32 [N, 3, S, S] in 0..1, S of `train.px`, or features of them [N, F].
     images: Tensor
     #: [N, outputs]; each sums to 1.
     targets: Tensor
@@ -99,7 +99,7 @@ class Feed:
 
     def _composer(self, source: ComposedSource) -> BrandComposer:
         """The composer of a source; beside its drawn scenes, it uses as many listed photos without a brand."""
-        px, marks = self._recipe.model.input_px, marks_name(source.marks, source.brands)
+        px, marks = self._recipe.trained_px, marks_name(source.marks, source.brands)
         made = brand_composer(TRAIN, marks, source.scenes, px)
         plain = [index for index, photo in enumerate(self._photos) if photo.label == NO_LOGO]
         if len(plain) > source.scenes:
@@ -120,7 +120,7 @@ class Feed:
         parts: list[Batch] = []
         if self._listed:
             indices = self._order.indices(step)[process.rank :: process.world]
-            photos = views(rng, self._stored(indices), recipe.augment, recipe.model.input_px)
+            photos = views(rng, self._stored(indices), recipe.augment, recipe.trained_px)
             photos = worn(rng, recoloured(rng, photos, recipe.augment), recipe.augment)
             chosen = torch.tensor(indices)
             targets = self._targets[chosen].clone()

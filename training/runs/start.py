@@ -86,6 +86,8 @@ def train(run: Run, console: Console) -> dict[str, Any]:
         if process.device.type == "cpu":
             keep_memory()
             torch.use_deterministic_algorithms(mode=True)
+            # filling memory that the next operation overwrites takes a fifth of a step
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         console = console if process.leads else Console(quiet=True)
         result = _trained(run, recipe, process, console)
         if recipe.train.final == "all":

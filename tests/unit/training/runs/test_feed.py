@@ -19,7 +19,7 @@ from training.recipes.files import read
 from training.recipes.recipe import Augment, Loss, Stage
 from training.runs.augment import mixed, recoloured, scrambled, views, worn
 from training.runs.distributed import Process
-from training.runs.feed import Feed
+from training.runs.feed import Feed, validation_set
 from training.runs.objective import level_distribution, objective
 from training.runs.optimise import follow, learning_rate
 from training.runs.sampling import SamplingOrder
@@ -236,3 +236,17 @@ def test_marks_are_composed_on_the_photos_without_a_brand_too(tmp_path: Path) ->
     assert torch.equal(both[:16], without)
     assert len(both) == 32
     assert (both[16:].float().mean((0, 2, 3)) - torch.tensor([7.0, 199.0, 3.0])).abs().max() <= 1
+
+
+def test_batches_may_be_smaller_than_the_photos_that_val_and_the_service_show(tmp_path: Path) -> None:
+    photos = []
+    for split in ("train", "val"):
+        Image.new("RGB", (200, 150), (7, 199, 3)).save(tmp_path / f"{split}.png")
+        photos.append(Photo(split, str(tmp_path / f"{split}.png"), "s", label=NO_LOGO, split=split))
+    manifest = Manifest("brand", (*BRANDS, NO_LOGO), tuple(photos), (), {}, ())
+    small = ["data.sources.0.scenes=8", "data.cache=null", "data.stored_px=64", "train.batch=10", "model.input_px=48"]
+    quiet, process = Console(quiet=True), Process(0, 1, torch.device("cpu"))
+    for px, side in (("null", 48), ("40", 40)):
+        recipe = read("demo-brand", [*small, f"train.px={px}"])
+        assert Feed(recipe, manifest, process, quiet).batch(0).images.shape == (10, 3, side, side)
+        assert validation_set(recipe, manifest, quiet).images.shape == (1, 3, 48, 48)

@@ -85,6 +85,12 @@ def test_two_runs_of_one_recipe_are_the_same_run(folder: Path, whole: Run) -> No
     assert result["data_sha256"] == whole.result()["data_sha256"]
 
 
+def test_training_is_deterministic_and_fills_no_memory_that_is_overwritten(folder: Path) -> None:
+    train(started(folder, "short", "train.second=null", "train.steps=1"), Console(quiet=True))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+
+
 def test_the_second_stage_starts_at_the_best_of_the_first(whole: Run) -> None:
     stages = [line["stage"] for line in whole.metrics()]
     assert stages == sorted(stages)
