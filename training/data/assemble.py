@@ -85,18 +85,28 @@ def assemble(recipe: Recipe, console: Console, features: Features | None = None)
     example = [f"such as {item.photo.uri}: {item.reason}" for item in broken[:1]]
     why = "; ".join(("", *manifest.remarks(), *example))
     given = recipe.data.split.keep_given is True and any(photo.split in SPLITS for photo in listing.photos)
-    own = "the data come with splits: add photos to this one, or set data.split.keep_given=false"
-    if not manifest.of(TRAIN) and not generators:
-        raise DataError(f"no photo is left to train on; {own if given else 'add photos'}{why}")
-    if not manifest.of(VAL):
-        raise DataError(
-            f"no photo is left to validate on; {own if given else 'enlarge data.split.val or add photos'}{why}"
-        )
+    _refuse_too_few(manifest, why, given=given)
     if recipe.task != "brand":
         return replace(manifest, doubts=tuple(rating_doubts(manifest)))
     if not brands:
         raise DataError(f"no photo shows a brand{why}")
     return replace(manifest, doubts=(*listing.doubts, *doubts(manifest, listing.labels, listing.generated)))
+
+
+def _refuse_too_few(manifest: Manifest, why: str, *, given: bool) -> None:
+    """Of the data's own splits, if they are `given`, or of those made here.
+
+    Raises:
+        DataError: There is nothing to train on, or to validate on.
+    """
+    own = "the data come with splits: add photos to this one, or set data.split.keep_given=false"
+    if not manifest.of(TRAIN) and not manifest.generators:
+        raise DataError(f"no photo is left to train on; {own if given else 'add photos'}{why}")
+    if manifest.of(VAL):
+        return
+    if manifest.of(TRAIN) and manifest.of(TEST):
+        own += ", or =test, which keeps the test photos and takes some of the others to validate on"
+    raise DataError(f"no photo is left to validate on; {own if given else 'enlarge data.split.val or add photos'}{why}")
 
 
 class _Listing:

@@ -90,8 +90,10 @@ class Manifest:
         """
         if self.left_out:
             yield f"left out: {counted(self.left_out)}"
-        for folder, count in sorted(self.linked.items()):
-            yield f"followed: {count} links out of the sources, to {folder}"
+        if self.linked:
+            folders = sorted(self.linked)
+            to = folders[0] if len(folders) == 1 else f"{len(folders)} folders, such as {folders[0]}"
+            yield f"followed: {sum(self.linked.values())} links out of the sources, to {to}"
         twice = self.leaks.get("same_bytes_other_label", [])
         if twice:
             yield f"{len(twice)} pairs of equal files have two labels, such as {' and '.join(twice[0])}"

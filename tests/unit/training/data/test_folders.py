@@ -58,6 +58,17 @@ def test_a_split_that_the_data_lack_is_named_with_what_to_do(tmp_path: Path, spl
     assert assembled(tmp_path, keep_given=False).of("val")
 
 
+def test_where_test_photos_are_given_but_none_to_validate_on_the_error_says_how_to_keep_them(tmp_path: Path) -> None:
+    brand_folders(tmp_path / "train", each=8)
+    for label, name in enumerate(("acme", "bolt", "no_logo")):
+        one_photo(tmp_path / "test" / name / "held_out.jpg", 99, label)
+    with pytest.raises(DataError, match=r"validate on; .*keep_given=false, or =test, which keeps the test photos"):
+        assembled(tmp_path)
+    made = assembled(tmp_path, keep_given="test")
+    assert made.of("val")
+    assert {Path(photo.uri).name for photo in made.of("test")} == {"held_out.jpg"}
+
+
 def test_a_name_is_one_label_however_a_system_stores_it(tmp_path: Path) -> None:
     for form in ("NFC", "NFD"):
         one_photo(tmp_path / form / unicodedata.normalize(form, "Müller") / unicodedata.normalize(form, "é.jpg"))
@@ -158,6 +169,18 @@ def test_links_out_of_a_source_are_followed_and_said(tmp_path: Path) -> None:
     made = assembled(folder)
     assert len(made.photos) == 42
     assert list(made.remarks()) == [f"followed: 3 links out of the sources, to {pool}"]
+
+
+def test_links_to_many_folders_are_one_line(tmp_path: Path) -> None:
+    for name in ("acme", "bolt", "no_logo"):
+        for index in range(14):
+            one_photo(tmp_path / "pool" / f"{name}-{index}" / "1.jpg", index, ("acme", "bolt", "no_logo").index(name))
+            (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / name / f"{index}.jpg").symlink_to(tmp_path / "pool" / f"{name}-{index}" / "1.jpg")
+    made = assembled(tmp_path / "photos")
+    first = tmp_path / "pool" / "acme-0"
+    assert list(made.remarks()) == [f"followed: 42 links out of the sources, to 42 folders, such as {first}"]
+    assert len(made.linked) == 42
 
 
 def test_links_between_the_split_folders_of_a_source_do_not_lead_out(tmp_path: Path) -> None:
