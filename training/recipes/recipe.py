@@ -4,12 +4,14 @@ A recipe is data, never code. Unknown keys are errors; `files` reads, overrides 
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+#: Sides of photos that are a share of another are a multiple of so many px, which convolutions compute fast.
+_EIGHT: Final = 8
 
 
 class Part(BaseModel):
@@ -311,10 +313,10 @@ class Train(Stage):
 
     second: Stage | None = Field(None, description="a second stage, which starts at the best weights of the first")
     batch: Count = Field(64, description="photos per step, over all processes")
-    px: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None,
-        description="side of the photos in a batch, in px; null: model.input_px. Random crops show things larger than "
-        "whole photos do: at a somewhat smaller side things have one size in both, and a step costs less",
+    side: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="side of the photos in a batch, as a share of model.input_px, to 8 px. Random crops show things "
+        "larger than whole photos do: at 0.85 things have about one size in both, and a step costs less",
     )
     sampler: Literal["natural", "balanced"] = Field("natural", description="balanced: every label equally often")
     no_logo_share: Share | None = Field(
@@ -377,7 +379,8 @@ class Recipe(Part):
     @property
     def trained_px(self) -> int:
         """Side of the photos in a training batch."""
-        return self.train.px or self.model.input_px
+        px, share = self.model.input_px, self.train.side
+        return px if share == 1 else max(_EIGHT, round(px * share / _EIGHT) * _EIGHT)
 
     @model_validator(mode="after")
     def _taught_where_it_can_be(self) -> Self:

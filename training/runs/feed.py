@@ -32,7 +32,7 @@ from training.runs.sampling import SamplingOrder
 class Batch(NamedTuple):
     """The photos of a step."""
 
-    #: float32 [N, 3, S, S] in 0..1, S of `train.px`, or features of them [N, F].
+    #: float32 [N, 3, S, S] in 0..1, S of `Recipe.trained_px`, or features of them [N, F].
     images: Tensor
     #: [N, outputs]; each sums to 1.
     targets: Tensor

@@ -246,7 +246,7 @@ def test_batches_may_be_smaller_than_the_photos_that_val_and_the_service_show(tm
     manifest = Manifest("brand", (*BRANDS, NO_LOGO), tuple(photos), (), {}, ())
     small = ["data.sources.0.scenes=8", "data.cache=null", "data.stored_px=64", "train.batch=10", "model.input_px=48"]
     quiet, process = Console(quiet=True), Process(0, 1, torch.device("cpu"))
-    for px, side in (("null", 48), ("40", 40)):
-        recipe = read("demo-brand", [*small, f"train.px={px}"])
-        assert Feed(recipe, manifest, process, quiet).batch(0).images.shape == (10, 3, side, side)
+    for side, px in ((1.0, 48), (0.85, 40), (0.9, 40), (0.01, 8)):
+        recipe = read("demo-brand", [*small, f"train.side={side}"])
+        assert Feed(recipe, manifest, process, quiet).batch(0).images.shape == (10, 3, px, px)
         assert validation_set(recipe, manifest, quiet).images.shape == (1, 3, 48, 48)
