@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 #: Sides of photos that are a share of another are a multiple of so many px, which convolutions compute fast.
-_EIGHT: Final = 8
+_PX_STEP: Final = 8
 
 
 class Part(BaseModel):
@@ -380,7 +380,7 @@ class Recipe(Part):
     def trained_px(self) -> int:
         """Side of the photos in a training batch."""
         px, share = self.model.input_px, self.train.side
-        return px if share == 1 else max(_EIGHT, round(px * share / _EIGHT) * _EIGHT)
+        return px if share == 1 else max(_PX_STEP, round(px * share / _PX_STEP) * _PX_STEP)
 
     @model_validator(mode="after")
     def _taught_where_it_can_be(self) -> Self:
