@@ -249,7 +249,8 @@ def _decision_sentences(evaluation: Evaluation) -> tuple[str, ...]:
         f"Chosen on validation photos as the lowest threshold whose precision has a lower 95 % bound of "
         f"{target.precision:g} or more and that tags at most {target.no_logo_rate:.1%} of photos without a brand"
         + ("" if evaluation.choice.met else "; none did, so it is the highest allowed")
-        + f". Where the lowest allowed tags none of these, the highest that costs {target.spare:.0%} of the recall."
+        + f". Where the lowest allowed tags none of these, the highest that costs {target.spare:.0%} of the recall, "
+        f"and {max(target.raised, target.lowest):g} at most."
     ]
     if found is not None:
         lines.append(

@@ -24,7 +24,8 @@ class Target:
     is not met: some hundred photos of brands are needed.
 
     Where validation photos are so easy that the lowest threshold tags none without a brand, they do not tell how low it
-    may be: it is then raised as far as that costs `spare` of their recall.
+    may be: it is then raised as far as that costs `spare` of their recall, but not above `raised`: photos that are less
+    like those of training get lower probabilities, and would lose their tags.
     """
 
     precision: float = 0.96
@@ -33,6 +34,7 @@ class Target:
     highest: float = 0.999
     ordinary_rate: float = 0.001
     spare: float = 0.02
+    raised: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def sweep(score: Floats, right: Flags, branded: Flags, lowest: float, highest: f
 def choose(score: Floats, right: Flags, branded: Flags, ordinary: Flags, target: Target) -> Choice:
     """The lowest threshold whose precision bound and no-logo rates reach the target, or the highest one, not met.
 
-    If nothing limits it, the highest one of nearly the same recall; see Target.
+    If nothing limits it, a higher one of nearly the same recall; see Target.
 
     Args:
         score: The highest probability of any brand.
@@ -114,7 +116,9 @@ def choose(score: Floats, right: Flags, branded: Flags, ordinary: Flags, target:
         return Choice(options[-1], target, met=False, few=few)
     if lowest is options[0] and not lowest.no_logo_rate > 0:
         least = lowest.recall * (1 - target.spare)
-        lowest = [option for option in options if option.recall >= least and reaches(option)][-1]
+        end = max(target.raised, lowest.threshold)
+        near = (option for option in options if option.threshold <= end and option.recall >= least)
+        lowest = [option for option in near if reaches(option)][-1]
     return Choice(lowest, target, met=not few, few=few)
 
 

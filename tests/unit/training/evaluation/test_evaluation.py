@@ -184,15 +184,17 @@ def test_ordinary_photos_are_tagged_less_often_than_look_alikes_may_be() -> None
         assert (choice.met, choice.tagging.threshold) == (True, threshold)
 
 
-def test_where_every_threshold_would_do_the_highest_one_of_nearly_the_same_recall_is_taken() -> None:
+def test_where_every_threshold_would_do_the_highest_one_of_nearly_the_same_recall_is_taken_up_to_a_limit() -> None:
     branded = np.arange(400) < 200
     score = np.where(branded, np.linspace(0.999, 0.8, 400), 0.1)
     score[:3] = 0.6
-    found = [
-        thresholds.choose(score, branded, branded, ~branded, thresholds.Target(spare=spare)).tagging.threshold
-        for spare in (0.0, 0.015, 0.02)
-    ]
-    assert found == [0.6, 0.89, 0.9]
+
+    def chosen(**target: float) -> float:
+        return thresholds.choose(score, branded, branded, ~branded, thresholds.Target(**target)).tagging.threshold
+
+    assert [chosen(spare=spare, raised=1.0) for spare in (0.0, 0.015, 0.02)] == [0.6, 0.89, 0.9]
+    assert [chosen(spare=spare) for spare in (0.0, 0.015, 0.02)] == [0.6, 0.8, 0.8]
+    assert [chosen(lowest=lowest) for lowest in (0.795, 0.805, 0.895)] == [0.8, 0.81, 0.9]
     limited = np.where(np.arange(400) == 399, 0.7, score)  # a photo without a brand shows how low it may be
     assert thresholds.choose(limited, branded, branded, ~branded, thresholds.Target()).tagging.threshold == 0.71
 
