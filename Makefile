@@ -25,8 +25,8 @@ models: ## compose data, train both models, publish a new version into triton_mo
 	@scripts/setup models
 	@$(BIN)/photo-trainer demo-models --repository triton_models
 
-# The tests start hundreds of processes, each of which would compile every module that it imports where this is set.
-test unit integration acceptance: export PYTHONDONTWRITEBYTECODE =
+# Each of the processes that these start would compile every module that it imports where this is set.
+demo models test unit integration acceptance: export PYTHONDONTWRITEBYTECODE =
 
 # Two workers, each with its own servers, since most tests wait for servers. One compute thread for each,
 # since two thread pools on two cores slow each other down.

@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
+from training.statistics import Floats
+
 #: Severity of the worst grade; level = 5 - severity.
 WORST: Final = 4
 #: Short side, px, of the photo that the strengths of noise and JPEG are stated for.
@@ -71,17 +73,27 @@ def _motion(rng: np.random.Generator, photo: Image.Image, length: float) -> Imag
     return Image.fromarray((total // len(offsets)).astype(np.uint8)).resize(photo.size, Image.Resampling.BICUBIC)
 
 
-def speckled(rng: np.random.Generator, photo: Image.Image, deviation: float, grain: float = 1.0) -> Image.Image:
-    """Noise of a deviation in 0..255, partly coloured, in squares of `grain` px."""
-    pixels = np.asarray(photo, np.float32)
-    height, width = pixels.shape[:2]
+def noise(rng: np.random.Generator, size: tuple[int, int], grain: float = 1.0) -> Floats:
+    """Noise [height, width, 3] of deviation 1 for photos of (width, height), partly coloured; `grain` px are alike."""
+    width, height = size
     rows, columns = max(1, round(height / grain)), max(1, round(width / grain))
     coloured = float(rng.uniform())
-    field = np.sqrt(1 - coloured) * rng.standard_normal((rows, columns, 1), np.float32)
+    field: Floats = np.sqrt(1 - coloured) * rng.standard_normal((rows, columns, 1), np.float32)
     field = field + np.sqrt(coloured) * rng.standard_normal((rows, columns, 3), np.float32)
     if (rows, columns) != (height, width):
         field = field[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
-    return Image.fromarray((pixels + np.float32(deviation) * field).clip(0, 255).astype(np.uint8))
+    return field
+
+
+def with_noise(photo: Image.Image, field: Floats, deviation: float) -> Image.Image:
+    """The photo with noise of a deviation in 0..255."""
+    pixels = np.asarray(photo, np.float32) + np.float32(deviation) * field
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def speckled(rng: np.random.Generator, photo: Image.Image, deviation: float, grain: float = 1.0) -> Image.Image:
+    """The photo with new noise of a deviation in 0..255, in squares of `grain` px."""
+    return with_noise(photo, noise(rng, photo.size, grain), deviation)
 
 
 def _noise(rng: np.random.Generator, photo: Image.Image, deviation: float) -> Image.Image:

@@ -5,14 +5,14 @@ Unlike a rank correlation over all photos it tells whether a model sees the dama
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
 from training.data.decode import Decoded, Geometry, square
-from training.data.degrade import blurred, enlarged_thumbnail, exposed, speckled, through_jpeg
+from training.data.degrade import blurred, enlarged_thumbnail, exposed, noise, through_jpeg, with_noise
 from training.data.packshots import on_white
 from training.statistics import Floats, Interval, share, wilson
 
@@ -21,8 +21,13 @@ Spoil = Callable[[Image.Image], Image.Image]
 Score = Callable[[np.ndarray], Floats]
 
 
+@lru_cache(maxsize=2)
+def _noise(size: tuple[int, int]) -> Floats:
+    return noise(np.random.default_rng(size), size)
+
+
 def _noisy(deviation: float, photo: Image.Image) -> Image.Image:
-    return speckled(np.random.default_rng(photo.size), photo, deviation)
+    return with_noise(photo, _noise(photo.size), deviation)
 
 
 #: Damage that looks the same at any size of the photo.

@@ -77,8 +77,8 @@ class _Block(nn.Module):
         self._depthwise_conv, self._bn1 = _Conv(inner, inner, stage.kernel, stride, groups=inner), _norm(inner)
         self._project_conv, self._bn2 = _Conv(inner, outputs), _norm(outputs)
         self.expands, self.adds = inner != inputs, stride == 1 and inputs == outputs
-        #: Channels of what `widen` makes.
-        self.inner = inner
+        #: Channels of what `widen` makes, and of what it returns.
+        self.inner, self.width = inner, outputs
 
     def forward(self, features: Tensor) -> Tensor:
         return self.project(self.widen(features), features)
@@ -220,7 +220,6 @@ class EfficientNetLite(nn.Module):
         wider, deeper, _ = SIZES[number]
         self._conv_stem, self._bn0 = _Conv(3, _STEM, 3, 2), _norm(_STEM)
         made: list[_Block] = []
-        widths: list[int] = []
         #: Index of the last block of every stage.
         self.ends: list[int] = []
         inputs = _STEM
@@ -230,7 +229,6 @@ class EfficientNetLite(nn.Module):
             for index in range(stage.blocks if fixed else math.ceil(stage.blocks * deeper)):
                 made.append(_Block(inputs, width, stage, 1 if index else stage.stride))
                 inputs = width
-                widths.append(width)
             self.ends.append(len(made) - 1)
         if blocks > len(made):
             raise ValueError(f"EfficientNet-Lite{number} has {len(made)} blocks, not {blocks}")
@@ -239,33 +237,64 @@ class EfficientNetLite(nn.Module):
         #: Blocks, by index, whose moments the head sees; whether it sees those of the stem, and the top.
         self.watched = frozenset(range(blocks) if blocks else self.ends[:stages])
         self.stem, self.inner, self.tops = bool(blocks), inner, not left
-        seen = 2 * sum(widths[index] for index in self.watched) + _TOP * self.tops + 2 * _STEM * self.stem
-        seen += sum(made[index].inner for index in self.watched) if inner else 0
+        #: Blocks, of the first ones, that stay as they are.
+        self.frozen = 0
+        seen = self._seen(len(made)) + _TOP * self.tops
         if self.tops:
             self._conv_head, self._bn1 = _Conv(inputs, _TOP), _norm(_TOP)
         self._fc: nn.Module = Head(seen, outputs, hidden=hidden, dropout=dropout, members=members, damage=damage)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits of scaled pixels."""
-        features = functional.relu6(self._bn0(self._conv_stem(pixels)))
-        seen = [*_moments(features)] if self.stem else []
-        for index, block in enumerate(self._blocks):
-            if self.inner and index in self.watched:
-                inside = cast("_Block", block).widen(features)
-                seen.append(inside.float().mean((2, 3)))
-                features = cast("_Block", block).project(inside, features)
-            else:
-                features = block(features)
-            if index in self.watched:
-                seen += _moments(features)
+        """Logits of scaled pixels [N, 3, S, S], or of what `below` made of them [N, F]."""
+        if pixels.ndim == 2:
+            features, seen = self._apart(pixels)
+        else:
+            features, seen = self._begun(pixels)
+        features = self._through(features, seen, self.frozen, len(self._blocks))
         if self.tops:
             seen.insert(0, functional.relu6(self._bn1(self._conv_head(features))).mean((2, 3)))
         made: Tensor = self._fc(torch.cat(seen, 1))
         return made
 
+    def below(self, pixels: Tensor) -> Tensor:
+        """Rows [N, F] of scaled pixels: the features of the frozen layers, and what the head sees of these layers."""
+        features, seen = self._begun(pixels)
+        return torch.cat([features.permute(0, 2, 3, 1).flatten(1).float(), *seen], 1)
+
+    def _begun(self, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+        features = functional.relu6(self._bn0(self._conv_stem(pixels)))
+        seen = [*_moments(features)] if self.stem else []
+        return self._through(features, seen, 0, self.frozen), seen
+
+    def _apart(self, rows: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The rows of `below` as features, channels last in memory, and what the head sees."""
+        width, end = cast("_Block", self._blocks[self.frozen - 1]).width, rows.shape[1] - self._seen(self.frozen)
+        side = math.isqrt(end // width)
+        return rows[:, :end].reshape(-1, side, side, width).permute(0, 3, 1, 2), [rows[:, end:]]
+
+    def _seen(self, blocks: int) -> int:
+        """How many values of the stem and of the first blocks the head sees."""
+        watched = [cast("_Block", self._blocks[index]) for index in range(blocks) if index in self.watched]
+        return 2 * _STEM * self.stem + sum(2 * block.width + block.inner * self.inner for block in watched)
+
+    def _through(self, features: Tensor, seen: list[Tensor], first: int, last: int) -> Tensor:
+        """Puts features through some blocks, and adds to `seen` what the head sees of them."""
+        for index in range(first, last):
+            block = cast("_Block", self._blocks[index])
+            if self.inner and index in self.watched:
+                inside = block.widen(features)
+                seen.append(inside.float().mean((2, 3)))
+                features = block.project(inside, features)
+            else:
+                features = block(features)
+            if index in self.watched:
+                seen += _moments(features)
+        return features
+
     def freeze(self, stages: int) -> None:
         """Keeps the stem and the first stages as they are; they cost no backward pass."""
         blocks = self._blocks[: self.ends[min(stages, len(self.ends)) - 1] + 1]
+        self.frozen = len(blocks)
         for layer in (self._conv_stem, self._bn0, blocks):
             layer.requires_grad_(requires_grad=False)
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,15 @@ class Renormalised(nn.Module):
         self.register_buffer("shift", ((ours_mean - theirs_mean) / theirs_deviation).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images normalised with ImageNet's statistics."""
-        return self.net(images * self.scale + self.shift)  # type: ignore[no-any-return]
+        """Logits of images normalised with ImageNet's statistics, or of the rows of frozen layers (`below`)."""
+        return self.net(images if images.ndim == 2 else self._scaled(images))  # type: ignore[no-any-return]
+
+    def below(self, images: Tensor) -> Tensor:
+        """The rows of an EfficientNet-Lite's frozen layers, of images normalised with ImageNet's statistics."""
+        return cast("EfficientNetLite", self.net).below(self._scaled(images))
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift
 
 
 def build(model: Model, outputs: int) -> nn.Module:

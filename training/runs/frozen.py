@@ -1,10 +1,10 @@
-"""Training of a head alone: the frozen layers below it turn every batch into features once, and later steps reuse them.
+"""Frozen layers turn batches into features beside the training thread. Where a head alone is trained, steps reuse them.
 
-A step on features takes a millisecond, on photos a second.
+A step of a head takes a millisecond, on photos a second.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Final, Self
 
@@ -12,8 +12,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from training.models.efficientnet_lite import Head
-from training.models.networks import head_of, trunk
+from training.models.efficientnet_lite import EfficientNetLite, Head
+from training.models.networks import Renormalised, head_of, trunk
 from training.models.served import deployable, normalised
 from training.progress import task
 from training.recipes.recipe import Recipe
@@ -44,13 +44,10 @@ class Frozen:
             return None
         return cls(name, head, trunk(net).eval().requires_grad_(requires_grad=False), bf16=bf16)
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Features float32 [N, F] of photos as `normalised` takes them; of the layers as they will be served."""
         device = next(self._served.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            made = [self._served(normalised(part, device)).float() for part in torch.split(images, _IN_CACHE)]
-        return torch.cat(made)
+        return _features(self._served, images, device, bf16=self._bf16)
 
     def state(self, head: nn.Module) -> dict[str, Tensor]:
         """The state of the whole network with another head."""
@@ -66,19 +63,46 @@ class Frozen:
         return ValidationSet(torch.cat(parts), photos.targets)
 
 
+class FrozenStages:
+    """The first stages of an EfficientNet-Lite, on a CPU, where the threads that make batches can put photos through.
+
+    Most networks on GPUs wait for photos, not for their first stages.
+    """
+
+    def __init__(self, net: Renormalised, *, bf16: bool) -> None:
+        self._served, self._bf16 = deployable(net), bf16
+
+    @classmethod
+    def of(cls, net: nn.Module, *, bf16: bool) -> Self | None:
+        """Those of a network; None if it has none, or is not on a CPU."""
+        if isinstance(net, Renormalised) and isinstance(net.net, EfficientNetLite) and net.net.frozen:
+            return cls(net, bf16=bf16) if next(net.parameters()).device.type == "cpu" else None
+        return None
+
+    def features(self, images: Tensor) -> Tensor:
+        """Rows float32 [N, F] that the network takes in place of photos; of the layers as they will be served."""
+        return _features(self._served.below, images, torch.device("cpu"), bf16=self._bf16)
+
+
+@torch.no_grad()
+def _features(layers: Callable[[Tensor], Tensor], images: Tensor, device: torch.device, *, bf16: bool) -> Tensor:
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        return torch.cat([layers(normalised(part, device)).float() for part in torch.split(images, _IN_CACHE)])
+
+
 class FeatureFeed:
-    """Batches of features. Those of the first `train.views` rounds come again in every later one, in another order.
+    """Batches of features. Of a head, those of the first `train.views` rounds come again, in another order.
 
     In the same batches they would learn less: the norm before the head gives each batch statistics of its own.
     """
 
-    def __init__(self, feed: Feed, frozen: Frozen, recipe: Recipe) -> None:
+    def __init__(self, feed: Feed, frozen: Frozen | FrozenStages, recipe: Recipe) -> None:
         self._feed, self._frozen, self._makers = feed, frozen, recipe.data.makers
         stages = (recipe.train, *([recipe.train.second] if recipe.train.second else []))
         steps, own = sum(stage.steps for stage in stages), feed.steps_of_round
         batches = steps if own is None else min(steps, math.ceil(recipe.train.views * own))
-        fits = batches * recipe.train.batch * frozen.width * 4 <= _MOST_BYTES
-        self._distinct = batches if fits else steps
+        again = isinstance(frozen, Frozen) and batches * recipe.train.batch * frozen.width * 4 <= _MOST_BYTES
+        self._distinct = batches if again else steps
         self._seed = (recipe.seed, feed.rank)
         #: The batches of the first rounds, where they are needed again.
         self._kept: dict[int, Batch] = {}

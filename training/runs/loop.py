@@ -24,7 +24,7 @@ from training.recipes.recipe import Recipe, Stage
 from training.runs import checkpoint
 from training.runs.distributed import Process
 from training.runs.feed import Batch, Feed, ValidationSet
-from training.runs.frozen import FeatureFeed, Frozen
+from training.runs.frozen import FeatureFeed, Frozen, FrozenStages
 from training.runs.objective import objective
 from training.runs.optimise import fast_bf16, follow, learning_rate, optimiser_of
 from training.runs.run import Run
@@ -98,8 +98,10 @@ class Trainer:
         wanted = recipe.train.bf16
         bf16 = fast_bf16(process.device) if wanted == "auto" else wanted == "on"
         self.frozen = Frozen.of(net, bf16=bf16) if recipe.model.trainable == "head" else None
+        below = self.frozen or FrozenStages.of(net, bf16=bf16)
+        if below:
+            self.feed = FeatureFeed(feed, below, recipe)
         if self.frozen:
-            self.feed = FeatureFeed(feed, self.frozen, recipe)
             self.validation = validation and self.frozen.validation(validation, console)
         #: What is trained, averaged and saved: the network, or its head where the rest is frozen.
         self.net: nn.Module = self.frozen.head if self.frozen else net
@@ -179,7 +181,7 @@ class Trainer:
 
     def _seen(self, images: Tensor) -> Tensor:
         """What the trained layers take: normalised photos, or the features that the feed made of them."""
-        return images.to(self.process.device) if self.frozen else normalised(images, self.process.device)
+        return images.to(self.process.device) if images.ndim == 2 else normalised(images, self.process.device)
 
     def _after_step(self, stage: Stage, loss: Tensor) -> bool:
         """Logs, evaluates and saves when due; returns whether the stage ends early."""
