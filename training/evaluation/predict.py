@@ -80,12 +80,12 @@ def files_of(seen: SplitPredictions, most: int) -> tuple[list[bytes], np.ndarray
         if ":" not in photo.uri.partition("/")[0] and photo.damage is None and photo.box is None
     ]
     enough = len(original) >= min(most, len(seen.photos) // 4) > 0
-    chosen = _spread(np.array(original if enough else range(len(seen.photos)), np.int64), most)
+    chosen = spread(np.array(original if enough else range(len(seen.photos)), np.int64), most)
     if enough:
         return [read_bytes(seen.photos[index].uri) for index in chosen], chosen, True
     return [encoded(Image.fromarray(seen.images[index]), "PNG") for index in chosen], chosen, False
 
 
-def _spread(indices: np.ndarray, most: int) -> np.ndarray:
+def spread(indices: np.ndarray, most: int) -> np.ndarray:
     """At most `most` of the indices, evenly spread."""
     return indices if len(indices) <= most else indices[np.linspace(0, len(indices) - 1, most).astype(np.int64)]

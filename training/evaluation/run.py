@@ -20,7 +20,7 @@ from training.evaluation.assess import Splits, assess_brand, assess_quality
 from training.evaluation.card import markdown, sections
 from training.evaluation.damage import PairedDamage, paired_damage
 from training.evaluation.outcome import Evaluation
-from training.evaluation.predict import SplitPredictions, logits_of, predict_split
+from training.evaluation.predict import SplitPredictions, logits_of, predict_split, spread
 from training.evaluation.quality import score_of
 from training.evaluation.report import html
 from training.evaluation.thresholds import Target
@@ -34,7 +34,7 @@ from training.statistics import Floats, softmax
 FOLDER: Final = "evaluation"
 REPORT, CARD, METRICS, DRIFT = "report.html", "card.md", "metrics.json", "drift.json"
 _SPLITS: Final = ("val", "test", "foreign")
-#: At least so many photos are damaged, where there are more; less than twice as many.
+#: At most so many photos are damaged.
 _PAIRED_PHOTOS: Final = 60
 
 
@@ -78,7 +78,7 @@ def evaluate(run: Run, target: Target, console: Console, name: str | None = None
 def _paired(net: nn.Module, test: SplitPredictions, decision: Mapping[str, float]) -> PairedDamage:
     """Pairs of test photos as they are, and damaged at full size."""
     distinct = list({photo.uri: photo for photo in test.photos if photo.box is None}.values())
-    photos = [undamaged(photo) for photo in distinct[:: max(1, len(distinct) // _PAIRED_PHOTOS)]]
+    photos = [undamaged(distinct[index]) for index in spread(np.arange(len(distinct)), _PAIRED_PHOTOS)]
     side = test.images.shape[1]
 
     def score(images: np.ndarray) -> Floats:
