@@ -23,7 +23,8 @@ from training.data.splits import divide
 from training.data.walk import Linked, Listed, text_of, walk
 from training.errors import DataError
 from training.progress import task
-from training.recipes.recipe import ComposedSource, CopiedSource, DamagedSource, Part, Recipe, UnratedSource
+from training.recipes.recipe import Recipe
+from training.recipes.sources import ComposedSource, CopiedSource, DamagedSource, Part, UnratedSource
 
 #: What lists the photos of each kind of source.
 LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {

@@ -10,7 +10,7 @@ from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo, split
 from training.data.tables import columns_missing, lines_of, rows
 from training.data.walk import LeftOut, Linked, Listed, folders_in, left_out, text_of, unwanted, walk
 from training.errors import DataError
-from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySource, OpenImagesSource
+from training.recipes.sources import FlickrLogosSource, FoldersSource, GrocerySource, OpenImagesSource
 
 #: Why the folder of a class is named among what is left out.
 NO_PHOTOS: Final = "folder of a class without photos"

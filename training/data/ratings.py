@@ -13,7 +13,7 @@ from training.data.read import scheme_of
 from training.data.tables import column, columns_missing, lines_of, rows
 from training.data.walk import Listed, text_of, walk
 from training.errors import DataError
-from training.recipes.recipe import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource, UnratedSource
+from training.recipes.sources import AvaSource, DamagedSource, KoniqSource, RatingsSource, SpaqSource, UnratedSource
 
 _SCHEMES = frozenset({"http", "https", "file"})
 #: Options of a source of ratings that name a column.

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from training.errors import RecipeError, ToolMissing, WeightsError
 from training.models import efficientnet_lite
-from training.models.efficientnet_lite import EfficientNetLite, Head
+from training.models.efficientnet_lite import EfficientNetLite
+from training.models.head import Head
 from training.models.packages import package_of, weights_file
 from training.models.resnet10 import WIDTHS, ResNet10
 from training.models.served import PIXEL_DEVIATION, PIXEL_MEAN

@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from training.errors import RecipeError
-from training.recipes.recipe import Recipe, Source
+from training.recipes.recipe import Recipe
+from training.recipes.sources import Source
 
 _INDENT = "  "
 #: Kind to class of every source.

@@ -22,7 +22,8 @@ from training.data.photos import NO_LOGO, TRAIN, VAL, Photo
 from training.data.pixels import cached_stack, stack
 from training.data.sets import BrandComposer
 from training.progress import task
-from training.recipes.recipe import ComposedSource, Data, Recipe
+from training.recipes.recipe import Data, Recipe
+from training.recipes.sources import ComposedSource
 from training.runs.augment import mixed, recoloured, scrambled, views, worn
 from training.runs.distributed import Process
 from training.runs.objective import level_distribution

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from training.models.efficientnet_lite import EfficientNetLite, Head
+from training.models.efficientnet_lite import EfficientNetLite
+from training.models.head import Head
 from training.models.networks import Renormalised, head_of, trunk
 from training.models.served import deployable, normalised
 from training.progress import task

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.models.efficientnet_lite import Head
+from training.models.head import Head
 from training.models.networks import build, set_training
 from training.models.served import normalised
 from training.progress import task

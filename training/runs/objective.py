@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.photos import LEVELS
-from training.models.efficientnet_lite import lowered
+from training.models.head import lowered
 from training.recipes.recipe import Loss
 
 #: Of what a network made [N, outputs] or more, the targets [N, outputs], and which photos are damaged copies [N].

@@ -25,7 +25,8 @@ from training.heads.evaluation import LABELS, SplitFeatures, crossing
 from training.heads.features import Backbone, Features, backbone, cache_file, extract
 from training.heads.folder import Trained, save
 from training.progress import task
-from training.recipes.recipe import Data, RatingsSource, Recipe, Splitting
+from training.recipes.recipe import Data, Recipe, Splitting
+from training.recipes.sources import RatingsSource
 from training.statistics import Ints
 from training.studies.drawn import drawing, jpeg
 from training.studies.fit import model_of

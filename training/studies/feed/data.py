@@ -9,7 +9,7 @@ import numpy as np
 from training.data.tables import rows
 from training.data.walk import photo_files
 from training.errors import DataError
-from training.recipes.recipe import RatingsSource
+from training.recipes.sources import RatingsSource
 from training.studies.rated import write_photo
 
 GOOD, POOR = "good", "poor"

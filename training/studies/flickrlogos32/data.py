@@ -14,7 +14,8 @@ from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.data.splits import divide, near_pairs
 from training.data.walk import photos_of
 from training.errors import DataError
-from training.recipes.recipe import FlickrLogosSource, FoldersSource, GrocerySource, Splitting
+from training.recipes.recipe import Splitting
+from training.recipes.sources import FlickrLogosSource, FoldersSource, GrocerySource
 from training.studies.drawn import write_drawing
 from training.studies.labelled import NEAR_BITS, LabelledPhotos, inspected
 

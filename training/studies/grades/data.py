@@ -17,7 +17,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from training.data.photos import LEVELS, Photo
 from training.data.tables import columns_missing, rows
 from training.errors import DataError
-from training.recipes.recipe import RatingsSource
+from training.recipes.sources import RatingsSource
 from training.studies.grades.extracted import FEATURES
 from training.studies.rated import write_photo
 

@@ -13,7 +13,8 @@ from training.data.photos import NO_LOGO
 from training.environment import training_environment
 from training.models.small_cnn import SmallCNN, TwoLabels
 from training.recipes.files import dump
-from training.recipes.recipe import Data, FoldersSource, Model, Recipe
+from training.recipes.recipe import Data, Model, Recipe
+from training.recipes.sources import FoldersSource
 from training.runs import checkpoint
 from training.runs.run import BRAND, Run
 from training.studies.fit import Fitted

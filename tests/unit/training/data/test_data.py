@@ -15,7 +15,7 @@ from training.data.logos import BRANDS, Logos, brand_logos, brand_names, distrac
 from training.data.packshots import on_white
 from training.data.photos import LEVELS, SPLITS, TEST, Photo
 from training.data.sets import INPUT_PX, BrandComposer, Origin
-from training.recipes.recipe import CopiedSource
+from training.recipes.sources import CopiedSource
 
 
 @pytest.fixture(scope="module")

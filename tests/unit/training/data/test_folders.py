@@ -15,7 +15,8 @@ from training.data.manifest import Manifest, load_manifest
 from training.data.photos import NO_LOGO, Photo
 from training.data.walk import LeftOut, photos_of
 from training.errors import DataError
-from training.recipes.recipe import ComposedSource, Data, FoldersSource, GrocerySource, Recipe, Source, Splitting
+from training.recipes.recipe import Data, Recipe, Splitting
+from training.recipes.sources import ComposedSource, FoldersSource, GrocerySource, Source
 
 QUIET = Console(quiet=True)
 

@@ -14,7 +14,7 @@ from training.data.photos import NO_LOGO
 from training.data.ratings import ava, koniq, listed, spaq
 from training.data.walk import photos_of
 from training.errors import DataError
-from training.recipes.recipe import (
+from training.recipes.sources import (
     AvaSource,
     FlickrLogosSource,
     FoldersSource,

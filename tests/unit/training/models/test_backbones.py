@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from training.errors import DataError, RecipeError, ToolMissing, WeightsError
-from training.models.efficientnet_lite import Head
+from training.models.head import Head
 from training.models.imagenet import accuracy, labelled
 from training.models.networks import build, natural_px, trunk
 from training.models.packages import PACKAGES, Package, weights_file

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from training.errors import ExportError
-from training.models.efficientnet_lite import EfficientNetLite, Head
+from training.models.efficientnet_lite import EfficientNetLite
+from training.models.head import Head
 from training.models.networks import build
 from training.models.resnet10 import ResNet10
 from training.models.served import ServedBrand, ServedQuality, deployable, normalise

@@ -22,7 +22,7 @@ from training.data.photos import NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
 from training.errors import DataError, RecipeError, RunError, Unreadable
 from training.models.networks import head_of
 from training.models.served import normalise
-from training.recipes.recipe import FlickrLogosSource
+from training.recipes.sources import FlickrLogosSource
 from training.studies import page
 from training.studies.fit import Pictures, logits_of, seeded
 from training.studies.flickrlogos32 import STUDY
