@@ -111,6 +111,7 @@ class Augment(Part):
     flip: bool = Field(default=False, description="mirror half of the photos; not for logos with letters")
     light: Share = Field(0.25, description="largest relative change of brightness and of contrast")
     colour: Share = Field(0.25, description="largest change of saturation, and a fifth of it per channel")
+    grey: Share = Field(0.0, description="share of photos that are turned to grey")
     blur: Share = Field(0.1, description="share of photos with blur")
     noise: Share = Field(0.1, description="share of photos with noise")
     erase: Share = Field(0.1, description="share of photos with random erasing of a rectangle")

@@ -10,6 +10,8 @@ from training.recipes.recipe import Augment
 
 #: Tiles per side of a scrambled photo: small enough that no mark fits in one.
 _TILES = 8
+#: Shares of red, green and blue in the grey that uploads are turned to (ITU-R BT.601).
+_LUMA = torch.tensor((0.299, 0.587, 0.114)).view(3, 1, 1)
 
 
 def _vector(rng: np.random.Generator, low: float, high: float, count: int) -> Tensor:
@@ -58,7 +60,7 @@ def _mirrored(rng: np.random.Generator, augment: Augment, count: int) -> Tensor:
 
 
 def recoloured(rng: np.random.Generator, photos: Tensor, augment: Augment) -> Tensor:
-    """Random brightness, contrast, saturation and white balance: float32 [N, 3, S, S] in 0..1."""
+    """Random brightness, contrast, saturation and white balance, and some in grey: float32 [N, 3, S, S] in 0..1."""
     count = len(photos)
     if augment.light:
         gain, contrast = (_vector(rng, -augment.light, augment.light, count).exp().view(-1, 1, 1, 1) for _ in range(2))
@@ -69,6 +71,9 @@ def recoloured(rng: np.random.Generator, photos: Tensor, augment: Augment) -> Te
         grey = photos.mean(1, keepdim=True)
         cast = torch.from_numpy(rng.normal(1, augment.colour / 5, (count, 3, 1, 1)).astype(np.float32))
         photos = ((photos - grey) * saturation + grey) * cast
+    if augment.grey:
+        chosen = _some(rng, augment.grey, count)
+        photos[chosen] = (photos[chosen] * _LUMA).sum(1, keepdim=True).expand(-1, 3, -1, -1)
     return photos.clamp(0, 1)
 
 

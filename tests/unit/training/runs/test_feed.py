@@ -91,6 +91,19 @@ def test_no_change_is_no_change() -> None:
     assert torch.equal(worn(rng, recoloured(rng, views(rng, stored, still, 32), still), still), stored.float() / 255)
 
 
+def test_a_share_of_the_photos_turns_to_the_grey_of_an_upload_in_grey() -> None:
+    photos = torch.from_numpy(np.random.default_rng(0).random((40, 3, 8, 8), np.float32))
+    augment = Augment(light=0.0, colour=0.0, grey=0.5)
+    made = recoloured(np.random.default_rng(1), photos.clone(), augment)
+    grey = (made == made[:, :1]).all(3).all(2).all(1)
+    assert 10 <= int(grey.sum()) <= 30
+    assert torch.equal(made[~grey], photos[~grey])
+    for photo, turned in zip(photos[grey], made[grey], strict=True):
+        pixels = (photo * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        expected = np.asarray(Image.fromarray(pixels).convert("L"), np.float32)
+        assert np.abs(turned[0].numpy() * 255 - expected).max() <= 1.1
+
+
 def test_a_stored_square_becomes_what_the_service_would_resize_it_to() -> None:
     still = Augment(least_zoom=1.0, aspect=0.0, turn_deg=0.0)
     stored = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 90, 90), np.uint8))
