@@ -6,6 +6,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.trained_runs import ended_again, same_weights, weights_of
 from training.models.networks import build, trunk
 from training.models.served import deployable, normalised
 from training.recipes.files import read
@@ -44,7 +45,7 @@ def test_the_saved_network_scores_as_its_head_did_on_features(run: Run) -> None:
 
 def test_only_the_head_is_another_after_training(run: Run) -> None:
     start = build(Model(arch="efficientnet_lite0-stages", pretrained="package"), 3).state_dict()
-    state = torch.load(run.model_file, weights_only=True)["state_dict"]
+    state = weights_of(run)
     assert state.keys() == start.keys()
     changed = {name for name, value in state.items() if not torch.equal(value, start[name])}
     assert {"net._fc.weight", "net._fc.bias", "net._fc.norm.running_mean", "net._fc.norm.running_var"} <= changed
@@ -57,12 +58,9 @@ def test_members_of_a_head_learn_each_photos_own_label(folder: Path) -> None:
 
 
 def test_a_run_that_goes_on_from_its_checkpoint_ends_with_equal_weights(run: Run) -> None:
-    before = torch.load(run.model_file, weights_only=True)["state_dict"]
-    run.model_file.unlink()
-    run.result_file.unlink()
-    train(run, QUIET)
-    after = torch.load(run.model_file, weights_only=True)["state_dict"]
-    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    before = weights_of(run)
+    assert ended_again(run) > 0
+    assert same_weights(run, before)
 
 
 class Counting(Feed):

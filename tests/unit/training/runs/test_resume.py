@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from tests.trained_runs import same_weights, weights_of
 from training.errors import DataError, RunError, WeightsError
 from training.recipes.files import read
 from training.runs import checkpoint
@@ -28,11 +29,6 @@ ROOT = Path(__file__).parents[4]
 def started(folder: Path, name: str, *overrides: str) -> Run:
     data = f"data.root={folder / 'photos'}"
     return new_run(read(str(folder / "tiny.yaml"), [data, *overrides]), name, folder)
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(run.model_file, weights_only=True)["state_dict"]
-    return state
 
 
 def learnt(run: Run) -> list[dict[str, Any]]:
@@ -73,8 +69,7 @@ def test_killed_at_any_step_and_resumed_the_weights_are_bit_equal(folder: Path, 
     reached = checkpoint.read(run.checkpoint_file)["progress"]["total"]
     train(run, Console(quiet=True))
     assert 0 < reached < 32
-    assert weights(run).keys() == weights(whole).keys()
-    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(run).items())
+    assert same_weights(run, weights_of(whole))
     assert learnt(run) == learnt(whole)
 
 
