@@ -161,6 +161,16 @@ def test_topics_that_are_not_there_and_records_from_the_future_are_named(kafka: 
     assert "ahead of this host" in found["kafka", "clock"].detail
 
 
+@pytest.mark.parametrize("user", ["", STRANGER])
+def test_where_no_topic_is_seen_each_is_named_with_what_makes_it(secure_kafka: SecureKafka, user: str) -> None:
+    names = TopicNames(*(f"nowhere-{kind}" for kind in ("uploads", "tags", "dead", "retry", "releases", "runs")))
+    extra = dict(secure_kafka.secure(user=user)) if user else {}
+    found = doctor(kafka_alone(secure_kafka.addresses["secure" if user else "plain"], names, extra=extra))
+    verdicts = {about: verdict for about, verdict in wrong(found, "kafka").items() if about.startswith("topic ")}
+    assert verdicts == {f"topic {name}": "failure" for name in names.required} | {f"topic {names.runs}": "warning"}
+    assert "photo-tagger topics" in found["kafka", f"topic {names.uploads}"].advice
+
+
 async def test_a_user_of_kafka_is_told_what_it_may_not_do_and_nothing_is_written(secure_kafka: SecureKafka) -> None:
     mark = uuid.uuid4().hex[:8]
     names = TopicNames(*(f"{kind}-{mark}" for kind in ("uploads", "tags", "dead", "retry", "releases", "runs")))

@@ -110,6 +110,8 @@ class Cluster:
             DependencyDown: there is no answer.
         """
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        if not resources:  # which the client does not take
+            return {}
         asked = self._admin.describe_configs(resources, request_timeout=self._left_s())
         answers = {resource.name: self._answer(future, _settings) for resource, future in asked.items()}
         return {name: settings for name, settings in answers.items() if settings is not None}
