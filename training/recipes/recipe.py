@@ -6,12 +6,17 @@ A recipe is data, never code. Unknown keys are errors; `files` reads, overrides 
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from training.recipes.sources import Count, Part, Share, Source, UnratedSource
 
 #: Sides of photos that are a share of another are a multiple of so many px, which convolutions compute fast.
 _PX_STEP: Final = 8
+
+
+def _switch(value: object) -> object:
+    """YAML reads `on` and `off` without quotes as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Splitting(Part):
@@ -174,7 +179,7 @@ class Train(Stage):
     average: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.99, description="decay of the exponential moving average (EMA) of weights"
     )
-    bf16: Literal["auto", "on", "off"] = Field(
+    bf16: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = Field(
         "auto", description="bfloat16 autocast; auto: on devices with native support"
     )
     threads: Count = Field(1, description="torch threads per operation; in the recipe, since rounding depends on it")

@@ -94,6 +94,11 @@ def test_an_override_reaches_any_depth() -> None:
     assert recipe.model.dropout == 0.5
 
 
+@pytest.mark.parametrize("value", ["on", "off", "auto"])
+def test_bf16_is_taken_as_it_is_described(value: str) -> None:
+    assert read("demo-brand", [f"train.bf16={value}"]).train.bf16 == value
+
+
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match="did you mean brands-cpu"):
         read("brand-cpu")
