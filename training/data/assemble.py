@@ -17,7 +17,7 @@ from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_kinds, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest, counted
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
-from training.data.ratings import ava, koniq, listed, spaq, undamaged, unrated
+from training.data.ratings import ava, begin_elsewhere, koniq, listed, spaq, undamaged, unrated
 from training.data.scenes import Features
 from training.data.splits import divide
 from training.data.walk import Linked, Listed, text_of, walk
@@ -83,7 +83,10 @@ def assemble(recipe: Recipe, console: Console, features: Features | None = None)
         listing.left_out + Counter(item.kind for item in broken),
         listing.linked,
     )
-    example = [f"such as {item.photo.uri}: {item.reason}" for item in broken[:1]]
+    example = [
+        f"such as {item.photo.uri}: {item.reason}{begin_elsewhere(recipe.data.sources, item.reason)}"
+        for item in broken[:1]
+    ]
     why = "; ".join(("", *manifest.remarks(), *example))
     given = recipe.data.split.keep_given is True and any(photo.split in SPLITS for photo in listing.photos)
     _refuse_too_few(manifest, why, given=given)

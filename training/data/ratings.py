@@ -3,9 +3,11 @@
 Every scale is converted to levels 1..5: the rating is the mean, votes are the distribution if a data set has one.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from training.data.made import scene_uri
 from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, split_named
@@ -60,17 +62,30 @@ def listed(source: RatingsSource) -> Iterator[Photo]:
         )
 
 
+def begin_elsewhere(sources: Sequence[object], reason: str) -> str:
+    """Where paths of lists begin, if a photo of one cannot be read since there is no such file."""
+    lists = [number for number, source in enumerate(sources) if isinstance(source, RatingsSource)]
+    if not lists or not reason.startswith(FileNotFoundError.__name__):
+        return ""
+    return f"; paths in a list begin in its folder, or in `photos`, such as --set data.sources.{lists[0]}.photos=photos"
+
+
 def _columns(source: RatingsSource, row: dict[str, str]) -> dict[str, str]:
     """Options of the source that name columns, and the columns of the list.
 
     Raises:
         DataError: The list has no such column.
     """
-    named = {option: name for option in _COLUMNS if (name := getattr(source, option)) is not None}
-    try:
-        return {option: column(source.path, row, name) for option, name in named.items()}
-    except DataError as error:
-        raise DataError(f"{error}; name yours, such as --set data.sources.0.rating=score") from None
+    found: dict[str, str] = {}
+    for option in _COLUMNS:
+        name = getattr(source, option)
+        try:
+            found |= {} if name is None else {option: column(source.path, row, name)}
+        except DataError as error:
+            yours = next((other for other in row if other and other not in found.values()), "score")
+            hint = quote(f"data.sources.0.{option}={json.dumps(yours, ensure_ascii=False)}")
+            raise DataError(f"{error}; name yours, such as --set {hint}") from None
+    return found
 
 
 def _file(folder: Path, name: str) -> Path:

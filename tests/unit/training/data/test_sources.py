@@ -7,13 +7,16 @@ import openpyxl
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from rich.console import Console
 
 from tests.photo_folders import brand_folders, photo
+from training.data.assemble import assemble
 from training.data.brands import brand_of, class_names, flickr_logos, folders, grocery, open_images
 from training.data.photos import NO_LOGO
 from training.data.ratings import ava, koniq, listed, spaq
 from training.data.walk import photos_of
 from training.errors import DataError
+from training.recipes.files import read
 from training.recipes.sources import (
     AvaSource,
     FlickrLogosSource,
@@ -106,7 +109,11 @@ def test_a_list_as_office_programs_save_it_is_read(tmp_path: Path, text: str) ->
         ("sep=,\nimage,rating\na.jpg,4\nb.jpg,4,5\n", "line 4: more cells"),
         ("image,rating,rating\na.jpg,4,5\n", "two columns rating"),
         ("image,Rating,RATING\na.jpg,4,5\n", "no column rating; it has image, Rating, RATING"),
-        ("photo,rating\na.jpg,4\n", "no column image; it has photo, rating; name yours, such as --set data.sources"),
+        (
+            "photo,rating\na.jpg,4\n",
+            "no column image; it has photo, rating; name yours, such as --set 'data.sources.0.image=\"photo\"'",
+        ),
+        ("image,m o s\na.jpg,4\n", "--set 'data.sources.0.rating=\"m o s\"'"),
     ],
 )
 def test_a_list_that_may_mean_two_things_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -114,6 +121,12 @@ def test_a_list_that_may_mean_two_things_is_refused(tmp_path: Path, text: str, m
     with pytest.raises(DataError) as raised:
         list(listed(ratings(tmp_path / "list.csv")))
     assert message in str(raised.value)
+
+
+def test_a_list_whose_photos_are_elsewhere_is_told_where_its_paths_begin(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("image,rating\na.jpg,4\nb.jpg,2\n")
+    with pytest.raises(DataError, match=r"2 cannot be opened.*a\.jpg.*--set data\.sources\.0\.photos=photos"):
+        assemble(read("my-quality", [f"data.root={tmp_path}", "data.sources.0.path=list.csv"]), Console(quiet=True))
 
 
 def test_backslashes_of_windows_lead_to_the_photos(tmp_path: Path) -> None:
