@@ -17,7 +17,7 @@ from training.data.logos import brand_names
 from training.data.made import composed_photos, damage_kinds, damage_name, generator_sha256, marks_name
 from training.data.manifest import Manifest, counted
 from training.data.photos import FOREIGN, LEVELS, NO_LOGO, SPLITS, TEST, TRAIN, VAL, Photo
-from training.data.ratings import ava, begin_elsewhere, koniq, listed, spaq, undamaged, unrated
+from training.data.ratings import ava, begin_elsewhere, by_photo, koniq, spaq, undamaged, unrated
 from training.data.scenes import Features
 from training.data.splits import divide
 from training.data.walk import Linked, Listed, text_of, walk
@@ -28,7 +28,7 @@ from training.recipes.sources import ComposedSource, CopiedSource, DamagedSource
 
 #: What lists the photos of each kind of source.
 LISTERS: dict[str, Callable[[Any], Iterable[Listed]]] = {
-    "ratings": listed,
+    "ratings": by_photo,
     "ava": ava,
     "koniq10k": koniq,
     "spaq": spaq,

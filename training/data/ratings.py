@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
+from statistics import fmean
 
 from training.data.made import scene_uri
 from training.data.photos import LEVELS, SPLITS, TEST, TRAIN, VAL, Photo, split_named
@@ -25,8 +26,34 @@ _AVA_VOTES = 10
 _AVA_COLUMNS = 2 + _AVA_VOTES + 3
 
 
+def by_photo(source: RatingsSource) -> Iterator[Photo]:
+    """The photos of a list. Several rows of one are ratings by several people: it has their mean, and what they share.
+
+    Yields:
+        Photos, in the order of the list.
+
+    Raises:
+        DataError: As `listed`, or two rows of a photo differ in split or group.
+    """
+    rated: dict[str, list[Photo]] = {}
+    for photo in listed(source):
+        rated.setdefault(photo.id, []).append(photo)
+    for first, *more in rated.values():
+        for option in ("split", "group"):
+            values = {str(getattr(photo, option)) for photo in (first, *more)}
+            if len(values) > 1:
+                raise DataError(f"{source.path}: rows of {first.id} differ in {option}: {', '.join(sorted(values))}")
+        shared = {
+            name: value
+            for name, value in first.metadata.items()
+            if all(photo.metadata.get(name) == value for photo in more)
+        }
+        rating = round(fmean(photo.rating or 0.0 for photo in (first, *more)), 4)
+        yield replace(first, rating=rating, metadata=shared)
+
+
 def listed(source: RatingsSource) -> Iterator[Photo]:
-    """The photos of a list; other columns become metadata.
+    """The rows of a list as photos; other columns become metadata.
 
     Yields:
         Photos, in the order of the list.

@@ -13,7 +13,7 @@ from tests.photo_folders import brand_folders, photo
 from training.data.assemble import assemble
 from training.data.brands import brand_of, class_names, flickr_logos, folders, grocery, open_images
 from training.data.photos import NO_LOGO
-from training.data.ratings import ava, koniq, listed, spaq
+from training.data.ratings import ava, by_photo, koniq, listed, spaq
 from training.data.walk import photos_of
 from training.errors import DataError
 from training.recipes.files import read
@@ -193,6 +193,20 @@ def test_the_split_of_a_row_is_known_in_any_case(tmp_path: Path, text: str, spli
     assert found.split == split
     with pytest.raises(DataError, match="line 2: split holdout is not one of train, val, test"):
         list(listed(ratings(write_csv(tmp_path / "list.csv", [{**row, "part": "holdout"}]), split="part")))
+
+
+def test_a_photo_that_several_people_rated_has_their_mean_and_what_its_rows_share(tmp_path: Path) -> None:
+    rows = [
+        {"image": "a.jpg", "rating": "2", "uploader": "u1", "place": "Oslo", "by": "kim"},
+        {"image": "b.jpg", "rating": "5", "uploader": "u2", "place": "Bergen", "by": "kim"},
+        {"image": "a.jpg", "rating": "4", "uploader": "u1", "place": "Oslo", "by": "lee"},
+        {"image": "a.jpg", "rating": "4", "uploader": "u1", "place": "Oslo", "by": "noa"},
+    ]
+    made = list(by_photo(ratings(write_csv(tmp_path / "list.csv", rows), group="uploader")))
+    assert [(p.id, p.rating, p.group) for p in made] == [("a.jpg", 3.3333, "u1"), ("b.jpg", 5.0, "u2")]
+    assert [p.metadata for p in made] == [{"place": "Oslo"}, {"place": "Bergen", "by": "kim"}]
+    with pytest.raises(DataError, match=r"rows of a\.jpg differ in group: kim, lee, noa"):
+        list(by_photo(ratings(tmp_path / "list.csv", group="by")))
 
 
 @pytest.mark.parametrize(
