@@ -1,9 +1,10 @@
 """The newest results by the result topic: which photos were tagged last, and how many in each minute."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
+from time import time
 from typing import Final
 
 from consumer import events
@@ -28,8 +29,8 @@ class Result:
 class Newest:
     """Keeps the newest `most` results, one of each photo. One thread adds, others look."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, clock: Callable[[], float] = time) -> None:
+        self._most, self._clock = most, clock
         self._lock = Lock()
         self._results: dict[str, Result] = {}
         self._minutes: Counter[int] = Counter()
@@ -44,9 +45,10 @@ class Newest:
                 self._add(record)
             if len(self._results) > self._most * _SLACK:
                 self._results = {each.tags.photo_id: each for each in self._in_order()[: self._most]}
-            if self._minutes:
-                first = max(self._minutes) - MINUTES
-                self._minutes = Counter({minute: count for minute, count in self._minutes.items() if minute > first})
+            # By this host's clock: a record from the future is no reason to forget the others.
+            present = self._present()
+            near = {minute: count for minute, count in self._minutes.items() if abs(minute - present) <= MINUTES}
+            self._minutes = Counter(near)
 
     def _add(self, record: Record) -> None:
         self._sorted = None
@@ -81,11 +83,14 @@ class Newest:
                 self._sorted = tuple(self._in_order()[: self._most])
             return self._sorted
 
-    def by_minute(self, now_ms: int) -> list[int]:
+    def by_minute(self) -> list[int]:
         """How many results were written in each of the last `MINUTES` minutes, the present one last."""
-        last = now_ms // _MINUTE_MS
+        last = self._present()
         with self._lock:
             return [self._minutes[minute] for minute in range(last - MINUTES + 1, last + 1)]
+
+    def _present(self) -> int:
+        return int(self._clock() * 1000) // _MINUTE_MS
 
     def _in_order(self) -> list[Result]:
         return sorted(self._results.values(), key=lambda each: (each.tags.tagged_at, each.place.offset), reverse=True)

@@ -1,13 +1,11 @@
 """The page of the service: what answers, how fast results come, how far it is behind, which release is in force."""
 
 import asyncio
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
-from consumer.events import milliseconds
 from consumer.operations.lag import PartitionLag, lag
 from consumer.redis.store import Store
 from consumer.service import construction
@@ -30,7 +28,7 @@ async def state(request: web.Request) -> web.Response:
         part(site.asker.share("triton", partial(_ping_triton, site.settings), keep_s=2.0, deadline_s=DEADLINE_S + 1)),
         part(site.asker.ask("lag", partial(lag, site.settings), keep_s=2.0)),
     )
-    minutes = site.feed.newest.by_minute(milliseconds(datetime.now(UTC)))
+    minutes = site.feed.newest.by_minute()
     return site.page(
         "state.html",
         page="state",

@@ -58,13 +58,22 @@ def test_what_is_no_result_is_passed_over() -> None:
 
 
 def test_results_are_counted_by_minute_and_once_though_they_are_read_again() -> None:
-    newest = Newest(3)
+    newest = Newest(3, NOW.timestamp)
     records = [record(str(number), number, seconds_ago=60 * (70 - number)) for number in range(1, 71)]
     for _ in range(2):
         newest.add(records)
-    counts = newest.by_minute(milliseconds(NOW))
+    counts = newest.by_minute()
     assert len(counts) == MINUTES
     assert counts == [1] * MINUTES
     newest.clear()
-    assert sum(newest.by_minute(milliseconds(NOW))) == 0
+    assert sum(newest.by_minute()) == 0
     assert ids(newest) == []
+
+
+def test_a_record_from_the_future_hides_no_minute() -> None:
+    newest = Newest(10, NOW.timestamp)
+    ahead = [record("far", 1, seconds_ago=-7_960 * 365 * 86_400), record("hour", 2, seconds_ago=-3_600)]
+    newest.add([record("a", 0), *ahead])
+    newest.add([record("b", 3, seconds_ago=60)])
+    assert newest.by_minute()[-2:] == [1, 1]
+    assert len(newest._minutes) <= 2 * MINUTES + 1
