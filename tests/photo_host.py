@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import resource
 import socket
 import ssl
@@ -199,18 +198,11 @@ class Names(AbstractResolver):
 
 @contextlib.contextmanager
 def no_descriptor_left() -> Iterator[None]:
-    """This process may open nothing more."""
+    """This process may open nothing more, also where another thread closes something meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    taken = os.open("/dev/null", os.O_RDONLY)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (taken, hard))
-    # Lower numbers that are free could still be given out.
-    holes = []
-    with contextlib.suppress(OSError):
-        while True:
-            holes.append(os.open("/dev/null", os.O_RDONLY))
+    # Numbers must be below it, and 0 is taken; what is open stays. At 0 itself, poll() would fail for one descriptor.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for one in (*holes, taken):
-            os.close(one)
