@@ -52,10 +52,13 @@ def wrong(found: dict[tuple[str, str], Finding], part: str) -> dict[str, str]:
     return {each.about: each.verdict for each in found.values() if each.part == part and each.verdict != "ok"}
 
 
+def names_with(mark: str) -> TopicNames:
+    return TopicNames(*(f"{kind}-{mark}" for kind in ("uploads", "tags", "dead", "retry", "releases", "runs")))
+
+
 def own_topics(kafka: Kafka, **configs: dict[str, str]) -> TopicNames:
     """Fresh topics, some with settings or, as `partitions`, a number of their own."""
-    mark = uuid.uuid4().hex[:12]
-    names = TopicNames(*(f"{kind}-{mark}" for kind in ("uploads", "tags", "dead", "retry", "releases", "runs")))
+    names = names_with(uuid.uuid4().hex[:12])
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     for kind, config in configs.items():
         count = int(config.pop("partitions", "1"))
@@ -163,7 +166,7 @@ def test_topics_that_are_not_there_and_records_from_the_future_are_named(kafka: 
 
 @pytest.mark.parametrize("user", ["", STRANGER])
 def test_where_no_topic_is_seen_each_is_named_with_what_makes_it(secure_kafka: SecureKafka, user: str) -> None:
-    names = TopicNames(*(f"nowhere-{kind}" for kind in ("uploads", "tags", "dead", "retry", "releases", "runs")))
+    names = names_with("nowhere")
     extra = dict(secure_kafka.secure(user=user)) if user else {}
     found = doctor(kafka_alone(secure_kafka.addresses["secure" if user else "plain"], names, extra=extra))
     verdicts = {about: verdict for about, verdict in wrong(found, "kafka").items() if about.startswith("topic ")}
@@ -173,7 +176,7 @@ def test_where_no_topic_is_seen_each_is_named_with_what_makes_it(secure_kafka: S
 
 async def test_a_user_of_kafka_is_told_what_it_may_not_do_and_nothing_is_written(secure_kafka: SecureKafka) -> None:
     mark = uuid.uuid4().hex[:8]
-    names = TopicNames(*(f"{kind}-{mark}" for kind in ("uploads", "tags", "dead", "retry", "releases", "runs")))
+    names = names_with(mark)
     create_topics(secure_kafka.addresses["plain"], names)
     user = f"User:{STRANGER}"
     for kind in ("uploads", "tags", "releases"):
